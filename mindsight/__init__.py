@@ -1,0 +1,3 @@
+"""Mindsight: real-time fMRI decoding. The library that every part of the service stands on."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,215 @@
+"""Everything that happens in a session, as a closed, versioned union of messages.
+
+One session has one message log. Its messages are numbered 1, 2, 3, ... without a gap: ``id`` is that number, and it is
+the cursor a client resumes from. Knows nothing of how messages travel.
+
+What was shown (``EventAdded.stimulus`` and ``label``) is the truth of a trial and is in no other message, so that a
+blinded view is the same log through ``without_truth``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+VERSION = 1
+
+Stage = Literal["fast", "revised", "final"]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the content, hexadecimal")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Base(_Frozen):
+    v: Literal[1] = VERSION
+    id: int = Field(default=0, ge=0, description="place in the session's log, from 1; 0 before it is written")
+    session: str
+    t: float = Field(description="when it was written, seconds since the Unix epoch")
+
+
+class StageLatency(_Frozen):
+    """Milliseconds per stage of one volume's or one answer's way. Absent stages did not happen."""
+
+    receive: float | None = Field(default=None, description="gateway: first byte to durable and logged")
+    queue: float | None = Field(default=None, description="acknowledged until the ingest worker took it")
+    motion: float | None = None
+    glm: float | None = None
+    beta: float | None = Field(default=None, description="volume acknowledged until the beta was in the log")
+    decode: float | None = Field(default=None, description="z-score, decoder")
+    retrieve: float | None = None
+    retrieval: float | None = Field(default=None, description="beta in the log until the retrieval was in the log")
+    generate: float | None = None
+
+
+class SessionOpened(_Base):
+    type: Literal["session.opened"] = "session.opened"
+    subject: str
+    bundle: str | None
+    pool_size: int | None = None
+    blinded: bool = False
+
+
+class SessionClosed(_Base):
+    type: Literal["session.closed"] = "session.closed"
+
+
+class SessionArchived(_Base):
+    type: Literal["session.archived"] = "session.archived"
+    archive: str = Field(description="folder of the archive, relative to the service's data folder")
+    n_files: int
+
+
+class RunStarted(_Base):
+    type: Literal["run.started"] = "run.started"
+    run: int = Field(ge=1)
+    task: str
+    tr_s: float
+    n_volumes: int | None = None
+
+
+class RunEnded(_Base):
+    type: Literal["run.ended"] = "run.ended"
+    run: int
+    n_volumes: int
+    n_missing: int = 0
+
+
+class EventAdded(_Base):
+    type: Literal["event.added"] = "event.added"
+    run: int
+    trial: int | None = Field(description="number of the trial in its run, from 1; None for an event not to be decoded")
+    onset_s: float
+    duration_s: float
+    stimulus: Digest | None = Field(default=None, description="TRUTH: the picture shown")
+    candidate: str | None = Field(default=None, description="TRUTH: id of the picture in the candidate pool")
+    label: str | None = Field(default=None, description="TRUTH: trial_type")
+
+
+class VolumeReceived(_Base):
+    type: Literal["volume.received"] = "volume.received"
+    run: int
+    index: int
+    latency_ms: StageLatency = StageLatency()
+
+
+class VolumeMissing(_Base):
+    type: Literal["volume.missing"] = "volume.missing"
+    run: int
+    index: int
+    reason: str
+
+
+class VolumeProcessed(_Base):
+    type: Literal["volume.processed"] = "volume.processed"
+    run: int
+    index: int
+    translation_mm: tuple[float, float, float]
+    rotation_deg: tuple[float, float, float]
+    fd_mm: float = Field(description="framewise displacement, Power et al. 2012, 50 mm sphere")
+    dvars_percent: float | None
+    tsnr: float | None = Field(description="median temporal signal-to-noise over the mask, so far in this run")
+    censored: bool
+    latency_ms: StageLatency = StageLatency()
+
+
+class BetaReady(_Base):
+    type: Literal["beta.ready"] = "beta.ready"
+    run: int
+    trial: int
+    stage: Stage
+    n_volumes: int = Field(description="volumes of the run that went into it")
+    n_voxels: int
+    flagged: bool = Field(description="a censored volume fell into the trial's response")
+    beta: Digest
+    latency_ms: StageLatency = StageLatency()
+
+
+class Candidate(_Frozen):
+    id: str
+    label: str | None = None
+    image: Digest | None = None
+    score: float
+    probability: float | None = None
+
+
+class Result(_Base):
+    """What the brain said: the closest candidates to one trial's beta, at one stage."""
+
+    type: Literal["result"] = "result"
+    run: int
+    trial: int
+    stage: Stage
+    candidates: tuple[Candidate, ...] = Field(description="best first")
+    confidence: float = Field(ge=0, le=1, description="calibrated probability that the first candidate is right")
+    null_confidence: float = Field(ge=0, le=1, description="the same for betas of no picture: what chance looks like")
+    chance: float = Field(ge=0, le=1)
+    pool_size: int
+    flagged: bool = False
+    model: Digest
+    pool: Digest
+    normalised_by: str = Field(description="the z-scoring policy, e.g. 'running' or 'bundle'")
+    latency_ms: StageLatency = StageLatency()
+
+
+class Reconstruction(_Base):
+    type: Literal["reconstruction"] = "reconstruction"
+    run: int
+    trial: int
+    stage: Stage
+    image: Digest
+    confidence: float = Field(ge=0, le=1)
+    seed: int
+    evaluations: int = Field(description="network evaluations that made it")
+    generator: Digest
+    brain_map: Digest | None = Field(default=None, description="picture of the beta on the reference")
+    latency_ms: StageLatency = StageLatency()
+
+
+class Warned(_Base):
+    type: Literal["warning"] = "warning"
+    code: str
+    text: str
+    run: int | None = None
+    index: int | None = None
+    trial: int | None = None
+
+
+Message = Annotated[
+    SessionOpened
+    | SessionClosed
+    | SessionArchived
+    | RunStarted
+    | RunEnded
+    | EventAdded
+    | VolumeReceived
+    | VolumeMissing
+    | VolumeProcessed
+    | BetaReady
+    | Result
+    | Reconstruction
+    | Warned,
+    Field(discriminator="type"),
+]
+
+_ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+def parse_message(payload: bytes | str, id: int | None = None) -> Message:
+    """One message from its JSON; ``id`` overrides the one inside (the log knows the place, the writer did not)."""
+    message = _ADAPTER.validate_json(payload)
+    return message if id is None else message.model_copy(update={"id": id})
+
+
+def dump_message(message: Message) -> bytes:
+    """The message as compact JSON."""
+    return message.model_dump_json(exclude_none=True).encode()
+
+
+def without_truth(message: Message) -> Message:
+    """The same message for a blinded view: what was shown is removed, nothing else changes."""
+    if isinstance(message, EventAdded):
+        return message.model_copy(update={"stimulus": None, "candidate": None, "label": None})
+    return message
