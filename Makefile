@@ -1,0 +1,37 @@
+PYTHON ?= python3.11
+ifeq (, $(shell command -v $(PYTHON) 2>/dev/null))
+PYTHON := python3
+endif
+BIN := .venv/bin
+export OPENBLAS_NUM_THREADS ?= 1
+
+.PHONY: setup demo test check bench lock clean
+
+setup: .venv/.ready ## a virtual environment with the pinned dependencies
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup ## a simulated session through the real service; ONCE=1 ends by itself and prints JSON
+	$(BIN)/mindsight demo $(if $(ONCE),--once)
+
+check: setup ## lint, types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## everything that must hold
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: setup ## speed, side by side with peers; appends to benchmarks/history/
+	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+lock: ## pin what is installed now
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/ @ .*//; s/+cpu//' | sort -f > constraints.txt
+
+clean:
+	rm -rf .venv build *.egg-info mindsight-data
