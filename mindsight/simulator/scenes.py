@@ -31,7 +31,7 @@ PALETTE: dict[str, tuple[int, int, int]] = {
 }
 COLOURS = tuple(PALETTE)
 
-MIN_SIZE, MAX_SIZE = 0.17, 0.27
+MIN_SIZE, MAX_SIZE = 0.18, 0.28
 _PALETTE_C3 = np.array(list(PALETTE.values()), dtype=np.float32)
 _HAZE = 0.35  # how much white the sky takes on at the horizon
 _SHADE = 0.35  # how much of its light the ground has lost at the lower edge
@@ -50,7 +50,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A sky above a ground with one or two shapes before them; ``horizon`` is the fraction of the height that is sky."""
+    """A sky above a ground, one or two shapes before them; ``horizon`` is the share of the height that is sky."""
 
     sky: str
     ground: str
@@ -67,15 +67,18 @@ def random_scene(rng: np.random.Generator) -> Scene:
     """Draw a scene: all its colours differ, its shapes lie inside the picture and do not touch."""
     n_shapes = int(rng.integers(1, 3))
     colours = [COLOURS[i] for i in rng.permutation(len(COLOURS))[: 2 + n_shapes]]
-    shapes: list[Shape] = []
-    while len(shapes) < n_shapes:
-        size, x, y = rng.random(3)
-        size = MIN_SIZE + (MAX_SIZE - MIN_SIZE) * size
-        x, y = size + 0.03 + (0.94 - 2 * size) * x, size + 0.03 + (0.94 - 2 * size) * y
-        if all(np.hypot(x - other.x, y - other.y) > size + other.size for other in shapes):
-            kind = KINDS[int(rng.integers(len(KINDS)))]
-            shapes.append(Shape(kind, colours[2 + len(shapes)], round(x, 4), round(y, 4), round(size, 4)))
-    return Scene(colours[0], colours[1], round(float(rng.uniform(0.4, 0.75)), 4), tuple(shapes))
+    kinds = [KINDS[i] for i in rng.integers(len(KINDS), size=n_shapes)]
+    while True:  # ends: two shapes in opposite corners always fit
+        sizes = rng.uniform(MIN_SIZE, MAX_SIZE, n_shapes)
+        margins = sizes + 0.03
+        xs, ys = (margins + (1.0 - 2.0 * margins) * rng.random(n_shapes) for _ in range(2))
+        if n_shapes == 1 or np.hypot(xs[0] - xs[1], ys[0] - ys[1]) > sizes.sum():
+            break
+    shapes = tuple(
+        Shape(kinds[i], colours[2 + i], round(float(xs[i]), 4), round(float(ys[i]), 4), round(float(sizes[i]), 4))
+        for i in range(n_shapes)
+    )
+    return Scene(colours[0], colours[1], round(float(rng.uniform(0.4, 0.75)), 4), shapes)
 
 
 def random_scenes(rng: np.random.Generator, n_scenes: int) -> list[Scene]:
