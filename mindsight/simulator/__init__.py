@@ -1,0 +1,1 @@
+"""A scanner, a participant and an experiment that do not exist, for demos, tests and load."""

@@ -1,0 +1,75 @@
+"""A participant who does not exist: fixed responses of visual voxels to the tokens of a picture.
+
+Knows nothing of scanners, time or noise: tokens in, percent signal change out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+GRID_SIDE = 4  # tokens lie on a 4 x 4 grid over the picture, row-major, top left first
+
+
+class Participant:
+    """Voxel responses that are linear in image tokens, through retinotopy-like receptive fields.
+
+    Each voxel sees a Gaussian patch of the token grid (population receptive fields, Dumoulin & Wandell 2008), the left
+    hemisphere mostly the right half of the picture and the other way round, and weighs the channels with a mixture of a
+    few preferences shared by the whole cortex and one of its own.
+
+    seed : names the person; another seed is another person, with other voxels
+    population_NTD : (N, 16, D) tokens of many pictures; responses are normalised over them
+    n_voxels : how many voxels respond to pictures
+    mean_percent, sd_percent : mean and standard deviation over pictures of a typical voxel's response, percent signal
+        change
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        population_NTD: NDArray[np.floating[Any]],
+        n_voxels: int = 1500,
+        mean_percent: float = 1.0,
+        sd_percent: float = 0.8,
+    ) -> None:
+        n_tokens, n_channels = population_NTD.shape[1:]
+        if n_tokens != GRID_SIDE**2:
+            raise ValueError(f"expected tokens on a {GRID_SIDE} x {GRID_SIDE} grid, got {n_tokens} tokens")
+        rng = np.random.default_rng([seed, 1])
+        self.seed = seed
+        self.n_voxels = n_voxels
+        self.left_V: NDArray[np.bool_] = rng.random(n_voxels) < 0.5
+        # eccentricity thins out like cortical magnification; hemifields overlap a little at the midline
+        x_V = np.abs(rng.normal(0.0, 0.55, n_voxels)) * np.where(self.left_V, 1.0, -1.0) - 0.08 * np.where(
+            self.left_V, 1.0, -1.0
+        )
+        y_V = rng.normal(0.0, 0.6, n_voxels)
+        size_V = 0.18 + 0.25 * np.hypot(x_V, y_V) + rng.exponential(0.08, n_voxels)
+        centres = (np.arange(GRID_SIDE) + 0.5) / GRID_SIDE * 2.0 - 1.0
+        grid_y, grid_x = np.meshgrid(centres, centres, indexing="ij")
+        distance_VT = (grid_x.ravel() - x_V[:, None].clip(-0.9, 0.9)) ** 2 + (
+            grid_y.ravel() - y_V[:, None].clip(-0.9, 0.9)
+        ) ** 2
+        field_VT = np.exp(-distance_VT / (2.0 * size_V[:, None] ** 2))
+        self.field_VT = field_VT / field_VT.sum(axis=1, keepdims=True)
+
+        preferences_RD = rng.normal(size=(12, n_channels))
+        mixture_VR = rng.normal(size=(n_voxels, 12)) / np.sqrt(12)
+        self.weights_VD = mixture_VR @ preferences_RD + 0.7 * rng.normal(size=(n_voxels, n_channels))
+
+        raw_NV = self._raw(population_NTD)
+        self._mean_V = raw_NV.mean(axis=0)
+        self._scale_V = sd_percent * rng.lognormal(0.0, 0.35, n_voxels) / raw_NV.std(axis=0)
+        self._offset_V = mean_percent * rng.lognormal(0.0, 0.3, n_voxels)
+
+    def _raw(self, tokens_NTD: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        by_channel_NVD = np.einsum("ntd,vt->nvd", tokens_NTD, self.field_VT, optimize=True)
+        return np.asarray(np.einsum("nvd,vd->nv", by_channel_NVD, self.weights_VD, optimize=True), dtype=np.float64)
+
+    def responses(self, tokens_NTD: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """(N, V) noise-free responses to the pictures with these (N, 16, D) tokens, in percent signal change."""
+        chunks = [self._raw(tokens_NTD[i : i + 64]) for i in range(0, len(tokens_NTD), 64)]
+        return (np.concatenate(chunks) - self._mean_V) * self._scale_V + self._offset_V
