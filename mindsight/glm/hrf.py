@@ -1,0 +1,105 @@
+"""Haemodynamic response functions and the regressors they make of events, with the numbers nilearn gives.
+
+Knows nothing of voxels or noise. Letters: T frames, K events, L samples of the kernel.
+
+nilearn (0.14, ``glm.first_level.hemodynamic_models``) samples each event as a box on a grid about 50 times finer than
+the TR, convolves it with the kernel and interpolates at the frame times. The grid starts 24 s before the first frame,
+ends with the last one and has a whole number of steps, so its step, and with it the rounding of an onset, shifts a
+little with every frame where 24 s are not a whole number of steps. The grid is therefore made anew for each number of
+frames, with the same operations in the same order; the convolution of a box is the difference of two values of the
+kernel's running sum, which leaves a look-up per event and frame.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaln, xlogy
+
+Hrf = Literal["glover", "spm"]
+
+OVERSAMPLING = 50
+MIN_ONSET_S = -24.0
+KERNEL_S = 32.0
+
+# peak delay, undershoot delay, dispersion of both, undershoot ratio
+# (Glover 1999, NeuroImage 9:416-429, auditory response; SPM's spm_hrf defaults)
+_SHAPES: dict[Hrf, tuple[float, float, float, float]] = {
+    "glover": (6.0, 12.0, 0.9, 0.48),
+    "spm": (6.0, 16.0, 1.0, 0.167),
+}
+
+
+def _gamma_pdf(t_s: NDArray[np.float64], shape: float, loc_s: float, scale_s: float) -> NDArray[np.float64]:
+    x = np.maximum((t_s - loc_s) / scale_s, 0.0)
+    pdf: NDArray[np.float64] = np.exp(xlogy(shape - 1.0, x) - x - gammaln(shape)) / scale_s
+    return pdf
+
+
+def kernel(hrf: Hrf, tr_s: float) -> NDArray[np.float64]:
+    """(L,) response to an impulse, sampled OVERSAMPLING times per TR over 32 s, with sum 1."""
+    peak_s, undershoot_s, dispersion, ratio = _SHAPES[hrf]
+    dt_s = tr_s / OVERSAMPLING
+    t_s = np.linspace(0.0, KERNEL_S, int(np.rint(KERNEL_S / dt_s)))
+    h = _gamma_pdf(t_s, peak_s / dispersion, dt_s, dispersion)
+    h -= ratio * _gamma_pdf(t_s, undershoot_s / dispersion, dt_s, dispersion)
+    h /= h.sum()
+    return h
+
+
+def fine_grid(n_frames: int, tr_s: float) -> NDArray[np.float64]:
+    """Times of the fine grid under ``n_frames`` (two or more) frames, in seconds from the first frame."""
+    last_s = tr_s * (n_frames - 1)
+    end_s = last_s * (1 + 1.0 / (n_frames - 1))
+    n_steps = (n_frames - 1) * 1.0 / last_s * ((end_s - MIN_ONSET_S) * OVERSAMPLING)
+    return np.linspace(MIN_ONSET_S, end_s, int(np.rint(n_steps + 1)))
+
+
+@numba.njit(nogil=True, cache=True)
+def _boxes_at_frames(
+    sum_L: NDArray[np.float64],
+    on_K: NDArray[np.int64],
+    off_K: NDArray[np.int64],
+    below_T: NDArray[np.int64],
+    weight_T: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    n_events, n_frames, last = on_K.size, below_T.size, sum_L.size - 1
+    out_TK = np.zeros((n_frames, n_events))
+    for k in range(n_events):
+        on, off = on_K[k], off_K[k]
+        for i in range(n_frames):
+            n = below_T[i]
+            if n + 1 < on or n - off > last:
+                continue
+            low = (sum_L[min(n - on, last)] if n >= on else 0.0) - (sum_L[min(n - off, last)] if n >= off else 0.0)
+            n += 1
+            high = (sum_L[min(n - on, last)] if n >= on else 0.0) - (sum_L[min(n - off, last)] if n >= off else 0.0)
+            out_TK[i, k] = low + weight_T[i] * (high - low)
+    return out_TK
+
+
+def regressors(
+    kernel_sum_L: NDArray[np.float64],
+    onset_s_K: NDArray[np.float64],
+    duration_s_K: NDArray[np.float64],
+    n_frames: int,
+    tr_s: float,
+) -> NDArray[np.float64]:
+    """(T, K) responses of ``n_frames`` (two or more) frames to each of the events.
+
+    kernel_sum_L : running sum of ``kernel(hrf, tr_s)``
+    onset_s_K, duration_s_K : seconds from the first frame; a duration of 0 is an impulse of one step of the fine grid
+    """
+    grid_s = fine_grid(n_frames, tr_s)
+    last = grid_s.size - 1
+    on_K = np.minimum(np.searchsorted(grid_s, onset_s_K), last)
+    off_K = np.minimum(np.searchsorted(grid_s, onset_s_K + duration_s_K), last)
+    off_K += (off_K == on_K) & (off_K < last)
+    frame_s = tr_s * np.arange(n_frames)
+    below_T = np.clip(np.searchsorted(grid_s, frame_s), 1, last) - 1
+    weight_T = (frame_s - grid_s[below_T]) / (grid_s[below_T + 1] - grid_s[below_T])
+    out_TK: NDArray[np.float64] = _boxes_at_frames(kernel_sum_L, on_K, off_K, below_T, weight_T)
+    return out_TK
