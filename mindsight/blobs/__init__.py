@@ -1,0 +1,5 @@
+"""Content-addressed durable files."""
+
+from mindsight.blobs.store import BlobStore, BlobWriter
+
+__all__ = ["BlobStore", "BlobWriter"]

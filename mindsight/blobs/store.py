@@ -1,0 +1,142 @@
+"""Content-addressed files: a payload's name is its sha256, and it is on the disk before anyone is told of it.
+
+Knows nothing of what the payloads are.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+from mindsight.errors import Diverged, NotFound, StorageFull
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobStore:
+    """A folder of payloads, ``<root>/<first two digits>/<sha256>``. May be used by several processes at once.
+
+    Raises StorageFull where a payload cannot be made durable: no space, no quota, a failing disk.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._incoming = root / "incoming"
+
+    def put(self, payload: bytes) -> str:
+        """Make the payload durable and return its digest. The same payload again is written again, and so repaired."""
+        with self.writer() as writer:
+            writer.write(payload)
+            return writer.commit()
+
+    def writer(self) -> BlobWriter:
+        """A payload that comes in pieces. Leave the ``with`` block without ``commit`` and nothing stays."""
+        return BlobWriter(self.root, self._incoming)
+
+    def get(self, digest: str) -> bytes:
+        """The payload, checked against its digest.
+
+        Raises NotFound; Diverged (``blob.corrupt``) where the file is not what its name says: put it again.
+        """
+        try:
+            payload = self.path(digest).read_bytes()
+        except FileNotFoundError:
+            raise NotFound("there is no such payload", code="blob.unknown") from None
+        if hashlib.sha256(payload).hexdigest() != digest:
+            raise Diverged("a stored payload is not what its digest says; send it again", code="blob.corrupt")
+        return payload
+
+    def path(self, digest: str) -> Path:
+        """Where the payload lies, if it is there. Raises NotFound for what is no digest."""
+        if not _DIGEST.fullmatch(digest):
+            raise NotFound("expected a sha256 in lower-case hexadecimal", code="blob.unknown")
+        return self.root / digest[:2] / digest
+
+    def exists(self, digest: str) -> bool:
+        return self.path(digest).exists()
+
+    def sweep(self, older_than_s: float = 86_400.0) -> int:
+        """Remove what writers that were killed left behind; returns how many files."""
+        before = time.time() - older_than_s
+        left = [path for path in self._incoming.glob("*") if path.stat().st_mtime < before]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
+
+class BlobWriter:
+    """One payload on its way in. ``nbytes`` is how many bytes came so far."""
+
+    def __init__(self, root: Path, incoming: Path) -> None:
+        self._root = root
+        self._sha256 = hashlib.sha256()
+        self._path = incoming / secrets.token_hex(16)
+        self.nbytes = 0
+        with _storage_errors():
+            incoming.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("xb", buffering=0)
+
+    def __enter__(self) -> BlobWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if not self._file.closed:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what came so far."""
+        return self._sha256.hexdigest()
+
+    def write(self, piece: bytes) -> None:
+        self._sha256.update(piece)
+        self.nbytes += len(piece)
+        view = memoryview(piece)
+        with _storage_errors():
+            while view:
+                view = view[self._file.write(view) :]
+
+    def commit(self) -> str:
+        """Make the payload durable under its digest: data, then name, then folder."""
+        digest = self.digest
+        folder = self._root / digest[:2]
+        with _storage_errors():
+            os.fsync(self._file.fileno())
+            if not folder.exists():
+                folder.mkdir(exist_ok=True)
+                _fsync_folder(self._root)
+            self._path.replace(folder / digest)
+            _fsync_folder(folder)
+            self._file.close()
+        return digest
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            reason = errno.errorcode[error.errno]
+            raise StorageFull(
+                f"a payload could not be made durable ({reason}): free space, or raise the quota"
+            ) from error
+        raise

@@ -1,0 +1,28 @@
+"""Ordered, idempotent, fenced logs, leases and work queues over Redis. The only room that imports redis."""
+
+from mindsight.bus.connection import MAX_BLOCK_S, Bus
+from mindsight.bus.embedded import EmbeddedServer
+from mindsight.bus.lease import Lease
+from mindsight.bus.log import Appended, ConditionFailed, Entry, Fence, Log, read_many
+from mindsight.bus.queue import MAX_DELIVERIES, DeadJob, Job, WorkQueue
+from mindsight.bus.sessions import SessionRecord, Sessions, SessionState
+
+__all__ = [
+    "MAX_BLOCK_S",
+    "MAX_DELIVERIES",
+    "Appended",
+    "Bus",
+    "ConditionFailed",
+    "DeadJob",
+    "EmbeddedServer",
+    "Entry",
+    "Fence",
+    "Job",
+    "Lease",
+    "Log",
+    "SessionRecord",
+    "SessionState",
+    "Sessions",
+    "WorkQueue",
+    "read_many",
+]

@@ -1,0 +1,222 @@
+"""Ordered, numbered, idempotent logs over Redis streams.
+
+Knows nothing of what the payloads mean. Entries are numbered 1, 2, 3, ... without a gap; each has a key that is
+written once. All that an append checks and writes happens in one Lua script, so that a retry after a lost reply finds
+its own entry, and a writer that lost its lease is refused at the moment of writing.
+
+Keys of a session share a hash tag, ``s:{session}:...``, so that a Redis Cluster keeps them on one node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mindsight.bus.connection import MAX_BLOCK_S, Argument, Bus, Script
+from mindsight.errors import Conflict, Diverged, LeaseLost, MindsightError, OutOfOrder
+
+# KEYS: stream, hash of written keys (key -> "seq identity"), hash of counters, the fence
+# ARGV: key, identity, payload, token or "", counter or "", index, how many keys must be there, those, those that must not
+APPEND = Script("""
+local key, identity, payload, token, counter = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if token ~= '' and (redis.call('GET', KEYS[4]) or '0') ~= token then
+  return {'FENCED'}
+end
+local written = redis.call('HGET', KEYS[2], key)
+if written then
+  local space = string.find(written, ' ', 1, true)
+  if string.sub(written, space + 1) == identity then
+    return {'DUPLICATE', tonumber(string.sub(written, 1, space - 1))}
+  end
+  return {'DIVERGED'}
+end
+local last_required = 7 + tonumber(ARGV[7])
+for i = 8, #ARGV do
+  local present = redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1
+  if present ~= (i <= last_required) then
+    return {'CONDITION', ARGV[i], present and 1 or 0}
+  end
+end
+if counter ~= '' then
+  local expected = redis.call('HGET', KEYS[3], counter) or '0'
+  if expected ~= ARGV[6] then
+    return {'ORDER', tonumber(expected)}
+  end
+  redis.call('HINCRBY', KEYS[3], counter, 1)
+end
+local seq = redis.call('HINCRBY', KEYS[3], '#', 1)
+redis.call('XADD', KEYS[1], seq .. '-0', 'k', key, 'p', payload)
+redis.call('HSET', KEYS[2], key, seq .. ' ' .. identity)
+return {'OK', seq}
+""")
+
+
+class ConditionFailed(Conflict):
+    """An append's condition does not hold: ``key`` is in the log (``present``) and must not be, or the other way."""
+
+    code = "log.condition"
+
+    def __init__(self, key: str, *, present: bool) -> None:
+        super().__init__(f"the log {'already holds' if present else 'does not hold'} {key!r}")
+        self.key = key
+        self.present = present
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A lease's token: writes that carry it are refused as soon as another holder has taken the lease."""
+
+    session: str
+    token: int
+
+
+@dataclass(frozen=True)
+class Appended:
+    """Where the entry is in the log, and whether it was there before."""
+
+    seq: int
+    duplicate: bool
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a log."""
+
+    seq: int
+    key: str
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Log:
+    """One log of one session; ``name`` is ``"input"`` or ``"messages"``."""
+
+    bus: Bus
+    session: str
+    name: str
+
+    def append(
+        self,
+        key: str,
+        payload: bytes,
+        *,
+        identity: str | None = None,
+        order: tuple[str, int] | None = None,
+        fence: Fence | None = None,
+        requires: Sequence[str] = (),
+        unless: Sequence[str] = (),
+    ) -> Appended:
+        """Write one entry, once: it is in the log when this returns.
+
+        key : names the entry; the same key with the same identity is a duplicate, and changes nothing
+        identity : what makes two entries the same; by default the payload's sha256
+        order : counter and index; the index must be the counter's (0 for the first), which then moves on by one
+        fence : of the lease under which the caller writes
+        requires, unless : keys that must, and must not, be in the log
+
+        A duplicate is found before the conditions are looked at: what was accepted stays accepted.
+
+        Raises LeaseLost, Diverged (same key, other identity), ConditionFailed, OutOfOrder
+        (``details["expected_index"]``), BusUnavailable, StorageFull. After BusUnavailable the entry may or may not be
+        there; append it again.
+        """
+        identity = hashlib.sha256(payload).hexdigest() if identity is None else identity
+        reply = append_entry(
+            self.bus,
+            [self._key("log"), self._key("keys"), self._key("order"), fence_key(fence)],
+            key,
+            payload,
+            identity,
+            order,
+            fence,
+            [*_counted(requires), *unless],
+        )
+        return appended_from(reply, key)
+
+    def read(self, after: int = 0, limit: int = 1000) -> list[Entry]:
+        """The entries from number ``after + 1``, at most ``limit``."""
+        reply = self.bus.command("XRANGE", self._key("log"), f"{after + 1}-0", "+", "COUNT", limit)
+        return [_entry(item) for item in reply]
+
+    def find(self, key: str) -> Entry | None:
+        """The entry with this key."""
+        written = self.bus.command("HGET", self._key("keys"), key)
+        if written is None:
+            return None
+        seq = int(written.split(b" ", 1)[0])
+        reply = self.bus.command("XRANGE", self._key("log"), f"{seq}-0", f"{seq}-0")
+        return _entry(reply[0])
+
+    def last_seq(self) -> int:
+        """Number of the last entry; 0 where there is none."""
+        return int(self.bus.command("HGET", self._key("order"), "#") or 0)
+
+    def next_index(self, counter: str) -> int:
+        """The index that an append with ``order=(counter, index)`` must carry now."""
+        return int(self.bus.command("HGET", self._key("order"), counter) or 0)
+
+    def _key(self, kind: str) -> str:
+        return f"s:{{{self.session}}}:{self.name}:{kind}"
+
+
+def read_many(after: Mapping[Log, int], block_s: float, limit: int = 1000) -> dict[Log, list[Entry]]:
+    """Of several logs of one bus, the entries after each one's number; waits up to ``block_s`` for the first to come.
+
+    Returns only logs that have new entries; an empty dict means the time passed. ``block_s`` is at most MAX_BLOCK_S.
+    """
+    if not 0 < block_s <= MAX_BLOCK_S:
+        raise ValueError(f"expected 0 < block_s <= {MAX_BLOCK_S:g}, got {block_s!r}")
+    by_key = {log._key("log").encode(): log for log in after}
+    bus = next(iter(after)).bus
+    read: list[Argument] = ["XREAD", "COUNT", limit, "BLOCK", max(1, round(block_s * 1000)), "STREAMS"]
+    reply = bus.command(*read, *by_key, *(f"{seq}-0" for seq in after.values()), block_s=block_s)
+    return {by_key[name]: [_entry(item) for item in items] for name, items in reply or []}
+
+
+def fence_key(fence: Fence | None) -> str:
+    return f"s:{{{fence.session if fence else ''}}}:fence"
+
+
+def append_entry(
+    bus: Bus,
+    keys: list[str],
+    key: str,
+    payload: bytes,
+    identity: str,
+    order: tuple[str, int] | None,
+    fence: Fence | None,
+    conditions: list[Argument],
+) -> list[Any]:
+    counter, index = order if order is not None else ("", 0)
+    token = "" if fence is None else str(fence.token)
+    reply: list[Any] = bus.run(APPEND, keys, [key, identity, payload, token, counter, index, *(conditions or [0])])
+    return reply
+
+
+def appended_from(reply: list[Any], key: str) -> Appended:
+    """The script's reply as a value, or as the error that it means."""
+    status = reply[0].decode()
+    if status in ("OK", "DUPLICATE"):
+        return Appended(seq=int(reply[1]), duplicate=status == "DUPLICATE")
+    errors: dict[str, MindsightError] = {
+        "FENCED": LeaseLost("another worker holds this session now; stop writing to it"),
+        "DIVERGED": Diverged(f"{key!r} is in the log with other content; it is never overwritten", key=key),
+    }
+    if status == "ORDER":
+        expected = int(reply[1])
+        raise OutOfOrder(f"expected index {expected} next, got {key!r}", expected_index=expected)
+    if status == "CONDITION":
+        raise ConditionFailed(reply[1].decode(), present=bool(reply[2]))
+    raise errors[status]
+
+
+def _counted(required: Sequence[str]) -> list[Argument]:
+    return [len(required), *required]
+
+
+def _entry(item: list[Any]) -> Entry:
+    name, fields = item
+    values = dict(zip(fields[::2], fields[1::2], strict=True))
+    return Entry(seq=int(name.split(b"-", 1)[0]), key=values[b"k"].decode(), payload=values[b"p"])

@@ -1,0 +1,152 @@
+"""A work queue over one Redis stream and its consumer group: every job is done at least once, by any one worker.
+
+Knows nothing of what the jobs are. They have no order to keep; what comes of them must be written under a key, so that
+a job done twice leaves one result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from mindsight.bus.connection import MAX_BLOCK_S, Argument, Bus, Script
+from mindsight.bus.log import Appended, Fence, append_entry, appended_from, fence_key
+
+MAX_DELIVERIES = 3
+_GROUP = "workers"
+
+_ACK = Script("""
+redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+return redis.call('XDEL', KEYS[1], ARGV[2])
+""")
+
+# KEYS: jobs, dead; ARGV: group, id, key, payload, reason
+_BURY = Script("""
+if redis.call('XDEL', KEYS[1], ARGV[2]) == 1 then
+  redis.call('XADD', KEYS[2], ARGV[2], 'k', ARGV[3], 'p', ARGV[4], 'reason', ARGV[5])
+end
+return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
+""")
+
+
+@dataclass(frozen=True)
+class DeadJob:
+    """A job nobody will try again, and why."""
+
+    key: str
+    payload: bytes
+    reason: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job in a worker's hands: ``ack`` it when its result is written, or ``reject`` it."""
+
+    queue: WorkQueue
+    seq: int
+    key: str
+    payload: bytes
+    deliveries: int
+
+    def ack(self) -> None:
+        """It is done; it will not be delivered again."""
+        self.queue.bus.run(_ACK, [self.queue._key("log")], [_GROUP, f"{self.seq}-0"])
+
+    def reject(self, reason: str) -> None:
+        """It cannot be done; it goes to the dead letters."""
+        keys = [self.queue._key("log"), self.queue._key("dead")]
+        self.queue.bus.run(_BURY, keys, [_GROUP, f"{self.seq}-0", self.key, self.payload, reason])
+
+
+@dataclass(frozen=True)
+class WorkQueue:
+    """One queue. ``stale_s`` is how long a job may stay in one worker's hands before another takes it over."""
+
+    bus: Bus
+    name: str
+    stale_s: float = 30.0
+
+    def put(self, key: str, payload: bytes, identity: str | None = None, fence: Fence | None = None) -> Appended:
+        """Queue a job, once per key, also when it was done long ago. Raises Diverged, LeaseLost as ``Log.append``.
+
+        With a fence the keys of two hash tags meet in one script: one Redis server, not a Cluster.
+        """
+        identity = hashlib.sha256(payload).hexdigest() if identity is None else identity
+        keys = [self._key("log"), self._key("keys"), self._key("order"), fence_key(fence)]
+        return appended_from(append_entry(self.bus, keys, key, payload, identity, None, fence, []), key)
+
+    def take(self, consumer: str, block_s: float) -> Job | None:
+        """The next job, or None after ``block_s`` (at most MAX_BLOCK_S).
+
+        First what this consumer took and did not acknowledge (it was killed, or failed), then what others left lying
+        for ``stale_s``, then what is new. A job delivered more than MAX_DELIVERIES times goes to the dead letters.
+        A consumer takes one job at a time: acknowledge it before the next ``take``.
+        """
+        if not 0 < block_s <= MAX_BLOCK_S:
+            raise ValueError(f"expected 0 < block_s <= {MAX_BLOCK_S:g}, got {block_s!r}")
+        try:
+            return self._take(consumer, block_s)
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            self._create_group()
+            return self._take(consumer, block_s)
+
+    def __len__(self) -> int:
+        """Jobs that are not done: waiting, or in a worker's hands."""
+        return int(self.bus.command("XLEN", self._key("log")))
+
+    def dead(self, limit: int = 1000) -> list[DeadJob]:
+        """The dead letters, oldest first."""
+        reply = self.bus.command("XRANGE", self._key("dead"), "-", "+", "COUNT", limit)
+        values = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in reply]
+        return [DeadJob(v[b"k"].decode(), v[b"p"], v[b"reason"].decode()) for v in values]
+
+    def _take(self, consumer: str, block_s: float) -> Job | None:
+        stream = self._key("log")
+        read: list[Argument] = ["XREADGROUP", "GROUP", _GROUP, consumer, "COUNT", 1]
+        while own := self.bus.command(*read, "STREAMS", stream, "0"):
+            items = own[0][1]
+            if not items:
+                break
+            if job := self._job(items[0]):
+                return job
+        while True:
+            stale_ms = round(self.stale_s * 1000)
+            stale = self.bus.command("XAUTOCLAIM", stream, _GROUP, consumer, stale_ms, "0-0", "COUNT", 1)[1]
+            if not stale:
+                break
+            if job := self._job(stale[0]):
+                return job
+        block: list[Argument] = ["BLOCK", max(1, round(block_s * 1000))]
+        new = self.bus.command(*read, *block, "STREAMS", stream, ">", block_s=block_s)
+        return self._job(new[0][1][0]) if new else None
+
+    def _job(self, item: list[Any]) -> Job | None:
+        """The job as delivered; None where it was delivered too often and is now among the dead."""
+        name, fields = item
+        if fields is None:  # acknowledged by another consumer in the meantime
+            self.bus.command("XACK", self._key("log"), _GROUP, name)
+            return None
+        values = dict(zip(fields[::2], fields[1::2], strict=True))
+        pending = self.bus.command("XPENDING", self._key("log"), _GROUP, name, name, 1)
+        deliveries = int(pending[0][3]) if pending else 1
+        job = Job(self, int(name.split(b"-", 1)[0]), values[b"k"].decode(), values[b"p"], deliveries)
+        if deliveries > MAX_DELIVERIES:
+            job.reject(f"delivered {MAX_DELIVERIES} times and never acknowledged: its workers died or failed on it")
+            return None
+        return job
+
+    def _create_group(self) -> None:
+        try:
+            # From 0, not from the end: jobs put before the first worker came are jobs too.
+            self.bus.command("XGROUP", "CREATE", self._key("log"), _GROUP, "0", "MKSTREAM")
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    def _key(self, kind: str) -> str:
+        return f"q:{{{self.name}}}:{kind}"

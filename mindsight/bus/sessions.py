@@ -1,0 +1,91 @@
+"""The list of sessions: what each was opened with, and how far it has come.
+
+Knows nothing of what happens in a session; that is in its logs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from mindsight.bus.connection import Bus, Script
+from mindsight.errors import Conflict, NotFound
+from mindsight.protocol.inputs import SessionOptions
+
+SessionState = Literal["open", "closed", "archived"]
+
+_RECORDS = "sessions:{all}:records"
+_STATES = "sessions:{all}:states"
+
+_CREATE = Script("""
+local found = redis.call('HGET', KEYS[1], ARGV[1])
+if found then return found end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HSET', KEYS[2], ARGV[1], 'open')
+return ARGV[2]
+""")
+
+_ADVANCE = Script("""
+local rank = {open = 1, closed = 2, archived = 3}
+local state = redis.call('HGET', KEYS[1], ARGV[1])
+if not state then return 0 end
+if rank[ARGV[2]] > rank[state] then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+return 1
+""")
+
+
+class SessionRecord(BaseModel):
+    """What a session was opened with. ``state`` is how far it has come: open, closed, archived."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    session: str
+    subject: str
+    bundle: str | None = None
+    options: SessionOptions = SessionOptions()
+    opened_t: float
+    state: SessionState = "open"
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """The sessions of one bus."""
+
+    bus: Bus
+
+    def create(self, record: SessionRecord) -> SessionRecord:
+        """Write the record once; the same again (but for its time) returns the first. Raises Conflict for another."""
+        payload = record.model_dump_json(exclude={"state"})
+        written = SessionRecord.model_validate_json(
+            self.bus.run(_CREATE, [_RECORDS, _STATES], [record.session, payload])
+        )
+        if written.model_copy(update={"opened_t": record.opened_t}) != record.model_copy(update={"state": "open"}):
+            raise Conflict("a session of this name was opened with other settings", code="session.exists")
+        return self.get(record.session)
+
+    def get(self, session: str) -> SessionRecord:
+        """Raises NotFound."""
+        payload = self.bus.command("HGET", _RECORDS, session)
+        state = self.bus.command("HGET", _STATES, session)
+        if payload is None or state is None:
+            raise NotFound("there is no such session", code="session.unknown")
+        return SessionRecord.model_validate_json(payload).model_copy(update={"state": state.decode()})
+
+    def list(self) -> list[SessionRecord]:
+        """All of them, in the order of their opening."""
+        reply = self.bus.command("HGETALL", _STATES)
+        states = dict(zip(reply[::2], reply[1::2], strict=True))
+        reply = self.bus.command("HGETALL", _RECORDS)
+        records = [
+            SessionRecord.model_validate_json(payload).model_copy(update={"state": states[session].decode()})
+            for session, payload in zip(reply[::2], reply[1::2], strict=True)
+            if session in states
+        ]
+        return sorted(records, key=lambda record: (record.opened_t, record.session))
+
+    def advance(self, session: str, state: Literal["closed", "archived"]) -> None:
+        """Move on to ``state``; a session never goes back. Raises NotFound."""
+        if not self.bus.run(_ADVANCE, [_STATES], [session, state]):
+            raise NotFound("there is no such session", code="session.unknown")

@@ -1,0 +1,52 @@
+"""What the inference worker is told: one beta to decode, with all that depends on order already computed.
+
+Knows nothing of queues. The beta and its statistics are files in the blob store.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mindsight.protocol.messages import Digest, Stage
+
+
+class BetaWork(BaseModel):
+    """One trial's beta at one stage.
+
+    ``key`` names the job, and (without the session) the result that comes of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    v: Literal[1] = 1
+    session: str
+    subject: str
+    run: int = Field(ge=1)
+    trial: int = Field(ge=1)
+    stage: Stage
+    beta: Digest = Field(description="(V,) float32 in the order of the bundle's mask")
+    statistics: Digest | None = Field(
+        default=None, description="(2, V) float32, mean and standard deviation to z-score by; None: those of the bundle"
+    )
+    normalised_by: str = Field(default="bundle", description="the z-scoring policy, e.g. 'running' or 'bundle'")
+    n_statistics: int = Field(default=0, ge=0, description="betas that the running statistics rest on")
+    n_volumes: int = Field(ge=0, description="volumes of the run that went into the beta")
+    n_voxels: int = Field(ge=1)
+    flagged: bool = Field(default=False, description="a censored volume fell into the trial's response")
+    bundle: str | None = Field(default=None, description="name of the subject bundle that decodes it")
+    volume_acked_t: float = Field(description="when the volume that completed it was acknowledged, Unix epoch")
+    logged_t: float = Field(description="when the beta was in the message log, Unix epoch")
+
+    @property
+    def key(self) -> str:
+        return f"{self.session}-{self.run}-{self.trial}-{self.stage}"
+
+
+def parse_work(payload: bytes | str) -> BetaWork:
+    return BetaWork.model_validate_json(payload)
+
+
+def dump_work(work: BetaWork) -> bytes:
+    return work.model_dump_json(exclude_none=True).encode()
