@@ -1,0 +1,138 @@
+"""The candidate pool: what a brain's answer is chosen from.
+
+Knows nothing of brains. Letters: N candidates, D numbers of one candidate's embedding, all tokens laid end to end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import ModelMismatch
+from mindsight.retrieval.tensors import map_tensors, write_tensors
+
+_TENSORS, _INDEX, _IMAGES = "pool.safetensors", "pool.json", "pool_images"
+CHUNK_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, eq=False)
+class CandidatePool:
+    """Candidates in a fixed order, each with an embedding.
+
+    ids : N names, all different
+    embeddings : (N, D) or (N, tokens, channels), float16 or float32; may be a memory map
+    labels : N class labels; candidates of one label are equally right where labels are what is decoded
+    images : N PNG files, None where a candidate has no picture
+
+    Raises ModelMismatch (``pool.invalid``) where these do not fit together.
+    """
+
+    ids: tuple[str, ...]
+    embeddings: NDArray[Any]
+    labels: tuple[str, ...] | None = None
+    images: tuple[Path | None, ...] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if self.embeddings.dtype not in (np.float16, np.float32) or self.embeddings.ndim not in (2, 3):
+            raise ModelMismatch(
+                "expected embeddings (N, D) or (N, tokens, channels) of float16 or float32, got shape"
+                f" {self.embeddings.shape} of {self.embeddings.dtype}",
+                code="pool.invalid",
+            )
+        lengths = {len(self.embeddings), len(self.labels or self.ids), len(self.images or self.ids)}
+        if n == 0 or lengths != {n} or len(set(self.ids)) != n:
+            raise ModelMismatch(
+                f"expected different ids, one embedding, label and image for each, got {len(set(self.ids))} different"
+                f" ids of {n} and {len(self.embeddings)} embeddings",
+                code="pool.invalid",
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def token_shape(self) -> tuple[int, ...]:
+        """Shape of one candidate's embedding, (D,) or (tokens, channels)."""
+        return self.embeddings.shape[1:]
+
+    @property
+    def flat_ND(self) -> NDArray[Any]:
+        """(N, D) the embeddings, a view."""
+        return self.embeddings.reshape(len(self), -1)
+
+    @property
+    def rows_per_chunk(self) -> int:
+        """How many candidates to read at a time, so that a pool larger than memory streams through it."""
+        return max(1, CHUNK_BYTES // (4 * math.prod(self.token_shape)))
+
+    @cached_property
+    def norms_N(self) -> NDArray[np.float32]:
+        """(N,) Euclidean length of each embedding."""
+        flat, step = self.flat_ND, self.rows_per_chunk
+        starts = range(0, len(self), step)
+        return np.concatenate([np.linalg.norm(flat[i : i + step].astype(np.float32), axis=1) for i in starts])
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over ids, labels and embeddings: equal digests rank alike."""
+        head = {
+            "ids": self.ids,
+            "labels": self.labels,
+            "dtype": str(self.embeddings.dtype),
+            "shape": self.embeddings.shape,
+        }
+        sha = hashlib.sha256(json.dumps(head).encode())
+        for start in range(0, len(self), self.rows_per_chunk):
+            sha.update(np.ascontiguousarray(self.flat_ND[start : start + self.rows_per_chunk]).tobytes())
+        return sha.hexdigest()
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.ids)}
+
+    def place(self, candidate: str) -> int:
+        """Row of the candidate. Raises ModelMismatch (``pool.unknown_candidate``)."""
+        if candidate not in self._places:
+            raise ModelMismatch(
+                f"expected one of {len(self)} candidates, got {candidate!r}", code="pool.unknown_candidate"
+            )
+        return self._places[candidate]
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write embeddings, index and pictures into the folder; returns the files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tensors(folder / _TENSORS, {"embeddings": self.embeddings})
+        names: list[str | None] = []
+        files = [folder / _TENSORS, folder / _INDEX]
+        for place, image in enumerate(self.images or (None,) * len(self)):
+            names.append(None if image is None else f"{_IMAGES}/{place:06d}.png")
+            if image is not None:
+                (folder / _IMAGES).mkdir(exist_ok=True)
+                files.append(folder / f"{_IMAGES}/{place:06d}.png")
+                files[-1].write_bytes(image.read_bytes())
+        index = {"version": 1, "ids": self.ids, "labels": self.labels, "images": names}
+        (folder / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        return files
+
+    @classmethod
+    def load(cls, folder: Path) -> CandidatePool:
+        """Read a pool; its embeddings stay in the file. Raises ModelMismatch (``pool.invalid``, ``model.file``)."""
+        try:
+            index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+            embeddings = map_tensors(folder / _TENSORS)["embeddings"]
+            ids, labels, names = index["ids"], index["labels"], index["images"]
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelMismatch(
+                f"expected a pool of {_INDEX} and {_TENSORS}: {type(error).__name__}", code="pool.invalid"
+            ) from None
+        images = tuple(None if name is None else folder / name for name in names)
+        return cls(tuple(ids), embeddings, None if labels is None else tuple(labels), images)

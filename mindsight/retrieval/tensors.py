@@ -1,0 +1,67 @@
+"""Arrays in safetensors files, read where they lie: the file is mapped, and a page of it is read when it is used.
+
+Knows nothing of what the arrays mean.
+
+The format: eight bytes little-endian length of a JSON header, the header (name -> dtype, shape, byte range), the bytes
+(https://github.com/huggingface/safetensors#format). The library's own NumPy reader copies each array into memory.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from mindsight.errors import ModelMismatch
+
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "u1", "BOOL": "?"}
+_MAX_HEADER = 100_000_000
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write the arrays, C-contiguous, in the order of their names."""
+    save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, path)
+
+
+def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Every array of the file, memory-mapped and read-only.
+
+    Raises ModelMismatch (``model.file``) where the file is not of the format, is cut short, or holds a dtype that NumPy
+    does not know (bfloat16).
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else _MAX_HEADER
+        if length > min(size - 8, _MAX_HEADER):
+            raise ModelMismatch(f"expected a safetensors file, got {path.name} with no header in it", code="model.file")
+        try:
+            header = json.loads(file.read(length))
+        except ValueError as error:
+            raise ModelMismatch(f"expected a JSON header in {path.name}: {error}", code="model.file") from None
+    header.pop("__metadata__", None)
+    return {name: _map(path, size, 8 + length, name, entry) for name, entry in header.items()}
+
+
+def _map(path: Path, size: int, start: int, name: str, entry: dict[str, Any]) -> NDArray[Any]:
+    if entry["dtype"] not in _DTYPES:
+        raise ModelMismatch(
+            f"expected a dtype of {sorted(_DTYPES)} in {path.name}, got {entry['dtype']}", code="model.file"
+        )
+    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
+    first, last = entry["data_offsets"]
+    n_bytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    if last - first != n_bytes or first < 0 or start + last > size:
+        raise ModelMismatch(
+            f"expected {n_bytes} bytes of {name} in {path.name}, got a range of {last - first} in a file of {size}",
+            code="model.file",
+        )
+    if n_bytes == 0:
+        return np.zeros(shape, dtype)
+    return np.memmap(path, dtype=dtype, mode="r", offset=start + first, shape=shape)
