@@ -1,0 +1,273 @@
+"""The reference linearised at one pose: six numbers of pose from one weighted sum over the incoming voxels.
+
+Knows nothing of sessions or of what comes next; see realign.py for when it is used.
+
+The incoming volume v is never interpolated. With S the pose (volume mm -> reference mm) and x_i the volume's own voxels,
+
+    v[x_i] = reference(exp(theta) S x_i) + nuisance + noise
+
+and the step is theta = P v - F(theta), F(theta) = P reference(exp(theta) S x), with the (6, N) matrix
+
+    J_s = derivatives of the SMOOTHED reference by theta     (instrument)
+    J_r = derivatives of the reference itself
+    N   = [1, R, R u, R u u'] (11 columns, R = reference at S x, u = position): offset, gain and receive field
+    J   = J_s - N (N'N)^-1 N'J_s ,   P = (J'J_r)^-1 J'
+
+Why an instrument: the derivative of a noisy image is noisy in the same voxels as the residual, which biases ordinary
+least squares towards grid positions (errors-in-variables). A regressor that correlates with the signal but not with that
+noise removes it (instrumental variables; e.g. J. Wooldridge, "Econometric Analysis of Cross Section and Panel Data",
+2010, chapter 5). P N = 0: gain drifts and a receive field that stays with the scanner do not move the estimate.
+
+F depends on the reference only, so near the pose it is tabulated once as a polynomial of theta; then a volume costs the
+weighted sum P v and a few 6 x 6 steps. The floor of P v: N multiply-adds for each of six numbers, no interpolation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from mindsight.preprocessing.spline import FloatArray, interpolate, interpolate_gradient
+
+Float64Array = NDArray[np.float64]
+
+N_NUISANCE = 11
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _derivatives(
+    coef: FloatArray,
+    smooth: FloatArray,
+    ijk_N3: NDArray[np.int16],
+    to_voxel: Float64Array,
+    to_mm: Float64Array,
+    gradient_to_mm: Float64Array,
+    out_NC: FloatArray,
+) -> None:
+    """Columns of out: R, position y (3), J_s (6), J_r (6), for each volume voxel.
+
+    to_voxel (3, 4): volume voxel -> reference voxel; to_mm (3, 4): volume voxel -> mm from the centre, in the reference.
+    """
+    g = gradient_to_mm
+    for n in range(ijk_N3.shape[0]):
+        a, b, c = float(ijk_N3[n, 0]), float(ijk_N3[n, 1]), float(ijk_N3[n, 2])
+        x = to_voxel[0, 0] * a + to_voxel[0, 1] * b + to_voxel[0, 2] * c + to_voxel[0, 3]
+        y = to_voxel[1, 0] * a + to_voxel[1, 1] * b + to_voxel[1, 2] * c + to_voxel[1, 3]
+        z = to_voxel[2, 0] * a + to_voxel[2, 1] * b + to_voxel[2, 2] * c + to_voxel[2, 3]
+        px = to_mm[0, 0] * a + to_mm[0, 1] * b + to_mm[0, 2] * c + to_mm[0, 3]
+        py = to_mm[1, 0] * a + to_mm[1, 1] * b + to_mm[1, 2] * c + to_mm[1, 3]
+        pz = to_mm[2, 0] * a + to_mm[2, 1] * b + to_mm[2, 2] * c + to_mm[2, 3]
+        out_NC[n, 1], out_NC[n, 2], out_NC[n, 3] = px, py, pz
+        for which in range(2):
+            value, u, v, w = interpolate_gradient(smooth if which == 0 else coef, x, y, z)
+            gx = g[0, 0] * u + g[0, 1] * v + g[0, 2] * w
+            gy = g[1, 0] * u + g[1, 1] * v + g[1, 2] * w
+            gz = g[2, 0] * u + g[2, 1] * v + g[2, 2] * w
+            col = 4 + 6 * which
+            out_NC[n, col], out_NC[n, col + 1], out_NC[n, col + 2] = gx, gy, gz
+            out_NC[n, col + 3] = py * gz - pz * gy
+            out_NC[n, col + 4] = pz * gx - px * gz
+            out_NC[n, col + 5] = px * gy - py * gx
+            if which == 1:
+                out_NC[n, 0] = value
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _nuisance(row: FloatArray, value_scale: float, length_scale: float, out_11: Float64Array) -> None:
+    r = row[0] * value_scale
+    x, y, z = row[1] * length_scale, row[2] * length_scale, row[3] * length_scale
+    out_11[0] = 1.0
+    out_11[1] = r
+    out_11[2], out_11[3], out_11[4] = r * x, r * y, r * z
+    out_11[5], out_11[6], out_11[7] = r * x * x, r * y * y, r * z * z
+    out_11[8], out_11[9], out_11[10] = r * x * y, r * x * z, r * y * z
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _moments(rows_NC: FloatArray, value_scale: float, length_scale: float) -> tuple[Float64Array, Float64Array]:
+    """N'[N, J_s, J_r] (11, 23) and J_s'J_r (6, 6), summed in row order."""
+    n_columns = N_NUISANCE + 12
+    cross = np.zeros((N_NUISANCE, n_columns))
+    between = np.zeros((6, 6))
+    wide = np.empty(n_columns)
+    for n in range(rows_NC.shape[0]):
+        _nuisance(rows_NC[n], value_scale, length_scale, wide)
+        for c in range(12):
+            wide[N_NUISANCE + c] = rows_NC[n, 4 + c]
+        for a in range(N_NUISANCE):
+            left = wide[a]
+            for c in range(n_columns):
+                cross[a, c] += left * wide[c]
+        for a in range(6):
+            left = wide[N_NUISANCE + a]
+            for c in range(6):
+                between[a, c] += left * wide[N_NUISANCE + 6 + c]
+    return cross, between
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _estimator(
+    rows_NC: FloatArray,
+    value_scale: float,
+    length_scale: float,
+    solve_66: Float64Array,
+    regress_11_6: Float64Array,
+    out_N6: FloatArray,
+) -> None:
+    """P' (N, 6): rows of (J_s - N B) solve'."""
+    wide = np.empty(N_NUISANCE)
+    rest = np.empty(6)
+    for n in range(rows_NC.shape[0]):
+        _nuisance(rows_NC[n], value_scale, length_scale, wide)
+        for c in range(6):
+            total = float(rows_NC[n, 4 + c])
+            for a in range(N_NUISANCE):
+                total -= wide[a] * regress_11_6[a, c]
+            rest[c] = total
+        for a in range(6):
+            total = 0.0
+            for c in range(6):
+                total += solve_66[a, c] * rest[c]
+            out_N6[n, a] = total
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _project_reference(coef: FloatArray, ijk_N3: NDArray[np.int16], m: Float64Array, p_N6: FloatArray) -> Float64Array:
+    """P reference(m x): (6,)."""
+    a0 = a1 = a2 = a3 = a4 = a5 = 0.0
+    for n in range(ijk_N3.shape[0]):
+        a, b, c = float(ijk_N3[n, 0]), float(ijk_N3[n, 1]), float(ijk_N3[n, 2])
+        value = interpolate(
+            coef,
+            m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3],
+            m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3],
+            m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3],
+        )
+        a0 += value * p_N6[n, 0]
+        a1 += value * p_N6[n, 1]
+        a2 += value * p_N6[n, 2]
+        a3 += value * p_N6[n, 3]
+        a4 += value * p_N6[n, 4]
+        a5 += value * p_N6[n, 5]
+    return np.array([a0, a1, a2, a3, a4, a5])
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _project_volume(flat: NDArray[Any], index_N: NDArray[np.int32], p_N6: FloatArray) -> Float64Array:
+    """P v: (6,), v the raw voxels."""
+    a0 = a1 = a2 = a3 = a4 = a5 = 0.0
+    for n in range(index_N.shape[0]):
+        value = float(flat[index_N[n]])
+        a0 += value * p_N6[n, 0]
+        a1 += value * p_N6[n, 1]
+        a2 += value * p_N6[n, 2]
+        a3 += value * p_N6[n, 3]
+        a4 += value * p_N6[n, 4]
+        a5 += value * p_N6[n, 5]
+    return np.array([a0, a1, a2, a3, a4, a5])
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _unexplained(
+    coef: FloatArray,
+    ijk_N3: NDArray[np.int16],
+    m: Float64Array,
+    flat: NDArray[Any],
+    index_N: NDArray[np.int32],
+    every: int,
+) -> float:
+    count = 0
+    mean_r = mean_v = rr = vv = rv = 0.0
+    for n in range(0, ijk_N3.shape[0], every):
+        a, b, c = float(ijk_N3[n, 0]), float(ijk_N3[n, 1]), float(ijk_N3[n, 2])
+        r = float(
+            interpolate(
+                coef,
+                m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3],
+                m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3],
+                m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3],
+            )
+        )
+        v = float(flat[index_N[n]])
+        count += 1
+        dr, dv = r - mean_r, v - mean_v
+        mean_r += dr / count
+        mean_v += dv / count
+        rr += dr * (r - mean_r)
+        vv += dv * (v - mean_v)
+        rv += dr * (v - mean_v)
+    if rr <= 0.0 or vv <= 0.0 or rv <= 0.0:
+        return 1.0
+    return 1.0 - rv * rv / (rr * vv)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The reference as the kernels want it.
+
+    coef, smooth : padded B-spline coefficients, raw and smoothed
+    affine : (4, 4) voxel of the coefficients -> reference mm
+    centre_mm : (3,) what rotations turn about
+    """
+
+    coef: FloatArray
+    smooth: FloatArray
+    affine: Float64Array
+    centre_mm: Float64Array
+
+
+class Linearisation:
+    """P and F at one pose, for volumes of one grid.
+
+    pose : (4, 4) volume mm -> reference mm
+    grid_affine : (4, 4) volume voxel (in memory order) -> volume mm
+    ijk_N3, index_N : the voxels used, as indices and as offsets into the flat volume
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        pose: Float64Array,
+        grid_affine: Float64Array,
+        ijk_N3: NDArray[np.int16],
+        index_N: NDArray[np.int32],
+    ) -> None:
+        self.pose = pose
+        self._frame = frame
+        self._grid_affine = grid_affine
+        self.ijk_N3 = ijk_N3
+        self.index_N = index_N
+        to_mm = pose @ grid_affine
+        to_mm = np.ascontiguousarray(to_mm[:3])
+        to_mm[:, 3] -= frame.centre_mm
+        gradient = np.ascontiguousarray(np.linalg.inv(frame.affine[:3, :3]).T)
+        rows_NC = np.empty((ijk_N3.shape[0], 16), np.float32)
+        _derivatives(frame.coef, frame.smooth, ijk_N3, self._to_voxel(pose), to_mm, gradient, rows_NC)
+        value_scale = 1.0 / max(float(np.abs(rows_NC[:, 0]).mean()), 1e-12)
+        length_scale = 1.0 / 50.0
+        cross, between = _moments(rows_NC, value_scale, length_scale)
+        k = N_NUISANCE
+        regress = np.linalg.solve(cross[:, :k], cross[:, k : k + 6])
+        solve = np.linalg.inv(between - regress.T @ cross[:, k + 6 :])
+        self.p_N6 = np.empty((ijk_N3.shape[0], 6), np.float32)
+        _estimator(rows_NC, value_scale, length_scale, solve, regress, self.p_N6)
+
+    def _to_voxel(self, pose: Float64Array) -> Float64Array:
+        return np.ascontiguousarray((np.linalg.inv(self._frame.affine) @ pose @ self._grid_affine)[:3])
+
+    def project(self, flat: NDArray[Any]) -> Float64Array:
+        """P v (6,)."""
+        return _project_volume(flat, self.index_N, self.p_N6)
+
+    def predicted(self, pose: Float64Array) -> Float64Array:
+        """P reference(pose x) (6,), exactly: one interpolation of the reference at every voxel used."""
+        return _project_reference(self._frame.coef, self.ijk_N3, self._to_voxel(pose), self.p_N6)
+
+    def unexplained(self, flat: NDArray[Any], pose: Float64Array) -> float:
+        """Share of the variance of (some of) the voxels that offset and gain times the reference leave, 0 to 1."""
+        every = max(1, self.index_N.shape[0] // 4096)
+        return _unexplained(self._frame.coef, self.ijk_N3, self._to_voxel(pose), flat, self.index_N, every)

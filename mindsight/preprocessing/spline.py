@@ -1,0 +1,258 @@
+"""Cubic B-spline interpolation on regular grids: prefilter, values and gradients at points.
+
+Knows nothing of poses, brains or volumes: arrays in, arrays out. All kernels are serial and release the GIL; the order
+of their sums is fixed at compile time, so the same input gives the same bits on the same machine.
+
+Reference: M. Unser, "Splines: a perfect fit for signal and image processing", IEEE Signal Processing Magazine 16(6),
+1999 (the recursive prefilter with pole sqrt(3) - 2, mirror boundaries).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float32]
+
+PAD_LOW = 1  # the four taps of a coordinate in cell i are i-1 .. i+2
+PAD_HIGH = 2
+_POLE = math.sqrt(3.0) - 2.0
+_RADIUS = 13  # |pole|^13 = 4e-8: what is cut from the impulse response is below float32
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _mirror(i: int, n: int) -> int:
+    """Index of sample i in a signal of n samples that is mirrored about its first and its last sample."""
+    if n == 1:
+        return 0
+    period = 2 * n - 2
+    i = abs(i) % period
+    return period - i if i >= n else i
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _filter_lines(values: NDArray[Any], out: FloatArray, taps: FloatArray) -> None:
+    """Convolve each line of values (R, n) with the symmetric impulse response ``taps``; mirror boundaries.
+
+    A recursion along the contiguous axis cannot be vectorised, a short convolution can: 10 times faster here.
+    """
+    rows, n = values.shape
+    radius = taps.shape[0] - 1
+    line = np.empty(n + 2 * radius, np.float32)
+    total = np.empty(n, np.float32)
+    for row in range(rows):
+        for i in range(n):
+            line[radius + i] = values[row, i]
+        for i in range(radius):
+            line[i] = values[row, _mirror(i - radius, n)]
+            line[radius + n + i] = values[row, _mirror(n + i, n)]
+        for i in range(n):
+            total[i] = taps[0] * line[radius + i]
+        for k in range(1, radius + 1):
+            tap = taps[k]
+            low = line[radius - k : radius - k + n]
+            high = line[radius + k : radius + k + n]
+            for i in range(n):
+                total[i] += tap * (low[i] + high[i])
+        for i in range(n):
+            out[row, i] = total[i]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _filter_outer(data: FloatArray, pole: np.float32, gain: np.float32) -> None:
+    """The recursive prefilter along the first axis of data (n, m), in place; vectorised over the second."""
+    n, m = data.shape
+    if n == 1:
+        return
+    first = np.zeros(m, np.float32)
+    weight = np.float32(1.0)
+    for k in range(_RADIUS + 1):
+        source = data[_mirror(k, n)]
+        for j in range(m):
+            first[j] += weight * source[j]
+        weight *= pole
+    for j in range(m):
+        data[0, j] = gain * first[j]
+    for i in range(1, n):
+        here = data[i]
+        before = data[i - 1]
+        for j in range(m):
+            here[j] = gain * here[j] + pole * before[j]
+    last = data[n - 1]
+    before = data[n - 2]
+    end = pole / (pole * pole - np.float32(1.0))
+    for j in range(m):
+        last[j] = end * (last[j] + pole * before[j])
+    for i in range(n - 2, -1, -1):
+        here = data[i]
+        after = data[i + 1]
+        for j in range(m):
+            here[j] = pole * (after[j] - here[j])
+
+
+@njit(cache=True, nogil=True)
+def _mirror_pads(padded: FloatArray) -> None:
+    """Fill the margins of padded coefficients by mirroring, axis after axis."""
+    nx, ny, nz = padded.shape[0] - 3, padded.shape[1] - 3, padded.shape[2] - 3
+    for i in range(PAD_LOW, PAD_LOW + nx):
+        for j in range(PAD_LOW, PAD_LOW + ny):
+            padded[i, j, 0] = padded[i, j, PAD_LOW + _mirror(-1, nz)]
+            padded[i, j, nz + 1] = padded[i, j, PAD_LOW + _mirror(nz, nz)]
+            padded[i, j, nz + 2] = padded[i, j, PAD_LOW + _mirror(nz + 1, nz)]
+        padded[i, 0] = padded[i, PAD_LOW + _mirror(-1, ny)]
+        padded[i, ny + 1] = padded[i, PAD_LOW + _mirror(ny, ny)]
+        padded[i, ny + 2] = padded[i, PAD_LOW + _mirror(ny + 1, ny)]
+    padded[0] = padded[PAD_LOW + _mirror(-1, nx)]
+    padded[nx + 1] = padded[PAD_LOW + _mirror(nx, nx)]
+    padded[nx + 2] = padded[PAD_LOW + _mirror(nx + 1, nx)]
+
+
+@njit(cache=True, nogil=True)
+def _prefilter(values: NDArray[Any], padded: FloatArray, taps: FloatArray, pole: np.float32, gain: np.float32) -> None:
+    nx, ny, nz = values.shape
+    slabs = np.empty((nx, ny * nz), np.float32)
+    for i in range(nx):
+        slab = slabs[i].reshape(ny, nz)
+        _filter_lines(values[i], slab, taps)
+        _filter_outer(slab, pole, gain)
+    _filter_outer(slabs, pole, gain)
+    for i in range(nx):
+        slab = slabs[i].reshape(ny, nz)
+        for j in range(ny):
+            for k in range(nz):
+                padded[i + PAD_LOW, j + PAD_LOW, k + PAD_LOW] = slab[j, k]
+    _mirror_pads(padded)
+
+
+def _impulse_response(n: int) -> FloatArray:
+    if n == 1:
+        return np.ones(1, np.float32)
+    scale = -6.0 * _POLE / (1.0 - _POLE * _POLE)
+    return np.array([scale * _POLE**k for k in range(_RADIUS + 1)], np.float32)
+
+
+def prefilter(values_XYZ: NDArray[Any]) -> FloatArray:
+    """B-spline coefficients of a C-contiguous (X, Y, Z) array, mirrored margins included: (X+3, Y+3, Z+3) float32.
+
+    Equal to ``scipy.ndimage.spline_filter(order=3, mode="mirror")`` to float32 precision.
+    """
+    nx, ny, nz = values_XYZ.shape
+    padded = np.empty((nx + 3, ny + 3, nz + 3), np.float32)
+    _prefilter(values_XYZ, padded, _impulse_response(nz), np.float32(_POLE), np.float32(6.0))
+    return padded
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _clamp(c: float, n: int) -> float:
+    return min(max(c, 0.0), n - 1.0)
+
+
+@njit(cache=True, nogil=True, inline="always", fastmath={"contract"})
+def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """The four cubic B-spline weights at offset t in [0, 1) from the second tap."""
+    sixth = np.float32(1.0 / 6.0)
+    one = np.float32(1.0)
+    s = one - t
+    w0 = s * s * s * sixth
+    w3 = t * t * t * sixth
+    w1 = np.float32(2.0 / 3.0) - t * t * (one - np.float32(0.5) * t)
+    w2 = one - w0 - w1 - w3
+    return w0, w1, w2, w3
+
+
+@njit(cache=True, nogil=True, inline="always", fastmath={"contract"})
+def _slopes(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """Derivatives of the four weights with respect to t."""
+    half = np.float32(0.5)
+    s = np.float32(1.0) - t
+    d0 = -half * s * s
+    d3 = half * t * t
+    d1 = t * (np.float32(1.5) * t - np.float32(2.0))
+    d2 = -d0 - d1 - d3
+    return d0, d1, d2, d3
+
+
+@njit(cache=True, nogil=True, inline="always", fastmath={"contract"})
+def interpolate(coef: FloatArray, x: float, y: float, z: float) -> np.float32:
+    """Value at voxel coordinates (x, y, z); outside of the grid the edge repeats."""
+    x = _clamp(x, coef.shape[0] - 3)
+    y = _clamp(y, coef.shape[1] - 3)
+    z = _clamp(z, coef.shape[2] - 3)
+    i, j, k = int(x), int(y), int(z)
+    wx = _weights(np.float32(x - i))
+    wy = _weights(np.float32(y - j))
+    w0, w1, w2, w3 = _weights(np.float32(z - k))
+    a0 = a1 = a2 = a3 = np.float32(0.0)
+    for p in range(4):
+        for q in range(4):
+            w = wx[p] * wy[q]
+            a0 += w * coef[i + p, j + q, k]
+            a1 += w * coef[i + p, j + q, k + 1]
+            a2 += w * coef[i + p, j + q, k + 2]
+            a3 += w * coef[i + p, j + q, k + 3]
+    return w0 * a0 + w1 * a1 + w2 * a2 + w3 * a3
+
+
+@njit(cache=True, nogil=True, inline="always", fastmath={"contract"})
+def interpolate_gradient(
+    coef: FloatArray, x: float, y: float, z: float
+) -> tuple[np.float32, np.float32, np.float32, np.float32]:
+    """Value and its derivatives along the three voxel axes."""
+    x = _clamp(x, coef.shape[0] - 3)
+    y = _clamp(y, coef.shape[1] - 3)
+    z = _clamp(z, coef.shape[2] - 3)
+    i, j, k = int(x), int(y), int(z)
+    tx, ty, tz = np.float32(x - i), np.float32(y - j), np.float32(z - k)
+    wx, wy = _weights(tx), _weights(ty)
+    sx, sy = _slopes(tx), _slopes(ty)
+    w0, w1, w2, w3 = _weights(tz)
+    d0, d1, d2, d3 = _slopes(tz)
+    value = gx = gy = gz = np.float32(0.0)
+    for p in range(4):
+        row = row_y = row_z = np.float32(0.0)
+        for q in range(4):
+            c0 = coef[i + p, j + q, k]
+            c1 = coef[i + p, j + q, k + 1]
+            c2 = coef[i + p, j + q, k + 2]
+            c3 = coef[i + p, j + q, k + 3]
+            line = w0 * c0 + w1 * c1 + w2 * c2 + w3 * c3
+            row += wy[q] * line
+            row_y += sy[q] * line
+            row_z += wy[q] * (d0 * c0 + d1 * c1 + d2 * c2 + d3 * c3)
+        value += wx[p] * row
+        gx += sx[p] * row
+        gy += wx[p] * row_y
+        gz += wx[p] * row_z
+    return value, gx, gy, gz
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def sample_points(coef: FloatArray, m: NDArray[np.float64], points_V3: NDArray[np.float64]) -> FloatArray:
+    """(V,) values at m @ [point, 1], m (3, 4) being points -> voxel coordinates of the coefficients."""
+    out = np.empty(points_V3.shape[0], np.float32)
+    for v in range(points_V3.shape[0]):
+        a, b, c = points_V3[v, 0], points_V3[v, 1], points_V3[v, 2]
+        out[v] = interpolate(
+            coef,
+            m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3],
+            m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3],
+            m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3],
+        )
+    return out
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def sample_grid(coef: FloatArray, m: NDArray[np.float64], out_XYZ: FloatArray) -> None:
+    """Fill out with the values at m @ [i, j, k, 1], m (3, 4) being out's voxels -> voxels of the coefficients."""
+    nx, ny, nz = out_XYZ.shape
+    for i in range(nx):
+        for j in range(ny):
+            x = m[0, 0] * i + m[0, 1] * j + m[0, 3]
+            y = m[1, 0] * i + m[1, 1] * j + m[1, 3]
+            z = m[2, 0] * i + m[2, 1] * j + m[2, 3]
+            for k in range(nz):
+                out_XYZ[i, j, k] = interpolate(coef, x + m[0, 2] * k, y + m[1, 2] * k, z + m[2, 2] * k)
