@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 from mindsight.bus.connection import URL_FILE, Bus
 from mindsight.errors import BusUnavailable, Conflict
@@ -64,7 +65,7 @@ class EmbeddedServer:
             self.process = _spawn(binary, folder, socket_path, lock)
         finally:
             os.close(lock)  # the server inherited it, and holds the lock as long as it lives
-        self.url = f"unix://{socket_path}"
+        self.url = f"unix://{quote(str(socket_path))}"
         try:
             self._wait_until_it_answers(folder)
         except BaseException:

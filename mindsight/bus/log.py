@@ -18,7 +18,8 @@ from mindsight.bus.connection import MAX_BLOCK_S, Argument, Bus, Script
 from mindsight.errors import Conflict, Diverged, LeaseLost, MindsightError, OutOfOrder
 
 # KEYS: stream, hash of written keys (key -> "seq identity"), hash of counters, the fence
-# ARGV: key, identity, payload, token or "", counter or "", index, how many keys must be there, those, those that must not
+# ARGV: key, identity, payload, token or "", counter or "", index, how many keys must be there, those, and those that
+# must not be there
 APPEND = Script("""
 local key, identity, payload, token, counter = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if token ~= '' and (redis.call('GET', KEYS[4]) or '0') ~= token then

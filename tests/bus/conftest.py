@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mindsight.bus import Bus, EmbeddedServer
+from mindsight.settings import Settings
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def bus_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedServer(Settings(data_dir=tmp_path_factory.mktemp("bus"))) as server:
+        yield server.url
+
+
+@pytest.fixture
+def bus(bus_url: str) -> Iterator[Bus]:
+    bus = Bus(bus_url)
+    yield bus
+    bus.close()
+
+
+@pytest.fixture
+def name() -> str:
+    """A name nobody else uses on the shared server."""
+    return f"test-{next(_numbers)}"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path)

