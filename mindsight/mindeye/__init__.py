@@ -1,0 +1,23 @@
+"""MindEye2's decoder: betas in, retrieval and reconstruction tokens out, at any size, with the reference's key names.
+
+Knows nothing of scanners, candidate pools or image generators.
+"""
+
+from mindsight.mindeye.folded import FoldedMindEye2, fold
+from mindsight.mindeye.layout import Layout, PriorLayout
+from mindsight.mindeye.loading import load_mindeye2, read_state_dict
+from mindsight.mindeye.model import MindEye2, Tokens
+from mindsight.mindeye.prior import DiffusionPrior, Sampler
+
+__all__ = [
+    "DiffusionPrior",
+    "FoldedMindEye2",
+    "Layout",
+    "MindEye2",
+    "PriorLayout",
+    "Sampler",
+    "Tokens",
+    "fold",
+    "load_mindeye2",
+    "read_state_dict",
+]

@@ -1,0 +1,133 @@
+"""The dimensions of a MindEye2 model, and how they are read off the keys and shapes of a checkpoint.
+
+Knows nothing of values: a state dict of the meta device is enough. Key names: Scotti et al. 2024 (MindEye2), released
+files of both the 249-key (with low-level head) and the 149-key layout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mindsight.errors import ModelMismatch
+
+_LISTED = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriorLayout:
+    """The diffusion prior's transformer: layers, heads, width of a head, inner width of the feed-forward."""
+
+    depth: int = 6
+    heads: int = 32
+    dim_head: int = 52
+    inner: int = 6656
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """Every dimension that a checkpoint's keys and shapes determine.
+
+    voxels : one number per ridge layer, in the order of the layers (sorted trained subjects)
+    hidden : width of the latent that the subjects share
+    n_blocks : mixer blocks; with one token of sequence they add a constant and nothing else
+    tokens, dim : image tokens and their width (256 × 1664 for OpenCLIP bigG)
+    lowlevel : whether the 4×28×28 latent head is there
+    """
+
+    voxels: tuple[int, ...]
+    hidden: int
+    tokens: int
+    dim: int
+    n_blocks: int = 4
+    lowlevel: bool = False
+    prior: PriorLayout | None = None
+
+
+def infer_layout(state: Mapping[str, Tensor]) -> Layout:
+    """Read the layout off a checkpoint's keys.
+
+    Raises
+    ------
+    ModelMismatch
+        A tensor that fixes a dimension is missing or has another number of axes, or the dimensions contradict.
+    """
+    hidden_of, block_of, layer_of = (
+        _count(state, pattern)
+        for pattern in (
+            r"ridge\.linears\.(\d+)\.",
+            r"backbone\.mixer_blocks\d\.(\d+)\.",
+            r"diffusion_prior\.net\.causal_transformer\.layers\.(\d+)\.",
+        )
+    )
+    has_prior = any(key.startswith("diffusion_prior.net.") for key in state)
+    anchors = {f"ridge.linears.{i}.weight": 2 for i in range(max(hidden_of, 1))}
+    anchors |= {"backbone.backbone_linear.weight": 2, "backbone.clip_proj.0.weight": 1}
+    anchors |= {"backbone.mixer_blocks2.0.0.weight": 1}
+    first = "diffusion_prior.net.causal_transformer.layers.0."
+    bias = "diffusion_prior.net.causal_transformer.rel_pos_bias.relative_attention_bias.weight"
+    if has_prior:
+        anchors |= {f"{first}0.null_kv": 2, f"{first}1.5.weight": 2, bias: 2}
+    require_keys(
+        missing=[key for key in anchors if key not in state],
+        misshapen=[
+            f"{key}: {tuple(state[key].shape)}, needs {axes} axes"
+            for key, axes in anchors.items()
+            if key in state and state[key].ndim != axes
+        ],
+    )
+
+    wide, hidden = state["backbone.backbone_linear.weight"].shape
+    dim = len(state["backbone.clip_proj.0.weight"])
+    if wide % dim:
+        raise ModelMismatch(
+            f"expected backbone_linear to give whole tokens of {dim} (the width of clip_proj), "
+            f"got {wide} outputs; this is not a MindEye2 checkpoint or it is damaged"
+        )
+    if (sequence := len(state["backbone.mixer_blocks2.0.0.weight"])) != 1:
+        raise ModelMismatch(f"expected a checkpoint for one time point per trial, got one that mixes {sequence}")
+    return Layout(
+        voxels=tuple(state[f"ridge.linears.{i}.weight"].shape[1] for i in range(max(hidden_of, 1))),
+        hidden=hidden,
+        tokens=wide // dim,
+        dim=dim,
+        n_blocks=block_of,
+        lowlevel="backbone.blin1.weight" in state,
+        prior=PriorLayout(
+            depth=layer_of,
+            heads=state[bias].shape[1],
+            dim_head=state[f"{first}0.null_kv"].shape[1],
+            inner=state[f"{first}1.5.weight"].shape[1],
+        )
+        if has_prior
+        else None,
+    )
+
+
+def require_keys(
+    *, missing: list[str] | None = None, unexpected: list[str] | None = None, misshapen: list[str] | None = None
+) -> None:
+    """Raise a ModelMismatch that lists what is wrong with a checkpoint's keys; nothing listed, nothing raised."""
+    wrong = {"missing": missing or [], "unexpected": unexpected or [], "misshapen": misshapen or []}
+    if not any(wrong.values()):
+        return
+    said = [
+        f"{len(keys)} {kind} ({', '.join(keys[:_LISTED])}{', ...' if len(keys) > _LISTED else ''})"
+        for kind, keys in wrong.items()
+        if keys
+    ]
+    raise ModelMismatch(
+        f"expected the keys and shapes of a MindEye2 checkpoint, got {'; '.join(said)}",
+        missing=len(wrong["missing"]),
+        unexpected=len(wrong["unexpected"]),
+        misshapen=len(wrong["misshapen"]),
+    )
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """One more than the highest index that ``pattern`` finds at the start of a key."""
+    found = (re.match(pattern, key) for key in state)
+    return 1 + max((int(match[1]) for match in found if match), default=-1)
