@@ -1,0 +1,84 @@
+"""Siemens mosaic (VB to VE): the slices of a volume as tiles of one picture.
+
+Knows nothing of files or of the other volumes of a series.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadVolume
+from mindsight.scanner.deidentify import DicomRecord
+from mindsight.scanner.geometry import affine_ras, plane_axes, rescaled, stack
+from mindsight.volume import Volume
+
+
+def is_mosaic(record: DicomRecord) -> bool:
+    return "MOSAIC" in record.image_type
+
+
+def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Volume:
+    """The volume of one mosaic. Its slices run along the normal of their planes: tiles that run against it are turned.
+
+    The picture's position is the corner that one image of the mosaic's size would have; that of the first slice is
+    found by moving from there to the tile's size around the same centre (as in nibabel's notes on Siemens mosaics).
+
+    Raises BadVolume: no CSA header (which alone tells which way the slices run), or tiles that do not fit.
+    """
+    n, normal = record.csa_slices, record.csa_normal
+    if n is None or normal is None:
+        raise BadVolume(
+            "expected Siemens' CSA header with the mosaic's slice count and normal, got none; export with private tags",
+            code="dicom.no_csa",
+        )
+    side = math.isqrt(n - 1) + 1 if n > 0 else 0
+    if side < 1 or record.rows % side or record.columns % side or n > 512:
+        raise BadVolume(
+            f"expected {n} tiles to fit {record.rows}×{record.columns} pixels; the file is damaged",
+            code="dicom.bad_mosaic",
+        )
+    n_rows, n_columns = record.rows // side, record.columns // side
+
+    frame = record.frames[0]
+    row_step, column_step, plane_normal = plane_axes(frame)
+    slice_normal = np.array(normal)
+    if abs(float(plane_normal @ slice_normal)) < 0.99 or not frame.slice_spacing_mm:
+        raise BadVolume("expected slices along the normal of their plane, at a distance", code="dicom.no_geometry")
+    slice_step = frame.slice_spacing_mm * plane_normal
+    corner = (
+        np.array(frame.position_mm)
+        + row_step * (record.columns - n_columns) / 2
+        + column_step * (record.rows - n_rows) / 2
+    )
+
+    tiles = np.frombuffer(record.pixels, record.dtype).reshape(side, n_rows, side, n_columns).transpose(0, 2, 1, 3)
+    planes_ZYX = tiles.reshape(side * side, n_rows, n_columns)[:n]
+    slice_times_s = _slice_times(record.csa_times_ms, n, tr_s)
+    # The plane's own normal is written with more digits; the CSA header adds which way the tiles run.
+    if float(plane_normal @ slice_normal) < 0:
+        planes_ZYX = planes_ZYX[::-1]
+        slice_times_s = None if slice_times_s is None else slice_times_s[::-1].copy()
+        corner = corner - slice_step * (n - 1)
+    return Volume(
+        data=stack(rescaled(planes_ZYX, record.frames)),
+        affine=affine_ras(row_step, column_step, slice_step, corner, n_rows),
+        tr_s=tr_s,
+        run=run,
+        index=index,
+        acquired_s=frame.acquired_s,
+        slice_times_s=slice_times_s,
+    )
+
+
+def _slice_times(times_ms: tuple[float, ...] | None, n: int, tr_s: float) -> NDArray[np.float64] | None:
+    """Seconds after the first slice; None where the header's times cannot be those of this volume.
+
+    Some versions count from midnight, some from the start of the volume.
+    """
+    if times_ms is None or len(times_ms) != n:
+        return None
+    times_s = (np.array(times_ms) - min(times_ms)) / 1000.0
+    return times_s if times_s.max() <= tr_s else None

@@ -1,0 +1,203 @@
+"""NIfTI-1 and NIfTI-2, 3-D or 4-D, gzipped or not: the header is judged before any data is read, then volume by volume.
+
+Knows nothing of folders or series.
+
+A header may claim anything and a gzip stream may hold anything, so no more is ever read than one volume of a size that
+``Volume`` allows.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn, cast
+
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from mindsight.errors import BadVolume
+from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume
+
+MAX_EXTENSION_BYTES = 1024 * 1024
+MIN_VOXEL_MM, MAX_VOXEL_MM = 0.1, 20.0
+
+_DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_SECONDS = {0: 1.0, 8: 1.0, 16: 1e-3, 24: 1e-6}  # xyzt_units & 0x38; 0 is "not said"
+_HEADERS: dict[int, tuple[Any, bytes]] = {348: (Nifti1Header, b"n+1"), 540: (Nifti2Header, b"n+2")}  # untyped
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class NiftiHeader:
+    """What a NIfTI file holds. tr_s is None where the file does not say, or says what cannot be."""
+
+    shape: tuple[int, int, int]
+    n_volumes: int
+    dtype: np.dtype[Any]
+    affine: NDArray[np.float64]
+    tr_s: float | None
+    slope: float
+    intercept: float
+    offset: int
+    slice_times_s: NDArray[np.float64] | None
+
+    @property
+    def volume_bytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_nifti_header(path: Path) -> NiftiHeader:
+    """Raises BadVolume where the header is not one of a volume or a run."""
+    with _opened(path) as stream:
+        return _header(stream)
+
+
+def nifti_volumes(path: Path, tr_s: float, run: int, first_index: int = 0) -> Iterator[Volume]:
+    """The file's volumes in order, one in memory at a time.
+
+    Raises BadVolume: a bad header, less data than it promises, or more.
+    """
+    with _opened(path) as stream:
+        header = _header(stream)
+        _read(stream, header.offset - stream.tell(), "header")
+        for k in range(header.n_volumes):
+            raw = _read(stream, header.volume_bytes, f"volume {k} of {header.n_volumes}")
+            yield Volume(
+                data=_values(raw, header),
+                affine=header.affine,
+                tr_s=tr_s,
+                run=run,
+                index=first_index + k,
+                slice_times_s=header.slice_times_s,
+            )
+        if stream.read(1):
+            _refuse("trailing", f"expected the file to end after {header.n_volumes} volumes, got more data")
+
+
+def _refuse(what: str, message: str) -> NoReturn:
+    raise BadVolume(message, code=f"nifti.{what}")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            magic = file.read(2)
+            file.seek(0)
+            # GzipFile inflates only what is asked for, and checks length and checksum when it comes to the end.
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if magic == _GZIP_MAGIC else file
+        return
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        message = "expected a whole gzip file, got one that is damaged or cut off; copy it again"
+    except OSError as error:
+        message = f"the file cannot be read: {error.strerror or type(error).__name__}"
+    _refuse("unreadable", message)
+
+
+def _read(stream: BinaryIO, n_bytes: int, what: str) -> bytes:
+    data = stream.read(n_bytes)
+    if len(data) != n_bytes:
+        _refuse("truncated", f"{what}: expected {n_bytes} bytes, got {len(data)}; copy the file again")
+    return data
+
+
+def _header(stream: BinaryIO) -> NiftiHeader:
+    block = _read(stream, 348, "header")
+    sizes = {int.from_bytes(block[:4], "little"): "<", int.from_bytes(block[:4], "big"): ">"}
+    size = next((size for size in _HEADERS if size in sizes), None)
+    if size is None:
+        _refuse("not_nifti", "expected a NIfTI-1 or NIfTI-2 file, got something else")
+    header_class, magic = _HEADERS[size]
+    raw = header_class(block + _read(stream, size - len(block), "header"), endianness=sizes[size], check=False)
+    if bytes(raw["magic"])[:3] != magic:
+        _refuse("not_nifti", "expected header and data in one file (.nii); convert .hdr/.img pairs")
+
+    dim, n_dims = [int(n) for n in raw["dim"]], int(raw["dim"][0])
+    if n_dims not in (3, 4):
+        _refuse("shape", f"expected 3 or 4 dimensions, got {n_dims}")
+    x, y, z, t = dim[1], dim[2], dim[3], dim[4] if n_dims == 4 else 1
+    if min(x, y, z, t) < 1 or max(x, y, z) > MAX_SIDE or x * y * z > MAX_VOXELS or t > 100_000:
+        _refuse("shape", f"expected sides of 1 to {MAX_SIDE} voxels and at least one volume, got {(x, y, z, t)}")
+    code = _DTYPES.get(int(raw["datatype"]))
+    if code is None:
+        _refuse("dtype", f"expected integers or floats, got NIfTI data type {int(raw['datatype'])}")
+    return NiftiHeader(
+        shape=(x, y, z),
+        n_volumes=t,
+        dtype=np.dtype(code).newbyteorder(raw.endianness),
+        affine=_affine(raw),
+        tr_s=_tr_s(raw, n_dims),
+        **_scaling(raw),
+        offset=_offset(raw, size),
+        slice_times_s=_slice_times(raw, z),
+    )
+
+
+def _offset(raw: Any, header_bytes: int) -> int:
+    offset = float(raw["vox_offset"])
+    if not (header_bytes + 4 <= offset <= header_bytes + MAX_EXTENSION_BYTES and offset == int(offset)):
+        _refuse("offset", f"expected the data to start soon after the header, got byte {offset:g}")
+    return int(offset)
+
+
+def _scaling(raw: Any) -> dict[str, float]:
+    slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
+    if slope == 0.0:  # the standard's "no scaling"
+        return {"slope": 1.0, "intercept": 0.0}
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
+        _refuse("slope", f"expected a finite slope and intercept, got {slope} and {intercept}")
+    return {"slope": slope, "intercept": intercept}
+
+
+def _affine(raw: Any) -> NDArray[np.float64]:
+    if float(raw["pixdim"][0]) == 0.0:
+        raw["pixdim"][0] = 1.0  # "0 means 1", nifti1.h
+    try:
+        with np.errstate(all="ignore"):
+            affine = np.asarray(raw.get_best_affine(), dtype=np.float64)
+            voxel_mm = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+            volume_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
+    except (ArithmeticError, ValueError, HeaderDataError):
+        _refuse("affine", "expected an affine from sform or qform, got values that make none")
+    if not (
+        np.isfinite(affine).all() and volume_mm3 > 0 and all(MIN_VOXEL_MM <= mm <= MAX_VOXEL_MM for mm in voxel_mm)
+    ):
+        _refuse("affine", f"expected a finite affine with voxels of {MIN_VOXEL_MM} to {MAX_VOXEL_MM} mm")
+    return affine
+
+
+def _tr_s(raw: Any, n_dims: int) -> float | None:
+    unit = int(raw["xyzt_units"]) & 0x38
+    if unit not in _SECONDS or (n_dims == 3 and unit == 0):  # writers fill a 3-D file's fourth zoom with anything
+        return None
+    tr_s = round(float(raw["pixdim"][4]) * _SECONDS[unit], 6)  # float32 in the file
+    return tr_s if 0.0 < tr_s < 60.0 else None
+
+
+def _slice_times(raw: Any, n_slices: int) -> NDArray[np.float64] | None:
+    if int(raw["slice_code"]) == 0 or not float(raw["slice_duration"]) > 0.0:
+        return None
+    try:
+        times = raw.get_slice_times()
+    except (ArithmeticError, LookupError, ValueError, HeaderDataError):
+        return None
+    if len(times) != n_slices or None in times:
+        return None
+    scale = _SECONDS.get(int(raw["xyzt_units"]) & 0x38, 1.0)
+    times_s = np.array(times, dtype=np.float64) * scale
+    return times_s if np.isfinite(times_s).all() else None
+
+
+def _values(raw: bytes, header: NiftiHeader) -> NDArray[Any]:
+    values = np.frombuffer(raw, header.dtype).reshape(header.shape, order="F")
+    if header.slope == 1.0 and header.intercept == 0.0:
+        return values.astype(header.dtype.newbyteorder("="), copy=False)
+    return (values * np.float64(header.slope) + np.float64(header.intercept)).astype(np.float32)

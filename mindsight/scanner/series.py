@@ -1,0 +1,253 @@
+"""A folder or a file → volumes in acquisition order, whichever of the known formats it holds.
+
+Knows nothing of how files arrive: they are whole and all there.
+
+File and folder names are identity (a patient's name is often in them): they choose which files are read, and appear
+neither in a volume nor in an error, which names a file by its place in the order of names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindsight.errors import BadVolume
+from mindsight.scanner.deidentify import DicomRecord, read_dicom
+from mindsight.scanner.enhanced import enhanced_volume, is_enhanced
+from mindsight.scanner.mosaic import is_mosaic, mosaic_volume
+from mindsight.scanner.nifti import nifti_volumes, read_nifti_header
+from mindsight.scanner.slices import group_slices, slices_volume
+from mindsight.volume import Volume
+
+MAX_DICOM_BYTES = 256 * 1024 * 1024
+
+_NIFTI_SUFFIXES = (".nii", ".nii.gz")
+_DICOM_SUFFIXES = (".dcm", ".ima")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One run's volumes, read one at a time as they are iterated over.
+
+    n_volumes : TRs from the first volume to the last, missing ones included
+    shape, tr_s : of the first volume; a later one of another shape raises BadVolume when it is come to
+    """
+
+    n_volumes: int
+    shape: tuple[int, int, int]
+    tr_s: float
+    _volumes: Callable[[], Iterator[Volume]]
+
+    def __iter__(self) -> Iterator[Volume]:
+        for volume in self._volumes():
+            if volume.shape != self.shape:
+                raise BadVolume(
+                    f"volume {volume.index}: expected the shape {self.shape} of the first, got {volume.shape}",
+                    code="volume.shape_mismatch",
+                    index=volume.index,
+                )
+            yield volume
+
+
+def read_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) -> Iterator[Volume]:
+    """The volumes of one run in acquisition order, one in memory at a time.
+
+    path : a 4-D NIfTI file, or a folder with one series: Siemens mosaics, enhanced multi-frame objects, GE or Philips
+        slices, NIfTI volumes (ordered by the numbers in their names, since NIfTI has no other)
+    run : number the volumes are given, from 1
+    tr_s : overrides the repetition time of the files; needed where they state none
+
+    ``index`` counts TRs from the first volume that is there: it has a gap where the instance numbers have one. Hidden
+    files, and files that are neither DICOM nor NIfTI by name or content, are passed over.
+
+    Raises BadVolume, before the first volume for what the headers show, else when the volume is come to.
+    """
+    return iter(open_series(path, run, tr_s=tr_s))
+
+
+def read_volume(path: Path | str, *, run: int, index: int, tr_s: float | None = None) -> Volume:
+    """The volume of one file: a mosaic, an enhanced object, a 3-D NIfTI. Raises BadVolume."""
+    path = Path(path)
+    if _is_nifti(path):
+        header = read_nifti_header(path)
+        if header.n_volumes != 1:
+            raise BadVolume(
+                f"expected one volume in the file, got {header.n_volumes}; read it as a series", code="nifti.shape"
+            )
+        (volume,) = nifti_volumes(path, _tr(tr_s, header.tr_s), run, index)
+        return volume
+    return _volume(read_dicom(_bytes(path)), run, index, tr_s)
+
+
+def open_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) -> Series:
+    """Like ``read_series``; the series can be iterated over again, and says how long it is. Raises BadVolume."""
+    path = Path(path)
+    files = _files(path) if path.is_dir() else [path]
+    nifti = [file for file in files if _is_nifti(file)]
+    if nifti and len(nifti) != len(files):
+        raise BadVolume("expected DICOM or NIfTI, got a folder with both; name one of them", code="series.several")
+    n_volumes, volumes = _nifti_series(nifti, run, tr_s) if nifti else _dicom_series(files, run, tr_s)
+    first = next(volumes())
+    return Series(n_volumes=n_volumes, shape=first.shape, tr_s=first.tr_s, _volumes=volumes)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sorting key that counts: 2 before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]{1,18})", path.name) if part]
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(_NIFTI_SUFFIXES)
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        entries = sorted((path for path in folder.iterdir() if path.is_file()), key=_natural)
+        files = [path for path in entries if not path.name.startswith(".") and (_is_nifti(path) or _is_dicom(path))]
+    except OSError as error:
+        raise BadVolume(f"the folder cannot be read: {error.strerror}", code="series.unreadable") from None
+    if not files:
+        raise BadVolume("expected DICOM or NIfTI files in the folder, got none", code="series.empty")
+    return files
+
+
+def _is_dicom(path: Path) -> bool:
+    if path.suffix.lower() in _DICOM_SUFFIXES:
+        return True
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_DICOM_BYTES + 1)
+    except OSError as error:
+        raise BadVolume(f"the file cannot be read: {error.strerror}", code="dicom.unreadable") from None
+    if len(data) > MAX_DICOM_BYTES:
+        raise BadVolume(f"expected a file of at most {MAX_DICOM_BYTES} bytes", code="dicom.too_large")
+    return data
+
+
+def _tr(given_s: float | None, stated_s: float | None) -> float:
+    tr_s = stated_s if given_s is None else given_s
+    if tr_s is None:
+        raise BadVolume("the file states no repetition time between 0 and 60 s; give tr_s", code="volume.tr")
+    return tr_s
+
+
+def _volume(record: DicomRecord, run: int, index: int, tr_s: float | None) -> Volume:
+    if record.modality != "MR":
+        raise BadVolume("expected an MR image, got another modality", code="dicom.not_mr")
+    tr_s = _tr(tr_s, record.tr_s)
+    if is_mosaic(record):
+        return mosaic_volume(record, tr_s, run, index)
+    if is_enhanced(record):
+        return enhanced_volume(record, tr_s, run, index)
+    raise BadVolume(
+        "expected a whole volume in the file (mosaic or enhanced DICOM), got one slice; read the folder as a series",
+        code="dicom.layout",
+    )
+
+
+def _nifti_series(files: Sequence[Path], run: int, tr_s: float | None) -> tuple[int, Callable[[], Iterator[Volume]]]:
+    headers = []
+    for place, file in enumerate(files, 1):
+        with _named(place, len(files)):
+            headers.append(read_nifti_header(file))
+    if len(files) > 1 and any(header.n_volumes != 1 for header in headers):
+        raise BadVolume("expected one 4-D file or 3-D files, got several runs; name one of them", code="series.several")
+    tr = _tr(tr_s, headers[0].tr_s)
+
+    def volumes() -> Iterator[Volume]:
+        if len(files) == 1:
+            yield from nifti_volumes(files[0], tr, run)
+            return
+        for index, file in enumerate(files):
+            with _named(index + 1, len(files)):
+                (volume,) = nifti_volumes(file, tr, run, index)
+            yield volume
+
+    return sum(header.n_volumes for header in headers), volumes
+
+
+def _dicom_series(files: Sequence[Path], run: int, tr_s: float | None) -> tuple[int, Callable[[], Iterator[Volume]]]:
+    n = len(files)
+
+    def read(place: int, header_only: bool) -> DicomRecord:
+        with _named(place, n):
+            return read_dicom(_bytes(files[place - 1]), header_only=header_only)
+
+    heads = {place: read(place, header_only=True) for place in range(1, n + 1)}
+    n_series = len({record.series for record in heads.values()})
+    if n_series > 1:
+        raise BadVolume(
+            f"expected one series in the folder, got {n_series}; give each a folder of its own", code="series.several"
+        )
+    if all(is_mosaic(record) or is_enhanced(record) for record in heads.values()):
+        places = _numbered(heads)
+
+        def volumes() -> Iterator[Volume]:
+            for index, place in places.items():
+                record = read(place, header_only=False)
+                with _named(place, n):
+                    volume = _volume(record, run, index, tr_s)
+                yield volume
+
+        return max(places) + 1, volumes
+
+    if n == 1:
+        _volume(heads[1], run, 0, tr_s)  # says that one slice is no series
+    groups = group_slices(list(heads.items()))
+    tr = _tr(tr_s, heads[1].tr_s)
+    clocks = _clocks([[heads[place] for place in group] for group in groups])
+
+    def slice_volumes() -> Iterator[Volume]:
+        for index, (group, acquired_s) in enumerate(zip(groups, clocks, strict=True)):
+            yield slices_volume([read(place, header_only=False) for place in group], tr, run, index, acquired_s)
+
+    return len(groups), slice_volumes
+
+
+def _clocks(groups: Sequence[Sequence[DicomRecord]]) -> list[float | None]:
+    """When each volume was acquired; unknown where all say the same, as from GE, which states when the series began."""
+    times = [
+        min((r.frames[0].acquired_s for r in group if r.frames[0].acquired_s is not None), default=None)
+        for group in groups
+    ]
+    return times if len(set(times)) == len(times) else [None] * len(times)
+
+
+def _numbered(heads: dict[int, DicomRecord]) -> dict[int, int]:
+    """Index of the volume → place of its file, in acquisition order. Raises BadVolume for a number that comes twice."""
+    numbers: dict[int, int] = {}
+    for place, record in heads.items():
+        number = record.acquisition_number if record.instance_number is None else record.instance_number
+        if number is None:
+            raise BadVolume(
+                f"file {place} of {len(heads)}: expected an instance or acquisition number",
+                code="dicom.no_number",
+                file=place,
+            )
+        if number in numbers:
+            raise BadVolume(
+                f"files {numbers[number]} and {place} of {len(heads)} have one instance number, {number}; remove one",
+                code="series.duplicate",
+                file=place,
+            )
+        numbers[number] = place
+    first = min(numbers)
+    return {number - first: numbers[number] for number in sorted(numbers)}
+
+
+@contextmanager
+def _named(place: int, n: int) -> Iterator[None]:
+    """Errors within say which file it was."""
+    try:
+        yield
+    except BadVolume as error:
+        details = error.details | {"file": place}
+        raise BadVolume(f"file {place} of {n} by name: {error}", code=error.code, **details) from None

@@ -1,0 +1,89 @@
+"""One slice per DICOM object (GE, Philips): slices are sorted into volumes, and volumes assembled from slices.
+
+Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from mindsight.errors import BadVolume
+from mindsight.scanner.deidentify import DicomRecord
+from mindsight.scanner.geometry import affine_ras, plane_axes, rescaled, slice_order, stack
+from mindsight.volume import Volume
+
+K = TypeVar("K", bound=Hashable)
+
+
+def group_slices(slices: Sequence[tuple[K, DicomRecord]]) -> list[list[K]]:
+    """Which objects make up volume 0, 1, ...: their keys, volume by volume.
+
+    Philips numbers the volumes (TemporalPositionIdentifier) and lets the instance number run through time first; GE
+    does not number them, and lets it run through the slices first.
+
+    Raises BadVolume where a volume lacks slices or has one twice.
+    """
+    records = [record for _, record in slices]
+    n_slices = len({_place(record) for record in records})
+    numbered = all(record.frames[0].temporal_position is not None for record in records)
+    volumes: dict[int, list[tuple[K, DicomRecord]]] = defaultdict(list)
+    for key, record in slices:
+        if numbered:
+            number = record.frames[0].temporal_position
+        elif record.instance_number is not None:
+            number = (record.instance_number - 1) // (record.images_in_acquisition or n_slices)
+        else:
+            raise BadVolume("expected an instance number in every slice", code="dicom.no_number")
+        assert number is not None
+        volumes[number].append((key, record))
+    first = min(volumes)
+    for number, members in volumes.items():
+        places = {_place(record) for _, record in members}
+        if len(places) != len(members) or len(members) != n_slices:
+            raise BadVolume(
+                f"expected {n_slices} slices in volume {number - first}, got {len(members)} at {len(places)} places; "
+                "wait until the volume is whole",
+                code="series.incomplete",
+                volume=number - first,
+            )
+    if len(volumes) != max(volumes) - first + 1:
+        raise BadVolume(
+            f"expected volumes without a gap, got {len(volumes)} numbered from {first} to {max(volumes)}",
+            code="series.incomplete",
+        )
+    return [[key for key, _ in volumes[number]] for number in sorted(volumes)]
+
+
+def slices_volume(
+    records: Sequence[DicomRecord], tr_s: float, run: int, index: int, acquired_s: float | None
+) -> Volume:
+    """The volume of these slices, which may come in any order. Raises BadVolume where they are no stack."""
+    head = records[0]
+    same = {(record.rows, record.columns, record.dtype) for record in records}
+    if len(same) != 1:
+        raise BadVolume("expected slices of one size, got several", code="dicom.not_a_stack")
+    order_Z, slice_step = slice_order(tuple(record.frames[0] for record in records))
+    ordered = [records[k] for k in order_Z]
+    frames = tuple(record.frames[0] for record in ordered)
+    row_step, column_step, _ = plane_axes(frames[0])
+    planes_ZYX = np.stack([np.frombuffer(r.pixels, r.dtype).reshape(r.rows, r.columns) for r in ordered])
+    return Volume(
+        data=stack(rescaled(planes_ZYX, frames)),
+        affine=affine_ras(row_step, column_step, slice_step, np.array(frames[0].position_mm), head.rows),
+        tr_s=tr_s,
+        run=run,
+        index=index,
+        acquired_s=acquired_s,
+    )
+
+
+def _place(record: DicomRecord) -> tuple[float, ...]:
+    """Where the slice lies, to a hundredth of a millimetre."""
+    position_mm = record.frames[0].position_mm
+    if position_mm is None:
+        raise BadVolume("expected a position in every slice", code="dicom.no_geometry")
+    return tuple(round(x, 2) for x in position_mm)
