@@ -30,12 +30,16 @@ from numpy.typing import ArrayLike, NDArray
 from mindsight.errors import BadRequest, BadVolume
 from mindsight.glm.design import Event, lss_design, nuisance
 from mindsight.glm.hrf import Hrf, kernel, regressors
-from mindsight.glm.kernels import grouped_dot, lag_sums
+from mindsight.glm.kernels import centre, grouped_dot, lag_sums
 
 Noise = Literal["ols", "ar1"]
 
 _AR_BINS = 100
-_BLOCK_V = 256
+# OpenBLAS takes one thread for products up to this size (interface/gemm.c). Larger ones would start threads that wait
+# for each other by spinning, which on a busy machine costs a hundred times the work.
+_ONE_THREAD_PRODUCT = 1 << 18
+_TRIALS_AT_ONCE = 24
+_RELATIVE_ZERO = 1e-8
 _FIRST_CAPACITY = 80
 # Float32 rounding moves a residual by a few eps of its series; twice that over |e| bounds the coefficient's error.
 _AR_DOUBT = 32 * _AR_BINS * float(np.finfo(np.float32).eps)
@@ -91,7 +95,7 @@ class StreamingGLM:
         self._kernel_sum = np.cumsum(kernel(hrf, tr_s))
         self._events: list[Event] = []
         self._n_frames = 0
-        self._series_VT = np.zeros((n_voxels, _FIRST_CAPACITY), np.float32)
+        self._series_VN = np.zeros((n_voxels, _FIRST_CAPACITY), np.float32)
         self._baseline_V = np.zeros(n_voxels)
         self._has_baseline = False
         self._confounds = np.zeros((_FIRST_CAPACITY, n_confounds))
@@ -150,7 +154,7 @@ class StreamingGLM:
         if not self._has_baseline and not censored:
             self._baseline_V = y.copy()
             self._has_baseline = True
-        self._series_VT[:, self._n_frames] = (y - self._baseline_V) if self._has_baseline else 0.0
+        self._series_VN[:, self._n_frames] = (y - self._baseline_V) if self._has_baseline else 0.0
         self._confounds[self._n_frames] = confounds
         self._censored[self._n_frames] = censored
         self._n_frames += 1
@@ -168,15 +172,39 @@ class StreamingGLM:
         hundredths, bin_V = np.unique(self._ar_hundredths(basis.q_TR), return_inverse=True)
         return self._weighted(_ar_weights(basis, hundredths / _AR_BINS), bin_V)
 
+    def betas(self) -> NDArray[np.float64]:
+        """(K, V) ``beta`` of all trials in ``started``, in that order; all at once where the noise is OLS."""
+        trials = self.started
+        if self.noise == "ar1" or not trials:
+            return np.array([self.beta(trial) for trial in trials]).reshape(-1, self.n_voxels)
+        events, regressors_TK, nuisance_TP = self._parts()
+        weights_TK = _all_ols_weights(regressors_TK, nuisance_TP)
+        place = [k for k, event in enumerate(events) if event.trial is not None]
+        weights_TK = weights_TK[:, place]
+        parts = np.array_split(weights_TK.astype(np.float32), range(_TRIALS_AT_ONCE, len(trials), _TRIALS_AT_ONCE), 1)
+        parts = [np.ascontiguousarray(part_TK) for part_TK in parts]
+        mean_V = self._baseline_V.copy()
+        beta_KV = np.empty((len(trials), self.n_voxels))
+        size = max(_ONE_THREAD_PRODUCT // parts[0].size, 1)
+        centred_VT = np.empty((size, self._n_frames), np.float32)
+        for start in range(0, self.n_voxels, size):
+            block_VT = centred_VT[: self.n_voxels - start]
+            centre(self._series_VN, start, block_VT, mean_V)
+            for k, part_TK in enumerate(parts):
+                rows = slice(k * _TRIALS_AT_ONCE, (k + 1) * _TRIALS_AT_ONCE)
+                beta_KV[rows, start : start + size] = (block_VT @ part_TK).T
+        beta_KV += np.outer(weights_TK.sum(axis=0), mean_V)
+        return beta_KV
+
     def series(self) -> NDArray[np.float32]:
         """(T, V) the frames so far, as pushed (to float32)."""
-        return (self._series_VT[:, : self._n_frames].T + self._baseline_V).astype(np.float32)
+        return (self._series_VN[:, : self._n_frames].T + self._baseline_V).astype(np.float32)
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Everything that was pushed and declared; ``load_state`` of an equally made GLM goes on to the same bits."""
         n = self._n_frames
         return {
-            "series_VT": self._series_VT[:, :n].copy(),
+            "series_VT": self._series_VN[:, :n].copy(),
             "baseline_V": self._baseline_V.copy(),
             "has_baseline": np.array(self._has_baseline),
             "confounds_TC": self._confounds[:n].copy(),
@@ -190,7 +218,7 @@ class StreamingGLM:
         """Take over what ``state`` returned."""
         self._n_frames = n = int(state["censored_T"].size)
         room = ((0, _FIRST_CAPACITY),)
-        self._series_VT = np.pad(state["series_VT"].astype(np.float32), ((0, 0), *room))
+        self._series_VN = np.pad(state["series_VT"].astype(np.float32), ((0, 0), *room))
         self._confounds = np.pad(state["confounds_TC"].astype(np.float64), (*room, (0, 0)))
         self._censored = np.pad(state["censored_T"].astype(np.bool_), room)
         self._baseline_V = state["baseline_V"].astype(np.float64)
@@ -203,12 +231,12 @@ class StreamingGLM:
             )
         ]
         self._regressors = self._nuisance = None
-        assert self._series_VT.shape == (self.n_voxels, n + _FIRST_CAPACITY)
+        assert self._series_VN.shape == (self.n_voxels, n + _FIRST_CAPACITY)
 
     def _grow(self) -> None:
         # Odd multiples of a cache line: rows a power of two apart would compete for the same cache sets.
         more = self._censored.size + 16
-        self._series_VT = np.pad(self._series_VT, ((0, 0), (0, more)))
+        self._series_VN = np.pad(self._series_VN, ((0, 0), (0, more)))
         self._confounds = np.pad(self._confounds, ((0, more), (0, 0)))
         self._censored = np.pad(self._censored, (0, more))
 
@@ -228,6 +256,11 @@ class StreamingGLM:
                 code="trial.not_started",
                 trial=trial,
             )
+        events, regressors_TK, nuisance_TP = self._parts()
+        return lss_design(regressors_TK, events.index(event), nuisance_TP)
+
+    def _parts(self) -> tuple[list[Event], NDArray[np.float64], NDArray[np.float64]]:
+        """The events that have started, their regressors (T, K) and the nuisance (T, P); made once per frame."""
         started = [event for event in self._events if self._has_started(event)]
         if self._regressors is None:
             onsets = np.array([event.onset_s for event in started])
@@ -236,10 +269,10 @@ class StreamingGLM:
         if self._nuisance is None:
             n = self._n_frames
             self._nuisance = nuisance(self._confounds[:n], self._censored[:n], self.tr_s, self._high_pass_hz)
-        return lss_design(self._regressors, started.index(event), self._nuisance)
+        return started, self._regressors, self._nuisance
 
     def _weighted(self, weights_BT: NDArray[np.float64], bin_V: NDArray[np.int64]) -> NDArray[np.float64]:
-        beta_V: NDArray[np.float64] = grouped_dot(self._series_VT[:, : self._n_frames], weights_BT, bin_V)
+        beta_V: NDArray[np.float64] = grouped_dot(self._series_VN, weights_BT, bin_V)
         # Zero, except with fewer frames than regressors, where the minimum-norm answer depends on the mean.
         beta_V += weights_BT.sum(axis=1)[bin_V] * self._baseline_V
         return beta_V
@@ -251,18 +284,19 @@ class StreamingGLM:
             return np.zeros(self.n_voxels, np.int64)
         q32_TR, qt32_RT = q_TR.astype(np.float32), np.ascontiguousarray(q_TR.T.astype(np.float32))
         sums_V3 = np.empty((self.n_voxels, 3))
-        residual_VT = np.empty((_BLOCK_V, n), np.float32)
-        for start in range(0, self.n_voxels, _BLOCK_V):
-            series_VT = self._series_VT[start : start + _BLOCK_V, :n]
+        size = max(_ONE_THREAD_PRODUCT // (n * rank), 1)
+        residual_VT = np.empty((size, n), np.float32)
+        for start in range(0, self.n_voxels, size):
+            series_VT = self._series_VN[start : start + size, :n]
             block_VT = residual_VT[: len(series_VT)]
             np.matmul(series_VT @ q32_TR, qt32_RT, out=block_VT)
             np.subtract(series_VT, block_VT, out=block_VT)
-            lag_sums(block_VT, sums_V3[start : start + _BLOCK_V], series_VT)
+            lag_sums(block_VT, self._series_VN, start, sums_V3)
         rho_V = _yule_walker(sums_V3[:, 0], sums_V3[:, 1], n) * _AR_BINS
         doubt_V = _AR_DOUBT * np.sqrt(sums_V3[:, 2] / np.maximum(sums_V3[:, 0], np.finfo(np.float64).tiny))
         doubtful = np.flatnonzero(np.abs(rho_V - np.rint(rho_V)) <= doubt_V)
         if doubtful.size:
-            y_VT = self._series_VT[doubtful, :n].astype(np.float64)
+            y_VT = self._series_VN[doubtful, :n].astype(np.float64)
             e_VT = y_VT - (y_VT @ q_TR) @ q_TR.T
             r0_V, r1_V = np.einsum("vt,vt->v", e_VT, e_VT), np.einsum("vt,vt->v", e_VT[:, 1:], e_VT[:, :-1])
             rho_V[doubtful] = _yule_walker(r0_V, r1_V, n) * _AR_BINS
@@ -291,3 +325,23 @@ def _ar_weights(basis: _Basis, rho_B: NDArray[np.float64]) -> NDArray[np.float64
     weights_BT = white_BT.copy()
     weights_BT[:, :-1] -= rho_B[:, None] * white_BT[:, 1:]
     return weights_BT
+
+
+def _all_ols_weights(regressors_TK: NDArray[np.float64], nuisance_TP: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(T, K) for each event the weights of its least-squares-separate estimate without whitening.
+
+    With the nuisance projected out, two columns are left per event: its own, p, and the sum of the others, r. Where
+    these do not determine the estimate (too few frames, an event whose response has not begun), the whole design does.
+    """
+    q_TR = _basis(nuisance_TP).q_TR
+    own_TK = regressors_TK - q_TR @ (q_TR.T @ regressors_TK)
+    rest_TK = own_TK.sum(axis=1, keepdims=True) - own_TK
+    pp, pr, rr = (own_TK**2).sum(0), (own_TK * rest_TK).sum(0), (rest_TK**2).sum(0)
+    determinant = pp * rr - pr**2
+    raw = (regressors_TK**2).sum(0)
+    sound = (pp > _RELATIVE_ZERO * raw) & (rr > _RELATIVE_ZERO * raw) & (determinant > _RELATIVE_ZERO * pp * rr)
+    weights_TK: NDArray[np.float64] = (rr * own_TK - pr * rest_TK) / np.where(sound, determinant, 1.0)
+    for k in np.flatnonzero(~sound):
+        basis = _basis(lss_design(regressors_TK, int(k), nuisance_TP))
+        weights_TK[:, k] = basis.q_TR @ basis.probe_R
+    return weights_TK
