@@ -1,0 +1,115 @@
+"""A bundle comes back as it was written, or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindsight.errors import Conflict, ModelMismatch
+from mindsight.evaluation import Accuracy
+from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
+from mindsight.subjects.bundle import Bundle, GlmOptions, Space, Statistics
+
+
+def make_bundle(n_statistics: int = 12) -> Bundle:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((4, 3, 2), bool)
+    mask[:2] = True
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    pool = CandidatePool(tuple("abc"), np.eye(3, dtype=np.float32), tuple("abc"))
+    return Bundle(
+        kind="linear",
+        subject="sub-01",
+        created="2025-01-01T00:00:00Z",
+        tr_s=2.5,
+        glm=GlmOptions(high_pass_hz=0.005, event_lag_s=-3.0),
+        normalise="run",
+        space=Space(rng.normal(size=(4, 3, 2)).astype(np.float32), affine, mask),
+        statistics=Statistics(np.zeros(n_statistics, np.float32), np.ones(n_statistics, np.float32), 24),
+        calibration=Calibration(0.3, 0.4, 1.2, 24),
+        pool=pool,
+        decoder=LinearDecoder.fit(rng.normal(size=(9, 12)), np.eye(3)[[0, 1, 2] * 3]),
+        labels="trial_type",
+        accuracy=Accuracy(5, 24, 1 / 3),
+    )
+
+
+def test_a_bundle_survives_its_folder(tmp_path: Path) -> None:
+    made = make_bundle()
+    loaded = made.save(tmp_path / "bundle")
+    for name in ("kind", "subject", "created", "tr_s", "glm", "normalise", "calibration", "labels", "accuracy"):
+        assert getattr(loaded, name) == getattr(made, name)
+    np.testing.assert_array_equal(loaded.space.mask_XYZ, made.space.mask_XYZ)
+    np.testing.assert_array_equal(loaded.space.reference_XYZ, made.space.reference_XYZ)
+    np.testing.assert_array_equal(loaded.space.affine, made.space.affine)
+    assert loaded.statistics.n == 24
+    assert isinstance(loaded.decoder, LinearDecoder)
+    assert isinstance(made.decoder, LinearDecoder)
+    np.testing.assert_array_equal(loaded.decoder.weights_VD, made.decoder.weights_VD)
+    assert loaded.pool_digest == made.pool_digest
+    assert len(loaded.digest) == 64
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
+
+
+def test_equal_content_has_an_equal_digest(tmp_path: Path) -> None:
+    assert make_bundle().save(tmp_path / "one").digest == make_bundle().save(tmp_path / "two").digest
+
+
+def test_a_changed_byte_in_any_file_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    make_bundle().save(folder)
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+        with pytest.raises(ModelMismatch):
+            Bundle.load(folder)
+        file.unlink()
+        with pytest.raises(ModelMismatch):
+            Bundle.load(folder)
+        file.write_bytes(whole)
+    Bundle.load(folder)
+
+
+def test_a_number_changed_in_the_description_is_found(tmp_path: Path) -> None:
+    make_bundle().save(tmp_path / "bundle")
+    file = tmp_path / "bundle" / "bundle.json"
+    described = json.loads(file.read_text())
+    described["calibration"]["temperature"] = 0.01
+    file.write_text(json.dumps(described))
+    with pytest.raises(ModelMismatch) as error:
+        Bundle.load(tmp_path / "bundle")
+    assert error.value.code == "bundle.tampered"
+
+
+def test_an_added_file_is_found(tmp_path: Path) -> None:
+    make_bundle().save(tmp_path / "bundle")
+    (tmp_path / "bundle" / "pool" / "more.png").write_bytes(b"")
+    with pytest.raises(ModelMismatch, match=r"more\.png"):
+        Bundle.load(tmp_path / "bundle")
+
+
+def test_another_version_says_so(tmp_path: Path) -> None:
+    make_bundle().save(tmp_path / "bundle")
+    file = tmp_path / "bundle" / "bundle.json"
+    file.write_text(file.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(ModelMismatch) as error:
+        Bundle.load(tmp_path / "bundle")
+    assert error.value.code == "bundle.version"
+
+
+def test_no_bundle_and_no_room_for_one(tmp_path: Path) -> None:
+    with pytest.raises(ModelMismatch) as error:
+        Bundle.load(tmp_path / "nowhere")
+    assert error.value.code == "bundle.unreadable"
+    make_bundle().save(tmp_path / "bundle")
+    with pytest.raises(Conflict):
+        make_bundle().save(tmp_path / "bundle")
+
+
+def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelMismatch, match="12 voxels"):
+        make_bundle(n_statistics=11).save(tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
