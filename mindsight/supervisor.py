@@ -37,9 +37,7 @@ THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS
 def environment(settings: Settings) -> dict[str, str]:
     """The environment that hands these settings to a child process."""
     values = {
-        f"MINDSIGHT_{name.upper()}": str(value)
-        for name, value in settings.model_dump().items()
-        if value is not None
+        f"MINDSIGHT_{name.upper()}": str(value) for name, value in settings.model_dump().items() if value is not None
     }
     return {**os.environ, **THREADS, **values, "PYTHONUNBUFFERED": "1"}
 
@@ -156,5 +154,7 @@ def gateway_url(settings: Settings) -> str:
     """The address of the gateway that runs on this machine's data folder."""
     path = settings.data_dir / "gateway.json"
     if not path.exists():
-        raise ServiceUnavailable("no service runs on this data folder: start one with `mindsight serve`, or name one with --to")
+        raise ServiceUnavailable(
+            "no service runs on this data folder: start one with `mindsight serve`, or name one with --to"
+        )
     return str(json.loads(path.read_text())["url"])

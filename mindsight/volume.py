@@ -67,4 +67,4 @@ class Volume:
     @property
     def voxel_mm(self) -> NDArray[np.float64]:
         """(3,) edge lengths of a voxel in millimetres."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
+        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0), dtype=np.float64)

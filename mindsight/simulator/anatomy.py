@@ -33,12 +33,12 @@ def _inside(
 ) -> NDArray[np.float64]:
     """Normalised radius of an ellipsoid: below 1 inside."""
     scaled = (points - np.reshape(centre, (3, 1, 1, 1))) / np.reshape(radii, (3, 1, 1, 1))
-    return np.sqrt((scaled**2).sum(axis=0))
+    return np.asarray(np.sqrt((scaled**2).sum(axis=0)))
 
 
 def _contrast(points: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """T2*-like intensity: fluid above grey above white matter, dark skull, a suppressed scalp, bright eyes."""
-    x, y, z = points
+    x, _, z = points
     image = np.zeros(points.shape[1:])
     head = _inside(points, (0, -2, -6), (82, 100, 74))
     image[head < 1.0] = 320.0
@@ -94,7 +94,9 @@ def make_head(seed: int, left_V: NDArray[np.bool_], shape: tuple[int, int, int] 
     for hemisphere, wanted in ((-1.0, left_V), (1.0, ~left_V)):
         there = np.argwhere(posterior & (np.sign(points[0]) == hemisphere))
         if len(there) < wanted.sum():
-            raise ValueError(f"the head has {len(there)} visual voxels in one hemisphere, {wanted.sum()} were asked for")
+            raise ValueError(
+                f"the head has {len(there)} visual voxels in one hemisphere, {wanted.sum()} were asked for"
+            )
         # from the back of the head forwards, so that the visual cortex is one patch
         order = np.argsort(points[1][tuple(there.T)] + rng.normal(0, 4.0, len(there)))
         visual_V3[wanted] = there[np.sort(order[: int(wanted.sum())])]

@@ -1,13 +1,15 @@
 """What is possible: the noise ceiling of a simulated session.
 
-An observer who knows the participant's true responses to every candidate, and each voxel's noise, names the picture of
-each trial by maximum likelihood. Nobody who has only the betas can do better on average, as far as the noise is
-independent between voxels (here it is, by construction, but for what motion leaves).
+An observer who knows the participant's true responses to every candidate, and how single-trial betas err, names the
+picture of each trial by maximum likelihood (a Gaussian with full covariance where candidates differ). Nobody who has
+only one trial's beta does better on average, as far as the errors are Gaussian; motion is taken as perfectly corrected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +38,9 @@ def simulate_series(
     return np.asarray(100.0 + course_TV + physiological_TV + drift_TV + thermal_TV)
 
 
-def final_betas(plan: RunPlan, series_TV: NDArray[np.float64], noise_model: str = "ar1") -> NDArray[np.float64]:
+def final_betas(
+    plan: RunPlan, series_TV: NDArray[np.float64], noise_model: Literal["ols", "ar1"] = "ar1"
+) -> NDArray[np.float64]:
     """(K, V) single-trial betas at the end of the run, by the same estimator as live."""
     glm = StreamingGLM(series_TV.shape[1], plan.tr_s, noise=noise_model)
     for shown in plan.shown:
@@ -46,38 +50,85 @@ def final_betas(plan: RunPlan, series_TV: NDArray[np.float64], noise_model: str 
     return np.stack([glm.beta(shown.trial) for shown in plan.shown]).astype(np.float64)
 
 
-def identify(
-    betas_KV: NDArray[np.float64], shown_K: Sequence[int], responses_NV: NDArray[np.float64]
-) -> NDArray[np.intp]:
-    """(K,) the candidate that makes each beta most likely, for somebody who knows responses and noise.
+@dataclass(frozen=True, eq=False)
+class Observer:
+    """Somebody who knows what every candidate does to the voxels, and how the measurement errs.
 
-    Gain, offset and noise variance of every voxel are read off the trials themselves, with the truth at hand.
+    Works in the few dimensions in which the candidates differ: there the errors' full covariance can be known, and it
+    matters, since overlapping responses of neighbouring trials err alike in many voxels.
+
+    gain : of betas over percent signal change, the same for every voxel
+    offset_V, scale_V : mean of a voxel's beta, and its error's standard deviation
+    basis_VR : directions in which the candidates differ, after scaling
+    precision_RR : inverse covariance of the errors along them
     """
-    true_KV = responses_NV[list(shown_K)]
-    centred_KV = true_KV - true_KV.mean(axis=0)
-    gain_V = (centred_KV * betas_KV).sum(axis=0) / (centred_KV**2).sum(axis=0).clip(1e-12)
-    offset_V = betas_KV.mean(axis=0) - gain_V * true_KV.mean(axis=0)
-    residual_KV = betas_KV - offset_V - gain_V * true_KV
-    weight_V = 1.0 / residual_KV.var(axis=0).clip(1e-12)
-    expected_NV = offset_V + gain_V * responses_NV
-    # |b - e|^2 under the weights, without the term that all candidates share
-    cross_KN = (betas_KV * weight_V) @ expected_NV.T
-    own_N = (expected_NV**2 * weight_V).sum(axis=1)
-    return np.argmax(2.0 * cross_KN - own_N, axis=1)
+
+    gain: float
+    offset_V: NDArray[np.float64]
+    scale_V: NDArray[np.float64]
+    basis_VR: NDArray[np.float64]
+    precision_RR: NDArray[np.float64]
+
+    @classmethod
+    def learn(
+        cls, betas_KV: NDArray[np.float64], shown_K: Sequence[int], responses_NV: NDArray[np.float64]
+    ) -> Observer:
+        """From trials whose pictures are known; not from those that are to be identified."""
+        true_KV = responses_NV[list(shown_K)]
+        mean_V = true_KV.mean(axis=0)
+        gain = float(((true_KV - mean_V) * betas_KV).sum() / ((true_KV - mean_V) ** 2).sum())
+        error_KV = betas_KV - gain * true_KV
+        offset_V = error_KV.mean(axis=0)
+        error_KV = error_KV - offset_V
+        scale_V = error_KV.std(axis=0).clip(1e-9)
+        differences_NV = gain * (responses_NV - responses_NV.mean(axis=0)) / scale_V
+        _, strength_R, directions_RV = np.linalg.svd(differences_NV, full_matrices=False)
+        share_R = np.cumsum(strength_R**2) / (strength_R**2).sum()
+        rank = min(int(np.searchsorted(share_R, 0.999)) + 1, max(1, len(betas_KV) // 4))
+        basis_VR = directions_RV[:rank].T
+        along_KR = (error_KV / scale_V) @ basis_VR
+        covariance_RR = along_KR.T @ along_KR / len(along_KR)
+        shrunk_RR = 0.9 * covariance_RR + 0.1 * np.trace(covariance_RR) / rank * np.eye(rank)
+        return cls(gain, offset_V, scale_V, basis_VR, np.linalg.inv(shrunk_RR))
+
+    def identify(self, betas_KV: NDArray[np.float64], responses_NV: NDArray[np.float64]) -> NDArray[np.intp]:
+        """(K,) the candidate that makes each beta most likely."""
+        seen_KR = ((betas_KV - self.offset_V) / self.scale_V) @ self.basis_VR
+        expected_NR = (self.gain * responses_NV / self.scale_V) @ self.basis_VR
+        difference_KNR = seen_KR[:, None] - expected_NR[None]
+        distance_KN = np.einsum("knr,rs,kns->kn", difference_KNR, self.precision_RR, difference_KNR, optimize=True)
+        return np.asarray(np.argmin(distance_KN, axis=1))
 
 
 def ceiling(
-    plans: Sequence[RunPlan], responses_NV: NDArray[np.float64], noise: Noise, seed: int, noise_model: str = "ar1"
+    plans: Sequence[RunPlan],
+    responses_NV: NDArray[np.float64],
+    noise: Noise,
+    seed: int,
+    noise_model: Literal["ols", "ar1"] = "ar1",
+    n_learning_runs: int = 6,
 ) -> Accuracy:
     """Top-1 over all candidates that the ``final`` betas of these runs allow, with its n and its interval.
+
+    The observer learns the errors on runs of the same plans with other noise and other pictures, then names the
+    pictures of these runs.
 
     responses_NV : (candidates, V) the participant's true responses to every candidate
     """
     rng = np.random.default_rng([seed, 6])
-    betas, shown = [], []
-    for plan in plans:
-        betas.append(final_betas(plan, simulate_series(plan, responses_NV, noise, rng), noise_model))
-        shown += [s.candidate for s in plan.shown]
-    named = identify(np.concatenate(betas), shown, responses_NV)
-    hits = int((named == np.array(shown)).sum())
-    return Accuracy(hits=hits, n=len(shown), chance=1.0 / len(responses_NV))
+
+    def measure(plan: RunPlan) -> NDArray[np.float64]:
+        return final_betas(plan, simulate_series(plan, responses_NV, noise, rng), noise_model)
+
+    learned_betas, learned_shown = [], []
+    for i in range(n_learning_runs):
+        plan = plans[i % len(plans)]
+        drawn = rng.integers(0, len(responses_NV), len(plan.shown))
+        other = replace(plan, shown=tuple(replace(s, candidate=int(c)) for s, c in zip(plan.shown, drawn, strict=True)))
+        learned_betas.append(measure(other))
+        learned_shown += drawn.tolist()
+    observer = Observer.learn(np.concatenate(learned_betas), learned_shown, responses_NV)
+
+    named = observer.identify(np.concatenate([measure(plan) for plan in plans]), responses_NV)
+    shown = np.array([s.candidate for plan in plans for s in plan.shown])
+    return Accuracy(hits=int((named == shown).sum()), n=len(shown), chance=1.0 / len(responses_NV))

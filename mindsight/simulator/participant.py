@@ -72,4 +72,4 @@ class Participant:
     def responses(self, tokens_NTD: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """(N, V) noise-free responses to the pictures with these (N, 16, D) tokens, in percent signal change."""
         chunks = [self._raw(tokens_NTD[i : i + 64]) for i in range(0, len(tokens_NTD), 64)]
-        return (np.concatenate(chunks) - self._mean_V) * self._scale_V + self._offset_V
+        return np.asarray((np.concatenate(chunks) - self._mean_V) * self._scale_V + self._offset_V)

@@ -1,0 +1,1 @@
+"""Processes: a loop around the library each."""

@@ -1,0 +1,259 @@
+"""``python -m workers.inference``: takes betas from the work queue, answers with a retrieval, then with a picture.
+
+Knows nothing of volumes or of order: what depends on order came with the beta.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mindsight import models
+from mindsight.blobs import BlobStore
+from mindsight.bus import Bus, Log, WorkQueue
+from mindsight.errors import BusUnavailable, Conflict, MindsightError
+from mindsight.inference import Retrieval, TrialDecoder
+from mindsight.protocol import Candidate, Message, Reconstruction, Result, StageLatency, Warned, dump_message
+from mindsight.protocol.work import BetaWork, parse_work
+from mindsight.settings import Settings
+from mindsight.subjects.bundle import Bundle
+from mindsight.unclip import Generator
+from workers.brain_map import draw_brain_map
+
+QUEUE = "inference"
+BLOCK_S = 1.0
+BUS_DEADLINE_S = 30.0
+PRIOR_STEPS = 10
+EVALUATIONS = 4
+
+
+def png(pixels_HW3: NDArray[np.uint8]) -> bytes:
+    """The picture as PNG bytes, the same for the same pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels_HW3).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def seed_of(work: BetaWork, model: str) -> int:
+    """The seed of one answer: a repeat of the job makes the same picture."""
+    name = f"{work.session}/{work.run}/{work.trial}/{work.stage}/{model}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
+
+
+@dataclass
+class LoadedBundle:
+    """A bundle that decodes, and where the pictures of its pool lie in the blob store."""
+
+    bundle: Bundle
+    decoder: TrialDecoder
+    images: dict[str, str]
+
+
+@dataclass
+class InferenceWorker:
+    """Answers jobs, one at a time, until ``stop`` is set."""
+
+    settings: Settings
+    bus: Bus
+    name: str
+    stop: threading.Event
+    _bundles: dict[str, LoadedBundle] = field(default_factory=dict)
+    _generator: Generator | None = None
+
+    def __post_init__(self) -> None:
+        self.queue = WorkQueue(self.bus, QUEUE)
+        self.blobs = BlobStore(self.settings.blobs_dir)
+
+    def warm_up(self) -> None:
+        """Load what every bundle needs before the first beta comes: the generator, and one picture through it."""
+        generator = Generator.load(self.settings.generator_dir or models.GENERATOR)
+        generator.generate(np.zeros((1, *generator.token_shape), np.float32), 0, EVALUATIONS)
+        self._generator = generator
+
+    def run(self) -> None:
+        """Take and answer jobs. A bus that is away is waited for; everything else ends the process."""
+        while not self.stop.is_set():
+            try:
+                job = self.queue.take(self.name, BLOCK_S)
+                if job is None:
+                    self._load_new_bundles()
+                    continue
+                work = parse_work(job.payload)
+                try:
+                    self.answer(work)
+                except BusUnavailable:
+                    raise
+                except MindsightError as error:
+                    self._warn(work, error)
+                    job.reject(f"{error.code}: {error}")
+                else:
+                    job.ack()
+            except BusUnavailable as error:
+                print(f"inference: {error}", file=sys.stderr, flush=True)
+                self.bus.wait_ready(BUS_DEADLINE_S)
+
+    def answer(self, work: BetaWork) -> None:
+        """One beta's retrieval, written before the picture is begun, then the picture."""
+        loaded = self._bundle(work.bundle)
+        beta_V = _array(self.blobs.get(work.beta), 1)
+        mean_V, std_V = self._statistics(work, loaded.bundle)
+        retrieval = loaded.decoder.retrieve(beta_V, mean_V, std_V)
+        log = Log(self.bus, work.session, "messages")
+        key = f"{work.run}-{work.trial}-{work.stage}"
+        result = self._result(work, loaded, retrieval)
+        # latencies differ from try to try: what makes two results the same is what went in
+        log.append(f"result-{key}", dump_message(result), identity=_identity(work, loaded.bundle))
+        if self._generator is None or retrieval.condition is None:
+            return
+        seed = seed_of(work, loaded.bundle.digest)
+        picture = loaded.decoder.reconstruct(retrieval, seed)
+        brain_map = draw_brain_map(loaded.bundle, beta_V, mean_V, std_V)
+        message = Reconstruction(
+            session=work.session,
+            t=time.time(),
+            run=work.run,
+            trial=work.trial,
+            stage=work.stage,
+            image=self.blobs.put(png(picture.pixels)),
+            confidence=retrieval.confidence,
+            seed=seed,
+            evaluations=picture.evaluations,
+            generator=self._generator.digest,
+            brain_map=self.blobs.put(png(brain_map)),
+            latency_ms=StageLatency(generate=picture.timings_ms["generate"]),
+        )
+        identity = _identity(work, loaded.bundle, self._generator.digest)
+        log.append(f"reconstruction-{key}", dump_message(message), identity=identity)
+
+    def _result(self, work: BetaWork, loaded: LoadedBundle, retrieval: Retrieval) -> Result:
+        now = time.time()
+        return Result(
+            session=work.session,
+            t=now,
+            run=work.run,
+            trial=work.trial,
+            stage=work.stage,
+            candidates=tuple(
+                Candidate(
+                    id=found.id,
+                    label=found.label,
+                    image=loaded.images.get(found.id),
+                    score=found.score,
+                    probability=found.probability,
+                )
+                for found in retrieval.candidates
+            ),
+            confidence=retrieval.confidence,
+            null_confidence=retrieval.null_confidence,
+            chance=retrieval.chance,
+            pool_size=len(loaded.bundle.pool),
+            flagged=work.flagged,
+            model=loaded.bundle.digest,
+            pool=loaded.bundle.pool_digest,
+            normalised_by=work.normalised_by,
+            latency_ms=StageLatency(
+                decode=retrieval.timings_ms["decode"],
+                retrieve=retrieval.timings_ms["retrieve"],
+                retrieval=max(0.0, 1e3 * (now - work.logged_t)),
+            ),
+        )
+
+    def _statistics(self, work: BetaWork, bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if work.statistics is None:
+            return bundle.statistics.mean_V, bundle.statistics.std_V
+        mean_V, std_V = _array(self.blobs.get(work.statistics), 2)
+        return mean_V, std_V
+
+    def _bundle(self, name: str | None) -> LoadedBundle:
+        if name is None:
+            raise Conflict("this session has no bundle to decode with: open it with one", code="session.no_bundle")
+        if name not in self._bundles:
+            bundle = Bundle.load(self.settings.bundles_dir / name)
+            decoder = TrialDecoder(
+                bundle,
+                clock=time.perf_counter,
+                generator=self._generator,
+                prior_steps=PRIOR_STEPS,
+                evaluations=EVALUATIONS,
+            )
+            statistics = bundle.statistics
+            warm = decoder.retrieve(statistics.mean_V, statistics.mean_V, statistics.std_V)
+            if self._generator is not None and warm.condition is not None:
+                decoder.reconstruct(warm, 0)
+            pool = bundle.pool
+            images = {
+                id_: self.blobs.put(path.read_bytes())
+                for id_, path in zip(pool.ids, pool.images or [], strict=False)
+                if path is not None
+            }
+            self._bundles[name] = LoadedBundle(bundle, decoder, images)
+        return self._bundles[name]
+
+    def _load_new_bundles(self) -> None:
+        """Between jobs, make bundles ready that have appeared: the first beta of a session finds its own loaded."""
+        if not self.settings.bundles_dir.is_dir():
+            return
+        for folder in self.settings.bundles_dir.iterdir():
+            if (folder / "bundle.json").exists() and folder.name not in self._bundles:
+                try:
+                    self._bundle(folder.name)
+                except MindsightError as error:
+                    print(f"inference: bundle {folder.name} cannot be used: {error}", file=sys.stderr, flush=True)
+
+    def _warn(self, work: BetaWork, error: MindsightError) -> None:
+        warning: Message = Warned(
+            session=work.session,
+            t=time.time(),
+            code=error.code,
+            text=f"trial {work.trial} of run {work.run} has no {work.stage} answer: {error}",
+            run=work.run,
+            trial=work.trial,
+        )
+        key = f"warning-{error.code}-{work.run}-{work.trial}-{work.stage}"
+        Log(self.bus, work.session, "messages").append(key, dump_message(warning), identity=error.code)
+
+
+def _array(payload: bytes, rows: int) -> NDArray[np.float32]:
+    values = np.frombuffer(payload, dtype="<f4")
+    return values if rows == 1 else values.reshape(rows, -1)
+
+
+def _identity(work: BetaWork, bundle: Bundle, *more: str) -> str:
+    return hashlib.sha256(" ".join([work.beta, work.statistics or "", bundle.digest, *more]).encode()).hexdigest()
+
+
+def main() -> int:
+    settings = Settings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    bus = Bus.from_settings(settings)
+    worker = InferenceWorker(settings, bus, f"{socket.gethostname()}-{os.getpid()}", stop)
+    try:
+        worker.warm_up()
+        bus.wait_ready(BUS_DEADLINE_S)
+        print("mindsight inference ready", flush=True)
+        worker.run()
+    except MindsightError as error:
+        print(f"inference: {error}", file=sys.stderr, flush=True)
+        return 1
+    except Exception:  # the process's last line of defence: say what happened, let the supervisor start another
+        traceback.print_exc()
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
