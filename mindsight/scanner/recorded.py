@@ -1,0 +1,99 @@
+"""A run that was recorded: its volumes, its events, the motion that somebody estimated.
+
+Knows nothing of pace or of where the volumes go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest, BadVolume
+from mindsight.events import RunEvent, parse_events_tsv
+from mindsight.scanner.series import Series, open_series
+from mindsight.volume import Volume
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRun:
+    """What a run's folder holds.
+
+    run : number that its volumes carry, from 1
+    events : as in ``events.tsv``, empty where there is none
+    motion_T6 : six parameters per volume from ``motion.txt``, in the file's own order and units (programs differ in
+        both), for use as confounds; None where there is none
+    """
+
+    run: int
+    series: Series
+    events: list[RunEvent]
+    motion_T6: NDArray[np.float64] | None
+
+    @property
+    def tr_s(self) -> float:
+        return self.series.tr_s
+
+    @property
+    def n_volumes(self) -> int:
+        """TRs from the first volume to the last."""
+        return self.series.n_volumes
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.series.shape
+
+    def volumes(self) -> Iterator[Volume]:
+        """From the first on, each time it is called; one volume in memory at a time. Raises BadVolume."""
+        return iter(self.series)
+
+
+def open_run(folder: Path | str, run: int = 1, *, tr_s: float | None = None) -> RecordedRun:
+    """The run in a folder: ``bold.nii.gz`` or ``bold.nii``, or DICOM in ``dcm/`` or beside; ``events.tsv`` and
+    ``motion.txt`` where there are any.
+
+    tr_s : overrides the repetition time of the files
+
+    Raises BadVolume for volumes that cannot be read, BadRequest for events or motion that do not fit them.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BadVolume("expected the folder of a run, got none; check the path", code="series.unreadable")
+    series = open_series(_volumes_at(folder), run, tr_s=tr_s)
+    events = parse_events_tsv(_text(folder / "events.tsv")) if (folder / "events.tsv").exists() else []
+    motion_T6 = _motion(folder / "motion.txt", series.n_volumes) if (folder / "motion.txt").exists() else None
+    return RecordedRun(run=run, series=series, events=events, motion_T6=motion_T6)
+
+
+def _volumes_at(folder: Path) -> Path:
+    for name in ("bold.nii.gz", "bold.nii", "dcm"):
+        if (folder / name).exists():
+            return folder / name
+    return folder
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise BadRequest(f"expected {path.name} to be readable text in UTF-8", code="run.unreadable") from None
+
+
+def _motion(path: Path, n_volumes: int) -> NDArray[np.float64]:
+    rows = [line.split() for line in _text(path).splitlines() if line.strip()]
+    if len(rows) != n_volumes or any(len(row) != 6 for row in rows):
+        widths = sorted({len(row) for row in rows})
+        raise BadRequest(
+            f"expected in motion.txt a row of 6 numbers for each of {n_volumes} volumes, not {len(rows)} of {widths}",
+            code="motion.shape",
+        )
+    try:
+        motion_T6 = np.array(rows, dtype=np.float64)
+    except ValueError:
+        motion_T6 = np.full((n_volumes, 6), np.nan)
+    if not np.isfinite(motion_T6).all():
+        raise BadRequest("expected motion.txt to hold numbers only", code="motion.number")
+    return motion_T6
