@@ -1,0 +1,135 @@
+"""What a beta is z-scored by: mean and standard deviation of each voxel over other betas.
+
+Knows nothing of volumes, decoders or the order of answers: betas are handed in as they become known. V voxels, K
+trials.
+
+A run's betas are kept while they may still be revised, each trial with its newest; those of ended runs are kept as
+sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Policy = Literal["running", "run", "bundle"]
+Source = Literal["running", "run", "bundle", "none"]
+
+# A standard deviation of a few betas can be small by chance, and the z-score then huge.
+_FLOOR = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """(V,) mean and (V,) standard deviation over ``n`` betas; a standard deviation of 0 marks a silent voxel."""
+
+    mean_V: NDArray[np.float32]
+    std_V: NDArray[np.float32]
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sum and sum of squares, (V,) float64, of ``n`` betas."""
+
+    first_V: NDArray[np.float64]
+    second_V: NDArray[np.float64]
+    n: int
+
+    @classmethod
+    def nothing(cls, n_voxels: int) -> _Sums:
+        return cls(np.zeros(n_voxels), np.zeros(n_voxels), 0)
+
+    @classmethod
+    def of(cls, beta_V: NDArray[np.float32]) -> _Sums:
+        beta = beta_V.astype(np.float64)
+        return cls(beta, beta**2, 1)
+
+    def __add__(self, other: _Sums) -> _Sums:
+        return _Sums(self.first_V + other.first_V, self.second_V + other.second_V, self.n + other.n)
+
+    def __sub__(self, other: _Sums) -> _Sums:
+        return _Sums(self.first_V - other.first_V, self.second_V - other.second_V, self.n - other.n)
+
+    def statistics(self) -> Statistics:
+        mean_V = self.first_V / self.n
+        std_V = np.sqrt(np.maximum(self.second_V / self.n - mean_V**2, 0.0))
+        # Below rounding there is no spread: the voxel is silent, not precise.
+        std_V[std_V <= 1e-6 * np.abs(mean_V)] = 0.0
+        live = std_V > 0.0
+        if live.any():
+            std_V[live] = np.maximum(std_V[live], _FLOOR * np.median(std_V[live]))
+        return Statistics(mean_V.astype(np.float32), std_V.astype(np.float32), self.n)
+
+
+class Normaliser:
+    """The betas of a session so far, and what the next one is z-scored by.
+
+    n_voxels : V
+    policy : "running": over all other trials of the session, the bundle's statistics counting as ``prior_betas`` more
+        (at most as many as they rest on); "run": over all trials of the present run, the one asked about among them;
+        "bundle": as calibrated, and never anything else
+    bundle : statistics of the calibration, None where there is no bundle
+    min_betas : fewer than these are no statistics: "run" then falls back to "running", and "running" to none
+    """
+
+    def __init__(
+        self, n_voxels: int, policy: Policy, bundle: Statistics | None, *, min_betas: int = 6, prior_betas: int = 16
+    ) -> None:
+        self._policy = policy
+        self._bundle = bundle
+        self._min_betas = min_betas
+        self._none = Statistics(np.zeros(n_voxels, np.float32), np.ones(n_voxels, np.float32), 0)
+        self._run: dict[int, NDArray[np.float32]] = {}
+        self._run_sums = self._ended = self._prior = _Sums.nothing(n_voxels)
+        if bundle is not None:
+            n = min(bundle.n, prior_betas)
+            mean, std = bundle.mean_V.astype(np.float64), bundle.std_V.astype(np.float64)
+            self._prior = _Sums(n * mean, n * (std**2 + mean**2), n)
+
+    def put(self, trial: int, beta_V: NDArray[np.float32]) -> None:
+        """The newest beta of a trial of the present run."""
+        if trial in self._run:
+            self._run_sums -= _Sums.of(self._run[trial])
+        self._run_sums += _Sums.of(beta_V)
+        self._run[trial] = beta_V
+
+    def end_run(self) -> None:
+        """The present run's betas are final; the next ``put`` belongs to another run."""
+        self._ended += self._run_sums
+        self._run_sums = _Sums.nothing(self._none.mean_V.size)
+        self._run = {}
+
+    def statistics(self, trial: int) -> tuple[Statistics, Source]:
+        """What to z-score the trial's beta by, and which policy that is; "none" is mean 0, standard deviation 1."""
+        if self._policy == "bundle":
+            return (self._none, "none") if self._bundle is None else (self._bundle, "bundle")
+        if self._policy == "run" and len(self._run) >= self._min_betas:
+            return self._run_sums.statistics(), "run"
+        others = self._prior + self._ended + self._run_sums
+        if trial in self._run:
+            others -= _Sums.of(self._run[trial])
+        return (others.statistics(), "running") if others.n >= self._min_betas else (self._none, "none")
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The betas so far; ``load_state`` of an equally made normaliser goes on to the same bits."""
+        return {
+            "ended_2V": np.array([self._ended.first_V, self._ended.second_V]),
+            "ended_n": np.array(self._ended.n),
+            "run_2V": np.array([self._run_sums.first_V, self._run_sums.second_V]),
+            "run_trial_K": np.array(list(self._run), np.int64),
+            "run_beta_KV": np.array(list(self._run.values()), np.float32).reshape(-1, self._none.mean_V.size),
+        }
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what ``state`` returned."""
+        self._ended = _Sums(state["ended_2V"][0], state["ended_2V"][1], int(state["ended_n"]))
+        self._run_sums = _Sums(state["run_2V"][0], state["run_2V"][1], len(state["run_trial_K"]))
+        self._run = {
+            int(trial): beta_V.astype(np.float32)
+            for trial, beta_V in zip(state["run_trial_K"], state["run_beta_KV"], strict=True)
+        }

@@ -1,0 +1,136 @@
+"""What goes into ingest and what comes out of it.
+
+Knows nothing of how it is done. V voxels of the mask, in C order of the reference's grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest
+from mindsight.glm.hrf import Hrf
+from mindsight.glm.normalise import Policy, Source
+from mindsight.glm.streaming import Noise
+from mindsight.volume import Volume
+
+Stage = Literal["fast", "revised", "final"]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """How a session's betas come about.
+
+    hrf, high_pass_hz, noise : of ``StreamingGLM``
+    fast_s, revised_s : seconds after a trial's onset of its first answer and of the revised one (None: no such answer)
+    event_duration_s : the length every event is modelled with; None: as declared
+    event_lag_s : added to every onset in the model; it does not move the time of the answers
+    fd_threshold_mm : a volume with more framewise displacement is censored
+    motion_confounds : the six motion parameters are regressors, raw, as nilearn's FirstLevelModel takes them
+    normalise, min_betas, prior_betas : of ``Normaliser``
+    """
+
+    hrf: Hrf = "glover"
+    high_pass_hz: float = 0.01
+    noise: Noise = "ar1"
+    fast_s: float = 7.5
+    revised_s: float | None = 27.5
+    event_duration_s: float | None = None
+    event_lag_s: float = 0.0
+    fd_threshold_mm: float = 0.5
+    motion_confounds: bool = True
+    normalise: Policy = "running"
+    min_betas: int = 6
+    prior_betas: int = 16
+
+    def __post_init__(self) -> None:
+        if self.fast_s <= 0.0 or (self.revised_s is not None and self.revised_s <= self.fast_s):
+            raise BadRequest(
+                f"expected 0 < fast_s < revised_s, got {self.fast_s!r} and {self.revised_s!r}", code="ingest.option"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """Where the subject's voxels are: the volume that others are aligned to, and (X, Y, Z) bool, the V voxels in it."""
+
+    reference: Volume
+    mask_XYZ: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.mask_XYZ.shape != self.reference.shape or not self.mask_XYZ.any():
+            raise BadRequest(
+                f"expected a mask with voxels in it on the reference's grid {self.reference.shape}, got"
+                f" {self.mask_XYZ.shape} with {int(self.mask_XYZ.sum())}",
+                code="space.mask",
+            )
+
+    @property
+    def n_voxels(self) -> int:
+        return int(self.mask_XYZ.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeReport:
+    """One volume's quality.
+
+    translation_mm, rotation_rad : motion against the reference; None where ingest does not estimate it (it was given,
+        or the volume is too thin)
+    fd_mm : framewise displacement against the volume before (Power et al. 2012), None for a run's first volume and
+        where motion is not estimated
+    dvars_percent, tsnr : see ``QualityFigures``
+    aligned : False where no pose explained the volume
+    censored : the volume takes no part in the betas
+    """
+
+    translation_mm: tuple[float, float, float] | None
+    rotation_rad: tuple[float, float, float] | None
+    fd_mm: float | None
+    dvars_percent: float | None
+    tsnr: float | None
+    aligned: bool
+    censored: bool
+
+
+@dataclass(frozen=True, eq=False)
+class TrialBeta:
+    """One trial's response, and what to z-score it by.
+
+    beta_V : (V,) float32, in units of the voxel values
+    n_volumes : volumes of the run that went into it, without missing and censored ones
+    flagged : a missing or censored volume fell into the trial's response, or the run ended before the response had
+        risen
+    mean_V, std_V, n_statistics : see ``Statistics``
+    normalised_by : which policy these are; "none" is mean 0 and standard deviation 1, for want of betas
+    """
+
+    run: int
+    trial: int
+    stage: Stage
+    beta_V: NDArray[np.float32]
+    n_volumes: int
+    flagged: bool
+    mean_V: NDArray[np.float32]
+    std_V: NDArray[np.float32]
+    n_statistics: int
+    normalised_by: Source
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeOutput:
+    """What one volume brought. ``timings_ms``: motion (align, sample, quality), glm (push), beta (all of ``betas``)."""
+
+    report: VolumeReport
+    betas: list[TrialBeta]
+    timings_ms: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class IngestState:
+    """All that a session depends on: arrays by name, and the rest as JSON has it."""
+
+    arrays: dict[str, NDArray[Any]]
+    meta: dict[str, Any]

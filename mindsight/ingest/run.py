@@ -1,0 +1,183 @@
+"""One run on its way through ingest: its GLM, its quality, which answers are due and which were given.
+
+Knows nothing of other runs or of realignment: voxels and motion come in. T volumes, V voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest
+from mindsight.glm import Event, StreamingGLM
+from mindsight.ingest.records import IngestOptions, Stage
+from mindsight.preprocessing import Quality, QualityFigures
+
+# The response to a short event is over after about 12 s, before its undershoot (Glover 1999).
+RESPONSE_S = 12.0
+_ROUNDING_S = 1e-6
+
+
+class Run:
+    """State of one run.
+
+    number, tr_s, n_volumes : as declared; ``n_volumes`` None where it is not known
+    n_voxels, n_confounds : of what ``take`` gets
+    """
+
+    def __init__(
+        self,
+        number: int,
+        tr_s: float,
+        n_volumes: int | None,
+        options: IngestOptions,
+        n_voxels: int,
+        n_confounds: int,
+    ) -> None:
+        self.number = number
+        self.tr_s = tr_s
+        self.n_volumes = n_volumes
+        self.ended = False
+        self._options = options
+        self._n_confounds = n_confounds
+        self._glm = StreamingGLM(n_voxels, tr_s, options.hrf, options.high_pass_hz, options.noise, n_confounds)
+        self._quality = Quality(n_voxels)
+        self._declared: list[Event] = []
+        self._trials: dict[int, Event] = {}
+        self._answered: set[tuple[int, Stage]] = set()
+        self._censored: list[bool] = []
+        self._last_voxels_V = np.zeros(n_voxels, np.float32)
+        self._last_confounds_C = np.zeros(n_confounds)
+
+    @property
+    def next_index(self) -> int:
+        """Index of the volume that comes next."""
+        return len(self._censored)
+
+    @property
+    def n_good(self) -> int:
+        """Volumes that take part in the betas."""
+        return len(self._censored) - sum(self._censored)
+
+    def add_event(self, event: Event) -> None:
+        """Raises BadRequest: ``event.outside_run``, ``trial.duplicate``."""
+        end_s = np.inf if self.n_volumes is None else self.n_volumes * self.tr_s
+        if not 0.0 <= event.onset_s < end_s:
+            raise BadRequest(
+                f"expected an onset within the run, from 0 to {end_s:g} s, got {event.onset_s:g} s",
+                code="event.outside_run",
+                onset_s=event.onset_s,
+            )
+        options = self._options
+        duration_s = event.duration_s if options.event_duration_s is None else options.event_duration_s
+        self._glm.add_event(Event(event.onset_s + options.event_lag_s, duration_s, event.trial))
+        self._declared.append(event)
+        if event.trial is not None:
+            self._trials[event.trial] = event
+
+    def resized(self, n_voxels: int, n_confounds: int) -> Run:
+        """The same run with the voxels and confounds it turns out to have; no volume may have been taken."""
+        assert self.n_good == 0
+        run = Run(self.number, self.tr_s, self.n_volumes, self._options, n_voxels, n_confounds)
+        for event in self._declared:
+            run.add_event(event)
+        for _ in range(self.next_index):
+            run.skip()
+        return run
+
+    def judge(self, voxels_V: NDArray[np.float32], motion_6: NDArray[np.float64]) -> QualityFigures:
+        """Quality of the next volume."""
+        return self._quality.push(voxels_V, motion_6)
+
+    def take(self, voxels_V: NDArray[np.float32], confounds_C: NDArray[np.float64], censored: bool) -> None:
+        """The next volume's voxels."""
+        self._glm.push(voxels_V, confounds_C, censored)
+        self._censored.append(censored)
+        self._last_voxels_V, self._last_confounds_C = voxels_V, confounds_C
+
+    def skip(self) -> None:
+        """The next volume is missing: the last one stands in for it, and counts for nothing."""
+        self.take(self._last_voxels_V, self._last_confounds_C, True)
+
+    def due(self) -> Iterator[tuple[int, Stage]]:
+        """Answers whose time has come and that were not given yet, by trial; each is given by being asked for."""
+        stages: list[tuple[Stage, float | None]] = [
+            ("fast", self._options.fast_s),
+            ("revised", self._options.revised_s),
+        ]
+        started = self._glm.started
+        for trial, event in self._trials.items():
+            for stage, wait_s in stages:
+                if wait_s is None or (trial, stage) in self._answered or trial not in started:
+                    continue
+                if self._reaches(event.onset_s + wait_s):
+                    self._answered.add((trial, stage))
+                    yield trial, stage
+
+    @property
+    def trials(self) -> tuple[int, ...]:
+        """The trials that have started and so have a beta."""
+        return self._glm.started
+
+    def beta(self, trial: int) -> NDArray[np.float32]:
+        """(V,) response on the data so far."""
+        return self._glm.beta(trial).astype(np.float32)
+
+    def has_risen(self, trial: int) -> bool:
+        """Whether the volumes reach the time of the trial's first answer."""
+        return self._reaches(self._trials[trial].onset_s + self._options.fast_s)
+
+    def is_disturbed(self, trial: int) -> bool:
+        """Whether a missing or censored volume falls into the response to the trial."""
+        event = self._trials[trial]
+        start_s, end_s = event.onset_s, event.onset_s + event.duration_s + RESPONSE_S
+        return any(censored and start_s <= i * self.tr_s <= end_s for i, censored in enumerate(self._censored))
+
+    def series(self) -> NDArray[np.float32]:
+        """(T, V) voxels so far."""
+        return self._glm.series()
+
+    def _reaches(self, time_s: float) -> bool:
+        return self.next_index * self.tr_s >= time_s - _ROUNDING_S
+
+    def state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        arrays: dict[str, NDArray[Any]] = {
+            **{f"glm.{name}": array for name, array in self._glm.state().items()},
+            **{f"quality.{name}": array for name, array in self._quality.state().items()},
+            "last_voxels_V": self._last_voxels_V.copy(),
+            "last_confounds_C": self._last_confounds_C.copy(),
+        }
+        meta = {
+            "number": self.number,
+            "tr_s": self.tr_s,
+            "n_volumes": self.n_volumes,
+            "ended": self.ended,
+            "censored": self._censored.copy(),
+            "n_confounds": self._n_confounds,
+            "events": [[event.onset_s, event.duration_s, event.trial] for event in self._declared],
+            "answered": sorted([trial, stage] for trial, stage in self._answered),
+        }
+        return arrays, meta
+
+    @classmethod
+    def restore(cls, options: IngestOptions, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Run:
+        last_voxels_V = arrays["last_voxels_V"].astype(np.float32)
+        run = cls(meta["number"], meta["tr_s"], meta["n_volumes"], options, last_voxels_V.size, meta["n_confounds"])
+        run.ended = meta["ended"]
+        run._glm.load_state(part(arrays, "glm."))
+        run._quality.load_state(part(arrays, "quality."))
+        run._declared = [Event(*event) for event in meta["events"]]
+        run._trials = {event.trial: event for event in run._declared if event.trial is not None}
+        run._answered = {(trial, stage) for trial, stage in meta["answered"]}
+        run._censored = list(meta["censored"])
+        run._last_voxels_V = last_voxels_V
+        run._last_confounds_C = arrays["last_confounds_C"].astype(np.float64)
+        return run
+
+
+def part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    """The arrays whose name begins with ``prefix``, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,341 @@
+"""One session: runs, events and volumes in, in the order in which they happened; quality and betas out.
+
+Knows nothing of logs, files or the wall clock. The same calls give the same bits, also when ``state`` and ``restore``
+stand between any two of them. No answer rests on a volume that came after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mindsight.errors import BadRequest, BadVolume, Conflict, NotFound, OutOfOrder
+from mindsight.glm import Event, Normaliser, Statistics
+from mindsight.ingest.records import (
+    IngestOptions,
+    IngestState,
+    Space,
+    Stage,
+    TrialBeta,
+    VolumeOutput,
+    VolumeReport,
+)
+from mindsight.ingest.run import Run, part
+from mindsight.preprocessing import Realigner, brain_mask
+from mindsight.preprocessing.realign import MIN_SLICES
+from mindsight.volume import Volume
+
+
+class IngestSession:
+    """The state machine of one session. One run at a time is open.
+
+    options : how betas come about
+    space : where the voxels are; None: the first volume is the reference, and the head in it the mask
+    statistics : of the calibration's betas, None where there was none
+    clock : seconds, for ``VolumeOutput.timings_ms`` only
+
+    Motion is estimated against the reference, unless a run brings its own (``motion_T6``) or the reference has too few
+    slices for six parameters; volumes are then taken as they are.
+    """
+
+    def __init__(
+        self,
+        options: IngestOptions,
+        space: Space | None = None,
+        statistics: Statistics | None = None,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._options = options
+        self._statistics = statistics
+        self._clock = clock
+        self._space: Space | None = None
+        self._space_is_own = space is None
+        self._realigner: Realigner | None = None
+        self._normaliser: Normaliser | None = None
+        self._run: Run | None = None
+        self._runs: list[int] = []
+        self._motion_T6: NDArray[np.float64] | None = None
+        self._grid: tuple[tuple[int, int, int], NDArray[np.float64]] | None = None
+        if space is not None:
+            self._settle(space)
+
+    @property
+    def space(self) -> Space | None:
+        """Reference and mask; None before the first volume of a session that was given none."""
+        return self._space
+
+    @property
+    def n_volumes(self) -> int:
+        """Volumes of the present run so far, missing ones among them: the index that comes next."""
+        return 0 if self._run is None else self._run.next_index
+
+    def start_run(
+        self, run: int, tr_s: float, n_volumes: int | None = None, motion_T6: ArrayLike | None = None
+    ) -> None:
+        """Begin a run.
+
+        motion_T6 : (T, 6) motion parameters of its volumes, raw, used as confounds; motion is then not estimated
+
+        Raises Conflict (``run.active``, ``run.taken``), BadRequest (``motion.shape``).
+        """
+        if self._run is not None and not self._run.ended:
+            raise Conflict(
+                f"expected run {self._run.number} to end before run {run} starts", code="run.active", run=run
+            )
+        if run in self._runs:
+            raise Conflict(f"expected a run that was not there yet, got run {run} again", code="run.taken", run=run)
+        motion = None if motion_T6 is None else np.array(motion_T6, dtype=np.float64)
+        if motion is not None and (motion.ndim != 2 or motion.shape[1] != 6 or len(motion) < (n_volumes or 0)):
+            raise BadRequest(
+                f"expected six motion parameters for each of {n_volumes or 'T'} volumes, got shape {motion.shape}",
+                code="motion.shape",
+            )
+        self._motion_T6 = motion
+        self._grid = None
+        n_voxels = 0 if self._space is None else self._space.n_voxels
+        self._run = Run(run, tr_s, n_volumes, self._options, n_voxels, self._n_confounds())
+        self._runs.append(run)
+
+    def add_event(self, run: int, event: Event) -> None:
+        """An event of the open run, before or after its time.
+
+        Raises BadRequest (``event.outside_run``, ``trial.duplicate``), NotFound or Conflict for another run.
+        """
+        self._open(run).add_event(event)
+
+    def push(self, volume: Volume) -> VolumeOutput:
+        """The next volume of the open run.
+
+        Raises OutOfOrder (``expected_index``), BadVolume (``volume.shape_mismatch``, ``volume.not_finite``), NotFound
+        or Conflict for another run, BadRequest (``motion.shape``) where the given motion ends. After an error the
+        session is as before.
+        """
+        began_s = self._clock()
+        run = self._expect(volume.run, volume.index)
+        space = self._space or Space(volume, brain_mask(volume.data))
+        self._check(volume, space)
+        if self._space is None:
+            self._settle(space)
+            run = self._run = run.resized(space.n_voxels, self._n_confounds())
+        self._grid = (volume.shape, volume.affine)
+        voxels_V, report, confounds_C = self._measure(run, volume)
+        measured_s = self._clock()
+        run.take(voxels_V, confounds_C, report.censored)
+        taken_s = self._clock()
+        betas = self._answer(run)
+        timings_s = {
+            "motion": measured_s - began_s,
+            "glm": taken_s - measured_s,
+            "beta": self._clock() - taken_s,
+        }
+        return VolumeOutput(report, betas, {name: 1e3 * value for name, value in timings_s.items()})
+
+    def mark_missing(self, run: int, index: int) -> list[TrialBeta]:
+        """The next volume of the open run will not come. Returns the answers that are due at its time.
+
+        Raises as ``push``.
+        """
+        present = self._expect(run, index)
+        present.skip()
+        return self._answer(present) if self._space is not None else []
+
+    def end_run(self, run: int) -> list[TrialBeta]:
+        """No more volumes of this run. Returns the final answer of every trial that has started, as declared in order.
+
+        Raises NotFound or Conflict for another run than the open one.
+        """
+        present = self._open(run)
+        present.ended = True
+        if self._normaliser is None:
+            return []
+        finals = {trial: present.beta(trial) for trial in present.trials}
+        for trial, beta_V in finals.items():
+            if present.has_risen(trial):
+                self._normaliser.put(trial, beta_V)
+        answers = [self._with_statistics(present, trial, "final", beta_V) for trial, beta_V in finals.items()]
+        self._normaliser.end_run()
+        return answers
+
+    def run_series(self, run: int) -> NDArray[np.float32]:
+        """(T, V) voxels of the latest run, open or ended, until the next one starts. Raises NotFound for another."""
+        if self._run is None or self._run.number != run:
+            raise NotFound(f"expected the latest run, got run {run}", code="run.unknown", run=run)
+        return self._run.series()
+
+    def prepare(self) -> None:
+        """Do now what the next ``push`` would do first. Never needed, changes no result; for idle time."""
+        if self._realigner is not None:
+            self._realigner.prepare()
+
+    def _settle(self, space: Space) -> None:
+        if min(space.reference.shape) >= MIN_SLICES:
+            self._realigner = Realigner(space.reference)
+        self._space = space
+        self._normaliser = Normaliser(
+            space.n_voxels,
+            self._options.normalise,
+            self._statistics,
+            min_betas=self._options.min_betas,
+            prior_betas=self._options.prior_betas,
+        )
+
+    def _n_confounds(self) -> int:
+        has_motion = self._realigner is not None or self._motion_T6 is not None
+        return 6 if has_motion and self._options.motion_confounds else 0
+
+    def _open(self, run: int) -> Run:
+        if run not in self._runs:
+            raise NotFound(f"expected a run that was started, got run {run}", code="run.unknown", run=run)
+        if self._run is None or self._run.ended or self._run.number != run:
+            raise Conflict(f"expected the open run, got run {run}, which has ended", code="run.ended", run=run)
+        return self._run
+
+    def _expect(self, run: int, index: int) -> Run:
+        present = self._open(run)
+        if index != present.next_index:
+            raise OutOfOrder(
+                f"expected volume {present.next_index} of run {run}, got volume {index}",
+                expected_index=present.next_index,
+                index=index,
+            )
+        if self._motion_T6 is not None and index >= len(self._motion_T6):
+            raise BadRequest(
+                f"expected motion parameters for every volume, got {len(self._motion_T6)} rows and volume {index}",
+                code="motion.shape",
+            )
+        return present
+
+    def _check(self, volume: Volume, space: Space) -> None:
+        """One grid per run; where volumes are taken as they are, the reference's, and numbers in the mask."""
+        as_it_is = self._motion_T6 is not None or min(space.reference.shape) < MIN_SLICES
+        shape, affine = self._grid or (space.reference.shape if as_it_is else volume.shape, volume.affine)
+        if volume.shape != shape or not np.allclose(volume.affine, affine, rtol=0.0, atol=1e-3):
+            other = "" if volume.shape != shape else " at another place"
+            raise BadVolume(
+                f"expected a volume of shape {shape} as before, got {volume.shape}{other}: end the run, start another",
+                code="volume.shape_mismatch",
+                expected="x".join(map(str, shape)),
+                got="x".join(map(str, volume.shape)),
+            )
+        if as_it_is and not np.isfinite(volume.data[space.mask_XYZ]).all():
+            raise BadVolume("expected finite numbers, got NaN or infinity in the mask", code="volume.not_finite")
+
+    @property
+    def _realigns(self) -> bool:
+        return self._realigner is not None and self._motion_T6 is None
+
+    def _measure(self, run: Run, volume: Volume) -> tuple[NDArray[np.float32], VolumeReport, NDArray[np.float64]]:
+        assert self._space is not None
+        if self._realigns:
+            assert self._realigner is not None
+            aligned = self._realigner.align(volume)
+            voxels_V, motion_6, converged = aligned.sample(self._space.mask_XYZ), aligned.motion_6, aligned.converged
+        else:
+            voxels_V, motion_6, converged = volume.data[self._space.mask_XYZ].astype(np.float32), np.zeros(6), True
+        figures = run.judge(voxels_V, motion_6)
+        fd_mm = figures.fd_mm if self._realigns else None
+        report = VolumeReport(
+            translation_mm=_triple(motion_6[:3]) if self._realigns else None,
+            rotation_rad=_triple(motion_6[3:]) if self._realigns else None,
+            fd_mm=fd_mm,
+            dvars_percent=figures.dvars_percent,
+            tsnr=figures.tsnr,
+            aligned=converged,
+            censored=not converged or (fd_mm is not None and fd_mm > self._options.fd_threshold_mm),
+        )
+        confounds_6 = motion_6 if self._motion_T6 is None else self._motion_T6[volume.index]
+        return voxels_V, report, confounds_6[: self._n_confounds()]
+
+    def _answer(self, run: Run) -> list[TrialBeta]:
+        assert self._normaliser is not None
+        answers = []
+        for trial, stage in run.due():
+            beta_V = run.beta(trial)
+            self._normaliser.put(trial, beta_V)
+            answers.append(self._with_statistics(run, trial, stage, beta_V))
+        return answers
+
+    def _with_statistics(self, run: Run, trial: int, stage: Stage, beta_V: NDArray[np.float32]) -> TrialBeta:
+        assert self._normaliser is not None
+        statistics, source = self._normaliser.statistics(trial)
+        return TrialBeta(
+            run=run.number,
+            trial=trial,
+            stage=stage,
+            beta_V=beta_V,
+            n_volumes=run.n_good,
+            flagged=run.is_disturbed(trial) or not run.has_risen(trial),
+            mean_V=statistics.mean_V,
+            std_V=statistics.std_V,
+            n_statistics=statistics.n,
+            normalised_by=source,
+        )
+
+    def state(self) -> IngestState:
+        """All that the session depends on, between any two calls."""
+        arrays: dict[str, NDArray[Any]] = {}
+        meta: dict[str, Any] = {"options": asdict(self._options), "runs": self._runs.copy(), "run": None, "space": None}
+        if self._run is not None:
+            run_arrays, meta["run"] = self._run.state()
+            arrays |= {f"run.{name}": array for name, array in run_arrays.items()}
+        if self._motion_T6 is not None:
+            arrays["motion_T6"] = self._motion_T6.copy()
+        if self._grid is not None:
+            arrays["grid.shape"], arrays["grid.affine"] = np.array(self._grid[0]), self._grid[1].copy()
+        if self._realigner is not None:
+            arrays |= {f"realigner.{name}": array for name, array in self._realigner.state().items()}
+        if self._normaliser is not None:
+            arrays |= {f"normaliser.{name}": array for name, array in self._normaliser.state().items()}
+        if self._space is not None and self._space_is_own:
+            reference = self._space.reference
+            arrays["space.data"], arrays["space.affine"] = reference.data, reference.affine
+            arrays["space.mask"] = self._space.mask_XYZ
+            meta["space"] = {"tr_s": reference.tr_s, "run": reference.run, "index": reference.index}
+        return IngestState(arrays, meta)
+
+    @classmethod
+    def restore(
+        cls,
+        state: IngestState,
+        options: IngestOptions,
+        space: Space | None = None,
+        statistics: Statistics | None = None,
+        *,
+        clock: Callable[[], float],
+    ) -> IngestSession:
+        """The session as it was when ``state`` was taken, made with the same options, space and statistics.
+
+        Raises Conflict (``ingest.options_changed``).
+        """
+        arrays, meta = state.arrays, state.meta
+        if meta["options"] != asdict(options):
+            raise Conflict(
+                "expected the options that the session began with, got others", code="ingest.options_changed"
+            )
+        session = cls(options, space, statistics, clock=clock)
+        if meta["space"] is not None:
+            reference = Volume(data=arrays["space.data"], affine=arrays["space.affine"], **meta["space"])
+            session._settle(Space(reference, arrays["space.mask"].astype(np.bool_)))
+        session._runs = list(meta["runs"])
+        if "motion_T6" in arrays:
+            session._motion_T6 = arrays["motion_T6"].astype(np.float64)
+        if "grid.shape" in arrays:
+            x, y, z = (int(n) for n in arrays["grid.shape"])
+            session._grid = ((x, y, z), arrays["grid.affine"].astype(np.float64))
+        if session._realigner is not None:
+            session._realigner.load_state(part(arrays, "realigner."))
+        if session._normaliser is not None:
+            session._normaliser.load_state(part(arrays, "normaliser."))
+        if meta["run"] is not None:
+            session._run = Run.restore(options, part(arrays, "run."), meta["run"])
+        return session
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    a, b, c = values.tolist()
+    return a, b, c
