@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import BaseTag, Tag
 
 from mindsight.errors import BadVolume
@@ -69,7 +69,8 @@ _BLOCKS = range(0x10, 0x20)
 # What pydicom and nibabel raise on bytes that are not what they claim to be; neither has one exception of its own.
 _PARSER_ERRORS = (
     *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, NotImplementedError),
-    *(OSError, RecursionError, TypeError, ValueError, struct.error, InvalidDicomError, csareader.CSAReadError),
+    *(OSError, RecursionError, TypeError, ValueError, struct.error, BytesLengthException, InvalidDicomError),
+    csareader.CSAReadError,
 )
 
 
