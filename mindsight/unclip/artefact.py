@@ -59,7 +59,7 @@ def read_artefact(folder: Path, kind: str) -> Artefact:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         found = (manifest["format"], manifest["kind"])
         sums = dict(manifest["sha256"])
-        files = {name: (folder / name).read_bytes() for name in ("config.json", f"{kind}.safetensors") if name in sums}
+        files = {name: (folder / name).read_bytes() for name in ("config.json", f"{found[1]}.safetensors")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelMismatch(
             f"Expected a folder with a {kind} model and its manifest, got one that cannot be read "
@@ -67,11 +67,11 @@ def read_artefact(folder: Path, kind: str) -> Artefact:
         ) from error
     if found != (FORMAT, kind):
         raise ModelMismatch(f"Expected a {kind} of format {FORMAT}, got a {found[1]} of format {found[0]}.")
-    for name, expected in sums.items():
-        actual = hashlib.sha256(files[name]).hexdigest() if name in files else "no such file"
-        if actual != expected:
+    for name, content in files.items():
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != sums.get(name):
             raise ModelMismatch(
-                f"Expected {name} of the {kind} with sha256 {expected[:12]}, got {actual[:12]}. "
+                f"Expected {name} of the {kind} with sha256 {str(sums.get(name))[:12]}, got {actual[:12]}. "
                 "The file is damaged or was replaced: restore the folder."
             )
     tensors = {name: t.float() for name, t in load(files[f"{kind}.safetensors"]).items()}
