@@ -29,7 +29,7 @@ from mindsight.protocol import Candidate, Message, Reconstruction, Result, Stage
 from mindsight.protocol.work import BetaWork, parse_work
 from mindsight.settings import Settings
 from mindsight.subjects.bundle import Bundle
-from mindsight.unclip import Generator
+from mindsight.unclip.generator import Generator
 from workers.brain_map import draw_brain_map
 
 QUEUE = "inference"
@@ -79,7 +79,8 @@ class InferenceWorker:
     def warm_up(self) -> None:
         """Load what every bundle needs before the first beta comes: the generator, and one picture through it."""
         generator = Generator.load(self.settings.generator_dir or models.GENERATOR)
-        generator.generate(np.zeros((1, *generator.token_shape), np.float32), 0, EVALUATIONS)
+        config = generator.config
+        generator.generate(np.zeros((1, config.n_tokens, config.token_dim), np.float32), 0, EVALUATIONS)
         self._generator = generator
 
     def run(self) -> None:

@@ -74,6 +74,11 @@ class IngestSession:
         """Volumes of the present run so far, missing ones among them: the index that comes next."""
         return 0 if self._run is None else self._run.next_index
 
+    @property
+    def open_run(self) -> int | None:
+        """Number of the run that has started and not ended."""
+        return None if self._run is None or self._run.ended else self._run.number
+
     def start_run(
         self, run: int, tr_s: float, n_volumes: int | None = None, motion_T6: ArrayLike | None = None
     ) -> None:

@@ -106,9 +106,9 @@ class VolumeProcessed(_Base):
     type: Literal["volume.processed"] = "volume.processed"
     run: int
     index: int
-    translation_mm: tuple[float, float, float]
-    rotation_deg: tuple[float, float, float]
-    fd_mm: float = Field(description="framewise displacement, Power et al. 2012, 50 mm sphere")
+    translation_mm: tuple[float, float, float] | None = Field(description="None where motion is not estimated")
+    rotation_deg: tuple[float, float, float] | None
+    fd_mm: float | None = Field(description="framewise displacement, Power et al. 2012, 50 mm sphere; None for the first")
     dvars_percent: float | None
     tsnr: float | None = Field(description="median temporal signal-to-noise over the mask, so far in this run")
     censored: bool

@@ -1,0 +1,305 @@
+"""One session in the ingest worker's hands: each input log entry, in order, through the pure state machine.
+
+Knows nothing of other sessions. ``position`` is the last entry that went in; state and position are one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.blobs import BlobStore
+from mindsight.bus import Bus, Lease, Log, WorkQueue
+from mindsight.errors import BadVolume, Diverged, MindsightError
+from mindsight.glm import Event
+from mindsight.glm.normalise import Statistics
+from mindsight.ingest import IngestOptions, IngestSession, IngestState, Space, TrialBeta, VolumeOutput
+from mindsight.protocol import BetaReady, Message, StageLatency, VolumeProcessed, Warned, dump_message
+from mindsight.protocol.inputs import (
+    AddEvent,
+    CloseSession,
+    EndRun,
+    Input,
+    OpenSession,
+    SessionOptions,
+    SkipVolume,
+    StartRun,
+    TakeVolume,
+)
+from mindsight.protocol.volume_codec import decode_volume
+from mindsight.protocol.work import BetaWork, dump_work
+from mindsight.settings import Settings
+from mindsight.subjects.bundle import Bundle
+from mindsight.volume import Volume
+from workers.snapshot import read_snapshot, write_snapshot
+
+SAVE_EVERY_VOLUMES = 10
+
+
+@dataclass
+class SessionRunner:
+    """Applies a session's inputs and writes what follows, under the session's lease."""
+
+    session: str
+    lease: Lease
+    bus: Bus
+    blobs: BlobStore
+    queue: WorkQueue
+    settings: Settings
+    opened: OpenSession | None = None
+    ingest: IngestSession | None = None
+    position: int = 0
+    closed: bool = False
+    _unsaved: int = 0
+
+    def __post_init__(self) -> None:
+        self.inputs = Log(self.bus, self.session, "input")
+        self.messages = Log(self.bus, self.session, "messages")
+
+    @classmethod
+    def resume(
+        cls, session: str, lease: Lease, bus: Bus, blobs: BlobStore, queue: WorkQueue, settings: Settings
+    ) -> SessionRunner:
+        """Where the last worker's snapshot left off; from the beginning where there is none."""
+        runner = cls(session, lease, bus, blobs, queue, settings)
+        snapshot = read_snapshot(runner.snapshot_path)
+        if snapshot is not None:
+            runner.opened = OpenSession.model_validate(snapshot.document["opened"])
+            options, space, statistics = runner._settings(runner.opened)
+            state = IngestState(snapshot.arrays, snapshot.document["ingest"])
+            runner.ingest = IngestSession.restore(state, options, space, statistics, clock=time.perf_counter)
+            runner.position = snapshot.position
+        return runner
+
+    @property
+    def snapshot_path(self) -> Path:
+        return self.settings.snapshots_dir / f"{self.session}.safetensors"
+
+    def save(self) -> None:
+        """Write state and position."""
+        if self.ingest is None or self.opened is None:
+            return
+        state = self.ingest.state()
+        document = {"opened": self.opened.model_dump(mode="json"), "ingest": state.meta}
+        write_snapshot(self.snapshot_path, self.position, document, state.arrays)
+        self._unsaved = 0
+
+    def apply(self, position: int, entry: Input) -> None:
+        """One entry of the input log. An entry that cannot be carried out is reported, and the session goes on."""
+        try:
+            self._apply(entry)
+        except Diverged as error:
+            # the first result stands; a second that differs is a fault that somebody must see
+            self._warn(f"diverged-{position}", error)
+        except MindsightError as error:
+            if error.http_status >= 500 or error.code == "lease.lost":
+                raise
+            self._warn(f"input-{position}", error)
+            if isinstance(entry, TakeVolume) and isinstance(error, BadVolume) and self.ingest is not None:
+                self._emit_betas(self.ingest.mark_missing(entry.run, entry.index), entry.acked_t)
+        self.position = position
+        if self._unsaved >= SAVE_EVERY_VOLUMES:
+            self.save()
+
+    def _apply(self, entry: Input) -> None:
+        if isinstance(entry, OpenSession):
+            self.opened = entry
+            options, space, statistics = self._settings(entry)
+            self.ingest = IngestSession(options, space, statistics, clock=time.perf_counter)
+            return
+        ingest = self.ingest
+        assert ingest is not None, "the gateway opens a session before anything else is logged"
+        match entry:
+            case StartRun():
+                self._end_run(ingest, ingest.open_run, entry.t)
+                ingest.start_run(entry.run, entry.tr_s, entry.n_volumes)
+            case AddEvent():
+                ingest.add_event(entry.run, Event(entry.onset_s, entry.duration_s, entry.trial))
+            case TakeVolume():
+                self._take(ingest, entry)
+            case SkipVolume():
+                betas = ingest.mark_missing(entry.run, entry.index)
+                self._unsaved += 1
+                self._emit_betas(betas, entry.t)
+            case EndRun():
+                # a run that another one has replaced was ended then
+                self._end_run(ingest, entry.run if ingest.open_run == entry.run else None, entry.t)
+            case CloseSession():
+                self._end_run(ingest, ingest.open_run, entry.t)
+                self.closed = True
+                self.save()
+
+    def _take(self, ingest: IngestSession, entry: TakeVolume) -> None:
+        taken_t = time.time()
+        output = ingest.push(decode_volume(self.blobs.get(entry.digest)))
+        self._emit_betas(output.betas, entry.acked_t)
+        self._report(entry, output, taken_t)
+        self._unsaved += 1
+
+    def _report(self, entry: TakeVolume, output: VolumeOutput, taken_t: float) -> None:
+        report, timings_ms = output.report, output.timings_ms
+        message = VolumeProcessed(
+            session=self.session,
+            t=time.time(),
+            run=entry.run,
+            index=entry.index,
+            translation_mm=report.translation_mm,
+            rotation_deg=_degrees(report.rotation_rad),
+            fd_mm=report.fd_mm,
+            dvars_percent=report.dvars_percent,
+            tsnr=report.tsnr,
+            censored=report.censored,
+            latency_ms=StageLatency(
+                queue=max(0.0, 1e3 * (taken_t - entry.acked_t)), motion=timings_ms["motion"], glm=timings_ms["glm"]
+            ),
+        )
+        self._emit(f"processed-{entry.run}-{entry.index}", message)
+        if report.censored:
+            fd = "" if report.fd_mm is None else f": the head moved {report.fd_mm:.2f} mm"
+            why = fd if report.aligned else ": it fits the reference in no position"
+            self._emit(
+                f"censored-{entry.run}-{entry.index}",
+                Warned(
+                    session=self.session,
+                    t=time.time(),
+                    code="volume.censored",
+                    text=f"volume {entry.index} of run {entry.run} takes no part in the betas{why}",
+                    run=entry.run,
+                    index=entry.index,
+                ),
+            )
+
+    def _emit_betas(self, betas: list[TrialBeta], acked_t: float) -> None:
+        """Payload, then message, then job: a job's beta and message are always there when somebody takes it."""
+        assert self.opened is not None
+        for beta in betas:
+            digest = self.blobs.put(_bytes(beta.beta_V))
+            statistics = None
+            if beta.normalised_by != "bundle":
+                statistics = self.blobs.put(_bytes(np.stack([beta.mean_V, beta.std_V])))
+            logged_t = time.time()
+            key = f"{beta.run}-{beta.trial}-{beta.stage}"
+            ready = BetaReady(
+                session=self.session,
+                t=logged_t,
+                run=beta.run,
+                trial=beta.trial,
+                stage=beta.stage,
+                n_volumes=beta.n_volumes,
+                n_voxels=beta.beta_V.size,
+                flagged=beta.flagged,
+                beta=digest,
+                latency_ms=StageLatency(beta=max(0.0, 1e3 * (logged_t - acked_t))),
+            )
+            self._emit(f"beta-{key}", ready)
+            if self.opened.bundle is None:
+                continue
+            work = BetaWork(
+                session=self.session,
+                subject=self.opened.subject,
+                run=beta.run,
+                trial=beta.trial,
+                stage=beta.stage,
+                beta=digest,
+                statistics=statistics,
+                normalised_by=beta.normalised_by,
+                n_statistics=beta.n_statistics,
+                n_volumes=beta.n_volumes,
+                n_voxels=beta.beta_V.size,
+                flagged=beta.flagged,
+                bundle=self.opened.bundle,
+                volume_acked_t=acked_t,
+                logged_t=logged_t,
+            )
+            self.queue.put(work.key, dump_work(work), identity=f"{digest} {statistics or ''}", fence=self.lease.fence)
+
+    def _end_run(self, ingest: IngestSession, run: int | None, t: float) -> None:
+        """Final answers, and the realigned voxels in a file of their own for the archive."""
+        if run is None:
+            return
+        self._emit_betas(ingest.end_run(run), t)
+        space = ingest.space
+        if space is not None:
+            arrays = {
+                "series_TV": ingest.run_series(run),
+                "mask_XYZ": space.mask_XYZ,
+                "affine": space.reference.affine,
+            }
+            write_snapshot(series_path(self.settings, self.session, run), self.position, {"run": run}, arrays)
+        self.save()
+
+    def _emit(self, key: str, message: Message) -> None:
+        # times and latencies differ when a recovered worker says the same again
+        identity = hashlib.sha256(message.model_dump_json(exclude={"t", "latency_ms", "id"}).encode()).hexdigest()
+        self.messages.append(key, dump_message(message), identity=identity, fence=self.lease.fence)
+
+    def _warn(self, key: str, error: MindsightError) -> None:
+        self._emit(key, Warned(session=self.session, t=time.time(), code=error.code, text=str(error)))
+
+    def _settings(self, opened: OpenSession) -> tuple[IngestOptions, Space | None, Statistics | None]:
+        """What the session's ingest is made with; the same whenever it is asked for."""
+        if opened.bundle is None:
+            return ingest_options(opened.options, None), None, None
+        bundle = Bundle.load(self.settings.bundles_dir / opened.bundle)
+        reference = Volume(bundle.space.reference_XYZ, bundle.space.affine, bundle.tr_s, 1, 0)
+        statistics = Statistics(bundle.statistics.mean_V, bundle.statistics.std_V, bundle.statistics.n)
+        return ingest_options(opened.options, bundle), Space(reference, bundle.space.mask_XYZ), statistics
+
+
+def series_path(settings: Settings, session: str, run: int) -> Path:
+    """Where an ended run's realigned voxels wait for the archive."""
+    return settings.snapshots_dir / f"{session}-run-{run}-series.safetensors"
+
+
+def ingest_options(options: SessionOptions, bundle: Bundle | None) -> IngestOptions:
+    """What the session asks for, on top of what its bundle was calibrated with, on top of the defaults."""
+    values: dict[str, object] = {}
+    if bundle is not None:
+        glm = bundle.glm
+        values |= {
+            "hrf": glm.hrf,
+            "high_pass_hz": glm.high_pass_hz,
+            "noise": glm.noise,
+            "event_lag_s": glm.event_lag_s,
+            "normalise": bundle.normalise,
+        }
+    asked = {
+        "fast_s": options.fast_s,
+        "revised_s": options.revised_s,
+        "fd_threshold_mm": options.fd_mm,
+    }
+    values |= {name: value for name, value in asked.items() if value is not None}
+    return IngestOptions(**values)  # type: ignore[arg-type]
+
+
+def warm_up() -> None:
+    """Compile every kernel on a small simulated run, so that the first volume of a session is as fast as the rest."""
+    from mindsight.simulator.anatomy import GRID, grid_affine, grid_points
+
+    points = grid_points(GRID, grid_affine())
+    radius = np.sqrt(((points / np.array([70.0, 86.0, 60.0]).reshape(3, 1, 1, 1)) ** 2).sum(axis=0))
+    data = np.where(radius < 1.0, 800.0 + 100.0 * np.sin(points[0] / 9.0) * np.cos(points[1] / 11.0), 0.0)
+    ingest = IngestSession(IngestOptions(fast_s=2.0, revised_s=None), clock=time.perf_counter)
+    ingest.start_run(1, 1.0, 12)
+    ingest.add_event(1, Event(0.0, 1.0, 1))
+    rng = np.random.default_rng(0)
+    for index in range(12):
+        noisy = (data + rng.normal(0.0, 5.0, GRID)).astype(np.int16)
+        ingest.push(Volume(noisy, grid_affine(), 1.0, 1, index))
+    ingest.end_run(1)
+
+
+def _degrees(rotation_rad: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+    if rotation_rad is None:
+        return None
+    x, y, z = np.rad2deg(rotation_rad)
+    return float(x), float(y), float(z)
+
+
+def _bytes(values: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f4").tobytes()

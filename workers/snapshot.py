@@ -1,0 +1,60 @@
+"""One file that holds a session's state and its place in the input log, replaced as a whole or not at all.
+
+Knows nothing of what the state means: arrays and a JSON document in, the same out. safetensors, never pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """``position`` is the number of the last input entry that went into ``arrays`` and ``document``."""
+
+    position: int
+    document: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+
+
+def write_snapshot(path: Path, position: int, document: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Replace the snapshot: temporary file, fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"snapshot": json.dumps({"version": VERSION, "position": position, "document": document})}
+    payload = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=header)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(payload)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_snapshot(path: Path) -> Snapshot | None:
+    """The snapshot, or None where there is none that this version can read: then the log is replayed from its start."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads(file.metadata()["snapshot"])
+            if header["version"] != VERSION:
+                return None
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return None
+    return Snapshot(header["position"], header["document"], arrays)
