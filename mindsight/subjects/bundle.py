@@ -21,8 +21,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mindsight.errors import Conflict, ModelMismatch
 from mindsight.evaluation import Accuracy
+from mindsight.glm import Statistics
+from mindsight.ingest import IngestOptions, Space
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
 from mindsight.retrieval.tensors import map_tensors, write_tensors
+from mindsight.volume import Volume
 
 VERSION = 1
 _BUNDLE, _SPACE, _STATISTICS, _DECODER = (
@@ -33,48 +36,6 @@ _BUNDLE, _SPACE, _STATISTICS, _DECODER = (
 )
 
 Kind = Literal["linear", "mindeye2"]
-Normalise = Literal["run", "running", "bundle"]
-
-
-@dataclass(frozen=True, eq=False)
-class Space:
-    """Where the subject's voxels are.
-
-    reference_XYZ : (X, Y, Z) float32, the volume that others are aligned to
-    affine : (4, 4), voxel -> millimetres, of the reference
-    mask_XYZ : (X, Y, Z) bool, the V voxels that are decoded
-    """
-
-    reference_XYZ: NDArray[np.float32]
-    affine: NDArray[np.float64]
-    mask_XYZ: NDArray[np.bool_]
-
-    @property
-    def n_voxels(self) -> int:
-        return int(self.mask_XYZ.sum())
-
-
-@dataclass(frozen=True, eq=False)
-class Statistics:
-    """Mean and standard deviation of each voxel's beta over the n calibration trials, (V,) each."""
-
-    mean_V: NDArray[np.float32]
-    std_V: NDArray[np.float32]
-    n: int
-
-
-@dataclass(frozen=True)
-class GlmOptions:
-    """How betas are estimated, fixed at calibration: a decoder fits only betas made the way it was trained on.
-
-    hrf, high_pass_hz, noise : of ``StreamingGLM``
-    event_lag_s : added to the onset of every event; negative where the response comes before the recorded onset says
-    """
-
-    hrf: Literal["glover", "spm"] = "glover"
-    high_pass_hz: float = 0.01
-    noise: Literal["ols", "ar1"] = "ols"
-    event_lag_s: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -84,8 +45,10 @@ class Bundle:
     kind : "linear" or "mindeye2", what ``decoder`` is
     subject : pseudonym
     created : UTC, ISO 8601
-    tr_s : of the calibration runs
-    glm, normalise : how betas come about and what they are z-scored by
+    options : how betas come about, fixed at calibration: a decoder fits only betas made the way it was trained on
+    space : the volume that others are aligned to, with the TR of the calibration runs, and the V voxels in it
+    statistics : of the calibration betas
+    calibration : what scores mean
     labels : column of the events that named the candidates, None where pictures did
     accuracy : leave-one-run-out, at calibration; None where it was not measured
     decoder : the linear one, or the file with MindEye2's weights
@@ -96,9 +59,7 @@ class Bundle:
     kind: Kind
     subject: str
     created: str
-    tr_s: float
-    glm: GlmOptions
-    normalise: Normalise
+    options: IngestOptions
     space: Space
     statistics: Statistics
     calibration: Calibration
@@ -151,12 +112,8 @@ class Bundle:
             kind=described.kind,
             subject=described.subject,
             created=described.created,
-            tr_s=described.tr_s,
-            glm=described.glm,
-            normalise=described.normalise,
-            space=Space(
-                np.array(space["reference"], np.float32), np.array(space["affine"]), np.array(space["mask"], np.bool_)
-            ),
+            options=described.options,
+            space=Space(_reference(space, described.tr_s), np.array(space["mask"])),
             statistics=Statistics(np.array(statistics["mean"]), np.array(statistics["std"]), int(statistics["n"][0])),
             calibration=described.calibration,
             pool=CandidatePool.load(folder / "pool"),
@@ -178,11 +135,9 @@ class Bundle:
             "decoder": decoded,
         }
         wrong = {name: size for name, size in sizes.items() if size != n}
-        if wrong or self.space.mask_XYZ.shape != self.space.reference_XYZ.shape:
+        if wrong:
             raise ModelMismatch(
-                f"expected everything for the {n} voxels of the mask {self.space.mask_XYZ.shape} on the reference"
-                f" {self.space.reference_XYZ.shape}, got {wrong or 'another grid'}",
-                code="bundle.invalid",
+                f"expected everything for the {n} voxels of the mask, got {wrong}", code="bundle.invalid"
             )
         if isinstance(self.decoder, Path) != (self.kind == "mindeye2") or (
             isinstance(self.decoder, Path) and self.decoder.suffix != ".safetensors"
@@ -200,7 +155,12 @@ class Bundle:
     def _write_parts(self, folder: Path) -> None:
         space, statistics = self.space, self.statistics
         write_tensors(
-            folder / _SPACE, {"reference": space.reference_XYZ, "affine": space.affine, "mask": space.mask_XYZ}
+            folder / _SPACE,
+            {
+                "reference": space.reference.data.astype(np.float32),
+                "affine": space.reference.affine,
+                "mask": space.mask_XYZ,
+            },
         )
         write_tensors(
             folder / _STATISTICS,
@@ -218,9 +178,8 @@ class Bundle:
             kind=self.kind,
             subject=self.subject,
             created=self.created,
-            tr_s=self.tr_s,
-            glm=self.glm,
-            normalise=self.normalise,
+            tr_s=self.space.reference.tr_s,
+            options=self.options,
             calibration=self.calibration,
             labels=self.labels,
             accuracy=self.accuracy,
@@ -247,8 +206,7 @@ class _Description(BaseModel):
     subject: str
     created: str
     tr_s: float
-    glm: GlmOptions
-    normalise: Normalise
+    options: IngestOptions
     calibration: Calibration
     labels: str | None
     accuracy: Accuracy | None
@@ -279,6 +237,10 @@ def _read_description(folder: Path) -> _Description:
     if described.digest != _digest(raw):
         raise _tampered(_BUNDLE, "not what its digest says")
     return described
+
+
+def _reference(space: Mapping[str, NDArray[Any]], tr_s: float) -> Volume:
+    return Volume(np.array(space["reference"]), np.array(space["affine"]), tr_s, run=1, index=0)
 
 
 def _verify(folder: Path, files: Mapping[str, str]) -> None:

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 
 from mindsight.errors import ModelMismatch
+from mindsight.glm import Statistics
 from mindsight.inference import TrialDecoder
+from mindsight.ingest import IngestOptions, Space
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
-from mindsight.subjects.bundle import Bundle, GlmOptions, Space, Statistics
+from mindsight.subjects.bundle import Bundle
+from mindsight.volume import Volume
 
 N_VOXELS, TOKENS, CHANNELS = 40, 4, 16
 
@@ -41,10 +44,8 @@ def linear() -> Bundle:
         kind="linear",
         subject="sub-01",
         created="2025-01-01T00:00:00Z",
-        tr_s=1.0,
-        glm=GlmOptions(),
-        normalise="running",
-        space=Space(np.zeros((5, 4, 4), np.float32), np.eye(4), mask),
+        options=IngestOptions(),
+        space=Space(Volume(np.zeros((5, 4, 4), np.float32), np.eye(4), tr_s=1.0, run=1, index=0), mask),
         statistics=Statistics(np.zeros(N_VOXELS, np.float32), np.ones(N_VOXELS, np.float32), 300),
         calibration=Calibration(0.1, 0.2, 1.0, 300),
         pool=pool,

@@ -10,8 +10,11 @@ import pytest
 
 from mindsight.errors import Conflict, ModelMismatch
 from mindsight.evaluation import Accuracy
+from mindsight.glm import Statistics
+from mindsight.ingest import IngestOptions, Space
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
-from mindsight.subjects.bundle import Bundle, GlmOptions, Space, Statistics
+from mindsight.subjects.bundle import Bundle
+from mindsight.volume import Volume
 
 
 def make_bundle(n_statistics: int = 12) -> Bundle:
@@ -24,10 +27,8 @@ def make_bundle(n_statistics: int = 12) -> Bundle:
         kind="linear",
         subject="sub-01",
         created="2025-01-01T00:00:00Z",
-        tr_s=2.5,
-        glm=GlmOptions(high_pass_hz=0.005, event_lag_s=-3.0),
-        normalise="run",
-        space=Space(rng.normal(size=(4, 3, 2)).astype(np.float32), affine, mask),
+        options=IngestOptions(high_pass_hz=0.005, event_lag_s=-3.0, normalise="run", revised_s=None),
+        space=Space(Volume(rng.normal(size=(4, 3, 2)).astype(np.float32), affine, tr_s=2.5, run=1, index=0), mask),
         statistics=Statistics(np.zeros(n_statistics, np.float32), np.ones(n_statistics, np.float32), 24),
         calibration=Calibration(0.3, 0.4, 1.2, 24),
         pool=pool,
@@ -40,11 +41,12 @@ def make_bundle(n_statistics: int = 12) -> Bundle:
 def test_a_bundle_survives_its_folder(tmp_path: Path) -> None:
     made = make_bundle()
     loaded = made.save(tmp_path / "bundle")
-    for name in ("kind", "subject", "created", "tr_s", "glm", "normalise", "calibration", "labels", "accuracy"):
+    for name in ("kind", "subject", "created", "options", "calibration", "labels", "accuracy"):
         assert getattr(loaded, name) == getattr(made, name)
     np.testing.assert_array_equal(loaded.space.mask_XYZ, made.space.mask_XYZ)
-    np.testing.assert_array_equal(loaded.space.reference_XYZ, made.space.reference_XYZ)
-    np.testing.assert_array_equal(loaded.space.affine, made.space.affine)
+    np.testing.assert_array_equal(loaded.space.reference.data, made.space.reference.data)
+    np.testing.assert_array_equal(loaded.space.reference.affine, made.space.reference.affine)
+    assert loaded.space.reference.tr_s == 2.5
     assert loaded.statistics.n == 24
     assert isinstance(loaded.decoder, LinearDecoder)
     assert isinstance(made.decoder, LinearDecoder)
