@@ -11,7 +11,6 @@ error holds a value of the file.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import struct
 import warnings
@@ -63,6 +62,7 @@ ALLOWED_CSA = ("NumberOfImagesInMosaic", "SliceNormalVector", "MosaicRefAcqTimes
 """Fields of Siemens' CSA image header that are read."""
 
 MAX_FRAMES = 4096
+_ABSURD = 1e12  # no millimetre, millisecond or slope is so large; not a number is no smaller either
 
 _IMPLICIT_LITTLE, _EXPLICIT_LITTLE, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.1.99"
 _BLOCKS = range(0x10, 0x20)
@@ -192,12 +192,12 @@ class _Allowed:
 
 
 def _numbers(value: Any, count: int | None) -> tuple[float, ...] | None:
-    """Finite numbers, or None where the element is absent or empty, or has another count or other content."""
+    """Finite numbers, or None where the element is absent or empty, or has another count or absurd values."""
     if value is None or isinstance(value, bytes) or value == "":
         return None
     values = [value] if isinstance(value, (int, float, str)) else list(value)
     numbers = tuple(float(number) for number in values)
-    if (count is not None and len(numbers) != count) or not all(map(math.isfinite, numbers)):
+    if (count is not None and len(numbers) != count) or not all(abs(number) < _ABSURD for number in numbers):
         return None
     return numbers
 

@@ -61,8 +61,9 @@ def rescaled(planes_ZYX: NDArray[Any], frames: tuple[Frame, ...]) -> NDArray[Any
         return planes_ZYX
     slope_Z = np.array([frame.slope for frame in frames])[:, None, None]
     intercept_Z = np.array([frame.intercept for frame in frames])[:, None, None]
-    values_ZYX: NDArray[Any] = planes_ZYX * slope_Z + intercept_Z
-    return values_ZYX.astype(np.float32)
+    with np.errstate(all="ignore"):  # what leaves float32 becomes infinite, and is censored like any spike
+        values_ZYX: NDArray[Any] = planes_ZYX * slope_Z + intercept_Z
+        return values_ZYX.astype(np.float32)
 
 
 def slice_order(frames: tuple[Frame, ...]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:

@@ -200,4 +200,5 @@ def _values(raw: bytes, header: NiftiHeader) -> NDArray[Any]:
     values = np.frombuffer(raw, header.dtype).reshape(header.shape, order="F")
     if header.slope == 1.0 and header.intercept == 0.0:
         return values.astype(header.dtype.newbyteorder("="), copy=False)
-    return (values * np.float64(header.slope) + np.float64(header.intercept)).astype(np.float32)
+    with np.errstate(all="ignore"):  # what leaves float32 becomes infinite, and is censored like any spike
+        return (values * np.float64(header.slope) + np.float64(header.intercept)).astype(np.float32)

@@ -75,6 +75,17 @@ def test_a_mutated_dicom_is_a_volume_or_a_bad_volume(
         list(read_series(path))
 
 
+@settings(fuzzed, max_examples=40)
+@given(data=st.data())
+def test_a_mutated_slice_among_good_ones(data: st.DataObject, shared: Path, tmp_path: Path) -> None:
+    source = sorted((shared / "data" / "pyneal" / "ge_mr750_slices_54").iterdir())[:18]
+    for k, path in enumerate(source):
+        content = real(path)
+        (tmp_path / f"{k}.dcm").write_bytes(mutated(data, content, len(content) - 8192) if k == 5 else content)
+    with contextlib.suppress(BadVolume):
+        list(read_series(tmp_path))
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @fuzzed
 @given(data=st.data())
