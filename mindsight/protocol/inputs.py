@@ -57,8 +57,6 @@ class SessionOptions(BaseModel):
     blinded: bool = Field(default=False, description="the people who watch are not to know what was shown")
     fast_s: float | None = Field(default=None, gt=0, lt=60, description="seconds after onset of the fast answer")
     revised_s: float | None = Field(default=None, gt=0, lt=120, description="seconds after onset of the revised answer")
-    hrf: str | None = Field(default=None, max_length=40, pattern=r"^[\w .+-]*$")
-    high_pass_hz: float | None = Field(default=None, ge=0, lt=1)
     fd_mm: float | None = Field(default=None, gt=0, lt=50, description="framewise displacement that censors a volume")
 
 

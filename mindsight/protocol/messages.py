@@ -47,7 +47,7 @@ class StageLatency(_Frozen):
 class SessionOpened(_Base):
     type: Literal["session.opened"] = "session.opened"
     subject: str
-    bundle: str | None
+    bundle: str | None = None
     pool_size: int | None = None
     blinded: bool = False
 
@@ -80,7 +80,7 @@ class RunEnded(_Base):
 class EventAdded(_Base):
     type: Literal["event.added"] = "event.added"
     run: int
-    trial: int | None = Field(description="number of the trial in its run, from 1; None for an event not to be decoded")
+    trial: int | None = Field(default=None, description="number in its run, from 1; None: not to be decoded")
     onset_s: float
     duration_s: float
     stimulus: Digest | None = Field(default=None, description="TRUTH: the picture shown")
@@ -106,11 +106,17 @@ class VolumeProcessed(_Base):
     type: Literal["volume.processed"] = "volume.processed"
     run: int
     index: int
-    translation_mm: tuple[float, float, float] | None = Field(description="None where motion is not estimated")
-    rotation_deg: tuple[float, float, float] | None
-    fd_mm: float | None = Field(description="framewise displacement, Power et al. 2012, 50 mm sphere; None for the first")
-    dvars_percent: float | None
-    tsnr: float | None = Field(description="median temporal signal-to-noise over the mask, so far in this run")
+    translation_mm: tuple[float, float, float] | None = Field(
+        default=None, description="None where motion is not estimated"
+    )
+    rotation_deg: tuple[float, float, float] | None = None
+    fd_mm: float | None = Field(
+        default=None, description="framewise displacement, Power et al. 2012, 50 mm sphere; None for the first"
+    )
+    dvars_percent: float | None = None
+    tsnr: float | None = Field(
+        default=None, description="median temporal signal-to-noise over the mask, so far in this run"
+    )
     censored: bool
     latency_ms: StageLatency = StageLatency()
 
