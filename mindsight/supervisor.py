@@ -5,6 +5,7 @@ Knows the processes by module name only, so that the library stays free of them.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -12,9 +13,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import httpx
 
@@ -30,6 +32,7 @@ MODULES = {
     "ingest": "workers.ingest",
     "inference": "workers.inference",
 }
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 # one thread per process keeps betas the same bits from run to run, and leaves the cores to the processes
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -48,9 +51,11 @@ class Supervisor:
 
     settings : handed to every part through its environment
     parts : which of ``MODULES``; the bus is left out where ``settings.redis_url`` names a server that runs already
+    announce : gets each line the gateway prints; keys are among them at the first start, and so in no log file
     """
 
     settings: Settings
+    announce: Callable[[str], None] = print
     parts: Sequence[str] = tuple(MODULES)
     restarts: int = 0
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -110,10 +115,19 @@ class Supervisor:
                 [sys.executable, "-m", MODULES[part]],
                 env=environment(self.settings),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=subprocess.PIPE if part == "gateway" else log,
+                stderr=log,
                 start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
             )
+        output = self._processes[part].stdout
+        if output is not None:
+            threading.Thread(target=self._forward, args=(output,), name="announce", daemon=True).start()
+
+    def _forward(self, output: IO[bytes]) -> None:
+        with output:
+            for line in output:
+                self.announce(line.decode(errors="replace").rstrip())
 
     def _keep_alive(self) -> None:
         while not self._stopping.wait(RESTART_PAUSE_S):
@@ -138,6 +152,12 @@ class Supervisor:
             if lines:
                 words.append(f"{path.stem}: {lines[-1][:200]}")
         return "; ".join(words) or "no part wrote a line"
+
+
+def _end_with_parent() -> None:
+    """A part must not outlive its supervisor, however that ends (prctl PR_SET_PDEATHSIG, Linux)."""
+    assert _LIBC is not None
+    _LIBC.prctl(1, signal.SIGTERM)
 
 
 def wait_for_stop(supervisor: Supervisor) -> None:

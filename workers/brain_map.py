@@ -28,10 +28,13 @@ def draw_brain_map(
     z_V = np.divide(beta_V - mean_V, std_V, out=np.zeros_like(beta_V), where=std_V > 0)
     z_XYZ = np.zeros(space.mask_XYZ.shape, np.float32)
     z_XYZ[space.mask_XYZ] = np.clip(z_V / FULL_SCALE_Z, -1.0, 1.0)
-    grey_XYZ = space.reference_XYZ / max(float(np.percentile(space.reference_XYZ, 99.0)), 1e-6)
+    reference_XYZ = space.reference.data.astype(np.float32)
+    grey_XYZ = reference_XYZ / max(float(np.percentile(reference_XYZ, 99.0)), 1e-6)
     at = [round(float(i.mean())) for i in np.nonzero(space.mask_XYZ)]
     panels = [
-        _panel(np.take(grey_XYZ, at[axis], axis), np.take(z_XYZ, at[axis], axis), _spacing(space.affine, axis))
+        _panel(
+            np.take(grey_XYZ, at[axis], axis), np.take(z_XYZ, at[axis], axis), _spacing(space.reference.affine, axis)
+        )
         for axis in range(3)
     ]
     return np.concatenate(panels, axis=1)

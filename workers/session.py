@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -246,9 +247,7 @@ class SessionRunner:
         if opened.bundle is None:
             return ingest_options(opened.options, None), None, None
         bundle = Bundle.load(self.settings.bundles_dir / opened.bundle)
-        reference = Volume(bundle.space.reference_XYZ, bundle.space.affine, bundle.tr_s, 1, 0)
-        statistics = Statistics(bundle.statistics.mean_V, bundle.statistics.std_V, bundle.statistics.n)
-        return ingest_options(opened.options, bundle), Space(reference, bundle.space.mask_XYZ), statistics
+        return ingest_options(opened.options, bundle.options), bundle.space, bundle.statistics
 
 
 def series_path(settings: Settings, session: str, run: int) -> Path:
@@ -256,25 +255,11 @@ def series_path(settings: Settings, session: str, run: int) -> Path:
     return settings.snapshots_dir / f"{session}-run-{run}-series.safetensors"
 
 
-def ingest_options(options: SessionOptions, bundle: Bundle | None) -> IngestOptions:
-    """What the session asks for, on top of what its bundle was calibrated with, on top of the defaults."""
-    values: dict[str, object] = {}
-    if bundle is not None:
-        glm = bundle.glm
-        values |= {
-            "hrf": glm.hrf,
-            "high_pass_hz": glm.high_pass_hz,
-            "noise": glm.noise,
-            "event_lag_s": glm.event_lag_s,
-            "normalise": bundle.normalise,
-        }
-    asked = {
-        "fast_s": options.fast_s,
-        "revised_s": options.revised_s,
-        "fd_threshold_mm": options.fd_mm,
-    }
-    values |= {name: value for name, value in asked.items() if value is not None}
-    return IngestOptions(**values)  # type: ignore[arg-type]
+def ingest_options(asked: SessionOptions, calibrated: IngestOptions | None) -> IngestOptions:
+    """What the session asks for, on top of what its bundle was calibrated with or of the defaults."""
+    values = {"fast_s": asked.fast_s, "revised_s": asked.revised_s, "fd_threshold_mm": asked.fd_mm}
+    given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    return replace(IngestOptions() if calibrated is None else calibrated, **given)
 
 
 def warm_up() -> None:
