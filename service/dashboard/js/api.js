@@ -1,0 +1,42 @@
+// The gateway's REST calls that the page needs, and the key it makes them with. The key lives in sessionStorage only.
+
+const KEY = "mindsight.key";
+
+export const storedKey = () => sessionStorage.getItem(KEY);
+export const keepKey = (key) => sessionStorage.setItem(KEY, key);
+export const forgetKey = () => sessionStorage.removeItem(KEY);
+
+/** What the gateway answered instead of what was asked for; `message` is for a person. */
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function request(path, options = {}) {
+  const response = await fetch(path, {
+    ...options,
+    headers: { Authorization: `Bearer ${storedKey() ?? ""}`, ...options.headers },
+    signal: AbortSignal.timeout(10_000),
+  });
+  if (response.ok) return response;
+  const problem = await response.json().catch(() => ({}));
+  throw new ApiError(response.status, problem.detail ?? problem.title ?? `the server answered ${response.status}`);
+}
+
+/**
+ * @typedef {{session: string, subject: string, bundle: ?string, state: "open"|"closed"|"archived", opened_t: number,
+ *   options: {blinded: boolean, fd_mm: ?number}}} SessionRecord
+ * @returns {Promise<SessionRecord[]>}
+ */
+export const listSessions = async () => (await request("/v1/sessions")).json();
+
+/** @returns {Promise<SessionRecord>} */
+export const getSession = async (session) => (await request(`/v1/sessions/${encodeURIComponent(session)}`)).json();
+
+/** A ticket for one WebSocket: single use, short-lived. */
+export const takeTicket = async () => (await (await request("/v1/ws-tickets", { method: "POST" })).json()).ticket;
+
+/** The bytes of one picture. */
+export const fetchImage = async (digest) => (await request(`/v1/images/${digest}`)).blob();

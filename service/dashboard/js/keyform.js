@@ -1,0 +1,29 @@
+// Asks for the API key where neither the address nor the tab has one.
+
+import { h } from "./dom.js";
+
+export class KeyForm {
+  constructor(reason, taken) {
+    this.input = h("input", {
+      type: "password", id: "key", name: "key", autocomplete: "off", spellcheck: "false", required: true, placeholder: "ms_…",
+    });
+    this.element = h("form", { class: "key-form" },
+      h("h1", { text: "Mindsight" }),
+      reason ? h("p", { class: "problem", role: "alert", text: reason }) : "",
+      h("label", { for: "key", text: "API key" }),
+      this.input,
+      h("button", { type: "submit", text: "Open" }),
+      h("p", { class: "hint", text: "Printed once when the service first started, or given to you by who runs it. It stays in this tab." }),
+    );
+    this.element.addEventListener("submit", (event) => {
+      event.preventDefault();
+      taken(this.input.value.trim());
+    });
+  }
+
+  start() {
+    this.input.focus();
+  }
+
+  stop() {}
+}

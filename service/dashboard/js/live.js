@@ -1,0 +1,197 @@
+// One session, live: messages in, views out to the panels, at most one drawing per frame.
+//
+// A view is what a panel sees: {name, session, shown: {run, trial} | null, live, trial, run, truthHidden, connection, stale,
+// settled, fdLimitMm, now}. `shown` is the trial looked at,
+// `run` the run whose volumes the charts show, `now` the server's clock in seconds.
+
+import { h } from "./dom.js";
+import { allTrials, sessionState, trialState, truthHidden } from "./figures.js";
+import { brainMapOf } from "./panels/brain.js";
+import { SessionSocket } from "./socket.js";
+import { emptySession, reduce, skipGap } from "./store.js";
+import "./panels/accuracy.js";
+import "./panels/banner.js";
+import "./panels/candidates.js";
+import "./panels/displacement.js";
+import "./panels/events.js";
+import "./panels/header.js";
+import "./panels/latency.js";
+import "./panels/motion.js";
+import "./panels/signal.js";
+import "./panels/trial.js";
+import "./panels/trials.js";
+
+const CLOCK_MS = 250; // how often ages are told anew
+const QUIET_MS = 150; // without a message for so long, the past has gone by
+const CATCHING_UP_MS = 1000; // how often it is drawn meanwhile
+const FD_LIMIT_MM = 0.5; // Power et al. 2012; what ingest takes where a session does not say
+const PANELS = ["header", "banner", "motion", "displacement", "latency", "signal", "trial", "candidates", "brain", "events", "trials", "accuracy"];
+
+export class LivePage {
+  #session = emptySession();
+  #connection = { state: "connecting", attempt: 0, retryAt: null, lostAt: null };
+  #selected = null; // {run, trial}, or null: live
+  #offset = null; // server's clock minus ours, seconds
+  #refusedGap = null;
+  #frame = null;
+  #fdLimitMm = FD_LIMIT_MM;
+  #settled = false; // caught up with the log: until then the past goes by and is not drawn at every step
+  #quiet = null;
+  #drawnAt = 0;
+
+  constructor(name, refused) {
+    this.name = name;
+    this.refused = refused;
+    this.panels = Object.fromEntries(PANELS.map((panel) => [panel, h(`ms-${panel}`)]));
+    const { header, banner, motion, displacement, latency, signal, trial, candidates, brain, events, trials, accuracy } = this.panels;
+    this.element = h("div", { class: "live" }, h("div", { class: "top" }, header, banner),
+      h("div", { class: "left" }, motion, displacement, latency, signal),
+      h("div", { class: "middle" }, trial, candidates),
+      h("div", { class: "right" }, brain, events),
+      trials, accuracy);
+    this.element.addEventListener("ms-select", (event) => this.#select(event.detail));
+    this.socket = new SessionSocket(name, {
+      lastId: () => this.#session.lastId,
+      onMessage: (message) => this.#take(message),
+      onTick: (t) => this.#tick(t),
+      onRecord: (record) => (this.#fdLimitMm = record.options.fd_mm ?? FD_LIMIT_MM),
+      onState: (state) => this.#connected(state),
+    });
+  }
+
+  start() {
+    addEventListener("keydown", this.#key);
+    addEventListener("online", this.#online);
+    this.clock = setInterval(() => this.#schedule(), CLOCK_MS);
+    this.socket.start();
+    this.#schedule();
+  }
+
+  stop() {
+    removeEventListener("keydown", this.#key);
+    removeEventListener("online", this.#online);
+    clearInterval(this.clock);
+    this.socket.stop();
+  }
+
+  #take(message) {
+    this.#session = reduce(this.#session, message);
+    const gap = this.#session.gap;
+    if (gap) this.#gap(gap, message);
+    this.#hear(message.t);
+    if (!this.#settled) {
+      clearTimeout(this.#quiet);
+      this.#quiet = setTimeout(() => this.#settle(), QUIET_MS);
+    }
+    this.#schedule();
+  }
+
+  /** A gap is asked for again once; what the server then still leaves out, it does not have. */
+  #gap(gap, message) {
+    if (this.#refusedGap !== gap.expected) {
+      this.#refusedGap = gap.expected;
+      this.#session = { ...this.#session, gap: null };
+      this.socket.resume();
+    } else {
+      this.#session = reduce(skipGap(this.#session, message.t), message);
+    }
+  }
+
+  /** What was fastest on its way is the nearest to the server's clock. */
+  #hear(t) {
+    const offset = t - Date.now() / 1000;
+    this.#offset = this.#offset === null ? offset : Math.max(offset, this.#offset);
+  }
+
+  #tick(t) {
+    this.#hear(t);
+    this.#settle();
+  }
+
+  #settle() {
+    clearTimeout(this.#quiet);
+    this.#settled = true;
+    this.#schedule();
+  }
+
+  #connected(state) {
+    if (state.state === "denied") return this.refused();
+    const lostAt = state.state === "open" ? null : (this.#connection.lostAt ?? Date.now());
+    this.#connection = { ...state, lostAt };
+    if (state.state !== "open") this.#settled = false;
+    this.#schedule();
+  }
+
+  #online = () => this.socket.hurry();
+
+  #key = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (step) this.#step(step);
+    else if (event.key === "Home") this.#step(-Infinity);
+    else if (event.key === "Escape" || event.key === "End") this.#select(null);
+    else return;
+    event.preventDefault();
+  };
+
+  #step(by) {
+    const trials = allTrials(this.#session).filter((trial) => trialState(this.#session, trial) !== "planned");
+    const { trial } = this.#view();
+    if (!trials.length) return;
+    const to = trials[Math.max(0, Math.min(trials.length - 1, trials.indexOf(trial) + by))];
+    this.#select({ run: to.run, trial: to.trial });
+  }
+
+  /** Looks at a trial; the one that live would show is live. */
+  #select(selected) {
+    const newest = this.#session.newest;
+    this.#selected = selected && newest && selected.run === newest.run && selected.trial === newest.trial ? null : selected;
+    this.#schedule();
+  }
+
+  #schedule() {
+    const past = this.#connection.state === "open" && !this.#settled;
+    if (this.#frame !== null || (past && performance.now() - this.#drawnAt < CATCHING_UP_MS)) return;
+    this.#frame = requestAnimationFrame(() => {
+      this.#frame = null;
+      this.#drawnAt = performance.now();
+      if (this.element.isConnected) this.#draw(this.#view());
+    });
+  }
+
+  /** Before the first answer, live shows the trial whose response is waited for. */
+  #liveTrial(session) {
+    if (session.newest) return session.newest;
+    return allTrials(session).findLast((trial) => trialState(session, trial) === "waiting") ?? null;
+  }
+
+  #view() {
+    const session = this.#session;
+    const shown = this.#selected ?? this.#liveTrial(session);
+    const run = session.runs[this.#selected ? this.#selected.run : session.run] ?? null;
+    return {
+      name: this.name,
+      session,
+      shown,
+      live: this.#selected === null,
+      trial: shown ? session.runs[shown.run].trials[shown.trial] : null,
+      run,
+      truthHidden: truthHidden(session),
+      connection: this.#connection,
+      stale: this.#connection.state !== "open" && (this.#connection.attempt > 0 || this.#connection.state === "missing"),
+      settled: this.#settled,
+      fdLimitMm: this.#fdLimitMm,
+      now: Date.now() / 1000 + (this.#offset ?? 0),
+    };
+  }
+
+  #draw(view) {
+    const { session } = view;
+    this.panels.brain.hidden = !allTrials(session).some(brainMapOf);
+    this.panels.accuracy.hidden = view.truthHidden;
+    this.element.classList.toggle("no-accuracy", this.panels.accuracy.hidden);
+    this.element.classList.toggle("stale", view.stale);
+    document.title = `${session.subject ?? view.name} · ${sessionState(session)} · Mindsight`;
+    for (const panel of Object.values(this.panels)) panel.update(view);
+  }
+}

@@ -1,0 +1,36 @@
+// What every panel is: a titled section that draws itself again only when what it is made of has changed.
+
+import { h, setText } from "./dom.js";
+
+/**
+ * A panel gives `title_`, `build(body)`, `inputs(view)` (what it depends on, compared by identity) and `draw(view)`.
+ * What a view is, is said in live.js.
+ */
+export class Panel extends HTMLElement {
+  #last = null;
+
+  connectedCallback() {
+    if (this.body) return;
+    const id = `${this.localName}-title`;
+    this.heading = h("h2", { id, text: this.title_ });
+    this.aside = h("p", { class: "aside" });
+    this.body = h("div", { class: "body" });
+    this.setAttribute("role", "region");
+    this.setAttribute("aria-labelledby", id);
+    this.append(h("header", {}, this.heading, this.aside), this.body);
+    this.build(this.body);
+  }
+
+  update(view) {
+    const inputs = this.inputs(view);
+    if (this.#last && inputs.every((value, i) => value === this.#last[i])) return;
+    this.#last = inputs;
+    this.draw(view);
+  }
+
+  /** Title and the figures at its right. */
+  say(title, aside = "") {
+    setText(this.heading, title);
+    setText(this.aside, aside);
+  }
+}

@@ -1,0 +1,42 @@
+// Where in the brain: the map of the shown trial's beta, where the session makes one.
+
+import { h } from "../dom.js";
+import { STAGES } from "../figures.js";
+import { show } from "../images.js";
+import { Panel } from "../panel.js";
+
+/** The newest brain map of a trial with its stage, or null. */
+export function brainMapOf(trial) {
+  const made = STAGES.map((stage) => trial?.stages[stage]?.reconstruction).findLast((it) => it?.brain_map);
+  return made ?? null;
+}
+
+class BrainPanel extends Panel {
+  title_ = "Brain";
+
+  build(body) {
+    this.img = h("img", { alt: "", hidden: true });
+    this.words = h("p", { class: "none" });
+    body.append(this.img, this.words);
+  }
+
+  inputs(view) {
+    return [view.trial];
+  }
+
+  draw(view) {
+    const made = brainMapOf(view.trial);
+    const beta = made && view.trial.stages[made.stage].beta;
+    this.say("Brain", made ? `beta of trial ${made.trial}, ${made.stage}${beta ? ` · ${beta.n_voxels} voxels` : ""}` : "");
+    this.words.textContent = made ? "" : "no map of this trial";
+    if (!made) {
+      this.img.hidden = true;
+      this.img.dataset.digest = "";
+      return;
+    }
+    this.img.alt = `map of the beta of trial ${made.trial}`;
+    show(this.img, made.brain_map, () => (this.words.textContent = "map not available"));
+  }
+}
+
+customElements.define("ms-brain", BrainPanel);

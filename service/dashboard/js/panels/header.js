@@ -1,0 +1,105 @@
+// Who, what, and is the scanner alive: the one line that is read from across the room.
+
+import { h, setAttr, setText } from "../dom.js";
+import { scanTime, sessionState } from "../figures.js";
+import { age, clock, count, short } from "../format.js";
+
+const AMBER_TR = 1.5;
+const RED_TR = 3;
+const SIGNS = { LIVE: "●", WAITING: "◌", CLOSED: "■", ARCHIVED: "▣" };
+const CONNECTION = {
+  connecting: ["◌", "connecting"],
+  open: ["●", "connected"],
+  lost: ["✕", "disconnected"],
+  denied: ["✕", "key refused"],
+  missing: ["✕", "no such session"],
+};
+
+/** A small caption over a value. */
+function cell(caption, extra = "") {
+  const value = h("span", { class: "value" });
+  return { el: h("div", { class: `cell ${extra}` }, h("span", { class: "caption", text: caption }), value), value };
+}
+
+class HeaderBar extends HTMLElement {
+  #volumes = 0;
+
+  connectedCallback() {
+    if (this.chip) return;
+    this.subject = h("strong");
+    this.what = h("span", { class: "caption" });
+    this.chip = h("span", { class: "chip" });
+    this.run = cell("run");
+    this.volume = cell("volume");
+    this.time = cell("scan time");
+    this.badge = h("span", { class: "badge" });
+    this.beat = h("i", { class: "beat", "aria-hidden": "true" });
+    this.last = cell("last volume", "last");
+    this.link = cell("stream", "link");
+    this.append(
+      h("div", { class: "who" }, this.subject, this.what), this.chip, this.run.el, this.volume.el, this.time.el, this.badge,
+      h("span", { class: "spring" }), h("div", { class: "alive" }, this.beat, this.last.el), this.link.el,
+      h("a", { href: "#sessions", class: "button", text: "Sessions" }),
+    );
+  }
+
+  update(view) {
+    const { session } = view;
+    const state = sessionState(session);
+    setText(this.subject, session.subject ?? view.name ?? "");
+    setText(this.what, this.#what(session, view.name));
+    setText(this.chip, `${SIGNS[state]} ${state}`);
+    setAttr(this.chip, "data-state", state);
+    this.badge.hidden = !view.truthHidden && !session.blinded;
+    setText(this.badge, view.truthHidden ? "◧ BLINDED" : "◨ BLINDED SESSION: TRUTH ON THIS SCREEN");
+    this.#counters(session.runs[session.run]);
+    this.#heartbeat(session, state, view);
+    const [sign, words] = CONNECTION[view.connection.state];
+    setText(this.link.value, `${sign} ${words}`);
+    setAttr(this.link.el, "data-level", view.connection.state === "open" ? "ok" : "bad");
+  }
+
+  #what(session, name) {
+    const id = session.bundle && /^[0-9a-f]{64}$/.test(session.bundle) ? short(session.bundle) : session.bundle;
+    const bundle = session.session && (id ? `bundle ${id.replace(/^bundle[-_ ]/, "")}` : "no bundle");
+    const pool = session.poolSize ? `pool of ${count(session.poolSize)}` : null;
+    return [name, bundle, pool].filter(Boolean).join(" · ");
+  }
+
+  #counters(run) {
+    const of = (n, total) => (total === null ? count(n) : `${count(n)} / ${count(total)}`);
+    setText(this.run.value, run ? String(run.run) : "–");
+    setText(this.volume.value, run ? of(run.volumes.length, run.nVolumes) : "–");
+    const elapsed = run ? scanTime(run) : null;
+    const left = run?.nVolumes && !run.ended ? ` · ${clock((run.nVolumes - run.volumes.length) * run.trS)} left` : "";
+    setText(this.time.value, elapsed === null ? "–" : clock(elapsed) + left);
+  }
+
+  /** How long the scanner has been silent, in TRs: only while a run is on can it be too long. */
+  #heartbeat(session, state, view) {
+    const run = session.runs[session.run];
+    const scanning = state === "LIVE" && view.settled && !(run.volumes.length >= run.nVolumes && run.nVolumes);
+    const silence = session.lastVolumeT === null ? null : view.now - session.lastVolumeT;
+    const trs = scanning && run.trS ? silence / run.trS : 0;
+    const level = trs > RED_TR ? "red" : trs > AMBER_TR ? "amber" : "ok";
+    let words = silence === null ? "none yet" : `${age(silence)} ago`;
+    if (run?.ended && state === "WAITING") words = `run ${run.run} complete`;
+    if (level !== "ok") words = `${level === "red" ? "■ silent" : "▲ late"} ${age(silence)} · ${trs.toFixed(1)} TR`;
+    setText(this.last.value, words);
+    setAttr(this.last.el.parentElement, "data-level", scanning ? level : "idle");
+    const volumes = run ? run.volumes.length : 0;
+    if (volumes !== this.#volumes && scanning && level !== "red") this.#pulse();
+    this.#volumes = volumes;
+  }
+
+  /** One pulse per volume, none where motion is not wanted. */
+  #pulse() {
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+    this.beat.animate(
+      [{ transform: "scale(1.9)", opacity: 1 }, { transform: "scale(1)", opacity: 0.75 }],
+      { duration: 450, easing: "ease-out" },
+    );
+  }
+}
+
+customElements.define("ms-header", HeaderBar);

@@ -1,0 +1,169 @@
+// What did the brain say: one trial's stimulus beside its reconstruction, never without confidence and how it was made.
+
+import { h, setAttr, setText } from "../dom.js";
+import { STAGES, hit, reconstructionOf, resultOf, stageOf, trialState, truthKnown } from "../figures.js";
+import { clock, count, duration, short } from "../format.js";
+import { show } from "../images.js";
+import { Panel } from "../panel.js";
+import { nameOf } from "../words.js";
+
+const SIGN = { planned: "·", waiting: "○", fast: "◔", revised: "◑", final: "●", unanswered: "–" };
+
+/** A framed picture, or words in its place, with a caption of two ends. */
+function figure(name) {
+  const img = h("img", { alt: "", hidden: true });
+  const words = h("p", { class: "instead" });
+  const frame = h("div", { class: "frame" }, img, words);
+  const caption = h("b", { text: name });
+  const note = h("span", { class: "note" });
+  return { el: h("figure", {}, frame, h("figcaption", {}, caption, note)), frame, img, words, caption, note };
+}
+
+class TrialPanel extends Panel {
+  title_ = "Trial";
+
+  build(body) {
+    this.stimulus = figure("Stimulus");
+    this.picture = figure("Reconstruction");
+    this.bar = h("i", { class: "fill" });
+    this.null_ = h("i", { class: "null" });
+    this.track = h("div", { class: "track", role: "meter", "aria-label": "confidence", "aria-valuemin": "0", "aria-valuemax": "1" },
+      this.bar, this.null_);
+    this.reading = h("span", { class: "reading" });
+    this.how = h("p", { class: "how" });
+    this.back = h("button", { type: "button", class: "back", text: "◀ looking back · Esc: live", onclick: () => this.#live() });
+    body.append(
+      h("div", { class: "pair" }, this.stimulus.el, this.picture.el),
+      h("div", { class: "confidence" }, h("span", { text: "Confidence" }), this.track, this.reading),
+      this.how,
+    );
+  }
+
+  inputs(view) {
+    const trial = view.trial;
+    const { blinded, closedT } = view.session;
+    return [trial, blinded, closedT, view.live, trial && trialState(view.session, trial), view.truthHidden];
+  }
+
+  draw(view) {
+    const trial = view.trial;
+    if (!trial) return this.#nothing(view);
+    this.say(`Trial ${trial.trial} · run ${trial.run}`);
+    this.#aside(view, trial);
+    this.#stimulus(view, trial);
+    this.#reconstruction(view, trial);
+    this.#confidence(trial);
+    this.#how(view, trial);
+  }
+
+  #live() {
+    this.dispatchEvent(new CustomEvent("ms-select", { bubbles: true, detail: null }));
+  }
+
+  #nothing(view) {
+    this.say("Trial");
+    this.stimulus.frame.classList.toggle("hidden-truth", view.session.blinded);
+    const waiting = view.session.closedT === null ? "waiting for the first trial" : "no trial in this session";
+    this.#instead(this.stimulus, view.session.blinded ? "hidden until unblinding" : "no stimulus yet");
+    this.#instead(this.picture, waiting);
+    for (const part of [this.stimulus, this.picture]) setText(part.note, "");
+    setText(this.picture.caption, "Reconstruction");
+    this.#confidence(null);
+    setText(this.how, "");
+  }
+
+  #aside(view, trial) {
+    const state = trialState(view.session, trial);
+    const parts = [h("span", { text: `onset ${clock(trial.onsetS)}.${Math.floor((trial.onsetS % 1) * 10)}` })];
+    for (const stage of STAGES) {
+      const beta = trial.stages[stage]?.beta;
+      const trS = view.session.runs[trial.run].trS;
+      if (!trial.stages[stage]?.result) continue;
+      const when = beta && trS && stage !== "final" ? ` +${(beta.n_volumes * trS - trial.onsetS).toFixed(1)} s` : "";
+      parts.push(h("span", { class: "stage-tag", "data-stage": stage, text: `${SIGN[stage]} ${stage}${when}` }));
+    }
+    if (!stageOf(trial)) parts.push(h("span", { text: `${SIGN[state]} ${state === "waiting" ? "waiting for the response" : state}` }));
+    if (trial.flagged) parts.push(h("span", { class: "flag", text: "⚑ motion" }));
+    if (!view.live) parts.push(this.back);
+    this.aside.replaceChildren(...parts);
+    setAttr(this, "data-looking-back", view.live ? null : "");
+  }
+
+  #stimulus(view, trial) {
+    const part = this.stimulus;
+    const hidden = view.truthHidden && view.session.blinded;
+    part.frame.classList.toggle("hidden-truth", !truthKnown(trial) && !trial.stimulus);
+    if (trial.stimulus) {
+      this.#picture(part, trial.stimulus, `stimulus of trial ${trial.trial}`);
+    } else if (trial.label) {
+      this.#instead(part, trial.label, "", "large");
+    } else if (hidden) {
+      this.#instead(part, "hidden until unblinding", "not sent to this client");
+    } else {
+      this.#instead(part, "no stimulus known", "not sent to this client");
+    }
+    setText(part.caption, trial.stimulus && trial.label ? `Stimulus · ${nameOf({ label: trial.label })}` : "Stimulus");
+    setText(part.note, `shown ${trial.durationS.toFixed(1)} s`);
+  }
+
+  #reconstruction(view, trial) {
+    const part = this.picture;
+    const made = reconstructionOf(trial);
+    const result = resultOf(trial);
+    if (made) {
+      this.#picture(part, made.image, `reconstruction of trial ${trial.trial}, ${made.stage}`);
+      setText(part.caption, `Reconstruction · ${made.stage}`);
+      setText(part.note, `p ${made.confidence.toFixed(2)} · ${count(made.evaluations)} evaluations`);
+      return;
+    }
+    setText(part.caption, "Reconstruction");
+    setText(part.note, "");
+    if (!result) this.#instead(part, view.session.closedT === null ? "waiting for the response" : "no answer");
+    else this.#instead(part, nameOf(result.candidates[0]), "closest candidate; no picture was made", "large");
+  }
+
+  #picture(part, digest, alt) {
+    setText(part.words, "");
+    part.img.alt = alt;
+    show(part.img, digest, () => this.#instead(part, "picture not available"));
+  }
+
+  #instead(part, words, more = "", size = "") {
+    part.img.hidden = true;
+    part.img.dataset.digest = "";
+    part.words.className = `instead ${size}`;
+    part.words.replaceChildren(h("span", { text: words }), h("small", { text: more }));
+  }
+
+  #confidence(trial) {
+    const result = trial && resultOf(trial);
+    this.null_.hidden = !result;
+    this.bar.style.width = result ? `${100 * result.confidence}%` : "0";
+    if (result) this.null_.style.left = `${100 * result.null_confidence}%`;
+    setAttr(this.track, "aria-valuenow", result ? String(result.confidence) : null);
+    const was = trial && hit(trial);
+    this.reading.replaceChildren(...(result ? [
+      h("b", { text: result.confidence.toFixed(2) }),
+      ` (null ${result.null_confidence.toFixed(2)})`,
+      was === null ? "" : h("span", { class: was ? "hit" : "miss", text: was ? " ● rank 1 was shown" : " ○ rank 1 was not shown" }),
+    ] : ["–"]));
+  }
+
+  #how(view, trial) {
+    const result = resultOf(trial);
+    const made = reconstructionOf(trial);
+    const beta = trial.stages[stageOf(trial)]?.beta;
+    const parts = [
+      made && `generator ${short(made.generator)} seed ${made.seed}`,
+      made?.latency_ms?.generate !== undefined && `made in ${duration(made.latency_ms.generate)}`,
+      result && `decoder ${short(result.model)}`,
+      result && `pool ${short(result.pool)} (${count(result.pool_size)})`,
+      result && `z-score ${result.normalised_by}`,
+      beta && `beta of ${count(beta.n_volumes)} volumes, ${count(beta.n_voxels)} voxels`,
+    ];
+    setText(this.how, parts.filter(Boolean).join(" · "));
+    setAttr(this.how, "title", made ? `generator ${made.generator}\ndecoder ${result?.model}\npool ${result?.pool}` : null);
+  }
+}
+
+customElements.define("ms-trial", TrialPanel);

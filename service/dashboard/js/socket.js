@@ -1,0 +1,128 @@
+// One session's messages over a WebSocket: connects, resumes from the last id, notices silence, backs off.
+// Knows nothing of what messages mean; the caller says which id it has and takes what comes.
+
+import { ApiError, getSession, takeTicket } from "./api.js";
+
+const SILENT_MS = 7000; // the gateway ticks every 2 s: three ticks missed, and a little
+const CONNECT_MS = 8000;
+const FIRST_WAIT_MS = 500;
+const LONGEST_WAIT_MS = 10_000;
+const FOR_GOOD = { 401: "denied", 403: "denied", 404: "missing" };
+
+/** JSON, with the seed kept as text where a double could not hold all its digits. */
+export function parse(text) {
+  return JSON.parse(text.replace(/"seed":(-?\d{16,})/, '"seed":"$1"'));
+}
+
+export class SessionSocket {
+  #socket = null;
+  #timer = null;
+  #watchdog = null;
+  #attempt = 0;
+  #stopped = false;
+
+  /**
+   * @param {string} session
+   * @param {{lastId: () => number, onMessage: (m: object) => void, onTick: (t: number) => void,
+   *   onRecord: (record: object) => void, onState: (state: object) => void}} hooks
+   */
+  constructor(session, hooks) {
+    this.session = session;
+    this.hooks = hooks;
+  }
+
+  async start() {
+    this.#report("connecting");
+    try {
+      this.hooks.onRecord(await getSession(this.session));
+      const ticket = await takeTicket();
+      if (!this.#stopped) this.#open(ticket);
+    } catch (error) {
+      const final = error instanceof ApiError ? FOR_GOOD[error.status] : undefined;
+      if (final) this.#end(final);
+      else this.#retry();
+    }
+  }
+
+  stop() {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    this.#drop();
+  }
+
+  /** Leaves the present connection and asks again from the last id. */
+  resume() {
+    this.#drop();
+    this.#retry();
+  }
+
+  /** Tries at once instead of waiting for the next attempt. */
+  hurry() {
+    if (this.#socket || this.#stopped || this.#timer === null) return;
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    this.start();
+  }
+
+  #open(ticket) {
+    const address = new URL(`/v1/sessions/${encodeURIComponent(this.session)}/stream`, location.href);
+    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+    address.searchParams.set("after", this.hooks.lastId());
+    const socket = new WebSocket(address, ["mindsight.v1", `mindsight.ticket.${ticket}`]);
+    this.#socket = socket;
+    this.#listen(CONNECT_MS);
+    socket.onopen = () => this.#listen(SILENT_MS);
+    socket.onmessage = (event) => {
+      if (socket !== this.#socket) return;
+      this.#listen(SILENT_MS);
+      this.#heard(parse(event.data));
+    };
+    socket.onclose = () => {
+      if (socket !== this.#socket) return;
+      this.resume();
+    };
+  }
+
+  #heard(message) {
+    if (this.#attempt !== 0 || !this.live) {
+      this.#attempt = 0;
+      this.live = true;
+      this.#report("open");
+    }
+    if (message.type === "tick") this.hooks.onTick(message.t);
+    else this.hooks.onMessage(message);
+  }
+
+  #listen(ms) {
+    clearTimeout(this.#watchdog);
+    this.#watchdog = setTimeout(() => this.resume(), ms);
+  }
+
+  #drop() {
+    clearTimeout(this.#watchdog);
+    this.live = false;
+    const socket = this.#socket;
+    this.#socket = null;
+    socket?.close();
+  }
+
+  #retry() {
+    if (this.#stopped || this.#timer !== null) return;
+    this.#attempt += 1;
+    const wait = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (this.#attempt - 1)) * (0.75 + Math.random() / 2);
+    this.#report("lost", { attempt: this.#attempt, retryAt: Date.now() + wait });
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.start();
+    }, wait);
+  }
+
+  #end(state) {
+    this.stop();
+    this.#report(state);
+  }
+
+  #report(state, more = {}) {
+    this.hooks.onState({ state, attempt: this.#attempt, retryAt: null, ...more });
+  }
+}

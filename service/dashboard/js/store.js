@@ -1,0 +1,154 @@
+// The session as one value, and how each message changes it. Pure: knows nothing of sockets, time or the page.
+//
+// A message with an id already seen changes nothing; one that leaves ids out is refused and the gap is noted, so that the
+// socket asks again from the last id. Values are never changed in place: what is the same object did not change.
+
+import * as words from "./words.js";
+
+const LAST = 100; // latencies kept per stage
+const LOG_LENGTH = 250;
+
+export const emptySession = () => ({
+  lastId: 0,
+  gap: null,
+  session: null,
+  subject: null,
+  bundle: null,
+  poolSize: null,
+  blinded: false,
+  openedT: null,
+  closedT: null,
+  archive: null,
+  run: null,
+  runs: {},
+  lastVolumeT: null,
+  newest: null, // {run, trial} of the trial that the live view shows
+  latency: {},
+  log: [],
+});
+
+const emptyRun = (run) => ({
+  run, task: null, trS: null, nVolumes: null, startedT: null, ended: null, volumes: [], trials: {},
+});
+
+const emptyTrial = (run, trial) => ({
+  run, trial, onsetS: 0, durationS: 0, stimulus: null, candidate: null, label: null, flagged: false, stages: {},
+});
+
+function withRun(s, number, change) {
+  const run = s.runs[number] ?? emptyRun(number);
+  return { ...s, runs: { ...s.runs, [number]: { ...run, ...change(run) } } };
+}
+
+function withVolume(s, m, change) {
+  return withRun(s, m.run, (run) => {
+    const volumes = run.volumes.slice();
+    for (let i = volumes.length; i < m.index; i++) volumes[i] = null;
+    volumes[m.index] = { ...volumes[m.index], index: m.index, ...change };
+    return { volumes };
+  });
+}
+
+function withTrial(s, m, change) {
+  return withRun(s, m.run, (run) => {
+    const trial = run.trials[m.trial] ?? emptyTrial(m.run, m.trial);
+    return { trials: { ...run.trials, [m.trial]: { ...trial, ...change(trial) } } };
+  });
+}
+
+const withStage = (s, m, part) =>
+  withTrial(s, m, (trial) => ({
+    flagged: trial.flagged || m.flagged === true,
+    stages: { ...trial.stages, [m.stage]: { ...trial.stages[m.stage], ...part } },
+  }));
+
+function withLatency(s, latencies) {
+  const latency = { ...s.latency };
+  for (const [stage, ms] of Object.entries(latencies ?? {})) {
+    if (ms !== null) latency[stage] = [...(latency[stage] ?? []).slice(1 - LAST), ms];
+  }
+  return { ...s, latency };
+}
+
+const after = (a, b) => b === null || a.run > b.run || (a.run === b.run && a.trial >= b.trial);
+
+/** The sum of all parts of one volume's way (gateway to GLM), for its comparison with the TR. */
+function volumeTotal(s, m) {
+  const received = s.runs[m.run].volumes[m.index]?.receiveMs ?? 0;
+  const { queue = 0, motion = 0, glm = 0 } = m.latency_ms ?? {};
+  return received + queue + motion + glm;
+}
+
+/**
+ * The sum of one answer's way, volume acknowledged to candidates and to picture, for its comparison with the stimulus
+ * interval. Final answers come at the end of a run and are in no hurry.
+ */
+function withAnswerTotal(s, m) {
+  if (m.stage === "final") return s;
+  const { beta, result, reconstruction } = s.runs[m.run].trials[m.trial].stages[m.stage];
+  const answer = (beta?.latency_ms?.beta ?? 0) + (result?.latency_ms?.retrieval ?? 0);
+  if (m.type === "result") return withLatency(s, { answer });
+  return withLatency(s, { picture: answer + (reconstruction.latency_ms?.generate ?? 0) });
+}
+
+const HANDLERS = {
+  "session.opened": (s, m) => ({
+    ...s, session: m.session, subject: m.subject, bundle: m.bundle ?? null, poolSize: m.pool_size ?? null,
+    blinded: m.blinded === true, openedT: m.t,
+  }),
+  "session.closed": (s, m) => ({ ...s, closedT: m.t }),
+  "session.archived": (s, m) => ({ ...s, archive: { path: m.archive, nFiles: m.n_files, t: m.t } }),
+  "run.started": (s, m) => ({
+    ...withRun(s, m.run, () => ({ task: m.task, trS: m.tr_s, nVolumes: m.n_volumes ?? null, startedT: m.t })),
+    run: m.run,
+    lastVolumeT: null,
+  }),
+  "run.ended": (s, m) =>
+    withRun(s, m.run, () => ({ ended: { t: m.t, nVolumes: m.n_volumes, nMissing: m.n_missing ?? 0 } })),
+  "event.added": (s, m) =>
+    m.trial === null || m.trial === undefined
+      ? s
+      : withTrial(s, m, () => ({
+          onsetS: m.onset_s, durationS: m.duration_s, stimulus: m.stimulus ?? null, candidate: m.candidate ?? null,
+          label: m.label ?? null,
+        })),
+  "volume.received": (s, m) => ({
+    ...withLatency(withVolume(s, m, { receiveMs: m.latency_ms?.receive ?? null }), m.latency_ms),
+    lastVolumeT: m.t,
+  }),
+  "volume.missing": (s, m) => withVolume(s, m, { missing: true, reason: m.reason }),
+  "volume.processed": (s, m) => {
+    const next = withVolume(s, m, {
+      translationMm: m.translation_mm ?? null, rotationDeg: m.rotation_deg ?? null, fdMm: m.fd_mm ?? null, censored: m.censored,
+      dvarsPercent: m.dvars_percent ?? null, tsnr: m.tsnr ?? null,
+    });
+    return withLatency(next, { ...m.latency_ms, volume: volumeTotal(next, m) });
+  },
+  "beta.ready": (s, m) => withLatency(withStage(s, m, { beta: m }), m.latency_ms),
+  "result": (s, m) => {
+    const next = withAnswerTotal(withLatency(withStage(s, m, { result: m }), m.latency_ms), m);
+    return after(m, s.newest) ? { ...next, newest: { run: m.run, trial: m.trial } } : next;
+  },
+  "reconstruction": (s, m) =>
+    withAnswerTotal(withLatency(withStage(s, m, { reconstruction: m }), m.latency_ms), m),
+  "warning": (s) => s,
+};
+
+/** The session after one message. */
+export function reduce(session, message) {
+  if (message.id <= session.lastId) return session;
+  if (message.id > session.lastId + 1) return { ...session, gap: { expected: session.lastId + 1, got: message.id } };
+  const handler = HANDLERS[message.type];
+  const next = handler ? handler(session, message) : session;
+  const log = words.append(session.log, words.describe(session, message)).slice(-LOG_LENGTH);
+  return { ...next, log, lastId: message.id, gap: null };
+}
+
+/** The session after messages that will never come: said in the log, and gone on from there. */
+export function skipGap(session, t) {
+  if (session.gap === null) return session;
+  const { expected, got } = session.gap;
+  const text = `messages ${expected} to ${got - 1} are not on the server any more: figures may miss them`;
+  const log = words.append(session.log, { id: expected, t, level: "warning", text });
+  return { ...session, log, lastId: got - 1, gap: null };
+}

@@ -1,0 +1,83 @@
+// The log: what happened, in plain words, newest last. Pure.
+
+import { count, clip, duration, plural } from "./format.js";
+import { earlierResult } from "./figures.js";
+
+/** What a candidate is called. */
+export const nameOf = (candidate) => clip(candidate.label ?? candidate.id);
+
+/** "volume 37" or "volumes 37–39". */
+function volumes(entry) {
+  return entry.from === entry.to ? `volume ${entry.from}` : `volumes ${entry.from}–${entry.to}`;
+}
+
+// Entries of the same kind that follow one another are told as one, in these words.
+const MERGED = {
+  censored: (e) => `${volumes(e)} of run ${e.run} take no part in the betas: FD up to ${e.fdMm.toFixed(2)} mm`,
+  missing: (e) => `${volumes(e)} of run ${e.run} missing: ${e.reason}`,
+  final: (e) => `run ${e.run}: final answers, ${plural(e.n, "trial")}, first candidate changed in ${count(e.changed)}`,
+};
+
+function merge(last, entry) {
+  if (!last || last.kind !== entry.kind || last.run !== entry.run) return null;
+  if (entry.kind === "final") return { ...last, t: entry.t, n: last.n + 1, changed: last.changed + entry.changed };
+  if (entry.from > last.to + 1 || entry.reason !== last.reason) return null;
+  return { ...last, to: entry.to, fdMm: Math.max(last.fdMm ?? 0, entry.fdMm ?? 0) };
+}
+
+/** The log with one entry more (or the same log where there is nothing to say). */
+export function append(log, entry) {
+  if (entry === null) return log;
+  const last = log.at(-1);
+  const merged = entry.kind ? merge(last, entry) : null;
+  if (merged) return [...log.slice(0, -1), { ...merged, text: MERGED[merged.kind](merged) }];
+  return [...log, { text: entry.kind && MERGED[entry.kind](entry), ...entry }];
+}
+
+function answered(before, m) {
+  const trial = before.runs[m.run]?.trials[m.trial];
+  const old = trial ? earlierResult(trial, m.stage) : null;
+  const first = m.candidates[0];
+  if (!first) return { level: "warning", text: `trial ${m.trial} ${m.stage}: no candidate` };
+  const changed = old ? old.candidates[0]?.id !== first.id : false;
+  if (m.stage === "final") return { level: "info", kind: "final", run: m.run, n: 1, changed: changed ? 1 : 0 };
+  const p = m.confidence.toFixed(2);
+  const text = !old
+    ? `trial ${m.trial} ${m.stage}: ${nameOf(first)}, p ${p} (null ${m.null_confidence.toFixed(2)})`
+    : `trial ${m.trial} ${m.stage}: ${changed ? "now" : "stays"} ${nameOf(first)}, p ${old.confidence.toFixed(2)} → ${p}`;
+  return { level: "info", text };
+}
+
+/** A warning in its own words; volumes that are censored one after the other can be told as one. */
+function warned(before, m) {
+  const fdMm = before.runs[m.run]?.volumes[m.index]?.fdMm ?? null;
+  const entry = { level: "warning", text: m.text };
+  if (m.code !== "volume.censored" || fdMm === null) return entry;
+  return { ...entry, kind: "censored", run: m.run, from: m.index, to: m.index, fdMm };
+}
+
+const WORDS = {
+  "session.opened": (_, m) => ({
+    level: "info",
+    text: `session opened for ${m.subject}, ${m.bundle ? `bundle ${m.bundle.replace(/^bundle[-_ ]/, "")}` : "no bundle"}${m.blinded ? ", blinded" : ""}`,
+  }),
+  "session.closed": () => ({ level: "info", text: "session closed" }),
+  "session.archived": (_, m) => ({ level: "info", text: `archive written: ${plural(m.n_files, "file")} in ${m.archive}` }),
+  "run.started": (_, m) => ({
+    level: "info",
+    text: `run ${m.run} started: ${m.task}, TR ${duration(m.tr_s * 1000)}${m.n_volumes ? `, ${plural(m.n_volumes, "volume")}` : ""}`,
+  }),
+  "run.ended": (_, m) => ({
+    level: m.n_missing ? "warning" : "info",
+    text: `run ${m.run} complete: ${plural(m.n_volumes, "volume")}${m.n_missing ? `, ${count(m.n_missing)} missing` : ""}`,
+  }),
+  "volume.missing": (_, m) => ({ level: "warning", kind: "missing", run: m.run, from: m.index, to: m.index, reason: m.reason }),
+  "result": answered,
+  "warning": warned,
+};
+
+/** What one message has to say to a person: an entry without its number, or null. */
+export function describe(before, message) {
+  const entry = WORDS[message.type]?.(before, message) ?? null;
+  return entry && { id: message.id, t: message.t, ...entry };
+}
