@@ -78,6 +78,15 @@ class Picture:
     timings_ms: dict[str, float]
 
 
+def z_scored(
+    beta_V: NDArray[np.float32], mean_V: NDArray[np.float32], std_V: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(..., V) betas in standard deviations from the mean; 0 where the standard deviation is."""
+    z_V = np.zeros_like(beta_V)
+    np.divide(beta_V - mean_V, std_V, out=z_V, where=std_V > 0.0)
+    return z_V
+
+
 class TrialDecoder:
     """Decodes one subject's betas with what the bundle holds.
 
@@ -169,9 +178,7 @@ class TrialDecoder:
                 f" {std.shape}",
                 code="decoder.voxel_count",
             )
-        z_V = np.zeros(n, np.float32)
-        np.divide(beta - mean, std, out=z_V, where=std > 0.0)
-        return z_V
+        return z_scored(beta, mean, std)
 
 
 class _Linear:

@@ -1,0 +1,204 @@
+"""From recorded runs of one person to the bundle that decodes that person.
+
+``python -m training.calibrate RUN... --decoder linear --labels trial_type --out BUNDLE``
+
+Every volume goes through the same ``IngestSession`` that a live session goes through: once to choose the GLM's options
+on the voxels' time series, once more with these options for the betas that the decoder is fitted to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest, MindsightError
+from mindsight.glm import Statistics
+from mindsight.inference import z_scored
+from mindsight.ingest import IngestOptions, IngestSession, Space, TrialBeta, VolumeReport
+from mindsight.preprocessing import brain_mask
+from mindsight.replay import Trials, fill_gap, number_trials, start_run
+from mindsight.retrieval import CandidatePool
+from mindsight.scanner import RecordedRun, open_run
+from mindsight.subjects.bundle import Bundle
+from training.glm_choice import VoxelRun, choose_options
+from training.linear import RunTrials, fit_linear, leave_one_run_out
+
+Labels = Literal["trial_type", "stim_file"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRun:
+    """A recorded run, and its trials."""
+
+    recorded: RecordedRun
+    trials: Trials
+
+
+def calibrate(
+    folders: Sequence[Path], labels: Labels, subject: str, created: datetime, options: IngestOptions | None = None
+) -> Bundle:
+    """A linear bundle, not saved yet, that tells the labels of the runs' trials apart.
+
+    folders : two or more runs, see ``open_run``
+    labels : column of the events that says what was shown; events without it are modelled and not decoded
+    options : to start from; lag and high-pass are chosen on the runs, the z-scoring is by run
+
+    Raises BadRequest (``calibration.runs``, ``calibration.labels``) and what reading the runs raises.
+    """
+    if len(folders) < 2:
+        raise BadRequest(
+            f"expected two or more runs, so that each can be left out once, got {len(folders)}", code="calibration.runs"
+        )
+    recorded = [open_run(folder, number) for number, folder in enumerate(folders, 1)]
+    runs = [LabelledRun(run, number_trials(run.events, labels)) for run in recorded]
+    names = tuple(sorted({label for run in runs for label in run.trials.labels.values()}))
+    without = [folder.name for folder, run in zip(folders, runs, strict=True) if not run.trials.labels]
+    if len(names) < 2 or without:
+        raise BadRequest(
+            f"expected two or more different labels in the column {labels} of the runs' events, got {len(names)}"
+            + (f", and none in {without[0]}" if without else ""),
+            code="calibration.labels",
+        )
+    pool = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
+    space = _space(runs[0].recorded)
+    first_options = options or IngestOptions(normalise="run")
+    chosen = choose_options(_voxel_runs(runs, space, first_options, pool), pool, first_options)
+    finals = _ingest(runs, space, chosen)
+    trials = [_run_trials(run, betas, pool) for run, betas in zip(runs, finals, strict=True)]
+    held_out = leave_one_run_out(trials, pool, np.random.default_rng(0))
+    return Bundle(
+        kind="linear",
+        subject=subject,
+        created=created.astimezone(UTC).isoformat(timespec="seconds"),
+        options=chosen,
+        space=space,
+        statistics=_statistics(finals),
+        calibration=held_out.calibration,
+        pool=pool,
+        decoder=fit_linear(trials, pool),
+        labels=labels,
+        accuracy=held_out.accuracy,
+    )
+
+
+def _space(recorded: RecordedRun) -> Space:
+    """The middle volume of the run, which is past the first volumes' approach to steady state, and the head in it."""
+    reference = next(itertools.islice(recorded.volumes(), recorded.n_volumes // 2, None))
+    return Space(reference, brain_mask(reference.data))
+
+
+def _voxel_runs(
+    runs: Sequence[LabelledRun], space: Space, options: IngestOptions, pool: CandidatePool
+) -> list[VoxelRun]:
+    session = IngestSession(options, space, clock=time.perf_counter)
+    voxel_runs = []
+    for run in runs:
+        reports = _push(session, run)
+        session.end_run(run.recorded.run)
+        voxel_runs.append(
+            VoxelRun(
+                series_TV=session.run_series(run.recorded.run),
+                confounds_TC=_confounds(run.recorded, reports),
+                censored_T=np.array([report is None or report.censored for report in reports]),
+                events=run.trials.events,
+                shown={trial: pool.place(label) for trial, label in run.trials.labels.items()},
+                tr_s=run.recorded.tr_s,
+            )
+        )
+    return voxel_runs
+
+
+def _confounds(recorded: RecordedRun, reports: Sequence[VolumeReport | None]) -> NDArray[np.float64]:
+    """(T, C) what ingest took for confounds: the motion that came with the run, else the one it estimated, if any."""
+    if recorded.motion_T6 is not None:
+        return recorded.motion_T6[: len(reports)]
+    motion: dict[int, list[float]] = {
+        index: [*report.translation_mm, *report.rotation_rad]
+        for index, report in enumerate(reports)
+        if report is not None and report.translation_mm is not None and report.rotation_rad is not None
+    }
+    # A missing volume has a regressor of its own, so that its motion does not matter.
+    nothing = [0.0] * (6 if motion else 0)
+    return np.array([motion.get(index, nothing) for index in range(len(reports))], dtype=np.float64)
+
+
+def _ingest(runs: Sequence[LabelledRun], space: Space, options: IngestOptions) -> list[list[TrialBeta]]:
+    """Final betas of each run, as a session that goes through all of them gives them."""
+    session = IngestSession(options, space, clock=time.perf_counter)
+    finals = []
+    for run in runs:
+        _push(session, run)
+        finals.append(session.end_run(run.recorded.run))
+    return finals
+
+
+def _push(session: IngestSession, run: LabelledRun) -> list[VolumeReport | None]:
+    """What ingest says of each volume, None for one that the recording does not have."""
+    start_run(session, run.recorded, run.trials.events)
+    reports: list[VolumeReport | None] = []
+    for volume in run.recorded.volumes():
+        fill_gap(session, run.recorded.run, volume.index)
+        reports += [None] * (volume.index - len(reports))
+        reports.append(session.push(volume).report)
+    return reports
+
+
+def _run_trials(run: LabelledRun, betas: Sequence[TrialBeta], pool: CandidatePool) -> RunTrials:
+    z_KV = np.stack([z_scored(beta.beta_V, beta.mean_V, beta.std_V) for beta in betas])
+    return RunTrials(z_KV, np.array([pool.place(run.trials.labels[beta.trial]) for beta in betas]))
+
+
+def _statistics(finals: Sequence[Sequence[TrialBeta]]) -> Statistics:
+    betas_KV = np.stack([beta.beta_V for betas in finals for beta in betas]).astype(np.float64)
+    return Statistics(betas_KV.mean(axis=0).astype(np.float32), betas_KV.std(axis=0).astype(np.float32), len(betas_KV))
+
+
+def summary(bundle: Bundle) -> str:
+    """What a person wants to know of a new bundle."""
+    options, calibration = bundle.options, bundle.calibration
+    return "\n".join(
+        [
+            f"{len(bundle.pool)} candidates from {bundle.labels}, {bundle.space.n_voxels} voxels,"
+            f" {bundle.statistics.n} trials",
+            f"events {options.event_lag_s:+g} s, high-pass {options.high_pass_hz:g} Hz, noise {options.noise}:"
+            " chosen on these runs",
+            f"leave-one-run-out accuracy {bundle.accuracy} (with options chosen on the same runs)",
+            f"temperature {calibration.temperature:.3f}, mean confidence for shuffled betas"
+            f" {calibration.null_confidence:.2f}",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 0, or 1 after an error in one line on stderr."""
+    parser = argparse.ArgumentParser(prog="mindsight calibrate", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a recorded run")
+    parser.add_argument("--decoder", choices=["linear"], default="linear")
+    parser.add_argument("--labels", choices=["trial_type", "stim_file"], default="trial_type")
+    parser.add_argument("--subject", default="sub-01", help="pseudonym, e.g. sub-01")
+    parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make")
+    given = parser.parse_args(arguments)
+    if not re.fullmatch(r"sub-[A-Za-z0-9]+", given.subject):
+        parser.error(f"expected a subject like sub-01, got {given.subject!r}")
+    try:
+        bundle = calibrate(given.runs, given.labels, given.subject, datetime.now(UTC)).save(given.out)
+    except MindsightError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(summary(bundle))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
