@@ -1,0 +1,107 @@
+"""``python -m service``: the gateway as a process, until SIGTERM or Ctrl-C.
+
+Prints one line with its address, and writes it to ``<data_dir>/gateway.json`` for the tools on this machine. At the
+first start it also prints one key per role, which are shown only this once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+from mindsight.errors import Conflict, MindsightError
+from mindsight.settings import Settings
+from service.app import create_app
+from service.keys import create_keys
+
+GRACE_S = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    settings = Settings()
+    parser = argparse.ArgumentParser(prog="python -m service", description="the Mindsight gateway")
+    parser.add_argument("--host", default=settings.host)
+    parser.add_argument("--port", type=int, default=settings.port, help="0 takes a free one")
+    given = parser.parse_args(arguments)
+    settings = settings.model_copy(update={"host": given.host, "port": given.port})
+    try:
+        check_address(settings)
+        listener = _listen(settings)
+    except MindsightError as error:
+        print(f"mindsight gateway: {error}", file=sys.stderr)
+        return 1
+    for role, key in create_keys(settings.data_dir).items():
+        print(f"{role} key: {key}", flush=True)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            log_level="warning",
+            ws="websockets-sansio",
+            ws_per_message_deflate=False,  # costs ten times the processor time, for pictures that do not compress
+            ws_max_size=64 * 1024,
+            timeout_graceful_shutdown=GRACE_S,
+            server_header=False,
+        )
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # uvicorn stops in order, and then raises the signal once more
+    address_file = _announce(settings, listener)
+    server.run(sockets=[listener])
+    address_file.unlink(missing_ok=True)
+    return 0
+
+
+def check_address(settings: Settings) -> None:
+    """Raises Conflict for an address that others can reach without TLS: keys must not travel in clear."""
+    try:
+        loopback = ipaddress.ip_address(settings.host).is_loopback
+    except ValueError:
+        loopback = settings.host == "localhost"
+    if not loopback and not settings.behind_proxy:
+        raise Conflict(
+            f"refusing to listen on {settings.host} without TLS: use 127.0.0.1, or put a TLS-terminating proxy "
+            "in front and set MINDSIGHT_BEHIND_PROXY=1",
+            code="gateway.address",
+        )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # The protocol is named because asyncio turns Nagle's algorithm off (40 ms per answer) only where it is.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise Conflict(
+            f"cannot listen on {settings.host}:{settings.port} ({os.strerror(error.errno or 0)}): use another port",
+            code="gateway.address",
+        ) from error
+    return listener
+
+
+def _announce(settings: Settings, listener: socket.socket) -> Path:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    path = settings.data_dir / "gateway.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps({"url": url, "pid": os.getpid()}))
+    temporary.replace(path)
+    print(f"mindsight gateway ready at {url}", flush=True)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The gateway, put together. Knows nothing of ports and processes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.routing import Match, Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+import mindsight
+from mindsight.settings import Settings
+from service import problems, routes_admin, routes_images, routes_sessions, routes_volumes, stream
+from service.context import Gateway
+from service.headers import SecurityHeaders
+
+DASHBOARD = Path(__file__).parent / "dashboard"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The gateway for these settings. It comes up without a bus, and answers 503 until there is one."""
+    gateway = Gateway(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        gateway.hub.start()
+        yield
+        await gateway.hub.stop()
+        gateway.bus.close()
+
+    app = FastAPI(
+        title="Mindsight",
+        version=mindsight.__version__,
+        description="Real-time fMRI decoding: volumes and events in, retrievals and reconstructions out.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.gateway = gateway
+    problems.install(app)
+    problems.describe(app)
+    for module in (routes_sessions, routes_volumes, routes_images, routes_admin, stream):
+        app.include_router(module.router)
+    app.router.routes.append(_Dashboard("/", StaticFiles(directory=DASHBOARD, html=True, check_dir=False)))
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+class _Dashboard(Mount):
+    """The dashboard's files, everywhere but below /v1, where a wrong method is to be told from a wrong address."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.NONE, {}) if scope["path"].startswith("/v1/") else super().matches(scope)

@@ -1,0 +1,44 @@
+"""What every route works with. Knows nothing of HTTP but how a route gets at it."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from mindsight.blobs import BlobStore
+from mindsight.bus import Bus, Sessions
+from mindsight.settings import Settings
+from mindsight.subjects.registry import Registry
+from service.hub import Hub
+from service.keys import KeyStore
+from service.recorder import Recorder
+
+
+class Gateway:
+    """The parts, made from the settings; the bus need not be there yet."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.bus = Bus.from_settings(settings)
+        self.blobs = BlobStore(settings.blobs_dir)
+        self.registry = Registry(settings.subjects_dir)
+        self.sessions = Sessions(self.bus)
+        self.keys = KeyStore(settings.data_dir)
+        self.hub = Hub(self.bus)
+
+    def now(self) -> float:
+        return time.time()
+
+    def recorder(self, session: str) -> Recorder:
+        return Recorder(self.bus, session, self.now)
+
+
+def _gateway(connection: HTTPConnection) -> Gateway:
+    gateway: Gateway = connection.app.state.gateway
+    return gateway
+
+
+GatewayDependency = Annotated[Gateway, Depends(_gateway)]

@@ -1,0 +1,134 @@
+"""API keys: who may do what. A key is ``ms_<id>_<secret>``; only the secret's sha256 is kept.
+
+Knows nothing of HTTP. sha256 and no slow password hash: the secret is 256 random bits, not something a person chose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import threading
+import time
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from mindsight.errors import NotAllowed, NotFound
+
+Scope = Literal["subjects:write", "sessions:control", "volumes:write", "events:read", "truth:read", "admin"]
+Role = Literal["admin", "experimenter", "console", "viewer"]
+
+ROLES: dict[Role, frozenset[Scope]] = {
+    "admin": frozenset(get_args(Scope)),
+    "experimenter": frozenset({"subjects:write", "sessions:control", "volumes:write", "events:read", "truth:read"}),
+    "console": frozenset({"subjects:write", "sessions:control", "volumes:write"}),
+    "viewer": frozenset({"events:read"}),
+}
+TICKET_S = 30.0
+_KEY = re.compile(r"ms_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
+
+
+class Key(BaseModel):
+    """What is kept of a key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    role: Role
+    sha256: str
+    created_t: float
+
+    @property
+    def scopes(self) -> frozenset[Scope]:
+        return ROLES[self.role]
+
+
+_FILE: TypeAdapter[list[Key]] = TypeAdapter(list[Key])
+
+
+class KeyStore:
+    """The keys of one data folder, in ``keys.json`` (mode 0600), and the tickets for WebSockets made from them."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / "keys.json"
+        self._lock = threading.Lock()
+        self._keys = {key.id: key for key in _FILE.validate_json(self._path.read_bytes())} if self.exists else {}
+        self._tickets: dict[str, tuple[Key, float]] = {}
+
+    @property
+    def exists(self) -> bool:
+        return self._path.exists()
+
+    def mint(self, role: Role) -> tuple[Key, str]:
+        """A new key: what is kept of it, and the key itself, which is nowhere else."""
+        secret = secrets.token_urlsafe(32)
+        key = Key(id=secrets.token_hex(4), role=role, sha256=_sha256(secret), created_t=time.time())
+        with self._lock:
+            self._write({**self._keys, key.id: key})
+        return key, f"ms_{key.id}_{secret}"
+
+    def revoke(self, id: str) -> None:
+        """From now on the key, and every ticket and stream opened with it, is refused. Raises NotFound."""
+        with self._lock:
+            if id not in self._keys:
+                raise NotFound("there is no such key", code="key.unknown")
+            self._write({other: key for other, key in self._keys.items() if other != id})
+
+    def list(self) -> list[Key]:
+        return sorted(self._keys.values(), key=lambda key: key.created_t)
+
+    def check(self, text: str) -> Key:
+        """The key that ``text`` is. Raises NotAllowed."""
+        match = _KEY.fullmatch(text)
+        key = self._keys.get(match[1]) if match else None
+        if match is None or key is None or not hmac.compare_digest(key.sha256, _sha256(match[2])):
+            raise NotAllowed("this key is not valid here; check it, or ask for a new one", code="auth.key")
+        return key
+
+    def is_valid(self, key: Key) -> bool:
+        """False once it was revoked."""
+        return key.id in self._keys
+
+    def ticket(self, key: Key) -> str:
+        """A password for one WebSocket, within TICKET_S: browsers cannot send headers with it."""
+        now = time.monotonic()
+        ticket = secrets.token_urlsafe(32)
+        with self._lock:
+            self._tickets = {t: (k, until) for t, (k, until) in self._tickets.items() if until > now}
+            self._tickets[ticket] = (key, now + TICKET_S)
+        return ticket
+
+    def redeem(self, ticket: str) -> Key:
+        """The key behind a ticket, once. Raises NotAllowed."""
+        with self._lock:
+            key, until = self._tickets.pop(ticket, (None, 0.0))
+        if key is None or until < time.monotonic() or not self.is_valid(key):
+            raise NotAllowed("this ticket was used or is too old; get a new one", code="auth.ticket")
+        return key
+
+    def _write(self, keys: dict[str, Key]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(".tmp")
+        handle = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(_FILE.dump_json(list(keys.values())))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path)
+        self._keys = keys
+
+
+def create_keys(data_dir: Path) -> dict[Role, str]:
+    """One key per role, where the data folder has none yet; else an empty dictionary: they are shown only once."""
+    store = KeyStore(data_dir)
+    if store.exists:
+        return {}
+    return {role: store.mint(role)[1] for role in ROLES}
+
+
+def _sha256(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,286 @@
+"""REST: subjects, sessions, runs, events, results. Knows nothing of how they are kept."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from mindsight.bus import Log, SessionRecord
+from mindsight.errors import BadRequest, NotFound
+from mindsight.events import parse_events_tsv
+from mindsight.protocol import Reconstruction, Result, parse_message
+from mindsight.protocol.inputs import AddEvent, StartRun
+from mindsight.protocol.messages import Stage
+from mindsight.subjects.registry import Subject
+from service.auth import require
+from service.bodies import (
+    DeclareRun,
+    Enrol,
+    Event,
+    EventsAdded,
+    Open,
+    Results,
+    Run,
+    RunNumber,
+    SessionId,
+    SetBundle,
+)
+from service.context import Gateway, GatewayDependency
+from service.problems import explain_validation, responses
+from service.recorder import RunStatus
+from service.transfer import read_body
+
+MAX_EVENTS_BYTES = 1024 * 1024
+TSV = "text/tab-separated-values"
+_EVENTS: TypeAdapter[list[Event]] = TypeAdapter(list[Event])
+_EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post(
+    "/subjects",
+    status_code=201,
+    tags=["subjects"],
+    dependencies=[Depends(require("subjects:write"))],
+    responses=responses(404),
+)
+def enrol_subject(gateway: GatewayDependency, body: Enrol | None = None) -> Subject:
+    """Enrol a subject: the answer is a random pseudonym. Who that is, is nowhere in this service."""
+    bundle = body.bundle if body else None
+    _check_bundle(gateway, bundle)
+    return gateway.registry.enrol(gateway.now(), bundle)
+
+
+@router.get(
+    "/subjects",
+    tags=["subjects"],
+    dependencies=[Depends(require("subjects:write", "events:read"))],
+    responses=responses(),
+)
+def list_subjects(gateway: GatewayDependency) -> list[Subject]:
+    return gateway.registry.list()
+
+
+@router.put(
+    "/subjects/{subject}/bundle",
+    tags=["subjects"],
+    dependencies=[Depends(require("subjects:write"))],
+    responses=responses(404),
+)
+def set_bundle(gateway: GatewayDependency, subject: str, body: SetBundle) -> Subject:
+    """Sessions opened from now on are decoded with this bundle."""
+    _check_bundle(gateway, body.bundle)
+    return gateway.registry.set_bundle(subject, body.bundle)
+
+
+@router.post(
+    "/sessions",
+    status_code=201,
+    tags=["sessions"],
+    dependencies=[Depends(require("sessions:control"))],
+    responses=responses(404, 409, 507),
+)
+def open_session(gateway: GatewayDependency, body: Open) -> SessionRecord:
+    """Open a session of an enrolled subject. Repeating it with the same id and settings changes nothing."""
+    subject = gateway.registry.get(body.subject)
+    record = SessionRecord(
+        session=body.session or f"ses-{secrets.token_hex(4)}",
+        subject=subject.subject,
+        bundle=subject.bundle,
+        options=body.options,
+        opened_t=gateway.now(),
+    )
+    return gateway.recorder(record.session).open(record)
+
+
+@router.get(
+    "/sessions",
+    tags=["sessions"],
+    dependencies=[Depends(require("sessions:control", "events:read"))],
+    responses=responses(),
+)
+def list_sessions(gateway: GatewayDependency) -> list[SessionRecord]:
+    return gateway.sessions.list()
+
+
+@router.get(
+    "/sessions/{session}",
+    tags=["sessions"],
+    dependencies=[Depends(require("sessions:control", "volumes:write", "events:read"))],
+    responses=responses(404),
+)
+def get_session(gateway: GatewayDependency, session: SessionId) -> SessionRecord:
+    return gateway.sessions.get(session)
+
+
+@router.post(
+    "/sessions/{session}/close",
+    tags=["sessions"],
+    dependencies=[Depends(require("sessions:control"))],
+    responses=responses(404, 507),
+)
+def close_session(gateway: GatewayDependency, session: SessionId) -> SessionRecord:
+    """Nothing is taken after this; what was taken is decoded to its end and archived."""
+    return gateway.recorder(session).close()
+
+
+@router.post(
+    "/sessions/{session}/runs",
+    status_code=201,
+    tags=["runs"],
+    dependencies=[Depends(require("sessions:control"))],
+    responses=responses(404, 409, 507),
+)
+def declare_run(gateway: GatewayDependency, session: SessionId, body: DeclareRun) -> Run:
+    """Declare a run before its first volume. Repeating the same declaration changes nothing."""
+    recorder = gateway.recorder(session)
+    recorder.start_run(StartRun(t=gateway.now(), **body.model_dump()))
+    return _run(recorder.run(body.run))
+
+
+@router.get(
+    "/sessions/{session}/runs",
+    tags=["runs"],
+    dependencies=[Depends(require("sessions:control", "volumes:write", "events:read"))],
+    responses=responses(404),
+)
+def list_runs(gateway: GatewayDependency, session: SessionId) -> list[Run]:
+    gateway.sessions.get(session)
+    return [_run(status) for status in gateway.recorder(session).runs()]
+
+
+@router.get(
+    "/sessions/{session}/runs/{run}",
+    tags=["runs"],
+    dependencies=[Depends(require("sessions:control", "volumes:write", "events:read"))],
+    responses=responses(404),
+)
+def get_run(gateway: GatewayDependency, session: SessionId, run: RunNumber) -> Run:
+    """How far the run has come; ``next_index`` is where a console that was interrupted goes on."""
+    return _run(gateway.recorder(session).run(run))
+
+
+@router.post(
+    "/sessions/{session}/runs/{run}/end",
+    tags=["runs"],
+    dependencies=[Depends(require("sessions:control"))],
+    responses=responses(404, 409, 507),
+)
+def end_run(gateway: GatewayDependency, session: SessionId, run: RunNumber) -> Run:
+    return _run(gateway.recorder(session).end_run(run))
+
+
+@router.post(
+    "/sessions/{session}/runs/{run}/events",
+    status_code=201,
+    tags=["events"],
+    dependencies=[Depends(require("sessions:control"))],
+    responses=responses(404, 408, 409, 413, 415, 507),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "anyOf": [
+                            {"$ref": "#/components/schemas/Event"},
+                            {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+                        ]
+                    }
+                },
+                TSV: {"schema": {"type": "string", "description": "BIDS events.tsv; each row becomes a trial"}},
+            },
+        }
+    },
+)
+async def add_events(request: Request, gateway: GatewayDependency, session: SessionId, run: RunNumber) -> EventsAdded:
+    """Add one event, a list of events, or a BIDS events table. Repeating the same changes nothing."""
+    body = await read_body(request, MAX_EVENTS_BYTES)
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    events = _events_from_tsv(body) if kind == TSV else _events_from_json(body)
+    now = gateway.now()
+    entries = [AddEvent(t=now, run=run, **event.model_dump()) for event in events]
+    added = await run_in_threadpool(gateway.recorder(session).add_events, run, entries)
+    duplicates = sum(appended.duplicate for appended in added)
+    return EventsAdded(added=len(added) - duplicates, duplicates=duplicates)
+
+
+@router.get(
+    "/sessions/{session}/results",
+    tags=["results"],
+    dependencies=[Depends(require("events:read"))],
+    responses=responses(404),
+)
+def get_results(
+    gateway: GatewayDependency,
+    session: SessionId,
+    run: Annotated[int | None, Query(ge=1)] = None,
+    trial: Annotated[int | None, Query(ge=1)] = None,
+    stage: Stage | None = None,
+) -> Results:
+    """What the brain said so far, in the order in which it was said."""
+    gateway.sessions.get(session)
+    found = [
+        message
+        for entry in _all_messages(gateway, session)
+        if isinstance(message := parse_message(entry[1], id=entry[0]), Result | Reconstruction)
+        and run in (None, message.run)
+        and trial in (None, message.trial)
+        and stage in (None, message.stage)
+    ]
+    return Results(
+        results=[message for message in found if isinstance(message, Result)],
+        reconstructions=[message for message in found if isinstance(message, Reconstruction)],
+    )
+
+
+def _all_messages(gateway: Gateway, session: str) -> list[tuple[int, bytes]]:
+    log, entries, after = Log(gateway.bus, session, "messages"), [], 0
+    while page := log.read(after):
+        entries += [(entry.seq, entry.payload) for entry in page]
+        after = page[-1].seq
+    return entries
+
+
+def _check_bundle(gateway: Gateway, bundle: str | None) -> None:
+    if bundle is not None and not (gateway.settings.bundles_dir / bundle).exists():
+        raise NotFound("there is no such subject bundle; make it with: mindsight calibrate", code="bundle.unknown")
+
+
+def _run(status: RunStatus) -> Run:
+    declared: dict[str, Any] = status.declared.model_dump(include={"run", "task", "tr_s", "n_volumes"})
+    return Run(**declared, next_index=status.next_index, ended=status.ended)
+
+
+def _events_from_json(body: bytes) -> list[Event]:
+    try:
+        return _EVENTS.validate_json(body) if body.lstrip()[:1] == b"[" else [_EVENT.validate_json(body)]
+    except ValidationError as error:
+        raise BadRequest(explain_validation(error.errors())) from None
+
+
+def _events_from_tsv(body: bytes) -> list[Event]:
+    try:
+        rows = parse_events_tsv(body.decode())
+    except UnicodeDecodeError:
+        raise BadRequest("expected an events table in UTF-8", code="events.encoding") from None
+    try:
+        return [
+            Event(
+                onset_s=row.onset_s,
+                duration_s=row.duration_s,
+                trial=trial,
+                label=row.label,
+                # A pool made from a folder of pictures names each after its file.
+                candidate=PurePosixPath(row.stim_file).stem if row.stim_file else None,
+            )
+            for trial, row in enumerate(rows, 1)
+        ]
+    except ValidationError as error:
+        raise BadRequest(explain_validation(error.errors())) from None

@@ -1,0 +1,64 @@
+"""Bodies on their way in: counted, bounded in size and in time. Knows nothing of what they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.requests import ClientDisconnect, Request
+
+from mindsight.errors import BadRequest
+
+PIECE_BYTES = 1024 * 1024
+SILENCE_S = 10.0
+
+
+class TooLarge(BadRequest):
+    """A body over its limit."""
+
+    code = "request.too_large"
+    http_status = 413
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"expected at most {limit} bytes", limit=limit)
+
+
+class TooSlow(BadRequest):
+    """A body that stopped coming."""
+
+    code = "request.timeout"
+    http_status = 408
+
+
+async def pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body in pieces of about PIECE_BYTES. Raises TooLarge, TooSlow, BadRequest where the sender went away."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise TooLarge(limit)
+    buffer = bytearray()
+    total = 0
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise TooSlow(f"expected the next bytes within {SILENCE_S:g} s") from None
+        except ClientDisconnect:
+            raise BadRequest("the connection was lost before the body was complete") from None
+        if chunk is None:
+            break
+        total += len(chunk)
+        if total > limit:
+            raise TooLarge(limit)
+        buffer += chunk
+        if len(buffer) >= PIECE_BYTES:
+            yield bytes(buffer)
+            buffer.clear()
+    if buffer:
+        yield bytes(buffer)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body."""
+    return b"".join([piece async for piece in pieces(request, limit)])
