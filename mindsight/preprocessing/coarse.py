@@ -1,8 +1,8 @@
 """A pose from far away: Gauss-Newton on block means, coarse level first.
 
-Knows nothing of warm starts or of what is done with the pose; good to about half a millimetre. Used when the head jumped
-or nothing is known yet. Here the reference is linearised anew in every step (few points make that cheap) and offset and
-gain are fitted along with the motion.
+Knows nothing of warm starts or of what is done with the pose; good to a fraction of a millimetre. Used when the head
+jumped or nothing is known yet. Here the reference is linearised anew in every step (few points make that cheap) and
+offset and gain are fitted along with the motion.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _normal_equations(
     gradient_to_mm: Float64Array,
     scale: float,
 ) -> tuple[Float64Array, Float64Array, float, int]:
-    """A'A (8, 8), A'b (8,), b'b of volume = offset + gain reference(exp(theta) S x), and the number of voxels inside."""
+    """A'A (8, 8), A'b (8,) and b'b of volume = offset + gain reference(exp(theta) S x), and the voxels inside."""
     g = gradient_to_mm
     ata = np.zeros((8, 8))
     atb = np.zeros(8)
@@ -160,7 +160,7 @@ class CoarseSearch:
 
 
 def _left_over(ata: Float64Array, atb: Float64Array, btb: float, inside: int) -> float:
-    """Share of the volume's variance that offset and gain leave at this pose; infinite where hardly anything overlaps."""
+    """Share of the volume's variance that offset and gain leave at this pose; infinite where little overlaps."""
     if inside < 50:
         return float("inf")
     n, mean_b = ata[6, 6], atb[6] / inside

@@ -2,11 +2,11 @@
 
 Knows nothing of sessions or of what comes next; see realign.py for when it is used.
 
-The incoming volume v is never interpolated. With S the pose (volume mm -> reference mm) and x_i the volume's own voxels,
+The incoming volume v is never interpolated. With S the pose (volume mm -> reference mm) and x_i the volume's voxels,
 
-    v[x_i] = reference(exp(theta) S x_i) + nuisance + noise
+    v[x_i] = gain reference(exp(theta) S x_i) + nuisance + noise
 
-and the step is theta = P v - F(theta), F(theta) = P reference(exp(theta) S x), with the (6, N) matrix
+and the step is theta = P v / gain - F(theta), F(theta) = P reference(exp(theta) S x), with the (6, N) matrix
 
     J_s = derivatives of the SMOOTHED reference by theta     (instrument)
     J_r = derivatives of the reference itself
@@ -14,12 +14,13 @@ and the step is theta = P v - F(theta), F(theta) = P reference(exp(theta) S x), 
     J   = J_s - N (N'N)^-1 N'J_s ,   P = (J'J_r)^-1 J'
 
 Why an instrument: the derivative of a noisy image is noisy in the same voxels as the residual, which biases ordinary
-least squares towards grid positions (errors-in-variables). A regressor that correlates with the signal but not with that
-noise removes it (instrumental variables; e.g. J. Wooldridge, "Econometric Analysis of Cross Section and Panel Data",
-2010, chapter 5). P N = 0: gain drifts and a receive field that stays with the scanner do not move the estimate.
+least squares (errors in variables). A regressor that correlates with the signal but not with that noise removes the
+bias (instrumental variables; e.g. J. Wooldridge, "Econometric Analysis of Cross Section and Panel Data", 2010,
+chapter 5). P N = 0: drift and a receive field that stays with the scanner do not move the estimate.
 
-F depends on the reference only, so near the pose it is tabulated once as a polynomial of theta; then a volume costs the
-weighted sum P v and a few 6 x 6 steps. The floor of P v: N multiply-adds for each of six numbers, no interpolation.
+F depends on the reference and the pose only, not on the volume, and its derivative stays close to 1. So the last
+volume's F is where the next volume starts: its first step costs the weighted sum P v alone (no interpolation, N
+multiply-adds for each of six numbers), and one evaluation of F at the predicted pose leaves an error of second order.
 """
 
 from __future__ import annotations
@@ -31,11 +32,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mindsight.errors import BadVolume
+from mindsight.preprocessing.memory import Grid
 from mindsight.preprocessing.spline import FloatArray, interpolate, interpolate_gradient
+from mindsight.preprocessing.survey import Survey, survey
 
 Float64Array = NDArray[np.float64]
 
 N_NUISANCE = 11
+LENGTH_MM = 50.0  # unit of positions in the nuisance columns, for a well-conditioned system
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -50,7 +55,7 @@ def _derivatives(
 ) -> None:
     """Columns of out: R, position y (3), J_s (6), J_r (6), for each volume voxel.
 
-    to_voxel (3, 4): volume voxel -> reference voxel; to_mm (3, 4): volume voxel -> mm from the centre, in the reference.
+    to_voxel (3, 4): volume voxel -> reference voxel; to_mm (3, 4): volume voxel -> reference mm from the centre.
     """
     g = gradient_to_mm
     for n in range(ijk_N3.shape[0]):
@@ -171,40 +176,6 @@ def _project_volume(flat: NDArray[Any], index_N: NDArray[np.int32], p_N6: FloatA
     return np.array([a0, a1, a2, a3, a4, a5])
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def _unexplained(
-    coef: FloatArray,
-    ijk_N3: NDArray[np.int16],
-    m: Float64Array,
-    flat: NDArray[Any],
-    index_N: NDArray[np.int32],
-    every: int,
-) -> float:
-    count = 0
-    mean_r = mean_v = rr = vv = rv = 0.0
-    for n in range(0, ijk_N3.shape[0], every):
-        a, b, c = float(ijk_N3[n, 0]), float(ijk_N3[n, 1]), float(ijk_N3[n, 2])
-        r = float(
-            interpolate(
-                coef,
-                m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3],
-                m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3],
-                m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3],
-            )
-        )
-        v = float(flat[index_N[n]])
-        count += 1
-        dr, dv = r - mean_r, v - mean_v
-        mean_r += dr / count
-        mean_v += dv / count
-        rr += dr * (r - mean_r)
-        vv += dv * (v - mean_v)
-        rv += dr * (v - mean_v)
-    if rr <= 0.0 or vv <= 0.0 or rv <= 0.0:
-        return 1.0
-    return 1.0 - rv * rv / (rr * vv)
-
-
 @dataclass(frozen=True, slots=True)
 class Frame:
     """The reference as the kernels want it.
@@ -224,50 +195,60 @@ class Linearisation:
     """P and F at one pose, for volumes of one grid.
 
     pose : (4, 4) volume mm -> reference mm
-    grid_affine : (4, 4) volume voxel (in memory order) -> volume mm
+    grid : of the volumes, in memory order
     ijk_N3, index_N : the voxels used, as indices and as offsets into the flat volume
+
+    Raises BadVolume (``motion.featureless``) where the reference does not determine six parameters.
     """
 
     def __init__(
         self,
         frame: Frame,
         pose: Float64Array,
-        grid_affine: Float64Array,
+        grid: Grid,
         ijk_N3: NDArray[np.int16],
         index_N: NDArray[np.int32],
     ) -> None:
         self.pose = pose
         self._frame = frame
-        self._grid_affine = grid_affine
-        self.ijk_N3 = ijk_N3
-        self.index_N = index_N
-        to_mm = pose @ grid_affine
-        to_mm = np.ascontiguousarray(to_mm[:3])
+        self._grid = grid
+        self._ijk_N3 = ijk_N3
+        self._index_N = index_N
+        to_mm = np.ascontiguousarray((pose @ grid.affine)[:3], dtype=np.float64)
         to_mm[:, 3] -= frame.centre_mm
-        gradient = np.ascontiguousarray(np.linalg.inv(frame.affine[:3, :3]).T)
+        gradient = np.ascontiguousarray(np.linalg.inv(frame.affine[:3, :3]).T, dtype=np.float64)
         rows_NC = np.empty((ijk_N3.shape[0], 16), np.float32)
         _derivatives(frame.coef, frame.smooth, ijk_N3, self._to_voxel(pose), to_mm, gradient, rows_NC)
         value_scale = 1.0 / max(float(np.abs(rows_NC[:, 0]).mean()), 1e-12)
-        length_scale = 1.0 / 50.0
-        cross, between = _moments(rows_NC, value_scale, length_scale)
+        cross, between = _moments(rows_NC, value_scale, 1.0 / LENGTH_MM)
         k = N_NUISANCE
-        regress = np.linalg.solve(cross[:, :k], cross[:, k : k + 6])
-        solve = np.linalg.inv(between - regress.T @ cross[:, k + 6 :])
-        self.p_N6 = np.empty((ijk_N3.shape[0], 6), np.float32)
-        _estimator(rows_NC, value_scale, length_scale, solve, regress, self.p_N6)
+        try:
+            regress = np.asarray(np.linalg.solve(cross[:, :k], cross[:, k : k + 6]), dtype=np.float64)
+            solve = np.asarray(np.linalg.inv(between - regress.T @ cross[:, k + 6 :]), dtype=np.float64)
+        except np.linalg.LinAlgError:
+            raise BadVolume(
+                "expected a reference with structure in all directions, got one that does not determine a pose",
+                code="motion.featureless",
+            ) from None
+        self._p_N6 = np.empty((ijk_N3.shape[0], 6), np.float32)
+        _estimator(rows_NC, value_scale, 1.0 / LENGTH_MM, solve, regress, self._p_N6)
 
     def _to_voxel(self, pose: Float64Array) -> Float64Array:
-        return np.ascontiguousarray((np.linalg.inv(self._frame.affine) @ pose @ self._grid_affine)[:3])
+        """(3, 4) volume voxel -> reference voxel."""
+        matrix = np.linalg.inv(self._frame.affine) @ pose @ self._grid.affine
+        return np.ascontiguousarray(matrix[:3], dtype=np.float64)
 
     def project(self, flat: NDArray[Any]) -> Float64Array:
         """P v (6,)."""
-        return _project_volume(flat, self.index_N, self.p_N6)
+        return _project_volume(flat, self._index_N, self._p_N6)
 
     def predicted(self, pose: Float64Array) -> Float64Array:
         """P reference(pose x) (6,), exactly: one interpolation of the reference at every voxel used."""
-        return _project_reference(self._frame.coef, self.ijk_N3, self._to_voxel(pose), self.p_N6)
+        return _project_reference(self._frame.coef, self._ijk_N3, self._to_voxel(pose), self._p_N6)
 
-    def unexplained(self, flat: NDArray[Any], pose: Float64Array) -> float:
-        """Share of the variance of (some of) the voxels that offset and gain times the reference leave, 0 to 1."""
-        every = max(1, self.index_N.shape[0] // 4096)
-        return _unexplained(self._frame.coef, self.ijk_N3, self._to_voxel(pose), flat, self.index_N, every)
+    def survey(self, flat: NDArray[Any], pose: Float64Array) -> Survey:
+        """How well the reference at ``pose`` explains the volume, slice by slice."""
+        grid = self._grid
+        return survey(
+            self._frame.coef, self._ijk_N3, self._index_N, self._to_voxel(pose), flat, grid.slice_axis, grid.n_slices
+        )

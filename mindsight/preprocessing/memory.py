@@ -1,7 +1,7 @@
-"""A volume's voxels in the order in which they lie in memory, with the affine that goes with that order.
+"""A volume's voxels in the order in which they lie in memory, with the grid that goes with that order.
 
-Knows nothing of what is done with them. Fortran-ordered arrays (nibabel) are walked through as they are, with their axes
-named in reverse, instead of being copied.
+Knows nothing of what is done with them. Fortran-ordered arrays (nibabel) are walked through as they are, with their
+axes named in reverse, instead of being copied.
 """
 
 from __future__ import annotations
@@ -18,30 +18,43 @@ _NATIVE = (np.dtype(np.int16), np.dtype(np.uint16), np.dtype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryVolume:
-    """data : C-contiguous int16, uint16 or float32; affine : (4, 4) its voxels -> mm; reverse : axes run z, y, x."""
+class Grid:
+    """affine : (4, 4) voxel in memory order -> mm; shape : in memory order; slice_axis : 2, or 0 where reversed."""
 
-    data: NDArray[Any]
     affine: NDArray[np.float64]
-    reverse: bool
+    shape: tuple[int, int, int]
+    slice_axis: int
 
-    @classmethod
-    def of(cls, volume: Volume) -> MemoryVolume:
-        data, affine = volume.data, volume.affine
-        reverse = bool(data.flags.f_contiguous and not data.flags.c_contiguous)
-        if reverse:
-            data = data.T
-            affine = affine[:, [2, 1, 0, 3]]
-        if data.dtype not in _NATIVE:
-            data = data.astype(np.float32)
-        return cls(np.ascontiguousarray(data), np.ascontiguousarray(affine), reverse)
+    def same_as(self, other: Grid) -> bool:
+        """Equal to the last bit."""
+        return (
+            self.shape == other.shape
+            and self.slice_axis == other.slice_axis
+            and np.array_equal(self.affine, other.affine)
+        )
+
+    @property
+    def voxel_mm(self) -> NDArray[np.float64]:
+        """(3,) edge lengths of a voxel."""
+        return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0), dtype=np.float64)
+
+    @property
+    def n_slices(self) -> int:
+        return self.shape[self.slice_axis]
 
     def arrange(self, array_XYZ: NDArray[Any]) -> NDArray[Any]:
         """Another array of the volume's shape, in this order."""
-        return np.ascontiguousarray(array_XYZ.T if self.reverse else array_XYZ)
+        return np.ascontiguousarray(array_XYZ.T if self.slice_axis == 0 else array_XYZ)
 
-    def finite(self) -> NDArray[Any]:
-        """The data with 0 where it is not finite."""
-        if self.data.dtype.kind == "f" and not np.isfinite(self.data).all():
-            return np.nan_to_num(self.data, nan=0.0, posinf=0.0, neginf=0.0)
-        return self.data
+
+def in_memory_order(volume: Volume) -> tuple[NDArray[Any], Grid]:
+    """C-contiguous int16, uint16 or float32 values, 0 where the volume is not finite, and their grid."""
+    data, affine, slice_axis = volume.data, volume.affine, 2
+    if data.flags.f_contiguous and not data.flags.c_contiguous:
+        data, affine, slice_axis = data.T, affine[:, [2, 1, 0, 3]], 0
+    if data.dtype not in _NATIVE:
+        data = data.astype(np.float32)
+    if data.dtype.kind == "f" and not np.isfinite(data).all():
+        data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
+    x, y, z = data.shape
+    return np.ascontiguousarray(data), Grid(np.ascontiguousarray(affine), (x, y, z), slice_axis)

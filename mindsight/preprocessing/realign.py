@@ -1,13 +1,12 @@
-"""Head motion of each volume against one reference, and the volume's values where the head now is.
+"""Head motion of each volume against one reference.
 
-Knows nothing of runs, sessions or the clock: what it remembers is in ``state()``, and the same state and volume give the
-same bits. How a pose is estimated is in linearise.py.
+Knows nothing of runs, sessions or the clock: what it remembers is in ``state()``, and the same state and volume give
+the same bits. How one step works is in linearise.py; here is when which step is taken.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,30 +15,35 @@ from scipy import ndimage
 
 from mindsight.errors import BadVolume
 from mindsight.preprocessing import rigid
+from mindsight.preprocessing.aligned import Aligned
 from mindsight.preprocessing.coarse import CoarseSearch
 from mindsight.preprocessing.linearise import Frame, Linearisation
-from mindsight.preprocessing.mask import brain_mask
-from mindsight.preprocessing.memory import MemoryVolume
-from mindsight.preprocessing.spline import prefilter, sample_grid, sample_points
+from mindsight.preprocessing.memory import Grid, in_memory_order
+from mindsight.preprocessing.spline import prefilter
+from mindsight.preprocessing.support import head_with_outline, strongest
 from mindsight.volume import Volume
 
 Float64Array = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 MIN_SLICES = 6
-HEAD_RADIUS_MM = 60.0
+MIN_VOXELS = 200
 SMOOTHING_FWHM_MM = 5.0
-SHELL_MM = 5.0  # scalp and outline around the head's mask carry much of the information
-STRONG_SHARE = 0.5  # of the voxels, those with the strongest (smoothed) gradient: the others cost time, not accuracy
+HEAD_RADIUS_MM = 60.0
+
+CONVERGED_MM = 5e-4
 REBASE_MM = 0.7  # linearise anew (before the next volume) when the head is this far from the last linearisation
 FAR_MM = 2.0  # linearise anew at once: the steps themselves are not to be trusted
-CONVERGED_MM = 5e-4
-MAX_STEPS = 20
 MAX_STEP_MM = 60.0
-MIN_VOXELS = 500
+MAX_STEPS = 20
 MAX_REBASES = 4
+
 UNUSUAL = 4.0  # a residual so many times the usual one is no ordinary volume
 SMALL_RESIDUAL = 0.1  # ... unless it is small anyway
 FIRST_RESIDUAL = 0.5  # before anything is usual: half of the variance explained
+MIN_RESIDUAL = 1e-6  # below: the reference itself, which says nothing about what is usual
+MEMORY = 0.9  # weight of the past in what is usual
+MAX_OUTLIER_SHARE = 1 / 3  # where more slices do not fit, it is not the slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,75 +55,15 @@ class _Fit:
     known_value: Float64Array
 
 
-class Aligned:
-    """Where one volume's head is, and its values there.
+@dataclass(frozen=True, slots=True)
+class _Judgement:
+    """What a survey says of a volume at a pose; keep_Z are the slices that fit."""
 
-    rigid : (4, 4) reference mm -> volume mm
-    translation_mm, rotation_rad : (3,) each, about the scanner's origin, x then y then z: x_volume = Rx Ry Rz x_reference
-        + translation, the order and signs of SPM's spm_matrix
-    motion_6 : (6,) the same motion about the head's centre (``centre_mm``), translations in mm, then rotations in
-        radians: for framewise displacement and confounds, which must not depend on where the scanner's origin lies
-    converged : False where no pose explained the volume (a spike, a garbled volume); the pose is then the last good one
-    residual : share of the volume's variance that the reference at this pose leaves unexplained, 0 to 1
-    """
-
-    def __init__(
-        self,
-        reference: Volume,
-        raw: Volume,
-        motion: Float64Array,
-        centre_mm: Float64Array,
-        *,
-        converged: bool,
-        residual: float,
-    ) -> None:
-        self._reference = reference
-        self._raw = raw
-        self.rigid = motion
-        self.centre_mm = centre_mm
-        self.converged = converged
-        self.residual = residual
-        self.rotation_rad = rigid.angles(motion)
-        self.translation_mm = motion[:3, 3].copy()
-        about_centre = motion[:3, :3] @ centre_mm + motion[:3, 3] - centre_mm
-        self.motion_6 = np.concatenate([about_centre, self.rotation_rad])
-
-    @cached_property
-    def _coefficients(self) -> tuple[NDArray[np.float32], Float64Array]:
-        memory = MemoryVolume.of(self._raw)
-        return prefilter(memory.finite()), np.linalg.inv(memory.affine)
-
-    @cached_property
-    def volume(self) -> Volume:
-        """The volume on the reference's grid (float32), cubic B-spline; outside of the field of view the edge repeats."""
-        coef, to_voxel = self._coefficients
-        out_XYZ = np.empty(self._reference.shape, np.float32)
-        matrix = to_voxel @ self.rigid @ self._reference.affine
-        sample_grid(coef, np.ascontiguousarray(matrix[:3]), out_XYZ)
-        raw = self._raw
-        return Volume(
-            out_XYZ, self._reference.affine, raw.tr_s, raw.run, raw.index, raw.acquired_s, raw.arrived_s, raw.trigger_s
-        )
-
-    def sample(self, where: NDArray[Any], to_reference: Float64Array | None = None) -> NDArray[np.float32]:
-        """(V,) values by one cubic B-spline interpolation from the raw volume.
-
-        where : (X, Y, Z) bool, voxels of the reference's grid in C order; or (V, 3) points in mm
-        to_reference : (4, 4) points' mm -> reference mm (a decoder's space); None: the points are in reference mm
-        """
-        where = np.asarray(where)
-        if where.dtype == np.bool_:
-            if where.shape != self._reference.shape:
-                raise BadVolume(
-                    f"expected a mask of the reference's shape {self._reference.shape}, got {where.shape}",
-                    code="volume.shape_mismatch",
-                )
-            points, to_mm = np.argwhere(where).astype(np.float64), self._reference.affine
-        else:
-            points, to_mm = np.ascontiguousarray(where, dtype=np.float64), np.eye(4)
-        coef, to_voxel = self._coefficients
-        composed = to_voxel @ self.rigid @ (np.eye(4) if to_reference is None else to_reference) @ to_mm
-        return sample_points(coef, np.ascontiguousarray(composed[:3]), points)
+    gain: float
+    offset: float
+    residual: float
+    errors_Z: Float64Array
+    keep_Z: BoolArray
 
 
 class Realigner:
@@ -128,11 +72,11 @@ class Realigner:
     reference : what to align to; its grid, affine and shape are the output's
     mask : (X, Y, Z) bool, voxels that move as one with the head; None: the head and its outline, found in the reference
 
-    Raises BadVolume (``motion.too_few_slices``) under six slices: six parameters need a volume, not a slab; and
-    ``mask.empty`` where there is nothing to align to.
+    Raises BadVolume (``motion.too_few_slices``) under six slices: six parameters need a volume, not a slab;
+    ``mask.empty`` and ``motion.featureless`` where there is nothing to align to.
     """
 
-    def __init__(self, reference: Volume, mask: NDArray[np.bool_] | None = None) -> None:
+    def __init__(self, reference: Volume, mask: BoolArray | None = None) -> None:
         if min(reference.shape) < MIN_SLICES:
             raise BadVolume(
                 f"expected at least {MIN_SLICES} voxels along each axis to estimate six motion parameters, got "
@@ -141,20 +85,23 @@ class Realigner:
                 slices=min(reference.shape),
             )
         self.reference = reference
-        memory = MemoryVolume.of(reference)
-        values, voxel_mm = memory.finite(), np.linalg.norm(memory.affine[:3, :3], axis=0)
-        use = _shell(brain_mask(values), voxel_mm) if mask is None else memory.arrange(mask)
-        if use.shape != values.shape or not use.any():
-            raise BadVolume(f"expected a mask of shape {reference.shape} with voxels in it", code="mask.empty")
-        sigma = SMOOTHING_FWHM_MM / 2.3548 / voxel_mm
+        values, grid = in_memory_order(reference)
+        use = head_with_outline(values, grid.voxel_mm) if mask is None else grid.arrange(mask)
+        if use.shape != values.shape or int(use.sum()) < MIN_VOXELS:
+            raise BadVolume(
+                f"expected a mask of shape {reference.shape} with at least {MIN_VOXELS} voxels in it", code="mask.empty"
+            )
+        sigma = SMOOTHING_FWHM_MM / 2.3548 / grid.voxel_mm
         smooth = ndimage.gaussian_filter(values.astype(np.float32), sigma, mode="mirror")
-        self._ijk_N3 = np.argwhere(_strongest(smooth, use, voxel_mm)).astype(np.float64)
-        centre_mm = memory.affine[:3, :3] @ np.argwhere(use).mean(axis=0) + memory.affine[:3, 3]
-        self._frame = Frame(prefilter(values), prefilter(smooth), memory.affine, centre_mm)
-        self._coarse = CoarseSearch(values, memory.affine, centre_mm)
+        centre_mm = grid.affine[:3, :3] @ np.argwhere(use).mean(axis=0) + grid.affine[:3, 3]
+        self._ijk_N3 = np.argwhere(strongest(smooth, use, grid.voxel_mm)).astype(np.float64)
+        self._frame = Frame(prefilter(values), prefilter(smooth), grid.affine, centre_mm)
+        self._coarse = CoarseSearch(values, grid.affine, centre_mm)
+        self._grid = grid
         self._pose = np.eye(4)  # volume mm -> reference mm, of the last volume that converged
         self._usual = 0.0  # residual of the volumes so far
-        self._grid_affine, self._grid_shape = memory.affine, values.shape
+        self._usual_Z = np.zeros(grid.n_slices)  # and each slice's error
+        self._gain, self._offset = 1.0, 0.0  # of the last volume against the reference
         self._base_pose, self._known_pose = self._pose, self._pose
         self._fit: _Fit | None = None
         self.prepare()
@@ -173,38 +120,78 @@ class Realigner:
 
         Raises BadVolume (``motion.no_overlap``) where the volume lies elsewhere than the reference.
         """
-        memory = MemoryVolume.of(volume)
-        values = memory.finite()
-        if values.shape != self._grid_shape or not np.array_equal(memory.affine, self._grid_affine):
-            self._grid_shape, self._grid_affine = values.shape, memory.affine
-            self._forget(self._pose)
+        values, grid = in_memory_order(volume)
+        if not grid.same_as(self._grid):
+            self._change_grid(grid)
         flat = values.reshape(-1)
         limit = max(UNUSUAL * self._usual, SMALL_RESIDUAL) if self._usual > 0.0 else FIRST_RESIDUAL
-        fit = self._ready()
-        if fit.base.unexplained(flat, self._pose) > limit:
-            fit = self._fit_at(self._coarse.find(values, memory.affine, self._pose))
-        pose, fit, settled = self._descend(flat, fit)
-        residual = fit.base.unexplained(flat, pose)
-        converged = settled and residual <= limit
+        pose, fit = self._pose, self._ready()
+        judged = self._judge(fit, flat, pose)
+        if judged.residual > limit:
+            pose = self._coarse.find(values, grid.affine, pose)
+            fit = self._fit_at(pose)
+            judged = self._judge(fit, flat, pose)
+        settled = False
+        for _ in range(2):  # again where the better pose shows other slices at fault
+            if judged.residual > FIRST_RESIDUAL:
+                break
+            keep_Z = judged.keep_Z
+            start = fit if keep_Z.all() else self._fit_at(pose, keep_Z)
+            pose, end, settled = self._descend(flat, start, judged.gain)
+            fit = end if keep_Z.all() else fit
+            judged = self._judge(fit, flat, pose)
+            if np.array_equal(judged.keep_Z, keep_Z):
+                break
+        converged = settled and judged.residual <= limit
         if converged:
-            self._usual = residual if self._usual == 0.0 else 0.9 * self._usual + 0.1 * residual
-            self._pose, self._fit = pose, fit
-            self._base_pose, self._known_pose = fit.base.pose, fit.known_pose
-            if self._distance_mm(pose, fit.base.pose) > REBASE_MM:
-                self._forget(pose)
+            self._accept(pose, fit, judged)
         else:
             self._usual *= 1.2  # a run that is different from here on is accepted in the end
         return Aligned(
-            self.reference, volume, rigid.inverse(self._pose), self.centre_mm, converged=converged, residual=residual
+            self.reference,
+            volume,
+            rigid.inverse(self._pose),
+            self.centre_mm,
+            converged=converged,
+            residual=judged.residual,
+            outlier_slices=tuple(np.flatnonzero(~judged.keep_Z).tolist()) if converged else (),
         )
 
-    def _descend(self, flat: NDArray[Any], fit: _Fit) -> tuple[Float64Array, _Fit, bool]:
+    def _judge(self, fit: _Fit, flat: NDArray[Any], pose: Float64Array) -> _Judgement:
+        """Compare volume and reference at a pose; single out slices that are at fault while most others fit."""
+        survey = fit.base.survey(flat, pose)
+        every_Z = np.ones(self._usual_Z.shape[0], np.bool_)
+        gain, offset, residual = survey.explain(every_Z)
+        errors_Z = survey.errors(gain, offset)
+        if residual <= 1.5 * self._usual or not self._usual_Z.any():
+            return _Judgement(gain, offset, residual, errors_Z, every_Z)
+        # The last volume's gain, because slices at fault would spoil this one's and so put others at fault.
+        keep_Z = survey.errors(self._gain, self._offset) <= UNUSUAL * self._usual_Z
+        if np.mean(~keep_Z) > MAX_OUTLIER_SHARE:
+            return _Judgement(gain, offset, residual, errors_Z, every_Z)
+        gain, offset, residual = survey.explain(keep_Z)
+        return _Judgement(gain, offset, residual, survey.errors(gain, offset), keep_Z)
+
+    def _accept(self, pose: Float64Array, fit: _Fit, judged: _Judgement) -> None:
+        """Take over a volume's pose, and what it says of what is usual."""
+        self._gain, self._offset = judged.gain, judged.offset
+        if judged.residual > MIN_RESIDUAL:
+            weight = MEMORY if self._usual > 0.0 else 0.0
+            self._usual = weight * self._usual + (1.0 - weight) * judged.residual
+            updated_Z = weight * self._usual_Z + (1.0 - weight) * judged.errors_Z
+            self._usual_Z = np.where(judged.keep_Z, updated_Z, self._usual_Z)
+        self._pose, self._fit = pose, fit
+        self._base_pose, self._known_pose = fit.base.pose, fit.known_pose
+        if self._distance_mm(pose, fit.base.pose) > REBASE_MM:
+            self._forget(pose)
+
+    def _descend(self, flat: NDArray[Any], fit: _Fit, gain: float) -> tuple[Float64Array, _Fit, bool]:
         """The pose that explains the volume, from where ``fit`` knows the reference; and whether it settled.
 
-        A step's remaining error is its size times the rate at which steps shrink, so that normally one evaluation of the
-        reference (at the predicted pose) is enough.
+        A step's remaining error is its size times the rate at which steps shrink, so that normally one evaluation of
+        the reference (at the predicted pose) is enough.
         """
-        target = fit.base.project(flat)
+        target = fit.base.project(flat) / gain
         before = np.inf
         rebases = 0
         for _ in range(MAX_STEPS):
@@ -213,20 +200,25 @@ class Realigner:
             if not size < MAX_STEP_MM:
                 break
             pose = rigid.exponential(-step, self.centre_mm) @ fit.known_pose
-            if size * min(1.0, size / before) < CONVERGED_MM and np.isfinite(before):
+            if np.isfinite(before) and size * min(1.0, size / before) < CONVERGED_MM:
                 return pose, fit, True
             if self._distance_mm(pose, fit.base.pose) > FAR_MM or size > 0.5 * before:
                 rebases += 1
                 if rebases > MAX_REBASES:
                     break
                 fit, before = self._fit_at(pose), np.inf
-                target = fit.base.project(flat)
+                target = fit.base.project(flat) / gain
             else:
                 fit, before = _Fit(fit.base, pose, fit.base.predicted(pose)), size
         return fit.known_pose, fit, False
 
     def _distance_mm(self, a: Float64Array, b: Float64Array) -> float:
         return rigid.displacement_mm(a @ rigid.inverse(b), self.centre_mm, HEAD_RADIUS_MM)
+
+    def _change_grid(self, grid: Grid) -> None:
+        self._grid = grid
+        self._usual, self._usual_Z = 0.0, np.zeros(grid.n_slices)
+        self._forget(self._pose)
 
     def _forget(self, pose: Float64Array) -> None:
         """Linearise at ``pose`` before the next volume."""
@@ -238,24 +230,29 @@ class Realigner:
             self._fit = _Fit(base, self._known_pose, base.predicted(self._known_pose))
         return self._fit
 
-    def _fit_at(self, pose: Float64Array) -> _Fit:
-        base = self._linearise(pose)
+    def _fit_at(self, pose: Float64Array, keep_Z: BoolArray | None = None) -> _Fit:
+        base = self._linearise(pose, keep_Z)
         return _Fit(base, pose, base.predicted(pose))
 
-    def _linearise(self, pose: Float64Array) -> Linearisation:
-        """The linearisation at a pose: a function of reference, mask, pose and the volume's grid alone."""
-        to_volume = np.linalg.inv(self._grid_affine) @ rigid.inverse(pose) @ self._frame.affine
+    def _linearise(self, pose: Float64Array, keep_Z: BoolArray | None = None) -> Linearisation:
+        """The linearisation at a pose: a function of reference, mask, pose and the volume's grid (and slices) alone."""
+        grid = self._grid
+        to_volume = np.linalg.inv(grid.affine) @ rigid.inverse(pose) @ self._frame.affine
         ijk = np.rint(self._ijk_N3 @ to_volume[:3, :3].T + to_volume[:3, 3]).astype(np.int64)
-        inside = ((ijk >= 0) & (ijk < self._grid_shape)).all(axis=1)
-        used = np.zeros(self._grid_shape, np.bool_)
-        used[tuple(ijk[inside].T)] = True
+        ijk = ijk[((ijk >= 0) & (ijk < grid.shape)).all(axis=1)]
+        if keep_Z is not None:
+            ijk = ijk[keep_Z[ijk[:, grid.slice_axis]]]
+        used = np.zeros(grid.shape, np.bool_)
+        used[tuple(ijk.T)] = True
         index_N = np.flatnonzero(used)
         if index_N.shape[0] < MIN_VOXELS:
             raise BadVolume(
-                "expected a volume that overlaps the reference, got one elsewhere", code="motion.no_overlap"
+                "expected a volume that overlaps the reference, got one elsewhere: check that both are of the same "
+                "session, or start with a reference of this one",
+                code="motion.no_overlap",
             )
-        ijk_N3 = np.stack(np.unravel_index(index_N, self._grid_shape), axis=1).astype(np.int16)
-        return Linearisation(self._frame, pose, self._grid_affine, ijk_N3, index_N.astype(np.int32))
+        ijk_N3 = np.stack(np.unravel_index(index_N, grid.shape), axis=1).astype(np.int16)
+        return Linearisation(self._frame, pose, grid, ijk_N3, index_N.astype(np.int32))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that depends on the volumes so far, as arrays."""
@@ -263,41 +260,30 @@ class Realigner:
             "pose": self._pose.copy(),
             "base_pose": self._base_pose.copy(),
             "known_pose": self._known_pose.copy(),
-            "grid_affine": self._grid_affine.copy(),
-            "grid_shape": np.array(self._grid_shape),
             "usual": np.array(self._usual),
+            "usual_Z": self._usual_Z.copy(),
+            "gain_offset": np.array([self._gain, self._offset]),
+            "grid_affine": self._grid.affine.copy(),
+            "grid_shape": np.array(self._grid.shape),
+            "grid_slice_axis": np.array(self._grid.slice_axis),
         }
 
     def load_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Continue from a ``state()`` of a realigner with the same reference and mask, with the same bits."""
         self._pose = np.array(state["pose"], dtype=np.float64)
-        self._usual = float(state["usual"])
-        self._grid_affine = np.array(state["grid_affine"], dtype=np.float64)
-        x, y, z = (int(n) for n in state["grid_shape"])
-        self._grid_shape = (x, y, z)
         self._base_pose = np.array(state["base_pose"], dtype=np.float64)
         self._known_pose = np.array(state["known_pose"], dtype=np.float64)
+        self._usual = float(state["usual"])
+        self._usual_Z = np.array(state["usual_Z"], dtype=np.float64)
+        self._gain, self._offset = state["gain_offset"].tolist()
+        x, y, z = state["grid_shape"].tolist()
+        affine = np.array(state["grid_affine"], dtype=np.float64)
+        self._grid = Grid(affine, (x, y, z), int(state["grid_slice_axis"]))
         self._fit = None
 
     @classmethod
-    def restore(
-        cls, reference: Volume, state: dict[str, NDArray[Any]], mask: NDArray[np.bool_] | None = None
-    ) -> Realigner:
+    def restore(cls, reference: Volume, state: dict[str, NDArray[Any]], mask: BoolArray | None = None) -> Realigner:
         """A realigner as it was when ``state()`` was taken."""
         realigner = cls(reference, mask)
         realigner.load_state(state)
         return realigner
-
-
-def _shell(mask: NDArray[np.bool_], voxel_mm: Float64Array) -> NDArray[np.bool_]:
-    """The mask and what lies within SHELL_MM of it."""
-    return np.asarray(ndimage.distance_transform_edt(~mask, sampling=voxel_mm) <= SHELL_MM)
-
-
-def _strongest(smooth: NDArray[np.float32], use: NDArray[np.bool_], voxel_mm: Float64Array) -> NDArray[np.bool_]:
-    """The voxels of ``use`` with the stronger gradients; not fewer than MIN_VOXELS."""
-    slopes = np.gradient(smooth)
-    strength = np.sqrt(sum((slope / mm) ** 2 for slope, mm in zip(slopes, voxel_mm.tolist(), strict=True)))
-    wanted = min(int(use.sum()), max(MIN_VOXELS, int(STRONG_SHARE * use.sum())))
-    threshold = np.partition(strength[use], -wanted)[-wanted]
-    return np.asarray(use & (strength >= threshold))

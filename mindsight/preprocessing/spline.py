@@ -36,30 +36,40 @@ def _mirror(i: int, n: int) -> int:
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _filter_lines(values: NDArray[Any], out: FloatArray, taps: FloatArray) -> None:
-    """Convolve each line of values (R, n) with the symmetric impulse response ``taps``; mirror boundaries.
+    """Convolve each line of values (R, n) with the symmetric impulse response ``taps`` (14,); mirror boundaries.
 
-    A recursion along the contiguous axis cannot be vectorised, a short convolution can: 10 times faster here.
+    A recursion along the contiguous axis cannot be vectorised, a short convolution can, and written out term by term it
+    keeps its sum in registers.
     """
     rows, n = values.shape
-    radius = taps.shape[0] - 1
-    line = np.empty(n + 2 * radius, np.float32)
-    total = np.empty(n, np.float32)
+    t0, t1, t2, t3, t4, t5, t6 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5], taps[6]
+    t7, t8, t9, t10, t11, t12, t13 = taps[7], taps[8], taps[9], taps[10], taps[11], taps[12], taps[13]
+    line = np.empty(n + 2 * _RADIUS, np.float32)
+    before = np.array([_RADIUS + _mirror(i - _RADIUS, n) for i in range(_RADIUS)])
+    after = np.array([_RADIUS + _mirror(n + i, n) for i in range(_RADIUS)])
     for row in range(rows):
         for i in range(n):
-            line[radius + i] = values[row, i]
-        for i in range(radius):
-            line[i] = values[row, _mirror(i - radius, n)]
-            line[radius + n + i] = values[row, _mirror(n + i, n)]
+            line[_RADIUS + i] = values[row, i]
+        for i in range(_RADIUS):
+            line[i] = line[before[i]]
+            line[_RADIUS + n + i] = line[after[i]]
         for i in range(n):
-            total[i] = taps[0] * line[radius + i]
-        for k in range(1, radius + 1):
-            tap = taps[k]
-            low = line[radius - k : radius - k + n]
-            high = line[radius + k : radius + k + n]
-            for i in range(n):
-                total[i] += tap * (low[i] + high[i])
-        for i in range(n):
-            out[row, i] = total[i]
+            out[row, i] = (
+                t0 * line[i + 13]
+                + t1 * (line[i + 12] + line[i + 14])
+                + t2 * (line[i + 11] + line[i + 15])
+                + t3 * (line[i + 10] + line[i + 16])
+                + t4 * (line[i + 9] + line[i + 17])
+                + t5 * (line[i + 8] + line[i + 18])
+                + t6 * (line[i + 7] + line[i + 19])
+                + t7 * (line[i + 6] + line[i + 20])
+                + t8 * (line[i + 5] + line[i + 21])
+                + t9 * (line[i + 4] + line[i + 22])
+                + t10 * (line[i + 3] + line[i + 23])
+                + t11 * (line[i + 2] + line[i + 24])
+                + t12 * (line[i + 1] + line[i + 25])
+                + t13 * (line[i + 0] + line[i + 26])
+            )
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -94,45 +104,34 @@ def _filter_outer(data: FloatArray, pole: np.float32, gain: np.float32) -> None:
             here[j] = pole * (after[j] - here[j])
 
 
-@njit(cache=True, nogil=True)
-def _mirror_pads(padded: FloatArray) -> None:
-    """Fill the margins of padded coefficients by mirroring, axis after axis."""
-    nx, ny, nz = padded.shape[0] - 3, padded.shape[1] - 3, padded.shape[2] - 3
-    for i in range(PAD_LOW, PAD_LOW + nx):
-        for j in range(PAD_LOW, PAD_LOW + ny):
-            padded[i, j, 0] = padded[i, j, PAD_LOW + _mirror(-1, nz)]
-            padded[i, j, nz + 1] = padded[i, j, PAD_LOW + _mirror(nz, nz)]
-            padded[i, j, nz + 2] = padded[i, j, PAD_LOW + _mirror(nz + 1, nz)]
-        padded[i, 0] = padded[i, PAD_LOW + _mirror(-1, ny)]
-        padded[i, ny + 1] = padded[i, PAD_LOW + _mirror(ny, ny)]
-        padded[i, ny + 2] = padded[i, PAD_LOW + _mirror(ny + 1, ny)]
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def _prefilter(values: NDArray[Any], padded: FloatArray, taps: FloatArray, pole: np.float32, gain: np.float32) -> None:
+    """Fill padded slab by slab (each stays in cache for its z and y passes), then filter across slabs."""
+    nx, ny, nz = values.shape
+    slab = np.empty((ny, nz), np.float32)
+    for i in range(nx):
+        _filter_lines(values[i], slab, taps)
+        _filter_outer(slab, pole, gain)
+        for j in range(ny):
+            row = padded[i + PAD_LOW, j + PAD_LOW]
+            for k in range(nz):
+                row[k + PAD_LOW] = slab[j, k]
+            row[0] = slab[j, _mirror(-1, nz)]
+            row[nz + 1] = slab[j, _mirror(nz, nz)]
+            row[nz + 2] = slab[j, _mirror(nz + 1, nz)]
+        padded[i + PAD_LOW, 0] = padded[i + PAD_LOW, PAD_LOW + _mirror(-1, ny)]
+        padded[i + PAD_LOW, ny + 1] = padded[i + PAD_LOW, PAD_LOW + _mirror(ny, ny)]
+        padded[i + PAD_LOW, ny + 2] = padded[i + PAD_LOW, PAD_LOW + _mirror(ny + 1, ny)]
+    _filter_outer(padded[PAD_LOW : PAD_LOW + nx].reshape(nx, (ny + 3) * (nz + 3)), pole, gain)
     padded[0] = padded[PAD_LOW + _mirror(-1, nx)]
     padded[nx + 1] = padded[PAD_LOW + _mirror(nx, nx)]
     padded[nx + 2] = padded[PAD_LOW + _mirror(nx + 1, nx)]
 
 
-@njit(cache=True, nogil=True)
-def _prefilter(values: NDArray[Any], padded: FloatArray, taps: FloatArray, pole: np.float32, gain: np.float32) -> None:
-    nx, ny, nz = values.shape
-    slabs = np.empty((nx, ny * nz), np.float32)
-    for i in range(nx):
-        slab = slabs[i].reshape(ny, nz)
-        _filter_lines(values[i], slab, taps)
-        _filter_outer(slab, pole, gain)
-    _filter_outer(slabs, pole, gain)
-    for i in range(nx):
-        slab = slabs[i].reshape(ny, nz)
-        for j in range(ny):
-            for k in range(nz):
-                padded[i + PAD_LOW, j + PAD_LOW, k + PAD_LOW] = slab[j, k]
-    _mirror_pads(padded)
-
-
 def _impulse_response(n: int) -> FloatArray:
-    if n == 1:
-        return np.ones(1, np.float32)
-    scale = -6.0 * _POLE / (1.0 - _POLE * _POLE)
-    return np.array([scale * _POLE**k for k in range(_RADIUS + 1)], np.float32)
+    """Of the inverse of [1, 4, 1] / 6, one side of it; of doing nothing where there is one sample only."""
+    taps = -6.0 * _POLE / (1.0 - _POLE * _POLE) * _POLE ** np.arange(_RADIUS + 1)
+    return (taps if n > 1 else np.eye(1, _RADIUS + 1)[0]).astype(np.float32)
 
 
 def prefilter(values_XYZ: NDArray[Any]) -> FloatArray:
