@@ -1,0 +1,104 @@
+"""The raw dataset: what was measured and what was shown, and nothing that was computed from it.
+
+Knows nothing of betas or answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindsight.archive.images import nifti_writer
+from mindsight.archive.names import Names, bids_label
+from mindsight.archive.pictures import extension
+from mindsight.archive.session import ArchivedRun
+from mindsight.archive.tables import write_json, write_tsv
+from mindsight.errors import BadRequest
+from mindsight.volume import Volume
+
+BIDS_VERSION = "1.10.0"
+
+_END = object()
+
+README = """\
+One session of real-time fMRI, as the scanner sent it, written by Mindsight.
+
+Volumes are on the scanner's own grid, neither realigned nor filtered. A TR that never arrived is a volume of zeros;
+its number is in "MissingVolumes" of the run's JSON file, and in the confounds table of derivatives/mindsight.
+Nothing here identifies the participant but the pseudonym, whose key is not part of the dataset.
+"""
+
+_EVENT_COLUMNS = {
+    "onset": {"Description": "Start of the event after the start of the run's first volume", "Units": "s"},
+    "duration": {"Description": "Duration of the event, 0 for an impulse", "Units": "s"},
+    "trial_type": {"Description": "Label of what was shown"},
+    "trial": {"Description": "Number of the trial in its run, from 1; n/a for an event that was not decoded"},
+    "stim_file": {"Description": "Picture that was shown, below stimuli/"},
+    "stimulus": {"Description": "sha256 of the picture that was shown"},
+}
+
+
+def write_dataset(root: Path, names: Names) -> None:
+    write_json(
+        root / "dataset_description.json",
+        {"Name": "Real-time fMRI session", "BIDSVersion": BIDS_VERSION, "DatasetType": "raw"},
+    )
+    (root / "README").write_text(README, encoding="utf-8")
+    write_tsv(root / "participants.tsv", ["participant_id"], [[f"sub-{bids_label(names.subject)}"]])
+
+
+def write_stimulus(root: Path, digest: str, content: bytes) -> None:
+    folder = root / "stimuli"
+    folder.mkdir(exist_ok=True)
+    (folder / (digest + extension(content))).write_bytes(content)
+
+
+def write_run(root: Path, names: Names, run: ArchivedRun, images: Mapping[str, bytes]) -> list[int]:
+    """The run's volumes and events, and the pictures that it showed. Returns which volumes are missing.
+
+    Raises BadRequest where the run yields another number of volumes than it says.
+    """
+    volumes = iter(run.volumes)
+    leading = 0
+    while (first := next(volumes, _END)) is None:
+        leading += 1
+    if not isinstance(first, Volume):
+        raise BadRequest(f"run {run.run} has no volumes; leave it out", code="archive.empty_run")
+
+    path = root / names.run(run.task, run.run, "bold.nii.gz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    missing: list[int] = []
+    n = 0
+    with nifti_writer(path, first.shape, run.n_volumes, first.data.dtype, first.affine, run.tr_s) as writer:
+        for n, volume in enumerate(chain([None] * leading, [first], volumes), 1):
+            if volume is None:
+                writer.write_missing()
+                missing.append(n - 1)
+            else:
+                writer.write(volume.data)
+    if n != run.n_volumes:
+        raise BadRequest(f"run {run.run}: expected {run.n_volumes} volumes, got {n}", code="archive.volumes")
+
+    sidecar: dict[str, Any] = {"RepetitionTime": run.tr_s, "TaskName": run.task, "MissingVolumes": missing}
+    if first.slice_times_s is not None:
+        sidecar["SliceTiming"] = [round(float(t), 6) for t in np.asarray(first.slice_times_s)]
+    write_json(root / names.run(run.task, run.run, "bold.json"), sidecar)
+    _write_events(root, names, run, images)
+    return missing
+
+
+def _write_events(root: Path, names: Names, run: ArchivedRun, images: Mapping[str, bytes]) -> None:
+    rows: list[list[object]] = []
+    for archived in sorted(run.events, key=lambda archived: (archived.event.onset_s, archived.trial or 0)):
+        event, digest = archived.event, archived.stimulus
+        content = images.get(digest) if digest is not None else None
+        if digest is not None and content is not None:
+            write_stimulus(root, digest, content)
+        stim_file = digest + extension(content) if digest is not None and content is not None else event.stim_file
+        rows.append([event.onset_s, event.duration_s, event.label, archived.trial, stim_file, digest])
+    write_tsv(root / names.run(run.task, run.run, "events.tsv"), list(_EVENT_COLUMNS), rows)
+    write_json(root / f"task-{bids_label(run.task)}_events.json", _EVENT_COLUMNS)

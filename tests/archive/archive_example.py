@@ -1,0 +1,115 @@
+"""A small session with everything that a session can have."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mindsight.archive import ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession
+from mindsight.events import RunEvent
+from mindsight.volume import Volume
+
+AFFINE = np.array([[-3.0, 0, 0, 12], [0, 2.9, -0.5, -20], [0, 0.5, 3.2, -9], [0, 0, 0, 1]])
+SHAPE, N_VOLUMES, TR_S = (8, 9, 6), 20, 1.5
+MISSING = (0, 7)
+
+
+def picture(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def raw_volumes(run: int) -> list[Volume | None]:
+    rng = np.random.default_rng(run)
+    data = rng.integers(0, 4000, (N_VOLUMES, *SHAPE)).astype(np.uint16)
+    times_s = np.linspace(0, TR_S * 0.9, SHAPE[2])
+    return [
+        None
+        if t in MISSING
+        else Volume(data[t], AFFINE, TR_S, run, t, acquired_s=1.7e9 + t * TR_S, slice_times_s=times_s)
+        for t in range(N_VOLUMES)
+    ]
+
+
+def make_run(run: int, mask_XYZ: np.ndarray, stimuli: list[str]) -> ArchivedRun:
+    rng = np.random.default_rng(100 + run)
+    n = int(mask_XYZ.sum())
+    motion_T6 = rng.normal(0, 0.1, (N_VOLUMES, 6))
+    fd_mm_T = rng.random(N_VOLUMES)
+    motion_T6[list(MISSING)], fd_mm_T[0] = np.nan, np.nan
+    censored_T = np.zeros(N_VOLUMES, dtype=bool)
+    censored_T[[3, 11]] = True
+    return ArchivedRun(
+        run=run,
+        task="scenes_1",
+        tr_s=TR_S,
+        n_volumes=N_VOLUMES,
+        volumes=iter(raw_volumes(run)),
+        events=[
+            ArchivedEvent(RunEvent(12.0, 3.0, "beach"), trial=3, stimulus=stimuli[2]),
+            ArchivedEvent(RunEvent(0.0, 3.0, "tree"), trial=1, stimulus=stimuli[0]),
+            ArchivedEvent(RunEvent(4.0, 3.0, None, "house/1.png"), trial=2),
+            ArchivedEvent(RunEvent(8.0, 3.0, "blank"), trial=None),
+        ],
+        motion_T6=motion_T6,
+        fd_mm_T=fd_mm_T,
+        dvars_percent_T=rng.random(N_VOLUMES),
+        censored_T=censored_T,
+        betas={
+            (trial, stage): np.full(n, 100 * run + trial, dtype=np.float32)
+            for trial in (1, 2, 3)
+            for stage in ("fast", "final")
+            if (trial, stage) != (2, "fast")
+        },
+    )
+
+
+def make_session(**changes: Any) -> ArchivedSession:
+    pictures = [picture(k) for k in range(6)]
+    images = {digest(content): content for content in pictures}
+    digests = list(images)
+    mask_XYZ = np.zeros(SHAPE, dtype=bool)
+    mask_XYZ[2:6, 3:7, 1:5] = True
+    mask_XYZ[2, 3, 1] = False
+
+    def runs() -> Iterator[ArchivedRun]:
+        for run in (1, 2):
+            yield make_run(run, mask_XYZ, digests[:3])
+
+    answers = [
+        ArchivedAnswer(
+            run=run,
+            trial=trial,
+            stage=stage,
+            confidence=0.25 * trial,
+            retrieved=digests[3],
+            retrieved_label="tree",
+            reconstruction=digests[4] if stage == "final" else None,
+            details={"pool_size": 40, "candidates": [{"id": "a", "score": 0.5}], "latency_ms": {"decode": 1.5}},
+        )
+        for run in (1, 2)
+        for trial in (1, 3)
+        for stage in ("final", "fast")
+    ]
+    values: dict[str, Any] = {
+        "subject": "S-7f3a",
+        "session": "2026_pilot",
+        "runs": runs(),
+        "mask_XYZ": mask_XYZ,
+        "affine": AFFINE,
+        "answers": answers,
+        "images": images,
+        "provenance": {"mindsight": "0.1.0", "model": "0" * 64, "options": {"fast_s": 6.0}},
+    }
+    return ArchivedSession(**(values | changes))
