@@ -5,8 +5,10 @@ Modules are imported where a command needs them, so that ``mindsight --help`` is
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -27,10 +29,10 @@ Key = Annotated[
 ]
 
 
-def _speed(text: str) -> float | None:
-    """Times as fast as it was recorded; None for as fast as possible."""
+def _speed(text: str) -> float:
+    """Times as fast as it was recorded; infinity for as fast as possible."""
     if text == "max":
-        return None
+        return math.inf
     try:
         speed = float(text)
     except ValueError:
@@ -97,7 +99,7 @@ def stream(
     """Send a series to the service, in order, as fast as it takes them. Nothing unacknowledged is dropped."""
     from mindsight.stream import stream_source
 
-    stream_source(source, session, to=to, key=key, run=run, task=task, events=events, spool=spool, speed=None)
+    stream_source(source, session, to=to, key=key, run=run, task=task, events=events, spool=spool, speed=math.inf)
 
 
 @app.command()
@@ -114,10 +116,12 @@ def replay(
     run: Annotated[int, typer.Option(min=1, help="number of the run in the session")] = 1,
 ) -> None:
     """Stream a recorded run at its own pace, N times faster, or as fast as possible."""
+    times = _speed(speed)
     if bundle is not None:
-        from mindsight.replay import replay_locally
+        from mindsight.replay import replay as replay_here
 
-        replay_locally(folder, bundle, speed=_speed(speed), results=results)
+        summary = replay_here(folder, bundle, speed=times, results=results, clock=time.monotonic, sleep=time.sleep)
+        typer.echo(str(summary))
         return
     if not session:
         raise BadRequest(
@@ -125,7 +129,7 @@ def replay(
         )
     from mindsight.stream import stream_source
 
-    stream_source(folder, session, to=to, key=key, run=run, task="view", events=None, spool=None, speed=_speed(speed))
+    stream_source(folder, session, to=to, key=key, run=run, task="view", events=None, spool=None, speed=times)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

@@ -67,8 +67,10 @@ class Supervisor:
         return self.settings.data_dir / "logs"
 
     def start(self) -> str:
-        """Start every part and wait until the gateway says that all is well. Returns the gateway's address."""
+        """Start every part and wait until each has said that it is ready. Returns the gateway's address."""
         self.logs_dir.mkdir(parents=True, exist_ok=True)
+        for part in self.parts:
+            (self.logs_dir / f"{part}.log").unlink(missing_ok=True)
         address_file = self.settings.data_dir / "gateway.json"
         address_file.unlink(missing_ok=True)
         wanted = [part for part in self.parts if part != "bus" or self.settings.redis_url == "embedded://"]
@@ -79,7 +81,7 @@ class Supervisor:
         while time.monotonic() < deadline:
             if address_file.exists():
                 url = str(json.loads(address_file.read_text())["url"])
-                if self._healthy(url):
+                if self._healthy(url) and all(self._ready(part) for part in wanted if part != "gateway"):
                     return url
             if self.restarts > 2 * len(wanted):
                 break
@@ -144,6 +146,9 @@ class Supervisor:
             return httpx.get(f"{url}/v1/health", timeout=2.0).status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
+
+    def _ready(self, part: str) -> bool:
+        return f"mindsight {part} ready" in (self.logs_dir / f"{part}.log").read_text(errors="replace")
 
     def _last_words(self) -> str:
         words = []

@@ -39,7 +39,7 @@ from mindsight.subjects.bundle import Bundle
 from mindsight.volume import Volume
 from workers.snapshot import read_snapshot, write_snapshot
 
-SAVE_EVERY_VOLUMES = 10
+SAVE_EVERY_VOLUMES = 20
 
 
 @dataclass

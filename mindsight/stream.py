@@ -1,0 +1,127 @@
+"""The console's program: a series of volumes on its way to the service, in order, with nothing dropped.
+
+Knows nothing of decoding. A volume that is not in the series is declared missing. One that cannot be read stops the
+stream with an error: what was acknowledged stays, and the same command again, once the file is whole, goes on there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from mindsight.client import Console
+from mindsight.errors import BadRequest
+from mindsight.events import RunEvent, parse_events_tsv
+from mindsight.scanner import RecordedRun, open_run
+from mindsight.settings import Settings
+from mindsight.supervisor import gateway_url
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a stream came to: volumes acknowledged, volumes declared missing, seconds it took."""
+
+    n_volumes: int
+    n_missing: int
+    seconds: float
+
+
+class Progress:
+    """One line that is written over where somebody watches, and a line per 50 volumes where not."""
+
+    def __init__(self, output: TextIO, total: int | None) -> None:
+        self._output = output
+        self._total = total
+
+    def show(self, done: int, missing: int, text: str = "") -> None:
+        of = "" if self._total is None else f"/{self._total}"
+        lost = f", {missing} missing" if missing else ""
+        line = f"volume {done}{of} acknowledged{lost}{text}"
+        if self._output.isatty():
+            print(f"\r\x1b[2K{line}", end="", file=self._output, flush=True)
+        elif done % 50 == 0 or done == self._total:
+            print(line, file=self._output, flush=True)
+
+    def end(self) -> None:
+        if self._output.isatty():
+            print(file=self._output)
+
+
+def send_run(
+    recorded: RecordedRun,
+    console: Console,
+    session: str,
+    *,
+    events: list[RunEvent],
+    task: str,
+    speed: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    output: TextIO,
+) -> Sent:
+    """Declare a run and its events, send its volumes at ``speed`` times their own pace, end it.
+
+    Every event with a label or a picture is a trial to be decoded, numbered from 1.
+
+    Raises BadVolume for a volume that cannot be read, what the service says, and ServiceUnavailable where it is away
+    for too long: then what was not acknowledged lies in the console's spool, and the same command again sends it.
+    """
+    run = recorded.run
+    console.start_run(session, run, task=task, tr_s=recorded.tr_s, n_volumes=recorded.n_volumes)
+    numbers = itertools.count(1)
+    for event in events:
+        trial = next(numbers) if event.label is not None or event.stim_file is not None else None
+        console.add_event(session, run, event.onset_s, event.duration_s, trial=trial, label=event.label)
+    progress = Progress(output, recorded.n_volumes)
+    began_s, n_sent, n_missing = clock(), 0, 0
+    for volume in recorded.volumes():
+        while n_sent + n_missing < volume.index:
+            console.mark_missing(session, run, n_sent + n_missing, "not in the series")
+            n_missing += 1
+        wait_s = began_s + volume.index * recorded.tr_s / speed - clock()
+        if wait_s > 0.0:
+            sleep(wait_s)
+        console.send(session, volume)
+        n_sent += 1
+        progress.show(n_sent, n_missing)
+    progress.end()
+    console.end_run(session, run)
+    return Sent(n_sent, n_missing, clock() - began_s)
+
+
+def stream_source(
+    source: Path,
+    session: str,
+    *,
+    to: str,
+    key: str,
+    run: int,
+    task: str,
+    events: Path | None,
+    spool: Path | None,
+    speed: float,
+) -> None:
+    """The commands ``mindsight stream`` and ``mindsight replay --session``."""
+    if not key:
+        raise BadRequest("expected a key: set MINDSIGHT_KEY, or pass --key", code="cli.key")
+    settings = Settings()
+    recorded = open_run(source, run)
+    declared = recorded.events if events is None else parse_events_tsv(events.read_text(encoding="utf-8"))
+    with Console(to or gateway_url(settings), key, spool_dir=spool or settings.data_dir / "spool") as console:
+        sent = send_run(
+            recorded,
+            console,
+            session,
+            events=declared,
+            task=task,
+            speed=speed,
+            clock=time.monotonic,
+            sleep=time.sleep,
+            output=sys.stdout,
+        )
+    print(f"run {run}: {sent.n_volumes} volumes acknowledged, {sent.n_missing} missing, in {sent.seconds:.1f} s")
