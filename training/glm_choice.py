@@ -2,12 +2,13 @@
 
 Knows nothing of files. Letters: T frames, V voxels, C confounds, K trials of a run, R runs, O options.
 
-Two things are decided, each against the default and only where the gain is more than its standard error over the runs
-(the one-standard-error rule, Breiman et al. 1984):
+Two things are decided, each against the default and only where the gain is clear from run to run:
 
-- the lag of the events, by how much of the voxels' variance one regressor for all trials explains. No label enters.
+- the lag of the events, by how much of the voxels' variance one regressor for all trials explains. No label enters. Two
+  standard errors, since the best of many lags looks good by chance.
 - the high-pass, by the log loss of the linear decoder on runs left out. What a block shows that comes once in a run
-  lies at frequencies that the usual 0.01 Hz takes away; for brief and dense trials that cut is the right one.
+  lies at frequencies that the usual 0.01 Hz takes away; for brief and dense trials that cut is the right one. One
+  standard error, the rule of L. Breiman et al., Classification and Regression Trees, 1984.
 """
 
 from __future__ import annotations
@@ -51,18 +52,19 @@ class VoxelRun:
 def choose_options(runs: Sequence[VoxelRun], pool: CandidatePool, options: IngestOptions) -> IngestOptions:
     """``options`` with the lag and the high-pass that these runs (two or more) ask for."""
     explained_RO = np.array([[_explained(run, replace(options, event_lag_s=lag)) for lag in LAGS_S] for run in runs])
-    options = replace(options, event_lag_s=LAGS_S[_best(explained_RO, LAGS_S.index(options.event_lag_s))])
+    lag = _best(explained_RO, LAGS_S.index(options.event_lag_s), standard_errors=2.0)
+    options = replace(options, event_lag_s=LAGS_S[lag])
     losses_OR = [_log_losses(runs, replace(options, high_pass_hz=high_pass), pool) for high_pass in HIGH_PASSES_HZ]
-    best = _best(-np.array(losses_OR).T, HIGH_PASSES_HZ.index(options.high_pass_hz))
-    return replace(options, high_pass_hz=HIGH_PASSES_HZ[best])
+    high_pass = _best(-np.array(losses_OR).T, HIGH_PASSES_HZ.index(options.high_pass_hz), standard_errors=1.0)
+    return replace(options, high_pass_hz=HIGH_PASSES_HZ[high_pass])
 
 
-def _best(gain_RO: NDArray[np.float64], default: int) -> int:
-    """The option of greatest mean over the runs, if that beats the default by more than one standard error."""
+def _best(gain_RO: NDArray[np.float64], default: int, standard_errors: float) -> int:
+    """The option of greatest mean over the runs, if it beats the default by more than so many standard errors."""
     best = int(np.argmax(gain_RO.mean(axis=0)))
     more_R = gain_RO[:, best] - gain_RO[:, default]
     standard_error = more_R.std(ddof=1) / np.sqrt(len(more_R))
-    return best if more_R.mean() > standard_error else default
+    return best if more_R.mean() > standard_errors * standard_error else default
 
 
 def _explained(run: VoxelRun, options: IngestOptions) -> float:

@@ -1,0 +1,140 @@
+"""Calibration on nine real runs of a person who looks at eight kinds of pictures (Haxby et al., Science 2001)."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindsight.evaluation import Accuracy, shuffled_labels
+from mindsight.glm import Event
+from mindsight.glm.hrf import kernel, regressors
+from mindsight.ingest import IngestOptions
+from mindsight.replay import Summary, replay
+from mindsight.retrieval import CandidatePool
+from mindsight.subjects.bundle import Bundle
+from training.calibrate import calibrate, main
+from training.glm_choice import VoxelRun, choose_options
+
+CREATED = datetime(2025, 1, 1, tzinfo=UTC)
+KINDS = {"face", "house", "cat", "bottle", "scissors", "shoe", "chair", "scrambledpix"}
+
+
+@pytest.fixture(scope="module")
+def folders(shared: Path) -> list[Path]:
+    return [shared / "data" / "haxby2001" / f"run-{number:03d}" for number in range(1, 10)]
+
+
+def calibrated(folders: Sequence[Path], out: Path) -> Path:
+    calibrate(folders, "trial_type", "sub-01", CREATED).save(out)
+    return out
+
+
+def replayed(folder: Path, bundle: Path, results: Path) -> Summary:
+    return replay(folder, bundle, speed=math.inf, results=results, clock=time.perf_counter, sleep=time.sleep)
+
+
+def test_runs_4_to_9_are_told_apart_by_what_came_before(folders: list[Path], tmp_path: Path) -> None:
+    total = Accuracy(0, 0, 0.125)
+    for k in range(3, 9):
+        bundle = calibrated(folders[:k], tmp_path / f"bundle-{k + 1}")
+        results = tmp_path / f"run-{k + 1}.jsonl"
+        total += replayed(folders[k], bundle, results).accuracy["final"]
+        lines = [json.loads(line) for line in results.read_text().splitlines()]
+        finals = [line for line in lines if line["stage"] == "final"]
+        assert [line["trial"] for line in finals] == list(range(1, 9))
+        assert {line["label"] for line in finals} == KINDS
+        assert all(line["run"] == k + 1 and set(line["scores"]) == KINDS for line in lines)
+        assert all(max(line["scores"], key=line["scores"].get) == line["predicted"] for line in lines)
+        assert all({"beta", "decode", "retrieve", "total"} <= set(line["latency_ms"]) for line in lines)
+    print(f"final answers of runs 4 to 9: {total}")
+    assert (total.n, total.chance) == (48, 0.125)
+    assert total.value >= 0.45
+
+
+def test_shuffled_labels_fall_to_chance(folders: list[Path], tmp_path: Path) -> None:
+    tables = [(folder / "events.tsv").read_text().splitlines() for folder in folders]
+    rows = [[line.split("\t") for line in table[1:]] for table in tables]
+    shuffled = shuffled_labels([[row[2] for row in run] for run in rows], np.random.default_rng(0))
+    copies = []
+    for folder, run, labels in zip(folders, rows, shuffled, strict=True):
+        copies.append(tmp_path / folder.name)
+        copies[-1].mkdir()
+        for name in ("bold.nii.gz", "motion.txt"):
+            (copies[-1] / name).symlink_to(folder / name)
+        lines = [f"{row[0]}\t{row[1]}\t{label}" for row, label in zip(run, labels, strict=True)]
+        (copies[-1] / "events.tsv").write_text("\n".join(["onset\tduration\ttrial_type", *lines]) + "\n")
+    total = Accuracy(0, 0, 0.125)
+    for k in range(3, 9):
+        bundle = calibrated(copies[:k], tmp_path / f"bundle-{k + 1}")
+        total += replayed(folders[k], bundle, tmp_path / "results.jsonl").accuracy["final"]
+    print(f"with shuffled labels: {total}")
+    assert total.n == 48
+    assert total.interval[0] <= 0.125 <= total.interval[1]
+
+
+def test_the_same_runs_give_the_same_bundle(folders: list[Path], tmp_path: Path) -> None:
+    one, two = (Bundle.load(calibrated(folders[:2], tmp_path / name)) for name in ("one", "two"))
+    assert one.digest == two.digest
+
+
+def test_the_command_makes_a_bundle_and_says_how_good_it_is(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [str(folder) for folder in folders[:3]]
+    assert main([*runs, "--labels", "trial_type", "--decoder", "linear", "--out", str(tmp_path / "bundle")]) == 0
+    said = capsys.readouterr().out
+    assert "of 24, 95 % interval" in said
+    assert "chance 12.5%" in said
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert (bundle.kind, bundle.labels, bundle.statistics.n) == ("linear", "trial_type", 24)
+    assert set(bundle.pool.ids) == KINDS
+
+
+@pytest.mark.parametrize("wrong", ["one run", "no labels", "no folder", "taken"])
+def test_an_error_is_one_line(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    runs = [str(folder) for folder in folders[:2]]
+    arguments = {
+        "one run": [runs[0], "--out", str(tmp_path / "bundle")],
+        "no labels": [*runs, "--labels", "stim_file", "--out", str(tmp_path / "bundle")],
+        "no folder": [runs[0], str(tmp_path / "nowhere"), "--out", str(tmp_path / "bundle")],
+        "taken": [*runs, "--out", str(tmp_path)],
+    }[wrong]
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: expected")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "bundle").exists()
+
+
+def simulated(rng: np.random.Generator, lag_s: float, response: float, n_runs: int = 4) -> list[VoxelRun]:
+    """Runs of brief trials, 12 s apart, two kinds, whose responses come ``lag_s`` after what the events say."""
+    tr_s, n_frames, n_voxels = 1.5, 160, 60
+    patterns = rng.normal(size=(2, n_voxels)) + 1.0
+    onsets = 12.0 + 12.0 * np.arange(16)
+    runs = []
+    for _ in range(n_runs):
+        kinds = rng.permutation(np.arange(16) % 2)
+        shape_TK = regressors(np.cumsum(kernel("glover", tr_s)), onsets + lag_s, np.full(16, 2.0), n_frames, tr_s)
+        series = 100.0 + rng.normal(size=(n_frames, n_voxels)) + response * shape_TK @ patterns[kinds]
+        events = tuple(Event(float(onset), 2.0, number + 1) for number, onset in enumerate(onsets))
+        shown = {number + 1: int(kind) for number, kind in enumerate(kinds)}
+        no = np.zeros(n_frames, np.bool_)
+        runs.append(VoxelRun(series.astype(np.float32), np.zeros((n_frames, 0)), no, events, shown, tr_s))
+    return runs
+
+
+@pytest.mark.parametrize("lag_s", [3.0, 0.0])
+def test_the_lag_in_the_data_is_found(lag_s: float) -> None:
+    pool = CandidatePool(("a", "b"), np.eye(2, dtype=np.float32))
+    runs = simulated(np.random.default_rng(3), lag_s, response=8.0)
+    chosen = choose_options(runs, pool, IngestOptions(normalise="run"))
+    assert chosen == IngestOptions(normalise="run", event_lag_s=lag_s)
