@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from archive_example import AFFINE, MISSING, N_VOLUMES, SHAPE, TR_S, make_session, raw_volumes
 from bids_validator import BIDSValidator
+from nilearn.interfaces.fmriprep import load_confounds
 from PIL import Image
 
 from mindsight.archive import ArchivedRun, ArchivedSession, bids_label, write_archive
@@ -128,6 +129,16 @@ def test_confounds_have_fmripreps_names_and_values(derived: Path) -> None:
     assert (confounds[outliers].sum() == 1).all()
     described = json.loads(path.with_suffix(".json").read_text())
     assert {re.sub(r"\d\d$", "", name) for name in confounds} <= set(described)
+
+
+def test_nilearn_reads_the_motion_as_fmripreps(derived: Path) -> None:
+    stem = f"{STEM}_task-scenes1_run-2"
+    image = derived / FUNC / f"{stem}_space-T1w_desc-preproc_bold.nii.gz"
+    image.write_bytes(b"")  # load_confounds goes by the name of an image that stands beside the table
+    loaded, _ = load_confounds(str(image), strategy=("motion",), motion="basic", demean=False)
+    table = pd.read_csv(derived / FUNC / f"{stem}_desc-confounds_timeseries.tsv", sep="\t", na_values="n/a")
+    np.testing.assert_array_equal(loaded["rot_x"].iloc[1:7], table["rot_x"].iloc[1:7])
+    assert sorted(loaded) == ["rot_x", "rot_y", "rot_z", "trans_x", "trans_y", "trans_z"]
 
 
 def test_betas_are_maps_by_trial_and_stage(derived: Path) -> None:
