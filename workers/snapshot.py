@@ -33,7 +33,7 @@ def write_snapshot(path: Path, position: int, document: Mapping[str, Any], array
     """Replace the snapshot: temporary file, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"snapshot": json.dumps({"version": VERSION, "position": position, "document": document})}
-    payload = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=header)
+    payload = save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata=header)
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         file.write(payload)
