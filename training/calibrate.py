@@ -45,14 +45,13 @@ class LabelledRun:
     trials: Trials
 
 
-def calibrate(
-    folders: Sequence[Path], labels: Labels, subject: str, created: datetime, options: IngestOptions | None = None
-) -> Bundle:
+def calibrate(folders: Sequence[Path], labels: Labels, subject: str, created: datetime) -> Bundle:
     """A linear bundle, not saved yet, that tells the labels of the runs' trials apart.
 
     folders : two or more runs, see ``open_run``
     labels : column of the events that says what was shown; events without it are modelled and not decoded
-    options : to start from; lag and high-pass are chosen on the runs, the z-scoring is by run
+
+    The GLM's lag and high-pass are chosen on the runs; betas are z-scored by run.
 
     Raises BadRequest (``calibration.runs``, ``calibration.labels``) and what reading the runs raises.
     """
@@ -72,16 +71,16 @@ def calibrate(
         )
     pool = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
     space = _space(runs[0].recorded)
-    first_options = options or IngestOptions(normalise="run")
-    chosen = choose_options(_voxel_runs(runs, space, first_options, pool), pool, first_options)
-    finals = _ingest(runs, space, chosen)
+    usual = IngestOptions(normalise="run")
+    options = choose_options(_voxel_runs(runs, space, usual, pool), pool, usual)
+    finals = _ingest(runs, space, options)
     trials = [_run_trials(run, betas, pool) for run, betas in zip(runs, finals, strict=True)]
     held_out = leave_one_run_out(trials, pool, np.random.default_rng(0))
     return Bundle(
         kind="linear",
         subject=subject,
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
-        options=chosen,
+        options=options,
         space=space,
         statistics=_statistics(finals),
         calibration=held_out.calibration,
