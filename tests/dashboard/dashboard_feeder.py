@@ -46,7 +46,6 @@ class Feed:
     shift_s: float = 0.0
     sockets: set[WebSocket] = field(default_factory=set)
     ticking: bool = True
-    sent: list[bytes] = field(default_factory=list)
 
     def publish(self, n: int, *, last_was_s_ago: float = 0.0) -> None:
         """The first ``n`` messages, moved in time so that the last of them was written that long ago."""
@@ -67,7 +66,14 @@ class Feeder:
         self.images = {digest: data for record in records for digest, data in record.images.items()}
         self.tickets: set[str] = set()
         self.refuse = False
-        config = uvicorn.Config(self._app(), host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self._app(),
+            host="127.0.0.1",
+            port=port,
+            log_level="error",
+            timeout_graceful_shutdown=1,
+            ws="websockets-sansio",
+        )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -96,6 +102,11 @@ class Feeder:
     def publish(self, session: str, n: int, *, last_was_s_ago: float = 0.0) -> None:
         feed = self.feeds[session]
         self.loop.call_soon_threadsafe(lambda: feed.publish(n, last_was_s_ago=last_was_s_ago))
+
+    def reset(self) -> None:
+        """As after the start: nothing published, nothing refused."""
+        self.refuse = False
+        self.feeds = {session: Feed(feed.record) for session, feed in self.feeds.items()}
 
     def drop(self, session: str) -> None:
         """Closes every connection of a session without a word, as a network does."""
@@ -135,10 +146,13 @@ class Feeder:
         assert isinstance(opened, SessionOpened)
         closed = any(isinstance(m, SessionClosed) for m in feed.record.messages[: feed.published])
         return {
-            "session": opened.session, "subject": opened.subject, "bundle": opened.bundle,
+            "session": opened.session,
+            "subject": opened.subject,
+            "bundle": opened.bundle,
             "options": {"blinded": opened.blinded, "fd_mm": None},
-            "state": "closed" if closed else "open", "opened_t": opened.t + feed.shift_s,
-        }  # fmt: skip
+            "state": "closed" if closed else "open",
+            "opened_t": opened.t + feed.shift_s,
+        }
 
     async def _ticket(self, request: Request) -> Response:
         if self.refuse:
@@ -176,8 +190,7 @@ class Feeder:
         while not gone.done():
             while cursor < feed.published:
                 cursor += 1
-                feed.sent.append(feed.wire(cursor))
-                await socket.send_text(feed.sent[-1].decode())
+                await socket.send_text(feed.wire(cursor).decode())
             if feed.ticking and time.monotonic() - ticked > TICK_S:
                 ticked = time.monotonic()
                 await socket.send_text(json.dumps({"type": "tick", "t": time.time()}))

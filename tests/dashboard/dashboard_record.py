@@ -82,7 +82,10 @@ def scene(number: int, size: int = 64) -> Image.Image:
     draw.rectangle([0, horizon, side, side], fill=tuple(rng.randint(40, 150) for _ in range(3)))
     for _ in range(rng.randint(1, 3)):
         x, w, top = rng.randint(0, side), rng.randint(40, 110), rng.uniform(0.3, 0.8)
-        draw.polygon([(x - w, horizon), (x, int(horizon * (1 - top))), (x + w, horizon)], fill=(*(rng.randint(40, 130) for _ in range(3)),))
+        draw.polygon(
+            [(x - w, horizon), (x, int(horizon * (1 - top))), (x + w, horizon)],
+            fill=(*(rng.randint(40, 130) for _ in range(3)),),
+        )
     x, y, r = rng.randint(30, side - 30), rng.randint(25, horizon - 20), rng.randint(10, 24)
     draw.ellipse([x - r, y - r, x + r, y + r], fill=(250, rng.randint(180, 240), rng.randint(90, 200)))
     x, w = rng.randint(20, side - 90), rng.randint(34, 70)
@@ -133,7 +136,9 @@ class Scanner:
         return {"session": self.record.session, "t": self.t}
 
     def session(self, runs: int = 2) -> Record:
-        self.add(SessionOpened(**self.common(), subject="sub-7f3a", bundle="bundle-3", pool_size=POOL, blinded=self.blinded))
+        self.add(
+            SessionOpened(**self.common(), subject="sub-7f3a", bundle="bundle-3", pool_size=POOL, blinded=self.blinded)
+        )
         for run in range(1, runs + 1):
             self.run(run)
             self.t += 20
@@ -147,11 +152,18 @@ class Scanner:
         truth = self.rng.sample(range(POOL), N_TRIALS)
         onsets = [6.0 + 11.5 * i for i in range(N_TRIALS)]
         for i, (onset, shown) in enumerate(zip(onsets, truth, strict=True)):
-            self.add(EventAdded(
-                **self.common(), run=run, trial=i + 1, onset_s=onset, duration_s=3.0,
-                stimulus=None if self.labels_only else self.pictures[shown], candidate=self.pool[shown],
-                label=f"kind {shown % 8}",
-            ))  # fmt: skip
+            self.add(
+                EventAdded(
+                    **self.common(),
+                    run=run,
+                    trial=i + 1,
+                    onset_s=onset,
+                    duration_s=3.0,
+                    stimulus=None if self.labels_only else self.pictures[shown],
+                    candidate=self.pool[shown],
+                    label=f"kind {shown % 8}",
+                )
+            )
         spikes = {run * 17 + 10, run * 17 + 11, 58 + run, 71}
         bad = [i for i in range(N_TRIALS) if any(0 <= s * TR_S - onsets[i] < 12 for s in spikes)]
         for index in range(N_VOLUMES):
@@ -171,9 +183,14 @@ class Scanner:
         if run == 2 and index == 33:
             self.add(VolumeMissing(**self.common(), run=run, index=index, reason="not sent within 3 TR"))
             return
-        self.add(VolumeReceived(
-            **self.common(), run=run, index=index, latency_ms=StageLatency(receive=rng.gammavariate(9, 1.3)),
-        ))  # fmt: skip
+        self.add(
+            VolumeReceived(
+                **self.common(),
+                run=run,
+                index=index,
+                latency_ms=StageLatency(receive=rng.gammavariate(9, 1.3)),
+            )
+        )
         drift = [rng.gauss(0, 0.012) for _ in range(6)]
         if spike:
             drift = [rng.gauss(0, 0.25) for _ in range(6)]
@@ -181,20 +198,42 @@ class Scanner:
         fd = sum(map(abs, drift[:3])) + 50 * 0.01745 * sum(map(abs, drift[3:])) * 0.5
         fd = fd + rng.uniform(0.6, 2.6) if spike else min(fd, 0.35)
         self.t += 0.05
-        self.add(VolumeProcessed(
-            **self.common(), run=run, index=index, translation_mm=tuple(self.position[:3]),
-            rotation_deg=tuple(0.6 * p for p in self.position[3:]), fd_mm=fd,
-            dvars_percent=None if index == 0 else rng.gauss(1.5, 0.1) + (2.2 if spike else 0),
-            tsnr=None if index < 8 else 61 + 14 * (1 - 2.718 ** (-index / 20)) * 0.2 + rng.gauss(0, 0.3),
-            censored=spike,
-            latency_ms=StageLatency(queue=rng.gammavariate(2, 2), motion=rng.gammavariate(20, 0.8), glm=rng.gammavariate(9, 0.8)),
-        ))  # fmt: skip
+        self.add(
+            VolumeProcessed(
+                **self.common(),
+                run=run,
+                index=index,
+                translation_mm=tuple(self.position[:3]),
+                rotation_deg=tuple(0.6 * p for p in self.position[3:]),
+                fd_mm=fd,
+                dvars_percent=None if index == 0 else rng.gauss(1.5, 0.1) + (2.2 if spike else 0),
+                tsnr=None if index < 8 else 61 + 14 * (1 - 2.718 ** (-index / 20)) * 0.2 + rng.gauss(0, 0.3),
+                censored=spike,
+                latency_ms=StageLatency(
+                    queue=rng.gammavariate(2, 2), motion=rng.gammavariate(20, 0.8), glm=rng.gammavariate(9, 0.8)
+                ),
+            )
+        )
         if spike:
-            self.add(Warned(**self.common(), code="volume.censored", run=run, index=index,
-                text=f"volume {index} of run {run} takes no part in the betas: the head moved {fd:.2f} mm"))  # fmt: skip
+            self.add(
+                Warned(
+                    **self.common(),
+                    code="volume.censored",
+                    run=run,
+                    index=index,
+                    text=f"volume {index} of run {run} takes no part in the betas: the head moved {fd:.2f} mm",
+                )
+            )
         if index == 48:
-            self.add(Warned(**self.common(), code="signal.drift", run=run, index=index,
-                text="the mean signal fell by 2.1 % in a minute: check the coil and the participant"))  # fmt: skip
+            self.add(
+                Warned(
+                    **self.common(),
+                    code="signal.drift",
+                    run=run,
+                    index=index,
+                    text="the mean signal fell by 2.1 % in a minute: check the coil and the participant",
+                )
+            )
 
     def answer(self, run: int, trial: int, truth: int, stage: Stage, n_volumes: int, flagged: bool) -> None:
         rng = random.Random(f"{run}-{trial}-{stage}")
@@ -207,33 +246,63 @@ class Scanner:
         scores = sorted((0.3 + 0.14 * p + rng.uniform(0, 0.03) for p in probabilities), reverse=True)
         self.t += 0.02
         where = {"run": run, "trial": trial, "stage": stage}
-        self.add(BetaReady(
-            **self.common(), **where, n_volumes=n_volumes, n_voxels=8627, flagged=flagged,
-            beta=hashlib.sha256(f"{run}{trial}{stage}".encode()).hexdigest(),
-            latency_ms=StageLatency(beta=rng.gammavariate(20, 1.9)),
-        ))  # fmt: skip
-        self.add(Result(
-            **self.common(), **where, confidence=first, null_confidence=0.24, chance=1 / POOL, pool_size=POOL,
-            candidates=tuple(
-                Candidate(
-                    id=self.pool[i], label=None if not self.labels_only else f"kind {i % 8}",
-                    image=None if self.labels_only else self.pictures[i], score=s, probability=p,
-                )
-                for i, s, p in zip(order, scores, probabilities, strict=True)
-            ),
-            flagged=flagged, model=MODEL, pool=POOL_DIGEST, normalised_by="running",
-            latency_ms=StageLatency(decode=rng.gammavariate(9, 0.5), retrieve=rng.gammavariate(4, 0.5), retrieval=rng.gammavariate(14, 1.2)),
-        ))  # fmt: skip
+        self.add(
+            BetaReady(
+                **self.common(),
+                **where,
+                n_volumes=n_volumes,
+                n_voxels=8627,
+                flagged=flagged,
+                beta=hashlib.sha256(f"{run}{trial}{stage}".encode()).hexdigest(),
+                latency_ms=StageLatency(beta=rng.gammavariate(20, 1.9)),
+            )
+        )
+        self.add(
+            Result(
+                **self.common(),
+                **where,
+                confidence=first,
+                null_confidence=0.24,
+                chance=1 / POOL,
+                pool_size=POOL,
+                candidates=tuple(
+                    Candidate(
+                        id=self.pool[i],
+                        label=None if not self.labels_only else f"kind {i % 8}",
+                        image=None if self.labels_only else self.pictures[i],
+                        score=s,
+                        probability=p,
+                    )
+                    for i, s, p in zip(order, scores, probabilities, strict=True)
+                ),
+                flagged=flagged,
+                model=MODEL,
+                pool=POOL_DIGEST,
+                normalised_by="running",
+                latency_ms=StageLatency(
+                    decode=rng.gammavariate(9, 0.5),
+                    retrieve=rng.gammavariate(4, 0.5),
+                    retrieval=rng.gammavariate(14, 1.2),
+                ),
+            )
+        )
         if self.labels_only:
             return
         self.t += 0.06
         noise = {"fast": 0.7, "revised": 0.58, "final": 0.45}[stage]
-        self.add(Reconstruction(
-            **self.common(), **where, confidence=first, seed=rng.getrandbits(62), evaluations=8, generator=GENERATOR,
-            image=self.record.add_image(reconstruction(order[0], noise, trial + 200)),
-            brain_map=self.record.add_image(brain_map(run * 100 + trial)) if self.brain else None,
-            latency_ms=StageLatency(generate=rng.gammavariate(30, 1.9)),
-        ))  # fmt: skip
+        self.add(
+            Reconstruction(
+                **self.common(),
+                **where,
+                confidence=first,
+                seed=rng.getrandbits(62),
+                evaluations=8,
+                generator=GENERATOR,
+                image=self.record.add_image(reconstruction(order[0], noise, trial + 200)),
+                brain_map=self.record.add_image(brain_map(run * 100 + trial)) if self.brain else None,
+                latency_ms=StageLatency(generate=rng.gammavariate(30, 1.9)),
+            )
+        )
 
 
 def iter_trials(record: Record) -> Iterator[EventAdded]:

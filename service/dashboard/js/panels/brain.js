@@ -17,7 +17,8 @@ class BrainPanel extends Panel {
   build(body) {
     this.img = h("img", { alt: "", hidden: true });
     this.words = h("p", { class: "none" });
-    body.append(this.img, this.words);
+    this.key = h("p", { class: "none", text: "orange above the voxel's mean, blue below" });
+    body.append(this.img, this.words, this.key);
   }
 
   inputs(view) {
@@ -29,6 +30,7 @@ class BrainPanel extends Panel {
     const beta = made && view.trial.stages[made.stage].beta;
     this.say("Brain", made ? `beta of trial ${made.trial}, ${made.stage}${beta ? ` · ${beta.n_voxels} voxels` : ""}` : "");
     this.words.textContent = made ? "" : "no map of this trial";
+    this.key.hidden = !made;
     if (!made) {
       this.img.hidden = true;
       this.img.dataset.digest = "";

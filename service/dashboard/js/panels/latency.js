@@ -19,8 +19,8 @@ class LatencyPanel extends Panel {
   title_ = "Where the time goes";
 
   build(body) {
-    this.volume = this.#budget("each volume");
-    this.answer = this.#budget("each answer");
+    this.volume = this.#budget("volume");
+    this.answer = this.#budget("answer");
     this.rows = new Map(STAGES.map(([stage, name]) => [stage, this.#row(name)]));
     const stages = h("div", { class: "stages" }, ...[...this.rows.values()].map((row) => row.el));
     body.append(this.volume.el, this.answer.el, stages);

@@ -10,8 +10,8 @@ const FILL = {
   planned: [0, INK.line], waiting: [0, INK.dim], unanswered: [0, INK.line],
   fast: [1 / 3, INK.amber], revised: [2 / 3, INK.violet], final: [1, INK.green],
 };
-const LETTER = { fast: "f", revised: "r", final: "F", unanswered: "–" };
-const LEGEND = [["final", "F final"], ["revised", "r revised"], ["fast", "f fast"], ["waiting", "□ waiting"], ["flagged", "⚑ motion-flagged"]];
+const LETTER = { waiting: "○", fast: "f", revised: "r", final: "F", unanswered: "–" };
+const LEGEND = [["final", "F final"], ["revised", "r revised"], ["fast", "f fast"], ["waiting", "○ waiting"], ["flagged", "⚑ motion-flagged"]];
 
 const total = (runs) => runs.reduce((n, row) => n + row.length, 0);
 const fitsOneLine = (runs, w, em) => total(runs) * em * 1.7 + runs.length * em <= w;
@@ -116,7 +116,7 @@ class TrialsPanel extends Panel {
     }
     if (trial.flagged) this.#flag(ctx, box, em);
     const roomy = w >= em * 0.9 && height >= em * 1.1;
-    if (roomy && LETTER[state]) text(ctx, LETTER[state], x + w / 2, y + height - em * 0.6, level ? INK.bg : INK.dim, "center");
+    if (roomy && LETTER[state] && (level === 0 || height * level >= em)) text(ctx, LETTER[state], x + w / 2, y + height - em * 0.6, level ? INK.bg : INK.dim, "center");
     if (roomy && !trial.flagged && height >= em * 2.4 && w >= em * 1.4) {
       text(ctx, String(trial.trial), x + w / 2, y + height * 0.17, level === 1 ? INK.bg : INK.dim, "center");
     }
@@ -125,7 +125,7 @@ class TrialsPanel extends Panel {
     if (!shown) return;
     ctx.strokeStyle = INK.ink;
     ctx.lineWidth = 2;
-    ctx.strokeRect(x - 1, y + 1, w + 2, height - 2);
+    ctx.strokeRect(x + 1, y + 1, w - 2, height - 2);
     ctx.lineWidth = 1;
   }
 

@@ -1,0 +1,175 @@
+// The page's pure half under `node --test`: what messages do to the session, and the figures made from it.
+// MINDSIGHT_CASES names a folder with the messages and the expected figures, written by test_dashboard_reducer.py.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import * as figures from "../../service/dashboard/js/figures.js";
+import { parse } from "../../service/dashboard/js/socket.js";
+import { emptySession, reduce, skipGap } from "../../service/dashboard/js/store.js";
+
+const read = (name) => readFileSync(`${process.env.MINDSIGHT_CASES}/${name}`, "utf8");
+const MESSAGES = read("messages.jsonl").trim().split("\n").map(parse);
+const BLINDED = read("blinded.jsonl").trim().split("\n").map(parse);
+const EXPECTED = JSON.parse(read("expected.json"));
+
+const play = (messages, from = emptySession()) => messages.reduce(reduce, from);
+const whole = play(MESSAGES);
+
+function freeze(value) {
+  if (value === null || typeof value !== "object" || Object.isFrozen(value)) return value;
+  Object.freeze(value);
+  Object.values(value).forEach(freeze);
+  return value;
+}
+
+/** A small seeded generator (mulberry32): failures can be repeated. */
+function random(seed) {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+test("every message of a session is taken, and nothing is changed in place", () => {
+  let session = freeze(emptySession());
+  for (const message of MESSAGES) session = freeze(reduce(session, freeze(message)));
+  assert.equal(session.lastId, MESSAGES.length);
+  assert.deepEqual(session, whole);
+  assert.equal(Object.keys(session.runs).length, 2);
+  assert.equal(figures.allTrials(session).length, 24);
+});
+
+test("a message that was seen changes nothing at all", () => {
+  let session = emptySession();
+  for (const message of MESSAGES.slice(0, 300)) {
+    session = reduce(session, message);
+    assert.equal(reduce(session, message), session);
+    assert.equal(reduce(session, MESSAGES[0]), session);
+  }
+});
+
+test("any breaks with any overlap on resuming end in the same session", () => {
+  const next = random(20);
+  for (let round = 0; round < 30; round++) {
+    let session = emptySession();
+    while (session.lastId < MESSAGES.length) {
+      const from = Math.max(0, session.lastId - Math.floor(next() * 40));
+      session = play(MESSAGES.slice(from, session.lastId + 1 + Math.floor(next() * 200)), session);
+    }
+    assert.deepEqual(session, whole);
+  }
+});
+
+test("a message that leaves some out is refused, and the gap is noted until it is filled", () => {
+  const before = play(MESSAGES.slice(0, 100));
+  const gapped = reduce(before, MESSAGES[104]);
+  assert.deepEqual(gapped, { ...before, gap: { expected: 101, got: 105 } });
+  assert.deepEqual(play(MESSAGES.slice(100), gapped), whole);
+});
+
+test("a gap that the server cannot fill is said, and gone on from", () => {
+  const gapped = reduce(play(MESSAGES.slice(0, 100)), MESSAGES[104]);
+  const skipped = reduce(skipGap(gapped, 5), MESSAGES[104]);
+  assert.equal(skipped.lastId, 105);
+  assert.equal(skipped.gap, null);
+  assert.ok(skipped.log.some((entry) => entry.level === "warning" && entry.text.includes("101 to 104")));
+});
+
+test("a type of message that this page does not know is passed over", () => {
+  const before = play(MESSAGES.slice(0, 10));
+  const after = reduce(before, { type: "something.new", id: 11, t: 1 });
+  assert.deepEqual(after, { ...before, lastId: 11 });
+});
+
+test("rolling top-1 and its interval are Python's", () => {
+  const series = figures.rollingAccuracy(whole);
+  assert.equal(series.length, EXPECTED.rolling.length);
+  assert.ok(series.length === 24 && series.some((s) => s.p < 1));
+  series.forEach((s, i) => {
+    const { n, p, low, high } = EXPECTED.rolling[i];
+    assert.equal(s.n, n);
+    for (const [mine, python] of [[s.p, p], [s.low, low], [s.high, high]]) assert.ok(Math.abs(mine - python) < 1e-12);
+  });
+});
+
+test("Wilson's interval is Python's for every k of n", () => {
+  for (const [k, n, low, high] of EXPECTED.wilson) {
+    const [l, h] = figures.wilson(k, n);
+    assert.ok(Math.abs(l - low) < 1e-12 && Math.abs(h - high) < 1e-12, `${k} of ${n}`);
+  }
+});
+
+test("quantiles are NumPy's", () => {
+  for (const { values, q, expected } of EXPECTED.quantiles) {
+    assert.ok(Math.abs(figures.quantile(values, q) - expected) < 1e-9);
+  }
+  assert.equal(figures.quantile([], 0.5), null);
+});
+
+test("a blinded session holds no truth and no accuracy", () => {
+  const session = play(BLINDED);
+  assert.equal(session.lastId, BLINDED.length);
+  assert.equal(figures.truthHidden(session), true);
+  assert.equal(figures.truthHidden(whole), false);
+  assert.deepEqual(figures.rollingAccuracy(session), []);
+  const trials = figures.allTrials(session);
+  assert.equal(trials.length, 24);
+  for (const trial of trials) {
+    assert.deepEqual([trial.stimulus, trial.candidate, trial.label, figures.hit(trial)], [null, null, null, null]);
+  }
+});
+
+test("the session goes through its states, and a trial through its stages", () => {
+  const seen = [];
+  const stages = [];
+  let session = emptySession();
+  for (const message of MESSAGES) {
+    session = reduce(session, message);
+    const state = figures.sessionState(session);
+    if (seen.at(-1) !== state) seen.push(state);
+    const trial = session.runs[1]?.trials[3];
+    const stage = trial && figures.trialState(session, trial);
+    if (stage && stages.at(-1) !== stage) stages.push(stage);
+  }
+  assert.deepEqual(seen, ["WAITING", "LIVE", "WAITING", "LIVE", "WAITING", "CLOSED", "ARCHIVED"]);
+  assert.deepEqual(stages, ["planned", "waiting", "fast", "revised", "final"]);
+});
+
+test("usable data is what was processed and not censored", () => {
+  const { usable } = EXPECTED;
+  for (const [run, { ok, due }] of Object.entries(usable)) {
+    assert.equal(figures.usable(whole.runs[run]).ok, ok);
+    assert.equal(figures.usable(whole.runs[run]).due, due);
+  }
+});
+
+test("the live view follows the furthest trial, not the latest message", () => {
+  assert.deepEqual(whole.newest, { run: 2, trial: 12 });
+  const lastFinal = MESSAGES.findIndex((m) => m.type === "run.ended" && m.run === 2) + 2;
+  assert.equal(MESSAGES[lastFinal].stage, "final");
+  assert.deepEqual(play(MESSAGES.slice(0, lastFinal + 1)).newest, { run: 2, trial: 12 });
+});
+
+test("the log says neighbours once: censored volumes together, final answers as one", () => {
+  const texts = whole.log.map((entry) => entry.text);
+  assert.ok(texts.some((text) => /^volumes 27–28 of run 1 take no part/.test(text)));
+  assert.equal(texts.filter((text) => text.includes("final answers")).length, 2);
+  assert.ok(texts.some((text) => text === "volume 33 of run 2 missing: not sent within 3 TR"));
+  assert.ok(texts.every((text) => typeof text === "string" && !/undefined|NaN|null,/.test(text)));
+});
+
+test("a latency is kept for the last hundred", () => {
+  for (const values of Object.values(whole.latency)) assert.ok(values.length > 0 && values.length <= 100);
+  assert.deepEqual(whole.latency.motion, EXPECTED.motion_ms);
+});
+
+test("a seed keeps all its digits", () => {
+  const digits = "9223372036854775807";
+  assert.equal(parse(`{"type":"reconstruction","seed":${digits},"id":1}`).seed, digits);
+  assert.equal(parse('{"type":"reconstruction","seed":12,"id":1}').seed, 12);
+  assert.equal(parse('{"text":"\\"seed\\":1234567890123456789"}').text, '"seed":1234567890123456789');
+});

@@ -1,0 +1,45 @@
+"""One page in a headless Chromium, with what it said, asked for and received. Knows nothing of what is on it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SIZES = [(1920, 1080), (1440, 900), (1366, 768)]
+
+
+@dataclass
+class Tab:
+    """One page, and what it said, asked for and received."""
+
+    page: Any
+    problems: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("websocket", lambda ws: ws.on("framereceived", lambda f: self.frames.append(str(f))))
+
+    def until(self, javascript: str) -> None:
+        """Waits, at most ten seconds, until an expression holds: the page's policy forbids Playwright's own wait."""
+        deadline = time.monotonic() + 10
+        while not self.page.evaluate(javascript):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within 10 s: {javascript}")
+            self.page.wait_for_timeout(30)
+
+    def text(self, selector: str) -> str:
+        return str(self.page.inner_text(selector))
