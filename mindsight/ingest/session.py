@@ -7,7 +7,7 @@ stand between any two of them. No answer rests on a volume that came after it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -178,6 +178,9 @@ class IngestSession:
             self._realigner.prepare()
 
     def _settle(self, space: Space) -> None:
+        # The realigner's sums follow the order in memory, which a way through a file may change: x fastest, always.
+        reference = replace(space.reference, data=np.asfortranarray(space.reference.data))
+        space = Space(reference, space.mask_XYZ)
         if min(space.reference.shape) >= MIN_SLICES:
             self._realigner = Realigner(space.reference)
         self._space = space

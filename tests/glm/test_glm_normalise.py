@@ -1,0 +1,121 @@
+"""What betas are z-scored by, against mean and standard deviation of the betas themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mindsight.glm import Normaliser, Statistics
+
+
+@pytest.fixture
+def beta_KV() -> NDArray[np.float32]:
+    rng = np.random.default_rng(0)
+    return (rng.normal(0, 3, 40) + rng.normal(0, 1, (20, 40)) * rng.uniform(0.5, 2, 40)).astype(np.float32)
+
+
+def assert_equal(got: Statistics, beta_KV: NDArray[np.float32]) -> None:
+    assert got.n == len(beta_KV)
+    np.testing.assert_allclose(got.mean_V, beta_KV.mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got.std_V, beta_KV.std(axis=0), rtol=1e-4)
+
+
+def test_running_takes_the_newest_of_all_others(beta_KV: NDArray[np.float32]) -> None:
+    normaliser = Normaliser(40, "running", None, min_betas=6)
+    for trial in range(8):
+        normaliser.put(trial, beta_KV[trial + 10])
+    for trial in range(8):
+        normaliser.put(trial, beta_KV[trial])
+    got, source = normaliser.statistics(3)
+    assert source == "running"
+    assert_equal(got, np.delete(beta_KV[:8], 3, axis=0))
+    normaliser.end_run()
+    normaliser.put(3, beta_KV[8])
+    normaliser.put(4, beta_KV[9])
+    assert_equal(normaliser.statistics(4)[0], beta_KV[:9])
+    assert_equal(normaliser.statistics(77)[0], beta_KV[:10])
+
+
+def test_run_takes_the_present_run_with_the_present_trial(beta_KV: NDArray[np.float32]) -> None:
+    normaliser = Normaliser(40, "run", None, min_betas=6)
+    for trial in range(8):
+        normaliser.put(trial, beta_KV[trial])
+    normaliser.end_run()
+    for trial in range(5):
+        normaliser.put(trial, beta_KV[8 + trial])
+    got, source = normaliser.statistics(2)
+    assert source == "running"
+    assert_equal(got, np.delete(beta_KV[:13], 10, axis=0))
+    normaliser.put(5, beta_KV[13])
+    got, source = normaliser.statistics(2)
+    assert source == "run"
+    assert_equal(got, beta_KV[8:14])
+
+
+def test_the_bundle_s_statistics_start_the_running_ones_warm(beta_KV: NDArray[np.float32]) -> None:
+    calibration_KV = beta_KV[:12]
+    bundle = Statistics(calibration_KV.mean(0), calibration_KV.std(0), 12)
+    whole = Normaliser(40, "running", bundle, prior_betas=100)
+    got, source = whole.statistics(1)
+    assert source == "running"
+    assert_equal(got, calibration_KV)
+    for trial in range(12, 20):
+        whole.put(trial, beta_KV[trial])
+    assert_equal(whole.statistics(99)[0], beta_KV)
+    capped = Normaliser(40, "running", bundle, prior_betas=4)
+    assert Normaliser(40, "running", bundle, prior_betas=4).statistics(1)[1] == "none"
+    for trial in range(12, 20):
+        capped.put(trial, beta_KV[trial])
+    got, _ = capped.statistics(99)
+    assert got.n == 12
+    expected_V = (4 * calibration_KV.mean(0) + beta_KV[12:].sum(0)) / 12
+    np.testing.assert_allclose(got.mean_V, expected_V, rtol=1e-4, atol=1e-5)
+
+
+def test_bundle_stays_as_calibrated(beta_KV: NDArray[np.float32]) -> None:
+    bundle = Statistics(beta_KV.mean(0), beta_KV.std(0), 20)
+    normaliser = Normaliser(40, "bundle", bundle)
+    normaliser.put(1, beta_KV[0])
+    assert normaliser.statistics(1) == (bundle, "bundle")
+
+
+@pytest.mark.parametrize("policy", ["running", "run", "bundle"])
+def test_without_betas_nothing_is_changed(policy: str, beta_KV: NDArray[np.float32]) -> None:
+    normaliser = Normaliser(40, policy, None, min_betas=6)
+    for trial in range(3):
+        normaliser.put(trial, beta_KV[trial])
+    got, source = normaliser.statistics(1)
+    assert source == "none"
+    assert (got.n, got.mean_V.max(), got.std_V.min()) == (0, 0.0, 1.0)
+
+
+def test_silent_voxels_stay_silent_and_small_spreads_have_a_floor(beta_KV: NDArray[np.float32]) -> None:
+    beta_KV = beta_KV.copy()
+    beta_KV[:, 0] = 0.0
+    beta_KV[:, 1] = 0.37
+    beta_KV[:, 2] *= 1e-4
+    normaliser = Normaliser(40, "run", None)
+    for trial, beta_V in enumerate(beta_KV):
+        normaliser.put(trial, beta_KV[-1])
+        normaliser.put(trial, beta_V)
+    got, _ = normaliser.statistics(1)
+    assert (got.std_V[0], got.std_V[1]) == (0.0, 0.0)
+    assert got.std_V[2] == pytest.approx(0.1 * np.median(beta_KV[:, 2:].std(0)), rel=1e-3)
+    np.testing.assert_allclose(got.std_V[3:], beta_KV[:, 3:].std(0), rtol=1e-4)
+
+
+def test_state_goes_on_to_the_same_bits(beta_KV: NDArray[np.float32]) -> None:
+    straight, restored = Normaliser(40, "running", None), Normaliser(40, "running", None)
+    for trial, beta_V in enumerate(beta_KV):
+        for normaliser in (straight, restored):
+            normaliser.put(trial % 7, beta_V)
+            if trial == 9:
+                normaliser.end_run()
+        state = restored.state()
+        restored = Normaliser(40, "running", None)
+        restored.load_state(state)
+        ours, theirs = straight.statistics(2)[0], restored.statistics(2)[0]
+        assert ours.n == theirs.n
+        assert ours.mean_V.tobytes() == theirs.mean_V.tobytes()
+        assert ours.std_V.tobytes() == theirs.std_V.tobytes()
