@@ -10,6 +10,7 @@ error holds a value of the file.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import struct
@@ -132,7 +133,7 @@ def read_dicom(data: bytes, *, header_only: bool = False) -> DicomRecord:
         # pydicom warns of every oddity of a header, most of them in elements that we drop.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(BytesIO(data), specific_tags=_tags(header_only))
+            dataset = pydicom.dcmread(BytesIO(data), specific_tags=[*_tags(header_only)])
             return _record(dataset, header_only)
     except _PARSER_ERRORS:
         pass  # raised below, so that no exception of the parser (which may quote the file) hangs on to ours
@@ -143,6 +144,7 @@ def _refuse(what: str, message: str) -> NoReturn:
     raise BadVolume(message, code=f"dicom.{what}")
 
 
+@functools.cache
 def _tags(header_only: bool) -> list[BaseTag]:
     tags = [Tag(keyword) for keyword in ALLOWED if not (header_only and keyword == "PixelData")]
     for group, _, element in ALLOWED_PRIVATE.values():
