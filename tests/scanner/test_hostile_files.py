@@ -27,7 +27,7 @@ REAL = {
     "philips": "philips_elition_slices8/2101_0001.dcm",
 }
 fuzzed = settings(
-    max_examples=80, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
