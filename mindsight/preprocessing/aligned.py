@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mindsight.errors import BadVolume
 from mindsight.preprocessing import rigid
 from mindsight.preprocessing.memory import in_memory_order
-from mindsight.preprocessing.spline import prefilter, sample_grid, sample_points
+from mindsight.preprocessing.spline import prefilter, sample_grid, sample_mask, sample_points
 from mindsight.volume import Volume
 
 Float64Array = NDArray[np.float64]
@@ -89,16 +89,16 @@ class Aligned:
         Raises BadVolume (``volume.shape_mismatch``) for a mask of another shape.
         """
         where = np.asarray(where)
-        if where.dtype == np.bool_:
-            if where.shape != self._reference.shape:
-                raise BadVolume(
-                    f"expected a mask of the reference's shape {self._reference.shape}, got {where.shape}",
-                    code="volume.shape_mismatch",
-                )
-            points, to_mm = np.argwhere(where).astype(np.float64), self._reference.affine
-        else:
-            points, to_mm = np.ascontiguousarray(where, dtype=np.float64), np.eye(4)
+        if where.dtype == np.bool_ and where.shape != self._reference.shape:
+            raise BadVolume(
+                f"expected a mask of the reference's shape {self._reference.shape}, got {where.shape}",
+                code="volume.shape_mismatch",
+            )
+        to_mm = self._reference.affine if where.dtype == np.bool_ else np.eye(4)
         if to_reference is not None:
             to_mm = to_reference @ to_mm
         coef, to_voxel = self._coefficients
-        return sample_points(coef, np.ascontiguousarray((to_voxel @ self.rigid @ to_mm)[:3]), points)
+        matrix = np.ascontiguousarray((to_voxel @ self.rigid @ to_mm)[:3])
+        if where.dtype == np.bool_:
+            return sample_mask(coef, matrix, np.ascontiguousarray(where))
+        return sample_points(coef, matrix, np.ascontiguousarray(where, dtype=np.float64))

@@ -8,7 +8,6 @@ offset and gain are fitted along with the motion.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -26,7 +25,7 @@ SETTLED_MM = 0.05
 
 
 @njit(cache=True, nogil=True)
-def _block_means(values: NDArray[Any], out: FloatArray, fx: int, fy: int, fz: int) -> None:
+def _block_means(values: FloatArray, out: FloatArray, fx: int, fy: int, fz: int) -> None:
     scale = np.float32(1.0 / (fx * fy * fz))
     out[:] = np.float32(0.0)
     nx, ny, nz = out.shape
@@ -96,7 +95,7 @@ class _Level:
     affine: Float64Array
 
 
-def _reduce(values: NDArray[Any], affine: Float64Array, block_mm: float) -> tuple[FloatArray, Float64Array]:
+def _reduce(values: FloatArray, affine: Float64Array, block_mm: float) -> tuple[FloatArray, Float64Array]:
     """Block means of about ``block_mm``, smoothed by as much again, and their affine."""
     voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
     factors = [max(1, min(round(block_mm / mm), n // 4)) for mm, n in zip(voxel_mm.tolist(), values.shape, strict=True)]
@@ -115,14 +114,14 @@ class CoarseSearch:
     values, affine : the reference in memory order; centre_mm : what rotations turn about
     """
 
-    def __init__(self, values: NDArray[Any], affine: Float64Array, centre_mm: Float64Array) -> None:
+    def __init__(self, values: FloatArray, affine: Float64Array, centre_mm: Float64Array) -> None:
         self._centre_mm = centre_mm
         self._levels = []
         for block_mm in LEVELS_MM:
             reduced, reduced_affine = _reduce(values, affine, block_mm)
             self._levels.append(_Level(block_mm, prefilter(reduced), reduced_affine))
 
-    def find(self, values: NDArray[Any], affine: Float64Array, start: Float64Array) -> Float64Array:
+    def find(self, values: FloatArray, affine: Float64Array, start: Float64Array) -> Float64Array:
         """The pose (4, 4), volume mm -> reference mm, reached from ``start``; ``start`` itself where none is better."""
         pose = start
         for level in self._levels:

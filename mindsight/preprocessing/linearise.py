@@ -26,7 +26,6 @@ multiply-adds for each of six numbers), and one evaluation of F at the predicted
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -41,6 +40,7 @@ Float64Array = NDArray[np.float64]
 
 N_NUISANCE = 11
 LENGTH_MM = 50.0  # unit of positions in the nuisance columns, for a well-conditioned system
+MIN_SLOPE = 1e-4  # of the value per mm, root mean square: a real head has 1e-2 and more
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -162,7 +162,7 @@ def _project_reference(coef: FloatArray, ijk_N3: NDArray[np.int16], m: Float64Ar
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _project_volume(flat: NDArray[Any], index_N: NDArray[np.int32], p_N6: FloatArray) -> Float64Array:
+def _project_volume(flat: FloatArray, index_N: NDArray[np.int32], p_N6: FloatArray) -> Float64Array:
     """P v: (6,), v the raw voxels."""
     a0 = a1 = a2 = a3 = a4 = a5 = 0.0
     for n in range(index_N.shape[0]):
@@ -222,14 +222,16 @@ class Linearisation:
         value_scale = 1.0 / max(float(np.abs(rows_NC[:, 0]).mean()), 1e-12)
         cross, between = _moments(rows_NC, value_scale, 1.0 / LENGTH_MM)
         k = N_NUISANCE
-        try:
-            regress = np.asarray(np.linalg.solve(cross[:, :k], cross[:, k : k + 6]), dtype=np.float64)
-            solve = np.asarray(np.linalg.inv(between - regress.T @ cross[:, k + 6 :]), dtype=np.float64)
-        except np.linalg.LinAlgError:
+        regress = np.asarray(np.linalg.lstsq(cross[:, :k], cross[:, k : k + 6], rcond=None)[0], dtype=np.float64)
+        information = between - regress.T @ cross[:, k + 6 :]
+        # Mean squared slope per mm (and per LENGTH_MM of arc), relative to the mean value.
+        slopes = np.diag(information) * (value_scale / np.r_[1, 1, 1, [LENGTH_MM] * 3]) ** 2 / ijk_N3.shape[0]
+        if not slopes.min() > MIN_SLOPE**2:
             raise BadVolume(
                 "expected a reference with structure in all directions, got one that does not determine a pose",
                 code="motion.featureless",
-            ) from None
+            )
+        solve = np.asarray(np.linalg.inv(information), dtype=np.float64)
         self._p_N6 = np.empty((ijk_N3.shape[0], 6), np.float32)
         _estimator(rows_NC, value_scale, 1.0 / LENGTH_MM, solve, regress, self._p_N6)
 
@@ -238,7 +240,7 @@ class Linearisation:
         matrix = np.linalg.inv(self._frame.affine) @ pose @ self._grid.affine
         return np.ascontiguousarray(matrix[:3], dtype=np.float64)
 
-    def project(self, flat: NDArray[Any]) -> Float64Array:
+    def project(self, flat: FloatArray) -> Float64Array:
         """P v (6,)."""
         return _project_volume(flat, self._index_N, self._p_N6)
 
@@ -246,7 +248,7 @@ class Linearisation:
         """P reference(pose x) (6,), exactly: one interpolation of the reference at every voxel used."""
         return _project_reference(self._frame.coef, self._ijk_N3, self._to_voxel(pose), self._p_N6)
 
-    def survey(self, flat: NDArray[Any], pose: Float64Array) -> Survey:
+    def survey(self, flat: FloatArray, pose: Float64Array) -> Survey:
         """How well the reference at ``pose`` explains the volume, slice by slice."""
         grid = self._grid
         return survey(

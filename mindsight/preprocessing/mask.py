@@ -24,7 +24,7 @@ def brain_mask(data_XYZ: NDArray[Any]) -> NDArray[np.bool_]:
     """
     data = np.nan_to_num(np.asarray(data_XYZ, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     smooth = ndimage.gaussian_filter(data, [1.0 if n >= 4 else 0.0 for n in data.shape])
-    bright = smooth > _otsu(smooth)
+    bright = smooth > _otsu(smooth) if smooth.min() < smooth.max() else np.zeros(smooth.shape, np.bool_)
     opened = ndimage.binary_opening(bright, _cross(data.shape))
     labels, n_parts = ndimage.label(opened)
     if n_parts == 0:

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from mindsight.volume import Volume
 
-_NATIVE = (np.dtype(np.int16), np.dtype(np.uint16), np.dtype(np.float32))
-
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -47,14 +45,17 @@ class Grid:
         return np.ascontiguousarray(array_XYZ.T if self.slice_axis == 0 else array_XYZ)
 
 
-def in_memory_order(volume: Volume) -> tuple[NDArray[Any], Grid]:
-    """C-contiguous int16, uint16 or float32 values, 0 where the volume is not finite, and their grid."""
+def in_memory_order(volume: Volume) -> tuple[NDArray[np.float32], Grid]:
+    """C-contiguous float32 values, 0 where the volume is not finite, and their grid.
+
+    One dtype for every kernel: the copy costs less than compiling each of them for each scanner's dtype would.
+    """
     data, affine, slice_axis = volume.data, volume.affine, 2
     if data.flags.f_contiguous and not data.flags.c_contiguous:
         data, affine, slice_axis = data.T, affine[:, [2, 1, 0, 3]], 0
-    if data.dtype not in _NATIVE:
-        data = data.astype(np.float32)
-    if data.dtype.kind == "f" and not np.isfinite(data).all():
-        data = np.nan_to_num(data, nan=0.0, posinf=0.0, neginf=0.0)
-    x, y, z = data.shape
-    return np.ascontiguousarray(data), Grid(np.ascontiguousarray(affine), (x, y, z), slice_axis)
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(data, dtype=np.float32)
+    if data.dtype.kind == "f" and not np.isfinite(values).all():
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    x, y, z = values.shape
+    return values, Grid(np.ascontiguousarray(affine), (x, y, z), slice_axis)

@@ -48,9 +48,9 @@ def _update(
     change = 0.0
     level = 0.0
     for v in range(y_V.shape[0]):
-        y = float(y_V[v])
+        y = np.float64(y_V[v])
         if not np.isfinite(y):
-            y = float(before_V[v])
+            y = np.float64(before_V[v])
         step = y - before_V[v]
         change += step * step
         delta = y - mean_V[v]

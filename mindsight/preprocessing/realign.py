@@ -19,8 +19,8 @@ from mindsight.preprocessing.aligned import Aligned
 from mindsight.preprocessing.coarse import CoarseSearch
 from mindsight.preprocessing.linearise import Frame, Linearisation
 from mindsight.preprocessing.memory import Grid, in_memory_order
-from mindsight.preprocessing.spline import prefilter
-from mindsight.preprocessing.support import head_with_outline, strongest
+from mindsight.preprocessing.spline import FloatArray, prefilter
+from mindsight.preprocessing.support import head_with_outline, mark_nearest, strongest
 from mindsight.volume import Volume
 
 Float64Array = NDArray[np.float64]
@@ -92,9 +92,9 @@ class Realigner:
                 f"expected a mask of shape {reference.shape} with at least {MIN_VOXELS} voxels in it", code="mask.empty"
             )
         sigma = SMOOTHING_FWHM_MM / 2.3548 / grid.voxel_mm
-        smooth = ndimage.gaussian_filter(values.astype(np.float32), sigma, mode="mirror")
+        smooth = ndimage.gaussian_filter(values, sigma, mode="mirror")
         centre_mm = grid.affine[:3, :3] @ np.argwhere(use).mean(axis=0) + grid.affine[:3, 3]
-        self._ijk_N3 = np.argwhere(strongest(smooth, use, grid.voxel_mm)).astype(np.float64)
+        self._ijk_N3 = np.argwhere(strongest(smooth, use, grid.voxel_mm)).astype(np.int16)
         self._frame = Frame(prefilter(values), prefilter(smooth), grid.affine, centre_mm)
         self._coarse = CoarseSearch(values, grid.affine, centre_mm)
         self._grid = grid
@@ -104,7 +104,7 @@ class Realigner:
         self._gain, self._offset = 1.0, 0.0  # of the last volume against the reference
         self._base_pose, self._known_pose = self._pose, self._pose
         self._fit: _Fit | None = None
-        self.prepare()
+        self._rehearse(values)
 
     @property
     def centre_mm(self) -> Float64Array:
@@ -157,7 +157,17 @@ class Realigner:
             outlier_slices=tuple(np.flatnonzero(~judged.keep_Z).tolist()) if converged else (),
         )
 
-    def _judge(self, fit: _Fit, flat: NDArray[Any], pose: Float64Array) -> _Judgement:
+    def _rehearse(self, values: FloatArray) -> None:
+        """Go through every kernel once: compiling is set-up, not the first volume's delay."""
+        flat = values.reshape(-1)
+        fit = self._ready()
+        self._coarse.find(values, self._grid.affine, self._pose)
+        self._descend(flat, fit, self._judge(fit, flat, self._pose).gain)
+        still = Aligned(self.reference, self.reference, self._pose, self.centre_mm)
+        still.sample(np.ones(self.reference.shape, np.bool_))
+        still.sample(self.centre_mm[None])
+
+    def _judge(self, fit: _Fit, flat: FloatArray, pose: Float64Array) -> _Judgement:
         """Compare volume and reference at a pose; single out slices that are at fault while most others fit."""
         survey = fit.base.survey(flat, pose)
         every_Z = np.ones(self._usual_Z.shape[0], np.bool_)
@@ -185,7 +195,7 @@ class Realigner:
         if self._distance_mm(pose, fit.base.pose) > REBASE_MM:
             self._forget(pose)
 
-    def _descend(self, flat: NDArray[Any], fit: _Fit, gain: float) -> tuple[Float64Array, _Fit, bool]:
+    def _descend(self, flat: FloatArray, fit: _Fit, gain: float) -> tuple[Float64Array, _Fit, bool]:
         """The pose that explains the volume, from where ``fit`` knows the reference; and whether it settled.
 
         A step's remaining error is its size times the rate at which steps shrink, so that normally one evaluation of
@@ -238,12 +248,10 @@ class Realigner:
         """The linearisation at a pose: a function of reference, mask, pose and the volume's grid (and slices) alone."""
         grid = self._grid
         to_volume = np.linalg.inv(grid.affine) @ rigid.inverse(pose) @ self._frame.affine
-        ijk = np.rint(self._ijk_N3 @ to_volume[:3, :3].T + to_volume[:3, 3]).astype(np.int64)
-        ijk = ijk[((ijk >= 0) & (ijk < grid.shape)).all(axis=1)]
-        if keep_Z is not None:
-            ijk = ijk[keep_Z[ijk[:, grid.slice_axis]]]
         used = np.zeros(grid.shape, np.bool_)
-        used[tuple(ijk.T)] = True
+        mark_nearest(self._ijk_N3, np.ascontiguousarray(to_volume[:3]), used)
+        if keep_Z is not None:
+            used &= keep_Z if grid.slice_axis == 2 else keep_Z[:, None, None]
         index_N = np.flatnonzero(used)
         if index_N.shape[0] < MIN_VOXELS:
             raise BadVolume(

@@ -10,7 +10,6 @@ Reference: M. Unser, "Splines: a perfect fit for signal and image processing", I
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -35,7 +34,7 @@ def _mirror(i: int, n: int) -> int:
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _filter_lines(values: NDArray[Any], out: FloatArray, taps: FloatArray) -> None:
+def _filter_lines(values: FloatArray, out: FloatArray, taps: FloatArray) -> None:
     """Convolve each line of values (R, n) with the symmetric impulse response ``taps`` (14,); mirror boundaries.
 
     A recursion along the contiguous axis cannot be vectorised, a short convolution can, and written out term by term it
@@ -105,7 +104,7 @@ def _filter_outer(data: FloatArray, pole: np.float32, gain: np.float32) -> None:
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _prefilter(values: NDArray[Any], padded: FloatArray, taps: FloatArray, pole: np.float32, gain: np.float32) -> None:
+def _prefilter(values: FloatArray, padded: FloatArray, taps: FloatArray, pole: np.float32, gain: np.float32) -> None:
     """Fill padded slab by slab (each stays in cache for its z and y passes), then filter across slabs."""
     nx, ny, nz = values.shape
     slab = np.empty((ny, nz), np.float32)
@@ -134,8 +133,8 @@ def _impulse_response(n: int) -> FloatArray:
     return (taps if n > 1 else np.eye(1, _RADIUS + 1)[0]).astype(np.float32)
 
 
-def prefilter(values_XYZ: NDArray[Any]) -> FloatArray:
-    """B-spline coefficients of a C-contiguous (X, Y, Z) array, mirrored margins included: (X+3, Y+3, Z+3) float32.
+def prefilter(values_XYZ: FloatArray) -> FloatArray:
+    """B-spline coefficients (X+3, Y+3, Z+3) of a C-contiguous (X, Y, Z) float32 array, with their mirrored margins.
 
     Equal to ``scipy.ndimage.spline_filter(order=3, mode="mirror")`` to float32 precision.
     """
@@ -241,6 +240,25 @@ def sample_points(coef: FloatArray, m: NDArray[np.float64], points_V3: NDArray[n
             m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3],
             m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3],
         )
+    return out
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def sample_mask(coef: FloatArray, m: NDArray[np.float64], mask_XYZ: NDArray[np.bool_]) -> FloatArray:
+    """(V,) values at m @ [i, j, k, 1] for the voxels in the mask, in C order."""
+    out = np.empty(mask_XYZ.sum(), np.float32)
+    v = 0
+    for i in range(mask_XYZ.shape[0]):
+        for j in range(mask_XYZ.shape[1]):
+            for k in range(mask_XYZ.shape[2]):
+                if mask_XYZ[i, j, k]:
+                    out[v] = interpolate(
+                        coef,
+                        m[0, 0] * i + m[0, 1] * j + m[0, 2] * k + m[0, 3],
+                        m[1, 0] * i + m[1, 1] * j + m[1, 2] * k + m[1, 3],
+                        m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3],
+                    )
+                    v += 1
     return out
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -26,7 +25,7 @@ def _sums(
     coef: FloatArray,
     ijk_N3: NDArray[np.int16],
     m: Float64Array,
-    flat: NDArray[Any],
+    flat: FloatArray,
     index_N: NDArray[np.int32],
     every: int,
     slice_axis: int,
@@ -89,7 +88,7 @@ def survey(
     ijk_N3: NDArray[np.int16],
     index_N: NDArray[np.int32],
     to_voxel: Float64Array,
-    flat: NDArray[Any],
+    flat: FloatArray,
     slice_axis: int,
     n_slices: int,
 ) -> Survey:
