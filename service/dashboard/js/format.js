@@ -52,6 +52,9 @@ export const short = (digest) => digest.slice(0, 7);
 /** A chance level: as many decimals as it needs. */
 export const chance = (p) => (p >= 0.1 ? p.toFixed(2) : String(Number(p.toPrecision(2))));
 
+/** What a bundle is called: its name without the word, or enough of its digest. */
+export const bundle = (id) => (/^[0-9a-f]{64}$/.test(id) ? short(id) : id.replace(/^bundle[-_ ]/, ""));
+
 export const plural = (n, one, many = `${one}s`) => `${count(n)}${THIN}${n === 1 ? one : many}`;
 
 /** A name that may be as long as a path: its end is what tells it apart. */

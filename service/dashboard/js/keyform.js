@@ -5,7 +5,8 @@ import { h } from "./dom.js";
 export class KeyForm {
   constructor(reason, taken) {
     this.input = h("input", {
-      type: "password", id: "key", name: "key", autocomplete: "off", spellcheck: "false", required: true, placeholder: "ms_…",
+      type: "password", id: "key", name: "key", autocomplete: "off", spellcheck: "false", required: true,
+      placeholder: "ms_…",
     });
     this.element = h("form", { class: "key-form" },
       h("h1", { text: "Mindsight" }),
@@ -13,7 +14,7 @@ export class KeyForm {
       h("label", { for: "key", text: "API key" }),
       this.input,
       h("button", { type: "submit", text: "Open" }),
-      h("p", { class: "hint", text: "Printed once when the service first started, or given to you by who runs it. It stays in this tab." }),
+      h("p", { class: "hint", text: "Printed once, when the service first started. The key stays in this tab." }),
     );
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();

@@ -1,8 +1,8 @@
 // One session, live: messages in, views out to the panels, at most one drawing per frame.
 //
 // A view is what a panel sees: {name, session, shown: {run, trial} | null, live, trial, run, truthHidden, connection, stale,
-// settled, fdLimitMm, now}. `shown` is the trial looked at,
-// `run` the run whose volumes the charts show, `now` the server's clock in seconds.
+// settled, fdLimitMm, now}. `shown` is the trial looked at, `run` the run whose volumes the charts show, `now` the server's
+// clock in seconds.
 
 import { h } from "./dom.js";
 import { allTrials, sessionState, trialState, truthHidden } from "./figures.js";
@@ -25,7 +25,10 @@ const CLOCK_MS = 250; // how often ages are told anew
 const QUIET_MS = 150; // without a message for so long, the past has gone by
 const CATCHING_UP_MS = 1000; // how often it is drawn meanwhile
 const FD_LIMIT_MM = 0.5; // Power et al. 2012; what ingest takes where a session does not say
-const PANELS = ["header", "banner", "motion", "displacement", "latency", "signal", "trial", "candidates", "brain", "events", "trials", "accuracy"];
+const LEFT = ["motion", "displacement", "latency", "signal"];
+const MIDDLE = ["trial", "candidates"];
+const RIGHT = ["brain", "events"];
+const PANELS = ["header", "banner", ...LEFT, ...MIDDLE, ...RIGHT, "trials", "accuracy"];
 
 export class LivePage {
   #session = emptySession();
@@ -43,12 +46,10 @@ export class LivePage {
     this.name = name;
     this.refused = refused;
     this.panels = Object.fromEntries(PANELS.map((panel) => [panel, h(`ms-${panel}`)]));
-    const { header, banner, motion, displacement, latency, signal, trial, candidates, brain, events, trials, accuracy } = this.panels;
-    this.element = h("div", { class: "live" }, h("div", { class: "top" }, header, banner),
-      h("div", { class: "left" }, motion, displacement, latency, signal),
-      h("div", { class: "middle" }, trial, candidates),
-      h("div", { class: "right" }, brain, events),
-      trials, accuracy);
+    const group = (name, panels) => h("div", { class: name }, ...panels.map((panel) => this.panels[panel]));
+    this.element = h("div", { class: "live" },
+      group("top", ["header", "banner"]), group("left", LEFT), group("middle", MIDDLE), group("right", RIGHT),
+      this.panels.trials, this.panels.accuracy);
     this.element.addEventListener("ms-select", (event) => this.#select(event.detail));
     this.socket = new SessionSocket(name, {
       lastId: () => this.#session.lastId,
@@ -115,7 +116,7 @@ export class LivePage {
   }
 
   #connected(state) {
-    if (state.state === "denied") return this.refused();
+    if (state.state === "denied" || state.state === "forbidden") return this.refused(state.state);
     const lostAt = state.state === "open" ? null : (this.#connection.lostAt ?? Date.now());
     this.#connection = { ...state, lostAt };
     if (state.state !== "open") this.#settled = false;

@@ -19,7 +19,8 @@ function takeKey() {
   const { key, session } = address();
   if (key === null) return;
   keepKey(key);
-  history.replaceState(null, "", location.pathname + location.search + (session ? `#session=${encodeURIComponent(session)}` : ""));
+  const rest = session ? `#session=${encodeURIComponent(session)}` : "";
+  history.replaceState(null, "", location.pathname + location.search + rest);
 }
 
 function open(next) {
@@ -37,7 +38,11 @@ function askForKey(reason = "") {
   }));
 }
 
-const refused = () => askForKey("The server did not accept this key.");
+const REASONS = {
+  denied: "The server did not accept this key.",
+  forbidden: "This key may not watch sessions: an experimenter's or a viewer's may.",
+};
+const refused = (why = "denied") => askForKey(REASONS[why]);
 
 /** The newest session that is still open, or null. */
 async function newestLive() {

@@ -2,7 +2,7 @@
 
 import { ApiError, listSessions } from "./api.js";
 import { h, setText } from "./dom.js";
-import { timeOfDay } from "./format.js";
+import { bundle, timeOfDay } from "./format.js";
 
 const EVERY_MS = 5000;
 const STATES = { open: "● OPEN", closed: "■ CLOSED", archived: "▣ ARCHIVED" };
@@ -15,7 +15,7 @@ function card(item) {
     h("span", { class: "row" }, h("strong", { text: item.subject }),
       h("span", { class: "chip", "data-state": open ? "LIVE" : "CLOSED", text: STATES[item.state] })),
     h("span", { text: item.session }),
-    h("span", { class: "caption", text: item.bundle ? `bundle ${item.bundle}` : "no bundle" }),
+    h("span", { class: "caption", text: item.bundle ? `bundle ${bundle(item.bundle)}` : "no bundle" }),
     h("span", { class: "row caption" }, h("span", { text: `opened ${day(item.opened_t)} ${timeOfDay(item.opened_t)}` }),
       item.options.blinded ? h("span", { class: "badge", text: "◧ BLINDED" }) : "")));
 }
@@ -36,7 +36,8 @@ export class SessionList {
       this.#draw(await listSessions());
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) return this.refused();
-      setText(this.note, `▲ the list could not be had: ${error instanceof ApiError ? error.message : "no answer from the server"}; trying again`);
+      const why = error instanceof ApiError ? error.message : "no answer from the server";
+      setText(this.note, `▲ The list could not be had: ${why}. Trying again.`);
     }
     if (this.#timer !== "stopped") this.#timer = setTimeout(() => this.start(), EVERY_MS);
   }

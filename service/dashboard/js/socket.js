@@ -7,7 +7,7 @@ const SILENT_MS = 7000; // the gateway ticks every 2 s: three ticks missed, and 
 const CONNECT_MS = 8000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
-const FOR_GOOD = { 401: "denied", 403: "denied", 404: "missing" };
+const FOR_GOOD = { 401: "denied", 403: "forbidden", 404: "missing" };
 
 /** JSON, with the seed kept as text where a double could not hold all its digits. */
 export function parse(text) {
@@ -38,6 +38,7 @@ export class SessionSocket {
       const ticket = await takeTicket();
       if (!this.#stopped) this.#open(ticket);
     } catch (error) {
+      if (this.#stopped) return;
       const final = error instanceof ApiError ? FOR_GOOD[error.status] : undefined;
       if (final) this.#end(final);
       else this.#retry();

@@ -1,6 +1,6 @@
 // The log: what happened, in plain words, newest last. Pure.
 
-import { count, clip, duration, plural } from "./format.js";
+import { bundle, clip, count, duration, plural } from "./format.js";
 import { earlierResult } from "./figures.js";
 
 /** What a candidate is called. */
@@ -57,21 +57,23 @@ function warned(before, m) {
 }
 
 const WORDS = {
-  "session.opened": (_, m) => ({
-    level: "info",
-    text: `session opened for ${m.subject}, ${m.bundle ? `bundle ${m.bundle.replace(/^bundle[-_ ]/, "")}` : "no bundle"}${m.blinded ? ", blinded" : ""}`,
-  }),
+  "session.opened": (_, m) => {
+    const parts = [`session opened for ${m.subject}`, m.bundle ? `bundle ${bundle(m.bundle)}` : "no bundle"];
+    return { level: "info", text: [...parts, ...(m.blinded ? ["blinded"] : [])].join(", ") };
+  },
   "session.closed": () => ({ level: "info", text: "session closed" }),
   "session.archived": (_, m) => ({ level: "info", text: `archive written: ${plural(m.n_files, "file")} in ${m.archive}` }),
-  "run.started": (_, m) => ({
-    level: "info",
-    text: `run ${m.run} started: ${m.task}, TR ${duration(m.tr_s * 1000)}${m.n_volumes ? `, ${plural(m.n_volumes, "volume")}` : ""}`,
-  }),
+  "run.started": (_, m) => {
+    const parts = [`run ${m.run} started: ${m.task}`, `TR ${duration(m.tr_s * 1000)}`];
+    return { level: "info", text: [...parts, ...(m.n_volumes ? [plural(m.n_volumes, "volume")] : [])].join(", ") };
+  },
   "run.ended": (_, m) => ({
     level: m.n_missing ? "warning" : "info",
     text: `run ${m.run} complete: ${plural(m.n_volumes, "volume")}${m.n_missing ? `, ${count(m.n_missing)} missing` : ""}`,
   }),
-  "volume.missing": (_, m) => ({ level: "warning", kind: "missing", run: m.run, from: m.index, to: m.index, reason: m.reason }),
+  "volume.missing": (_, m) => ({
+    level: "warning", kind: "missing", run: m.run, from: m.index, to: m.index, reason: m.reason,
+  }),
   "result": answered,
   "warning": warned,
 };

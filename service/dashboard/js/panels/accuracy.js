@@ -24,9 +24,8 @@ class AccuracyPanel extends Panel {
     const result = last ? resultOf(last.trial) : null;
     const title = result ? `Top-1 of ${result.pool_size}` : "Top-1";
     const few = last && last.n < FEW ? ` < ${FEW}` : "";
-    const reading = last
-      ? `${last.p.toFixed(2)} [${last.low.toFixed(2)}, ${last.high.toFixed(2)}] · chance ${chanceText(result.chance)} · n ${last.n}${few}`
-      : "no answer yet";
+    const [p, low, high] = last ? [last.p, last.low, last.high].map((x) => x.toFixed(2)) : [];
+    const reading = last ? `${p} [${low}, ${high}] · chance ${chanceText(result.chance)} · n ${last.n}${few}` : "no answer yet";
     this.say(title, reading);
     this.classList.toggle("few", Boolean(few));
     this.plot.draw((ctx, w, h, em) => this.#paint(ctx, w, h, em, series, result), `rolling top-1 accuracy ${reading}`);

@@ -20,7 +20,8 @@ class Banner extends HTMLElement {
       setText(this.counting, "");
       return;
     }
-    const seen = view.session.lastId ? `what is shown is from ${timeOfDay(lostAt / 1000)} and may be old` : "nothing received yet";
+    const from = timeOfDay(lostAt / 1000);
+    const seen = view.session.lastId ? `what is shown is from ${from} and may be old` : "nothing received yet";
     setText(this.said, `✕ No connection: ${seen}.`);
     const next = retryAt === null ? "trying now" : `trying again in ${age((retryAt - Date.now()) / 1000)}`;
     setText(this.counting, ` For ${age((Date.now() - lostAt) / 1000)}; ${next} (attempt ${attempt}).`);

@@ -37,7 +37,8 @@ class CandidatesPanel extends Panel {
     const name = h("span", { class: "name" });
     const figures = h("span", { class: "figures" });
     const frame = h("div", { class: "frame" }, img, instead, mark);
-    const el = h("li", {}, frame, h("div", { class: "bar" }, fill), h("div", { class: "row" }, h("b", { text: String(rank) }), figures), name);
+    const row = h("div", { class: "row" }, h("b", { text: String(rank) }), figures);
+    const el = h("li", {}, frame, h("div", { class: "bar" }, fill), row, name);
     return { el, frame, img, instead, mark, fill, name, figures };
   }
 

@@ -2,7 +2,7 @@
 
 import { h, setAttr, setText } from "../dom.js";
 import { scanTime, sessionState } from "../figures.js";
-import { age, clock, count, short } from "../format.js";
+import { age, bundle, clock, count } from "../format.js";
 
 const AMBER_TR = 1.5;
 const RED_TR = 3;
@@ -11,7 +11,6 @@ const CONNECTION = {
   connecting: ["◌", "connecting"],
   open: ["●", "connected"],
   lost: ["✕", "disconnected"],
-  denied: ["✕", "key refused"],
   missing: ["✕", "no such session"],
 };
 
@@ -26,7 +25,7 @@ class HeaderBar extends HTMLElement {
 
   connectedCallback() {
     if (this.chip) return;
-    this.subject = h("strong");
+    this.subject = h("h1");
     this.what = h("span", { class: "caption" });
     this.chip = h("span", { class: "chip" });
     this.run = cell("run");
@@ -60,10 +59,9 @@ class HeaderBar extends HTMLElement {
   }
 
   #what(session, name) {
-    const id = session.bundle && /^[0-9a-f]{64}$/.test(session.bundle) ? short(session.bundle) : session.bundle;
-    const bundle = session.session && (id ? `bundle ${id.replace(/^bundle[-_ ]/, "")}` : "no bundle");
+    const decodes = session.session && (session.bundle ? `bundle ${bundle(session.bundle)}` : "no bundle");
     const pool = session.poolSize ? `pool of ${count(session.poolSize)}` : null;
-    return [name, bundle, pool].filter(Boolean).join(" · ");
+    return [name, decodes, pool].filter(Boolean).join(" · ");
   }
 
   #counters(run) {

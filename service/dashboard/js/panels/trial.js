@@ -27,11 +27,12 @@ class TrialPanel extends Panel {
     this.picture = figure("Reconstruction");
     this.bar = h("i", { class: "fill" });
     this.null_ = h("i", { class: "null" });
-    this.track = h("div", { class: "track", role: "meter", "aria-label": "confidence", "aria-valuemin": "0", "aria-valuemax": "1" },
-      this.bar, this.null_);
+    const meter = { role: "meter", "aria-label": "confidence", "aria-valuemin": "0", "aria-valuemax": "1" };
+    this.track = h("div", { class: "track", ...meter }, this.bar, this.null_);
     this.reading = h("span", { class: "reading" });
     this.how = h("p", { class: "how" });
-    this.back = h("button", { type: "button", class: "back", text: "◀ looking back · Esc: live", onclick: () => this.#live() });
+    const back = { type: "button", class: "back", text: "◀ looking back · Esc: live", onclick: () => this.#live() };
+    this.back = h("button", back);
     body.append(
       h("div", { class: "pair" }, this.stimulus.el, this.picture.el),
       h("div", { class: "confidence" }, h("span", { text: "Confidence" }), this.track, this.reading),
@@ -82,7 +83,8 @@ class TrialPanel extends Panel {
       const when = beta && trS && stage !== "final" ? ` +${(beta.n_volumes * trS - trial.onsetS).toFixed(1)} s` : "";
       parts.push(h("span", { class: "stage-tag", "data-stage": stage, text: `${SIGN[stage]} ${stage}${when}` }));
     }
-    if (!stageOf(trial)) parts.push(h("span", { text: `${SIGN[state]} ${state === "waiting" ? "waiting for the response" : state}` }));
+    const words = state === "waiting" ? "waiting for the response" : state;
+    if (!stageOf(trial)) parts.push(h("span", { text: `${SIGN[state]} ${words}` }));
     if (trial.flagged) parts.push(h("span", { class: "flag", text: "⚑ motion" }));
     if (!view.live) parts.push(this.back);
     this.aside.replaceChildren(...parts);
@@ -142,11 +144,13 @@ class TrialPanel extends Panel {
     if (result) this.null_.style.left = `${100 * result.null_confidence}%`;
     setAttr(this.track, "aria-valuenow", result ? String(result.confidence) : null);
     const was = trial && hit(trial);
-    this.reading.replaceChildren(...(result ? [
+    if (!result) return this.reading.replaceChildren("–");
+    const verdict = was ? " ● rank 1 was shown" : " ○ rank 1 was not shown";
+    this.reading.replaceChildren(
       h("b", { text: result.confidence.toFixed(2) }),
       ` (null ${result.null_confidence.toFixed(2)})`,
-      was === null ? "" : h("span", { class: was ? "hit" : "miss", text: was ? " ● rank 1 was shown" : " ○ rank 1 was not shown" }),
-    ] : ["–"]));
+      was === null ? "" : h("span", { class: was ? "hit" : "miss", text: verdict }),
+    );
   }
 
   #how(view, trial) {

@@ -11,7 +11,9 @@ const FILL = {
   fast: [1 / 3, INK.amber], revised: [2 / 3, INK.violet], final: [1, INK.green],
 };
 const LETTER = { waiting: "○", fast: "f", revised: "r", final: "F", unanswered: "–" };
-const LEGEND = [["final", "F final"], ["revised", "r revised"], ["fast", "f fast"], ["waiting", "○ waiting"], ["flagged", "⚑ motion-flagged"]];
+const LEGEND = {
+  final: "F final", revised: "r revised", fast: "f fast", waiting: "○ waiting", flagged: "⚑ motion-flagged",
+};
 
 const total = (runs) => runs.reduce((n, row) => n + row.length, 0);
 const fitsOneLine = (runs, w, em) => total(runs) * em * 1.7 + runs.length * em <= w;
@@ -21,7 +23,8 @@ function oneLine(runs, w, height, em) {
   const pitch = Math.min(em * 4.2, (w - (runs.length - 1) * em) / total(runs));
   let x = 0;
   return runs.map((cells) => {
-    const place = { cells, label: { x, y: em * 0.5 }, x, y: em * 1.2, pitch, rowHeight: Math.min(em * 7, height - em * 1.2) };
+    const rowHeight = Math.min(em * 7, height - em * 1.2);
+    const place = { cells, label: { x, y: em * 0.5 }, x, y: em * 1.2, pitch, rowHeight };
     x += cells.length * pitch + em;
     return place;
   });
@@ -49,8 +52,9 @@ class TrialsPanel extends Panel {
     this.plot = new Plot(host, { role: "slider", tabindex: "0", "aria-valuemin": "1" });
     this.plot.canvas.addEventListener("click", (event) => this.#click(event));
     this.hits = h("span", { class: "hits", text: "● rank 1 was shown  ○ it was not" });
-    const legend = LEGEND.map(([state, words]) => h("span", { "data-stage": state, text: words }));
-    body.append(host, h("p", { class: "legend" }, ...legend, this.hits, h("span", { class: "keys", text: "← → look back · Esc live" })));
+    const legend = Object.entries(LEGEND).map(([state, words]) => h("span", { "data-stage": state, text: words }));
+    const keys = h("span", { class: "keys", text: "← → look back · Esc live" });
+    body.append(host, h("p", { class: "legend" }, ...legend, this.hits, keys));
   }
 
   inputs(view) {
@@ -67,9 +71,11 @@ class TrialsPanel extends Panel {
     const flagged = trials.filter((t) => t.flagged).length;
     const known = trials.some(truthKnown);
     this.hits.hidden = !known;
-    const parts = trials.length
-      ? [plural(trials.length, "trial"), n("waiting") && `${count(n("waiting"))} waiting for the response`, flagged && `${count(flagged)} flagged`]
-      : [];
+    const parts = [
+      trials.length && plural(trials.length, "trial"),
+      n("waiting") && `${count(n("waiting"))} waiting for the response`,
+      flagged && `${count(flagged)} flagged`,
+    ];
     this.say("Trials", parts.filter(Boolean).join(" · "));
     this.#announce(view, trials, states);
     this.plot.draw((ctx, w, height, em) => this.#paint(ctx, w, height, em, view, trials, states, known));
@@ -82,13 +88,15 @@ class TrialsPanel extends Panel {
     canvas.setAttribute("aria-label", "trial shown");
     canvas.setAttribute("aria-valuemax", String(trials.length || 1));
     canvas.setAttribute("aria-valuenow", String(at + 1));
-    const words = at < 0 ? "none" : `trial ${view.trial.trial} of run ${view.trial.run}, ${states[at]}${view.trial.flagged ? ", flagged" : ""}`;
-    canvas.setAttribute("aria-valuetext", words + (view.live ? ", live" : ""));
+    const { trial } = view;
+    const words = at < 0 ? ["none"] : [`trial ${trial.trial} of run ${trial.run}`, states[at], trial.flagged && "flagged"];
+    canvas.setAttribute("aria-valuetext", [...words, view.live && "live"].filter(Boolean).join(", "));
   }
 
   #paint(ctx, w, height, em, view, trials, states, known) {
     const numbers = [...new Set(trials.map((t) => t.run))];
-    const runs = numbers.map((run) => trials.map((trial, i) => ({ trial, state: states[i] })).filter((c) => c.trial.run === run));
+    const all = trials.map((trial, i) => ({ trial, state: states[i] }));
+    const runs = numbers.map((run) => all.filter((cell) => cell.trial.run === run));
     this.cells = [];
     const places = fitsOneLine(runs, w, em) ? oneLine(runs, w, height, em) : rowPerRun(runs, w, height, em);
     for (const { cells, label, x, y, pitch, rowHeight } of places) {
@@ -96,7 +104,8 @@ class TrialsPanel extends Panel {
       const cellHeight = rowHeight - marks - Math.min(5, rowHeight * 0.2);
       text(ctx, `run ${cells[0].trial.run}`, label.x, label.y ?? y + cellHeight / 2, INK.dim);
       cells.forEach((cell, i) => {
-        const box = { x: x + i * pitch, y, w: Math.max(2, pitch - Math.min(5, pitch * 0.2)), h: cellHeight, pitch, rowHeight };
+        const width = Math.max(2, pitch - Math.min(5, pitch * 0.2));
+        const box = { x: x + i * pitch, y, w: width, h: cellHeight, pitch, rowHeight };
         this.cells.push({ ...box, trial: cell.trial });
         this.#cell(ctx, box, cell, em, cell.trial === view.trial, marks);
       });
@@ -116,7 +125,9 @@ class TrialsPanel extends Panel {
     }
     if (trial.flagged) this.#flag(ctx, box, em);
     const roomy = w >= em * 0.9 && height >= em * 1.1;
-    if (roomy && LETTER[state] && (level === 0 || height * level >= em)) text(ctx, LETTER[state], x + w / 2, y + height - em * 0.6, level ? INK.bg : INK.dim, "center");
+    if (roomy && LETTER[state] && (level === 0 || height * level >= em)) {
+      text(ctx, LETTER[state], x + w / 2, y + height - em * 0.6, level ? INK.bg : INK.dim, "center");
+    }
     if (roomy && !trial.flagged && height >= em * 2.4 && w >= em * 1.4) {
       text(ctx, String(trial.trial), x + w / 2, y + height * 0.17, level === 1 ? INK.bg : INK.dim, "center");
     }
