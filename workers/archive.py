@@ -136,8 +136,8 @@ class Archivist:
         spaces = {run.run: read_snapshot(series_path(self.settings, self.session, run.run)) for run in runs}
         space = next((found for found in spaces.values() if found is not None), None)
         return ArchivedSession(
-            subject=opened.subject,
-            session=self.session,
+            subject=opened.subject.removeprefix("sub-"),
+            session=self.session.removeprefix("ses-"),
             runs=[self._run(run, inputs, messages, blobs, spaces[run.run]) for run in runs],
             mask_XYZ=None if space is None else space.arrays["mask_XYZ"].astype(np.bool_),
             affine=None if space is None else space.arrays["affine"],

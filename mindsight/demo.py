@@ -1,0 +1,238 @@
+"""``mindsight demo``: a simulated visit through the real service, and what it came to.
+
+Only participant and scanner are simulated. Bus, gateway, ingest and inference run as processes of their own, and
+this one is their console: it sends volumes over HTTP and reads what happens from the message stream, like any client.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mindsight import models
+from mindsight.client import Console, Watch
+from mindsight.errors import DeadlineExceeded
+from mindsight.evaluation import Accuracy
+from mindsight.protocol import (
+    BetaReady,
+    Message,
+    Reconstruction,
+    Result,
+    SessionArchived,
+    VolumeProcessed,
+    VolumeReceived,
+)
+from mindsight.settings import Settings
+from mindsight.simulator.session import SimulatedSession, make_participant
+from mindsight.supervisor import Supervisor, wait_for_stop
+
+BUNDLE = "demo"
+PARTICIPANT, POOL_SEED, N_POOL = 7, 1, 100
+VISIT_SEED, N_RUNS = 21, 2
+LAST_ANSWER_S = 120.0
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a demo came to; ``summary`` is what is printed."""
+
+    messages: list[Message]
+    truth: dict[tuple[int, int], str]
+    volumes_sent: int
+    ceiling: Accuracy
+    seconds: float
+    archive: Path
+
+    def top1(self, stage: str) -> Accuracy:
+        hits = [
+            message.candidates[0].id == self.truth[message.run, message.trial]
+            for message in self.messages
+            if isinstance(message, Result) and message.stage == stage
+        ]
+        return Accuracy(sum(hits), len(hits), 1.0 / N_POOL)
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON; the keys are what scripts rely on."""
+        final = self.top1("final")
+        low, high = final.interval
+        results = [message for message in self.messages if isinstance(message, Result)]
+        return {
+            "volumes_sent": self.volumes_sent,
+            "volumes_processed": sum(isinstance(message, VolumeProcessed) for message in self.messages),
+            "trials": len(self.truth),
+            "answers": len(results),
+            "reconstructions": sum(isinstance(message, Reconstruction) for message in self.messages),
+            "top1": round(final.value, 4),
+            "top1_n": final.n,
+            "top1_interval": [round(low, 4), round(high, 4)],
+            "top1_by_stage": {stage: round(self.top1(stage).value, 4) for stage in ("fast", "revised", "final")},
+            "chance": final.chance,
+            "ceiling": round(self.ceiling.value, 4),
+            "ceiling_n": self.ceiling.n,
+            "latency_ms": latencies(self.messages),
+            "seconds": round(self.seconds, 1),
+            "archive": str(self.archive),
+        }
+
+
+def latencies(messages: list[Message]) -> dict[str, dict[str, float]]:
+    """Median and 99th percentile per stage, in milliseconds. ``beta`` leaves out the final ones: they end a run."""
+    values: dict[str, list[float]] = {}
+    for message in messages:
+        if not isinstance(message, VolumeReceived | VolumeProcessed | BetaReady | Result | Reconstruction):
+            continue
+        if isinstance(message, BetaReady) and message.stage == "final":
+            continue
+        for stage, value in message.latency_ms.model_dump(exclude_none=True).items():
+            values.setdefault(stage, []).append(value)
+    return {
+        stage: {"p50": round(float(np.median(taken)), 2), "p99": round(float(np.percentile(taken, 99)), 2)}
+        for stage, taken in values.items()
+    }
+
+
+def run_demo(*, once: bool, speed: float, data_dir: Path | None) -> None:
+    """Start the service, stream the visit into it, print what it came to; without ``once`` wait for Ctrl-C.
+
+    Each demo has a data folder of its own, so that nothing of an earlier one is in the way or lost.
+    """
+    folder = data_dir or Path("mindsight-data") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
+    settings = Settings(data_dir=folder.absolute(), port=0, redis_url="embedded://")
+    shutil.copytree(models.BUNDLE, settings.bundles_dir / BUNDLE, dirs_exist_ok=True)
+    say = _quiet if once else _say
+    keys: dict[str, str] = {}
+    ready = threading.Event()
+
+    def hear(line: str) -> None:
+        role, _, rest = line.partition(" key: ")
+        if rest:
+            keys[role] = rest
+        ready.set()
+
+    supervisor = Supervisor(settings, announce=hear)
+    say("starting bus, gateway, ingest and inference ...")
+    url = supervisor.start()
+    try:
+        outcome = _visit(url, keys["experimenter"], settings, speed, say)
+        if once:
+            print(json.dumps(outcome.summary()), flush=True)
+            supervisor.stop()
+        else:
+            print(_for_people(outcome), flush=True)
+            print("\nThe dashboard stays up. Ctrl-C ends the demo.", flush=True)
+            wait_for_stop(supervisor)
+    finally:
+        supervisor.stop()
+
+
+def _visit(url: str, key: str, settings: Settings, speed: float, say: Callable[[str], None]) -> Outcome:
+    say("simulating a participant ...")
+    visit = _simulated()
+    with Console(url, key, spool_dir=settings.data_dir / "spool") as console:
+        subject = console.enrol(bundle=BUNDLE)
+        session = console.open_session(subject)
+        print(f"dashboard: {url}/#key={key}&session={session}", file=sys.stderr, flush=True)
+        heard: list[Message] = []
+        listener = threading.Thread(target=_listen, args=(url, key, session, heard), daemon=True)
+        listener.start()
+        began_s, n_sent, truth = time.monotonic(), 0, {}
+        for plan in visit.plans:
+            say(f"run {plan.run} of {len(visit.plans)}: {len(plan.shown)} pictures, {plan.n_volumes} volumes")
+            console.start_run(session, plan.run, task="pictures", tr_s=plan.tr_s, n_volumes=plan.n_volumes)
+            for shown in plan.shown:
+                candidate = f"scene-{shown.candidate:03d}"
+                truth[plan.run, shown.trial] = candidate
+                console.add_event(
+                    session,
+                    plan.run,
+                    shown.onset_s,
+                    shown.duration_s,
+                    trial=shown.trial,
+                    stimulus=console.post_image(_stimulus(settings, candidate)),
+                    candidate=candidate,
+                    label=visit.scenes[shown.candidate].describe(),
+                )
+            run_began_s = time.monotonic()
+            for volume in visit.volumes(plan):
+                wait_s = run_began_s + volume.index * plan.tr_s / speed - time.monotonic()
+                if not math.isinf(speed) and wait_s > 0.0:
+                    time.sleep(wait_s)
+                console.send(session, volume)
+                n_sent += 1
+            console.end_run(session, plan.run)
+        console.close_session(session)
+    say("the session is closed; waiting for its last answers and its archive ...")
+    ceiling = visit.ceiling()
+    listener.join(LAST_ANSWER_S)
+    archived = next((message for message in heard if isinstance(message, SessionArchived)), None)
+    if archived is None:
+        raise DeadlineExceeded(
+            f"the session was not archived within {LAST_ANSWER_S:.0f} s of its end; the logs are in"
+            f" {settings.data_dir / 'logs'}",
+            code="demo.archive",
+        )
+    archive = settings.data_dir / archived.archive
+    return Outcome(heard, truth, n_sent, ceiling, time.monotonic() - began_s, archive)
+
+
+def _simulated() -> SimulatedSession:
+    from mindsight.unclip.encoder import Encoder
+
+    encoder = Encoder.load(models.ENCODER)
+    participant = make_participant(encoder.tokens, PARTICIPANT, encoder.image_size)
+    return SimulatedSession(
+        encoder.tokens,
+        participant,
+        image_px=encoder.image_size,
+        pool_seed=POOL_SEED,
+        n_pool=N_POOL,
+        seed=VISIT_SEED,
+        n_runs=N_RUNS,
+    )
+
+
+def _stimulus(settings: Settings, candidate: str) -> bytes:
+    (path,) = (settings.bundles_dir / BUNDLE).rglob(f"{candidate}.png")
+    return path.read_bytes()
+
+
+def _listen(url: str, key: str, session: str, heard: list[Message]) -> None:
+    with Watch(url, key, session) as watch:
+        for message in watch:
+            heard.append(message)
+            if isinstance(message, SessionArchived):
+                return
+
+
+def _for_people(outcome: Outcome) -> str:
+    summary = outcome.summary()
+    lines = [
+        "",
+        f"volumes    {summary['volumes_sent']} sent, {summary['volumes_processed']} processed",
+        f"trials     {summary['trials']}, {summary['answers']} answers, {summary['reconstructions']} reconstructions",
+        *(f"top-1      {stage:<8} {outcome.top1(stage)}" for stage in ("fast", "revised", "final")),
+        f"possible   {outcome.ceiling}",
+        "latency    " + "   ".join(f"{s} {v['p50']:.0f} / {v['p99']:.0f}" for s, v in summary["latency_ms"].items())
+        + "   (ms, p50 / p99)",
+        f"archive    {summary['archive']}",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _quiet(text: str) -> None:
+    del text
