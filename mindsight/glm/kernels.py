@@ -30,18 +30,22 @@ def grouped_dot(
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def lag_sums(
-    residual_VT: NDArray[np.float32], series_VN: NDArray[np.float32], first: int, out_V3: NDArray[np.float64]
+    fit_VT: NDArray[np.float32], series_VN: NDArray[np.float32], first: int, out_V3: NDArray[np.float64]
 ) -> None:
-    """Per voxel, from row ``first`` of series and output on: sum e_i^2, sum e_i e_(i+1), sum y_i^2; in float64."""
-    n_voxels, n_frames = residual_VT.shape
+    """Of the residuals e = y - fit, from row ``first`` of series y and output on, per voxel and summed in float64:
+    sum e_i^2, sum e_i e_(i+1), sum y_i^2.
+    """
+    n_voxels, n_frames = fit_VT.shape
     for v in range(n_voxels):
-        e, y = residual_VT[v], series_VN[first + v]
-        r0 = np.float64(e[n_frames - 1]) ** 2
+        fit, y = fit_VT[v], series_VN[first + v]
+        end = np.float64(y[n_frames - 1] - fit[n_frames - 1])
+        r0 = end * end
         yy = np.float64(y[n_frames - 1]) ** 2
         r1 = 0.0
         for i in range(n_frames - 1):
-            r0 += np.float64(e[i]) * np.float64(e[i])
-            r1 += np.float64(e[i]) * np.float64(e[i + 1])
+            e = np.float64(y[i] - fit[i])
+            r0 += e * e
+            r1 += e * np.float64(y[i + 1] - fit[i + 1])
             yy += np.float64(y[i]) * np.float64(y[i])
         out_V3[first + v, 0] = r0
         out_V3[first + v, 1] = r1

@@ -40,6 +40,7 @@ _AR_BINS = 100
 _ONE_THREAD_PRODUCT = 1 << 18
 _TRIALS_AT_ONCE = 24
 _RELATIVE_ZERO = 1e-8
+_ROUNDING = 1e-12
 _FIRST_CAPACITY = 80
 # Float32 rounding moves a residual by a few eps of its series; twice that over |e| bounds the coefficient's error.
 _AR_DOUBT = 32 * _AR_BINS * float(np.finfo(np.float32).eps)
@@ -193,7 +194,10 @@ class StreamingGLM:
             for k, part_TK in enumerate(parts):
                 rows = slice(k * _TRIALS_AT_ONCE, (k + 1) * _TRIALS_AT_ONCE)
                 beta_KV[rows, start : start + size] = (block_VT @ part_TK).T
-        beta_KV += np.outer(weights_TK.sum(axis=0), mean_V)
+        # Weights sum to zero, except with fewer frames than regressors: see ``_weighted``.
+        sums_K = weights_TK.sum(axis=0)
+        for trial in np.flatnonzero(np.abs(sums_K) > _ROUNDING * np.abs(weights_TK).sum(axis=0)):
+            beta_KV[trial] += sums_K[trial] * mean_V
         return beta_KV
 
     def series(self) -> NDArray[np.float32]:
@@ -285,12 +289,11 @@ class StreamingGLM:
         q32_TR, qt32_RT = q_TR.astype(np.float32), np.ascontiguousarray(q_TR.T.astype(np.float32))
         sums_V3 = np.empty((self.n_voxels, 3))
         size = max(_ONE_THREAD_PRODUCT // (n * rank), 1)
-        residual_VT = np.empty((size, n), np.float32)
+        fit_VT = np.empty((size, n), np.float32)
         for start in range(0, self.n_voxels, size):
             series_VT = self._series_VN[start : start + size, :n]
-            block_VT = residual_VT[: len(series_VT)]
+            block_VT = fit_VT[: len(series_VT)]
             np.matmul(series_VT @ q32_TR, qt32_RT, out=block_VT)
-            np.subtract(series_VT, block_VT, out=block_VT)
             lag_sums(block_VT, self._series_VN, start, sums_V3)
         rho_V = _yule_walker(sums_V3[:, 0], sums_V3[:, 1], n) * _AR_BINS
         doubt_V = _AR_DOUBT * np.sqrt(sums_V3[:, 2] / np.maximum(sums_V3[:, 0], np.finfo(np.float64).tiny))
