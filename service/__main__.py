@@ -24,6 +24,7 @@ from service.app import create_app
 from service.keys import create_keys
 
 GRACE_S = 3
+UNACKNOWLEDGED_MS = 30_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = settings.model_copy(update={"host": given.host, "port": given.port})
     try:
         check_address(settings)
-        listener = _listen(settings)
+        listener = listen(settings)
     except MindsightError as error:
         print(f"mindsight gateway: {error}", file=sys.stderr)
         return 1
@@ -74,11 +75,14 @@ def check_address(settings: Settings) -> None:
         )
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """The bound socket; a connection made from now on waits for the gateway. Raises Conflict where it is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # The protocol is named because asyncio turns Nagle's algorithm off (40 ms per answer) only where it is.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # the kernel drops a peer that takes nothing; closing would wait for it
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
     try:
         listener.bind((settings.host, settings.port))
         listener.listen(128)

@@ -25,6 +25,7 @@ from service.hub import Frame
 from service.problems import responses
 
 SEND_S = 10.0
+CLOSE_S = 1.0
 SLOW, REVOKED, LATER = 4408, 4401, 1013
 
 router = APIRouter(prefix="/v1/sessions/{session}", tags=["stream"])
@@ -97,7 +98,9 @@ async def _send(websocket: WebSocket, gateway: Gateway, caller: Caller, pages: A
                         await websocket.send_text(text)
                 sent = page[-1].seq if page else sent
     except TimeoutError:
-        await websocket.close(SLOW, f"too slow; resume with after={sent}")
+        with suppress(TimeoutError):  # the close frame waits behind what the client does not take
+            async with asyncio.timeout(CLOSE_S):
+                await websocket.close(SLOW, f"too slow; resume with after={sent}")
     except BusUnavailable:
         await websocket.close(LATER, f"the bus is away; resume with after={sent}")
     except WebSocketDisconnect:
