@@ -40,7 +40,7 @@ class AccuracyPanel extends Panel {
       rule(ctx, left, right, y(level), INK.line);
       text(ctx, String(level), left - 5, y(level), INK.faint, "right");
     }
-    text(ctx, `last ${WINDOW} answered trials · 95 % interval (Wilson)`, left, h - em * 0.4, INK.faint);
+    text(ctx, `last ${WINDOW} trials, newest answer of each · 95 % Wilson`, left, h - em * 0.4, INK.faint);
     if (!series.length) return;
     ctx.fillStyle = "rgba(90, 169, 230, 0.22)";
     ctx.beginPath();
