@@ -149,15 +149,14 @@ def _visit(url: str, key: str, settings: Settings, speed: float, say: Callable[[
         began_s, n_sent, truth = time.monotonic(), 0, {}
         for plan in visit.plans:
             say(f"run {plan.run} of {len(visit.plans)}: {len(plan.shown)} pictures, {plan.n_volumes} volumes")
-            console.start_run(session, plan.run, task="pictures", tr_s=plan.tr_s, n_volumes=plan.n_volumes)
+            console.start_run(plan.run, task="pictures", tr_s=plan.tr_s, n_volumes=plan.n_volumes)
             for shown in plan.shown:
                 candidate = f"scene-{shown.candidate:03d}"
                 truth[plan.run, shown.trial] = candidate
                 console.add_event(
-                    session,
                     plan.run,
-                    shown.onset_s,
-                    shown.duration_s,
+                    onset_s=shown.onset_s,
+                    duration_s=shown.duration_s,
                     trial=shown.trial,
                     stimulus=console.post_image(_stimulus(settings, candidate)),
                     candidate=candidate,
@@ -168,10 +167,10 @@ def _visit(url: str, key: str, settings: Settings, speed: float, say: Callable[[
                 wait_s = run_began_s + volume.index * plan.tr_s / speed - time.monotonic()
                 if not math.isinf(speed) and wait_s > 0.0:
                     time.sleep(wait_s)
-                console.send(session, volume)
+                console.send(volume)
                 n_sent += 1
-            console.end_run(session, plan.run)
-        console.close_session(session)
+            console.end_run(plan.run)
+        console.close()
     say("the session is closed; waiting for its last answers and its archive ...")
     ceiling = visit.ceiling()
     listener.join(LAST_ANSWER_S)
@@ -208,11 +207,8 @@ def _stimulus(settings: Settings, candidate: str) -> bytes:
 
 
 def _listen(url: str, key: str, session: str, heard: list[Message]) -> None:
-    with Watch(url, key, session) as watch:
-        for message in watch:
-            heard.append(message)
-            if isinstance(message, SessionArchived):
-                return
+    watch = Watch(url, key, session)  # ends when the session is archived
+    heard.extend(watch)
 
 
 def _for_people(outcome: Outcome) -> str:

@@ -55,7 +55,6 @@ class Progress:
 def send_run(
     recorded: RecordedRun,
     console: Console,
-    session: str,
     *,
     events: list[RunEvent],
     task: str,
@@ -72,25 +71,26 @@ def send_run(
     for too long: then what was not acknowledged lies in the console's spool, and the same command again sends it.
     """
     run = recorded.run
-    console.start_run(session, run, task=task, tr_s=recorded.tr_s, n_volumes=recorded.n_volumes)
+    console.start_run(run, task=task, tr_s=recorded.tr_s, n_volumes=recorded.n_volumes)
     numbers = itertools.count(1)
     for event in events:
         trial = next(numbers) if event.label is not None or event.stim_file is not None else None
-        console.add_event(session, run, event.onset_s, event.duration_s, trial=trial, label=event.label)
+        what = {} if event.label is None else {"label": event.label}
+        console.add_event(run, onset_s=event.onset_s, duration_s=event.duration_s, trial=trial, **what)
     progress = Progress(output, recorded.n_volumes)
     began_s, n_sent, n_missing = clock(), 0, 0
     for volume in recorded.volumes():
         while n_sent + n_missing < volume.index:
-            console.mark_missing(session, run, n_sent + n_missing, "not in the series")
+            console.mark_missing(run, n_sent + n_missing, "not in the series")
             n_missing += 1
         wait_s = began_s + volume.index * recorded.tr_s / speed - clock()
         if wait_s > 0.0:
             sleep(wait_s)
-        console.send(session, volume)
+        console.send(volume)
         n_sent += 1
         progress.show(n_sent, n_missing)
     progress.end()
-    console.end_run(session, run)
+    console.end_run(run)
     return Sent(n_sent, n_missing, clock() - began_s)
 
 
@@ -112,11 +112,11 @@ def stream_source(
     settings = Settings()
     recorded = open_run(source, run)
     declared = recorded.events if events is None else parse_events_tsv(events.read_text(encoding="utf-8"))
-    with Console(to or gateway_url(settings), key, spool_dir=spool or settings.data_dir / "spool") as console:
+    address = to or gateway_url(settings)
+    with Console(address, key, session=session, spool_dir=spool or settings.data_dir / "spool") as console:
         sent = send_run(
             recorded,
             console,
-            session,
             events=declared,
             task=task,
             speed=speed,
