@@ -30,8 +30,8 @@ class Noise:
     jumps, spikes : sudden movements of about 1 mm, and volumes with broken slices, per run
     """
 
-    physiological_percent: float = 0.7
-    thermal_percent: float = 0.7
+    physiological_percent: float = 0.5
+    thermal_percent: float = 0.5
     ar: float = 0.35
     drift_percent: float = 1.0
     motion_mm: float = 0.25
