@@ -81,7 +81,7 @@ class BlobWriter:
         self._sha256 = hashlib.sha256()
         self._path = incoming / secrets.token_hex(16)
         self.nbytes = 0
-        with _storage_errors():
+        with storage_errors():
             incoming.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("xb", buffering=0)
 
@@ -102,7 +102,7 @@ class BlobWriter:
         self._sha256.update(piece)
         self.nbytes += len(piece)
         view = memoryview(piece)
-        with _storage_errors():
+        with storage_errors():
             while view:
                 view = view[self._file.write(view) :]
 
@@ -110,18 +110,19 @@ class BlobWriter:
         """Make the payload durable under its digest: data, then name, then folder."""
         digest = self.digest
         folder = self._root / digest[:2]
-        with _storage_errors():
+        with storage_errors():
             os.fsync(self._file.fileno())
             if not folder.exists():
                 folder.mkdir(exist_ok=True)
-                _fsync_folder(self._root)
+                fsync_folder(self._root)
             self._path.replace(folder / digest)
-            _fsync_folder(folder)
+            fsync_folder(folder)
             self._file.close()
         return digest
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable: a rename survives a power loss only after this."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -130,7 +131,8 @@ def _fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _storage_errors() -> Iterator[None]:
+def storage_errors() -> Iterator[None]:
+    """Turn the ways in which a disk can be full, or fail, into StorageFull."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""The SDK: ``Console`` sends a session in, ``Watch`` follows what happens in it."""
+"""The Python SDK: ``Console`` pushes a session to a gateway, ``Watch`` sees what happens in one."""
 
-from mindsight.client.console import Acknowledged, Console
+from mindsight.client.console import Ack, Console
 from mindsight.client.watch import Watch
 
-__all__ = ["Acknowledged", "Console", "Watch"]
+__all__ = ["Ack", "Console", "Watch"]

@@ -1,141 +1,185 @@
-"""``Console``: enrols, opens, declares, sends. What the scanner's side of a session needs, in one object.
-
-Knows nothing of files or scanners: ``Volume`` objects come in.
-"""
+"""The console's side of a session: declare, send, and never lose a volume. Knows nothing of scanners."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from mindsight.client.http import Api
+from mindsight.client.http import Http
 from mindsight.client.spool import Spool, Spooled
+from mindsight.errors import BadRequest, BadVolume, Conflict, Diverged
 from mindsight.protocol.volume_codec import encode_volume
 from mindsight.volume import Volume
 
-PATIENCE_S = 60.0
-_VOLUME = "application/octet-stream"
+SPOOL = Path.home() / ".mindsight" / "spool"
+_SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """The service has the volume on its disk and in its log."""
+@dataclass(frozen=True)
+class Ack:
+    """The gateway has this volume, durably. ``digest`` is None for a missing one."""
 
     index: int
+    digest: str | None
     duplicate: bool
     next_index: int
 
 
 class Console:
-    """A console's connection to the service; a context manager.
+    """Pushes one session to a gateway.
 
-    url, key : of the gateway; the key needs ``volumes:write``, and ``sessions:control`` for all but ``send``
-    spool_dir : a folder on this machine for volumes that are not acknowledged yet
-    patience_s : how long a service that is away is tried again before ServiceUnavailable or BusUnavailable is raised;
-        what was not acknowledged then lies in the spool, and ``resume`` (of a new process too) sends it
+    url, key : of the gateway; the key needs the scopes subjects:write, sessions:control and volumes:write
+    session : one that is open already, to go on with it; else ``open_session``
+    spool_dir : where volumes lie until they are acknowledged
+    deadline_s : how long each request, and each volume, is tried again while the gateway does not answer
 
-    Every call may be repeated: what the service has already, it acknowledges again.
+    Every method raises ServiceUnavailable (or BusUnavailable, StorageFull) when the deadline has passed, NotAllowed,
+    and what the gateway says: NotFound, Conflict, BadRequest, BadVolume, OutOfOrder, Diverged.
     """
 
-    def __init__(self, url: str, key: str, spool_dir: Path, patience_s: float = PATIENCE_S) -> None:
-        self._api = Api(url, key, patience_s)
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        session: str | None = None,
+        spool_dir: Path = SPOOL,
+        deadline_s: float = 30.0,
+    ) -> None:
+        self._http = Http(url, key, deadline_s)
         self._spool_dir = spool_dir
+        self._session = session
 
     def __enter__(self) -> Console:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        self.disconnect()
 
-    def close(self) -> None:
-        """End the connection; the session stays open."""
-        self._api.close()
+    @property
+    def session(self) -> str:
+        if self._session is None:
+            raise BadRequest("no session is open: call open_session, or name one", code="session.none")
+        return self._session
 
     def enrol(self, bundle: str | None = None) -> str:
-        """A new subject's pseudonym. ``bundle`` is the name of a subject bundle that the service has."""
-        return str(self._api.json("POST", "/subjects", {"bundle": bundle})["subject"])
+        """Enrol a subject; returns its pseudonym."""
+        pseudonym: str = self._http.call("POST", "/v1/subjects", json={"bundle": bundle})["subject"]
+        return pseudonym
 
-    def open_session(self, subject: str, session: str | None = None, **options: float | bool) -> str:
-        """The id of a new session. ``options``: blinded, fast_s, revised_s, fd_mm."""
-        body = {"subject": subject, "options": options} | ({} if session is None else {"session": session})
-        return str(self._api.json("POST", "/sessions", body)["session"])
+    def set_bundle(self, subject: str, bundle: str) -> None:
+        """Sessions opened from now on are decoded with this bundle."""
+        self._http.call("PUT", f"/v1/subjects/{subject}/bundle", json={"bundle": bundle})
 
-    def close_session(self, session: str) -> None:
-        """Nothing is taken after this; what was taken is decoded and archived."""
-        self._api.json("POST", f"/sessions/{session}/close")
+    def open_session(self, subject: str, *, session: str | None = None, **options: float | bool) -> str:
+        """Open a session and make it this console's; returns its id. ``options`` are those of ``SessionOptions``."""
+        body = {"subject": subject, "session": session or f"ses-{secrets.token_hex(4)}", "options": options}
+        opened: str = self._http.call("POST", "/v1/sessions", json=body)["session"]
+        self._session = opened
+        return opened
 
-    def start_run(self, session: str, run: int, *, task: str, tr_s: float, n_volumes: int | None = None) -> None:
-        self._api.json(
-            "POST", f"/sessions/{session}/runs", {"run": run, "task": task, "tr_s": tr_s, "n_volumes": n_volumes}
-        )
+    def start_run(self, run: int, *, task: str, tr_s: float, n_volumes: int | None = None) -> int:
+        """Declare a run; returns the index of the volume that the gateway expects next (0 for a new run)."""
+        body = {"run": run, "task": task, "tr_s": tr_s, "n_volumes": n_volumes}
+        next_index: int = self._http.call("POST", f"{self._path}/runs", json=body)["next_index"]
+        return next_index
 
-    def end_run(self, session: str, run: int) -> None:
-        """No more volumes of this run: its final answers follow."""
-        self._api.json("POST", f"/sessions/{session}/runs/{run}/end")
+    def next_index(self, run: int) -> int:
+        """Where an interrupted run goes on."""
+        next_index: int = self._http.call("GET", f"{self._path}/runs/{run}")["next_index"]
+        return next_index
 
-    def next_index(self, session: str, run: int) -> int:
-        """The volume that the service expects next."""
-        return int(self._api.json("GET", f"/sessions/{session}/runs/{run}")["next_index"])
+    def post_image(self, image: bytes) -> str:
+        """Hand over a picture (PNG or JPEG) that will be shown; returns the digest to name it by."""
+        digest: str = self._http.call("POST", "/v1/images", content=image)["digest"]
+        return digest
 
-    def add_event(
-        self,
-        session: str,
-        run: int,
-        onset_s: float,
-        duration_s: float,
-        *,
-        trial: int | None = None,
-        stimulus: str | None = None,
-        candidate: str | None = None,
-        label: str | None = None,
-    ) -> None:
-        """Declare a stimulus, before or after its time; with a ``trial`` number, from 1 in its run, it is decoded.
+    def add_event(self, run: int, *, onset_s: float, duration_s: float, trial: int | None = None, **what: str) -> None:
+        """Say what is shown when; with a ``trial`` number (from 1 in its run) it is decoded.
 
-        stimulus : digest from ``post_image``
-        candidate, label : its id in the candidate pool, its class; with ``stimulus`` the truth, hidden from blinded keys
+        what : ``stimulus`` (a digest from post_image), ``candidate`` (its id in the pool), ``label`` (trial_type)
         """
-        event = {
-            "onset_s": onset_s,
-            "duration_s": duration_s,
-            "trial": trial,
-            "stimulus": stimulus,
-            "candidate": candidate,
-            "label": label,
-        }
-        self._api.json("POST", f"/sessions/{session}/runs/{run}/events", event)
+        self.add_events(run, [{"onset_s": onset_s, "duration_s": duration_s, "trial": trial, **what}])
 
-    def post_image(self, payload: bytes) -> str:
-        """Keep a picture (PNG or JPEG) that will be shown; returns its digest."""
-        kind = "image/png" if payload.startswith(b"\x89PNG") else "image/jpeg"
-        return str(self._api.send("POST", "/images", payload, kind)["digest"])
+    def add_events(self, run: int, events: Sequence[Mapping[str, Any]] | str) -> None:
+        """Several at once: dictionaries with the arguments of add_event, or the text of a BIDS events.tsv."""
+        path = f"{self._path}/runs/{run}/events"
+        if isinstance(events, str):
+            self._http.call(
+                "POST", path, content=events.encode(), headers={"Content-Type": "text/tab-separated-values"}
+            )
+        else:
+            self._http.call("POST", path, json=[dict(event) for event in events])
 
-    def send(self, session: str, volume: Volume) -> Acknowledged:
-        """Send one volume, in order; returns when the service has it for good.
+    def send(self, volume: Volume) -> Ack:
+        """Send a volume, after all that still wait in the spool, and return when the gateway has it durably.
 
-        Raises OutOfOrder (``expected_index``) where volumes before it are missing, BadVolume where it is not like the
-        others of its run, StorageFull, and as the class says.
+        The volume is on this machine's disk first: after ServiceUnavailable and its like, and after OutOfOrder, the
+        next ``send``, or ``resume`` (of a new process, too), sends it again. One that the gateway will never take
+        (BadVolume, Conflict, Diverged) is put aside into the spool's folder ``refused``, so that it stops nothing.
         """
-        spool = self._spool(session)
-        return self._deliver(session, spool, spool.put(volume.run, volume.index, encode_volume(volume)))
+        spooled = self._spool.put(volume.run, volume.index, encode_volume(volume))
+        acks = {(waiting.run, waiting.index): self._deliver(waiting) for waiting in self._spool.waiting()}
+        return acks[spooled.run, spooled.index]
 
-    def mark_missing(self, session: str, run: int, index: int, reason: str) -> None:
-        """Say that this volume will not come."""
-        self._api.json("POST", f"/sessions/{session}/runs/{run}/volumes/{index}/missing", {"reason": reason})
+    def resume(self) -> int:
+        """Send what the spool holds of this session; returns how many volumes that were."""
+        return len([self._deliver(waiting) for waiting in self._spool.waiting()])
 
-    def resume(self, session: str) -> int:
-        """Send what an earlier console of this session left in the spool; returns how many volumes that were."""
-        spool = self._spool(session)
-        waiting = spool.waiting()
-        for spooled in waiting:
-            self._deliver(session, spool, spooled)
-        return len(waiting)
+    def waiting(self) -> int:
+        """Volumes that were not acknowledged yet."""
+        return len(self._spool.waiting())
 
-    def _spool(self, session: str) -> Spool:
-        return Spool(self._spool_dir / session)
+    def mark_missing(self, run: int, index: int, reason: str = "not received") -> Ack:
+        """Say that a volume will not come, so that the next one is in order."""
+        path = f"{self._path}/runs/{run}/volumes/{index}/missing"
+        return _ack(self._http.call("POST", path, json={"reason": reason}))
 
-    def _deliver(self, session: str, spool: Spool, spooled: Spooled) -> Acknowledged:
-        path = f"/sessions/{session}/runs/{spooled.run}/volumes/{spooled.index}"
-        answer = self._api.send("PUT", path, spooled.path.read_bytes(), _VOLUME)
-        spool.drop(spooled)
-        return Acknowledged(answer["index"], answer["duplicate"], answer["next_index"])
+    def end_run(self, run: int) -> None:
+        """Send what still waits, then end the run: its final answers are computed."""
+        self.resume()
+        self._http.call("POST", f"{self._path}/runs/{run}/end")
+
+    def close(self) -> None:
+        """Send what still waits, then close the session: nothing is taken after this, and it is archived."""
+        self.resume()
+        self._http.call("POST", f"{self._path}/close")
+
+    def disconnect(self) -> None:
+        """Leave; the session stays open."""
+        self._http.close()
+
+    @property
+    def _path(self) -> str:
+        return f"/v1/sessions/{self.session}"
+
+    @property
+    def _spool(self) -> Spool:
+        if not _SESSION.fullmatch(self.session):
+            raise BadRequest("expected a session id of letters, digits, - and _", code="session.name")
+        return Spool(self._spool_dir / self.session)
+
+    def _deliver(self, waiting: Spooled) -> Ack:
+        payload = waiting.read()
+        try:
+            ack = self._http.call(
+                "PUT",
+                f"{self._path}/runs/{waiting.run}/volumes/{waiting.index}",
+                content=payload,
+                headers={"X-Content-SHA256": hashlib.sha256(payload).hexdigest()},
+            )
+        except (BadVolume, BadRequest, Conflict, Diverged):
+            waiting.put_aside()
+            raise
+        waiting.remove()
+        return _ack(ack)
+
+
+def _ack(body: Mapping[str, Any]) -> Ack:
+    return Ack(body["index"], body["digest"], body["duplicate"], body["next_index"])

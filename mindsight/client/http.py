@@ -1,116 +1,120 @@
-"""Requests to the gateway, with its problems as our errors and a deadline on everything.
+"""Requests to a gateway that are repeated until they are answered or a deadline passes; problems become our errors.
 
-Knows nothing of sessions or volumes.
+Knows nothing of sessions. Everything the gateway takes can be repeated, so that a lost answer is asked for again.
 """
 
 from __future__ import annotations
 
+import json
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
-from mindsight.errors import (
-    BadRequest,
-    BadVolume,
-    BusUnavailable,
-    Conflict,
-    DeadlineExceeded,
-    Diverged,
-    MindsightError,
-    NotAllowed,
-    NotFound,
-    OutOfOrder,
-    ServiceUnavailable,
-    StorageFull,
-)
+from mindsight import errors
+from mindsight.errors import MindsightError, ServiceUnavailable
 
-REQUEST_S = 20.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
-_BY_CODE: dict[str, type[MindsightError]] = {OutOfOrder.code: OutOfOrder, Diverged.code: Diverged}
-_BY_STATUS: dict[int, type[MindsightError]] = {
-    401: NotAllowed,
-    403: NotAllowed,
-    404: NotFound,
-    409: Conflict,
-    503: BusUnavailable,
-    504: DeadlineExceeded,
-    507: StorageFull,
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 2.0
+_AGAIN = frozenset({408, 429, 500, 502, 503, 504, 507})
+_BY_CODE = {
+    kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MindsightError)
 }
-_RETRIED = (ServiceUnavailable, BusUnavailable)
-
-T = TypeVar("T")
-
-
-def error_of(status: int, problem: Mapping[str, Any]) -> MindsightError:
-    """The error that a problem+json document speaks of."""
-    code = str(problem.get("code", ServiceUnavailable.code))
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
-    if kind is None and status < 500:
-        kind = BadVolume if code.startswith("volume.") else BadRequest
-    detail = str(problem.get("detail", f"the service answered with status {status}"))
-    return (kind or ServiceUnavailable)(detail, code=code, **dict(problem.get("details") or {}))
+_BY_STATUS: dict[int, type[MindsightError]] = {
+    401: errors.NotAllowed,
+    403: errors.NotAllowed,
+    404: errors.NotFound,
+    409: errors.Conflict,
+    503: errors.ServiceUnavailable,
+    507: errors.StorageFull,
+}
 
 
-class Api:
-    """A gateway's REST interface with a key.
+class Http:
+    """One gateway, one key. ``deadline_s`` limits how long a request is repeated, ``timeout_s`` how long one takes."""
 
-    url : address of the gateway
-    patience_s : how long a service that is away, or whose bus is, is tried again; 0 never
-
-    Raises ServiceUnavailable or BusUnavailable after that, and what the gateway answers otherwise.
-    """
-
-    def __init__(self, url: str, key: str, patience_s: float) -> None:
-        self.url = url.rstrip("/")
-        self.key = key
-        self.patience_s = patience_s
+    def __init__(self, url: str, key: str, deadline_s: float, timeout_s: float = 10.0) -> None:
+        self.deadline_s = deadline_s
         self._client = httpx.Client(
-            base_url=f"{self.url}/v1",
+            base_url=url,
             headers={"Authorization": f"Bearer {key}"},
-            timeout=REQUEST_S,
-            # the gateway is on this machine or in this building; a proxy from the environment is not on the way
-            trust_env=False,
+            timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 3.0)),
         )
 
-    def __enter__(self) -> Api:
+    def close(self) -> None:
+        self._client.close()
+
+    def __enter__(self) -> Http:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def close(self) -> None:
-        self._client.close()
-
-    def json(self, method: str, path: str, body: object = None) -> Any:
-        """Send JSON (or nothing), get JSON."""
-        return self._patiently(lambda: self._once(method, path, json=body))
-
-    def send(self, method: str, path: str, payload: bytes, kind: str) -> Any:
-        """Send bytes of a media type, get JSON."""
-        return self._patiently(lambda: self._once(method, path, content=payload, headers={"Content-Type": kind}))
-
-    def _once(self, method: str, path: str, **content: Any) -> Any:
-        try:
-            response = self._client.request(method, path, **content)
-        except httpx.TransportError as error:
-            raise ServiceUnavailable(
-                f"the service at {self.url} could not be reached ({type(error).__name__}); is it running?"
-            ) from None
-        if response.is_success:
-            return response.json()
-        is_problem = response.headers.get("content-type", "").startswith("application/problem+json")
-        raise error_of(response.status_code, response.json() if is_problem else {})
-
-    def _patiently(self, attempt: Callable[[], T]) -> T:
-        until, pause_s = time.monotonic() + self.patience_s, FIRST_PAUSE_S
-        while True:
-            try:
-                return attempt()
-            except _RETRIED:
-                if time.monotonic() + pause_s > until:
-                    raise
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The answer's JSON. Raises the error that the gateway's problem names, ServiceUnavailable at the deadline."""
+        until = time.monotonic() + self.deadline_s
+        for pause_s in pauses():
+            outcome = self._try(method, path, json, content, headers)
+            if not isinstance(outcome, MindsightError):
+                return outcome
+            if time.monotonic() + pause_s >= until:
+                raise outcome
             time.sleep(pause_s)
-            pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
+        raise AssertionError("the pauses never end")
+
+    def _try(
+        self, method: str, path: str, body: Any, content: bytes | None, headers: Mapping[str, str] | None
+    ) -> MindsightError | Any:
+        """The answer, or the error after which it is worth trying again."""
+        try:
+            answer = self._client.request(method, path, json=body, content=content, headers=headers)
+        except httpx.TransportError as error:
+            return ServiceUnavailable(
+                f"the gateway at {self._client.base_url} could not be reached ({type(error).__name__}); is it running?"
+            )
+        if answer.is_success:
+            try:
+                return answer.json() if answer.content else None
+            except ValueError:
+                return _no_gateway(self._client.base_url)
+        refusal = error_of(answer.status_code, answer.content)
+        if answer.status_code not in _AGAIN:
+            raise refusal
+        return refusal
+
+
+def pauses() -> Iterator[float]:
+    """Growing pauses between tries, with some chance in them, so that many clients do not come back at once."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        yield pause_s * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
+        pause_s = min(2 * pause_s, LAST_PAUSE_S)
+
+
+def error_of(status: int, content: bytes | bytearray | None) -> MindsightError:
+    """The error that a problem (RFC 9457) of the gateway is."""
+    try:
+        problem = json.loads(content or b"")
+        code, detail, details = problem["code"], problem["detail"], problem.get("details", {})
+    except (ValueError, KeyError, TypeError):
+        return ServiceUnavailable(
+            f"expected an answer of a Mindsight gateway, got status {status}; check the address", status=status
+        )
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
+    if kind is None:
+        kind = errors.BadVolume if str(code).startswith("volume.") else errors.BadRequest
+    return kind(detail, code=code, **details)
+
+
+def _no_gateway(url: httpx.URL) -> ServiceUnavailable:
+    return ServiceUnavailable(f"expected JSON from {url}, got something else; is that a Mindsight gateway?")

@@ -1,61 +1,64 @@
-"""Volumes on the console's own disk, from before they are sent until they are acknowledged.
+"""Volumes on the console's own disk until the gateway has them. Knows nothing of the network.
 
-Knows nothing of the network. One file per volume: ``<session>/<run>-<index>.vol``.
+One folder per session, one file per volume; a file that is there was not yet acknowledged.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindsight.errors import StorageFull
+from mindsight.blobs.store import fsync_folder, storage_errors
 
-_NAME = re.compile(r"(\d{4})-(\d{7})\.vol")
+_NAME = re.compile(r"run-(\d+)_volume-(\d+)\.msv")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, order=True)
 class Spooled:
-    """One volume that waits."""
+    """A volume that waits: which, and its payload's file."""
 
     run: int
     index: int
     path: Path
 
+    def read(self) -> bytes:
+        return self.path.read_bytes()
 
-@dataclass(frozen=True, slots=True)
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def put_aside(self) -> None:
+        """It waits no longer, but is kept for somebody to look at."""
+        refused = self.path.parent / "refused"
+        refused.mkdir(exist_ok=True)
+        self.path.replace(refused / self.path.name)
+
+
 class Spool:
-    """What one session's console has not had acknowledged."""
+    """What waits for one session's acknowledgement. Raises StorageFull where a volume cannot be made durable."""
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def put(self, run: int, index: int, payload: bytes) -> Spooled:
-        """Make it durable. Raises StorageFull."""
-        spooled = Spooled(run, index, self.folder / f"{run:04d}-{index:07d}.vol")
-        temporary = spooled.path.with_suffix(".tmp")
-        try:
+        """The payload is on the disk when this returns."""
+        path = self.folder / f"run-{run:04d}_volume-{index:06d}.msv"
+        temporary = path.with_suffix(".tmp")
+        with storage_errors():
             self.folder.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 file.write(payload)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(spooled.path)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise StorageFull("the console's disk is full: free space, nothing was lost") from error
-            raise
-        return spooled
+            temporary.replace(path)
+            fsync_folder(self.folder)
+        return Spooled(run, index, path)
 
     def waiting(self) -> list[Spooled]:
-        """What waits, in order."""
-        names = [(_NAME.fullmatch(path.name), path) for path in self.folder.glob("*.vol")]
-        return sorted(
-            (Spooled(int(match[1]), int(match[2]), path) for match, path in names if match is not None),
-            key=lambda spooled: (spooled.run, spooled.index),
-        )
-
-    def drop(self, spooled: Spooled) -> None:
-        """It was acknowledged."""
-        spooled.path.unlink(missing_ok=True)
+        """In the order in which they are to be sent."""
+        if not self.folder.is_dir():
+            return []
+        matches = ((path, _NAME.fullmatch(path.name)) for path in self.folder.iterdir())
+        return sorted(Spooled(int(match[1]), int(match[2]), path) for path, match in matches if match)

@@ -1,114 +1,113 @@
-"""``Watch``: everything that happens in a session, from any message on, each once, across broken connections.
-
-Knows nothing of what the messages mean.
-"""
+"""Everything that happens in a session, as an iterator that survives every disconnect. Knows nothing of decoding."""
 
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
-from types import TracebackType
 
+from pydantic import ValidationError
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from mindsight.client.http import FIRST_PAUSE_S, LONGEST_PAUSE_S, error_of
-from mindsight.errors import MindsightError, ServiceUnavailable
+from mindsight.client.http import error_of, pauses
+from mindsight.errors import ServiceUnavailable
 from mindsight.protocol import Message, parse_message
 
-PATIENCE_S = 60.0
-SILENCE_S = 10.0  # the gateway says something every two seconds
-CONNECT_S = 10.0
-_REVOKED = 4401
+_OPEN_S = 5.0
+_CLOSE_S = 0.2  # what is still on its way when we leave is of no interest
+_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 class Watch:
-    """An iterator of typed messages, without an end of its own; a context manager.
+    """The messages of one session after number ``after``, each once and in order; waits for new ones.
 
-    url, key : of the gateway; without the scope ``truth:read`` what was shown is left out
-    after : id of the last message that is known already; 0 for all
-    patience_s : how long a service that is away is tried again before ServiceUnavailable is raised
+    url, key : of the gateway; the key needs the scope events:read
+    until : the type of the message after which the iterator ends
+    silence_s : without even a tick for so long the connection is taken to be dead, and made anew
+    deadline_s : how long in all a gateway that does not answer is tried again
 
-    ``after`` moves on with every message, so that it can be kept and handed to another ``Watch``. Raises NotAllowed and
-    NotFound as the gateway says.
+    Iterating raises ServiceUnavailable when the deadline has passed, NotAllowed, and NotFound for an unknown session.
+    ``after`` is the number of the last message that came; a new Watch may start from it.
     """
 
-    def __init__(self, url: str, key: str, session: str, after: int = 0, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        session: str,
+        after: int = 0,
+        *,
+        until: str = "session.archived",
+        silence_s: float = 10.0,
+        deadline_s: float = 30.0,
+    ) -> None:
         self.after = after
-        self._url = f"{url.rstrip('/').replace('http', 'ws', 1)}/v1/sessions/{session}/stream"
-        self._key = key
-        self._patience_s = patience_s
-        self._connection: ClientConnection | None = None
-        self._closed = False
-
-    def __enter__(self) -> Watch:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+        self._address = f"ws{url.removeprefix('http').rstrip('/')}/v1/sessions/{session}/stream"
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._until = until
+        self._silence_s = silence_s
+        self._deadline_s = deadline_s
+        self._closed = threading.Event()
+        self._socket: ClientConnection | None = None
 
     def close(self) -> None:
         """End the iteration, from any thread."""
-        self._closed = True
-        if self._connection is not None:
-            self._connection.close()
+        self._closed.set()
+        if self._socket is not None:
+            self._socket.close()
 
     def __iter__(self) -> Iterator[Message]:
-        until, pause_s = time.monotonic() + self._patience_s, FIRST_PAUSE_S
-        while not self._closed:
+        waits = pauses()
+        alive_at = time.monotonic()
+        while not self._closed.is_set():
             try:
-                with self._connect() as connection:
-                    self._connection = connection
+                with connect(
+                    f"{self._address}?after={self.after}",
+                    additional_headers=self._headers,
+                    open_timeout=_OPEN_S,
+                    close_timeout=_CLOSE_S,
+                    max_size=_MAX_MESSAGE_BYTES,
+                ) as socket:
+                    self._socket = socket
                     while True:
-                        text = connection.recv(timeout=SILENCE_S)
-                        until, pause_s = time.monotonic() + self._patience_s, FIRST_PAUSE_S
-                        message = self._take(text)
-                        if message is not None:
-                            yield message
-            except ConnectionClosed as closed:
-                if closed.rcvd is not None and closed.rcvd.code == _REVOKED:
-                    raise error_of(401, {"code": "auth.key", "detail": "the key was revoked"}) from None
-            except InvalidStatus as refused:
-                error = _refusal(refused)
-                if error.http_status != ServiceUnavailable.http_status:
-                    raise error from None
-            except (OSError, InvalidHandshake, EOFError):  # TimeoutError, which is silence, is an OSError
-                pass
+                        text = socket.recv(timeout=self._silence_s)
+                        alive_at = time.monotonic()
+                        waits = pauses()
+                        message = _message(text)
+                        if message is None:
+                            continue
+                        if message.id != self.after + 1:
+                            raise ServiceUnavailable(
+                                f"expected message {self.after + 1}, got {message.id}; the gateway breaks its protocol"
+                            )
+                        self.after = message.id
+                        yield message
+                        if message.type == self._until:
+                            return
+                        alive_at = time.monotonic()  # whoever takes the messages may take his time
+            except InvalidStatus as error:
+                refusal = error_of(error.response.status_code, error.response.body)
+                if error.response.status_code < 500:
+                    raise refusal from None
+                reason = str(refusal)
+            except (OSError, InvalidHandshake, ConnectionClosed, EOFError) as error:  # TimeoutError is an OSError
+                reason = type(error).__name__
             finally:
-                self._connection = None
-            if self._closed:
-                return
-            if time.monotonic() + pause_s > until:
-                raise ServiceUnavailable(f"no message stream within {self._patience_s:g} s; is the service running?")
-            time.sleep(pause_s)
-            pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
+                self._socket = None
+            if time.monotonic() - alive_at > self._deadline_s:
+                raise ServiceUnavailable(f"the gateway did not answer for {self._deadline_s:g} s ({reason})")
+            self._closed.wait(next(waits))
 
-    def _connect(self) -> ClientConnection:
-        return connect(
-            f"{self._url}?after={self.after}",
-            additional_headers={"Authorization": f"Bearer {self._key}"},
-            open_timeout=CONNECT_S,
-            close_timeout=1.0,
-            compression=None,
-            proxy=None,
-        )
 
-    def _take(self, text: str | bytes) -> Message | None:
-        """The message, unless it is a tick or was seen before."""
+def _message(text: str | bytes) -> Message | None:
+    """A message of the session, or None for a tick."""
+    try:
         if json.loads(text).get("type") == "tick":
             return None
-        message = parse_message(text)
-        if message.id <= self.after:
-            return None
-        self.after = message.id
-        return message
-
-
-def _refusal(refused: InvalidStatus) -> MindsightError:
-    response = refused.response
-    try:
-        problem = json.loads(response.body or b"{}")
-    except ValueError:
-        problem = {}
-    return error_of(response.status_code, problem if isinstance(problem, dict) else {})
+        return parse_message(text)
+    except (ValueError, AttributeError, ValidationError):
+        raise ServiceUnavailable(
+            "expected a message of this version's protocol, got something else; update this client"
+        ) from None
