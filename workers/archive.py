@@ -179,6 +179,7 @@ class Archivist:
             fd_mm_T=_column(reports, n, lambda report: report.fd_mm),
             dvars_percent_T=_column(reports, n, lambda report: report.dvars_percent),
             censored_T=np.array([index not in reports or reports[index].censored for index in range(n)], np.bool_),
+            series_TV=None if space is None else space.arrays["series_TV"],
             betas=Betas(blobs, betas) if space is not None else {},
         )
 

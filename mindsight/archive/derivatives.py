@@ -93,6 +93,34 @@ def write_confounds(root: Path, names: Names, run: ArchivedRun, missing: Sequenc
     write_json(path.with_suffix(".json"), _CONFOUNDS)
 
 
+def write_series(root: Path, names: Names, run: ArchivedRun, session: ArchivedSession) -> None:
+    """What the betas were estimated from: the realigned series, zero outside the mask.
+
+    Raises BadRequest where it does not fit run and mask.
+    """
+    if run.series_TV is None:
+        return
+    if session.mask_XYZ is None or session.affine is None:
+        raise BadRequest("expected the mask and affine that the series belongs to", code="archive.mask")
+    expected = (run.n_volumes, int(session.mask_XYZ.sum()))
+    if run.series_TV.shape != expected:
+        raise BadRequest(
+            f"run {run.run}: expected a series of shape {expected}, got {run.series_TV.shape}", code="archive.shape"
+        )
+    path = root / names.run(run.task, run.run, "desc-preproc_bold.nii.gz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    x, y, z = session.mask_XYZ.shape
+    with nifti_writer(path, (x, y, z), run.n_volumes, np.dtype(np.float32), session.affine, run.tr_s) as writer:
+        volume_XYZ = np.zeros((x, y, z), dtype=np.float32)
+        for voxels_V in run.series_TV:
+            volume_XYZ[session.mask_XYZ] = voxels_V
+            writer.write(volume_XYZ)
+    write_json(
+        root / names.run(run.task, run.run, "desc-preproc_bold.json"),
+        {"RepetitionTime": run.tr_s, "TaskName": run.task, "SkullStripped": True},
+    )
+
+
 def write_betas(root: Path, names: Names, run: ArchivedRun, session: ArchivedSession) -> None:
     """Per stage one 4-D image, a volume per trial, zero outside the mask, and the table of its trials.
 

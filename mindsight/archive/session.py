@@ -59,6 +59,7 @@ class ArchivedRun:
     motion_T6 : translations in mm along x, y, z, then rotations in rad about them; NaN where unknown
     fd_mm_T, dvars_percent_T : NaN where unknown
     censored_T : bool, the volume took no part in the betas
+    series_TV : (T, V) float32, the mask's voxels after realignment, in C order; None where they were not kept
     betas : (trial, stage) → (V,) in C order of the session's mask; looked up one at a time, so it may be lazy
     """
 
@@ -72,6 +73,7 @@ class ArchivedRun:
     fd_mm_T: NDArray[np.float64]
     dvars_percent_T: NDArray[np.float64]
     censored_T: NDArray[np.bool_]
+    series_TV: NDArray[np.float32] | None = None
     betas: Mapping[tuple[int, Stage], NDArray[np.float32]] = field(default_factory=dict)
 
 

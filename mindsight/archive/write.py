@@ -54,6 +54,7 @@ def _write(session: ArchivedSession, root: Path) -> None:
     for run in session.runs:
         missing = raw.write_run(rawdata, names, run, session.images)
         derivatives.write_confounds(derived, names, run, missing)
+        derivatives.write_series(derived, names, run, session)
         derivatives.write_betas(derived, names, run, session)
         for archived in run.events:
             if archived.trial is not None and archived.stimulus is not None:

@@ -66,6 +66,7 @@ def make_run(run: int, mask_XYZ: np.ndarray, stimuli: list[str]) -> ArchivedRun:
         fd_mm_T=fd_mm_T,
         dvars_percent_T=rng.random(N_VOLUMES),
         censored_T=censored_T,
+        series_TV=rng.normal(1000, 10, (N_VOLUMES, n)).astype(np.float32),
         betas={
             (trial, stage): np.full(n, 100 * run + trial, dtype=np.float32)
             for trial in (1, 2, 3)

@@ -58,7 +58,7 @@ def test_every_derivative_name_is_made_of_entities_in_order(derived: Path) -> No
     """The validator package has no rules for derivatives: entities and their order are those of BIDS 1.10."""
     pattern = re.compile(
         r"sub-[A-Za-z0-9]+_ses-[A-Za-z0-9]+(_task-[A-Za-z0-9]+)?(_run-[0-9]+)?(_trial-[0-9]+)?(_desc-[A-Za-z0-9]+)?"
-        r"(_stat-[A-Za-z0-9]+)?_(timeseries|statmap|mask|results|reconstruction|contactsheet-[0-9]+)"
+        r"(_stat-[A-Za-z0-9]+)?_(timeseries|bold|statmap|mask|results|reconstruction|contactsheet-[0-9]+)"
         r"\.(tsv|json|jsonl|nii\.gz|png)"
     )
     names = [
@@ -141,6 +141,18 @@ def test_nilearn_reads_the_motion_as_fmripreps(derived: Path) -> None:
     assert sorted(loaded) == ["rot_x", "rot_y", "rot_z", "trans_x", "trans_y", "trans_z"]
 
 
+def test_the_realigned_series_lies_beside_the_betas(derived: Path) -> None:
+    (path,) = derived.rglob("*run-1_desc-preproc_bold.nii.gz")
+    image = nib.load(path)
+    (mask,) = derived.rglob("*desc-decoder_mask.nii.gz")
+    inside_XYZ = nib.load(mask).get_fdata() > 0
+    data = image.get_fdata()
+    assert image.header.get_zooms()[3] == pytest.approx(TR_S)
+    assert data.shape == (*SHAPE, N_VOLUMES)
+    assert data[inside_XYZ].mean() == pytest.approx(1000, abs=5)
+    assert not data[~inside_XYZ].any()
+
+
 def test_betas_are_maps_by_trial_and_stage(derived: Path) -> None:
     mask_XYZ = np.asanyarray(nib.load(derived / FUNC / f"{STEM}_desc-decoder_mask.nii.gz").dataobj).astype(bool)
     assert mask_XYZ.sum() == 63
@@ -214,7 +226,7 @@ def test_the_same_session_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_no_picture_no_mask_no_answer_is_an_archive_too(tmp_path: Path) -> None:
     (run, _) = make_session().runs
-    bare = dataclasses.replace(run, events=[], betas={}, motion_T6=np.full((N_VOLUMES, 6), np.nan))
+    bare = dataclasses.replace(run, events=[], betas={}, series_TV=None, motion_T6=np.full((N_VOLUMES, 6), np.nan))
     session = ArchivedSession(subject="x", session="1", runs=[bare])
     files = write_archive(session, tmp_path / "a")
     assert not [path for path in files if path.suffix == ".png" or "statmap" in path.name or "mask" in path.name]
