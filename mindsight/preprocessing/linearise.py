@@ -129,7 +129,7 @@ def _estimator(
     for n in range(rows_NC.shape[0]):
         _nuisance(rows_NC[n], value_scale, length_scale, wide)
         for c in range(6):
-            total = float(rows_NC[n, 4 + c])
+            total: float = np.float64(rows_NC[n, 4 + c])
             for a in range(N_NUISANCE):
                 total -= wide[a] * regress_11_6[a, c]
             rest[c] = total
@@ -146,11 +146,13 @@ def _project_reference(coef: FloatArray, ijk_N3: NDArray[np.int16], m: Float64Ar
     a0 = a1 = a2 = a3 = a4 = a5 = 0.0
     for n in range(ijk_N3.shape[0]):
         a, b, c = float(ijk_N3[n, 0]), float(ijk_N3[n, 1]), float(ijk_N3[n, 2])
-        value = interpolate(
-            coef,
-            m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3],
-            m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3],
-            m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3],
+        value = np.float64(
+            interpolate(
+                coef,
+                m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3],
+                m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3],
+                m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3],
+            )
         )
         a0 += value * p_N6[n, 0]
         a1 += value * p_N6[n, 1]
@@ -166,7 +168,7 @@ def _project_volume(flat: FloatArray, index_N: NDArray[np.int32], p_N6: FloatArr
     """P v: (6,), v the raw voxels."""
     a0 = a1 = a2 = a3 = a4 = a5 = 0.0
     for n in range(index_N.shape[0]):
-        value = float(flat[index_N[n]])
+        value = np.float64(flat[index_N[n]])
         a0 += value * p_N6[n, 0]
         a1 += value * p_N6[n, 1]
         a2 += value * p_N6[n, 2]

@@ -15,12 +15,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mindsight.preprocessing.taps import weighted_sum
+
 FloatArray = NDArray[np.float32]
 
 PAD_LOW = 1  # the four taps of a coordinate in cell i are i-1 .. i+2
 PAD_HIGH = 2
 _POLE = math.sqrt(3.0) - 2.0
-_RADIUS = 13  # |pole|^13 = 4e-8: what is cut from the impulse response is below float32
+RADIUS = 13  # |pole|^13 = 4e-8: what is cut from the impulse response is below float32
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -43,15 +45,15 @@ def _filter_lines(values: FloatArray, out: FloatArray, taps: FloatArray) -> None
     rows, n = values.shape
     t0, t1, t2, t3, t4, t5, t6 = taps[0], taps[1], taps[2], taps[3], taps[4], taps[5], taps[6]
     t7, t8, t9, t10, t11, t12, t13 = taps[7], taps[8], taps[9], taps[10], taps[11], taps[12], taps[13]
-    line = np.empty(n + 2 * _RADIUS, np.float32)
-    before = np.array([_RADIUS + _mirror(i - _RADIUS, n) for i in range(_RADIUS)])
-    after = np.array([_RADIUS + _mirror(n + i, n) for i in range(_RADIUS)])
+    line = np.empty(n + 2 * RADIUS, np.float32)
+    before = np.array([RADIUS + _mirror(i - RADIUS, n) for i in range(RADIUS)])
+    after = np.array([RADIUS + _mirror(n + i, n) for i in range(RADIUS)])
     for row in range(rows):
         for i in range(n):
-            line[_RADIUS + i] = values[row, i]
-        for i in range(_RADIUS):
+            line[RADIUS + i] = values[row, i]
+        for i in range(RADIUS):
             line[i] = line[before[i]]
-            line[_RADIUS + n + i] = line[after[i]]
+            line[RADIUS + n + i] = line[after[i]]
         for i in range(n):
             out[row, i] = (
                 t0 * line[i + 13]
@@ -79,7 +81,7 @@ def _filter_outer(data: FloatArray, pole: np.float32, gain: np.float32) -> None:
         return
     first = np.zeros(m, np.float32)
     weight = np.float32(1.0)
-    for k in range(_RADIUS + 1):
+    for k in range(RADIUS + 1):
         source = data[_mirror(k, n)]
         for j in range(m):
             first[j] += weight * source[j]
@@ -129,8 +131,8 @@ def _prefilter(values: FloatArray, padded: FloatArray, taps: FloatArray, pole: n
 
 def _impulse_response(n: int) -> FloatArray:
     """Of the inverse of [1, 4, 1] / 6, one side of it; of doing nothing where there is one sample only."""
-    taps = -6.0 * _POLE / (1.0 - _POLE * _POLE) * _POLE ** np.arange(_RADIUS + 1)
-    return (taps if n > 1 else np.eye(1, _RADIUS + 1)[0]).astype(np.float32)
+    taps = -6.0 * _POLE / (1.0 - _POLE * _POLE) * _POLE ** np.arange(RADIUS + 1)
+    return (taps if n > 1 else np.eye(1, RADIUS + 1)[0]).astype(np.float32)
 
 
 def prefilter(values_XYZ: FloatArray) -> FloatArray:
@@ -181,18 +183,11 @@ def interpolate(coef: FloatArray, x: float, y: float, z: float) -> np.float32:
     y = _clamp(y, coef.shape[1] - 3)
     z = _clamp(z, coef.shape[2] - 3)
     i, j, k = int(x), int(y), int(z)
-    wx = _weights(np.float32(x - i))
-    wy = _weights(np.float32(y - j))
-    w0, w1, w2, w3 = _weights(np.float32(z - k))
-    a0 = a1 = a2 = a3 = np.float32(0.0)
-    for p in range(4):
-        for q in range(4):
-            w = wx[p] * wy[q]
-            a0 += w * coef[i + p, j + q, k]
-            a1 += w * coef[i + p, j + q, k + 1]
-            a2 += w * coef[i + p, j + q, k + 2]
-            a3 += w * coef[i + p, j + q, k + 3]
-    return w0 * a0 + w1 * a1 + w2 * a2 + w3 * a3
+    stride_y = coef.shape[2]
+    stride_x = stride_y * coef.shape[1]
+    w_x, w_y, w_z = _weights(np.float32(x - i)), _weights(np.float32(y - j)), _weights(np.float32(z - k))
+    value: np.float32 = weighted_sum(coef, i * stride_x + j * stride_y + k, stride_x, stride_y, w_x, w_y, w_z)
+    return value
 
 
 @njit(cache=True, nogil=True, inline="always", fastmath={"contract"})
@@ -204,28 +199,17 @@ def interpolate_gradient(
     y = _clamp(y, coef.shape[1] - 3)
     z = _clamp(z, coef.shape[2] - 3)
     i, j, k = int(x), int(y), int(z)
-    tx, ty, tz = np.float32(x - i), np.float32(y - j), np.float32(z - k)
-    wx, wy = _weights(tx), _weights(ty)
-    sx, sy = _slopes(tx), _slopes(ty)
-    w0, w1, w2, w3 = _weights(tz)
-    d0, d1, d2, d3 = _slopes(tz)
-    value = gx = gy = gz = np.float32(0.0)
-    for p in range(4):
-        row = row_y = row_z = np.float32(0.0)
-        for q in range(4):
-            c0 = coef[i + p, j + q, k]
-            c1 = coef[i + p, j + q, k + 1]
-            c2 = coef[i + p, j + q, k + 2]
-            c3 = coef[i + p, j + q, k + 3]
-            line = w0 * c0 + w1 * c1 + w2 * c2 + w3 * c3
-            row += wy[q] * line
-            row_y += sy[q] * line
-            row_z += wy[q] * (d0 * c0 + d1 * c1 + d2 * c2 + d3 * c3)
-        value += wx[p] * row
-        gx += sx[p] * row
-        gy += wx[p] * row_y
-        gz += wx[p] * row_z
-    return value, gx, gy, gz
+    stride_y = coef.shape[2]
+    stride_x = stride_y * coef.shape[1]
+    at = i * stride_x + j * stride_y + k
+    t_x, t_y, t_z = np.float32(x - i), np.float32(y - j), np.float32(z - k)
+    w_x, w_y, w_z = _weights(t_x), _weights(t_y), _weights(t_z)
+    return (
+        weighted_sum(coef, at, stride_x, stride_y, w_x, w_y, w_z),
+        weighted_sum(coef, at, stride_x, stride_y, _slopes(t_x), w_y, w_z),
+        weighted_sum(coef, at, stride_x, stride_y, w_x, _slopes(t_y), w_z),
+        weighted_sum(coef, at, stride_x, stride_y, w_x, w_y, _slopes(t_z)),
+    )
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
@@ -259,6 +243,21 @@ def sample_mask(coef: FloatArray, m: NDArray[np.float64], mask_XYZ: NDArray[np.b
                         m[2, 0] * i + m[2, 1] * j + m[2, 2] * k + m[2, 3],
                     )
                     v += 1
+    return out
+
+
+@njit(cache=True, nogil=True)
+def mask_bounds(mask_XYZ: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(2, 3) lowest and highest indices of the voxels in the mask; low above high where there are none."""
+    nx, ny, nz = mask_XYZ.shape
+    out = np.array([[nx, ny, nz], [-1, -1, -1]], np.float64)
+    for i in range(nx):
+        for j in range(ny):
+            for k in range(nz):
+                if mask_XYZ[i, j, k]:
+                    out[0, 0], out[1, 0] = min(out[0, 0], i), max(out[1, 0], i)
+                    out[0, 1], out[1, 1] = min(out[0, 1], j), max(out[1, 1], j)
+                    out[0, 2], out[1, 2] = min(out[0, 2], k), max(out[1, 2], k)
     return out
 
 

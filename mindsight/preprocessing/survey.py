@@ -34,7 +34,7 @@ def _sums(
     """Per slice, of every so many voxels: their number, sums of r, v, rr, vv, rv (r the reference, v the volume)."""
     for n in range(0, ijk_N3.shape[0], every):
         a, b, c = float(ijk_N3[n, 0]), float(ijk_N3[n, 1]), float(ijk_N3[n, 2])
-        r = float(
+        r = np.float64(
             interpolate(
                 coef,
                 m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3],
@@ -42,7 +42,7 @@ def _sums(
                 m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3],
             )
         )
-        v = float(flat[index_N[n]])
+        v = np.float64(flat[index_N[n]])
         row = out_Z6[ijk_N3[n, slice_axis]]
         row[0] += 1.0
         row[1] += r

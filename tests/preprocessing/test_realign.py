@@ -167,6 +167,24 @@ def test_samples_are_the_resliced_volume_at_a_mask(phantom: Phantom, still: Real
         aligned.sample(mask[1:])
 
 
+@pytest.mark.parametrize(
+    "box", [(slice(30, 38), slice(2, 9), slice(10, 20)), (slice(0, 3), slice(0, 44), slice(25, 26)), (slice(0, 0),)]
+)
+def test_samples_of_a_part_need_only_that_part(phantom: Phantom, still: Realigner, box: tuple[slice, ...]) -> None:
+    aligned = copy(still).align(phantom.volume(phantom.moved([4.0, -6.0, 5.0], [5.0, -4.0, 6.0]), seed=1))
+    mask = np.zeros(phantom.shape, np.bool_)
+    mask[box] = True
+    np.testing.assert_allclose(aligned.sample(mask), aligned.volume.data[mask], atol=1e-2)
+
+
+def test_points_outside_of_the_field_of_view_take_the_edge(phantom: Phantom, still: Realigner) -> None:
+    raw = phantom.volume(dtype=np.float32)
+    aligned = copy(still).align(raw)
+    beyond = (phantom.affine @ [20.0, 20.0, 200.0, 1.0])[:3]
+    np.testing.assert_allclose(aligned.sample(beyond[None]), raw.data[20, 20, -1], atol=2.0)
+    assert aligned.sample(np.empty((0, 3))).shape == (0,)
+
+
 def test_samples_in_another_space_compose_with_the_motion(phantom: Phantom, still: Realigner) -> None:
     aligned = copy(still).align(phantom.volume(phantom.moved([1.0, 0.5, -1.0], [1.0, 0.5, 0.2]), seed=1))
     to_reference = phantom.moved([20.0, -10.0, 5.0], [30.0, 10.0, -20.0])
