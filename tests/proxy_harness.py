@@ -61,8 +61,8 @@ class Proxy:
                 thread.start()
 
     def _pump(self, link: tuple[socket.socket, socket.socket], source: socket.socket, sink: socket.socket) -> None:
-        source.settimeout(None)
         try:
+            source.settimeout(None)
             while data := source.recv(16384):
                 if self.delay_s:
                     time.sleep(self.delay_s)
@@ -78,5 +78,5 @@ class Proxy:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
-        if link in self._links:
+        with suppress(ValueError):  # the other direction's thread was faster
             self._links.remove(link)

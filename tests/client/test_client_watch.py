@@ -79,9 +79,9 @@ def test_a_connection_that_says_nothing_is_made_anew(running: Running, proxy: Pr
 
 
 def test_ticks_keep_a_quiet_connection(running: Running, proxy: Proxy, bus: Bus, session: str) -> None:
-    watch = iter(Watch(proxy.url, running.keys["viewer"], session, silence_s=4.0))
+    watch = iter(Watch(proxy.url, running.keys["viewer"], session, silence_s=3.0))
     next(watch)
-    timer = threading.Timer(5.0, write, args=(bus, session, 0, 1))
+    timer = threading.Timer(3.5, write, args=(bus, session, 0, 1))
     timer.start()
     assert next(watch).id == 2
     assert proxy.cuts == 0
