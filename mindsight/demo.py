@@ -35,6 +35,7 @@ from mindsight.protocol import (
 )
 from mindsight.settings import Settings
 from mindsight.simulator.session import SimulatedSession, make_participant
+from mindsight.subjects.bundle import Bundle
 from mindsight.supervisor import Supervisor, wait_for_stop
 
 BUNDLE = "demo"
@@ -138,7 +139,7 @@ def run_demo(*, once: bool, speed: float, data_dir: Path | None) -> None:
 
 def _visit(url: str, key: str, settings: Settings, speed: float, say: Callable[[str], None]) -> Outcome:
     say("simulating a participant ...")
-    visit = _simulated()
+    visit, pictures = _simulated(), _pictures(settings)
     with Console(url, key, spool_dir=settings.data_dir / "spool") as console:
         subject = console.enrol(bundle=BUNDLE)
         session = console.open_session(subject)
@@ -158,7 +159,7 @@ def _visit(url: str, key: str, settings: Settings, speed: float, say: Callable[[
                     onset_s=shown.onset_s,
                     duration_s=shown.duration_s,
                     trial=shown.trial,
-                    stimulus=console.post_image(_stimulus(settings, candidate)),
+                    stimulus=console.post_image(pictures[candidate]),
                     candidate=candidate,
                     label=visit.scenes[shown.candidate].describe(),
                 )
@@ -201,9 +202,10 @@ def _simulated() -> SimulatedSession:
     )
 
 
-def _stimulus(settings: Settings, candidate: str) -> bytes:
-    (path,) = (settings.bundles_dir / BUNDLE).rglob(f"{candidate}.png")
-    return path.read_bytes()
+def _pictures(settings: Settings) -> dict[str, bytes]:
+    """The candidate pool's pictures by id; they are what is shown."""
+    pool = Bundle.load(settings.bundles_dir / BUNDLE).pool
+    return {id_: path.read_bytes() for id_, path in zip(pool.ids, pool.images or (), strict=True) if path is not None}
 
 
 def _listen(url: str, key: str, session: str, heard: list[Message]) -> None:
