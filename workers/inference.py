@@ -1,6 +1,7 @@
-"""``python -m workers.inference``: takes betas from the work queue, answers with a retrieval, then with a picture.
+"""``python -m workers.inference``: takes betas from the work queue, answers each with a retrieval, then with a picture.
 
-Knows nothing of volumes or of order: what depends on order came with the beta.
+Knows nothing of volumes or of order: what depends on order came with the beta. A retrieval takes milliseconds and a
+picture a hundred times as long, so pictures are a queue of their own, looked at only when no beta waits.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,18 +24,18 @@ from PIL import Image
 
 from mindsight import models
 from mindsight.blobs import BlobStore
-from mindsight.bus import Bus, Log, WorkQueue
-from mindsight.errors import BusUnavailable, Conflict, MindsightError
+from mindsight.bus import Bus, Job, Log, WorkQueue
+from mindsight.errors import BusUnavailable, Conflict, MindsightError, StorageFull
 from mindsight.inference import Retrieval, TrialDecoder
 from mindsight.protocol import Candidate, Message, Reconstruction, Result, StageLatency, Warned, dump_message
-from mindsight.protocol.work import BetaWork, parse_work
+from mindsight.protocol.work import BetaWork, dump_work, parse_work
 from mindsight.settings import Settings
 from mindsight.subjects.bundle import Bundle
 from mindsight.unclip.generator import Generator
 from workers.brain_map import draw_brain_map
 
-QUEUE = "inference"
-BLOCK_S = 1.0
+BLOCK_S = 0.25
+LOOK_S = 0.001
 BUS_DEADLINE_S = 30.0
 PRIOR_STEPS = 10
 EVALUATIONS = 4
@@ -73,7 +75,8 @@ class InferenceWorker:
     _generator: Generator | None = None
 
     def __post_init__(self) -> None:
-        self.queue = WorkQueue(self.bus, QUEUE)
+        self.betas = WorkQueue(self.bus, "inference")
+        self.pictures = WorkQueue(self.bus, "pictures")
         self.blobs = BlobStore(self.settings.blobs_dir)
 
     def warm_up(self) -> None:
@@ -87,40 +90,53 @@ class InferenceWorker:
         """Take and answer jobs. A bus that is away is waited for; everything else ends the process."""
         while not self.stop.is_set():
             try:
-                job = self.queue.take(self.name, BLOCK_S)
-                if job is None:
-                    self._load_new_bundles()
-                    continue
-                work = parse_work(job.payload)
-                try:
-                    self.answer(work)
-                except BusUnavailable:
-                    raise
-                except MindsightError as error:
-                    self._warn(work, error)
-                    job.reject(f"{error.code}: {error}")
+                if job := self.betas.take(self.name, LOOK_S):
+                    self._do(job, self.answer)
+                elif job := self.pictures.take(self.name, LOOK_S):
+                    self._do(job, self.draw)
                 else:
-                    job.ack()
+                    self._load_new_bundles()
+                    if job := self.betas.take(self.name, BLOCK_S):
+                        self._do(job, self.answer)
             except BusUnavailable as error:
                 print(f"inference: {error}", file=sys.stderr, flush=True)
                 self.bus.wait_ready(BUS_DEADLINE_S)
 
+    def _do(self, job: Job, carry_out: Callable[[BetaWork], None]) -> None:
+        """One job. What cannot be carried out is reported in the session, and not tried again."""
+        work = parse_work(job.payload)
+        try:
+            carry_out(work)
+        except (BusUnavailable, StorageFull):
+            raise  # it stays in this worker's hands, and is delivered again
+        except MindsightError as error:
+            self._warn(work, error)
+            job.reject(f"{error.code}: {error}")
+        else:
+            job.ack()
+
     def answer(self, work: BetaWork) -> None:
-        """One beta's retrieval, written before the picture is begun, then the picture."""
+        """One beta's retrieval."""
         loaded = self._bundle(work.bundle)
-        beta_V = _array(self.blobs.get(work.beta), 1)
-        mean_V, std_V = self._statistics(work, loaded.bundle)
-        retrieval = loaded.decoder.retrieve(beta_V, mean_V, std_V)
-        log = Log(self.bus, work.session, "messages")
-        key = f"{work.run}-{work.trial}-{work.stage}"
+        retrieval = loaded.decoder.retrieve(*self._inputs(work, loaded.bundle))
         result = self._result(work, loaded, retrieval)
         # latencies differ from try to try: what makes two results the same is what went in
-        log.append(f"result-{key}", dump_message(result), identity=_identity(work, loaded.bundle))
-        if self._generator is None or retrieval.condition is None:
-            return
+        key = f"result-{work.run}-{work.trial}-{work.stage}"
+        Log(self.bus, work.session, "messages").append(
+            key, dump_message(result), identity=_identity(work, loaded.bundle)
+        )
+        if self._generator is not None and retrieval.condition is not None:
+            self.pictures.put(work.key, dump_work(work), identity=work.beta)
+
+    def draw(self, work: BetaWork) -> None:
+        """One beta's picture."""
+        loaded = self._bundle(work.bundle)
+        generator = self._generator
+        assert generator is not None, "a picture is asked for by a worker that has a generator"
+        beta_V, mean_V, std_V = self._inputs(work, loaded.bundle)
+        retrieval = loaded.decoder.retrieve(beta_V, mean_V, std_V)
         seed = seed_of(work, loaded.bundle.digest)
         picture = loaded.decoder.reconstruct(retrieval, seed)
-        brain_map = draw_brain_map(loaded.bundle, beta_V, mean_V, std_V)
         message = Reconstruction(
             session=work.session,
             t=time.time(),
@@ -131,12 +147,13 @@ class InferenceWorker:
             confidence=retrieval.confidence,
             seed=seed,
             evaluations=picture.evaluations,
-            generator=self._generator.digest,
-            brain_map=self.blobs.put(png(brain_map)),
+            generator=generator.digest,
+            brain_map=self.blobs.put(png(draw_brain_map(loaded.bundle, beta_V, mean_V, std_V))),
             latency_ms=StageLatency(generate=picture.timings_ms["generate"]),
         )
-        identity = _identity(work, loaded.bundle, self._generator.digest)
-        log.append(f"reconstruction-{key}", dump_message(message), identity=identity)
+        key = f"reconstruction-{work.run}-{work.trial}-{work.stage}"
+        identity = _identity(work, loaded.bundle, generator.digest)
+        Log(self.bus, work.session, "messages").append(key, dump_message(message), identity=identity)
 
     def _result(self, work: BetaWork, loaded: LoadedBundle, retrieval: Retrieval) -> Result:
         now = time.time()
@@ -171,11 +188,15 @@ class InferenceWorker:
             ),
         )
 
-    def _statistics(self, work: BetaWork, bundle: Bundle) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _inputs(
+        self, work: BetaWork, bundle: Bundle
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """(V,) beta, and the mean and standard deviation it is z-scored by."""
+        beta_V = np.frombuffer(self.blobs.get(work.beta), dtype="<f4")
         if work.statistics is None:
-            return bundle.statistics.mean_V, bundle.statistics.std_V
-        mean_V, std_V = _array(self.blobs.get(work.statistics), 2)
-        return mean_V, std_V
+            return beta_V, bundle.statistics.mean_V, bundle.statistics.std_V
+        mean_V, std_V = np.frombuffer(self.blobs.get(work.statistics), dtype="<f4").reshape(2, -1)
+        return beta_V, mean_V, std_V
 
     def _bundle(self, name: str | None) -> LoadedBundle:
         if name is None:
@@ -224,11 +245,6 @@ class InferenceWorker:
         )
         key = f"warning-{error.code}-{work.run}-{work.trial}-{work.stage}"
         Log(self.bus, work.session, "messages").append(key, dump_message(warning), identity=error.code)
-
-
-def _array(payload: bytes, rows: int) -> NDArray[np.float32]:
-    values = np.frombuffer(payload, dtype="<f4")
-    return values if rows == 1 else values.reshape(rows, -1)
 
 
 def _identity(work: BetaWork, bundle: Bundle, *more: str) -> str:
