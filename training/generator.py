@@ -28,6 +28,7 @@ from mindsight.unclip.generator import Denoiser, Generator, GeneratorConfig, dra
 
 EMA_DECAY = 0.999
 MAX_TOKEN_NOISE = 0.6
+ALIKE_TOKEN_NOISE = 0.5
 NAMING_WEIGHT = 0.03
 REPORT_EVERY_S = 120.0
 HELD_OUT_SEED = 1_000_003  # no training stream starts here
@@ -38,14 +39,23 @@ def pictures(rng: np.random.Generator, n: int, size_px: int) -> NDArray[np.uint8
     return render_batch(random_scenes(rng, n), size_px)
 
 
-def noisy_tokens(tokens_BND: Tensor, generator: torch.Generator) -> Tensor:
-    """Tokens as a decoder of brains would give them: some clean, most too small and with noise of every level."""
+def noisy_tokens(tokens_BND: Tensor, generator: torch.Generator, alike: float = 0.0) -> Tensor:
+    """Tokens as a decoder of brains would give them: some clean, most too small and with noise of every level.
+
+    Ridge regression errs in the directions in which scenes differ, so up to ``alike`` of noise with the covariance of
+    tokens (random mixtures of the batch's scenes) comes on top of white noise.
+    """
     n = len(tokens_BND)
     level_B11 = torch.rand(n, 1, 1, generator=generator)
     sigma_B11 = MAX_TOKEN_NOISE * level_B11
     kept_B11 = 1.0 - 0.5 * level_B11 * torch.rand(n, 1, 1, generator=generator)
     noise_BND = torch.randn(tokens_BND.shape, generator=generator)
-    return kept_B11 * tokens_BND + sigma_B11 * noise_BND
+    noisy_BND = kept_B11 * tokens_BND + sigma_B11 * noise_BND
+    if alike:
+        mixture_BB = torch.randn(n, n, generator=generator) / n**0.5
+        mixed_BND = torch.einsum("bc,cnd->bnd", mixture_BB, tokens_BND - tokens_BND.mean(0))
+        noisy_BND = noisy_BND + alike * torch.rand(n, 1, 1, generator=generator).square() * mixed_BND
+    return noisy_BND
 
 
 def edge_weights(pixels_B3HW: Tensor) -> Tensor:
@@ -188,7 +198,7 @@ class UnetTraining:
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 tokens_BND = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
-            tokens_BND = noisy_tokens(tokens_BND, self.noise)
+            tokens_BND = noisy_tokens(tokens_BND, self.noise, ALIKE_TOKEN_NOISE)
             drawn = self.model(latent.contiguous(memory_format=torch.channels_last), timestep_B, tokens_BND)
         return picture_loss(unfold(drawn.float(), self.config.fold), pixels)
 
