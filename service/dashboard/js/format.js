@@ -57,5 +57,8 @@ export const bundle = (id) => (/^[0-9a-f]{64}$/.test(id) ? short(id) : id.replac
 
 export const plural = (n, one, many = `${one}s`) => `${count(n)}${THIN}${n === 1 ? one : many}`;
 
-/** A name that may be as long as a path: its end is what tells it apart. */
-export const clip = (text, length = 28) => (text.length <= length ? text : `…${text.slice(1 - length)}`);
+/** A name that is too long: of a path the end tells it apart, of words the beginning. */
+export const clip = (text, length = 28) => {
+  if (text.length <= length) return text;
+  return text.includes("/") ? `…${text.slice(1 - length)}` : `${text.slice(0, length - 1)}…`;
+};
