@@ -16,6 +16,7 @@ from mindsight.settings import Settings
 from service import problems, routes_admin, routes_images, routes_sessions, routes_volumes, stream
 from service.context import Gateway
 from service.headers import SecurityHeaders
+from service.limits import BoundedBodies
 
 DASHBOARD = Path(__file__).parent / "dashboard"
 
@@ -46,6 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (routes_sessions, routes_volumes, routes_images, routes_admin, stream):
         app.include_router(module.router)
     app.router.routes.append(_Dashboard("/", StaticFiles(directory=DASHBOARD, html=True, check_dir=False)))
+    app.add_middleware(BoundedBodies)
     app.add_middleware(SecurityHeaders)
     return app
 

@@ -104,6 +104,8 @@ def install(app: FastAPI) -> None:
 
     async def http_error(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, MindsightError):  # FastAPI wraps what happens while a body is read
+            return response_of(error.__cause__)
         status = error.status_code
         detail = _SAFE_DETAILS.get(status, HTTPStatus(status).phrase.lower())
         code = {404: "not_found", 405: "request.method"}.get(status, "request.invalid")

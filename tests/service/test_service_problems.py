@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,9 +16,13 @@ from gateway_harness import Running, payload, start_gateway, stop
 
 from mindsight.blobs import BlobStore
 from mindsight.bus import EmbeddedServer
+from mindsight.bus.embedded import find_server
 from mindsight.errors import Conflict
 from mindsight.settings import Settings
+from service import limits, transfer
 from service.__main__ import check_address, listen
+from service.app import create_app
+from service.keys import create_keys
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
@@ -96,6 +101,43 @@ def test_pictures_come_back_and_nothing_else_does(running: Running, admin: httpx
     assert admin.post("/v1/images", content=PNG + bytes(9 * 1024 * 1024)).status_code == 413
     volume = BlobStore(running.settings.blobs_dir).put(b"MSV1 a volume")
     assert admin.get(f"/v1/images/{volume}").json()["code"] == "image.unknown"
+
+
+def test_a_body_is_bounded_before_anybody_looks_at_the_key(running: Running) -> None:
+    """The whole of it is never read: neither as announced, nor in chunks that never end."""
+    for body in (b" " * (2 * 1024 * 1024), iter([b" " * 65536] * 10_000)):
+        try:
+            answer = httpx.post(f"{running.url}/v1/sessions", content=body, timeout=20.0)
+        except httpx.TransportError:
+            continue  # the gateway hung up before all was sent
+        assert (answer.status_code, answer.json()["code"]) == (413, "request.too_large")
+
+
+def test_a_body_that_stops_coming_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SILENCE_S", 0.2)
+    monkeypatch.setattr(transfer, "SILENCE_S", 0.2)
+    keys = create_keys(tmp_path)
+    app = create_app(Settings(data_dir=tmp_path))
+
+    async def ask(path: str) -> tuple[int, dict[str, Any]]:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"authorization", b"Bearer " + keys["admin"].encode()), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": headers}
+        scope |= {"query_string": b"", "root_path": "", "scheme": "http", "http_version": "1.1", "app": app}
+        await app(scope, receive, send)
+        return sent[0]["status"], json.loads(sent[1]["body"])
+
+    for path in ("/v1/sessions", "/v1/images"):
+        status, problem = asyncio.run(ask(path))
+        assert (status, problem["code"]) == (408, "request.timeout")
 
 
 def test_a_browser_is_told_to_trust_nothing_from_elsewhere(running: Running) -> None:
@@ -181,6 +223,36 @@ def test_the_gateway_loads_nothing_heavy() -> None:
     code = f"import service.__main__, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_bus_with_a_full_disk_is_answered_and_no_acknowledged_volume_is_lost(tmp_path: Path) -> None:
+    """The kernel refuses to let the bus's file grow (ulimit -f); then the bus is killed, and gets space."""
+    settings = Settings(data_dir=tmp_path / "data")
+    limited = tmp_path / "limited-server"
+    limited.write_text(f"#!/bin/bash\ntrap '' XFSZ\nulimit -f 64\nexec {find_server(settings)} \"$@\"\n")
+    limited.chmod(0o755)
+    key = create_keys(settings.data_dir)["admin"]
+    process, url = start_gateway(settings)
+    acknowledged = 0
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=10) as client:
+        with EmbeddedServer(settings.model_copy(update={"redis_server": str(limited)})) as server:
+            subject = client.post("/v1/subjects").json()["subject"]
+            session = client.post("/v1/sessions", json={"subject": subject}).json()["session"]
+            client.post(f"/v1/sessions/{session}/runs", json={"run": 1, "task": "view", "tr_s": 2.0})
+            while (answer := client.put(_volume(session, acknowledged), content=payload(acknowledged))).is_success:
+                acknowledged += 1
+            assert (answer.status_code, answer.json()["code"]) == (507, "bus.full")
+            assert server.process is not None
+            server.process.kill()
+        with EmbeddedServer(settings):
+            assert client.get(f"/v1/sessions/{session}/runs/1").json()["next_index"] >= acknowledged > 10
+            again = client.put(_volume(session, acknowledged), content=payload(acknowledged))
+            assert again.json()["next_index"] == acknowledged + 1
+    stop(process)
+
+
+def _volume(session: str, index: int) -> str:
+    return f"/v1/sessions/{session}/runs/1/volumes/{index}"
 
 
 def test_a_full_disk_is_answered_and_the_gateway_lives_on(tmp_path: Path) -> None:
