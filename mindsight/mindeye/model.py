@@ -58,7 +58,11 @@ class MindEye2(nn.Module):
 
     def tokens(self, voxels_BV: Tensor, subject: int = 0) -> Tokens:
         """Tokens of z-scored betas (B, V), voxels in the order of the subject's mask."""
-        return heads(self.backbone, self.backbone.mix(self.ridge(voxels_BV, subject)))
+        return self.tokens_of(self.ridge(voxels_BV, subject))
+
+    def tokens_of(self, latent_BH: Tensor) -> Tokens:
+        """Tokens of latents, which may come from several subjects' ridge layers."""
+        return heads(self.backbone, self.backbone.mix(latent_BH))
 
 
 def heads(backbone: Backbone, mixed_BH: Tensor) -> Tokens:
