@@ -36,7 +36,7 @@ class EmbeddedServer:
     """Starts the server and stops it: a context manager, or ``start`` and ``stop``.
 
     The data folder is locked as long as a server runs in it. The server gets SIGTERM, and so writes what it holds,
-    when this process dies in whatever way.
+    when this process dies in whatever way (on Linux: when the thread that started it ends; start it in the main one).
 
     Raises Conflict where another server already runs in the data folder, BusUnavailable where there is no binary, or
     it is older than version 7, or it does not come up.
@@ -58,7 +58,7 @@ class EmbeddedServer:
         """Start the server and return its URL when it answers."""
         folder = self.settings.bus_dir.absolute()
         binary = find_server(self.settings)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _lock(folder)
         try:
             socket_path = _socket_path(folder)

@@ -32,7 +32,7 @@ def cutting(proxy: Proxy) -> Iterator[Callable[[int], None]]:
 
         def run() -> None:
             while proxy.cuts < cuts and not stop.is_set():
-                time.sleep(rng.uniform(0.005, 0.05))
+                time.sleep(rng.uniform(0.02, 0.12))
                 proxy.cut()
 
         threads.append(threading.Thread(target=run))
