@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mindsight.preprocessing import rigid
-from mindsight.preprocessing.spline import FloatArray, interpolate_gradient, prefilter
+from mindsight.preprocessing.spline import FloatArray, gradient_voxels, prefilter
 
 Float64Array = NDArray[np.float64]
 
 LEVELS_MM = (8.0, 4.0)  # edge of a block, then the same once more as the smoothing's full width
 STEPS = 20
 SETTLED_MM = 0.05
+MAX_STEP_MM = 20.0
+MIN_INSIDE = 50  # voxels that must overlap
+HEAD_RADIUS_MM = 60.0  # at which a rotation counts as a length
 
 
 @njit(cache=True, nogil=True)
@@ -42,46 +45,49 @@ def _block_means(values: FloatArray, out: FloatArray, fx: int, fy: int, fz: int)
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _normal_equations(
-    coef: FloatArray,
-    volume: FloatArray,
+    rows_N4: FloatArray,
+    values_N: FloatArray,
+    ijk_N3: NDArray[np.int16],
     to_voxel: Float64Array,
+    limit_3: Float64Array,
     to_mm: Float64Array,
     gradient_to_mm: Float64Array,
     scale: float,
 ) -> tuple[Float64Array, Float64Array, float, int]:
-    """A'A (8, 8), A'b (8,) and b'b of volume = offset + gain reference(exp(theta) S x), and the voxels inside."""
-    g = gradient_to_mm
+    """A'A (8, 8), A'b (8,) and b'b of volume = offset + gain reference(exp(theta) S x), and the voxels inside.
+
+    rows_N4 : value and gradient of the reference at each voxel; limit_3 : the reference's last index on each axis
+    """
+    t, g = to_voxel, gradient_to_mm
     ata = np.zeros((8, 8))
     atb = np.zeros(8)
     btb = 0.0
     inside = 0
     row = np.empty(8)
-    limit_x, limit_y, limit_z = coef.shape[0] - 3.5, coef.shape[1] - 3.5, coef.shape[2] - 3.5
-    for i in range(volume.shape[0]):
-        for j in range(volume.shape[1]):
-            for k in range(volume.shape[2]):
-                x = to_voxel[0, 0] * i + to_voxel[0, 1] * j + to_voxel[0, 2] * k + to_voxel[0, 3]
-                y = to_voxel[1, 0] * i + to_voxel[1, 1] * j + to_voxel[1, 2] * k + to_voxel[1, 3]
-                z = to_voxel[2, 0] * i + to_voxel[2, 1] * j + to_voxel[2, 2] * k + to_voxel[2, 3]
-                if x < -0.5 or y < -0.5 or z < -0.5 or x > limit_x or y > limit_y or z > limit_z:
-                    continue
-                value, u, v, w = interpolate_gradient(coef, x, y, z)
-                px = to_mm[0, 0] * i + to_mm[0, 1] * j + to_mm[0, 2] * k + to_mm[0, 3]
-                py = to_mm[1, 0] * i + to_mm[1, 1] * j + to_mm[1, 2] * k + to_mm[1, 3]
-                pz = to_mm[2, 0] * i + to_mm[2, 1] * j + to_mm[2, 2] * k + to_mm[2, 3]
-                gx = (g[0, 0] * u + g[0, 1] * v + g[0, 2] * w) * scale
-                gy = (g[1, 0] * u + g[1, 1] * v + g[1, 2] * w) * scale
-                gz = (g[2, 0] * u + g[2, 1] * v + g[2, 2] * w) * scale
-                row[0], row[1], row[2] = gx, gy, gz
-                row[3], row[4], row[5] = py * gz - pz * gy, pz * gx - px * gz, px * gy - py * gx
-                row[6], row[7] = 1.0, value * scale
-                b = volume[i, j, k] * scale
-                inside += 1
-                btb += b * b
-                for p in range(8):
-                    atb[p] += row[p] * b
-                    for q in range(p + 1):
-                        ata[p, q] += row[p] * row[q]
+    for n in range(ijk_N3.shape[0]):
+        i, j, k = np.float64(ijk_N3[n, 0]), np.float64(ijk_N3[n, 1]), np.float64(ijk_N3[n, 2])
+        x = t[0, 0] * i + t[0, 1] * j + t[0, 2] * k + t[0, 3]
+        y = t[1, 0] * i + t[1, 1] * j + t[1, 2] * k + t[1, 3]
+        z = t[2, 0] * i + t[2, 1] * j + t[2, 2] * k + t[2, 3]
+        if min(x, y, z) < -0.5 or x > limit_3[0] + 0.5 or y > limit_3[1] + 0.5 or z > limit_3[2] + 0.5:
+            continue
+        px = to_mm[0, 0] * i + to_mm[0, 1] * j + to_mm[0, 2] * k + to_mm[0, 3]
+        py = to_mm[1, 0] * i + to_mm[1, 1] * j + to_mm[1, 2] * k + to_mm[1, 3]
+        pz = to_mm[2, 0] * i + to_mm[2, 1] * j + to_mm[2, 2] * k + to_mm[2, 3]
+        value, u, v, w = rows_N4[n]
+        gx = (g[0, 0] * u + g[0, 1] * v + g[0, 2] * w) * scale
+        gy = (g[1, 0] * u + g[1, 1] * v + g[1, 2] * w) * scale
+        gz = (g[2, 0] * u + g[2, 1] * v + g[2, 2] * w) * scale
+        row[0], row[1], row[2] = gx, gy, gz
+        row[3], row[4], row[5] = py * gz - pz * gy, pz * gx - px * gz, px * gy - py * gx
+        row[6], row[7] = 1.0, value * scale
+        b = values_N[n] * scale
+        inside += 1
+        btb += b * b
+        for p in range(8):
+            atb[p] += row[p] * b
+            for q in range(p + 1):
+                ata[p, q] += row[p] * row[q]
     for p in range(8):
         for q in range(p):
             ata[q, p] = ata[p, q]
@@ -133,14 +139,18 @@ class CoarseSearch:
         to_voxel = np.linalg.inv(level.affine)
         gradient = np.ascontiguousarray(np.linalg.inv(level.affine[:3, :3]).T)
         scale = 1.0 / max(float(np.abs(volume).max()), 1e-12)
+        limit_3 = np.array(level.coef.shape) - 4.0  # margins of three, last index one less than the number
+        ijk_N3 = np.ascontiguousarray(np.indices(volume.shape, np.int16).reshape(3, -1).T)
         pose, best = start, np.inf
-        candidate, step, damping = start, np.zeros(6), 1e-4
+        candidate, damping = start, 1e-4
         for _ in range(STEPS):
             matrix = candidate @ affine
             to_mm = matrix[:3].copy()
             to_mm[:, 3] -= self._centre_mm
+            there = np.ascontiguousarray((to_voxel @ matrix)[:3])
+            rows_N4 = gradient_voxels(level.coef, there, ijk_N3)
             ata, atb, btb, inside = _normal_equations(
-                level.coef, volume, np.ascontiguousarray((to_voxel @ matrix)[:3]), to_mm, gradient, scale
+                rows_N4, volume.reshape(-1), ijk_N3, there, limit_3, to_mm, gradient, scale
             )
             error = _left_over(ata, atb, btb, inside)
             if error < best:
@@ -152,7 +162,7 @@ class CoarseSearch:
             if not np.isfinite(best) or damping > 1e3:
                 break
             step = _solve(lhs, rhs, damping)
-            if np.linalg.norm(step[:3]) + 60.0 * np.linalg.norm(step[3:]) < SETTLED_MM:
+            if not np.isfinite(step).all() or _size_mm(step) < SETTLED_MM:
                 break
             candidate = rigid.exponential(step, self._centre_mm) @ pose
         return pose
@@ -160,7 +170,7 @@ class CoarseSearch:
 
 def _left_over(ata: Float64Array, atb: Float64Array, btb: float, inside: int) -> float:
     """Share of the volume's variance that offset and gain leave at this pose; infinite where little overlaps."""
-    if inside < 50:
+    if inside < MIN_INSIDE:
         return float("inf")
     n, mean_b = ata[6, 6], atb[6] / inside
     mean_r = ata[7, 6] / n
@@ -178,6 +188,9 @@ def _solve(ata: Float64Array, atb: Float64Array, damping: float) -> Float64Array
     gain = max(float(nuisance[1]), 1e-3)
     damped = ata + np.diag(np.r_[damping * np.diag(ata)[:6] + 1e-12, 1e-12, 1e-12])
     step = np.linalg.solve(damped, atb)[:6] / gain
-    size = float(np.linalg.norm(step[:3]) + 60.0 * np.linalg.norm(step[3:]))
-    limited: Float64Array = step * min(1.0, 20.0 / max(size, 1e-12))
+    limited: Float64Array = step * min(1.0, MAX_STEP_MM / max(_size_mm(step), 1e-12))
     return limited
+
+
+def _size_mm(twist: Float64Array) -> float:
+    return float(np.linalg.norm(twist[:3]) + HEAD_RADIUS_MM * np.linalg.norm(twist[3:]))

@@ -33,52 +33,50 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
 from mindsight.preprocessing.memory import Grid
-from mindsight.preprocessing.spline import FloatArray, interpolate, interpolate_gradient
+from mindsight.preprocessing.spline import FloatArray, gradient_voxels, sample_voxels
 from mindsight.preprocessing.survey import Survey, survey
 
 Float64Array = NDArray[np.float64]
 
 N_NUISANCE = 11
 LENGTH_MM = 50.0  # unit of positions in the nuisance columns, for a well-conditioned system
+SURVEY_VOXELS = 8192
 MIN_SLOPE = 1e-4  # of the value per mm, root mean square: a real head has 1e-2 and more
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def _derivatives(
-    coef: FloatArray,
-    smooth: FloatArray,
+    raw_N4: FloatArray,
+    smooth_N4: FloatArray,
     ijk_N3: NDArray[np.int16],
-    to_voxel: Float64Array,
     to_mm: Float64Array,
     gradient_to_mm: Float64Array,
-    out_NC: FloatArray,
-) -> None:
-    """Columns of out: R, position y (3), J_s (6), J_r (6), for each volume voxel.
+) -> FloatArray:
+    """(N, 16) columns R, position y (3), J_s (6), J_r (6), from values and gradients of the two references.
 
-    to_voxel (3, 4): volume voxel -> reference voxel; to_mm (3, 4): volume voxel -> reference mm from the centre.
+    to_mm (3, 4): volume voxel -> reference mm from the centre; gradient_to_mm (3, 3): of voxels -> of mm.
     """
     g = gradient_to_mm
+    out = np.empty((ijk_N3.shape[0], 16), np.float32)
     for n in range(ijk_N3.shape[0]):
-        a, b, c = float(ijk_N3[n, 0]), float(ijk_N3[n, 1]), float(ijk_N3[n, 2])
-        x = to_voxel[0, 0] * a + to_voxel[0, 1] * b + to_voxel[0, 2] * c + to_voxel[0, 3]
-        y = to_voxel[1, 0] * a + to_voxel[1, 1] * b + to_voxel[1, 2] * c + to_voxel[1, 3]
-        z = to_voxel[2, 0] * a + to_voxel[2, 1] * b + to_voxel[2, 2] * c + to_voxel[2, 3]
-        px = to_mm[0, 0] * a + to_mm[0, 1] * b + to_mm[0, 2] * c + to_mm[0, 3]
-        py = to_mm[1, 0] * a + to_mm[1, 1] * b + to_mm[1, 2] * c + to_mm[1, 3]
-        pz = to_mm[2, 0] * a + to_mm[2, 1] * b + to_mm[2, 2] * c + to_mm[2, 3]
-        out_NC[n, 1], out_NC[n, 2], out_NC[n, 3] = px, py, pz
+        a, b, c = np.float64(ijk_N3[n, 0]), np.float64(ijk_N3[n, 1]), np.float64(ijk_N3[n, 2])
+        x = to_mm[0, 0] * a + to_mm[0, 1] * b + to_mm[0, 2] * c + to_mm[0, 3]
+        y = to_mm[1, 0] * a + to_mm[1, 1] * b + to_mm[1, 2] * c + to_mm[1, 3]
+        z = to_mm[2, 0] * a + to_mm[2, 1] * b + to_mm[2, 2] * c + to_mm[2, 3]
+        out[n, 0], out[n, 1], out[n, 2], out[n, 3] = raw_N4[n, 0], x, y, z
         for which in range(2):
-            value, u, v, w = interpolate_gradient(smooth if which == 0 else coef, x, y, z)
-            gx = g[0, 0] * u + g[0, 1] * v + g[0, 2] * w
-            gy = g[1, 0] * u + g[1, 1] * v + g[1, 2] * w
-            gz = g[2, 0] * u + g[2, 1] * v + g[2, 2] * w
-            col = 4 + 6 * which
-            out_NC[n, col], out_NC[n, col + 1], out_NC[n, col + 2] = gx, gy, gz
-            out_NC[n, col + 3] = py * gz - pz * gy
-            out_NC[n, col + 4] = pz * gx - px * gz
-            out_NC[n, col + 5] = px * gy - py * gx
-            if which == 1:
-                out_NC[n, 0] = value
+            row = smooth_N4[n] if which == 0 else raw_N4[n]
+            gx = g[0, 0] * row[1] + g[0, 1] * row[2] + g[0, 2] * row[3]
+            gy = g[1, 0] * row[1] + g[1, 1] * row[2] + g[1, 2] * row[3]
+            gz = g[2, 0] * row[1] + g[2, 1] * row[2] + g[2, 2] * row[3]
+            column = 4 + 6 * which
+            out[n, column], out[n, column + 1], out[n, column + 2] = gx, gy, gz
+            out[n, column + 3], out[n, column + 4], out[n, column + 5] = (
+                y * gz - z * gy,
+                z * gx - x * gz,
+                x * gy - y * gx,
+            )
+    return out
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -141,34 +139,11 @@ def _estimator(
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _project_reference(coef: FloatArray, ijk_N3: NDArray[np.int16], m: Float64Array, p_N6: FloatArray) -> Float64Array:
-    """P reference(m x): (6,)."""
+def _weighted_sums(values_N: FloatArray, p_N6: FloatArray) -> Float64Array:
+    """P values: (6,)."""
     a0 = a1 = a2 = a3 = a4 = a5 = 0.0
-    for n in range(ijk_N3.shape[0]):
-        a, b, c = float(ijk_N3[n, 0]), float(ijk_N3[n, 1]), float(ijk_N3[n, 2])
-        value = np.float64(
-            interpolate(
-                coef,
-                m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3],
-                m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3],
-                m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3],
-            )
-        )
-        a0 += value * p_N6[n, 0]
-        a1 += value * p_N6[n, 1]
-        a2 += value * p_N6[n, 2]
-        a3 += value * p_N6[n, 3]
-        a4 += value * p_N6[n, 4]
-        a5 += value * p_N6[n, 5]
-    return np.array([a0, a1, a2, a3, a4, a5])
-
-
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def _project_volume(flat: FloatArray, index_N: NDArray[np.int32], p_N6: FloatArray) -> Float64Array:
-    """P v: (6,), v the raw voxels."""
-    a0 = a1 = a2 = a3 = a4 = a5 = 0.0
-    for n in range(index_N.shape[0]):
-        value = np.float64(flat[index_N[n]])
+    for n in range(values_N.shape[0]):
+        value = np.float64(values_N[n])
         a0 += value * p_N6[n, 0]
         a1 += value * p_N6[n, 1]
         a2 += value * p_N6[n, 2]
@@ -209,18 +184,22 @@ class Linearisation:
         pose: Float64Array,
         grid: Grid,
         ijk_N3: NDArray[np.int16],
-        index_N: NDArray[np.int32],
+        index_N: NDArray[np.intp],
     ) -> None:
         self.pose = pose
         self._frame = frame
         self._grid = grid
         self._ijk_N3 = ijk_N3
         self._index_N = index_N
+        every = max(1, index_N.shape[0] // SURVEY_VOXELS)
+        self._survey_V3, self._survey_index_V = np.ascontiguousarray(ijk_N3[::every]), index_N[::every].copy()
         to_mm = np.ascontiguousarray((pose @ grid.affine)[:3], dtype=np.float64)
         to_mm[:, 3] -= frame.centre_mm
         gradient = np.ascontiguousarray(np.linalg.inv(frame.affine[:3, :3]).T, dtype=np.float64)
-        rows_NC = np.empty((ijk_N3.shape[0], 16), np.float32)
-        _derivatives(frame.coef, frame.smooth, ijk_N3, self._to_voxel(pose), to_mm, gradient, rows_NC)
+        to_voxel = self._to_voxel(pose)
+        raw_N4 = gradient_voxels(frame.coef, to_voxel, ijk_N3)
+        smooth_N4 = gradient_voxels(frame.smooth, to_voxel, ijk_N3)
+        rows_NC = _derivatives(raw_N4, smooth_N4, ijk_N3, to_mm, gradient)
         value_scale = 1.0 / max(float(np.abs(rows_NC[:, 0]).mean()), 1e-12)
         cross, between = _moments(rows_NC, value_scale, 1.0 / LENGTH_MM)
         k = N_NUISANCE
@@ -244,15 +223,14 @@ class Linearisation:
 
     def project(self, flat: FloatArray) -> Float64Array:
         """P v (6,)."""
-        return _project_volume(flat, self._index_N, self._p_N6)
+        return _weighted_sums(flat[self._index_N], self._p_N6)
 
     def predicted(self, pose: Float64Array) -> Float64Array:
         """P reference(pose x) (6,), exactly: one interpolation of the reference at every voxel used."""
-        return _project_reference(self._frame.coef, self._ijk_N3, self._to_voxel(pose), self._p_N6)
+        return _weighted_sums(sample_voxels(self._frame.coef, self._to_voxel(pose), self._ijk_N3), self._p_N6)
 
     def survey(self, flat: FloatArray, pose: Float64Array) -> Survey:
         """How well the reference at ``pose`` explains the volume, slice by slice."""
-        grid = self._grid
-        return survey(
-            self._frame.coef, self._ijk_N3, self._index_N, self._to_voxel(pose), flat, grid.slice_axis, grid.n_slices
-        )
+        reference_V = sample_voxels(self._frame.coef, self._to_voxel(pose), self._survey_V3)
+        slice_V = self._survey_V3[:, self._grid.slice_axis]
+        return survey(reference_V, flat[self._survey_index_V], slice_V, self._grid.n_slices)

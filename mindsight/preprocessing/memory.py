@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from mindsight.volume import Volume
 
+MAX_VALUE = np.float32(1e12)  # squares and sums of such values are still finite in float32
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -46,7 +48,7 @@ class Grid:
 
 
 def in_memory_order(volume: Volume) -> tuple[NDArray[np.float32], Grid]:
-    """C-contiguous float32 values, 0 where the volume is not finite, and their grid.
+    """C-contiguous float32 values, 0 where the volume is not finite or absurd (over MAX_VALUE), and their grid.
 
     One dtype for every kernel: the copy costs less than compiling each of them for each scanner's dtype would.
     """
@@ -55,7 +57,7 @@ def in_memory_order(volume: Volume) -> tuple[NDArray[np.float32], Grid]:
         data, affine, slice_axis = data.T, affine[:, [2, 1, 0, 3]], 0
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(data, dtype=np.float32)
-    if data.dtype.kind == "f" and not np.isfinite(values).all():
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+    if data.dtype.kind == "f" and not (np.abs(values) <= MAX_VALUE).all():
+        values = np.where(np.abs(values) <= MAX_VALUE, values, np.float32(0.0))
     x, y, z = values.shape
     return values, Grid(np.ascontiguousarray(affine), (x, y, z), slice_axis)

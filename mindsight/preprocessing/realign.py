@@ -260,7 +260,7 @@ class Realigner:
                 code="motion.no_overlap",
             )
         ijk_N3 = np.stack(np.unravel_index(index_N, grid.shape), axis=1).astype(np.int16)
-        return Linearisation(self._frame, pose, grid, ijk_N3, index_N.astype(np.int32))
+        return Linearisation(self._frame, pose, grid, ijk_N3, index_N)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that depends on the volumes so far, as arrays."""

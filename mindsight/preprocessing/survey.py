@@ -12,38 +12,19 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mindsight.preprocessing.spline import FloatArray, interpolate
+from mindsight.preprocessing.spline import FloatArray
 
 Float64Array = NDArray[np.float64]
 
-SAMPLES = 8192
 MIN_PER_SLICE = 20
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
-def _sums(
-    coef: FloatArray,
-    ijk_N3: NDArray[np.int16],
-    m: Float64Array,
-    flat: FloatArray,
-    index_N: NDArray[np.int32],
-    every: int,
-    slice_axis: int,
-    out_Z6: Float64Array,
-) -> None:
-    """Per slice, of every so many voxels: their number, sums of r, v, rr, vv, rv (r the reference, v the volume)."""
-    for n in range(0, ijk_N3.shape[0], every):
-        a, b, c = float(ijk_N3[n, 0]), float(ijk_N3[n, 1]), float(ijk_N3[n, 2])
-        r = np.float64(
-            interpolate(
-                coef,
-                m[0, 0] * a + m[0, 1] * b + m[0, 2] * c + m[0, 3],
-                m[1, 0] * a + m[1, 1] * b + m[1, 2] * c + m[1, 3],
-                m[2, 0] * a + m[2, 1] * b + m[2, 2] * c + m[2, 3],
-            )
-        )
-        v = np.float64(flat[index_N[n]])
-        row = out_Z6[ijk_N3[n, slice_axis]]
+def _sums(r_V: FloatArray, v_V: FloatArray, slice_V: NDArray[np.int16], out_Z6: Float64Array) -> None:
+    """Per slice: the number of voxels, sums of r, v, rr, vv, rv."""
+    for n in range(r_V.shape[0]):
+        r, v = np.float64(r_V[n]), np.float64(v_V[n])
+        row = out_Z6[slice_V[n]]
         row[0] += 1.0
         row[1] += r
         row[2] += v
@@ -83,17 +64,8 @@ class Survey:
         return out
 
 
-def survey(
-    coef: FloatArray,
-    ijk_N3: NDArray[np.int16],
-    index_N: NDArray[np.int32],
-    to_voxel: Float64Array,
-    flat: FloatArray,
-    slice_axis: int,
-    n_slices: int,
-) -> Survey:
-    """Compare volume voxels (ijk, and as offsets into flat) with the reference's coefficients at to_voxel (3, 4)."""
+def survey(reference_V: FloatArray, volume_V: FloatArray, slice_V: NDArray[np.int16], n_slices: int) -> Survey:
+    """Compare the values of reference and volume at V voxels, which lie in slices ``slice_V``."""
     sums_Z6 = np.zeros((n_slices, 6))
-    every = max(1, index_N.shape[0] // SAMPLES)
-    _sums(coef, ijk_N3, to_voxel, flat, index_N, every, slice_axis, sums_Z6)
+    _sums(reference_V, volume_V, np.ascontiguousarray(slice_V), sums_Z6)
     return Survey(sums_Z6)

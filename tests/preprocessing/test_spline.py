@@ -40,6 +40,8 @@ def test_voxels_themselves_come_back_and_the_edge_repeats() -> None:
     np.testing.assert_allclose(out, values, atol=1e-3)
     beyond = spline.sample_points(coef, np.eye(4)[:3].copy(), np.array([[-4.0, 3.0, 20.0]]))
     np.testing.assert_allclose(beyond, values[0, 3, 8], atol=1e-3)
+    nowhere = spline.sample_points(coef, np.eye(4)[:3].copy(), np.array([[np.nan, np.inf, -np.inf]]))
+    np.testing.assert_allclose(nowhere, values[0, 0, 0], atol=1e-3)
 
 
 def test_points_mask_and_grid_agree() -> None:
@@ -55,11 +57,13 @@ def test_points_mask_and_grid_agree() -> None:
 
 def test_the_gradient_is_the_slope_of_the_value() -> None:
     values = ndimage.gaussian_filter(np.random.default_rng(5).uniform(0, 1000, (16, 16, 16)), 1.5).astype(np.float32)
-    coef = spline.prefilter(values)
-    at, step = np.array([6.3, 7.8, 9.1]), 0.05
-    value, *slope = spline.interpolate_gradient(coef, *at)
-    assert value == pytest.approx(spline.interpolate(coef, *at), rel=1e-5)
+    coef, step = spline.prefilter(values), 0.05
+    ijk = np.array([[6, 7, 9], [3, 11, 5]], np.int16)
+    shift = np.array([0.3, 0.8, 0.1])
+    found = spline.gradient_voxels(coef, np.c_[np.eye(3), shift], ijk)
+    np.testing.assert_allclose(found[:, 0], spline.sample_voxels(coef, np.c_[np.eye(3), shift], ijk), rtol=1e-5)
     for axis in range(3):
-        shift = step * np.eye(3)[axis]
-        rise = float(spline.interpolate(coef, *(at + shift))) - float(spline.interpolate(coef, *(at - shift)))
-        assert slope[axis] == pytest.approx(rise / (2 * step), abs=0.03)
+        ahead, behind = (
+            spline.sample_voxels(coef, np.c_[np.eye(3), shift + sign * step * np.eye(3)[axis]], ijk) for sign in (1, -1)
+        )
+        np.testing.assert_allclose(found[:, 1 + axis], (ahead - behind) / (2 * step), atol=0.03)
