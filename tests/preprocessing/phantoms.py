@@ -13,11 +13,15 @@ from mindsight.volume import Volume
 
 @dataclass(frozen=True)
 class Phantom:
-    """An ellipsoid with folds, about 115 x 140 x 94 mm, seen by a scanner with the given grid."""
+    """An ellipsoid with folds, about 115 x 140 x 94 mm, seen by a scanner with the given grid.
+
+    field : how much more the coils at the edge receive than in the middle; stays with the scanner when the head moves
+    """
 
     shape: tuple[int, int, int] = (40, 44, 26)
     voxel_mm: float = 4.0
     noise: float = 6.0
+    field: float = 0.0
 
     @property
     def affine(self) -> NDArray[np.float64]:
@@ -47,6 +51,8 @@ class Phantom:
             np.sin(waves.normal(0, 0.12, 3) @ points + waves.uniform(0, 6.28)) for _ in range(12)
         )  # periods of 30 mm and more: well above the voxel size
         image = (700.0 + 60.0 * folds) / (1.0 + np.exp(np.clip((radius - 1.0) * 18.0, -50, 50)))
+        away = np.linalg.norm(self._grid_mm() - self.centre_mm[:, None], axis=0) / 80.0
+        image *= 1.0 + self.field * away**2 + 0.3 * self.field * (self._grid_mm()[0] / 80.0)
         image = image + np.random.default_rng(seed).normal(0, self.noise, image.shape)
         return Volume(np.abs(image).reshape(self.shape).astype(dtype), self.affine, 2.0, 1, index)
 
