@@ -1,0 +1,235 @@
+"""A real run through the real service, console to archive; and what a wrong command prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+from nilearn.glm import compute_contrast
+from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
+
+from mindsight.bus import Bus, Log
+from mindsight.client import Console
+from mindsight.preprocessing import Realigner
+from mindsight.protocol import Message, SessionArchived, VolumeProcessed, VolumeReceived, parse_message
+from mindsight.scanner import read_series
+from mindsight.settings import Settings
+from mindsight.supervisor import Supervisor, environment
+
+DEADLINE_S = 150.0
+
+
+@dataclass
+class Service:
+    settings: Settings
+    supervisor: Supervisor
+    url: str
+    key: str
+
+    def mindsight(self, *arguments: object, key: str | None = None) -> subprocess.CompletedProcess[str]:
+        """The command line, as a person uses it."""
+        return subprocess.run(
+            [sys.executable, "-m", "mindsight.cli", *map(str, arguments)],
+            env=environment(self.settings) | {"MINDSIGHT_KEY": self.key if key is None else key},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+        )
+
+    def open_session(self) -> str:
+        with self.console() as console:
+            return console.open_session(console.enrol())
+
+    def console(self, session: str | None = None) -> Console:
+        return Console(self.url, self.key, session=session, spool_dir=self.settings.data_dir / "spool", deadline_s=5.0)
+
+    def messages(self, session: str) -> list[Message]:
+        log, found, after = Log(Bus.from_settings(self.settings), session, "messages"), [], 0
+        while page := log.read(after):
+            found += [parse_message(entry.payload, id=entry.seq) for entry in page]
+            after = page[-1].seq
+        return found
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    settings = Settings(data_dir=tmp_path_factory.mktemp("live") / "data", port=0)
+    keys: dict[str, str] = {}
+
+    def hear(line: str) -> None:
+        role, _, key = line.partition(" key: ")
+        keys[role] = key
+
+    supervisor = Supervisor(settings, announce=hear, parts=("bus", "gateway", "ingest"))
+    url = supervisor.start()
+    try:
+        yield Service(settings, supervisor, url, keys["experimenter"])
+    finally:
+        supervisor.stop()
+
+
+@pytest.fixture(scope="module")
+def trio(service: Service, shared: Path) -> tuple[Path, list[Message]]:
+    """The archive and the messages of the trio run, streamed by ``mindsight stream``."""
+    run = shared / "data" / "trio_run155"
+    session = service.open_session()
+    sent = service.mindsight("stream", run, "--session", session, "--task", "regulation")
+    assert sent.returncode == 0, sent.stderr
+    assert "155 volumes acknowledged, 0 missing" in sent.stdout
+    with service.console(session) as console:
+        console.close()
+    until = time.monotonic() + DEADLINE_S
+    while time.monotonic() < until:
+        messages = service.messages(session)
+        if isinstance(messages[-1], SessionArchived):
+            return service.settings.data_dir / messages[-1].archive, messages
+        time.sleep(0.2)
+    raise AssertionError(f"not archived within {DEADLINE_S:.0f} s: {messages[-1]}")
+
+
+def test_every_volume_arrives_once_and_in_order(trio: tuple[Path, list[Message]]) -> None:
+    _, messages = trio
+    for kind in (VolumeReceived, VolumeProcessed):
+        assert [m.index for m in messages if isinstance(m, kind)] == list(range(155))
+    assert [m.id for m in messages] == list(range(1, len(messages) + 1))
+    assert not any("fanon" in m.model_dump_json() or "001_0000" in m.model_dump_json() for m in messages)
+
+
+def test_motion_follows_spm(trio: tuple[Path, list[Message]], shared: Path) -> None:
+    """SPM's translations are about the scanner's origin, and its axes have other signs."""
+    archive, _ = trio
+    (path,) = archive.rglob("*_desc-confounds_timeseries.tsv")
+    confounds = pd.read_csv(path, sep="\t")
+    ours_T6 = confounds[["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]].to_numpy()
+    mat = scipy.io.loadmat(shared / "data" / "trio_run155" / "spm_motion.mat")
+    (spm_T6,) = (value for name, value in mat.items() if not name.startswith("_"))
+    assert spm_T6.shape == ours_T6.shape == (155, 6)
+
+    for axis in range(3):
+        ours, spm = ours_T6[:, 3 + axis], spm_T6[:, 3 + axis]
+        r = np.corrcoef(ours, spm)[0, 1]
+        worst_deg = np.rad2deg(np.abs((ours - ours[0]) - np.sign(r) * (spm - spm[0])).max())
+        print(f"rotation {'xyz'[axis]}: r {r:+.3f}, largest difference {worst_deg:.3f} degrees")
+        assert abs(r) >= 0.95
+        assert worst_deg <= 0.1
+    # ours are about the head's centre, with SPM's sense of rotation (left-handed): R c is c - w x c to first order
+    first = next(iter(read_series(shared / "data" / "trio_run155" / "dcm")))
+    centre_mm = Realigner(first).align(first).centre_mm
+    about_origin_T3 = ours_T6[:, :3] + np.cross(ours_T6[:, 3:], centre_mm)
+    for axis in range(3):
+        r = np.corrcoef(about_origin_T3[:, axis], spm_T6[:, axis])[0, 1]
+        print(f"translation {'xyz'[axis]}: r {r:+.3f}")
+        assert abs(r) >= 0.9
+
+
+def test_both_rois_respond_to_the_blocks(trio: tuple[Path, list[Message]], shared: Path) -> None:
+    """z of the block regressor (SPM's haemodynamic response, AR(1), motion) in the realigned series of the archive."""
+    archive, _ = trio
+    data = shared / "data" / "trio_run155"
+    (path,) = archive.rglob("*_desc-preproc_bold.nii.gz")
+    image = nib.load(path)
+    series_XYZT = image.get_fdata(dtype=np.float32)
+    (path,) = archive.rglob("*_desc-confounds_timeseries.tsv")
+    motion_T6 = pd.read_csv(path, sep="\t").iloc[:, :6].to_numpy()
+    design = make_first_level_design_matrix(
+        1.97 * np.arange(155), pd.read_csv(data / "events.tsv", sep="\t"), hrf_model="spm", high_pass=0.01,
+        add_regs=motion_T6, add_reg_names=[f"motion{i}" for i in range(6)],
+    )  # fmt: skip
+    for name, least in (("lROI_1", 5.0), ("rROI_2", 3.5)):
+        roi_XYZ = np.asarray(nib.load(data / f"{name}.nii").dataobj) > 0
+        voxels_TV = series_XYZT[roi_XYZ].T
+        mean_T1 = voxels_TV[:, voxels_TV.any(axis=0)].mean(axis=1)[:, None]
+        labels, results = run_glm(mean_T1, design.to_numpy(), noise_model="ar1")
+        contrast = (design.columns == "NFBREG").astype(float)
+        z = compute_contrast(labels, results, contrast, stat_type="t").z_score().item()
+        print(f"{name}: z {z:.2f} over {voxels_TV.shape[1]} voxels")
+        assert z >= least
+
+
+def test_the_same_command_again_changes_nothing(service: Service, shared: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((shared / "data" / "trio_run155" / "dcm").iterdir())[:5]:
+        shutil.copy(path, few)
+    session = service.open_session()
+    first = service.mindsight("stream", few, "--session", session)
+    assert first.returncode == 0, first.stderr
+    again = service.mindsight("stream", few, "--session", session, "--run", "2")
+    assert again.returncode == 0, again.stderr
+    received = [(m.run, m.index) for m in service.messages(session) if isinstance(m, VolumeReceived)]
+    assert received == [(run, index) for run in (1, 2) for index in range(5)]
+
+
+def one_line(finished: subprocess.CompletedProcess[str], *words: str) -> None:
+    """A wrong command ends with one line that says what, and an exit code."""
+    assert finished.returncode == 1, finished.stdout + finished.stderr
+    lines = [line for line in finished.stderr.splitlines() if line.startswith("mindsight:")]
+    assert len(lines) == 1, finished.stderr
+    assert "Traceback" not in finished.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def test_wrong_commands_print_one_line(service: Service, shared: Path, tmp_path: Path) -> None:
+    dcm = shared / "data" / "trio_run155" / "dcm"
+    session = service.open_session()
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted(dcm.iterdir())[:4]:
+        shutil.copy(path, few)
+    one_line(service.mindsight("stream", few, "--session", "ses-nobody"), "session.unknown")
+    one_line(service.mindsight("stream", few, "--session", session, key="ms_00000000_" + "x" * 43), "auth.key")
+    one_line(service.mindsight("stream", few, "--session", session, key=""), "MINDSIGHT_KEY")
+    one_line(service.mindsight("stream", tmp_path / "nothing", "--session", session), "series")
+    one_line(
+        service.mindsight("stream", few, "--session", session, "--to", "http://127.0.0.1:9"), "service.unavailable"
+    )
+    events = tmp_path / "events.tsv"
+    events.write_text("onset\tduration\ttrial_type\n999\t3\tface\n")
+    one_line(service.mindsight("stream", few, "--session", session, "--events", events), "event.outside_run")
+    broken = sorted(few.iterdir())[2]
+    broken.write_bytes(broken.read_bytes()[:60_000])
+    one_line(service.mindsight("stream", few, "--session", service.open_session()), "dicom")
+
+
+def test_a_bus_that_is_down_is_said_and_nothing_acknowledged_is_lost(
+    service: Service, shared: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for path in sorted((shared / "data" / "trio_run155" / "dcm").iterdir())[:6]:
+        shutil.copy(path, few)
+    session = service.open_session()
+    bus = service.supervisor.process("bus")
+    os.kill(bus.pid, signal.SIGKILL)  # its server dies with it; the supervisor starts both again
+    finished = service.mindsight("stream", few, "--session", session)
+    assert finished.returncode == 0, finished.stderr
+    until = time.monotonic() + DEADLINE_S
+    while time.monotonic() < until:
+        processed = [m.index for m in service.messages(session) if isinstance(m, VolumeProcessed)]
+        if len(processed) == 6:
+            break
+        time.sleep(0.2)
+    assert processed == list(range(6))
+
+
+def test_the_archive_says_where_it_came_from(trio: tuple[Path, list[Message]]) -> None:
+    archive, _ = trio
+    provenance = json.loads((archive / "derivatives" / "mindsight" / "provenance.json").read_text())
+    assert provenance["bundle"] is None
+    assert provenance["mindsight"]
+    (raw,) = (archive / "rawdata").rglob("*_bold.nii.gz")
+    assert nib.load(raw).shape == (74, 74, 36, 155)
