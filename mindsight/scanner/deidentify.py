@@ -56,6 +56,7 @@ ALLOWED_PRIVATE = {
     "csa": (0x0029, "SIEMENS CSA HEADER", 0x10),
     "mosaic_slices": (0x0019, "SIEMENS MR HEADER", 0x0A),
     "mosaic_times": (0x0019, "SIEMENS MR HEADER", 0x29),
+    "philips_slices": (0x2001, "Philips Imaging DD 001", 0x18),
 }
 """Private elements that are read: group, creator, element in the creator's block."""
 
@@ -99,6 +100,7 @@ class DicomRecord:
 
     series : digest that tells series apart, never kept
     pixels : raw little-endian values, frame by frame, row by row; empty where only the header was read
+    images_in_acquisition : slices of one volume, where GE or Philips say so
     csa_* : from Siemens' private header, None elsewhere; times in milliseconds
     """
 
@@ -228,7 +230,7 @@ def _record(dataset: Dataset, header_only: bool) -> DicomRecord:
         sop_class=head.text("SOPClassUID"),
         acquisition_number=head.integer("AcquisitionNumber"),
         instance_number=head.integer("InstanceNumber"),
-        images_in_acquisition=head.integer("ImagesInAcquisition"),
+        images_in_acquisition=_slices_per_volume(head),
         tr_s=None if tr_ms is None else tr_ms / 1000.0,
         rows=rows,
         columns=columns,
@@ -239,6 +241,14 @@ def _record(dataset: Dataset, header_only: bool) -> DicomRecord:
         csa_times_ms=times_ms,
         pixels=pixels,
     )
+
+
+def _slices_per_volume(head: _Allowed) -> int | None:
+    count = head.integer("ImagesInAcquisition")
+    if count is None:
+        numbers = _numbers(head.private("philips_slices"), 1)
+        count = None if numbers is None else int(numbers[0])
+    return count if count is not None and count > 0 else None
 
 
 def _texts(value: Any) -> tuple[str, ...]:

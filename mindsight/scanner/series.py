@@ -77,9 +77,9 @@ def read_volume(path: Path | str, *, run: int, index: int, tr_s: float | None = 
             raise BadVolume(
                 f"expected one volume in the file, got {header.n_volumes}; read it as a series", code="nifti.shape"
             )
-        (volume,) = nifti_volumes(path, _tr(tr_s, header.tr_s), run, index)
+        (volume,) = nifti_volumes(path, stated_tr(tr_s, header.tr_s), run, index)
         return volume
-    return _volume(read_dicom(_bytes(path)), run, index, tr_s)
+    return record_volume(read_dicom(read_bytes(path)), run, index, tr_s)
 
 
 def open_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) -> Series:
@@ -121,7 +121,8 @@ def _is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def _bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """What a file holds, up to the size that a DICOM object may have. Raises BadVolume."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_DICOM_BYTES + 1)
@@ -132,17 +133,19 @@ def _bytes(path: Path) -> bytes:
     return data
 
 
-def _tr(given_s: float | None, stated_s: float | None) -> float:
+def stated_tr(given_s: float | None, stated_s: float | None) -> float:
+    """The repetition time that was given, else that of the file. Raises BadVolume where there is neither."""
     tr_s = stated_s if given_s is None else given_s
     if tr_s is None:
         raise BadVolume("the file states no repetition time between 0 and 60 s; give tr_s", code="volume.tr")
     return tr_s
 
 
-def _volume(record: DicomRecord, run: int, index: int, tr_s: float | None) -> Volume:
+def record_volume(record: DicomRecord, run: int, index: int, tr_s: float | None = None) -> Volume:
+    """The volume of one DICOM object that holds a whole one: a mosaic, an enhanced object. Raises BadVolume."""
     if record.modality != "MR":
         raise BadVolume("expected an MR image, got another modality", code="dicom.not_mr")
-    tr_s = _tr(tr_s, record.tr_s)
+    tr_s = stated_tr(tr_s, record.tr_s)
     if is_mosaic(record):
         return mosaic_volume(record, tr_s, run, index)
     if is_enhanced(record):
@@ -160,7 +163,7 @@ def _nifti_series(files: Sequence[Path], run: int, tr_s: float | None) -> tuple[
             headers.append(read_nifti_header(file))
     if len(files) > 1 and any(header.n_volumes != 1 for header in headers):
         raise BadVolume("expected one 4-D file or 3-D files, got several runs; name one of them", code="series.several")
-    tr = _tr(tr_s, headers[0].tr_s)
+    tr = stated_tr(tr_s, headers[0].tr_s)
 
     def volumes() -> Iterator[Volume]:
         if len(files) == 1:
@@ -179,7 +182,7 @@ def _dicom_series(files: Sequence[Path], run: int, tr_s: float | None) -> tuple[
 
     def read(place: int, header_only: bool) -> DicomRecord:
         with _named(place, n):
-            return read_dicom(_bytes(files[place - 1]), header_only=header_only)
+            return read_dicom(read_bytes(files[place - 1]), header_only=header_only)
 
     heads = {place: read(place, header_only=True) for place in range(1, n + 1)}
     n_series = len({record.series for record in heads.values()})
@@ -194,15 +197,15 @@ def _dicom_series(files: Sequence[Path], run: int, tr_s: float | None) -> tuple[
             for index, place in places.items():
                 record = read(place, header_only=False)
                 with _named(place, n):
-                    volume = _volume(record, run, index, tr_s)
+                    volume = record_volume(record, run, index, tr_s)
                 yield volume
 
         return max(places) + 1, volumes
 
     if n == 1:
-        _volume(heads[1], run, 0, tr_s)  # says that one slice is no series
+        record_volume(heads[1], run, 0, tr_s)  # says that one slice is no series
     groups = group_slices(list(heads.items()))
-    tr = _tr(tr_s, heads[1].tr_s)
+    tr = stated_tr(tr_s, heads[1].tr_s)
     clocks = _clocks([[heads[place] for place in group] for group in groups])
 
     def slice_volumes() -> Iterator[Volume]:

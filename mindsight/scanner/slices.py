@@ -28,21 +28,14 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]]) -> list[list[K]]:
     Raises BadVolume where a volume lacks slices or has one twice.
     """
     records = [record for _, record in slices]
-    n_slices = len({_place(record) for record in records})
+    n_slices = len({slice_place(record) for record in records})
     numbered = all(record.frames[0].temporal_position is not None for record in records)
     volumes: dict[int, list[tuple[K, DicomRecord]]] = defaultdict(list)
     for key, record in slices:
-        if numbered:
-            number = record.frames[0].temporal_position
-        elif record.instance_number is not None:
-            number = (record.instance_number - 1) // (record.images_in_acquisition or n_slices)
-        else:
-            raise BadVolume("expected an instance number in every slice", code="dicom.no_number")
-        assert number is not None
-        volumes[number].append((key, record))
+        volumes[volume_number(record, n_slices, numbered)].append((key, record))
     first = min(volumes)
     for number, members in volumes.items():
-        places = {_place(record) for _, record in members}
+        places = {slice_place(record) for _, record in members}
         if len(places) != len(members) or len(members) != n_slices:
             raise BadVolume(
                 f"expected {n_slices} slices in volume {number - first}, got {len(members)} at {len(places)} places; "
@@ -56,6 +49,17 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]]) -> list[list[K]]:
             code="series.incomplete",
         )
     return [[key for key, _ in volumes[number]] for number in sorted(volumes)]
+
+
+def volume_number(record: DicomRecord, n_slices: int, numbered: bool) -> int:
+    """Which volume of its series the slice belongs to: counted from 1 where the file says it (``numbered``), else from
+    0 by its instance number. Raises BadVolume where the slice has none.
+    """
+    if numbered and record.frames[0].temporal_position is not None:
+        return record.frames[0].temporal_position
+    if record.instance_number is None:
+        raise BadVolume("expected an instance number in every slice", code="dicom.no_number")
+    return (record.instance_number - 1) // (record.images_in_acquisition or n_slices)
 
 
 def slices_volume(
@@ -81,8 +85,8 @@ def slices_volume(
     )
 
 
-def _place(record: DicomRecord) -> tuple[float, ...]:
-    """Where the slice lies, to a hundredth of a millimetre."""
+def slice_place(record: DicomRecord) -> tuple[float, ...]:
+    """Where the slice lies, to a hundredth of a millimetre. Raises BadVolume."""
     position_mm = record.frames[0].position_mm
     if position_mm is None:
         raise BadVolume("expected a position in every slice", code="dicom.no_geometry")

@@ -1,0 +1,18 @@
+"""Ways in: a watched folder, DICOM C-STORE, AFNI's real-time socket, the stream of Siemens' external image sender.
+
+Knows nothing of where the volumes go. This folder is the only one of the scanner's room that listens on sockets and
+starts threads; its clocks are passed in.
+"""
+
+from mindsight.scanner.transports.contract import (
+    Clock,
+    Expected,
+    Item,
+    Patience,
+    RunEnded,
+    Transport,
+    Trouble,
+)
+from mindsight.scanner.transports.opening import open_transport
+
+__all__ = ["Clock", "Expected", "Item", "Patience", "RunEnded", "Transport", "Trouble", "open_transport"]

@@ -1,0 +1,263 @@
+"""What AFNI's real-time senders (Dimon, rtfeedme) say: header text → a run's grid; image bytes → volumes.
+
+Knows nothing of sockets. Facts from AFNI's README.realtime.
+
+Only what a volume needs is taken from a header. ``NOTE`` holds file paths, ``NAME`` and ``PREFIX`` a name; ``DRIVE_*``
+tells AFNI what to do, and the second line of the control text which program to run: all are passed over.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadVolume
+from mindsight.scanner.geometry import LPS_TO_RAS
+from mindsight.volume import MAX_SIDE, Volume
+
+END_OF_RUN = b"Et Earello Endorenna utulien!!"
+MAX_HEADER_BYTES = 64 * 1024
+MAX_LINE = 8 * 1024  # AFNI's own is 1024, which the explicit times of a hundred slices pass
+MAX_IMAGE_BYTES = 128 * 1024 * 1024
+MAX_CHANNELS = 64
+
+_WANTED = frozenset(
+    {
+        *("ACQUISITION_TYPE", "TR", "NUMVOL", "NUM_CHAN", "XYMATRIX", "ZNUM", "XYFOV", "ZDELTA", "ZGAP", "ZORDER"),
+        *("DATUM", "BYTEORDER", "XYZAXES", "XYZFIRST", "ZFIRST", "XYZOFF", "OBLIQUE_XFORM", "TPATTERN"),
+    }
+)
+_TYPES = {"2D+z", "2D+zt", "3D", "3D+t", "3D+timing"}
+_DATUMS = {"short": "i2", "float": "f4", "byte": "u1", "int": "i4"}
+_ORDERS = {"LSB_FIRST": "<", "MSB_FIRST": ">"}
+# AFNI's frame is DICOM's: +x to the left, +y to posterior, +z to superior.
+_DIRECTIONS = {"R": (0, -1), "L": (0, 1), "A": (1, -1), "P": (1, 1), "I": (2, -1), "S": (2, 1)}
+_NUMBER = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)([RLAPIS])?$")
+
+
+@dataclass(frozen=True, slots=True)
+class AfniHeader:
+    """What a sender says of the images that follow.
+
+    by_slice : an image is a slice, else a whole volume; slice_order is the order they come in
+    is_series : the images are those of several volumes
+    n_volumes : where the sender says it
+    n_channels : images of different channels take turns; the first is the run
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    tr_s: float
+    dtype: str
+    by_slice: bool
+    is_series: bool
+    slice_order: tuple[int, ...]
+    slice_times_s: NDArray[np.float64] | None
+    n_volumes: int | None
+    n_channels: int
+
+    @property
+    def image_bytes(self) -> int:
+        x, y, z = self.shape
+        return x * y * (1 if self.by_slice else z) * np.dtype(self.dtype).itemsize
+
+    @property
+    def images_per_volume(self) -> int:
+        return self.shape[2] if self.by_slice else 1
+
+    def volume(self, images: Sequence[bytes], run: int, index: int, arrived_s: float) -> Volume:
+        """The volume of these images, in the order they came. Raises BadVolume."""
+        x, y, z = self.shape
+        planes_ZYX: NDArray[Any] = np.frombuffer(b"".join(images), self.dtype).reshape(z, y, x)
+        if self.by_slice:
+            planes_ZYX = planes_ZYX[np.argsort(self.slice_order)]
+        return Volume(
+            data=planes_ZYX.astype(np.dtype(self.dtype).newbyteorder("="), copy=False).T,
+            affine=self.affine,
+            tr_s=self.tr_s,
+            run=run,
+            index=index,
+            arrived_s=arrived_s,
+            slice_times_s=self.slice_times_s,
+        )
+
+
+def parse_header(text: bytes, tr_s: float | None = None) -> AfniHeader:
+    """The header before the first image, without its zero byte.
+
+    tr_s : taken where the header has no ``TR``
+
+    Raises BadVolume: a line too long, a value that cannot be, or one missing that every volume needs.
+    """
+    said = _lines(text)
+    kind = _word(said, "ACQUISITION_TYPE", "2D+zt", _TYPES)
+    sizes = _numbers(said, "XYMATRIX", 2, 3)
+    if len(sizes) == 2:
+        sizes += _numbers(said, "ZNUM", 1)
+    if any(size != int(size) or not 1 <= size <= MAX_SIDE for size in sizes):
+        _refuse(f"expected a matrix with sides of 1 to {MAX_SIDE} in XYMATRIX and ZNUM")
+    x, y, z = (int(size) for size in sizes)
+    stated_s = _numbers(said, "TR", 1)[0] if "TR" in said else tr_s
+    if stated_s is None or not 0.0 < stated_s < 60.0:
+        _refuse("expected a TR between 0 and 60 seconds")
+    datum = _DATUMS[_word(said, "DATUM", "short", set(_DATUMS))]
+    channels = _numbers(said, "NUM_CHAN", 1)[0] if "NUM_CHAN" in said else 1
+    if not 1 <= channels <= MAX_CHANNELS:
+        _refuse(f"expected 1 to {MAX_CHANNELS} channels in NUM_CHAN")
+    count = _numbers(said, "NUMVOL", 1)[0] if "NUMVOL" in said else 0.0
+    by_slice = kind.startswith("2D")
+    header = AfniHeader(
+        shape=(x, y, z),
+        affine=_affine(said, (x, y, z)),
+        tr_s=stated_s,
+        dtype=_ORDERS[_word(said, "BYTEORDER", "LSB_FIRST", set(_ORDERS))] + datum,
+        by_slice=by_slice,
+        is_series=kind in ("2D+zt", "3D+t", "3D+timing"),
+        slice_order=_slice_order(said, z) if by_slice else tuple(range(z)),
+        slice_times_s=_slice_times(said, z, stated_s),
+        n_volumes=int(count) if 0 < count < 1e6 else None,
+        n_channels=int(channels),
+    )
+    if header.image_bytes * header.images_per_volume > MAX_IMAGE_BYTES:
+        _refuse(f"expected volumes of at most {MAX_IMAGE_BYTES} bytes")
+    return header
+
+
+def control_port(text: bytes) -> int | None:
+    """Port that a sender will bring its data to; None where it names another kind of channel (shared memory).
+
+    text : what came over the control connection. Its second line, a program to run, is never looked at.
+    """
+    match = re.match(rb"^tcp:[^:\n]{1,255}:(\d{1,5})\s*$", text.partition(b"\n")[0])
+    return int(match[1]) if match else None
+
+
+def _refuse(message: str) -> NoReturn:
+    raise BadVolume(f"AFNI header: {message}", code="afni.header")
+
+
+def _lines(text: bytes) -> dict[str, list[str]]:
+    if len(text) > MAX_HEADER_BYTES:
+        _refuse(f"expected at most {MAX_HEADER_BYTES} bytes")
+    said: dict[str, list[str]] = {}
+    for line in text.split(b"\n"):
+        if len(line) > MAX_LINE:
+            _refuse(f"expected lines of at most {MAX_LINE} bytes")
+        words = line.decode("ascii", "replace").split()
+        if words and words[0] in _WANTED:
+            said[words[0]] = words[1:]
+            if words[0] in ("ZFIRST", "XYZFIRST", "XYZOFF"):  # the last one said wins
+                said["where"] = words[:1]
+    return said
+
+
+def _numbers(said: Mapping[str, list[str]], name: str, at_least: int, at_most: int | None = None) -> list[float]:
+    """Numbers after a command. Raises BadVolume where there are fewer or more, or something else."""
+    words = said.get(name)
+    most = at_least if at_most is None else at_most
+    if words is None or not at_least <= len(words) <= most or not all(_NUMBER.match(word) for word in words):
+        _refuse(f"expected {at_least} to {most} numbers after {name}")
+    return [float(word.rstrip("RLAPIS")) for word in words]
+
+
+def _word(said: Mapping[str, list[str]], name: str, default: str, known: set[str]) -> str:
+    word = (said.get(name) or [default])[0]
+    if word not in known:
+        _refuse(f"expected one of {', '.join(sorted(known))} after {name}")
+    return word
+
+
+def _affine(said: Mapping[str, list[str]], shape: tuple[int, int, int]) -> NDArray[np.float64]:
+    """(4, 4) voxel → RAS+ millimetres: from the oblique transform where there is one, else from axes and sizes."""
+    if "OBLIQUE_XFORM" in said:
+        matrix = np.array(_numbers(said, "OBLIQUE_XFORM", 16)).reshape(4, 4)
+        if not np.array_equal(matrix[3], (0, 0, 0, 1)):
+            _refuse("expected 0 0 0 1 as the last row of OBLIQUE_XFORM")
+        return np.asarray(LPS_TO_RAS @ matrix, dtype=np.float64)
+    axes = said.get("XYZAXES", [])
+    starts = [word.replace("-", "")[:1] for word in axes]
+    ends = [word.replace("-", "")[1:] for word in axes]
+    if len(axes) != 3 or any(word not in _DIRECTIONS for word in (*starts, *ends)):
+        _refuse("expected three axes like R-L A-P I-S after XYZAXES")
+    if sorted(_DIRECTIONS[end][0] for end in ends) != [0, 1, 2] or any(
+        _DIRECTIONS[start] != (_DIRECTIONS[end][0], -_DIRECTIONS[end][1])
+        for start, end in zip(starts, ends, strict=True)
+    ):
+        _refuse("expected three different axes after XYZAXES, each from a side to the opposite one")
+    steps_mm = _steps_mm(said, shape)
+    first_mm = _first_mm(said, shape, steps_mm, starts)
+    affine = np.eye(4)
+    affine[:3, :3] = 0.0
+    for axis, end in enumerate(ends):
+        row, sign = _DIRECTIONS[end]
+        affine[row, axis] = sign * steps_mm[axis]
+        affine[row, 3] = first_mm[axis]
+    return np.asarray(LPS_TO_RAS @ affine, dtype=np.float64)
+
+
+def _steps_mm(said: Mapping[str, list[str]], shape: tuple[int, int, int]) -> list[float]:
+    fov = _numbers(said, "XYFOV", 2, 3)
+    fov[1] = fov[1] or fov[0]
+    steps = [fov[0] / shape[0], fov[1] / shape[1]]
+    if len(fov) == 3 and fov[2] > 0.0:
+        steps.append(fov[2] / shape[2] + (_numbers(said, "ZGAP", 1)[0] if "ZGAP" in said else 0.0))
+    else:
+        steps += _numbers(said, "ZDELTA", 1)
+    if not all(0.01 < step < 1000.0 for step in steps):
+        _refuse("expected voxels of 0.01 to 1000 mm from XYFOV and ZDELTA")
+    return steps
+
+
+def _first_mm(
+    said: Mapping[str, list[str]], shape: tuple[int, int, int], steps_mm: Sequence[float], starts: Sequence[str]
+) -> list[float]:
+    """Where the centre of the first voxel lies, along each axis of the grid but in the frame's own direction.
+
+    A distance counts towards the side it names, else towards the side where the axis starts. Without any the volume
+    is centred.
+    """
+    halves = [0.5 * (n - 1) * step for n, step in zip(shape, steps_mm, strict=True)]
+    if said.get("where") == ["XYZOFF"]:
+        halves = [half + off for half, off in zip(halves, _numbers(said, "XYZOFF", 3), strict=True)]
+    first = [(half, start) for half, start in zip(halves, starts, strict=True)]
+    for name, axes in (("XYZFIRST", (0, 1, 2)), ("ZFIRST", (2,))):
+        if name in said and (said.get("where") == [name] or name == "XYZFIRST"):
+            values = _numbers(said, name, len(axes))
+            for axis, value, word in zip(axes, values, said[name], strict=True):
+                side = word[-1] if word[-1] in _DIRECTIONS else starts[axis]
+                if _DIRECTIONS[side][0] != _DIRECTIONS[starts[axis]][0]:
+                    side = starts[axis]  # as AFNI does where the side is none of the axis
+                first[axis] = (value, side)
+    return [_DIRECTIONS[side][1] * value for value, side in first]
+
+
+def _slice_order(said: Mapping[str, list[str]], n: int) -> tuple[int, ...]:
+    words = said.get("ZORDER") or ["alt"]
+    if words[0] == "seq":
+        return tuple(range(n))
+    if words[0] == "alt":
+        return (*range(0, n, 2), *range(1, n, 2))
+    numbers = [int(word) for word in words[1:] if re.match(r"^\d{1,4}$", word)]
+    first = min(numbers, default=0)  # senders count from 0 or from 1
+    order = tuple(number - first for number in numbers)
+    if words[0] != "explicit" or sorted(order) != list(range(n)):
+        _refuse("expected alt, seq, or explicit and the number of each slice after ZORDER")
+    return order
+
+
+def _slice_times(said: Mapping[str, list[str]], n: int, tr_s: float) -> NDArray[np.float64] | None:
+    """Seconds after the volume's start, from ``TPATTERN explicit``; None where they cannot be those of a volume."""
+    words = said.get("TPATTERN", [])
+    if words[:1] != ["explicit"] or len(words) != n + 1 or not all(_NUMBER.match(word) for word in words[1:]):
+        return None
+    times = np.array([float(word.rstrip("RLAPIS")) for word in words[1:]])
+    times_s = times - times.min()
+    if times_s.max() > tr_s:  # Dimon has sent milliseconds
+        times_s = times_s / 1000.0
+    return times_s if math.isfinite(float(times_s.max())) and times_s.max() <= tr_s else None

@@ -1,0 +1,180 @@
+"""The stream that Siemens' external image sender (and MURFI's tools) send: one connection per volume.
+
+Knows nothing of series. A C struct as x86-64 lays it out, 616 bytes, then 16-bit voxels, as a mosaic or slice by
+slice; before it, from some senders, the two sizes. Facts from MURFI's RtExternalSenderImageInfo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadVolume
+from mindsight.scanner.transports.contract import Clock, Expected, Item, Patience, Trouble
+from mindsight.scanner.transports.receiver import Receiver
+from mindsight.scanner.transports.runs import Runs
+from mindsight.scanner.transports.tcp import Listener, Network, Wire
+from mindsight.volume import MAX_SIDE, Volume
+
+MAGICS = (b"ERTI", b"SIMU")
+# Of 616 bytes: magic, series UID, data type, little-endian?, mosaic?, pixels of read, phase and slice, three rows of
+# voxel to world, TR (ms), number of the volume, motion-corrected?. Passed over: texts, spacings, counts, the motion.
+STRUCT = struct.Struct("<5s3x4x64s336x16s??2x32x3i12f16xi4xi4x?5x6x48x")
+PRE_HEADER = struct.Struct("<II")
+MAX_VOLUMES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class MurfiHeader:
+    """What comes before a volume's voxels.
+
+    series : digest that tells series apart
+    number : of the volume, as the sender counts
+    corrected : moved back by the scanner's own motion correction, which sends the volume as it was as well
+    """
+
+    series: str
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    tr_s: float
+    number: int
+    corrected: bool
+    is_mosaic: bool
+
+    @property
+    def tiles_a_side(self) -> int:
+        return math.isqrt(self.shape[2] - 1) + 1
+
+    @property
+    def data_bytes(self) -> int:
+        x, y, z = self.shape
+        return 2 * x * y * (self.tiles_a_side**2 if self.is_mosaic else z)
+
+    def volume(self, data: bytes, arrived_s: float) -> Volume:
+        """Raises BadVolume."""
+        x, y, z = self.shape
+        if self.is_mosaic:
+            side = self.tiles_a_side
+            tiles = np.frombuffer(data, "<i2").reshape(side, y, side, x).transpose(0, 2, 1, 3)
+            planes_ZYX = tiles.reshape(side * side, y, x)[:z]
+        else:
+            planes_ZYX = np.frombuffer(data, "<i2").reshape(z, y, x)
+        return Volume(planes_ZYX.T, self.affine, self.tr_s, 1, 0, arrived_s=arrived_s)
+
+
+def parse_header(data: bytes) -> MurfiHeader:
+    """The struct of one volume. Raises BadVolume where it is none, or one of a volume that cannot be."""
+    if len(data) != STRUCT.size or data[:4] not in MAGICS:
+        _refuse("expected a header of 616 bytes that begins with ERTI; is this another protocol?")
+    _, series, kind, little_endian, is_mosaic, x, y, z, *matrix, tr_ms, number, corrected = STRUCT.unpack(data)
+    if kind.partition(b"\0")[0] != b"int16_t" or not little_endian:
+        _refuse("expected little-endian int16_t voxels")
+    if not all(1 <= side <= MAX_SIDE for side in (x, y, z)):
+        _refuse(f"expected sides of 1 to {MAX_SIDE} voxels")
+    if not 0 <= number <= MAX_VOLUMES:
+        _refuse(f"expected the number of a volume, 0 to {MAX_VOLUMES}")
+    return MurfiHeader(
+        series=hashlib.sha256(series.partition(b"\0")[0]).hexdigest(),
+        shape=(x, y, z),
+        affine=np.array([*matrix, 0.0, 0.0, 0.0, 1.0], dtype=np.float64).reshape(4, 4),
+        tr_s=tr_ms / 1000.0,
+        number=number,
+        corrected=corrected,
+        is_mosaic=is_mosaic,
+    )
+
+
+def _refuse(message: str) -> NoReturn:
+    raise BadVolume(f"MURFI header: {message}", code="murfi.header")
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    header: MurfiHeader
+    volume: Volume
+
+
+class _Chooser:
+    """The run of one kind: as acquired, or corrected for motion by the scanner."""
+
+    def __init__(self, expected: Expected, late_s: float, run: int) -> None:
+        self._corrected = expected.motion_corrected
+        self._runs = Runs(expected, late_s, run)
+        self._first: dict[str, int] = {}
+
+    def add(self, arrival: _Arrival | Trouble, now_s: float) -> Sequence[Item]:
+        if isinstance(arrival, Trouble):
+            return [arrival]
+        header = arrival.header
+        if header.corrected != self._corrected:
+            kind = "" if header.corrected else "not "
+            why = f"it is {kind}corrected for motion by the scanner; `motion_corrected` chooses"
+            return self._runs.ignore(f"{header.series} other", why)
+        if self._runs.is_over(header.series):
+            self._first.pop(header.series, None)
+        # Siemens counts from 1; MURFI's own tools from 0.
+        first = self._first.setdefault(header.series, min(1, header.number))
+        if len(self._first) > 1000:
+            del self._first[next(iter(self._first))]
+        return self._runs.add(header.series, header.number - first, arrival.volume, now_s)
+
+    def tick(self, now_s: float) -> Sequence[Item]:
+        return self._runs.tick(now_s)
+
+    def finish(self) -> Sequence[Item]:
+        return self._runs.finish()
+
+
+class MurfiReceiver(Receiver[_Arrival]):
+    """The transport. It listens from when it is made.
+
+    allow : networks that senders may be in; any where empty
+
+    Raises BadRequest where the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 15000,
+        *,
+        clock: Clock,
+        expected: Expected | None = None,
+        patience: Patience | None = None,
+        run: int = 1,
+        allow: Sequence[Network] = (),
+    ) -> None:
+        patience = patience or Patience()
+        super().__init__(_Chooser(expected or Expected(), patience.late_s, run), patience, clock, queue_length=64)
+        self._listener = Listener(host, port, self._serve, self.put, clock.monotonic_s, allow=allow)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._listener.address
+
+    def close(self) -> None:
+        super().close()
+        self._listener.close()
+
+    def _serve(self, wire: Wire) -> None:
+        stall_s = self._patience.stall_s
+        if not wire.wait(stall_s):
+            return
+        sizes = None
+        if wire.peek(4, stall_s) not in MAGICS:
+            sizes = PRE_HEADER.unpack(wire.exactly(PRE_HEADER.size, stall_s))
+            if sizes[0] != STRUCT.size:
+                _refuse("expected a header of 616 bytes, announced or at once; is this another protocol?")
+        header = parse_header(wire.exactly(STRUCT.size, stall_s))
+        if sizes is not None and sizes[1] != header.data_bytes:
+            _refuse(f"expected {header.data_bytes} bytes of voxels from the header, got {sizes[1]} announced")
+        data = wire.exactly(header.data_bytes, stall_s)
+        arrived_s = self._clock.wall_s()
+        self.put(_Arrival(header, header.volume(data, arrived_s)))

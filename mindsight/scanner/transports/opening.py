@@ -1,0 +1,161 @@
+"""One line of text → the transport it names.
+
+Knows nothing of the transports but their names and options; each is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl, urlsplit
+
+from mindsight.errors import BadRequest
+from mindsight.scanner.transports.contract import Clock, Expected, Patience, Transport
+
+EVERYWHERE = ("shape", "tr", "n", "moco", "idle", "late")
+OPTIONS = {
+    "watch": ("mode", "existing", "whole"),
+    "cstore": ("ae", "calling", "cert", "key", "ca", "stall"),
+    "afni": ("data", "allow", "stall"),
+    "murfi": ("allow", "stall"),
+}
+
+
+def open_transport(spec: str, *, clock: Clock, run: int = 1) -> Transport:
+    """Opens a way in. It listens at once; read its ``items``, and close it.
+
+    spec : one of
+        ``watch:/folder`` with ``mode`` (auto, events, polling), ``existing`` (1: read what is there), ``whole``
+        ``cstore://host:port`` with ``ae`` (our title), ``calling`` (titles that may send, by commas), ``cert`` and
+        ``key`` (PEM files: TLS), ``ca`` (PEM file: peers need a certificate of it)
+        ``afni://host:port`` with ``data`` (port), ``allow`` (networks, by commas)
+        ``murfi://host:port`` with ``allow``
+      and ``?name=value&...``, for all: ``shape`` (64x64x33), ``tr`` (seconds), ``n`` (volumes), ``moco`` (1: the
+      scanner's motion-corrected series), ``idle``, ``late``, ``whole``, ``stall`` (seconds, see Patience). The host is
+      127.0.0.1 where none is named.
+    run : number of the first run
+
+    Raises BadRequest: unknown names or values, an address that cannot be listened on, no such folder.
+    """
+    scheme, _, rest = spec.partition(":")
+    if scheme not in OPTIONS:
+        _refuse(f"expected one of {', '.join(OPTIONS)} before the colon")
+    place, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for name in options:
+        if name not in (*EVERYWHERE, *OPTIONS[scheme]):
+            _refuse(f"expected options out of {', '.join((*EVERYWHERE, *OPTIONS[scheme]))} for {scheme}")
+    common: dict[str, Any] = {
+        "clock": clock,
+        "run": run,
+        "expected": _expected(options),
+        "patience": Patience(
+            **{f"{name}_s": _seconds(options[name]) for name in ("idle", "late", "whole", "stall") if name in options}
+        ),
+    }
+    return _OPENERS[scheme](place, options, common)
+
+
+def _watch(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
+    from mindsight.scanner.transports.watch import FolderWatch
+
+    mode = options.get("mode", "auto")
+    if mode not in ("auto", "events", "polling"):
+        _refuse("expected mode to be auto, events or polling")
+    folder = Path(place.removeprefix("//"))
+    return FolderWatch(folder, mode=mode, existing=options.get("existing") == "1", **common)  # type: ignore[arg-type]
+
+
+def _cstore(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
+    from mindsight.scanner.transports.cstore import CStoreReceiver
+
+    host, port = _address(place, 11112)
+    calling = [title for title in options.get("calling", "").split(",") if title]
+    title = options.get("ae", "MINDSIGHT")
+    return CStoreReceiver(host, port, ae_title=title, calling=calling, tls=_tls(options), **common)
+
+
+def _afni(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
+    from mindsight.scanner.transports.afni_receiver import AfniReceiver
+
+    host, port = _address(place, 7961)
+    data_port = _address(f"//:{options.get('data', '7960')}", 7960)[1]
+    return AfniReceiver(host, port, data_port, allow=_networks(options), **common)
+
+
+def _murfi(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
+    from mindsight.scanner.transports.murfi import MurfiReceiver
+
+    host, port = _address(place, 15000)
+    return MurfiReceiver(host, port, allow=_networks(options), **common)
+
+
+_OPENERS: dict[str, Callable[[str, dict[str, str], dict[str, Any]], Transport]] = {
+    "watch": _watch,
+    "cstore": _cstore,
+    "afni": _afni,
+    "murfi": _murfi,
+}
+
+
+def _refuse(message: str) -> NoReturn:
+    raise BadRequest(f"transport: {message}", code="transport.spec")
+
+
+def _address(place: str, default_port: int) -> tuple[str, int]:
+    try:
+        parts = urlsplit(f"tcp:{place}")
+        port = default_port if parts.port is None else parts.port
+    except ValueError:
+        _refuse("expected //host:port")
+    if parts.path.strip("/") or not place.startswith("//"):
+        _refuse("expected //host:port")
+    return parts.hostname or "127.0.0.1", port
+
+
+def _expected(options: dict[str, str]) -> Expected:
+    shape = None
+    if "shape" in options:
+        match = re.match(r"^(\d{1,3})x(\d{1,3})x(\d{1,3})$", options["shape"])
+        if not match:
+            _refuse("expected a shape like 64x64x33")
+        shape = (int(match[1]), int(match[2]), int(match[3]))
+    n = options.get("n")
+    if n is not None and not re.match(r"^[1-9]\d{0,5}$", n):
+        _refuse("expected n to be a number of volumes")
+    return Expected(
+        shape=shape,
+        tr_s=_seconds(options["tr"]) if "tr" in options else None,
+        n_volumes=None if n is None else int(n),
+        motion_corrected=options.get("moco") == "1",
+    )
+
+
+def _seconds(text: str) -> float:
+    if not re.match(r"^\d{1,6}(\.\d{1,9})?$", text) or float(text) <= 0:
+        _refuse("expected seconds above 0")
+    return float(text)
+
+
+def _networks(options: dict[str, str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    try:
+        return [ipaddress.ip_network(name) for name in options.get("allow", "").split(",") if name]
+    except ValueError:
+        _refuse("expected networks like 192.168.1.0/24 in allow")
+
+
+def _tls(options: dict[str, str]) -> ssl.SSLContext | None:
+    if "cert" not in options:
+        return None
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=options.get("ca"))
+        context.load_cert_chain(options["cert"], options.get("key"))
+    except OSError:
+        _refuse("expected PEM files in cert, key and ca")
+    if "ca" in options:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context

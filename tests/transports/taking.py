@@ -1,0 +1,61 @@
+"""What the transports' tests share: a real clock, small waits, and a way to take what comes without hanging."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mindsight.scanner.transports import Clock, Item, Patience, RunEnded, Transport, Trouble
+from mindsight.volume import Volume
+
+CLOCK = Clock(time.time, time.monotonic)
+IMPATIENT = Patience(idle_s=20.0, late_s=0.4, whole_s=0.6, stall_s=0.5)
+
+
+def trio_file(data: Path, number: int) -> Path:
+    return data / "trio_run155" / "dcm" / f"001_000007_{number:06d}.dcm"
+
+
+def take(transport: Transport, enough: Callable[[list[Item]], bool], within_s: float = 30.0) -> list[Item]:
+    """What comes until it is enough, or the time is up; then closes, and takes what was held back."""
+    items: list[Item] = []
+    end_s = time.monotonic() + within_s
+    closed = False
+    stream = transport.items()
+    while True:
+        if not closed and (enough(items) or time.monotonic() > end_s):
+            transport.close()
+            closed = True
+        try:
+            items.append(next(stream))
+        except StopIteration:
+            return items
+
+
+def until_volumes(n: int) -> Callable[[list[Item]], bool]:
+    return lambda items: len(volumes(items)) >= n
+
+
+def until_trouble(code: str) -> Callable[[list[Item]], bool]:
+    return lambda items: code in codes(items)
+
+
+def volumes(items: Iterable[Item]) -> list[Volume]:
+    return [item for item in items if isinstance(item, Volume)]
+
+
+def troubles(items: Iterable[Item]) -> list[Trouble]:
+    return [item for item in items if isinstance(item, Trouble)]
+
+
+def codes(items: Iterable[Item]) -> list[str]:
+    return [trouble.code for trouble in troubles(items)]
+
+
+def places(items: Iterable[Item]) -> list[tuple[int, int]]:
+    return [(volume.run, volume.index) for volume in volumes(items)]
+
+
+def ends(items: Iterable[Item]) -> list[RunEnded]:
+    return [item for item in items if isinstance(item, RunEnded)]

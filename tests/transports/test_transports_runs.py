@@ -1,0 +1,147 @@
+"""Which series is a run, and in which order its volumes are told: no files, no sockets, time is passed in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from taking import codes, ends, places, troubles
+
+from mindsight.scanner.transports import Expected, Item, RunEnded
+from mindsight.scanner.transports.order import MAX_HELD, Sequencer
+from mindsight.scanner.transports.runs import Runs
+from mindsight.volume import Volume
+
+
+def volume(value: int = 0, shape: tuple[int, int, int] = (2, 3, 4), tr_s: float = 2.0, run: int = 1) -> Volume:
+    return Volume(np.full(shape, value % 1000, np.int16), np.eye(4), tr_s, run, max(value, 0), acquired_s=100.0 + value)
+
+
+def send(runs: Runs, series: str, numbers: list[int], now_s: float = 0.0) -> list[Item]:
+    return [item for number in numbers for item in runs.add(series, number, volume(number), now_s)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_each_index_is_told_once_and_in_order(data: st.DataObject) -> None:
+    """Whatever is lost, doubled, late or early: volumes and missing marks are 0, 1, 2, ... without a gap."""
+    n = data.draw(st.integers(1, 40))
+    sent = data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=60))
+    order, told, now_s = Sequencer(3, late_s=1.0), [], 0.0
+    for index in sent:
+        now_s += data.draw(st.floats(0.0, 0.7))
+        told += [*order.put(volume(index, run=3), now_s), *order.tick(now_s)]
+    told += order.end()
+    settled = [item.index for item in told if isinstance(item, Volume) or getattr(item, "missing", False)]
+    assert settled == list(range(max(sent) + 1))
+    assert [item.index for item in told if isinstance(item, Volume)] == sorted(
+        {item.index for item in told if isinstance(item, Volume)}
+    )
+    assert {item.index for item in told if isinstance(item, Volume)} <= set(sent)
+    dropped = [code for code in codes(told) if code in ("volume.late", "volume.doubled")]
+    assert len(dropped) + sum(isinstance(item, Volume) for item in told) == len(sent)
+    assert told[-1] == RunEnded(3, max(sent) + 1)
+
+
+def test_no_volume_waits_longer_than_the_deadline() -> None:
+    order = Sequencer(1, late_s=2.0)
+    assert places(order.put(volume(0), 0.0)) == [(1, 0)]
+    assert order.put(volume(2), 1.0) == []
+    assert order.put(volume(3), 2.5) == []
+    assert order.tick(2.9) == []
+    told = order.tick(3.0)
+    assert [(trouble.code, trouble.index, trouble.missing) for trouble in troubles(told)] == [
+        ("volume.missing", 1, True)
+    ]
+    assert places(told) == [(1, 2), (1, 3)]
+    assert codes(order.put(volume(1), 3.1)) == ["volume.late"]
+
+
+def test_what_is_held_back_is_bounded() -> None:
+    order = Sequencer(1, late_s=1e9)
+    told = [item for k in range(1, MAX_HELD + 2) for item in order.put(volume(k), 0.0)]
+    assert places(told) == [(1, k) for k in range(1, MAX_HELD + 2)]
+    assert codes(order.put(volume(10_000_000), 0.0)) == ["volume.number"]
+
+
+def test_a_series_is_a_run_from_its_second_volume_on() -> None:
+    runs = Runs(Expected(), 1.0)
+    assert send(runs, "scout", [0]) == []
+    assert send(runs, "run", [0]) == []
+    told = send(runs, "run", [1])
+    assert codes(told) == ["series.ignored"]
+    assert places(told) == [(1, 0), (1, 1)]
+    assert places(send(runs, "run", [2])) == [(1, 2)]
+    assert runs.finish() == [RunEnded(1, 3)]
+
+
+def test_a_restarted_run_is_the_next_and_the_stopped_one_ends() -> None:
+    runs = Runs(Expected(n_volumes=5), 1.0, run=4)
+    send(runs, "a", [0, 1, 2])
+    send(runs, "b", [0])
+    assert places(send(runs, "a", [3])) == [(4, 3)]  # the last of the stopped one came late
+    told = send(runs, "b", [1, 2])
+    assert codes(told) == ["run.short"]
+    assert ends(told) == [RunEnded(4, 4)]
+    assert places(told) == [(5, 0), (5, 1), (5, 2)]
+    assert codes(send(runs, "a", [4])) == ["volume.after_end"]
+    assert ends(send(runs, "b", [3, 4])) == [RunEnded(5, 5)]
+    assert runs.finish() == []
+
+
+def test_a_series_beside_the_run_is_passed_over_once() -> None:
+    runs = Runs(Expected(), 1.0)
+    send(runs, "a", [0, 1])
+    told = [item for k in range(2, 12) for item in send(runs, "a", [k]) + send(runs, "double", [k])]
+    assert places(told) == [(1, k) for k in range(2, 12)]
+    assert codes(told) == ["series.parallel"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "words"),
+    [(Expected(shape=(2, 3, 5)), "2×3×5"), (Expected(tr_s=1.0), "TR of 1 s")],
+)
+def test_what_is_not_expected_is_passed_over_and_says_why(expected: Expected, words: str) -> None:
+    runs = Runs(expected, 1.0)
+    told = send(runs, "a", [0, 1, 2])
+    assert codes(told) == ["series.ignored"]
+    assert words in troubles(told)[0].text
+    assert runs.finish() == []
+
+
+def test_a_changed_shape_is_told_and_its_volume_missing() -> None:
+    runs = Runs(Expected(), 1.0)
+    send(runs, "a", [0, 1])
+    told = [*runs.add("a", 2, volume(2, shape=(2, 3, 5)), 0.0), *send(runs, "a", [3]), *runs.tick(1.0)]
+    assert codes(told) == ["volume.shape_mismatch", "volume.missing"]
+    assert places(told) == [(1, 3)]
+
+
+def test_volumes_before_the_first_that_came_are_missing() -> None:
+    runs = Runs(Expected(), 1.0)
+    told = [*send(runs, "a", [2, 3]), *runs.tick(1.0)]
+    assert [trouble.index for trouble in troubles(told) if trouble.missing] == [0, 1]
+    assert places(told) == [(1, 2), (1, 3)]
+
+
+def test_a_clock_that_stands_still_is_none() -> None:
+    runs = Runs(Expected(), 1.0)
+    still = Volume(np.zeros((2, 3, 4), np.int16), np.eye(4), 2.0, 1, 0, acquired_s=100.0)
+    told = [item for k in range(3) for item in runs.add("a", k, still, 0.0)]
+    assert [item.acquired_s for item in told if isinstance(item, Volume)] == [None] * 3
+    runs = Runs(Expected(), 1.0)
+    told = send(runs, "a", [0, 1, 2])
+    assert [item.acquired_s for item in told if isinstance(item, Volume)] == [100.0, 101.0, 102.0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sent=st.lists(st.tuples(st.sampled_from("abcdefghijkl"), st.integers(-3, 2**31)), max_size=60),
+)
+def test_nonsense_numbers_and_many_series_are_bounded(sent: list[tuple[str, int]]) -> None:
+    runs = Runs(Expected(), 1.0)
+    told = [item for series, number in sent for item in runs.add(series, number, volume(0), 0.0)]
+    told += runs.finish()
+    assert len(told) < 3000 + 2 * len(sent)
+    assert [(end.run) for end in ends(told)] == list(range(1, len(ends(told)) + 1))
