@@ -63,8 +63,8 @@ class Recorder:
         self._session = session
         self._now = now
 
-    def open(self, record: SessionRecord) -> SessionRecord:
-        """Raises Conflict where a session of this name was opened with other settings."""
+    def open(self, record: SessionRecord, pool_size: int | None = None) -> SessionRecord:
+        """``pool_size`` is of the bundle. Raises Conflict where a session of this name was opened with other settings."""
         record = self._sessions.create(record)
         opened = OpenSession(
             t=record.opened_t,
@@ -78,6 +78,7 @@ class Recorder:
             t=record.opened_t,
             subject=record.subject,
             bundle=record.bundle,
+            pool_size=pool_size,
             blinded=record.options.blinded,
         )
         self._write(opened, message, unless=[])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -96,7 +97,7 @@ def open_session(gateway: GatewayDependency, body: Open) -> SessionRecord:
         options=body.options,
         opened_t=gateway.now(),
     )
-    return gateway.recorder(record.session).open(record)
+    return gateway.recorder(record.session).open(record, _pool_size(gateway, subject.bundle))
 
 
 @router.get(
@@ -251,6 +252,19 @@ def _all_messages(gateway: Gateway, session: str) -> list[tuple[int, bytes]]:
 def _check_bundle(gateway: Gateway, bundle: str | None) -> None:
     if bundle is not None and not (gateway.settings.bundles_dir / bundle).exists():
         raise NotFound("there is no such subject bundle; make it with: mindsight calibrate", code="bundle.unknown")
+
+
+def _pool_size(gateway: Gateway, bundle: str | None) -> int | None:
+    """As the bundle's description says; whoever decodes with the bundle verifies it."""
+    if bundle is None:
+        return None
+    try:
+        described = json.loads((gateway.settings.bundles_dir / bundle / "bundle.json").read_bytes())
+        return int(described["pool"]["size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise NotFound(
+            "the subject's bundle cannot be read; put it back, or set another", code="bundle.unreadable"
+        ) from None
 
 
 def _run(status: RunStatus) -> Run:

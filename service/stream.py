@@ -44,7 +44,7 @@ async def events(
     last_event_id: Annotated[int | None, Header(ge=0, description="the same; a browser's EventSource sends it")] = None,
 ) -> StreamingResponse:
     """The session's messages as server-sent events (``id``, ``data``); ticks come as events of the type ``tick``."""
-    await run_in_threadpool(gateway.sessions.get, session)
+    truth = await _sees_truth(gateway, session, caller)
     after = after if last_event_id is None else last_event_id
     await gateway.hub.check(session, after)
 
@@ -57,7 +57,7 @@ async def events(
                     if not page:
                         yield f"event: tick\ndata: {_tick(gateway)}\n\n"
                     for frame in page:
-                        yield f"id: {frame.seq}\ndata: {_text(frame, caller)}\n\n"
+                        yield f"id: {frame.seq}\ndata: {_text(frame, truth)}\n\n"
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
@@ -72,10 +72,10 @@ async def stream(
     after: Annotated[int, Query(ge=0)] = 0,
 ) -> None:
     """The session's messages as text frames, one JSON object each."""
-    await run_in_threadpool(gateway.sessions.get, session)
+    truth = await _sees_truth(gateway, session, caller)
     await gateway.hub.check(session, after)
     await websocket.accept(subprotocol=caller.subprotocol)
-    sender = asyncio.create_task(_send(websocket, gateway, caller, gateway.hub.follow(session, after)))
+    sender = asyncio.create_task(_send(websocket, gateway, caller, gateway.hub.follow(session, after), truth))
     listener = asyncio.create_task(_listen(websocket))
     try:
         await asyncio.wait({sender, listener}, return_when=asyncio.FIRST_COMPLETED)
@@ -85,7 +85,9 @@ async def stream(
         await asyncio.gather(sender, listener, return_exceptions=True)
 
 
-async def _send(websocket: WebSocket, gateway: Gateway, caller: Caller, pages: AsyncGenerator[list[Frame]]) -> None:
+async def _send(
+    websocket: WebSocket, gateway: Gateway, caller: Caller, pages: AsyncGenerator[list[Frame]], truth: bool
+) -> None:
     sent = 0
     try:
         async with aclosing(pages):
@@ -93,7 +95,7 @@ async def _send(websocket: WebSocket, gateway: Gateway, caller: Caller, pages: A
                 if not gateway.keys.is_valid(caller.key):
                     await websocket.close(REVOKED, "the key was revoked")
                     return
-                for text in [_text(frame, caller) for frame in page] or [_tick(gateway)]:
+                for text in [_text(frame, truth) for frame in page] or [_tick(gateway)]:
                     async with asyncio.timeout(SEND_S):
                         await websocket.send_text(text)
                 sent = page[-1].seq if page else sent
@@ -116,8 +118,17 @@ async def _listen(websocket: WebSocket) -> None:
         pass
 
 
-def _text(frame: Frame, caller: Caller) -> str:
-    return frame.full if caller.sees_truth else frame.blinded
+async def _sees_truth(gateway: Gateway, session: str, caller: Caller) -> bool:
+    """Whether what was shown is sent: the key must have the scope, and a blinded session must be over.
+
+    Raises NotFound for an unknown session.
+    """
+    record = await run_in_threadpool(gateway.sessions.get, session)
+    return caller.sees_truth and not (record.options.blinded and record.state == "open")
+
+
+def _text(frame: Frame, truth: bool) -> str:
+    return frame.full if truth else frame.blinded
 
 
 def _tick(gateway: Gateway) -> str:

@@ -68,6 +68,7 @@ def running_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
     )
     keys = create_keys(settings.data_dir)
     (settings.bundles_dir / "bundle-1").mkdir(parents=True)
+    (settings.bundles_dir / "bundle-1" / "bundle.json").write_text('{"pool": {"size": 50}}')
     with EmbeddedServer(settings):
         process, url = start_gateway(settings)
         yield Running(settings, url, keys, process)

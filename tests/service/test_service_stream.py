@@ -88,6 +88,25 @@ def test_a_blinded_key_gets_the_same_log_without_the_truth(running: Running, bus
     assert not any(value in text for value in truth.values())
 
 
+def test_a_blinded_session_hides_the_truth_from_everybody_until_it_is_closed(running: Running) -> None:
+    with running.client("experimenter") as client:
+        subject = client.post("/v1/subjects", json={"bundle": "bundle-1"}).json()["subject"]
+        opened = client.post("/v1/sessions", json={"subject": subject, "options": {"blinded": True}}).json()
+        session = opened["session"]
+        client.post(f"/v1/sessions/{session}/runs", json={"run": 1, "task": "view", "tr_s": 2.0, "n_volumes": 10})
+        event = {"onset_s": 2.0, "duration_s": 3.0, "trial": 1, "label": "a secret face"}
+        assert client.post(f"/v1/sessions/{session}/runs/1/events", json=event).status_code == 201
+        with connect(ws_url(running, session), additional_headers=bearer(running, "experimenter")) as socket:
+            before = take(socket, 3)
+        client.post(f"/v1/sessions/{session}/close")
+        with connect(ws_url(running, session), additional_headers=bearer(running, "experimenter")) as socket:
+            after = take(socket, 4)
+    assert before[0]["pool_size"] == 50
+    assert "secret" not in json.dumps(before)
+    assert after[2]["label"] == "a secret face"
+    assert [m["id"] for m in after] == [1, 2, 3, 4]
+
+
 def test_server_sent_events_resume_from_the_last_id(running: Running, bus: Bus, session: str) -> None:
     warn(bus, session, 2)
     with (
