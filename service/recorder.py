@@ -64,7 +64,7 @@ class Recorder:
         self._now = now
 
     def open(self, record: SessionRecord, pool_size: int | None = None) -> SessionRecord:
-        """``pool_size`` is of the bundle. Raises Conflict where a session of this name was opened with other settings."""
+        """``pool_size`` is of the bundle. Raises Conflict where one of this name was opened with other settings."""
         record = self._sessions.create(record)
         opened = OpenSession(
             t=record.opened_t,

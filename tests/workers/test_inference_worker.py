@@ -1,0 +1,116 @@
+"""The inference worker as a process: each beta is answered once and drawn once, whatever happens to the worker."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mindsight.bus import Log, WorkQueue
+from mindsight.glm.normalise import Statistics
+from mindsight.ingest import IngestOptions, Space
+from mindsight.protocol import Message, Reconstruction, Result, Warned
+from mindsight.protocol.work import BetaWork, dump_work
+from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
+from mindsight.subjects.bundle import Bundle
+from mindsight.volume import Volume
+
+if TYPE_CHECKING:
+    from conftest import House
+
+V, N = 60, 12
+rng = np.random.default_rng(1)
+TOKENS = rng.normal(size=(N, 16, 64)).astype(np.float32)
+VOXELS_NV = (TOKENS.reshape(N, -1) @ rng.normal(size=(16 * 64, V)) / 10.0).astype(np.float32)
+
+
+@pytest.fixture
+def bundle(house: House) -> Bundle:
+    """A linear decoder that has learnt twelve pictures by heart."""
+    mask = np.zeros((6, 6, 6), np.bool_)
+    mask.reshape(-1)[:V] = True
+    z_NV = (VOXELS_NV - VOXELS_NV.mean(axis=0)) / VOXELS_NV.std(axis=0)
+    made = Bundle(
+        kind="linear",
+        subject="sub-test",
+        created="2026-01-01T00:00:00+00:00",
+        options=IngestOptions(),
+        space=Space(Volume(rng.integers(0, 900, (6, 6, 6)).astype(np.int16), np.eye(4), 1.5, 1, 0), mask),
+        statistics=Statistics(VOXELS_NV.mean(axis=0), VOXELS_NV.std(axis=0), N),
+        calibration=Calibration(temperature=0.05, null_confidence=0.2, log_loss=1.0, n=N),
+        pool=CandidatePool(tuple(f"picture-{i}" for i in range(N)), TOKENS),
+        decoder=LinearDecoder.fit(z_NV, TOKENS),
+    )
+    return made.save(house.settings.bundles_dir / "known")
+
+
+def put(house: House, trial: int, bundle: str) -> None:
+    """A job: the beta of picture ``trial - 1``."""
+    work = BetaWork(
+        session="ses-a",
+        subject="sub-test",
+        run=1,
+        trial=trial,
+        stage="fast",
+        beta=house.blobs.put(VOXELS_NV[trial - 1].astype("<f4").tobytes()),
+        n_volumes=10,
+        n_voxels=V,
+        bundle=bundle,
+        volume_acked_t=time.time(),
+        logged_t=time.time(),
+    )
+    WorkQueue(house.bus, "inference").put(work.key, dump_work(work), identity=work.beta)
+
+
+def count(messages: list[Message], kind: type[Message]) -> int:
+    return sum(isinstance(message, kind) for message in messages)
+
+
+def test_every_beta_is_answered_and_drawn_once_though_the_worker_is_killed(house: House, bundle: Bundle) -> None:
+    house.open("ses-a", "known")
+    for trial in range(1, N + 1):
+        put(house, trial, "known")
+    worker = house.start("workers.inference")
+    house.wait("ses-a", lambda messages: count(messages, Reconstruction) >= 2)
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait(10)
+    put(house, 3, "known")  # and a job comes again: it is a duplicate
+    # what the killed worker held is stale after half a minute; do not wait for it here, but let a new one do the rest
+    house.start("workers.inference")
+    messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) >= N - 1)
+    results = {m.trial: m for m in messages if isinstance(m, Result)}
+    assert sorted(results) == list(range(1, N + 1))
+    assert count(messages, Result) == N
+    drawn = [m.trial for m in messages if isinstance(m, Reconstruction)]
+    assert len(drawn) == len(set(drawn))
+    for trial, result in results.items():
+        assert result.candidates[0].id == f"picture-{trial - 1}"
+        assert result.chance == pytest.approx(1 / N)
+        assert result.model == bundle.digest
+        assert result.pool == bundle.pool_digest
+    picture = next(m for m in messages if isinstance(m, Reconstruction))
+    with Image.open(io.BytesIO(house.blobs.get(picture.image))) as image:
+        assert image.size == (64, 64)
+    assert picture.brain_map is not None
+    with Image.open(io.BytesIO(house.blobs.get(picture.brain_map))) as image:
+        assert image.size[0] == 3 * image.size[1]
+
+
+def test_a_job_that_cannot_be_done_is_reported_and_put_aside(house: House, bundle: Bundle) -> None:
+    house.open("ses-a", "known")
+    put(house, 1, "unknown")
+    put(house, 2, "known")
+    house.start("workers.inference")
+    messages = house.wait("ses-a", lambda messages: count(messages, Result) == 1 and count(messages, Warned) == 1)
+    (warning,) = (m for m in messages if isinstance(m, Warned))
+    assert warning.trial == 1
+    assert "trial 1" in warning.text
+    dead = WorkQueue(house.bus, "inference").dead()
+    assert [job.key for job in dead] == ["ses-a-1-1-fast"]
+    assert Log(house.bus, "ses-a", "messages").find("result-1-2-fast") is not None
