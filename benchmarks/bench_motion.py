@@ -1,6 +1,6 @@
 """Motion correction on simulated volumes with known motion and on a real run, side by side with peers.
 
-    python benchmarks/bench_motion.py [--data ../shared/data] [--rounds 15] [--peer-volumes 2] [--peer-run SimpleITK ...]
+    python benchmarks/bench_motion.py [--data ../shared/data] [--rounds 15] [--peer-volumes 2] [--peer-run SimpleITK]
 
 Ours is timed as it runs live: one volume at a time, warm-started; ``prepare`` (linearising anew after a move) between
 volumes, reported apart. "extract" samples 15,000 voxels of the posterior brain once, cubic, from the raw volume. Wall

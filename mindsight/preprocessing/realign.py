@@ -40,7 +40,7 @@ MAX_REBASES = 4
 
 UNUSUAL = 4.0  # a residual so many times the usual one is no ordinary volume
 SMALL_RESIDUAL = 0.1  # ... unless it is small anyway
-FIRST_RESIDUAL = 0.5  # before anything is usual: half of the variance explained
+MAX_RESIDUAL = 0.4  # whatever was usual: the reference explains more than half of a volume, or the pose is wrong
 MIN_RESIDUAL = 1e-6  # below: the reference itself, which says nothing about what is usual
 MEMORY = 0.9  # weight of the past in what is usual
 MAX_OUTLIER_SHARE = 1 / 3  # where more slices do not fit, it is not the slices
@@ -124,19 +124,25 @@ class Realigner:
         if not grid.same_as(self._grid):
             self._change_grid(grid)
         flat = values.reshape(-1)
-        limit = max(UNUSUAL * self._usual, SMALL_RESIDUAL) if self._usual > 0.0 else FIRST_RESIDUAL
+        limit = MAX_RESIDUAL
+        if self._usual > 0.0:
+            limit = min(max(UNUSUAL * self._usual, SMALL_RESIDUAL), MAX_RESIDUAL)
         pose, fit = self._pose, self._ready()
         judged = self._judge(fit, flat, pose)
-        if judged.residual > limit:
-            pose = self._coarse.find(values, grid.affine, pose)
-            fit = self._fit_at(pose)
-            judged = self._judge(fit, flat, pose)
+        for start_pose in (self._pose, np.eye(4)):  # a jump; or the last pose was wrong
+            if judged.residual <= limit:
+                break
+            found = self._coarse.find(values, grid.affine, start_pose)
+            near = self._fit_at(found)
+            if near is not None and (verdict := self._judge(near, flat, found)).residual < judged.residual:
+                pose, fit, judged = found, near, verdict
         settled = False
         for _ in range(2):  # again where the better pose shows other slices at fault
-            if judged.residual > FIRST_RESIDUAL:
-                break
             keep_Z = judged.keep_Z
             start = fit if keep_Z.all() else self._fit_at(pose, keep_Z)
+            if start is None or judged.residual > MAX_RESIDUAL:
+                settled = False
+                break
             pose, end, settled = self._descend(flat, start, judged.gain)
             fit = end if keep_Z.all() else fit
             judged = self._judge(fit, flat, pose)
@@ -214,9 +220,10 @@ class Realigner:
                 return pose, fit, True
             if self._distance_mm(pose, fit.base.pose) > FAR_MM or size > 0.5 * before:
                 rebases += 1
-                if rebases > MAX_REBASES:
+                there = self._fit_at(pose)
+                if there is None or rebases > MAX_REBASES:
                     break
-                fit, before = self._fit_at(pose), np.inf
+                fit, before = there, np.inf
                 target = fit.base.project(flat) / gain
             else:
                 fit, before = _Fit(fit.base, pose, fit.base.predicted(pose)), size
@@ -240,8 +247,12 @@ class Realigner:
             self._fit = _Fit(base, self._known_pose, base.predicted(self._known_pose))
         return self._fit
 
-    def _fit_at(self, pose: Float64Array, keep_Z: BoolArray | None = None) -> _Fit:
-        base = self._linearise(pose, keep_Z)
+    def _fit_at(self, pose: Float64Array, keep_Z: BoolArray | None = None) -> _Fit | None:
+        """None where the volume's slices to keep do not determine a pose there: a search went astray."""
+        try:
+            base = self._linearise(pose, keep_Z)
+        except BadVolume:
+            return None
         return _Fit(base, pose, base.predicted(pose))
 
     def _linearise(self, pose: Float64Array, keep_Z: BoolArray | None = None) -> Linearisation:

@@ -62,6 +62,17 @@ def test_a_jump_is_caught_from_cold(
     assert phantom.error_mm(aligned.rigid, motion) < 0.1
 
 
+def test_a_wrong_pose_is_left_again(phantom: Phantom, still: Realigner) -> None:
+    """As after a first volume that happened to fit somewhere else."""
+    state = still.state()
+    wrong = phantom.moved([9.0, -12.0, 5.0], [12.0, -10.0, 8.0])
+    state |= {"usual": np.array(0.35), "pose": wrong, "base_pose": wrong, "known_pose": wrong}
+    motion = phantom.moved([0.4, -0.2, 0.3], [0.3, -0.2, 0.4])
+    aligned = Realigner.restore(still.reference, state).align(phantom.volume(motion, seed=1))
+    assert aligned.converged
+    assert phantom.error_mm(aligned.rigid, motion) < 0.03
+
+
 def test_a_change_of_gain_and_offset_is_no_motion(phantom: Phantom, still: Realigner) -> None:
     motion = phantom.moved([0.5, 0.3, -0.4], [0.3, 0.2, -0.4])
     volume = phantom.volume(motion, seed=1, dtype=np.float32)
