@@ -63,6 +63,15 @@ class Outcome:
         ]
         return Accuracy(sum(hits), len(hits), 1.0 / N_POOL)
 
+    def control(self) -> Accuracy:
+        """Top-1 of the final answers against the picture of another trial: what no information comes to."""
+        finals = [m for m in self.messages if isinstance(m, Result) and m.stage == "final"]
+        hits = sum(
+            answer.candidates[0].id == self.truth[other.run, other.trial]
+            for answer, other in zip(finals, finals[7:] + finals[:7], strict=True)
+        )
+        return Accuracy(hits, len(finals), 1.0 / N_POOL)
+
     def summary(self) -> dict[str, Any]:
         """As JSON; the keys are what scripts rely on."""
         final = self.top1("final")
@@ -79,6 +88,7 @@ class Outcome:
             "top1_interval": [round(low, 4), round(high, 4)],
             "top1_by_stage": {stage: round(self.top1(stage).value, 4) for stage in ("fast", "revised", "final")},
             "chance": final.chance,
+            "control_top1": round(self.control().value, 4),
             "ceiling": round(self.ceiling.value, 4),
             "ceiling_n": self.ceiling.n,
             "latency_ms": latencies(self.messages),
@@ -221,6 +231,7 @@ def _for_people(outcome: Outcome) -> str:
         f"trials     {summary['trials']}, {summary['answers']} answers, {summary['reconstructions']} reconstructions",
         *(f"top-1      {stage:<8} {outcome.top1(stage)}" for stage in ("fast", "revised", "final")),
         f"possible   {outcome.ceiling}",
+        f"control    {outcome.control()}: final answers against another trial's picture",
         "latency    " + "   ".join(f"{s} {v['p50']:.0f} / {v['p99']:.0f}" for s, v in summary["latency_ms"].items())
         + "   (ms, p50 / p99)",
         f"archive    {summary['archive']}",

@@ -36,6 +36,7 @@ from workers.brain_map import draw_brain_map
 
 BLOCK_S = 0.25
 LOOK_S = 0.001
+STALE_S = 10.0  # what a worker that died had in its hands goes to another after this
 BUS_DEADLINE_S = 30.0
 PRIOR_STEPS = 10
 EVALUATIONS = 4
@@ -75,8 +76,8 @@ class InferenceWorker:
     _generator: Generator | None = None
 
     def __post_init__(self) -> None:
-        self.betas = WorkQueue(self.bus, "inference")
-        self.pictures = WorkQueue(self.bus, "pictures")
+        self.betas = WorkQueue(self.bus, "inference", stale_s=STALE_S)
+        self.pictures = WorkQueue(self.bus, "pictures", stale_s=STALE_S)
         self.blobs = BlobStore(self.settings.blobs_dir)
 
     def warm_up(self) -> None:
