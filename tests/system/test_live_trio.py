@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import scipy.io
 from nilearn.glm import compute_contrast
@@ -171,6 +173,45 @@ def test_the_same_command_again_changes_nothing(service: Service, shared: Path, 
     assert again.returncode == 0, again.stderr
     received = [(m.run, m.index) for m in service.messages(session) if isinstance(m, VolumeReceived)]
     assert received == [(run, index) for run in (1, 2) for index in range(5)]
+
+
+def test_no_identity_gets_past_the_reader(service: Service, shared: Path, tmp_path: Path) -> None:
+    """Names, dates and numbers in the files, their names and their folder are nowhere in what the service keeps."""
+    folder = tmp_path / "20260101.SEEDFOLDER.4711"
+    folder.mkdir()
+    fields = {
+        "PatientName": "SEEDNAME^ANNA",
+        "PatientID": "SEEDID4711",
+        "PatientBirthDate": "19790413",
+        "InstitutionName": "SEEDHOSPITAL",
+        "ReferringPhysicianName": "SEEDDOCTOR",
+        "StationName": "SEEDSTATION",
+        "StudyDescription": "SEEDSTUDY",
+        "DeviceSerialNumber": "SEEDSERIAL",
+    }
+    for index, path in enumerate(sorted((shared / "data" / "trio_run155" / "dcm").iterdir())[:4]):
+        dataset = pydicom.dcmread(path)
+        for keyword, value in fields.items():
+            setattr(dataset, keyword, value)
+        dataset.add_new(0x00091001, "LO", "SEEDPRIVATE")
+        dataset.save_as(folder / f"SEEDFILE_{index}.dcm")
+    session = service.open_session()
+    finished = service.mindsight("stream", folder, "--session", session)
+    assert finished.returncode == 0, finished.stderr
+    with service.console(session) as console:
+        console.close()
+    until = time.monotonic() + DEADLINE_S
+    while not isinstance(service.messages(session)[-1], SessionArchived) and time.monotonic() < until:
+        time.sleep(0.2)
+    kept = [path for path in service.settings.data_dir.rglob("*") if path.is_file()]
+    assert len(kept) > 20
+    for path in kept:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        for seed in (b"SEED", b"19790413"):
+            assert seed not in content, f"{seed!r} in {path.name}"
+        assert "SEED" not in str(path)
 
 
 def one_line(finished: subprocess.CompletedProcess[str], *words: str) -> None:
