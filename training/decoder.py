@@ -20,14 +20,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mindsight.evaluation import Accuracy, top_k
-from mindsight.mindeye import MindEye2, fold
+from mindsight.mindeye import MindEye2, fold, load_mindeye2
 from mindsight.retrieval import LinearDecoder
 from mindsight.simulator.ceiling import final_betas, simulate_series
 from mindsight.simulator.experiment import Design, plan_runs
 from mindsight.simulator.participant import Participant
 from mindsight.simulator.scanner import Noise
 from mindsight.simulator.scenes import random_scenes, render_batch
-from mindsight.unclip.artefact import write_artefact
+from mindsight.unclip.artefact import read_artefact, write_artefact
 from mindsight.unclip.encoder import Encoder
 from training.mindeye import Config, Seen, finetune, pretrain
 
@@ -149,23 +149,17 @@ def figures(model: MindEye2, encoder: Encoder, config: Config, trials: int, seed
 
 
 def shared_weights(model: MindEye2) -> dict[str, Tensor]:
-    """What a new participant needs: all but the pretraining participants' ridge layers and what is recomputed."""
-    last = f"ridge.linears.{len(model.layout.voxels) - 1}."
-    kept = {key: tensor for key, tensor in model.state_dict().items() if "rotary_emb" not in key}
-    return {
-        key.replace(last, "ridge.linears.0."): tensor
-        for key, tensor in kept.items()
-        if key.startswith(last) or not key.startswith("ridge.")
-    }
+    """What is written: all but the rotary frequencies, which are recomputed and half precision would not hold."""
+    return {key: tensor for key, tensor in model.state_dict().items() if "rotary_emb" not in key}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--encoder", type=Path, required=True, help="folder of the image encoder")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the shared decoder to")
-    parser.add_argument("--participants", type=int, default=6)
+    parser.add_argument("--participants", type=int, default=8)
     parser.add_argument("--runs", type=int, default=80, help="runs of 30 trials per participant")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--trials", type=int, nargs="*", default=[300, 720], help="calibration sizes to judge")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -181,10 +175,10 @@ def main() -> None:
         "hidden": config.hidden,
         "tokens": [encoder.n_tokens, encoder.token_dim],
     }
-    digest = write_artefact(arguments.out, "mindeye2", described, shared_weights(model))
-    print(json.dumps({"digest": digest}), flush=True)
-    for trials in arguments.trials:
-        print(json.dumps(figures(model, encoder, config, trials, arguments.seed), indent=1), flush=True)
+    write_artefact(arguments.out, "mindeye2", described, shared_weights(model))
+    shipped = load_mindeye2(read_artefact(arguments.out, "mindeye2").tensors)
+    found = [figures(shipped, encoder, config, trials, arguments.seed) for trials in arguments.trials]
+    (arguments.out / "figures.json").write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

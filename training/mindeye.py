@@ -4,11 +4,11 @@ Knows nothing of scanners, pictures or generators: z-scored betas and the tokens
 
 Losses and mixing are the reference's (Scotti et al. 2024): 30 × prior loss, BiMixCo for the first third of the steps,
 SoftCLIP after it. Ridge layers are not: the latent is the pictures' principal components, and a participant's layer is
-ridge regression onto them in closed form. What is trained by gradient sees latents that were predicted for trials the
-layer was not fitted to ("cross-fitted"), so it learns the errors that a session will make, not those of its own fit.
+fitted onto them in closed form (``inversion.py``). What is trained by gradient sees latents that were predicted for
+trials the layer was not fitted to ("cross-fitted"), so it learns the errors a session will make, not those of a fit.
 
-The last ridge layer of a pretrained model belongs to no participant. It reads a picture's own tokens and says where in
-the shared latent that picture lies.
+A pretrained model has one ridge layer, which belongs to no participant. It reads a picture's own tokens and says where
+in the shared latent that picture lies; a new participant's layer is fitted to that.
 
 Axes: K trials, B batch, V voxels, N tokens, D channels, X = N·D, H hidden.
 """
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mindsight.errors import ModelMismatch
 from mindsight.mindeye import Layout, MindEye2, PriorLayout, losses
 from mindsight.mindeye.schedule import TIMESTEPS
-from mindsight.retrieval import LinearDecoder
+from training.inversion import invert_encoding
 
 PRIOR_WEIGHT = 30.0
 MIXED_SHARE, MIXING_TEMPERATURE, MIXING_CONCENTRATION = 0.33, 0.006, 0.15
@@ -70,7 +70,7 @@ class Config:
     session_trials: tuple[int, ...] = (150, 300, 600, 1200)
     folds: int = 5
     pretraining: Recipe = field(
-        default_factory=lambda: Recipe(steps=3000, batch=128, prior_batch=64, learning_rate=2e-3)
+        default_factory=lambda: Recipe(steps=5000, batch=128, prior_batch=64, learning_rate=2e-3)
     )
     fine_tuning: Recipe = field(
         default_factory=lambda: Recipe(steps=100, batch=128, prior_batch=32, learning_rate=1e-4)
@@ -78,14 +78,13 @@ class Config:
 
 
 def pretrain(participants: Sequence[Seen], config: Config, seed: int) -> MindEye2:
-    """Train a shared model on several participants.
+    """Train a shared model on several participants; its only ridge layer is the picture's.
 
-    Ridge layer i is participant i's; the last one is the picture's. ``session_trials`` that a participant does not have
-    twice are left out for that participant.
+    ``session_trials`` that a participant does not have twice are left out for that participant.
     """
     tokens_KND = torch.cat([seen.tokens_KND for seen in participants])
     layout = Layout(
-        voxels=(*(seen.betas_KV.shape[1] for seen in participants), tokens_KND[0].numel()),
+        voxels=(tokens_KND[0].numel(),),
         hidden=config.hidden,
         tokens=tokens_KND.shape[1],
         dim=tokens_KND.shape[2],
@@ -96,14 +95,12 @@ def pretrain(participants: Sequence[Seen], config: Config, seed: int) -> MindEye
         torch.manual_seed(seed)
         model = MindEye2(layout)
         _start_from_components(model, tokens_KND.flatten(1))
-        sessions = []
-        for subject, seen in enumerate(participants):
-            _fit_ridge(model, subject, latents(model, seen.tokens_KND), seen.betas_KV)
-            sessions += [
-                _predict_rest(model, seen, torch.randperm(len(seen.betas_KV)), n)
-                for n in config.session_trials
-                if 2 * n <= len(seen.betas_KV)
-            ]
+        sessions = [
+            _predict_rest(model, seen, torch.randperm(len(seen.betas_KV)), n)
+            for seen in participants
+            for n in config.session_trials
+            if 2 * n <= len(seen.betas_KV)
+        ]
         _train(model, _joined(sessions), config.pretraining)
     return model.eval()
 
@@ -120,7 +117,9 @@ def finetune(model: MindEye2, betas_KV: Tensor, tokens_KND: Tensor, config: Conf
         fitted.backbone.load_state_dict(model.backbone.state_dict())
         if fitted.prior is not None and model.prior is not None:
             fitted.prior.load_state_dict(model.prior.state_dict())
-        _fit_ridge(fitted, 0, latents(model, tokens_KND), betas_KV)
+        weights_VH, bias_H = _fit(model, Seen(betas_KV, tokens_KND))
+        linear = cast(nn.Linear, fitted.ridge.linears[0])
+        linear.weight.data, linear.bias.data = weights_VH.T.contiguous(), bias_H
         if config.fine_tuning.steps:
             seen, order = Seen(betas_KV, tokens_KND), torch.randperm(len(betas_KV))
             cuts = [len(order) * fold // config.folds for fold in range(config.folds)]
@@ -133,13 +132,13 @@ def finetune(model: MindEye2, betas_KV: Tensor, tokens_KND: Tensor, config: Conf
 @torch.no_grad()
 def latents(model: MindEye2, tokens_KND: Tensor) -> Tensor:
     """(K, H) where pictures with these tokens lie in a pretrained model's latent."""
-    tokens_KX, width = tokens_KND.flatten(1), model.layout.voxels[-1]
+    tokens_KX, width = tokens_KND.flatten(1), model.layout.voxels[0]
     if tokens_KX.shape[1] != width:
         raise ModelMismatch(
-            f"expected a pretrained model whose last ridge layer reads the {tokens_KX.shape[1]} numbers of a picture's "
-            f"tokens, got one that reads {width}; pretrain one with training.mindeye.pretrain"
+            f"expected a pretrained model whose first ridge layer reads the {tokens_KX.shape[1]} numbers of a "
+            f"picture's tokens, got one that reads {width}; pretrain one with training.mindeye.pretrain"
         )
-    latent_KH: Tensor = model.ridge(tokens_KX, len(model.layout.voxels) - 1)
+    latent_KH: Tensor = model.ridge(tokens_KX)
     return latent_KH
 
 
@@ -151,23 +150,21 @@ def _start_from_components(model: MindEye2, tokens_KX: Tensor) -> None:
     basis_XH, scale = vectors[:, -hidden:], values[-hidden:].mean().sqrt()
     model.backbone.backbone_linear.weight.copy_(basis_XH * scale)
     model.backbone.backbone_linear.bias.copy_(mean_X)
-    picture = cast(nn.Linear, model.ridge.linears[-1])
+    picture = cast(nn.Linear, model.ridge.linears[0])
     picture.weight.copy_(basis_XH.T / scale)
     picture.bias.copy_(-(mean_X @ basis_XH) / scale)
 
 
-def _fit_ridge(model: MindEye2, subject: int, latent_KH: Tensor, betas_KV: Tensor) -> None:
-    decoder = LinearDecoder.fit(betas_KV.numpy(), latent_KH.numpy())
-    linear = cast(nn.Linear, model.ridge.linears[subject])
-    linear.weight.data = torch.from_numpy(decoder.weights_VD.T.copy())
-    linear.bias.data = torch.from_numpy(decoder.intercept_D)
+def _fit(model: MindEye2, seen: Seen) -> tuple[Tensor, Tensor]:
+    weights_VH, bias_H = invert_encoding(seen.betas_KV.numpy(), latents(model, seen.tokens_KND).numpy())
+    return torch.from_numpy(weights_VH), torch.from_numpy(bias_H)
 
 
 def _predict_rest(model: MindEye2, seen: Seen, order_K: Tensor, n: int) -> Pairs:
-    """Fit ridge regression to the first ``n`` trials of an order, and predict the latents of the others."""
+    """Fit a ridge layer to the first ``n`` trials of an order, and predict the latents of the others."""
     known, rest = order_K[:n], order_K[n:]
-    decoder = LinearDecoder.fit(seen.betas_KV[known].numpy(), latents(model, seen.tokens_KND[known]).numpy())
-    return Pairs(torch.from_numpy(decoder.predict(seen.betas_KV[rest].numpy())), seen.tokens_KND[rest])
+    weights_VH, bias_H = _fit(model, Seen(seen.betas_KV[known], seen.tokens_KND[known]))
+    return Pairs(seen.betas_KV[rest] @ weights_VH + bias_H, seen.tokens_KND[rest])
 
 
 def _joined(parts: Sequence[Pairs]) -> Pairs:

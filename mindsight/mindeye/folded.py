@@ -24,13 +24,13 @@ class FoldedMindEye2:
     """Decodes one subject: two matrix products to backbone tokens, then the heads. Made by ``fold``."""
 
     def __init__(self, trunk: Backbone, ridge_HV: Tensor, shift_H: Tensor, prior: DiffusionPrior | None) -> None:
-        self._trunk, self._ridge_HV, self._shift_H = trunk, ridge_HV, shift_H
+        self.trunk, self._ridge_HV, self._shift_H = trunk, ridge_HV, shift_H
         self.prior = prior
 
     @torch.inference_mode()
     def tokens(self, voxels_BV: Tensor) -> Tokens:
         """Tokens of z-scored betas (B, V)."""
-        return heads(self._trunk, F.linear(voxels_BV, self._ridge_HV, self._shift_H))
+        return heads(self.trunk, F.linear(voxels_BV, self._ridge_HV, self._shift_H))
 
 
 def fold(model: MindEye2, subject: int = 0) -> FoldedMindEye2:

@@ -125,3 +125,14 @@ def test_soft_cont(golden: dict[str, Tensor]) -> None:
 
 def test_temperatures(golden: dict[str, Tensor]) -> None:
     assert_close(losses.temperatures(101), golden["anneal_101"], **CLOSE)
+
+
+def test_a_folded_decoder_holds_no_mixer_blocks(model: MindEye2, reference: dict[str, Any]) -> None:
+    folded = fold(model)
+    held = sum(parameter.numel() for parameter in folded.trunk.parameters())
+    dead = sum(p.numel() for name, p in model.backbone.named_parameters() if name.startswith("mixer_blocks"))
+    assert held + dead == sum(parameter.numel() for parameter in model.backbone.parameters())
+    assert all(
+        a.data_ptr() == b.data_ptr()
+        for a, b in zip(folded.trunk.clip_proj.parameters(), model.backbone.clip_proj.parameters(), strict=True)
+    )
