@@ -1,8 +1,8 @@
 """A linear decoder as the inverse of an encoding model: what the voxels do, how they err, then Bayes' rule.
 
 Knows nothing of networks or pictures. After Naselaris et al. 2009 (Bayesian reconstruction from an encoding model) and
-van Bergen et al. 2015 (noise covariance from residuals). Where trials are few and the latent is wide it keeps more of the
-latent than ridge regression does: of a simulated participant's pictures 36 % of the variance against 32 % after 300
+van Bergen et al. 2015 (noise covariance from residuals). Where trials are few and the latent is wide it keeps more of
+the latent than ridge regression does: of a simulated participant's pictures 36 % of the variance against 32 % after 300
 trials, 42 % against 40 % after 720. Where the errors are mostly common to all voxels it does worse.
 
 Axes: K trials, V voxels, H numbers of the latent, R rank of the trials' latents.

@@ -55,7 +55,7 @@ def infer_layout(state: Mapping[str, Tensor]) -> Layout:
     ModelMismatch
         A tensor that fixes a dimension is missing or has another number of axes, or the dimensions contradict.
     """
-    hidden_of, block_of, layer_of = (
+    n_subjects, n_blocks, depth = (
         _count(state, pattern)
         for pattern in (
             r"ridge\.linears\.(\d+)\.",
@@ -64,7 +64,7 @@ def infer_layout(state: Mapping[str, Tensor]) -> Layout:
         )
     )
     has_prior = any(key.startswith("diffusion_prior.net.") for key in state)
-    anchors = {f"ridge.linears.{i}.weight": 2 for i in range(max(hidden_of, 1))}
+    anchors = {f"ridge.linears.{i}.weight": 2 for i in range(max(n_subjects, 1))}
     anchors |= {"backbone.backbone_linear.weight": 2, "backbone.clip_proj.0.weight": 1}
     anchors |= {"backbone.mixer_blocks2.0.0.weight": 1}
     first = "diffusion_prior.net.causal_transformer.layers.0."
@@ -90,14 +90,14 @@ def infer_layout(state: Mapping[str, Tensor]) -> Layout:
     if (sequence := len(state["backbone.mixer_blocks2.0.0.weight"])) != 1:
         raise ModelMismatch(f"expected a checkpoint for one time point per trial, got one that mixes {sequence}")
     return Layout(
-        voxels=tuple(state[f"ridge.linears.{i}.weight"].shape[1] for i in range(max(hidden_of, 1))),
+        voxels=tuple(state[f"ridge.linears.{i}.weight"].shape[1] for i in range(max(n_subjects, 1))),
         hidden=hidden,
         tokens=wide // dim,
         dim=dim,
-        n_blocks=block_of,
+        n_blocks=n_blocks,
         lowlevel="backbone.blin1.weight" in state,
         prior=PriorLayout(
-            depth=layer_of,
+            depth=depth,
             heads=state[bias].shape[1],
             dim_head=state[f"{first}0.null_kv"].shape[1],
             inner=state[f"{first}1.5.weight"].shape[1],
