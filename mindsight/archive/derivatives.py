@@ -23,10 +23,17 @@ from mindsight.errors import BadRequest
 _MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 _CONFOUNDS = {
     **{
-        name: {"Description": f"Translation along {name[-1]}, rigid realignment", "Units": "mm"} for name in _MOTION[:3]
+        name: {
+            "Description": f"Translation along {name[-1]}, rigid realignment about the scanner's origin",
+            "Units": "mm",
+        }
+        for name in _MOTION[:3]
     },
     **{name: {"Description": f"Rotation about {name[-1]}, rigid realignment", "Units": "rad"} for name in _MOTION[3:]},
-    "framewise_displacement": {"Description": "Power et al. 2012, 50 mm sphere", "Units": "mm"},
+    "framewise_displacement": {
+        "Description": "Power et al. 2012, 50 mm sphere, of the motion about the head's centre",
+        "Units": "mm",
+    },
     "dvars": {
         "Description": "Change of the brain's voxels from volume to volume, root mean square",
         "Units": "percent",

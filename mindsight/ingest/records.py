@@ -77,7 +77,8 @@ class Space:
 class VolumeReport:
     """One volume's quality.
 
-    translation_mm, rotation_rad : motion against the reference; None where ingest does not estimate it (it was given,
+    translation_mm, rotation_rad : motion against the reference about the scanner's origin, as SPM reports it (FD and
+        confounds are about the head's centre); None where ingest does not estimate it (it was given,
         or the volume is too thin)
     fd_mm : framewise displacement against the volume before (Power et al. 2012), None for a run's first volume and
         where motion is not estimated

@@ -239,17 +239,19 @@ class IngestSession:
 
     def _measure(self, run: Run, volume: Volume) -> tuple[NDArray[np.float32], VolumeReport, NDArray[np.float64]]:
         assert self._space is not None
+        translation_mm = rotation_rad = None
         if self._realigns:
             assert self._realigner is not None
             aligned = self._realigner.align(volume)
             voxels_V, motion_6, converged = aligned.sample(self._space.mask_XYZ), aligned.motion_6, aligned.converged
+            translation_mm, rotation_rad = _triple(aligned.translation_mm), _triple(aligned.rotation_rad)
         else:
             voxels_V, motion_6, converged = volume.data[self._space.mask_XYZ].astype(np.float32), np.zeros(6), True
         figures = run.judge(voxels_V, motion_6)
         fd_mm = figures.fd_mm if self._realigns else None
         report = VolumeReport(
-            translation_mm=_triple(motion_6[:3]) if self._realigns else None,
-            rotation_rad=_triple(motion_6[3:]) if self._realigns else None,
+            translation_mm=translation_mm,
+            rotation_rad=rotation_rad,
             fd_mm=fd_mm,
             dvars_percent=figures.dvars_percent,
             tsnr=figures.tsnr,

@@ -107,7 +107,7 @@ class VolumeProcessed(_Base):
     run: int
     index: int
     translation_mm: tuple[float, float, float] | None = Field(
-        default=None, description="None where motion is not estimated"
+        default=None, description="about the scanner's origin; None where motion is not estimated"
     )
     rotation_deg: tuple[float, float, float] | None = None
     fd_mm: float | None = Field(
