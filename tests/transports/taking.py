@@ -10,7 +10,7 @@ from mindsight.scanner.transports import Clock, Item, Patience, RunEnded, Transp
 from mindsight.volume import Volume
 
 CLOCK = Clock(time.time, time.monotonic)
-IMPATIENT = Patience(idle_s=20.0, late_s=0.4, whole_s=0.6, stall_s=0.5)
+IMPATIENT = Patience(idle_s=20.0, late_s=1.0, whole_s=1.5, stall_s=0.8)
 
 
 def trio_file(data: Path, number: int) -> Path:

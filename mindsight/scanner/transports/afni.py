@@ -26,6 +26,7 @@ MAX_HEADER_BYTES = 64 * 1024
 MAX_LINE = 8 * 1024  # AFNI's own is 1024, which the explicit times of a hundred slices pass
 MAX_IMAGE_BYTES = 128 * 1024 * 1024
 MAX_CHANNELS = 64
+_ABSURD = 1e9
 
 _WANTED = frozenset(
     {
@@ -146,15 +147,16 @@ def _lines(text: bytes) -> dict[str, list[str]]:
     if len(text) > MAX_HEADER_BYTES:
         _refuse(f"expected at most {MAX_HEADER_BYTES} bytes")
     said: dict[str, list[str]] = {}
+    where: list[str] = []
     for line in text.split(b"\n"):
         if len(line) > MAX_LINE:
             _refuse(f"expected lines of at most {MAX_LINE} bytes")
         words = line.decode("ascii", "replace").split()
         if words and words[0] in _WANTED:
             said[words[0]] = words[1:]
-            if words[0] in ("ZFIRST", "XYZFIRST", "XYZOFF"):  # the last one said wins
-                said["where"] = words[:1]
-    return said
+            if words[0] in ("ZFIRST", "XYZFIRST", "XYZOFF"):  # what is said later wins
+                where.append(words[0])
+    return said | {"where": where}
 
 
 def _numbers(said: Mapping[str, list[str]], name: str, at_least: int, at_most: int | None = None) -> list[float]:
@@ -163,11 +165,14 @@ def _numbers(said: Mapping[str, list[str]], name: str, at_least: int, at_most: i
     most = at_least if at_most is None else at_most
     if words is None or not at_least <= len(words) <= most or not all(_NUMBER.match(word) for word in words):
         _refuse(f"expected {at_least} to {most} numbers after {name}")
-    return [float(word.rstrip("RLAPIS")) for word in words]
+    numbers = [float(word.rstrip("RLAPIS")) for word in words]
+    if not all(abs(number) < _ABSURD for number in numbers):
+        _refuse(f"expected numbers that can be after {name}")
+    return numbers
 
 
 def _word(said: Mapping[str, list[str]], name: str, default: str, known: set[str]) -> str:
-    word = (said.get(name) or [default])[0]
+    word = next(iter(said.get(name, [default])), "")
     if word not in known:
         _refuse(f"expected one of {', '.join(sorted(known))} after {name}")
     return word
@@ -223,17 +228,18 @@ def _first_mm(
     is centred.
     """
     halves = [0.5 * (n - 1) * step for n, step in zip(shape, steps_mm, strict=True)]
-    if said.get("where") == ["XYZOFF"]:
-        halves = [half + off for half, off in zip(halves, _numbers(said, "XYZOFF", 3), strict=True)]
-    first = [(half, start) for half, start in zip(halves, starts, strict=True)]
-    for name, axes in (("XYZFIRST", (0, 1, 2)), ("ZFIRST", (2,))):
-        if name in said and (said.get("where") == [name] or name == "XYZFIRST"):
-            values = _numbers(said, name, len(axes))
-            for axis, value, word in zip(axes, values, said[name], strict=True):
-                side = word[-1] if word[-1] in _DIRECTIONS else starts[axis]
-                if _DIRECTIONS[side][0] != _DIRECTIONS[starts[axis]][0]:
-                    side = starts[axis]  # as AFNI does where the side is none of the axis
+    first = list(zip(halves, starts, strict=True))
+    for name in said["where"]:
+        axes = (2,) if name == "ZFIRST" else (0, 1, 2)
+        for axis, value, word in zip(axes, _numbers(said, name, len(axes)), said[name], strict=True):
+            start = starts[axis]
+            side = word[-1] if word[-1] in _DIRECTIONS else start
+            if name == "XYZOFF":
+                first[axis] = (halves[axis] + value, start)
+            elif _DIRECTIONS[side][0] == _DIRECTIONS[start][0]:
                 first[axis] = (value, side)
+            else:  # as AFNI does where the side is none of the axis
+                first[axis] = (value, start)
     return [_DIRECTIONS[side][1] * value for value, side in first]
 
 

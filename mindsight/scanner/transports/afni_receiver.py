@@ -149,5 +149,4 @@ class AfniReceiver(Receiver[Item]):
     def _why_not(self, header: AfniHeader) -> str | None:
         if not header.is_series:
             return "it is a single volume"
-        blank = header.volume([bytes(header.image_bytes)] * header.images_per_volume, 1, 0, 0.0)
-        return self._expected.why_not(blank)
+        return self._expected.why_not(header.shape, header.tr_s)

@@ -58,12 +58,12 @@ class Expected:
     n_volumes: int | None = None
     motion_corrected: bool = False
 
-    def why_not(self, volume: Volume) -> str | None:
-        """What speaks against the volume's series; None where nothing does."""
-        if self.shape is not None and volume.shape != self.shape:
-            return f"expected volumes of {_sides(self.shape)} voxels, got {_sides(volume.shape)}"
-        if self.tr_s is not None and abs(volume.tr_s - self.tr_s) > 1e-3:
-            return f"expected a TR of {self.tr_s:g} s, got {volume.tr_s:g} s"
+    def why_not(self, shape: tuple[int, int, int], tr_s: float) -> str | None:
+        """What speaks against a series of such volumes; None where nothing does."""
+        if self.shape is not None and shape != self.shape:
+            return f"expected volumes of {_sides(self.shape)} voxels, got {_sides(shape)}"
+        if self.tr_s is not None and abs(tr_s - self.tr_s) > 1e-3:
+            return f"expected a TR of {self.tr_s:g} s, got {tr_s:g} s"
         return None
 
 

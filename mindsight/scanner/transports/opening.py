@@ -66,6 +66,8 @@ def _watch(place: str, options: dict[str, str], common: dict[str, Any]) -> Trans
     mode = options.get("mode", "auto")
     if mode not in ("auto", "events", "polling"):
         _refuse("expected mode to be auto, events or polling")
+    if not place.removeprefix("//"):
+        _refuse("expected a folder after watch:")
     folder = Path(place.removeprefix("//"))
     return FolderWatch(folder, mode=mode, existing=options.get("existing") == "1", **common)  # type: ignore[arg-type]
 

@@ -75,7 +75,7 @@ class Runs:
             return []
         if self._running is not None and self._running.series == series:
             return self._more(self._running, position, volume, now_s)
-        why_not = self._expected.why_not(volume)
+        why_not = self._expected.why_not(volume.shape, volume.tr_s)
         if why_not is not None:
             return self.ignore(series, why_not)
         return self._consider(series, position, volume, now_s)

@@ -139,12 +139,12 @@ class Listener:
             except OSError:  # nobody came, or they left before they were let in
                 continue
             if not self._is_allowed(address[0]):
-                sock.close()
                 self._tell(Trouble("peer.refused", "a peer from a network that is not allowed was sent away"))
-            elif not self._free.acquire(blocking=False):
                 sock.close()
+            elif not self._free.acquire(blocking=False):
                 text = f"more than {MAX_CONNECTIONS} peers at once; one was sent away"
                 self._tell(Trouble("peer.too_many", text))
+                sock.close()
             else:
                 threading.Thread(target=self._talk, args=(sock,), name="peer", daemon=True).start()
 
@@ -159,9 +159,10 @@ class Listener:
         try:
             with sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                self._serve(Wire(sock, self._clock, self._stopped))
-        except BadVolume as error:
-            self._tell(Trouble(error.code, f"a connection was closed: {error}"))
+                try:
+                    self._serve(Wire(sock, self._clock, self._stopped))
+                except BadVolume as error:  # told first: who sees the end knows that it was noticed
+                    self._tell(Trouble(error.code, f"a connection was closed: {error}"))
         except OSError:  # the peer went away while it was being closed
             return
         finally:
