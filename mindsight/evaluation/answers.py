@@ -1,0 +1,159 @@
+"""Answers and pictures from a folder.
+
+Knows nothing of metrics. A folder of answers holds ``manifest.json`` (``Manifest``) and, each where there is one:
+
+- ``reconstructions``: a folder of PNG or JPEG, in the order of their names, or ``.npy`` (K, H, H, 3), or with S samples
+  of each (K, S, H, H, 3), or ``.pt`` as the reference writes it, (K, 3, H, H)
+- ``tokens.npy``: (K, ...) the brain's retrieval embeddings
+- ``predicted_betas.npy``: (K, V) activity that an encoder predicts for the reconstructions
+- ``controls/<name>/``: the same three files, made by the whole path from a control's input (``controls.py``)
+
+Everything is in the order of the manifest's ``image_ids``. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mindsight.errors import BadRequest
+from mindsight.evaluation.measure import Answers
+from mindsight.evaluation.splits import require_disjoint
+
+_SUFFIXES = {".png", ".jpg", ".jpeg"}
+
+
+class Manifest(BaseModel):
+    """What the answers are.
+
+    image_set : ``nsd1000``, ``nsd982``, or a name of one's own
+    image_ids : the picture of each answer; for NSD the 0-based index among the 73,000
+    training_image_ids : what the decoder was trained on; none of it, nor a near-duplicate, may be among ``image_ids``
+    cluster_of : id -> number, the same for near-duplicates (``splits.near_duplicates``); an id that is not listed is
+        alone
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    image_set: str
+    image_ids: tuple[int, ...]
+    selection: Literal["none", "by_prediction", "by_truth"]
+    training_image_ids: tuple[int, ...] = ()
+    cluster_of: dict[int, int] = {}
+
+    def clusters(self) -> NDArray[np.int64]:
+        """(K,) cluster of each answer's picture."""
+        names = [self._cluster(image_id) for image_id in self.image_ids]
+        places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        return np.array([places[name] for name in names])
+
+    def require_held_out(self) -> None:
+        """BadRequest (``split.leak``) where the decoder was trained on a test picture or its near-duplicate."""
+        require_disjoint(
+            {self._cluster(image_id) for image_id in self.training_image_ids},
+            {self._cluster(image_id) for image_id in self.image_ids},
+        )
+
+    def _cluster(self, image_id: int) -> str:
+        return f"cluster {self.cluster_of[image_id]}" if image_id in self.cluster_of else f"picture {image_id}"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a folder of answers; BadRequest (``answers.manifest``) where it is missing or not one."""
+    try:
+        return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+    except FileNotFoundError:
+        problem = "no such file"
+    except ValidationError as error:
+        problem = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:3])
+    raise BadRequest(
+        f"expected manifest.json in {folder.name} with name, image_set, image_ids and selection: {problem}",
+        code="answers.manifest",
+    )
+
+
+def read_answers(folder: Path, name: str, selection: str = "none") -> Answers:
+    """What a folder holds, memory-mapped where it can be."""
+    return Answers(
+        name=name,
+        recons_KSHWC=_reconstructions(folder),
+        tokens_KND=read_array(folder / "tokens.npy"),
+        predicted_KV=read_array(folder / "predicted_betas.npy"),
+        selection=selection,
+    )
+
+
+def read_controls(folder: Path) -> list[Answers]:
+    """The controls in ``controls/``, by name."""
+    root = folder / "controls"
+    return [read_answers(path, path.name.replace("_", " ")) for path in sorted(root.glob("*/"))]
+
+
+def read_array(path: Path) -> NDArray[Any] | None:
+    """A ``.npy``, memory-mapped; None where there is none."""
+    if not path.exists():
+        return None
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise BadRequest(f"expected an array of numbers in {path.name}: {error}", code="answers.array") from None
+    return array
+
+
+def read_pictures(path: Path) -> NDArray[Any]:
+    """(K, H, W, 3), or (K, S, H, W, 3), from a folder of pictures, a ``.npy`` or a ``.pt`` with channels first.
+
+    Raises BadRequest (``pictures.file``): nothing is there, pictures differ in size, or the file is of another kind.
+    """
+    if path.is_dir():
+        return _folder(path)
+    if path.suffix == ".npy":
+        array = read_array(path)
+        if array is not None:
+            return array
+    if path.suffix == ".pt" and path.exists():
+        return np.moveaxis(_tensor(path), -3, -1)
+    raise BadRequest(f"expected a folder of pictures, a .npy or a .pt, got {path.name}", code="pictures.file")
+
+
+def _reconstructions(folder: Path) -> NDArray[Any] | None:
+    names = ("reconstructions", "reconstructions.npy", "reconstructions.pt")
+    found = next((folder / name for name in names if (folder / name).exists()), None)
+    if found is None:
+        return None
+    recons = read_pictures(found)
+    return recons[:, None] if recons.ndim == 4 else recons
+
+
+def _folder(path: Path) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+    pictures = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    shapes = {picture.shape for picture in pictures}
+    if len(shapes) != 1:
+        raise BadRequest(
+            f"expected pictures of one size in {path.name}, got {len(files)} of the sizes {sorted(shapes)}",
+            code="pictures.file",
+        )
+    return np.stack(pictures)
+
+
+def _tensor(path: Path) -> NDArray[Any]:
+    from pickle import UnpicklingError
+
+    import torch
+
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise BadRequest(f"expected one tensor in {path.name}: {error}", code="pictures.file") from None
+    if not isinstance(held, torch.Tensor) or held.ndim not in (4, 5):
+        raise BadRequest(f"expected one tensor of pictures in {path.name}, channels first", code="pictures.file")
+    pictures: NDArray[Any] = held.numpy()
+    return pictures

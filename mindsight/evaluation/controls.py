@@ -1,0 +1,53 @@
+"""What must fall to chance, or a leak is somewhere: shuffled betas, noise into the generator, exchanged pairs.
+
+Knows nothing of decoders: it makes the inputs with which the whole path is run again. Letters: K trials or pictures,
+V voxels, N tokens, D channels of a token.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest
+
+
+def exchanged(groups_K: NDArray[Any], rng: np.random.Generator) -> NDArray[np.int64]:
+    """(K,) an order in which no item keeps its place and none leaves its group.
+
+    Raises BadRequest (``control.group``): a group of one has nothing to exchange with.
+    """
+    order_K = np.arange(len(groups_K))
+    for group in np.unique(groups_K):
+        places = np.flatnonzero(groups_K == group)
+        if len(places) < 2:
+            raise BadRequest(
+                f"expected at least two trials in every group, got one in group {group}", code="control.group"
+            )
+        # one cycle through a random order: everybody moves
+        mixed = rng.permutation(places)
+        order_K[mixed] = np.roll(mixed, 1)
+    return order_K
+
+
+def shuffled_betas(betas_KV: NDArray[Any], runs_K: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+    """(K, V) the betas of each run given to other trials of the same run.
+
+    Within runs, so that whatever differs between runs stays: a decoder that reads the run instead of the picture still
+    scores above chance, and is found out.
+    """
+    shuffled: NDArray[Any] = betas_KV[exchanged(runs_K, rng)]
+    return shuffled
+
+
+def noise_tokens(tokens_KND: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float32]:
+    """(K, N, D) Gaussian noise with the mean and deviation of each token's channels over the trials.
+
+    For the generator: what it draws from this is what it draws without a brain, its own taste in pictures.
+    """
+    noise_KND = rng.standard_normal(tokens_KND.shape, np.float32)
+    noise_KND *= tokens_KND.std(axis=0, dtype=np.float32)
+    noise_KND += tokens_KND.mean(axis=0, dtype=np.float32)
+    return noise_KND

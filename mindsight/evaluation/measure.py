@@ -1,0 +1,302 @@
+"""One decoder's answers measured by every published metric, with the controls beside it.
+
+Knows nothing of files or of how answers came about. Letters: K pictures, S samples (reconstructions of one picture),
+H and W pixels, N tokens, D channels, V voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest
+from mindsight.evaluation.brain import BrainEncoder, brain_scores
+from mindsight.evaluation.controls import exchanged
+from mindsight.evaluation.features import feature_distance, two_way_identification
+from mindsight.evaluation.identification import DRAWS, POOL, Retrieval, retrieval_of
+from mindsight.evaluation.metric import PIXCORR, SSIM, Metric, Score
+from mindsight.evaluation.networks.catalog import NETWORKS, NetworkSpec
+from mindsight.evaluation.pixels import pixcorr, ssim
+from mindsight.evaluation.published import ImageSet
+from mindsight.evaluation.resize import as_pictures
+from mindsight.evaluation.similarity import cosine_matrix
+
+EXCHANGED = "pairs exchanged"
+
+
+class FeatureSource(Protocol):
+    """What ``networks.loading.FeatureNetwork`` is."""
+
+    @property
+    def spec(self) -> NetworkSpec: ...
+
+    def features(self, images_KHWC: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]: ...
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Truth:
+    """What was shown, in the order of the answers.
+
+    images_KHWC : (K, H, H, 3) uint8, or floats in [0, 1]
+    clusters_K : (K,) near-duplicates share a number
+    tokens_KND : (K, ...) the pictures' embeddings, for retrieval
+    betas_KV, masks : measured activity (mean of the repeats) and the regions, for brain correlation
+    """
+
+    image_set: ImageSet
+    images_KHWC: NDArray[Any]
+    clusters_K: NDArray[np.int64]
+    tokens_KND: NDArray[Any] | None = None
+    betas_KV: NDArray[Any] | None = None
+    masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """What a decoder made of the brain's answers to the same pictures, in the same order.
+
+    recons_KSHWC : (K, S, H, H, 3); every sample is scored and the mean is taken, none is picked
+    tokens_KND : (K, ...) the brain's embeddings, for retrieval
+    predicted_KV : (K, V) activity that an encoder predicts for the first sample, where it was computed elsewhere
+    selection : how a reconstruction was picked among others before it came here: ``none``, ``by_prediction`` (something
+        that was decoded decided) or ``by_truth`` (the picture itself decided)
+    """
+
+    name: str
+    recons_KSHWC: NDArray[Any] | None = None
+    tokens_KND: NDArray[Any] | None = None
+    predicted_KV: NDArray[Any] | None = None
+    selection: str = "none"
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One line of the table: the scores by metric key, each with its 95 % interval over clusters of pictures."""
+
+    title: str
+    control: bool
+    scores: dict[str, Score]
+    intervals: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The table: ``rows`` are the answers, then the controls.
+
+    not_measured : title of a metric -> why
+    notes : what to know before comparing
+    leaks : controls that are above chance; one is reason enough to believe none of the figures
+    """
+
+    image_set: ImageSet
+    n_images: int
+    rows: list[Row]
+    not_measured: dict[str, str]
+    notes: list[str]
+    leaks: list[str]
+    pool: int
+    seed: int
+
+
+def measure(
+    truth: Truth,
+    answers: Answers,
+    controls: Sequence[Answers] = (),
+    networks: Sequence[FeatureSource] = (),
+    *,
+    seed: int = 0,
+    encoder: BrainEncoder | None = None,
+    allow_best_of_n: bool = False,
+) -> Evaluation:
+    """Every metric that what is given allows, for the answers and for each control, and for the answers to each other.
+
+    The control ``pairs exchanged`` (every answer held against another picture) needs nothing and is always there.
+
+    Raises BadRequest: ``answers.count`` (another number of answers than pictures), ``answers.best_of_n`` (a
+    reconstruction was picked among several, and that was not allowed).
+    """
+    everyone = [answers, *controls]
+    for given in everyone:
+        _check(truth, given, allow_best_of_n)
+    order_K = exchanged(np.zeros(len(truth.images_KHWC)), np.random.default_rng([seed, 0]))
+    table: list[dict[str, Score]] = [{} for _ in range(len(everyone) + 1)]  # the last are the exchanged pairs
+    _picture_scores(truth, everyone, networks, order_K, table)
+    pool = min(POOL, len(truth.images_KHWC))
+    _retrieval_scores(truth, everyone, order_K, pool, seed, table)
+    _brain_scores(truth, everyone, encoder, table)
+
+    titles = [_title(given) for given in everyone] + [EXCHANGED]
+    rows = []
+    for place, (title, scores) in enumerate(zip(titles, table, strict=True)):
+        rng = np.random.default_rng([seed, 2, place])
+        intervals = {key: score.interval(rng, truth.clusters_K) for key, score in scores.items()}
+        rows.append(Row(title, place > 0, scores, intervals))
+    return Evaluation(
+        image_set=truth.image_set,
+        n_images=len(truth.images_KHWC),
+        rows=rows,
+        not_measured=_missing(truth, networks, rows[0].scores),
+        notes=_notes(truth, answers, pool),
+        leaks=_leaks(rows, truth.clusters_K, seed),
+        pool=pool,
+        seed=seed,
+    )
+
+
+def _check(truth: Truth, answers: Answers, allow_best_of_n: bool) -> None:
+    n = len(truth.images_KHWC)
+    for given in (answers.recons_KSHWC, answers.tokens_KND, answers.predicted_KV):
+        if given is not None and len(given) != n:
+            raise BadRequest(f"expected {n} answers of {answers.name}, got {len(given)}", code="answers.count")
+    if answers.selection != "none" and not allow_best_of_n:
+        raise BadRequest(
+            f"expected reconstructions as they were drawn, got {answers.name} with the best of several picked "
+            f"({answers.selection}): that flatters every metric. Give all samples, or allow it and have the row marked",
+            code="answers.best_of_n",
+        )
+
+
+def _title(answers: Answers) -> str:
+    marks = {"none": "", "by_prediction": " [best of n, by prediction]", "by_truth": " [best of n, BY THE TRUTH]"}
+    return answers.name + marks[answers.selection]
+
+
+def _picture_scores(
+    truth: Truth,
+    everyone: Sequence[Answers],
+    networks: Sequence[FeatureSource],
+    order_K: NDArray[np.int64],
+    table: list[dict[str, Score]],
+) -> None:
+    images = as_pictures(truth.images_KHWC)
+    shown = [network.features(images) for network in networks]
+    for place, given in enumerate(everyone):
+        if given.recons_KSHWC is None:
+            continue
+        samples: list[dict[str, Score]] = []
+        mixed: list[dict[str, Score]] = []
+        for sample in range(given.recons_KSHWC.shape[1]):
+            recons = as_pictures(given.recons_KSHWC[:, sample])
+            features = [network.features(recons) for network in networks]
+            samples.append(_of_pairs(images, recons, networks, shown, features))
+            if place == 0:
+                moved = [{layer: values[order_K] for layer, values in held.items()} for held in features]
+                mixed.append(_of_pairs(images, recons[order_K], networks, shown, moved))
+        table[place].update(_mean(samples))
+        if place == 0:
+            table[-1].update(_mean(mixed))
+
+
+def _of_pairs(
+    images: NDArray[np.float32],
+    recons: NDArray[np.float32],
+    networks: Sequence[FeatureSource],
+    shown: Sequence[dict[str, NDArray[np.float32]]],
+    features: Sequence[dict[str, NDArray[np.float32]]],
+) -> dict[str, Score]:
+    scores = {PIXCORR.key: pixcorr(images, recons), SSIM.key: ssim(images, recons)}
+    for network, of_images, of_recons in zip(networks, shown, features, strict=True):
+        for layer, metric in network.spec.metrics.items():
+            compare = two_way_identification if metric.higher_is_better else feature_distance
+            scores[metric.key] = compare(metric, of_images[layer], of_recons[layer])
+    return scores
+
+
+def _mean(samples: list[dict[str, Score]]) -> dict[str, Score]:
+    """The mean over the samples of each picture, so that S samples are no more evidence than one."""
+    return {
+        key: replace(score, values_K=np.mean([sample[key].values_K for sample in samples], axis=0))
+        for key, score in samples[0].items()
+    }
+
+
+def _retrieval_scores(
+    truth: Truth,
+    everyone: Sequence[Answers],
+    order_K: NDArray[np.int64],
+    pool: int,
+    seed: int,
+    table: list[dict[str, Score]],
+) -> None:
+    if truth.tokens_KND is None:
+        return
+    for place, given in enumerate(everyone):
+        if given.tokens_KND is None:
+            continue
+        cosines_KK = cosine_matrix(given.tokens_KND, truth.tokens_KND)
+        table[place].update(_both_ways(retrieval_of(cosines_KK, np.random.default_rng([seed, 1]), pool, DRAWS)))
+        if place == 0:
+            moved_KK = cosines_KK[order_K]
+            table[-1].update(_both_ways(retrieval_of(moved_KK, np.random.default_rng([seed, 1]), pool, DRAWS)))
+
+
+def _both_ways(found: Retrieval) -> dict[str, Score]:
+    return {score.metric.key: score for score in (found.brains_ranked, found.images_ranked)}
+
+
+def _brain_scores(
+    truth: Truth, everyone: Sequence[Answers], encoder: BrainEncoder | None, table: list[dict[str, Score]]
+) -> None:
+    if truth.betas_KV is None:
+        return
+    for place, given in enumerate(everyone):
+        predicted_KV = given.predicted_KV
+        if predicted_KV is None and encoder is not None and given.recons_KSHWC is not None:
+            predicted_KV = encoder(as_pictures(given.recons_KSHWC[:, 0]))
+        if predicted_KV is not None:
+            table[place].update(brain_scores(predicted_KV, truth.betas_KV, truth.masks))
+
+
+def _missing(truth: Truth, networks: Sequence[FeatureSource], scores: Mapping[str, Score]) -> dict[str, str]:
+    missing = {}
+    loaded = {network.spec.key for network in networks}
+    for metric, network in _needs():
+        if metric.key not in scores:
+            no_weights = network is not None and network.key not in loaded
+            missing[metric.title] = (
+                f"no weights: {' or '.join(network.files)}" if network and no_weights else "no reconstructions given"
+            )
+    if "images_ranked" not in scores:
+        missing["retrieval, both ways"] = "needs the tokens of the answers and of the pictures"
+    if truth.betas_KV is None or not any(key.startswith("brain_") for key in scores):
+        missing["brain correlation"] = "needs measured betas, regions, and an encoder or the activity it predicts"
+    return missing
+
+
+def _needs() -> list[tuple[Metric, NetworkSpec | None]]:
+    by_network: list[tuple[Metric, NetworkSpec | None]] = [
+        (metric, network) for network in NETWORKS for metric in network.metrics.values()
+    ]
+    return [(PIXCORR, None), (SSIM, None), *by_network]
+
+
+def _notes(truth: Truth, answers: Answers, pool: int) -> list[str]:
+    notes = []
+    if answers.selection != "none":
+        notes.append("Reconstructions were picked among several: these figures compare with none of the published.")
+    if answers.recons_KSHWC is not None and answers.recons_KSHWC.shape[1] > 1:
+        notes.append(f"Each figure is the mean over {answers.recons_KSHWC.shape[1]} samples of every picture.")
+    if truth.image_set.n is None:
+        notes.append("These are pictures of one's own: published figures are of other pictures and stand apart.")
+    if pool < POOL and truth.tokens_KND is not None:
+        notes.append(f"Retrieval is {pool}-way (chance {1 / pool:.1%}): it does not compare with 300-way figures.")
+    return notes
+
+
+def _leaks(rows: Sequence[Row], clusters_K: NDArray[np.int64], seed: int) -> list[str]:
+    """Controls that are above chance, at a level at which one false alarm in 40 evaluations is expected at most."""
+    checks = [(row, score) for row in rows if row.control for score in row.scores.values() if score.metric.chance]
+    found = []
+    for place, (row, score) in enumerate(checks):
+        rng = np.random.default_rng([seed, 3, place])
+        low, _ = score.interval(rng, clusters_K, level=1.0 - 0.05 / len(checks))
+        if score.metric.chance is not None and low > score.metric.chance:
+            found.append(
+                f"Control {row.title} is above chance in {score.metric.title}: {score.value:.1%} where chance is "
+                f"{score.metric.chance:.1%}. Something other than the brain's answer to the picture gives it away."
+            )
+    return found

@@ -1,0 +1,88 @@
+"""The published metrics by name, and a score that carries its pictures, its n, its interval and its chance level.
+
+Knows nothing of how a score is computed. K is the number of pictures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BOOTSTRAPS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a column means; ``percent`` is shown times 100, ``chance`` is what a guess reaches, where that is known."""
+
+    key: str
+    title: str
+    percent: bool = False
+    higher_is_better: bool = True
+    chance: float | None = None
+
+
+PIXCORR = Metric("pixcorr", "PixCorr")
+SSIM = Metric("ssim", "SSIM")
+ALEXNET_2 = Metric("alexnet2", "AlexNet(2)", percent=True, chance=0.5)
+ALEXNET_5 = Metric("alexnet5", "AlexNet(5)", percent=True, chance=0.5)
+INCEPTION = Metric("inception", "Inception", percent=True, chance=0.5)
+CLIP = Metric("clip", "CLIP", percent=True, chance=0.5)
+EFFICIENTNET = Metric("efficientnet", "EffNet-B", higher_is_better=False)
+SWAV = Metric("swav", "SwAV", higher_is_better=False)
+IMAGES_RANKED = Metric("images_ranked", "images ranked (published as Brain)", percent=True, chance=1 / 300)
+BRAINS_RANKED = Metric("brains_ranked", "brains ranked (published as Image)", percent=True, chance=1 / 300)
+
+PICTURE_METRICS = (PIXCORR, SSIM, ALEXNET_2, ALEXNET_5, INCEPTION, CLIP, EFFICIENTNET, SWAV)
+RETRIEVAL_METRICS = (BRAINS_RANKED, IMAGES_RANKED)  # in the order of the published columns: Image, Brain
+METRICS = (*PICTURE_METRICS, *RETRIEVAL_METRICS)
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """One metric over K pictures; its value is their mean.
+
+    values_K : (K,) what each picture contributes
+    """
+
+    metric: Metric
+    values_K: NDArray[np.float64]
+
+    @property
+    def value(self) -> float:
+        return float(self.values_K.mean())
+
+    @property
+    def n(self) -> int:
+        return len(self.values_K)
+
+    def __float__(self) -> float:
+        return self.value
+
+    def interval(
+        self, rng: np.random.Generator, clusters_K: NDArray[np.int64] | None = None, level: float = 0.95
+    ) -> tuple[float, float]:
+        """Interval of the mean over pictures like these; see ``cluster_interval``."""
+        clusters_K = np.arange(self.n) if clusters_K is None else clusters_K
+        return cluster_interval(self.values_K, clusters_K, rng, level)
+
+
+def cluster_interval(
+    values_K: NDArray[Any], clusters_K: NDArray[np.int64], rng: np.random.Generator, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap of the mean in which pictures of one cluster are drawn together.
+
+    Near-duplicates are no independent evidence: drawn one by one they make the interval too narrow. It says how far the
+    mean would move with other pictures of the same kind; other participants and other trainings are not in it.
+    """
+    labels, members = np.unique(clusters_K, return_inverse=True)
+    sums = np.bincount(members, weights=values_K)
+    sizes = np.bincount(members)
+    drawn = rng.integers(len(labels), size=(BOOTSTRAPS, len(labels)))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    outside = 50.0 * (1.0 - level)
+    low, high = np.percentile(means, [outside, 100.0 - outside])
+    return float(low), float(high)

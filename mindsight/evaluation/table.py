@@ -1,0 +1,162 @@
+"""An evaluation as a table like the papers', and as JSON.
+
+Knows nothing of files or of HTML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mindsight.evaluation.identification import RetrievalScore
+from mindsight.evaluation.measure import Evaluation, Row
+from mindsight.evaluation.metric import METRICS, Metric, Score
+from mindsight.evaluation.published import PublishedRow, published_rows
+
+FORMAT = 1
+_ABSENT = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A printed row: ``cells`` and ``intervals`` by column; ``kind`` is ours, control, published or other."""
+
+    kind: str
+    title: str
+    cells: list[str]
+    intervals: list[str]
+    source: str = ""
+
+
+def columns(evaluation: Evaluation) -> list[Metric]:
+    """The published columns, and the regions of brain correlation where they were measured."""
+    brain = [score.metric for key, score in evaluation.rows[0].scores.items() if key.startswith("brain_")]
+    return [*METRICS, *brain]
+
+
+def lines(evaluation: Evaluation) -> list[Line]:
+    """Our row, the controls, the published rows of the same pictures, and the others, in this order."""
+    metrics = columns(evaluation)
+    same, other = published_rows(evaluation.image_set)
+    return [
+        *(_measured(row, metrics) for row in evaluation.rows),
+        *(_published(row, metrics, "published") for row in same),
+        *(_published(row, metrics, "other") for row in other),
+    ]
+
+
+HEADINGS = {
+    "ours": "measured here",
+    "control": "controls: what is left when the brain's answer is not the picture's",
+    "published": "published, same test pictures",
+    "other": "published, OTHER or unstated test pictures: not comparable",
+}
+
+
+def text_table(evaluation: Evaluation) -> str:
+    """The table for a terminal, with intervals under the measured rows, and the notes."""
+    metrics = columns(evaluation)
+    titles = [_heading(metric, evaluation.pool) for metric in metrics]
+    body = lines(evaluation)
+    widths = [
+        max(len(title), *(len(cell) for line in body for cell in (line.cells[place], line.intervals[place])))
+        for place, title in enumerate(titles)
+    ]
+    first = max(len(line.title) for line in body)
+
+    def put(title: str, cells: list[str]) -> str:
+        filled = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+        return "  ".join([title.ljust(first), *filled]).rstrip()
+
+    out = [f"{evaluation.n_images} pictures: {evaluation.image_set.title}", put("", titles)]
+    kind = ""
+    for line in body:
+        if line.kind != kind:
+            out += ["", f"-- {HEADINGS[line.kind]}"]
+            kind = line.kind
+        out.append(put(line.title, line.cells))
+        if any(line.intervals):
+            out.append(put("  95 % interval", line.intervals))
+    out += ["", *(f"not measured: {what}: {why}" for what, why in evaluation.not_measured.items()), *evaluation.notes]
+    out += [f"LEAK: {leak}" for leak in evaluation.leaks]
+    return "\n".join(out) + "\n"
+
+
+def as_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything, shares from 0 to 1 (published figures as printed), with each picture's own values."""
+    return {
+        "format": FORMAT,
+        "image_set": evaluation.image_set.name,
+        "n_images": evaluation.n_images,
+        "seed": evaluation.seed,
+        "rows": [_row(row) for row in evaluation.rows],
+        "not_measured": evaluation.not_measured,
+        "notes": evaluation.notes,
+        "leaks": evaluation.leaks,
+        "published": [
+            {
+                "title": row.title,
+                "image_set": row.image_set,
+                "comparable": row.image_set == evaluation.image_set.name,
+                "source": row.source,
+                "figures_as_printed": row.figures,
+            }
+            for group in published_rows(evaluation.image_set)
+            for row in group
+        ],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    scores = {key: _score(score, row.intervals[key]) for key, score in row.scores.items()}
+    return {"title": row.title, "control": row.control, "scores": scores}
+
+
+def _score(score: Score, interval: tuple[float, float]) -> dict[str, Any]:
+    held = {
+        "title": score.metric.title,
+        "value": score.value,
+        "interval_95": interval,
+        "n": score.n,
+        "chance": score.metric.chance,
+        "higher_is_better": score.metric.higher_is_better,
+        "per_picture": [round(float(value), 6) for value in score.values_K],
+    }
+    if isinstance(score, RetrievalScore):
+        held |= {
+            "ranked": score.ranked,
+            "published_column": score.published_column,
+            "candidates": score.pool,
+            "draws": len(score.draws_R),
+            "interval_95_of_the_draws_as_published": score.draws_interval,
+        }
+    return held
+
+
+def _heading(metric: Metric, pool: int) -> str:
+    arrow = "↑" if metric.higher_is_better else "↓"
+    way = f", {pool}-way" if metric.key in ("images_ranked", "brains_ranked") else ""
+    return f"{metric.title}{way} {arrow}"
+
+
+def _measured(row: Row, metrics: list[Metric]) -> Line:
+    scores = [row.scores.get(metric.key) for metric in metrics]
+    return Line(
+        "control" if row.control else "ours",
+        row.title,
+        [_ABSENT if score is None else _figure(score.metric, score.value) for score in scores],
+        ["" if score is None else _span(score.metric, row.intervals[score.metric.key]) for score in scores],
+    )
+
+
+def _published(row: PublishedRow, metrics: list[Metric], kind: str) -> Line:
+    cells = [f"{row.figures[metric.key]:g}" if metric.key in row.figures else _ABSENT for metric in metrics]
+    return Line(kind, row.title, cells, [""] * len(cells), row.source)
+
+
+def _figure(metric: Metric, value: float) -> str:
+    return f"{100 * value:.1f}" if metric.percent else f"{value:.3f}"
+
+
+def _span(metric: Metric, interval: tuple[float, float]) -> str:
+    return " to ".join(_figure(metric, value) for value in interval)

@@ -1,0 +1,183 @@
+"""The feature networks, against figures recorded from the published implementations with the same weights.
+
+The weights follow from a formula (``closed_form``); the figures were recorded from torchvision 0.28.0 (``alexnet``,
+``inception_v3(transform_input=True)``, ``efficientnet_b1``, ``resnet50``) with its own feature extractor.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from closed_form import closed_form_pixels, closed_form_weights
+from torch import Tensor
+
+from mindsight.errors import ModelMismatch
+from mindsight.evaluation.networks import NETWORKS, NetworkSpec
+from mindsight.evaluation.networks.alexnet import AlexNet
+from mindsight.evaluation.networks.efficientnet import EfficientNetB1
+from mindsight.evaluation.networks.inception import InceptionV3
+from mindsight.evaluation.networks.loading import load_network
+from mindsight.evaluation.networks.resnet50 import ResNet50
+
+SPECS = {spec.key: spec for spec in NETWORKS}
+BUILT = {"alexnet": AlexNet, "inception": InceptionV3, "efficientnet": EfficientNetB1, "swav": ResNet50}
+
+# network, layer: size of the input, width, keys that features need, four features of the second picture, norm of all
+RECORDED = [
+    ("alexnet", "features.4", 96, 23232, 10, [0.0, 0.0, 0.099606, 0.040425], 16.88321),
+    ("alexnet", "features.11", 96, 6400, 10, [0.086165, 0.0, 0.0, 0.103706], 5.65744),
+    ("inception", "avgpool", 128, 2048, 470, [1.305818, 0.0, 0.0, 0.20224], 19.66117),
+    ("efficientnet", "avgpool", 96, 1280, 437, [2.45802, -0.254543, -0.084399, -0.133276], 118.486),
+    ("swav", "avgpool", 96, 2048, 265, [8.135798, 7.974191, 7.258551, 23.484201], 777.21032),
+]
+
+
+def weights(key: str) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        model = BUILT[key]()
+    return closed_form_weights(model.state_dict())
+
+
+@pytest.mark.parametrize(("key", "layer", "size", "width", "n_keys", "values", "norm"), RECORDED)
+def test_features_equal_the_published_implementations(
+    tmp_path: Path, key: str, layer: str, size: int, width: int, n_keys: int, values: list[float], norm: float
+) -> None:
+    state = weights(key)
+    assert len(state) == n_keys
+    path = tmp_path / SPECS[key].files[0]
+    torch.save(state, path)
+    with torch.inference_mode():
+        features = load_network(SPECS[key], path).model(closed_form_pixels(size))[layer].flatten(1)
+    assert features.shape == (2, width)
+    assert features[1, :: width // 4][:4].tolist() == pytest.approx(values, rel=1e-4, abs=2e-6)
+    assert float(features.double().norm()) == pytest.approx(norm, rel=1e-5)
+
+
+def test_files_as_published_load(tmp_path: Path) -> None:
+    """With classifier, counters and heads that features do not need; SwAV's from a wrapper; the old file form."""
+    alexnet = SPECS["alexnet"]
+    state = weights("alexnet")
+    torch.save(
+        state | {"classifier.6.bias": torch.zeros(1000)},
+        tmp_path / alexnet.files[0],
+        _use_new_zipfile_serialization=False,
+    )
+    located = alexnet.locate(tmp_path)
+    assert located is not None
+    loaded = load_network(alexnet, located).model.state_dict()
+    assert set(loaded) == set(state)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+    swav = SPECS["swav"]
+    state = weights("swav")
+    extra = {"bn1.num_batches_tracked": torch.tensor(7), "projection_head.0.weight": torch.zeros(2, 2)}
+    wrapped = {
+        f"module.{name}": tensor for name, tensor in (state | extra | {"prototypes.weight": torch.ones(3)}).items()
+    }
+    torch.save(wrapped, tmp_path / swav.files[0])
+    loaded = load_network(swav, tmp_path / swav.files[0]).model.state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+
+def test_pictures_are_resized_and_normalised_for_the_network(tmp_path: Path) -> None:
+    spec = SPECS["alexnet"]
+    torch.save(weights("alexnet"), tmp_path / "a.pth")
+    network = load_network(spec, tmp_path / "a.pth")
+    images = np.random.default_rng(0).random((1, 256, 256, 3)).astype(np.float32)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    pixels = torch.from_numpy(((images - mean) / std).astype(np.float32)).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        expected = network.model(pixels)
+    features = network.features(images)
+    assert {layer: values.shape for layer, values in features.items()} == {
+        "features.4": (1, 192 * 31 * 31),
+        "features.11": (1, 256 * 15 * 15),
+    }
+    for layer, values in features.items():
+        np.testing.assert_allclose(values, expected[layer].flatten(1).numpy(), atol=1e-5)
+    assert [SPECS[key].size for key in SPECS] == [256, 342, 224, 255, 224]
+
+
+def test_a_wrong_file_says_what_is_wrong(tmp_path: Path) -> None:
+    spec = SPECS["alexnet"]
+    state = weights("alexnet")
+    state["features.99.weight"] = state.pop("features.0.weight")
+    state["features.3.bias"] = torch.zeros(3)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ModelMismatch) as caught:
+        load_network(spec, tmp_path / "w.pth")
+    for part in (
+        "missing features.0.weight",
+        "unexpected features.99.weight",
+        "features.3.bias of shape (3,), needs (192,)",
+    ):
+        assert part in str(caught.value)
+
+
+def test_code_in_a_weight_file_is_not_run(tmp_path: Path) -> None:
+    path = tmp_path / "evil.pth"
+    torch.save({"features.0.weight": Path("x")}, path)
+    with pytest.raises(ModelMismatch, match="cannot be read"):
+        load_network(SPECS["alexnet"], path)
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(ModelMismatch, match="cannot be read"):
+        load_network(SPECS["alexnet"], path)
+
+
+def tiny_clip(folder: Path) -> NetworkSpec:
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 224,
+        "patch_size": 56,
+        "projection_dim": 16,
+    }
+    text = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": 50,
+    }
+    CLIPModel(CLIPConfig(vision_config=vision, text_config=text, projection_dim=16)).save_pretrained(folder)
+    return SPECS["clip"]
+
+
+def test_clip_embeds_as_transformers_does(tmp_path: Path) -> None:
+    from transformers import CLIPModel
+
+    spec = tiny_clip(tmp_path / "clip-vit-large-patch14")
+    located = spec.locate(tmp_path)
+    assert located is not None
+    network = load_network(spec, located)
+    images = np.random.default_rng(1).random((3, 224, 224, 3)).astype(np.float32)
+    mean, std = np.array(spec.normalisation, np.float32)
+    with torch.inference_mode():
+        pixels = torch.from_numpy((images - mean) / std).permute(0, 3, 1, 2)
+        whole = CLIPModel.from_pretrained(located, local_files_only=True)
+        expected = whole.visual_projection(whole.vision_model(pixel_values=pixels).pooler_output)
+    np.testing.assert_allclose(network.features(images)["image_embeds"], expected.numpy(), atol=1e-5)
+    assert len(network.digest) == 64
+
+
+def test_a_clip_folder_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "clip-vit-large-patch14"
+    spec = tiny_clip(folder)
+    held = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in held.items() if "visual_projection" not in name}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelMismatch, match="visual_projection"):
+        load_network(spec, folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelMismatch, match=r"model\.safetensors"):
+        load_network(spec, folder)
