@@ -296,7 +296,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="file to save to and to go on from")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     training: EncoderTraining | UnetTraining

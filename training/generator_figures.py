@@ -23,7 +23,7 @@ from mindsight.unclip.generator import Generator
 FRESH_SEED = 2_000_003  # neither training nor its held-out scenes start here
 N_SCENES = 200
 N_WAYS = 100
-TOKEN_NOISE = (0.1, 0.3, 0.5, 0.6, 1.0)
+TOKEN_NOISE = (0.1, 0.3, 0.5, 1.0)
 
 Images = NDArray[np.uint8]
 
@@ -62,12 +62,20 @@ def judge(encoder: Encoder, generator: Generator, seed: int = FRESH_SEED) -> dic
     rng = np.random.default_rng(seed)
     shown = render_batch(random_scenes(rng, N_SCENES), generator.image_size)
     tokens_BND = encoder.tokens(shown)
-    noise_BND = rng.standard_normal(tokens_BND.shape).astype(np.float32)
     drawn = generator.generate(tokens_BND, seed=0)
     others = generator.generate(np.roll(tokens_BND, 1, axis=0), seed=0)
     mean = np.broadcast_to(shown.mean(0), shown.shape)
-    noisy = {level: generator.generate(tokens_BND + np.float32(level) * noise_BND, seed=0) for level in TOKEN_NOISE}
-    seen_again = encoder.tokens(drawn)
+    unit_BT = _unit_tokens(tokens_BND)
+
+    def through(noise_BND: NDArray[np.float32], level: float) -> dict[str, float]:
+        noisy_BND = tokens_BND + np.float32(level) * noise_BND
+        pictures = generator.generate(noisy_BND, seed=0)
+        return {
+            "psnr_db": psnr_db(pictures, shown),
+            "top1_by_pixels": top1(correlations(pictures, shown)),
+            "top1_by_tokens": top1(_unit_tokens(noisy_BND) @ unit_BT.T),
+        }
+
     return {
         "scenes": {"n": N_SCENES, "seed": seed},
         "psnr_db_by_evaluations": {
@@ -79,19 +87,24 @@ def judge(encoder: Encoder, generator: Generator, seed: int = FRESH_SEED) -> dic
             "ways": N_WAYS,
             "chance": 1.0 / N_WAYS,
             "top1_by_pixels": top1(correlations(drawn, shown)),
-            "top1_by_tokens": top1(_unit_tokens(seen_again) @ _unit_tokens(tokens_BND).T),
+            "top1_by_tokens": top1(_unit_tokens(encoder.tokens(drawn)) @ unit_BT.T),
         },
         "token_noise": {
-            str(level): {
-                "psnr_db": psnr_db(pictures, shown),
-                "picture_top1": top1(correlations(pictures, shown)),
-                "token_top1": top1(
-                    _unit_tokens(tokens_BND + np.float32(level) * noise_BND) @ _unit_tokens(tokens_BND).T
-                ),
-            }
-            for level, pictures in noisy.items()
+            name: {str(level): through(noise_BND, level) for level in TOKEN_NOISE}
+            for name, noise_BND in token_noises(tokens_BND, rng).items()
         },
         "digests": {"encoder": encoder.digest, "generator": generator.digest},
+    }
+
+
+def token_noises(tokens_BND: NDArray[np.float32], rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+    """Noise of unit scale: the same in every direction, and with the covariance of tokens (mixtures of scenes)."""
+    n = len(tokens_BND)
+    mixture_BB = rng.standard_normal((n, n)) / n**0.5
+    mixed_BND = np.einsum("bc,cnd->bnd", mixture_BB, tokens_BND - tokens_BND.mean(0))
+    return {
+        "white": rng.standard_normal(tokens_BND.shape).astype(np.float32),
+        "scene_shaped": mixed_BND.astype(np.float32),
     }
 
 
@@ -100,12 +113,17 @@ def _unit_tokens(tokens_BND: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def sheet(encoder: Encoder, generator: Generator, columns: int = 12, seed: int = FRESH_SEED) -> Images:
-    """24 scenes in two bands; below each: drawn from clean tokens, and from tokens with noise 0.3 and 0.6."""
+    """24 scenes in two bands; below each: drawn from clean tokens, from white noise 0.6, from scene-shaped 0.3."""
     rng = np.random.default_rng(seed)
     shown = render_batch(random_scenes(rng, 2 * columns), generator.image_size)
     tokens_BND = encoder.tokens(shown)
-    noise_BND = rng.standard_normal(tokens_BND.shape).astype(np.float32)
-    rows = [shown, *(generator.generate(tokens_BND + np.float32(s) * noise_BND, seed=0) for s in (0.0, 0.3, 0.6))]
+    noise = token_noises(tokens_BND, rng)
+    cases = [
+        tokens_BND,
+        tokens_BND + np.float32(0.6) * noise["white"],
+        tokens_BND + np.float32(0.3) * noise["scene_shaped"],
+    ]
+    rows = [shown, *(generator.generate(tokens, seed=0) for tokens in cases)]
     bands = [np.hstack(list(row[start : start + columns])) for start in (0, columns) for row in rows]
     return np.vstack(bands)
 

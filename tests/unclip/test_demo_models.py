@@ -15,7 +15,7 @@ from mindsight.simulator.scenes import random_scenes, render_batch
 from mindsight.unclip import DEMO_FOLDER
 from mindsight.unclip.encoder import Encoder
 from mindsight.unclip.generator import Generator
-from training.generator_figures import psnr_db
+from training.generator_figures import psnr_db, token_noises
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +64,18 @@ def test_it_draws_fresh_scenes_and_not_those_of_other_tokens(
 ) -> None:
     drawn = psnr_db(generator.generate(tokens, seed=0, evaluations=evaluations), shown)
     wrong = psnr_db(generator.generate(np.roll(tokens, 1, axis=0), seed=0, evaluations=evaluations), shown)
-    assert drawn >= 22.0
+    assert drawn >= 26.0
     assert wrong <= drawn - 10.0
 
 
-def test_noisy_tokens_still_give_the_scene(
-    generator: Generator, tokens: NDArray[np.float32], shown: NDArray[np.uint8]
+@pytest.mark.parametrize(("kind", "level"), [("white", 0.5), ("scene_shaped", 0.3)])
+def test_small_and_noisy_tokens_still_give_the_scene(
+    generator: Generator, tokens: NDArray[np.float32], shown: NDArray[np.uint8], kind: str, level: float
 ) -> None:
-    noise = np.random.default_rng(0).standard_normal(tokens.shape).astype(np.float32)
-    assert psnr_db(generator.generate(0.8 * tokens + np.float32(0.4) * noise, seed=0), shown) >= 20.0
+    noise = token_noises(tokens, np.random.default_rng(0))[kind]
+    assert noise.std() == pytest.approx(1.0, abs=0.1)
+    noisy = np.float32(0.8) * tokens + np.float32(level) * noise
+    assert psnr_db(generator.generate(noisy, seed=0), shown) >= 24.0
 
 
 def test_the_seed_decides_the_bytes(generator: Generator, tokens: NDArray[np.float32]) -> None:
