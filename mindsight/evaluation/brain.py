@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.errors import BadRequest
 from mindsight.evaluation.metric import Metric, Score
 from mindsight.evaluation.similarity import row_correlations
 
@@ -36,7 +37,16 @@ def brain_correlation(
 def brain_scores(
     predicted_KV: NDArray[Any], betas_KV: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, Score]:
-    """``brain_correlation`` of activity that was predicted elsewhere."""
+    """``brain_correlation`` of activity that was predicted elsewhere.
+
+    Raises BadRequest (``brain.shape``): predicted, measured and masks are not of the same voxels.
+    """
+    for what, shape in (("measured", betas_KV.shape), *((name, mask_V.shape) for name, mask_V in masks.items())):
+        if shape[-1:] != predicted_KV.shape[1:]:
+            raise BadRequest(
+                f"expected {predicted_KV.shape[1:]} voxels, as were predicted, got {shape} of {what}",
+                code="brain.shape",
+            )
     return {
         region: Score(
             Metric(f"brain_{region}", f"brain correlation, {region}"),

@@ -248,7 +248,8 @@ def _brain_scores(
         if predicted_KV is None and encoder is not None and given.recons_KSHWC is not None:
             predicted_KV = encoder(as_pictures(given.recons_KSHWC[:, 0]))
         if predicted_KV is not None:
-            table[place].update(brain_scores(predicted_KV, truth.betas_KV, truth.masks))
+            regions = brain_scores(predicted_KV, truth.betas_KV, truth.masks)
+            table[place].update({score.metric.key: score for score in regions.values()})
 
 
 def _missing(truth: Truth, networks: Sequence[FeatureSource], scores: Mapping[str, Score]) -> dict[str, str]:

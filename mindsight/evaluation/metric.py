@@ -6,10 +6,13 @@ Knows nothing of how a score is computed. K is the number of pictures.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mindsight.evaluation.accuracy import wilson_interval
 
 BOOTSTRAPS = 2000
 
@@ -33,8 +36,8 @@ INCEPTION = Metric("inception", "Inception", percent=True, chance=0.5)
 CLIP = Metric("clip", "CLIP", percent=True, chance=0.5)
 EFFICIENTNET = Metric("efficientnet", "EffNet-B", higher_is_better=False)
 SWAV = Metric("swav", "SwAV", higher_is_better=False)
-IMAGES_RANKED = Metric("images_ranked", "images ranked (published as Brain)", percent=True, chance=1 / 300)
-BRAINS_RANKED = Metric("brains_ranked", "brains ranked (published as Image)", percent=True, chance=1 / 300)
+IMAGES_RANKED = Metric("images_ranked", "images ranked, published as Brain", percent=True, chance=1 / 300)
+BRAINS_RANKED = Metric("brains_ranked", "brains ranked, published as Image", percent=True, chance=1 / 300)
 
 PICTURE_METRICS = (PIXCORR, SSIM, ALEXNET_2, ALEXNET_5, INCEPTION, CLIP, EFFICIENTNET, SWAV)
 RETRIEVAL_METRICS = (BRAINS_RANKED, IMAGES_RANKED)  # in the order of the published columns: Image, Brain
@@ -65,8 +68,16 @@ class Score:
     def interval(
         self, rng: np.random.Generator, clusters_K: NDArray[np.int64] | None = None, level: float = 0.95
     ) -> tuple[float, float]:
-        """Interval of the mean over pictures like these; see ``cluster_interval``."""
+        """Interval of the mean over pictures like these; see ``cluster_interval``.
+
+        Where every picture is a hit, or none is, a bootstrap has nothing to draw from and would claim certainty: then
+        it is Wilson's interval of as many hits as there are clusters.
+        """
         clusters_K = np.arange(self.n) if clusters_K is None else clusters_K
+        if self.metric.percent and (np.all(self.values_K == 0.0) or np.all(self.values_K == 1.0)):
+            n_clusters = len(np.unique(clusters_K))
+            z = NormalDist().inv_cdf((1.0 + level) / 2.0)
+            return wilson_interval(n_clusters * int(self.values_K[0]), n_clusters, z)
         return cluster_interval(self.values_K, clusters_K, rng, level)
 
 

@@ -46,12 +46,19 @@ class PublishedRow:
     """Figures as printed (percent where the table prints percent), by metric key.
 
     image_set : the set's name, or None where our source does not say which pictures
+    percent_decimals : how many decimals its table prints of a percentage
     """
 
     title: str
     image_set: str | None
     source: str
     figures: dict[str, float]
+    percent_decimals: int
+
+
+_T1 = "Scotti et al. 2024, table 1, mean of subjects 1, 2, 5, 7"
+_T7 = "Scotti et al. 2024, table 7"
+_T8 = "Scotti et al. 2024, table 8"
 
 
 def _row(title: str, image_set: str | None, source: str, *figures: float | None) -> PublishedRow:
@@ -61,19 +68,16 @@ def _row(title: str, image_set: str | None, source: str, *figures: float | None)
         image_set,
         source,
         {key: figure for key, figure in zip(keys, figures, strict=True) if figure is not None},
+        1 if source == _T1 else 2,
     )
 
-
-_T1 = "Scotti et al. 2024, table 1, mean of subjects 1, 2, 5, 7"
-_T7 = "Scotti et al. 2024, table 7"
-_T8 = "Scotti et al. 2024, table 8"
 
 PUBLISHED = (
     _row("MindEye2 40 h", "nsd1000", _T1, 0.322, 0.431, 96.1, 98.6, 95.4, 93.0, 0.619, 0.344, 98.8, 98.3),
     _row("MindEye2 unrefined", "nsd1000", _T1, 0.278, 0.328, 95.2, 99.0, 96.4, 94.5, 0.622, 0.343, None, None),
     _row("MindEye2 low-level only", "nsd1000", _T1, 0.399, 0.539, 70.5, 65.1, 52.9, 57.2, 0.984, 0.673, None, None),
     _row("MindEye2 1 h", "nsd1000", _T1, 0.195, 0.419, 84.2, 90.6, 81.2, 79.2, 0.810, 0.468, 79.0, 57.4),
-    # the four figures of other groups stand in MindEye2's table 1; which pictures they are of, our source does not say
+    # other methods as MindEye2's table 1 gives them; which pictures they were measured on our source does not say
     _row("MindEye1", None, _T1, 0.319, 0.360, 92.8, 96.9, 94.6, 93.3, 0.648, 0.377, 90.0, 84.1),
     _row("Brain-Diffuser", None, _T1, 0.273, 0.365, 94.4, 96.6, 91.3, 90.9, 0.728, 0.421, 18.8, 26.3),
     _row("Takagi", None, _T1, 0.246, 0.410, 78.9, 85.6, 83.8, 82.1, 0.811, 0.504, None, None),

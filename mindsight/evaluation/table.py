@@ -6,6 +6,7 @@ Knows nothing of files or of HTML.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from mindsight.evaluation.identification import RetrievalScore
@@ -15,6 +16,7 @@ from mindsight.evaluation.published import PublishedRow, published_rows
 
 FORMAT = 1
 _ABSENT = "–"
+_WIDTH = 14  # of a heading
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +50,21 @@ def lines(evaluation: Evaluation) -> list[Line]:
 HEADINGS = {
     "ours": "measured here",
     "control": "controls: what is left when the brain's answer is not the picture's",
-    "published": "published, same test pictures",
-    "other": "published, OTHER or unstated test pictures: not comparable",
+    "published": "published (Scotti et al. 2024, tables 1, 7, 8), same test pictures",
+    "other": "published (Scotti et al. 2024, tables 1, 7, 8), OTHER or unstated test pictures: not comparable",
 }
 
 
 def text_table(evaluation: Evaluation) -> str:
     """The table for a terminal, with intervals under the measured rows, and the notes."""
-    metrics = columns(evaluation)
-    titles = [_heading(metric, evaluation.pool) for metric in metrics]
+    heads = [wrap(_heading(metric), _WIDTH) for metric in columns(evaluation)]
     body = lines(evaluation)
     widths = [
-        max(len(title), *(len(cell) for line in body for cell in (line.cells[place], line.intervals[place])))
-        for place, title in enumerate(titles)
+        max(
+            len(cell)
+            for cell in [*head, *(line.cells[place] for line in body), *(line.intervals[place] for line in body)]
+        )
+        for place, head in enumerate(heads)
     ]
     first = max(len(line.title) for line in body)
 
@@ -68,7 +72,9 @@ def text_table(evaluation: Evaluation) -> str:
         filled = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
         return "  ".join([title.ljust(first), *filled]).rstrip()
 
-    out = [f"{evaluation.n_images} pictures: {evaluation.image_set.title}", put("", titles)]
+    out = [f"{evaluation.n_images} pictures: {evaluation.image_set.title}", ""]
+    tallest = max(map(len, heads))
+    out += [put("", list(row)) for row in zip(*([""] * (tallest - len(head)) + head for head in heads), strict=True)]
     kind = ""
     for line in body:
         if line.kind != kind:
@@ -133,10 +139,8 @@ def _score(score: Score, interval: tuple[float, float]) -> dict[str, Any]:
     return held
 
 
-def _heading(metric: Metric, pool: int) -> str:
-    arrow = "↑" if metric.higher_is_better else "↓"
-    way = f", {pool}-way" if metric.key in ("images_ranked", "brains_ranked") else ""
-    return f"{metric.title}{way} {arrow}"
+def _heading(metric: Metric) -> str:
+    return f"{metric.title} {'↑' if metric.higher_is_better else '↓'}"
 
 
 def _measured(row: Row, metrics: list[Metric]) -> Line:
@@ -150,7 +154,12 @@ def _measured(row: Row, metrics: list[Metric]) -> Line:
 
 
 def _published(row: PublishedRow, metrics: list[Metric], kind: str) -> Line:
-    cells = [f"{row.figures[metric.key]:g}" if metric.key in row.figures else _ABSENT for metric in metrics]
+    cells = [
+        f"{row.figures[metric.key]:.{row.percent_decimals if metric.percent else 3}f}"
+        if metric.key in row.figures
+        else _ABSENT
+        for metric in metrics
+    ]
     return Line(kind, row.title, cells, [""] * len(cells), row.source)
 
 

@@ -100,3 +100,5 @@ def test_brain_correlation_runs_across_the_voxels_of_a_region() -> None:
         expected = [np.corrcoef(predicted[k, mask], betas[k, mask])[0, 1] for k in range(6)]
         np.testing.assert_allclose(scores[region].values_K, expected)
     assert scores["V1"].value != scores["V2"].value
+    with pytest.raises(BadRequest, match="of V1"):
+        brain_correlation(recons, betas, lambda seen: seen.reshape(6, -1) @ weights, {"V1": v1[:20]})
