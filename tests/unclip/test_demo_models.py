@@ -11,8 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.models import DEMO
 from mindsight.simulator.scenes import random_scenes, render_batch
-from mindsight.unclip import DEMO_FOLDER
 from mindsight.unclip.encoder import Encoder
 from mindsight.unclip.generator import Generator
 from training.generator_figures import psnr_db, token_noises
@@ -20,12 +20,12 @@ from training.generator_figures import psnr_db, token_noises
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return Encoder.load(DEMO_FOLDER / "encoder")
+    return Encoder.load(DEMO / "encoder")
 
 
 @pytest.fixture(scope="module")
 def generator() -> Generator:
-    return Generator.load(DEMO_FOLDER / "generator")
+    return Generator.load(DEMO / "generator")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def tokens(encoder: Encoder, shown: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def test_the_pair_is_the_one_its_figures_speak_of(encoder: Encoder, generator: Generator) -> None:
-    digests = json.loads((DEMO_FOLDER / "figures.json").read_text())["digests"]
+    digests = json.loads((DEMO / "figures.json").read_text())["digests"]
     assert digests == {"encoder": encoder.digest, "generator": generator.digest}
     assert generator.config.encoder_digest == encoder.digest
 
@@ -96,7 +96,7 @@ def test_tokens_of_another_shape_are_refused(generator: Generator) -> None:
 
 
 def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
-    shutil.copytree(DEMO_FOLDER / "generator", tmp_path / "generator")
+    shutil.copytree(DEMO / "generator", tmp_path / "generator")
     weights = tmp_path / "generator" / "generator.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
