@@ -17,7 +17,7 @@ from mindsight.errors import BadRequest
 from mindsight.evaluation.brain import BrainEncoder, brain_scores
 from mindsight.evaluation.controls import exchanged
 from mindsight.evaluation.features import feature_distance, two_way_identification
-from mindsight.evaluation.identification import DRAWS, POOL, Retrieval, retrieval_of
+from mindsight.evaluation.identification import DRAWS, POOL, Retrieval, RetrievalScore, retrieval_of
 from mindsight.evaluation.metric import PIXCORR, SSIM, Metric, Score
 from mindsight.evaluation.networks.catalog import NETWORKS, NetworkSpec
 from mindsight.evaluation.pixels import pixcorr, ssim
@@ -140,7 +140,7 @@ def measure(
         n_images=len(truth.images_KHWC),
         rows=rows,
         not_measured=_missing(truth, networks, rows[0].scores),
-        notes=_notes(truth, answers, pool),
+        notes=_notes(truth, answers, rows[0].scores, pool),
         leaks=_leaks(rows, truth.clusters_K, seed),
         pool=pool,
         seed=seed,
@@ -275,8 +275,16 @@ def _needs() -> list[tuple[Metric, NetworkSpec | None]]:
     return [(PIXCORR, None), (SSIM, None), *by_network]
 
 
-def _notes(truth: Truth, answers: Answers, pool: int) -> list[str]:
+def _notes(truth: Truth, answers: Answers, scores: Mapping[str, Score], pool: int) -> list[str]:
     notes = []
+    for score in scores.values():
+        if isinstance(score, RetrievalScore):
+            low, high = score.draws_interval
+            notes.append(
+                f"Retrieval, {score.ranked} ranked (compare with the published column {score.published_column}): "
+                f"{len(score.draws_R)} draws of {score.pool}; {low:.1%} to {high:.1%} over the draws, as published; "
+                "the interval of the table is over pictures."
+            )
     if answers.selection != "none":
         notes.append("Reconstructions were picked among several: these figures compare with none of the published.")
     if answers.recons_KSHWC is not None and answers.recons_KSHWC.shape[1] > 1:

@@ -37,11 +37,13 @@ def columns(evaluation: Evaluation) -> list[Metric]:
 
 
 def lines(evaluation: Evaluation) -> list[Line]:
-    """Our row, the controls, the published rows of the same pictures, and the others, in this order."""
+    """Our row, chance and the controls, the published rows of the same pictures, and the others, in this order."""
     metrics = columns(evaluation)
     same, other = published_rows(evaluation.image_set)
     return [
-        *(_measured(row, metrics) for row in evaluation.rows),
+        *(_measured(row, metrics) for row in evaluation.rows if not row.control),
+        _guess(evaluation.rows[0], metrics),
+        *(_measured(row, metrics) for row in evaluation.rows if row.control),
         *(_published(row, metrics, "published") for row in same),
         *(_published(row, metrics, "other") for row in other),
     ]
@@ -151,6 +153,15 @@ def _measured(row: Row, metrics: list[Metric]) -> Line:
         [_ABSENT if score is None else _figure(score.metric, score.value) for score in scores],
         ["" if score is None else _span(score.metric, row.intervals[score.metric.key]) for score in scores],
     )
+
+
+def _guess(ours: Row, metrics: list[Metric]) -> Line:
+    """What guessing reaches, where that is known."""
+    chances = [ours.scores[metric.key].metric.chance if metric.key in ours.scores else None for metric in metrics]
+    cells = [
+        _ABSENT if chance is None else _figure(metric, chance) for metric, chance in zip(metrics, chances, strict=True)
+    ]
+    return Line("control", "chance", cells, [""] * len(cells))
 
 
 def _published(row: PublishedRow, metrics: list[Metric], kind: str) -> Line:

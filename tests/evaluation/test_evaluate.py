@@ -143,6 +143,9 @@ def test_published_rows_are_marked_and_kept_apart(report: tuple[Path, dict[str, 
     table = (out / "table.txt").read_text()
     assert table.index("measured here") < table.index("controls:") < table.index("OTHER or unstated test pictures")
     assert "published, same test pictures" not in table
+    guess = next(line for line in table.splitlines() if line.startswith("chance "))
+    assert guess.split() == ["chance", "–", "–", "50.0", "50.0", *"––––", "12.5", "12.5", "–", "–"]
+    assert "images ranked (compare with the published column Brain): 30 draws of 8" in table
     forty = next(line for line in table.splitlines() if line.startswith("MindEye2 40 h "))
     assert forty.split()[3:13] == ["0.322", "0.431", "96.1", "98.6", "95.4", "93.0", "0.619", "0.344", "98.8", "98.3"]
 
