@@ -161,15 +161,21 @@ class SessionRunner:
         )
         self._emit(f"processed-{entry.run}-{entry.index}", message)
         if report.censored:
-            fd = "" if report.fd_mm is None else f": the head moved {report.fd_mm:.2f} mm"
-            why = fd if report.aligned else ": it fits the reference in no position"
+            assert self.ingest is not None
+            limit_mm = self.ingest.fd_threshold_mm
+            if not report.aligned:
+                why = "it fits the reference in no position"
+            elif report.fd_mm is not None and report.fd_mm > limit_mm:
+                why = f"the head moved {report.fd_mm:.2f} mm, more than {limit_mm:g} mm"
+            else:
+                why = "its signal breaks off from the volumes before"
             self._emit(
                 f"censored-{entry.run}-{entry.index}",
                 Warned(
                     session=self.session,
                     t=time.time(),
                     code="volume.censored",
-                    text=f"volume {entry.index} of run {entry.run} takes no part in the betas{why}",
+                    text=f"volume {entry.index} of run {entry.run} takes no part in the betas: {why}",
                     run=entry.run,
                     index=entry.index,
                 ),

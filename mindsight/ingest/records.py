@@ -84,7 +84,7 @@ class VolumeReport:
         where motion is not estimated
     dvars_percent, tsnr : see ``QualityFigures``
     aligned : False where no pose explained the volume
-    censored : the volume takes no part in the betas
+    censored : the volume takes no part in the betas: too much motion, no pose, faulty slices, or a spike
     """
 
     translation_mm: tuple[float, float, float] | None

@@ -15,6 +15,7 @@ from mindsight.errors import BadRequest
 from mindsight.glm import Event, StreamingGLM
 from mindsight.ingest.records import IngestOptions, Stage
 from mindsight.preprocessing import Quality, QualityFigures
+from mindsight.preprocessing.spikes import SpikeDetector
 
 # The response to a short event is over after about 12 s, before its undershoot (Glover 1999).
 RESPONSE_S = 12.0
@@ -45,6 +46,7 @@ class Run:
         self._n_confounds = n_confounds
         self._glm = StreamingGLM(n_voxels, tr_s, options.hrf, options.high_pass_hz, options.noise, n_confounds)
         self._quality = Quality(n_voxels)
+        self._spikes = SpikeDetector(n_voxels)
         self._declared: list[Event] = []
         self._trials: dict[int, Event] = {}
         self._answered: set[tuple[int, Stage]] = set()
@@ -91,6 +93,10 @@ class Run:
     def judge(self, voxels_V: NDArray[np.float32], motion_6: NDArray[np.float64]) -> QualityFigures:
         """Quality of the next volume."""
         return self._quality.push(voxels_V, motion_6)
+
+    def is_broken(self, voxels_V: NDArray[np.float32], good: bool) -> bool:
+        """Whether the next volume is a spike; ``good``: nothing else is wrong with it. Asked once per volume."""
+        return self._spikes.push(voxels_V, good)
 
     def take(self, voxels_V: NDArray[np.float32], confounds_C: NDArray[np.float64], censored: bool) -> None:
         """The next volume's voxels."""
@@ -147,6 +153,7 @@ class Run:
         arrays: dict[str, NDArray[Any]] = {
             **{f"glm.{name}": array for name, array in self._glm.state().items()},
             **{f"quality.{name}": array for name, array in self._quality.state().items()},
+            **{f"spikes.{name}": array for name, array in self._spikes.state().items()},
             "last_voxels_V": self._last_voxels_V.copy(),
             "last_confounds_C": self._last_confounds_C.copy(),
         }
@@ -169,6 +176,7 @@ class Run:
         run.ended = meta["ended"]
         run._glm.load_state(part(arrays, "glm."))
         run._quality.load_state(part(arrays, "quality."))
+        run._spikes.load_state(part(arrays, "spikes."))
         run._declared = [Event(*event) for event in meta["events"]]
         run._trials = {event.trial: event for event in run._declared if event.trial is not None}
         run._answered = {(trial, stage) for trial, stage in meta["answered"]}

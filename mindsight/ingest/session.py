@@ -70,6 +70,11 @@ class IngestSession:
         return self._space
 
     @property
+    def fd_threshold_mm(self) -> float:
+        """Framewise displacement above which a volume is censored."""
+        return self._options.fd_threshold_mm
+
+    @property
     def n_volumes(self) -> int:
         """Volumes of the present run so far, missing ones among them: the index that comes next."""
         return 0 if self._run is None else self._run.next_index
@@ -244,11 +249,14 @@ class IngestSession:
             assert self._realigner is not None
             aligned = self._realigner.align(volume)
             voxels_V, motion_6, converged = aligned.sample(self._space.mask_XYZ), aligned.motion_6, aligned.converged
+            whole = converged and not len(aligned.outlier_slices)
             translation_mm, rotation_rad = _triple(aligned.translation_mm), _triple(aligned.rotation_rad)
         else:
             voxels_V, motion_6, converged = volume.data[self._space.mask_XYZ].astype(np.float32), np.zeros(6), True
+            whole = True
         figures = run.judge(voxels_V, motion_6)
         fd_mm = figures.fd_mm if self._realigns else None
+        good = whole and (fd_mm is None or fd_mm <= self._options.fd_threshold_mm)
         report = VolumeReport(
             translation_mm=translation_mm,
             rotation_rad=rotation_rad,
@@ -256,7 +264,7 @@ class IngestSession:
             dvars_percent=figures.dvars_percent,
             tsnr=figures.tsnr,
             aligned=converged,
-            censored=not converged or (fd_mm is not None and fd_mm > self._options.fd_threshold_mm),
+            censored=run.is_broken(voxels_V, good) or not good,
         )
         confounds_6 = motion_6 if self._motion_T6 is None else self._motion_T6[volume.index]
         return voxels_V, report, confounds_6[: self._n_confounds()]

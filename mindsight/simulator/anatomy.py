@@ -13,6 +13,7 @@ from scipy import ndimage
 
 GRID = (40, 44, 24)
 VOXEL_MM = 5.0
+STRIP_VOXELS = 40  # voxels of about the same eccentricity
 
 
 def grid_affine(shape: tuple[int, int, int] = GRID, voxel_mm: float = VOXEL_MM) -> NDArray[np.float64]:
@@ -78,8 +79,17 @@ class Head:
     visual_V3: NDArray[np.intp]
 
 
-def make_head(seed: int, left_V: NDArray[np.bool_], shape: tuple[int, int, int] = GRID) -> Head:
-    """The head of participant ``seed``. ``left_V`` says which of its visual voxels lie in the left hemisphere."""
+def make_head(
+    seed: int, left_V: NDArray[np.bool_], centre_V2: NDArray[np.float64], shape: tuple[int, int, int] = GRID
+) -> Head:
+    """The head of participant ``seed``, with the visual voxels laid out as a map.
+
+    The fovea is at the back of the head and the periphery further to the front; the upper half of the picture is below
+    the lower half.
+
+    left_V : which visual voxels lie in the left hemisphere
+    centre_V2 : where in the picture each looks, x and y
+    """
     rng = np.random.default_rng([seed, 3])
     affine = grid_affine(shape)
     fine_shape = (shape[0] * 2, shape[1] * 2, shape[2] * 2)
@@ -98,6 +108,9 @@ def make_head(seed: int, left_V: NDArray[np.bool_], shape: tuple[int, int, int] 
                 f"the head has {len(there)} visual voxels in one hemisphere, {wanted.sum()} were asked for"
             )
         # from the back of the head forwards, so that the visual cortex is one patch
-        order = np.argsort(points[1][tuple(there.T)] + rng.normal(0, 4.0, len(there)))
-        visual_V3[wanted] = there[np.sort(order[: int(wanted.sum())])]
+        from_back = np.argsort(points[1][tuple(there.T)] + rng.normal(0, 2.0, len(there)))[: int(wanted.sum())]
+        from_fovea = np.flatnonzero(wanted)[np.argsort(np.linalg.norm(centre_V2[wanted], axis=1))]
+        for strip in np.array_split(np.arange(len(from_fovea)), max(1, len(from_fovea) // STRIP_VOXELS)):
+            places, voxels = there[from_back[strip]], from_fovea[strip]
+            visual_V3[voxels[np.argsort(centre_V2[voxels, 1])]] = places[np.argsort(places[:, 2], kind="stable")]
     return Head(shape, affine, coefficients, fine_affine, visual_V3)

@@ -20,6 +20,9 @@ class Participant:
     hemisphere mostly the right half of the picture and the other way round, and weighs the channels with a mixture of a
     few preferences shared by the whole cortex and one of its own.
 
+    ``left_V`` says which hemisphere a voxel is in, ``centre_V2`` where in the picture it looks: x to the right, y down,
+    the picture's edges at -1 and 1.
+
     seed : names the person; another seed is another person, with other voxels
     population_NTD : (N, 16, D) tokens of many pictures; responses are normalised over them
     n_voxels : how many voxels respond to pictures
@@ -31,7 +34,7 @@ class Participant:
         self,
         seed: int,
         population_NTD: NDArray[np.floating[Any]],
-        n_voxels: int = 1500,
+        n_voxels: int = 3000,
         mean_percent: float = 1.0,
         sd_percent: float = 0.8,
     ) -> None:
@@ -47,6 +50,7 @@ class Participant:
             self.left_V, 1.0, -1.0
         )
         y_V = rng.normal(0.0, 0.6, n_voxels)
+        self.centre_V2: NDArray[np.float64] = np.stack([x_V, y_V], axis=1)
         size_V = 0.18 + 0.25 * np.hypot(x_V, y_V) + rng.exponential(0.08, n_voxels)
         centres = (np.arange(GRID_SIDE) + 0.5) / GRID_SIDE * 2.0 - 1.0
         grid_y, grid_x = np.meshgrid(centres, centres, indexing="ij")

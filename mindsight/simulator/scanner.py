@@ -27,14 +27,14 @@ class Noise:
     ar : lag-one correlation of the AR(1) part
     drift_percent : size of the slow drift over a run
     motion_mm : standard deviation of the head's slow wander over a run (degrees: the same number over 2)
-    jumps, spikes : sudden movements of about 1 mm, and volumes with broken slices, per run
+    jumps, spikes : sudden movements of about half a millimetre, and volumes with broken slices, per run
     """
 
     physiological_percent: float = 0.5
     thermal_percent: float = 0.5
     ar: float = 0.35
     drift_percent: float = 1.0
-    motion_mm: float = 0.25
+    motion_mm: float = 0.15
     jumps: int = 1
     spikes: int = 1
 
@@ -84,7 +84,7 @@ class SimulatedScanner:
         self.participant = participant
         self.noise = Noise() if noise is None else noise
         self.seed = seed
-        self.head: Head = make_head(participant.seed, participant.left_V, GRID)
+        self.head: Head = make_head(participant.seed, participant.left_V, participant.centre_V2)
         self._points = grid_points(GRID, self.head.affine).reshape(3, -1)
         x, y, z = self._points
         # a surface coil array sees the rim better than the middle, and stays where it is when the head moves
@@ -98,7 +98,7 @@ class SimulatedScanner:
         poses = wander * self.noise.motion_mm * np.array([0.5, 0.8, 1.0, 0.0, 0.0, 0.0])
         poses[:, 3:] = wander[:, 3:] * np.deg2rad(self.noise.motion_mm / 2.0) * np.array([1.4, 0.6, 0.6])
         for at in rng.integers(plan.n_volumes // 4, plan.n_volumes, self.noise.jumps):
-            poses[at:] += rng.normal(size=6) * np.array([0.3, 0.4, 0.6, 0.004, 0.002, 0.002])
+            poses[at:] += rng.normal(size=6) * np.array([0.2, 0.3, 0.4, 0.003, 0.0015, 0.0015])
         return np.asarray(poses - poses[0])
 
     def clean_volume(self, pose: NDArray[np.float64], percent_V: NDArray[np.float64]) -> NDArray[np.float64]:
