@@ -23,10 +23,13 @@ from typing import Any, NoReturn
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 
 from mindsight.errors import BadVolume
+from mindsight.scanner.rle import decode_frame
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # nibabel calls all of nicom experimental; the CSA parser is what we take of it
@@ -36,9 +39,10 @@ ALLOWED = frozenset(
     {
         # which series, which file of it
         *("SOPClassUID", "SeriesInstanceUID", "Modality", "ImageType", "AcquisitionNumber", "InstanceNumber"),
-        *("TemporalPositionIdentifier", "ImagesInAcquisition"),
+        *("TemporalPositionIdentifier", "ImagesInAcquisition", "ComplexImageComponent"),
         # when
         *("RepetitionTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "TimezoneOffsetFromUTC"),
+        *("TriggerTime",),
         # where
         *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
         # the voxels
@@ -48,6 +52,7 @@ ALLOWED = frozenset(
         *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "MRTimingAndRelatedParametersSequence"),
         *("FrameContentSequence", "FrameAcquisitionDateTime", "TemporalPositionIndex", "PlanePositionSequence"),
         *("PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence"),
+        *("MRImageFrameTypeSequence",),
     }
 )
 """Keywords of the DICOM elements that are read."""
@@ -56,17 +61,27 @@ ALLOWED_PRIVATE = {
     "csa": (0x0029, "SIEMENS CSA HEADER", 0x10),
     "mosaic_slices": (0x0019, "SIEMENS MR HEADER", 0x0A),
     "mosaic_times": (0x0019, "SIEMENS MR HEADER", 0x29),
+    "siemens_type": (0x0021, "SIEMENS MR SDI 02", 0x75),  # ImageType4MF: what ImageType was before XA
+    "siemens_frame": (0x0021, "SIEMENS MR SDI 02", 0xFE),
     "philips_slices": (0x2001, "Philips Imaging DD 001", 0x18),
+    "ge_component": (0x0043, "GEMS_PARM_01", 0x2F),
+    "ge_multiband": (0x0043, "GEMS_PARM_01", 0xB6),
+    "ge_delay": (0x0043, "GEMS_PARM_01", 0x7C),
+    "ge_timer": (0x0021, "GEMS_RELA_01", 0x5E),
 }
 """Private elements that are read: group, creator, element in the creator's block."""
 
 ALLOWED_CSA = ("NumberOfImagesInMosaic", "SliceNormalVector", "MosaicRefAcqTimes")
 """Fields of Siemens' CSA image header that are read."""
 
-MAX_FRAMES = 4096
+MAX_FRAMES = 32_768  # a whole run in one object
+MAX_SIDE_PIXELS = 16_384
+MAX_RLE_RATIO = 64
 _ABSURD = 1e12  # no millimetre, millisecond or slope is so large; not a number is no smaller either
 
 _IMPLICIT_LITTLE, _EXPLICIT_LITTLE, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.1.99"
+_RLE = "1.2.840.10008.1.2.5"
+_GE_COMPONENTS = ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY")
 _BLOCKS = range(0x10, 0x20)
 # What pydicom and nibabel raise on bytes that are not what they claim to be; neither has one exception of its own.
 _PARSER_ERRORS = (
@@ -81,7 +96,7 @@ class Frame:
     """One plane of a DICOM object; None where the object does not say.
 
     position_mm, row_direction and column_direction are in DICOM's patient frame (LPS). spacing_mm is (down a column,
-    along a row), as in PixelSpacing.
+    along a row), as in PixelSpacing. component is DICOM's word (``PHASE``), empty where the frame has none of its own.
     """
 
     position_mm: tuple[float, ...] | None
@@ -92,6 +107,7 @@ class Frame:
     intercept: float
     acquired_s: float | None
     temporal_position: int | None
+    component: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +115,12 @@ class DicomRecord:
     """All that Mindsight ever knows of a DICOM object.
 
     series : digest that tells series apart, never kept
+    image_type : the words of ImageType, then those of Siemens' ImageType4MF, where there is one
+    component : DICOM's word for magnitude, phase, real or imaginary; empty where neither it nor GE's number is there
     pixels : raw little-endian values, frame by frame, row by row; empty where only the header was read
     images_in_acquisition : slices of one volume, where GE or Philips say so
     csa_* : from Siemens' private header, None elsewhere; times in milliseconds
+    slice_clock : when the slice was acquired, by GE's clocks, in GE's unit (one of ``slice_clock_units_s``); else None
     """
 
     series: str
@@ -119,6 +138,9 @@ class DicomRecord:
     csa_slices: int | None
     csa_normal: tuple[float, ...] | None
     csa_times_ms: tuple[float, ...] | None
+    slice_clock: float | None
+    slice_clock_units_s: tuple[float, ...]
+    component: str
     pixels: bytes
 
 
@@ -166,6 +188,11 @@ class _Allowed:
             raise LookupError(keyword)
         return self._dataset.get(keyword)
 
+    def private_items(self, name: str) -> Iterator[_Allowed]:
+        found = self.private(name)
+        for item in found if isinstance(found, Sequence) else ():
+            yield _Allowed(item)
+
     def private(self, name: str) -> Any:
         group, creator, element = ALLOWED_PRIVATE[name]
         for block in _BLOCKS:
@@ -208,30 +235,35 @@ def _numbers(value: Any, count: int | None) -> tuple[float, ...] | None:
 
 def _record(dataset: Dataset, header_only: bool) -> DicomRecord:
     syntax = str(dataset.file_meta.TransferSyntaxUID)
-    if syntax not in (_IMPLICIT_LITTLE, _EXPLICIT_LITTLE):
-        _refuse("compressed", "expected uncompressed little-endian DICOM; export without compression")
+    if syntax not in (_IMPLICIT_LITTLE, _EXPLICIT_LITTLE, _RLE):
+        _refuse("compressed", "expected uncompressed little-endian DICOM, or RLE, got another; export uncompressed")
     head = _Allowed(dataset)
     rows, columns, bits = head.integer("Rows"), head.integer("Columns"), head.integer("BitsAllocated")
     if not rows or not columns or bits not in (8, 16, 32) or head.integer("SamplesPerPixel") != 1:
         _refuse("no_image", "expected a grey-scale image of 8, 16 or 32 bits, got none (or a truncated header)")
+    if max(rows, columns) > MAX_SIDE_PIXELS:
+        _refuse("no_image", f"expected at most {MAX_SIDE_PIXELS} rows and columns")
     n_frames = head.integer("NumberOfFrames") or 1
     if not 1 <= n_frames <= MAX_FRAMES:
         _refuse("no_image", f"expected 1 to {MAX_FRAMES} frames, got {n_frames}")
-    pixels = b"" if header_only else _pixels(head, n_frames * rows * columns * bits // 8)
+    if header_only:
+        pixels = b""
+    elif syntax == _RLE:
+        pixels = _unpacked(head, n_frames, rows * columns, bits // 8)
+    else:
+        pixels = _pixels(head, n_frames * rows * columns * bits // 8)
     shared = next(head.items("SharedFunctionalGroupsSequence"), None)
-    tr_ms = head.number("RepetitionTime")
-    if tr_ms is None and shared is not None:
-        tr_ms = next((group.number("RepetitionTime") for group in _timing(shared)), None)
     slices, normal, times_ms = _siemens(head)
+    clock, units_s = _ge_clock(head)
     return DicomRecord(
         series=hashlib.sha256(head.text("SeriesInstanceUID").encode()).hexdigest(),
         modality=head.text("Modality"),
-        image_type=_texts(head.value("ImageType")),
+        image_type=_texts(head.value("ImageType")) + _siemens_type(head, shared),
         sop_class=head.text("SOPClassUID"),
         acquisition_number=head.integer("AcquisitionNumber"),
         instance_number=head.integer("InstanceNumber"),
         images_in_acquisition=_slices_per_volume(head),
-        tr_s=None if tr_ms is None else tr_ms / 1000.0,
+        tr_s=_tr_s(head, shared),
         rows=rows,
         columns=columns,
         dtype=f"<{'i' if head.integer('PixelRepresentation') else 'u'}{bits // 8}",
@@ -239,8 +271,58 @@ def _record(dataset: Dataset, header_only: bool) -> DicomRecord:
         csa_slices=slices,
         csa_normal=normal,
         csa_times_ms=times_ms,
+        slice_clock=clock,
+        slice_clock_units_s=units_s,
+        component=_component(head),
         pixels=pixels,
     )
+
+
+def _tr_s(head: _Allowed, shared: _Allowed | None) -> float | None:
+    """Seconds from volume to volume; GE's RepetitionTime leaves out the pause after each (group delay, seconds)."""
+    tr_ms = head.number("RepetitionTime")
+    if tr_ms is None and shared is not None:
+        tr_ms = next((group.number("RepetitionTime") for group in _timing(shared)), None)
+    if tr_ms is None:
+        return None
+    delay_s = _numbers(head.private("ge_delay"), 1)
+    return tr_ms / 1000.0 + (delay_s[0] if delay_s and delay_s[0] > 0.0 else 0.0)
+
+
+def _component(head: _Allowed) -> str:
+    component = head.text("ComplexImageComponent")
+    number = _numbers(head.private("ge_component"), 1)
+    if not component and number and number[0] in range(len(_GE_COMPONENTS)):
+        return _GE_COMPONENTS[int(number[0])]
+    return component
+
+
+def _siemens_type(head: _Allowed, shared: _Allowed | None) -> tuple[str, ...]:
+    """Of the object, or of the first frame that has one."""
+    own = next(head.items("PerFrameFunctionalGroupsSequence"), None) if shared is not None else None
+    for groups in (head, own, shared):
+        if groups is None:
+            continue
+        for place in (groups, *groups.private_items("siemens_frame")):
+            words = place.private("siemens_type")
+            if words:
+                return _texts(words)
+    return ()
+
+
+def _ge_clock(head: _Allowed) -> tuple[float | None, tuple[float, ...]]:
+    """A slice's time by the RTIA timer, else by the trigger time, with the units it may have in seconds.
+
+    The timer counts seconds or, in older versions, ten thousandths. The trigger time (ms) of multi-band runs is wrong:
+    all slices at different times. Both as found by dcm2niix's authors (its notes on GE, "Slice Timing").
+    """
+    if head.private("ge_component") is None and head.private("ge_timer") is None:
+        return None, ()  # no GE: Philips' trigger times are the heart's
+    timer, trigger_ms = _numbers(head.private("ge_timer"), 1), head.number("TriggerTime")
+    multiband = re.match(r"\d{1,3}", "".join(_texts(head.private("ge_multiband"))[:1]))
+    if trigger_ms is not None and not (timer and timer[0]) and not (multiband and int(multiband[0]) > 1):
+        return trigger_ms, (1e-3,)
+    return (timer[0], (1.0, 1e-4)) if timer else (None, ())
 
 
 def _slices_per_volume(head: _Allowed) -> int | None:
@@ -254,6 +336,8 @@ def _slices_per_volume(head: _Allowed) -> int | None:
 def _texts(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
+    if isinstance(value, bytes):  # a private element that is not said to be text
+        value = value.decode("ascii", "ignore").strip("\0 ").split("\\")
     return (value,) if isinstance(value, str) else tuple(str(part) for part in value)
 
 
@@ -269,6 +353,17 @@ def _pixels(head: _Allowed, expected_bytes: int) -> bytes:
     return pixels[:expected_bytes]
 
 
+def _unpacked(head: _Allowed, n_frames: int, n_pixels: int, bytes_per_pixel: int) -> bytes:
+    """The pixels of RLE-compressed data; a header that promises more than such data can hold is refused first."""
+    encoded = head.value("PixelData")
+    if not isinstance(encoded, bytes) or n_frames * n_pixels * bytes_per_pixel > MAX_RLE_RATIO * len(encoded):
+        _refuse("truncated", "expected RLE-compressed pixel data for all frames; send the file again")
+    frames = list(generate_frames(encoded, number_of_frames=n_frames))
+    if len(frames) != n_frames:
+        _refuse("truncated", f"expected {n_frames} compressed frames, got {len(frames)}; send the file again")
+    return b"".join(decode_frame(frame, n_pixels, bytes_per_pixel) for frame in frames)
+
+
 def _frames(head: _Allowed, shared: _Allowed | None, n_frames: int) -> tuple[Frame, ...]:
     if shared is None:
         if n_frames != 1:
@@ -281,6 +376,7 @@ def _frames(head: _Allowed, shared: _Allowed | None, n_frames: int) -> tuple[Fra
             slice_spacing_mm=head.number("SliceThickness") if spacing is None else spacing,
             acquired_s=_acquired_s(head),
             temporal_position=head.integer("TemporalPositionIdentifier"),
+            component="",
             **_rescale(head),
         )
         return (frame,)
@@ -309,11 +405,12 @@ def _enhanced_frame(shared: _Allowed, own: _Allowed, head: _Allowed) -> Frame:
         slice_spacing_mm=measures.number("SliceThickness") if spacing is None else spacing,
         acquired_s=_seconds(moment[:8], moment[8:], head.text("TimezoneOffsetFromUTC")) if moment else None,
         temporal_position=content.integer("TemporalPositionIndex"),
+        component=macro("MRImageFrameTypeSequence").text("ComplexImageComponent"),
         **_rescale(macro("PixelValueTransformationSequence")),
     )
 
 
-def _rescale(head: _Allowed) -> dict[str, float]:
+def _rescale(head: _Allowed) -> dict[str, Any]:
     slope, intercept = head.number("RescaleSlope"), head.number("RescaleIntercept")
     return {"slope": 1.0 if slope is None else slope, "intercept": 0.0 if intercept is None else intercept}
 

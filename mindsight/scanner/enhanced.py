@@ -1,15 +1,19 @@
-"""Enhanced multi-frame DICOM (Siemens XA10 to XA61): one object per volume, one frame per slice.
+"""Enhanced multi-frame DICOM (Siemens XA10 to XA61, Philips): one frame per slice, one volume or more per object.
 
-Knows nothing of files or of the other volumes of a series.
+Knows nothing of files or of the other objects of a series.
 """
 
 from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord
 from mindsight.scanner.geometry import affine_ras, plane_axes, rescaled, slice_order, stack
+from mindsight.scanner.kinds import is_magnitude
 from mindsight.volume import Volume
 
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -19,20 +23,51 @@ def is_enhanced(record: DicomRecord) -> bool:
     return record.sop_class == ENHANCED_MR
 
 
+def enhanced_positions(record: DicomRecord) -> dict[int, list[int]]:
+    """The volumes of one object: number in time (0 where frames state none), and the places of its frames.
+
+    Where frames of several components are mixed (Philips), those that are magnitudes.
+    """
+    magnitudes = [place for place, frame in enumerate(record.frames) if is_magnitude(frame)]
+    volumes: dict[int, list[int]] = defaultdict(list)
+    for place in magnitudes or range(len(record.frames)):
+        volumes[record.frames[place].temporal_position or 0].append(place)
+    return {number: volumes[number] for number in sorted(volumes)}
+
+
 def enhanced_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Volume:
     """The volume of one object. Slices run along the normal of their planes, in whatever order the frames come.
 
     Raises BadVolume: several volumes in one object, or frames that are no stack of slices.
     """
-    if len({frame.temporal_position for frame in record.frames}) != 1:
+    positions = enhanced_positions(record)
+    if len(positions) != 1:
         raise BadVolume(
-            "expected one volume per enhanced DICOM object, got several; export one object per volume",
+            f"expected one volume in the enhanced DICOM object, got {len(positions)}; read it as a series",
             code="dicom.layout",
         )
-    order_Z, slice_step = slice_order(record.frames)
-    frames = tuple(record.frames[k] for k in order_Z)
+    (places,) = positions.values()
+    return _volume(record, places, tr_s, run, index)
+
+
+def enhanced_volumes(record: DicomRecord, tr_s: float, run: int, first_index: int) -> Iterator[Volume]:
+    """All volumes of one object, told apart by TemporalPositionIndex; a gap in it is a gap in ``index``.
+
+    Raises BadVolume where the frames of a volume are no stack of slices.
+    """
+    positions = enhanced_positions(record)
+    first = min(positions)
+    for number, places in positions.items():
+        yield _volume(record, places, tr_s, run, first_index + number - first)
+
+
+def _volume(record: DicomRecord, places: Sequence[int], tr_s: float, run: int, index: int) -> Volume:
+    order_Z, slice_step = slice_order(tuple(record.frames[place] for place in places))
+    ordered = [places[k] for k in order_Z]
+    frames = tuple(record.frames[place] for place in ordered)
     row_step, column_step, _ = plane_axes(frames[0])
-    planes_ZYX = np.frombuffer(record.pixels, record.dtype).reshape(len(frames), record.rows, record.columns)[order_Z]
+    pixels = np.frombuffer(record.pixels, record.dtype)
+    planes_ZYX = pixels.reshape(len(record.frames), record.rows, record.columns)[ordered]
 
     times = [frame.acquired_s for frame in frames if frame.acquired_s is not None]
     start_s = min(times, default=None)

@@ -11,15 +11,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
-from mindsight.scanner.enhanced import enhanced_volume, is_enhanced
+from mindsight.scanner.enhanced import enhanced_positions, enhanced_volume, enhanced_volumes, is_enhanced
+from mindsight.scanner.kinds import preferred
 from mindsight.scanner.mosaic import is_mosaic, mosaic_volume
 from mindsight.scanner.nifti import nifti_volumes, read_nifti_header
-from mindsight.scanner.slices import group_slices, slices_volume
+from mindsight.scanner.parrec import is_parrec, par_files, read_parrec
+from mindsight.scanner.slices import group_slices, slices_volume, stacked_times_s
 from mindsight.volume import Volume
 
 MAX_DICOM_BYTES = 256 * 1024 * 1024
@@ -34,11 +37,13 @@ class Series:
 
     n_volumes : TRs from the first volume to the last, missing ones included
     shape, tr_s : of the first volume; a later one of another shape raises BadVolume when it is come to
+    notes : sentences for a person: what was left out, and why; why slice times are unknown
     """
 
     n_volumes: int
     shape: tuple[int, int, int]
     tr_s: float
+    notes: tuple[str, ...]
     _volumes: Callable[[], Iterator[Volume]]
 
     def __iter__(self) -> Iterator[Volume]:
@@ -55,8 +60,10 @@ class Series:
 def read_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) -> Iterator[Volume]:
     """The volumes of one run in acquisition order, one in memory at a time.
 
-    path : a 4-D NIfTI file, or a folder with one series: Siemens mosaics, enhanced multi-frame objects, GE or Philips
-        slices, NIfTI volumes (ordered by the numbers in their names, since NIfTI has no other)
+    path : a 4-D NIfTI file, a PAR/REC pair (either file), an enhanced multi-frame object, or a folder with one run:
+        Siemens mosaics, enhanced objects, GE or Philips slices, PAR/REC pairs, NIfTI volumes (ordered by the numbers in
+        their names, since NIfTI has no other). Where the run is there more than once (phase images, a series that the
+        scanner corrected for motion), the raw magnitudes are taken: see ``Series.notes``
     run : number the volumes are given, from 1
     tr_s : overrides the repetition time of the files; needed where they state none
 
@@ -69,7 +76,7 @@ def read_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) ->
 
 
 def read_volume(path: Path | str, *, run: int, index: int, tr_s: float | None = None) -> Volume:
-    """The volume of one file: a mosaic, an enhanced object, a 3-D NIfTI. Raises BadVolume."""
+    """The volume of one file: a mosaic, an enhanced object, a 3-D NIfTI, a PAR/REC pair. Raises BadVolume."""
     path = Path(path)
     if _is_nifti(path):
         header = read_nifti_header(path)
@@ -79,6 +86,15 @@ def read_volume(path: Path | str, *, run: int, index: int, tr_s: float | None = 
             )
         (volume,) = nifti_volumes(path, stated_tr(tr_s, header.tr_s), run, index)
         return volume
+    if is_parrec(path):
+        run_in_file = read_parrec(path)
+        if run_in_file.n_volumes != 1:
+            raise BadVolume(
+                f"expected one volume in the file, got {run_in_file.n_volumes}; read it as a series",
+                code="parrec.several",
+            )
+        (volume,) = run_in_file.volumes(stated_tr(tr_s, run_in_file.tr_s), run, index)
+        return volume
     return record_volume(read_dicom(read_bytes(path)), run, index, tr_s)
 
 
@@ -87,11 +103,24 @@ def open_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) ->
     path = Path(path)
     files = _files(path) if path.is_dir() else [path]
     nifti = [file for file in files if _is_nifti(file)]
-    if nifti and len(nifti) != len(files):
-        raise BadVolume("expected DICOM or NIfTI, got a folder with both; name one of them", code="series.several")
-    n_volumes, volumes = _nifti_series(nifti, run, tr_s) if nifti else _dicom_series(files, run, tr_s)
-    first = next(volumes())
-    return Series(n_volumes=n_volumes, shape=first.shape, tr_s=first.tr_s, _volumes=volumes)
+    parrec = par_files(files)
+    if sum(map(bool, (nifti, parrec, len(files) > len(nifti) + sum(map(is_parrec, files))))) != 1:
+        raise BadVolume("expected one format, got a folder with several; name one of them", code="series.several")
+    if nifti:
+        contents = _nifti_series(nifti, run, tr_s)
+    elif parrec:
+        contents = _parrec_series(parrec, run, tr_s)
+    else:
+        contents = _dicom_series(files, run, tr_s)
+    first = next(contents.volumes())
+    return Series(contents.n_volumes, first.shape, first.tr_s, contents.notes, contents.volumes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Contents:
+    n_volumes: int
+    volumes: Callable[[], Iterator[Volume]]
+    notes: tuple[str, ...] = ()
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
@@ -106,12 +135,16 @@ def _is_nifti(path: Path) -> bool:
 def _files(folder: Path) -> list[Path]:
     try:
         entries = sorted((path for path in folder.iterdir() if path.is_file()), key=_natural)
-        files = [path for path in entries if not path.name.startswith(".") and (_is_nifti(path) or _is_dicom(path))]
+        files = [path for path in entries if not path.name.startswith(".") and _is_known(path)]
     except OSError as error:
         raise BadVolume(f"the folder cannot be read: {error.strerror}", code="series.unreadable") from None
     if not files:
-        raise BadVolume("expected DICOM or NIfTI files in the folder, got none", code="series.empty")
+        raise BadVolume("expected DICOM, PAR/REC or NIfTI files in the folder, got none", code="series.empty")
     return files
+
+
+def _is_known(path: Path) -> bool:
+    return _is_nifti(path) or is_parrec(path) or _is_dicom(path)
 
 
 def _is_dicom(path: Path) -> bool:
@@ -156,7 +189,7 @@ def record_volume(record: DicomRecord, run: int, index: int, tr_s: float | None 
     )
 
 
-def _nifti_series(files: Sequence[Path], run: int, tr_s: float | None) -> tuple[int, Callable[[], Iterator[Volume]]]:
+def _nifti_series(files: Sequence[Path], run: int, tr_s: float | None) -> _Contents:
     headers = []
     for place, file in enumerate(files, 1):
         with _named(place, len(files)):
@@ -174,24 +207,47 @@ def _nifti_series(files: Sequence[Path], run: int, tr_s: float | None) -> tuple[
                 (volume,) = nifti_volumes(file, tr, run, index)
             yield volume
 
-    return sum(header.n_volumes for header in headers), volumes
+    return _Contents(sum(header.n_volumes for header in headers), volumes)
 
 
-def _dicom_series(files: Sequence[Path], run: int, tr_s: float | None) -> tuple[int, Callable[[], Iterator[Volume]]]:
+def _parrec_series(files: Sequence[Path], run: int, tr_s: float | None) -> _Contents:
+    pairs = []
+    for place, file in enumerate(files, 1):
+        with _named(place, len(files)):
+            pairs.append(read_parrec(file))
+    tr = stated_tr(tr_s, pairs[0].tr_s)
+    if len(pairs) == 1:
+        return _Contents(pairs[0].n_volumes, lambda: pairs[0].volumes(tr, run), pairs[0].notes)
+    if any(pair.n_volumes != 1 for pair in pairs):
+        raise BadVolume("expected one run, or pairs of one volume; got several runs; name one", code="series.several")
+    # Each pair has its number in the run, or each says it is the first: then the names have the order.
+    numbers = [pair.dynamics[0] for pair in pairs]
+    indices = [n - min(numbers) for n in numbers] if len(set(numbers)) == len(pairs) else list(range(len(pairs)))
+
+    def volumes() -> Iterator[Volume]:
+        for place in sorted(range(len(pairs)), key=indices.__getitem__):
+            with _named(place + 1, len(pairs)):
+                (volume,) = pairs[place].volumes(tr, run, indices[place])
+            yield volume
+
+    return _Contents(max(indices) + 1, volumes, tuple(dict.fromkeys(note for pair in pairs for note in pair.notes)))
+
+
+def _dicom_series(files: Sequence[Path], run: int, tr_s: float | None) -> _Contents:
     n = len(files)
 
     def read(place: int, header_only: bool) -> DicomRecord:
         with _named(place, n):
             return read_dicom(read_bytes(files[place - 1]), header_only=header_only)
 
-    heads = {place: read(place, header_only=True) for place in range(1, n + 1)}
-    n_series = len({record.series for record in heads.values()})
-    if n_series > 1:
-        raise BadVolume(
-            f"expected one series in the folder, got {n_series}; give each a folder of its own", code="series.several"
-        )
+    found = {place: read(place, header_only=True) for place in range(1, n + 1)}
+    chosen, note = preferred(found)
+    heads = {place: found[place] for place in chosen}
+    notes = () if note is None else (note,)
     if all(is_mosaic(record) or is_enhanced(record) for record in heads.values()):
         places = _numbered(heads)
+        if any(is_enhanced(record) and len(enhanced_positions(record)) > 1 for record in heads.values()):
+            return _objects_series(list(places.values()), heads, read, run, tr_s, notes)
 
         def volumes() -> Iterator[Volume]:
             for index, place in places.items():
@@ -200,19 +256,53 @@ def _dicom_series(files: Sequence[Path], run: int, tr_s: float | None) -> tuple[
                     volume = record_volume(record, run, index, tr_s)
                 yield volume
 
-        return max(places) + 1, volumes
+        return _Contents(max(places) + 1, volumes, notes)
 
-    if n == 1:
-        record_volume(heads[1], run, 0, tr_s)  # says that one slice is no series
+    if len(heads) == 1:
+        record_volume(heads[chosen[0]], run, 0, tr_s)  # says that one slice is no series
+    return _slices_series(heads, read, run, tr_s, notes)
+
+
+def _objects_series(
+    places: Sequence[int],
+    heads: dict[int, DicomRecord],
+    read: Callable[[int, bool], DicomRecord],
+    run: int,
+    tr_s: float | None,
+    notes: tuple[str, ...],
+) -> _Contents:
+    """Enhanced objects with several volumes each, one object after the other."""
+    tr = stated_tr(tr_s, heads[places[0]].tr_s)
+    spans = [max(numbers) - min(numbers) + 1 for numbers in (enhanced_positions(heads[place]) for place in places)]
+
+    def volumes() -> Iterator[Volume]:
+        for place, first_index in zip(places, accumulate(spans, initial=0), strict=False):
+            yield from enhanced_volumes(read(place, False), tr, run, first_index)
+
+    return _Contents(sum(spans), volumes, notes)
+
+
+def _slices_series(
+    heads: dict[int, DicomRecord],
+    read: Callable[[int, bool], DicomRecord],
+    run: int,
+    tr_s: float | None,
+    notes: tuple[str, ...],
+) -> _Contents:
     groups = group_slices(list(heads.items()))
-    tr = stated_tr(tr_s, heads[1].tr_s)
+    tr = stated_tr(tr_s, heads[groups[0][0]].tr_s)
     clocks = _clocks([[heads[place] for place in group] for group in groups])
+    stated = (stacked_times_s([heads[place] for place in group], tr) for group in groups)
+    times_s = next((times_Z for times_Z in stated if times_Z is not None), None)
+    if times_s is None:
+        notes = (*notes, "slice times are unknown: the files of this scanner do not state them")
 
-    def slice_volumes() -> Iterator[Volume]:
+    def volumes() -> Iterator[Volume]:
         for index, (group, acquired_s) in enumerate(zip(groups, clocks, strict=True)):
-            yield slices_volume([read(place, header_only=False) for place in group], tr, run, index, acquired_s)
+            volume = slices_volume([read(place, False) for place in group], tr, run, index, acquired_s)
+            yield replace(volume, slice_times_s=times_s)
 
-    return len(groups), slice_volumes
+    return _Contents(len(groups), volumes, notes)
 
 
 def _clocks(groups: Sequence[Sequence[DicomRecord]]) -> list[float | None]:

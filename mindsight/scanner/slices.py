@@ -10,6 +10,7 @@ from collections.abc import Hashable, Sequence
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord
@@ -82,7 +83,30 @@ def slices_volume(
         run=run,
         index=index,
         acquired_s=acquired_s,
+        slice_times_s=stacked_times_s(ordered, tr_s),
     )
+
+
+def stacked_times_s(records: Sequence[DicomRecord], tr_s: float) -> NDArray[np.float64] | None:
+    """(Z,) seconds after the volume's first slice, by GE's clocks; None where there are none, or they cannot be right.
+
+    GE's timer starts somewhere in the first volume, so that several slices of it say 0: times are believed only where
+    every moment has equally many slices (one, or the multi-band factor).
+    """
+    clocks = [record.slice_clock for record in records if record.slice_clock is not None]
+    if len(clocks) != len(records):
+        return None
+    order_Z, _ = slice_order(tuple(record.frames[0] for record in records))
+    clocks_Z = np.array(clocks)[order_Z]
+    moments, counts = np.unique(clocks_Z, return_counts=True)
+    if len(moments) < 2 or len(set(counts.tolist())) != 1:
+        return None
+    since_first_Z = clocks_Z - clocks_Z.min()
+    for unit_s in records[0].slice_clock_units_s:
+        if since_first_Z.max() * unit_s < tr_s:
+            times_Z: NDArray[np.float64] = np.round(since_first_Z * unit_s, 6)  # as the clock ticks
+            return times_Z
+    return None
 
 
 def slice_place(record: DicomRecord) -> tuple[float, ...]:

@@ -196,7 +196,7 @@ def replaced(shared: Path, kind: str, old: bytes, new: bytes) -> bytes:
         ("mosaic", b"SliceNormalVector", b"SliceNormalVectox", "dicom.no_csa"),
         ("mosaic", b"SIEMENS CSA HEADER", b"SOMEBODY ELSES ONE", "dicom.no_csa"),
         ("mosaic", b"\x28\x00\x10\x00US\x02\x00\xbc\x01", b"\x28\x00\x10\x00US\x02\x00\xbd\x01", "dicom.truncated"),
-        ("mosaic", b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", "dicom.compressed"),
+        ("mosaic", b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0", "dicom.compressed"),
         ("mosaic", b"\x08\x00\x60\x00CS\x02\x00MR", b"\x08\x00\x60\x00CS\x02\x00CT", "dicom.not_mr"),
         ("mosaic", b"\x20\x00\x37\x00DS", b"\x20\x00\x38\x00DS", "dicom.no_geometry"),
         ("mosaic", b"\x18\x00\x80\x00DS", b"\x18\x00\x7f\x00DS", "volume.tr"),
