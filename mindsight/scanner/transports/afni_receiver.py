@@ -21,9 +21,9 @@ from mindsight.scanner.transports.afni import (
 from mindsight.scanner.transports.contract import Clock, Expected, Item, Patience, RunEnded, Trouble
 from mindsight.scanner.transports.receiver import Receiver
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
+from mindsight.volume import Volume
 
 MAX_CONTROL_BYTES = 4096
-QUEUE_LENGTH = 64
 
 
 class _AsTold:
@@ -37,6 +37,10 @@ class _AsTold:
 
     def finish(self) -> Sequence[Item]:
         return ()
+
+
+def _n_bytes(item: Item) -> int:
+    return item.data.nbytes if isinstance(item, Volume) else 0
 
 
 class AfniReceiver(Receiver[Item]):
@@ -61,7 +65,7 @@ class AfniReceiver(Receiver[Item]):
         run: int = 1,
         allow: Sequence[Network] = (),
     ) -> None:
-        super().__init__(_AsTold(), patience or Patience(), clock, queue_length=QUEUE_LENGTH)
+        super().__init__(_AsTold(), patience or Patience(), clock, _n_bytes)
         self._expected = expected or Expected()
         self._runs = itertools.count(run)
         self._sending = threading.Lock()
@@ -82,9 +86,9 @@ class AfniReceiver(Receiver[Item]):
         return self._data.address
 
     def close(self) -> None:
-        super().close()
         self._control.close()
         self._data.close()
+        super().close()
 
     def _serve_control(self, wire: Wire) -> None:
         port = control_port(wire.until_nul(MAX_CONTROL_BYTES, self._patience.stall_s))

@@ -31,6 +31,10 @@ class Arrival:
     content: DicomRecord | bytes
     arrived_s: float
 
+    @property
+    def n_bytes(self) -> int:
+        return len(self.content if isinstance(self.content, bytes) else self.content.pixels)
+
 
 @dataclass(slots=True)
 class _Slices:

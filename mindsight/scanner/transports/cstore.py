@@ -67,9 +67,9 @@ class CStoreReceiver(Receiver[Arrival]):
     ) -> None:
         patience = patience or Patience()
         assembler = DicomAssembler(expected or Expected(), patience.late_s, run)
-        super().__init__(assembler, patience, clock, queue_length=queue_length)
+        super().__init__(assembler, patience, clock, lambda arrival: arrival.n_bytes, queue_length=queue_length)
         self._max_object_bytes = max_object_bytes
-        self._lock = threading.Lock()
+        self._peers_lock = threading.Lock()
         self._peers: list[tuple[Any, socket.socket]] = []
         try:
             ae = AE(ae_title)
@@ -140,12 +140,12 @@ class CStoreReceiver(Receiver[Arrival]):
         peer.recv = bounded
         event.assoc.bind(evt.EVT_DIMSE_RECV, received)
         self._reap()
-        with self._lock:
+        with self._peers_lock:
             self._peers.append((event.assoc, raw))
 
     def _reap(self) -> None:
         """Closes the sockets that pynetdicom leaves open where the peer went away first."""
-        with self._lock:
+        with self._peers_lock:
             for assoc, raw in self._peers:
                 if assoc.ident is not None and not assoc.is_alive():
                     raw.close()

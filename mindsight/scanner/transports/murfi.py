@@ -152,7 +152,8 @@ class MurfiReceiver(Receiver[_Arrival]):
         allow: Sequence[Network] = (),
     ) -> None:
         patience = patience or Patience()
-        super().__init__(_Chooser(expected or Expected(), patience.late_s, run), patience, clock, queue_length=64)
+        chooser = _Chooser(expected or Expected(), patience.late_s, run)
+        super().__init__(chooser, patience, clock, lambda arrival: arrival.volume.data.nbytes)
         self._listener = Listener(host, port, self._serve, self.put, clock.monotonic_s, allow=allow)
 
     @property
@@ -160,8 +161,8 @@ class MurfiReceiver(Receiver[_Arrival]):
         return self._listener.address
 
     def close(self) -> None:
-        super().close()
         self._listener.close()
+        super().close()
 
     def _serve(self, wire: Wire) -> None:
         stall_s = self._patience.stall_s

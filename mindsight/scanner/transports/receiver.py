@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Protocol, Self, TypeVar
 
 from mindsight.scanner.transports.contract import Clock, Item, Patience, Trouble
 
-QUEUE_LENGTH = 512
+QUEUE_LENGTH = 256
+MAX_QUEUED_BYTES = 512 * 1024 * 1024
 TICK_S = 0.05
 
 A_contra = TypeVar("A_contra", contravariant=True)
@@ -30,44 +31,60 @@ class Machine(Protocol[A_contra]):
 
 
 class Receiver(Generic[A]):
-    """A transport whose threads call ``offer`` or ``put``, and whose ``items`` are read by one other thread."""
+    """A transport whose threads call ``offer`` or ``put``, and whose ``items`` are read by one other thread.
+
+    weigh : bytes that an arrival holds. At most MAX_QUEUED_BYTES wait, or one arrival that is larger by itself
+    """
 
     def __init__(
-        self, machine: Machine[A], patience: Patience, clock: Clock, *, queue_length: int = QUEUE_LENGTH
+        self,
+        machine: Machine[A],
+        patience: Patience,
+        clock: Clock,
+        weigh: Callable[[A], int],
+        *,
+        queue_length: int = QUEUE_LENGTH,
     ) -> None:
         self._machine = machine
         self._patience = patience
         self._clock = clock
-        self._queue: queue.Queue[A | Trouble] = queue.Queue(queue_length)
+        self._weigh = weigh
+        self._queue: queue.Queue[tuple[A | Trouble, int]] = queue.Queue(queue_length)
+        self._queued_bytes = 0
+        self._lock = threading.Lock()
         self._closed = threading.Event()
 
     def offer(self, arrival: A | Trouble) -> bool:
         """False where the reader is so far behind that this is not taken."""
-        try:
-            self._queue.put_nowait(arrival)
-        except queue.Full:
-            return False
+        weight = 0 if isinstance(arrival, Trouble) else self._weigh(arrival)
+        with self._lock:
+            if self._queued_bytes and self._queued_bytes + weight > MAX_QUEUED_BYTES:
+                return False
+            try:
+                self._queue.put_nowait((arrival, weight))
+            except queue.Full:
+                return False
+            self._queued_bytes += weight
         return True
 
     def put(self, arrival: A | Trouble) -> None:
         """Waits for the reader, until the transport is closed."""
-        while not self._closed.is_set():
-            try:
-                return self._queue.put(arrival, timeout=TICK_S)
-            except queue.Full:
-                continue
+        while not self.offer(arrival) and not self._closed.wait(TICK_S):
+            pass
 
     def items(self) -> Iterator[Item]:
         last_s = self._clock.monotonic_s()
         while True:
             try:
-                arrival = self._queue.get(timeout=TICK_S)
+                arrival, weight = self._queue.get(timeout=TICK_S)
             except queue.Empty:
                 now_s = self._clock.monotonic_s()
                 if self._closed.is_set() or now_s - last_s >= self._patience.idle_s:
                     break
                 yield from self._machine.tick(now_s)
                 continue
+            with self._lock:
+                self._queued_bytes -= weight
             now_s = self._clock.monotonic_s()
             if not isinstance(arrival, Trouble):  # whoever sends nothing but rubbish keeps nobody waiting
                 last_s = now_s

@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mindsight.scanner.transports.contract import Expected, Item, RunEnded, Trouble
 from mindsight.scanner.transports.order import Sequencer
 from mindsight.volume import Volume
@@ -39,6 +42,7 @@ class _Running:
     first: int
     shape: tuple[int, int, int]
     has_clock: bool
+    slice_times_s: NDArray[np.float64] | None
     order: Sequencer
     count: int = 0
 
@@ -108,7 +112,9 @@ class Runs:
             return [Trouble("volume.shape_mismatch", text, index, run)]
         running.count += 1
         acquired_s = volume.acquired_s if running.has_clock else None
-        told = running.order.put(replace(volume, run=run, index=index, acquired_s=acquired_s), now_s)
+        times_s = running.slice_times_s if volume.slice_times_s is None else volume.slice_times_s
+        volume = replace(volume, run=run, index=index, acquired_s=acquired_s, slice_times_s=times_s)
+        told = running.order.put(volume, now_s)
         n_volumes = self._expected.n_volumes
         if n_volumes is not None and running.order.next_index >= n_volumes:
             told += self._end()
@@ -154,6 +160,8 @@ class Runs:
             shape=earliest.shape,
             # GE states when the series began, in every volume: that is no clock.
             has_clock=earliest.acquired_s != following.acquired_s,
+            # GE's slice clock starts within the first volume, which so has no times of its own.
+            slice_times_s=next((v.slice_times_s for v in volumes.values() if v.slice_times_s is not None), None),
             order=Sequencer(run, self._late_s),
         )
         for position, volume in volumes.items():

@@ -17,6 +17,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_CONNECTIONS = 8
 SLICE_S = 0.1
+CLOSE_S = 2.0
 CHUNK_BYTES = 1 << 16
 MIN_BYTES_PER_S = 1e6
 
@@ -112,6 +113,7 @@ class Listener:
         self._clock = clock
         self._allow = tuple(allow)
         self._stopped = threading.Event()
+        self._peers: list[threading.Thread] = []
         self._free = threading.Semaphore(MAX_CONNECTIONS)
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -128,9 +130,13 @@ class Listener:
         return host, port
 
     def close(self) -> None:
+        """Ends all connections, and waits for what they have to tell."""
         self._stopped.set()
-        self._thread.join(5.0)
+        self._thread.join(CLOSE_S)
         self._socket.close()
+        end_s = self._clock() + CLOSE_S
+        for peer in self._peers:
+            peer.join(max(0.0, end_s - self._clock()))
 
     def _accept(self) -> None:
         while not self._stopped.is_set():
@@ -146,7 +152,9 @@ class Listener:
                 self._tell(Trouble("peer.too_many", text))
                 sock.close()
             else:
-                threading.Thread(target=self._talk, args=(sock,), name="peer", daemon=True).start()
+                thread = threading.Thread(target=self._talk, args=(sock,), name="peer", daemon=True)
+                thread.start()
+                self._peers = [*(peer for peer in self._peers if peer.is_alive()), thread]
 
     def _is_allowed(self, host: str) -> bool:
         if not self._allow:
@@ -161,8 +169,9 @@ class Listener:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 try:
                     self._serve(Wire(sock, self._clock, self._stopped))
-                except BadVolume as error:  # told first: who sees the end knows that it was noticed
-                    self._tell(Trouble(error.code, f"a connection was closed: {error}"))
+                except BadVolume as error:
+                    if not self._stopped.is_set():  # told before the peer sees the end; what we cut off is no trouble
+                        self._tell(Trouble(error.code, f"a connection was closed: {error}"))
         except OSError:  # the peer went away while it was being closed
             return
         finally:

@@ -36,6 +36,7 @@ POLL_S = 0.1
 RESCAN_S = 1.0
 RETRY_S = 0.05
 MAX_RETRY_S = 1.0
+SCAN_REST = 10  # a full folder takes long to look through: a tenth of the time at most
 MAX_DEPTH = 8
 MAX_WAITS = 6
 
@@ -109,6 +110,8 @@ class FolderReader:
                 yield from self._try(path, waiting, now_s, wall_s)
             elif waiting.closed or now_s - waiting.since_s >= self._settle_s:
                 yield from self._try(path, waiting, now_s, wall_s)
+            else:
+                waiting.next_s = waiting.since_s + self._settle_s
 
     def due_s(self, now_s: float) -> float:
         """Seconds until a waiting file is to be looked at again; infinite where none is."""
@@ -225,7 +228,8 @@ class FolderWatch(Receiver[Arrival]):
         existing: bool = False,
     ) -> None:
         patience = patience or Patience()
-        super().__init__(DicomAssembler(expected or Expected(), patience.late_s, run), patience, clock)
+        assembler = DicomAssembler(expected or Expected(), patience.late_s, run)
+        super().__init__(assembler, patience, clock, lambda arrival: arrival.n_bytes)
         if not folder.is_dir():
             raise BadRequest("expected a folder to watch, got none; check the path", code="watch.folder")
         self._events = _Events()
@@ -263,7 +267,8 @@ class FolderWatch(Receiver[Arrival]):
             if now_s >= scan_s:
                 for trouble in self._reader.scan(now_s):
                     self.put(trouble)
-                scan_s = now_s + rest_s
+                took_s = self._clock.monotonic_s() - now_s
+                scan_s = now_s + max(rest_s, SCAN_REST * took_s)
             for arrival in self._reader.read(now_s, self._clock.wall_s()):
                 self.put(arrival)
             self._hear(max(0.001, min(scan_s - now_s, self._reader.due_s(now_s), rest_s)))
