@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +146,12 @@ def test_what_does_not_parse_is_told_and_hinders_nothing(data: Path) -> None:
 def test_a_trouble_of_the_transport_is_told_in_its_place() -> None:
     trouble = Trouble("watch.folder", "gone")
     assert DicomAssembler(Expected(), 1.0).add(trouble, 0.0) == [trouble]
+
+
+def test_a_run_in_one_object_is_told_at_once(data: Path) -> None:
+    records = [read_dicom(content) for content in contents(data / "siemens_xa30_enhanced")[:3]]
+    frames = [replace(frame, temporal_position=k) for k, record in enumerate(records, 1) for frame in record.frames]
+    whole = replace(records[0], frames=tuple(frames), pixels=b"".join(record.pixels for record in records))
+    told = everything(DicomAssembler(Expected(), 1.0), [whole])
+    assert_same(volumes(told), list(read_series(data / "siemens_xa30_enhanced"))[:3])
+    assert [(end.run, end.n_volumes) for end in ends(told)] == [(1, 3)]

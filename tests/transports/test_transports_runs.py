@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from taking import codes, ends, places, troubles
 
 from mindsight.scanner.transports import Expected, Item, RunEnded
-from mindsight.scanner.transports.order import MAX_HELD, Sequencer
+from mindsight.scanner.transports.order import Sequencer
 from mindsight.scanner.transports.runs import Runs
 from mindsight.volume import Volume
 
@@ -59,9 +59,10 @@ def test_no_volume_waits_longer_than_the_deadline() -> None:
 
 
 def test_what_is_held_back_is_bounded() -> None:
-    order = Sequencer(1, late_s=1e9)
-    told = [item for k in range(1, MAX_HELD + 2) for item in order.put(volume(k), 0.0)]
-    assert places(told) == [(1, k) for k in range(1, MAX_HELD + 2)]
+    size = volume().data.nbytes
+    order = Sequencer(1, late_s=1e9, max_held_bytes=30 * size)
+    assert [item for k in range(1, 31) for item in order.put(volume(k), 0.0)] == []
+    assert places(order.put(volume(31), 0.0)) == [(1, k) for k in range(1, 32)]
     assert codes(order.put(volume(10_000_000), 0.0)) == ["volume.number"]
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
-from mindsight.scanner.enhanced import is_enhanced
+from mindsight.scanner.enhanced import enhanced_positions, enhanced_volumes, is_enhanced
+from mindsight.scanner.kinds import MAGNITUDE, kind_of
 from mindsight.scanner.mosaic import is_mosaic
 from mindsight.scanner.series import record_volume, stated_tr
 from mindsight.scanner.slices import slice_place, slices_volume, volume_number
@@ -20,8 +21,6 @@ from mindsight.volume import MAX_SIDE, Volume
 
 MAX_HELD_BYTES = 1 << 30
 MAX_HELD_SLICES = 200_000
-
-_PHASE = frozenset({"P", "PHASE", "PHASE MAP", "I", "IMAGINARY", "R", "REAL"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,7 @@ class DicomAssembler:
         series, why_not = record.series, self._why_not(record)
         if why_not is not None:
             # Philips puts magnitude and phase into one series.
-            return self._runs.ignore(f"{series} {','.join(record.image_type)}", why_not)
+            return self._runs.ignore(f"{series} {kind_of(record)}", why_not)
         if self._runs.is_over(series):
             if series in self._slices:
                 self._drop(series)
@@ -94,18 +93,27 @@ class DicomAssembler:
         number = record.acquisition_number if record.instance_number is None else record.instance_number
         if number is None:
             raise BadVolume("expected an instance or acquisition number, got none", code="dicom.no_number")
-        volume = record_volume(record, 1, 0, record.tr_s or self._expected.tr_s)
-        return self._runs.add(series, number - 1, replace(volume, arrived_s=arrived_s), now_s)
+        n_volumes = len(enhanced_positions(record)) if is_enhanced(record) else 1
+        if n_volumes == 1:
+            volume = record_volume(record, 1, 0, record.tr_s or self._expected.tr_s)
+            return self._runs.add(series, number - 1, replace(volume, arrived_s=arrived_s), now_s)
+        # Several volumes in one object: a whole run, sent when it is over. Objects of one size follow one another.
+        tr_s = stated_tr(None, record.tr_s or self._expected.tr_s)
+        told: list[Item] = []
+        for volume in enhanced_volumes(record, tr_s, 1, 0):
+            position = (number - 1) * n_volumes + volume.index
+            told += self._runs.add(series, position, replace(volume, arrived_s=arrived_s), now_s)
+        return told
 
     def _why_not(self, record: DicomRecord) -> str | None:
         if record.modality != "MR":
             return "expected MR images, got another modality"
-        kinds = {kind.upper() for kind in record.image_type[2:]}
-        if kinds & _PHASE and not {"M", "MAGNITUDE"} & kinds:
-            return "it holds phase or complex images, not magnitudes"
-        corrected = "MOCO" in kinds
-        if corrected != self._expected.motion_corrected:
-            return f"it is {'' if corrected else 'not '}corrected for motion by the scanner; `motion_corrected` chooses"
+        kind = kind_of(record)
+        if kind.component not in (MAGNITUDE, "mixed"):
+            return f"it holds {kind} images, not magnitudes"
+        if kind.corrected != self._expected.motion_corrected:
+            said = "" if kind.corrected else "not "
+            return f"it is {said}corrected for motion by the scanner; `motion_corrected` chooses"
         return None
 
     def _slice(self, record: DicomRecord, arrived_s: float, now_s: float) -> list[Item]:

@@ -8,17 +8,18 @@ from __future__ import annotations
 from mindsight.scanner.transports.contract import Item, RunEnded, Trouble
 from mindsight.volume import Volume
 
-MAX_HELD = 32
+MAX_HELD_BYTES = 512 * 1024 * 1024
 MAX_AHEAD = 1000
 
 
 class Sequencer:
-    """Holds back what came too early, for at most ``late_s`` seconds and at most MAX_HELD volumes."""
+    """Holds back what came too early, for at most ``late_s`` seconds and in at most MAX_HELD_BYTES."""
 
-    def __init__(self, run: int, late_s: float) -> None:
+    def __init__(self, run: int, late_s: float, *, max_held_bytes: int = MAX_HELD_BYTES) -> None:
         self.run = run
         self.next_index = 0
         self._late_s = late_s
+        self._max_held_bytes = max_held_bytes
         self._held: dict[int, tuple[float, Volume]] = {}
         self._missing: set[int] = set()
 
@@ -34,7 +35,7 @@ class Sequencer:
             return [self._trouble("volume.number", text, index)]
         self._held[index] = (now_s, volume)
         told = self._in_order()
-        if len(self._held) > MAX_HELD:
+        while sum(held.data.nbytes for _, held in self._held.values()) > self._max_held_bytes:
             told += self._give_up()
         return told
 
