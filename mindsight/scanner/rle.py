@@ -23,7 +23,7 @@ def decode_frame(encoded: bytes, n_pixels: int, bytes_per_pixel: int) -> bytes:
     n_segments, *offsets = struct.unpack(f"<{1 + MAX_SEGMENTS}L", encoded[:_HEADER_BYTES])
     if n_segments != bytes_per_pixel:
         raise _damaged()
-    bounds = [*offsets[:n_segments], len(encoded)]
+    bounds = [min(offset, len(encoded)) for offset in (*offsets[:n_segments], len(encoded))]
     out_PB = np.empty((n_pixels, bytes_per_pixel), np.uint8)
     for k in range(n_segments):  # the most significant byte's segment comes first
         segment = _segment(encoded, bounds[k], bounds[k + 1], n_pixels)

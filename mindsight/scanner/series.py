@@ -8,6 +8,7 @@ neither in a volume nor in an error, which names a file by its place in the orde
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -158,7 +159,8 @@ def read_bytes(path: Path) -> bytes:
     """What a file holds, up to the size that a DICOM object may have. Raises BadVolume."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_DICOM_BYTES + 1)
+            n_bytes = os.fstat(file.fileno()).st_size  # a buffer of the bound itself would be made for each file
+            data = file.read(min(n_bytes, MAX_DICOM_BYTES) + 1)
     except OSError as error:
         raise BadVolume(f"the file cannot be read: {error.strerror}", code="dicom.unreadable") from None
     if len(data) > MAX_DICOM_BYTES:
