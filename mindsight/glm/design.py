@@ -40,26 +40,32 @@ class Event:
             raise BadRequest(f"expected a duration of 0 s or more, got {self.duration_s!r} s", code="event.invalid")
 
 
-def cosine_drifts(n_frames: int, tr_s: float, high_pass_hz: float) -> NDArray[np.float64]:
+def cosine_drifts(n_frames: int, tr_s: float, high_pass_hz: float, n_planned: int | None = None) -> NDArray[np.float64]:
     """(T, n + 1) slow cosines below ``high_pass_hz`` for two or more frames, and the constant as last column.
 
-    The discrete cosine basis over the frames so far (nilearn's ``create_cosine_drift``): it changes with every frame.
+    The discrete cosine basis (nilearn's ``create_cosine_drift``): over the frames so far, so that it changes with every
+    frame; or, where ``n_planned`` is given (two or more), over so many frames, of which these are the first.
     """
-    step_s = tr_s * (n_frames - 1) / (n_frames - 1)
-    order = min(n_frames - 1, math.floor(2 * n_frames * high_pass_hz * step_s))
+    n = n_frames if n_planned is None else n_planned
+    step_s = tr_s * (n - 1) / (n - 1)
+    order = min(n - 1, math.floor(2 * n * high_pass_hz * step_s))
     k = np.arange(1, order + 1)
-    cosines = math.sqrt(2.0 / n_frames) * np.cos((np.pi / n_frames) * (np.arange(n_frames)[:, None] + 0.5) * k)
+    cosines = math.sqrt(2.0 / n) * np.cos((np.pi / n) * (np.arange(n_frames)[:, None] + 0.5) * k)
     return np.column_stack([cosines, np.ones(n_frames)])
 
 
 def nuisance(
-    confounds_TC: NDArray[np.float64], censored_T: NDArray[np.bool_], tr_s: float, high_pass_hz: float
+    confounds_TC: NDArray[np.float64],
+    censored_T: NDArray[np.bool_],
+    tr_s: float,
+    high_pass_hz: float,
+    n_planned: int | None = None,
 ) -> NDArray[np.float64]:
     """(T, P) what is explained before any event: confounds, one column per censored frame, drifts, constant."""
     n_frames = censored_T.size
     spikes = np.zeros((n_frames, int(censored_T.sum())))
     spikes[np.flatnonzero(censored_T), np.arange(spikes.shape[1])] = 1.0
-    return np.hstack([confounds_TC, spikes, cosine_drifts(n_frames, tr_s, high_pass_hz)])
+    return np.hstack([confounds_TC, spikes, cosine_drifts(n_frames, tr_s, high_pass_hz, n_planned)])
 
 
 def lss_design(regressors_TK: NDArray[np.float64], probe: int, nuisance_TP: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ kernel's running sum, which leaves a look-up per event and frame.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numba
 import numpy as np
@@ -25,12 +25,30 @@ OVERSAMPLING = 50
 MIN_ONSET_S = -24.0
 KERNEL_S = 32.0
 
-# peak delay, undershoot delay, dispersion of both, undershoot ratio
-# (Glover 1999, NeuroImage 9:416-429, auditory response; SPM's spm_hrf defaults)
-_SHAPES: dict[Hrf, tuple[float, float, float, float]] = {
-    "glover": (6.0, 12.0, 0.9, 0.48),
-    "spm": (6.0, 16.0, 1.0, 0.167),
+
+class Shape(NamedTuple):
+    """A difference of two gamma densities: both delays and the dispersion of both in seconds, and the size ratio."""
+
+    peak_s: float
+    undershoot_s: float
+    dispersion_s: float
+    ratio: float
+
+
+# Glover 1999, NeuroImage 9:416-429, auditory response; SPM's spm_hrf defaults
+_SHAPES: dict[Hrf, Shape] = {
+    "glover": Shape(6.0, 12.0, 0.9, 0.48),
+    "spm": Shape(6.0, 16.0, 1.0, 0.167),
 }
+
+# The idea of a library to choose from per voxel is GLMsingle's (Prince et al. 2022, eLife 11:e77599), the shapes are
+# not: delays from 4 to 8 s, narrow and wide, a weak and a strong undershoot 8 s later. They peak from 2.9 to 7.4 s.
+LIBRARY: tuple[Shape, ...] = tuple(
+    Shape(peak_s, peak_s + 8.0, dispersion_s, ratio)
+    for peak_s in (4.0, 5.0, 6.0, 7.0, 8.0)
+    for dispersion_s in (0.6, 1.1)
+    for ratio in (0.15, 0.45)
+)
 
 
 def _gamma_pdf(t_s: NDArray[np.float64], shape: float, loc_s: float, scale_s: float) -> NDArray[np.float64]:
@@ -39,9 +57,9 @@ def _gamma_pdf(t_s: NDArray[np.float64], shape: float, loc_s: float, scale_s: fl
     return pdf
 
 
-def kernel(hrf: Hrf, tr_s: float) -> NDArray[np.float64]:
+def kernel(hrf: Hrf | Shape, tr_s: float) -> NDArray[np.float64]:
     """(L,) response to an impulse, sampled OVERSAMPLING times per TR over 32 s, with sum 1."""
-    peak_s, undershoot_s, dispersion, ratio = _SHAPES[hrf]
+    peak_s, undershoot_s, dispersion, ratio = hrf if isinstance(hrf, Shape) else _SHAPES[hrf]
     dt_s = tr_s / OVERSAMPLING
     t_s = np.linspace(0.0, KERNEL_S, int(np.rint(KERNEL_S / dt_s)))
     h = _gamma_pdf(t_s, peak_s / dispersion, dt_s, dispersion)
@@ -56,6 +74,29 @@ def fine_grid(n_frames: int, tr_s: float) -> NDArray[np.float64]:
     end_s = last_s * (1 + 1.0 / (n_frames - 1))
     n_steps = (n_frames - 1) * 1.0 / last_s * ((end_s - MIN_ONSET_S) * OVERSAMPLING)
     return np.linspace(MIN_ONSET_S, end_s, int(np.rint(n_steps + 1)))
+
+
+def _planned_grid(n_frames: int, tr_s: float, n_planned: int) -> NDArray[np.float64]:
+    grid_s = fine_grid(n_planned, tr_s)
+    n_more = max(n_frames - n_planned, 0) * (OVERSAMPLING + 1)
+    step_s = (grid_s[-1] - grid_s[0]) / (grid_s.size - 1)
+    return np.concatenate([grid_s, grid_s[-1] + step_s * np.arange(1, n_more + 1)])
+
+
+def response_energy(
+    kernel_sum_L: NDArray[np.float64], duration_s_K: NDArray[np.float64], tr_s: float
+) -> NDArray[np.float64]:
+    """(K,) sum over frames of the squared response to an event of this length seen whole and alone, averaged over where
+    the frames may fall in it.
+    """
+    dt_s = tr_s / OVERSAMPLING
+    energy_K = np.empty(duration_s_K.size)
+    for k, duration_s in enumerate(duration_s_K):
+        n = max(round(duration_s / dt_s), 1)
+        on_L = np.pad(kernel_sum_L, (0, n), mode="edge")
+        off_L = np.pad(kernel_sum_L, (n, 0))
+        energy_K[k] = ((on_L - off_L) ** 2).sum() / OVERSAMPLING
+    return energy_K
 
 
 @numba.njit(nogil=True, cache=True)
@@ -87,13 +128,16 @@ def regressors(
     duration_s_K: NDArray[np.float64],
     n_frames: int,
     tr_s: float,
+    n_planned: int | None = None,
 ) -> NDArray[np.float64]:
     """(T, K) responses of ``n_frames`` (two or more) frames to each of the events.
 
     kernel_sum_L : running sum of ``kernel(hrf, tr_s)``
     onset_s_K, duration_s_K : seconds from the first frame; a duration of 0 is an impulse of one step of the fine grid
+    n_planned : make the fine grid for so many frames (two or more), and go on with its step beyond them: a frame's
+        response then does not depend on how many frames there are
     """
-    grid_s = fine_grid(n_frames, tr_s)
+    grid_s = fine_grid(n_frames, tr_s) if n_planned is None else _planned_grid(n_frames, tr_s, n_planned)
     last = grid_s.size - 1
     on_K = np.minimum(np.searchsorted(grid_s, onset_s_K), last)
     off_K = np.minimum(np.searchsorted(grid_s, onset_s_K + duration_s_K), last)

@@ -1,61 +1,59 @@
-"""The streaming single-trial GLM: after every volume the least-squares-separate estimate on the data so far.
+"""The streaming single-trial GLM: after every volume the estimate on the data so far.
 
 Knows nothing of volumes, files or the clock. Letters: V voxels, T frames so far, P regressors, R rank of the design, C
-confounds, B bins of the autoregressive coefficient.
+confounds, K trials, G groups of voxels with one response shape.
 
-For one trial the estimate is a linear functional of the history, ``beta_v = sum_i u_i(rho_v) y_vi``. The history is
-kept (float32, one row per voxel) and only the weights ``u`` are made anew, so that the whole design may change with
-every frame, as nilearn's cosine basis does, and the answer still equals the batch fit. With the thin decomposition
-``X = Q S W'`` of the design and ``L`` the AR(1) whitening (first row as it is):
+The history is kept (float32, one row per voxel) and only the weights of ``estimators`` are made anew, so that the whole
+design may change with every frame, as nilearn's cosine basis does, and the answer still equals the batch fit.
 
-    g = (W S^-1)[probe]          G(rho) = Q'L'LQ = I - rho A1 + rho^2 A2
-    c = G^-1 g                   u = L'L Q c
+By default the cosine basis is nilearn's, over the frames so far. It is another basis after each frame and gains columns
+as the run grows, which moves the betas of trials that were over long ago. With ``n_planned`` the basis is that of the
+whole planned run from the first frame on, and finished trials no longer move for such a reason. To be precise:
 
-which is row ``probe`` of ``pinv(LX) L`` also where the design is singular (a constant confound, fewer frames than
-regressors), at the condition number of ``L`` alone.
+- a frame's row of the design, once pushed, never changes, and neither does the number of columns, but for confounds
+  that are new by nature (one per censored frame) and events that are declared late;
+- so frames, and events in them, that are just what the fit so far predicts leave its betas where they are (for a given
+  autocorrelation of the noise): only what is new in the data moves a beta;
+- at the planned length the answers are those of the default.
 
-The AR(1) coefficient of a voxel is the unbiased Yule-Walker estimate on the residuals of ordinary least squares, cut to
-hundredths as nilearn's ``run_glm`` does. Residuals are computed in float32; a voxel whose coefficient falls so close to
-a cut that float32 could decide otherwise is computed again in float64.
+The price is paid early: the first answers of a run share few frames among all drifts of the run. Take it where answers
+to one trial at different times are compared or collected, and the default where the fast answer matters most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mindsight.errors import BadRequest, BadVolume
 from mindsight.glm.design import Event, lss_design, nuisance
-from mindsight.glm.hrf import Hrf, kernel, regressors
-from mindsight.glm.kernels import centre, grouped_dot, lag_sums
+from mindsight.glm.estimators import (
+    Basis,
+    Estimator,
+    ar_estimator,
+    of_design,
+    ols_estimator,
+    ridge_weights,
+    separate_weights,
+)
+from mindsight.glm.hrf import LIBRARY, Hrf, kernel, regressors, response_energy
+from mindsight.glm.kernels import grouped_dot, separate_betas
+from mindsight.glm.noise import AR_BINS, Residuals, common_components
 
 Noise = Literal["ols", "ar1"]
 
-_AR_BINS = 100
-# OpenBLAS takes one thread for products up to this size (interface/gemm.c). Larger ones would start threads that wait
-# for each other by spinning, which on a busy machine costs a hundred times the work.
-_ONE_THREAD_PRODUCT = 1 << 18
-_TRIALS_AT_ONCE = 24
-_RELATIVE_ZERO = 1e-8
-_ROUNDING = 1e-12
 _FIRST_CAPACITY = 80
-# Float32 rounding moves a residual by a few eps of its series; twice that over |e| bounds the coefficient's error.
-_AR_DOUBT = 32 * _AR_BINS * float(np.finfo(np.float32).eps)
+_T = TypeVar("_T", bound=np.generic)
 
 
-class _Basis(NamedTuple):
-    q_TR: NDArray[np.float64]
-    probe_R: NDArray[np.float64]
+class _Group(NamedTuple):
+    """Rows of the buffer whose voxels answer alike: running sum of their response to an impulse."""
 
-
-def _basis(design_TP: NDArray[np.float64]) -> _Basis:
-    """Orthonormal columns of the design and the functional that reads column 0's coefficient from them."""
-    q, s, wt = np.linalg.svd(design_TP, full_matrices=False)
-    keep = s > s[0] * max(design_TP.shape) * np.finfo(np.float64).eps
-    return _Basis(np.ascontiguousarray(q[:, keep]), wt[keep, 0] / s[keep])
+    rows: slice
+    kernel_sum_L: NDArray[np.float64]
 
 
 class StreamingGLM:
@@ -63,10 +61,14 @@ class StreamingGLM:
 
     n_voxels : V
     tr_s : seconds from frame to frame
-    hrf : "glover" or "spm"
+    hrf : "glover" or "spm", for all voxels where ``hrf_V`` is not given
     high_pass_hz : cut of the cosine drifts; 0 leaves the constant alone
     noise : "ols", or "ar1" for prewhitening with one coefficient per voxel
     n_confounds : C, columns given with every ``push``
+    n_planned : frames of the whole run (two or more): keep one basis throughout; None: as nilearn, see above
+    hrf_V : (V,) place in ``hrf.LIBRARY`` of each voxel's response
+    noise_pool_V : (V,) bool, voxels that do not answer to the events; their ``n_components`` first common components
+        are regressors
 
     Raises BadRequest (``glm.option``) for options that make no model.
     """
@@ -79,6 +81,11 @@ class StreamingGLM:
         high_pass_hz: float = 0.01,
         noise: Noise = "ols",
         n_confounds: int = 0,
+        *,
+        n_planned: int | None = None,
+        hrf_V: NDArray[np.integer[Any]] | None = None,
+        noise_pool_V: NDArray[np.bool_] | None = None,
+        n_components: int = 0,
     ) -> None:
         if hrf not in ("glover", "spm") or noise not in ("ols", "ar1"):
             raise BadRequest(
@@ -89,11 +96,19 @@ class StreamingGLM:
                 f"expected a high-pass below half the sampling rate, {0.5 / tr_s:g} Hz, got {high_pass_hz!r} Hz",
                 code="glm.option",
             )
+        if n_planned is not None and n_planned < 2:
+            raise BadRequest(f"expected two or more planned frames, got {n_planned}", code="glm.option")
+        if n_components > 0 and noise_pool_V is None:
+            raise BadRequest("expected a noise pool to take components from, got none", code="glm.option")
         self.n_voxels = n_voxels
         self.tr_s = tr_s
         self.noise = noise
         self._high_pass_hz = high_pass_hz
-        self._kernel_sum = np.cumsum(kernel(hrf, tr_s))
+        self._n_planned = n_planned
+        self._order_V, self._groups = _grouped(n_voxels, tr_s, hrf, hrf_V)
+        self._n_components = n_components
+        pool = np.zeros(0, np.int64) if noise_pool_V is None else np.flatnonzero(noise_pool_V)
+        self._pool = pool if self._order_V is None else np.flatnonzero(np.isin(self._order_V, pool))
         self._events: list[Event] = []
         self._n_frames = 0
         self._series_VN = np.zeros((n_voxels, _FIRST_CAPACITY), np.float32)
@@ -101,7 +116,7 @@ class StreamingGLM:
         self._has_baseline = False
         self._confounds = np.zeros((_FIRST_CAPACITY, n_confounds))
         self._censored = np.zeros(_FIRST_CAPACITY, np.bool_)
-        self._regressors: NDArray[np.float64] | None = None
+        self._regressors: list[NDArray[np.float64]] | None = None
         self._nuisance: NDArray[np.float64] | None = None
 
     @property
@@ -151,6 +166,8 @@ class StreamingGLM:
             raise BadVolume("expected finite voxels and confounds, got NaN or infinity", code="volume.not_finite")
         if self._n_frames == self._censored.size:
             self._grow()
+        if self._order_V is not None:
+            y = y[self._order_V]
         # Differences to the first good frame, so that float32 keeps what varies; the constant absorbs the rest.
         if not self._has_baseline and not censored:
             self._baseline_V = y.copy()
@@ -162,47 +179,69 @@ class StreamingGLM:
         self._regressors = self._nuisance = None
 
     def beta(self, trial: int) -> NDArray[np.float64]:
-        """(V,) response to the trial, in units of the voxel values, from the frames so far.
+        """(V,) response to the trial, in units of the voxel values, from the frames so far: least squares, separate.
 
         Raises BadRequest (``trial.unknown``, ``trial.not_started``).
         """
-        basis = _basis(self._design(trial))
-        if self.noise == "ols":
-            weights_T = basis.q_TR @ basis.probe_R
-            return self._weighted(weights_T[None], np.zeros(self.n_voxels, np.int64))
-        hundredths, bin_V = np.unique(self._ar_hundredths(basis.q_TR), return_inverse=True)
-        return self._weighted(_ar_weights(basis, hundredths / _AR_BINS), bin_V)
+        parts = []
+        for group, basis in self._bases(trial):
+            bin_V, rho_B = self._bins(group, basis)
+            parts.append(self._weighted(group, self._estimator(basis, rho_B).weights_BT, bin_V))
+        return self._in_order(np.concatenate(parts))
+
+    def standard_error(self, trial: int) -> NDArray[np.float64]:
+        """(V,) standard error of ``beta``, in its units: the root of nilearn's ``effect_variance``.
+
+        Infinite as long as no frames are left over to judge the noise by. Frames left over are counted by the design's
+        rank; nilearn counts columns, which differs where some are redundant. Raises as ``beta``.
+        """
+        parts = []
+        for group, basis in self._bases(trial):
+            residuals = Residuals(self._series_VN[group.rows], basis.q_TR, with_variance=self.noise == "ar1")
+            bin_V, rho_B = _distinct(residuals) if self.noise == "ar1" else self._bins(group, basis)
+            variance_V = residuals.variance(rho_B, bin_V)
+            parts.append(np.sqrt(variance_V * self._estimator(basis, rho_B).variance_B[bin_V]))
+        return self._in_order(np.concatenate(parts))
 
     def betas(self) -> NDArray[np.float64]:
         """(K, V) ``beta`` of all trials in ``started``, in that order; all at once where the noise is OLS."""
         trials = self.started
         if self.noise == "ar1" or not trials:
             return np.array([self.beta(trial) for trial in trials]).reshape(-1, self.n_voxels)
-        events, regressors_TK, nuisance_TP = self._parts()
-        weights_TK = _all_ols_weights(regressors_TK, nuisance_TP)
-        place = [k for k, event in enumerate(events) if event.trial is not None]
-        weights_TK = weights_TK[:, place]
-        parts = np.array_split(weights_TK.astype(np.float32), range(_TRIALS_AT_ONCE, len(trials), _TRIALS_AT_ONCE), 1)
-        parts = [np.ascontiguousarray(part_TK) for part_TK in parts]
-        mean_V = self._baseline_V.copy()
+        events, regressors_G, nuisance_TP = self._parts()
+        asked = np.array([k for k, event in enumerate(events) if event.trial is not None])
         beta_KV = np.empty((len(trials), self.n_voxels))
-        size = max(_ONE_THREAD_PRODUCT // parts[0].size, 1)
-        centred_VT = np.empty((size, self._n_frames), np.float32)
-        for start in range(0, self.n_voxels, size):
-            block_VT = centred_VT[: self.n_voxels - start]
-            centre(self._series_VN, start, block_VT, mean_V)
-            for k, part_TK in enumerate(parts):
-                rows = slice(k * _TRIALS_AT_ONCE, (k + 1) * _TRIALS_AT_ONCE)
-                beta_KV[rows, start : start + size] = (block_VT @ part_TK).T
-        # Weights sum to zero, except with fewer frames than regressors: see ``_weighted``.
-        sums_K = weights_TK.sum(axis=0)
-        for trial in np.flatnonzero(np.abs(sums_K) > _ROUNDING * np.abs(weights_TK).sum(axis=0)):
-            beta_KV[trial] += sums_K[trial] * mean_V
-        return beta_KV
+        for group, regressors_TK in zip(self._groups, regressors_G, strict=True):
+            self._all_at_once(group, regressors_TK, nuisance_TP, asked, beta_KV[:, group.rows])
+        return self._in_order(beta_KV)
+
+    def ridge_betas(self, trials: Sequence[int], fraction: float) -> NDArray[np.float64]:
+        """(K, V) responses to these trials, in units of the voxel values, where every trial has a column of its own and
+        all are estimated together by ridge: see ``ridge_weights`` for what is minimised.
+
+        An alternative to ``beta`` for late answers: until a response has been seen whole it is shrunk.
+
+        The AR(1) coefficient is that of the residuals of one regressor for all events, nuisance beside it.
+
+        Raises BadRequest (``glm.option``) for a fraction that is not between 0 and 1, and as ``beta``.
+        """
+        if not 0.0 < fraction < 1.0:
+            raise BadRequest(f"expected a ridge fraction between 0 and 1, got {fraction!r}", code="glm.option")
+        events, regressors_G, nuisance_TP = self._parts()
+        places = [events.index(self._started_event(trial)) for trial in trials]
+        durations_s = np.array([event.duration_s for event in events])
+        beta_KV = np.empty((len(places), self.n_voxels))
+        for group, regressors_TK in zip(self._groups, regressors_G, strict=True):
+            bin_V, rho_B = self._bins(group, Basis.of(np.column_stack([regressors_TK.sum(axis=1), nuisance_TP])))
+            energy_K = response_energy(group.kernel_sum_L, durations_s, self.tr_s)
+            weights_KBT = ridge_weights(regressors_TK, energy_K, nuisance_TP, rho_B, fraction)
+            for row, place in enumerate(places):
+                beta_KV[row, group.rows] = self._weighted(group, weights_KBT[place], bin_V)
+        return self._in_order(beta_KV)
 
     def series(self) -> NDArray[np.float32]:
         """(T, V) the frames so far, as pushed (to float32)."""
-        return (self._series_VN[:, : self._n_frames].T + self._baseline_V).astype(np.float32)
+        return self._in_order((self._series_VN[:, : self._n_frames].T + self._baseline_V).astype(np.float32))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Everything that was pushed and declared; ``load_state`` of an equally made GLM goes on to the same bits."""
@@ -247,7 +286,7 @@ class StreamingGLM:
     def _has_started(self, event: Event) -> bool:
         return self._n_frames >= 2 and event.onset_s <= (self._n_frames - 1) * self.tr_s
 
-    def _design(self, trial: int) -> NDArray[np.float64]:
+    def _started_event(self, trial: int) -> Event:
         event = next((event for event in self._events if event.trial == trial), None)
         if event is None:
             raise BadRequest(
@@ -260,91 +299,116 @@ class StreamingGLM:
                 code="trial.not_started",
                 trial=trial,
             )
-        events, regressors_TK, nuisance_TP = self._parts()
-        return lss_design(regressors_TK, events.index(event), nuisance_TP)
+        return event
 
-    def _parts(self) -> tuple[list[Event], NDArray[np.float64], NDArray[np.float64]]:
-        """The events that have started, their regressors (T, K) and the nuisance (T, P); made once per frame."""
+    def _bases(self, trial: int) -> list[tuple[_Group, Basis]]:
+        """Of each group, the basis of the trial's least-squares-separate design."""
+        event = self._started_event(trial)
+        events, regressors_G, nuisance_TP = self._parts()
+        probe = events.index(event)
+        return [
+            (group, Basis.of(lss_design(regressors_TK, probe, nuisance_TP)))
+            for group, regressors_TK in zip(self._groups, regressors_G, strict=True)
+        ]
+
+    def _parts(self) -> tuple[list[Event], list[NDArray[np.float64]], NDArray[np.float64]]:
+        """The events that have started, each group's regressors (T, K) and the nuisance (T, P); made once per frame."""
+        n = self._n_frames
         started = [event for event in self._events if self._has_started(event)]
         if self._regressors is None:
             onsets = np.array([event.onset_s for event in started])
             durations = np.array([event.duration_s for event in started])
-            self._regressors = regressors(self._kernel_sum, onsets, durations, self._n_frames, self.tr_s)
+            self._regressors = [
+                regressors(group.kernel_sum_L, onsets, durations, n, self.tr_s, self._n_planned)
+                for group in self._groups
+            ]
         if self._nuisance is None:
-            n = self._n_frames
-            self._nuisance = nuisance(self._confounds[:n], self._censored[:n], self.tr_s, self._high_pass_hz)
+            self._nuisance = nuisance(
+                self._confounds[:n], self._censored[:n], self.tr_s, self._high_pass_hz, self._n_planned
+            )
+            if self._n_components > 0:
+                basis = Basis.of(self._nuisance)
+                pool_VT = self._series_VN[self._pool, :n]
+                self._nuisance = np.hstack([common_components(pool_VT, basis.q_TR, self._n_components), self._nuisance])
         return started, self._regressors, self._nuisance
 
-    def _weighted(self, weights_BT: NDArray[np.float64], bin_V: NDArray[np.int64]) -> NDArray[np.float64]:
-        beta_V: NDArray[np.float64] = grouped_dot(self._series_VN, weights_BT, bin_V)
+    def _bins(self, group: _Group, basis: Basis) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(V,) which noise each voxel of the group has, and (B,) these noises' AR(1) coefficients."""
+        rows_VN = self._series_VN[group.rows]
+        if self.noise == "ols":
+            return np.zeros(len(rows_VN), np.int64), np.zeros(1)
+        return _distinct(Residuals(rows_VN, basis.q_TR))
+
+    def _estimator(self, basis: Basis, rho_B: NDArray[np.float64]) -> Estimator:
+        return ols_estimator(basis) if self.noise == "ols" else ar_estimator(basis, rho_B)
+
+    def _weighted(
+        self, group: _Group, weights_BT: NDArray[np.float64], bin_V: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        beta_V: NDArray[np.float64] = grouped_dot(self._series_VN[group.rows], weights_BT, bin_V)
         # Zero, except with fewer frames than regressors, where the minimum-norm answer depends on the mean.
-        beta_V += weights_BT.sum(axis=1)[bin_V] * self._baseline_V
+        beta_V += weights_BT.sum(axis=1)[bin_V] * self._baseline_V[group.rows]
         return beta_V
 
-    def _ar_hundredths(self, q_TR: NDArray[np.float64]) -> NDArray[np.int64]:
-        """(V,) AR(1) coefficient of each voxel's residuals, in hundredths cut towards zero."""
-        n, rank = q_TR.shape
-        if rank >= n:  # nothing is left over; every whitening has the same solution then
-            return np.zeros(self.n_voxels, np.int64)
-        q32_TR, qt32_RT = q_TR.astype(np.float32), np.ascontiguousarray(q_TR.T.astype(np.float32))
-        sums_V3 = np.empty((self.n_voxels, 3))
-        size = max(_ONE_THREAD_PRODUCT // (n * rank), 1)
-        fit_VT = np.empty((size, n), np.float32)
-        for start in range(0, self.n_voxels, size):
-            series_VT = self._series_VN[start : start + size, :n]
-            block_VT = fit_VT[: len(series_VT)]
-            np.matmul(series_VT @ q32_TR, qt32_RT, out=block_VT)
-            lag_sums(block_VT, self._series_VN, start, sums_V3)
-        rho_V = _yule_walker(sums_V3[:, 0], sums_V3[:, 1], n) * _AR_BINS
-        doubt_V = _AR_DOUBT * np.sqrt(sums_V3[:, 2] / np.maximum(sums_V3[:, 0], np.finfo(np.float64).tiny))
-        doubtful = np.flatnonzero(np.abs(rho_V - np.rint(rho_V)) <= doubt_V)
-        if doubtful.size:
-            y_VT = self._series_VN[doubtful, :n].astype(np.float64)
-            e_VT = y_VT - (y_VT @ q_TR) @ q_TR.T
-            r0_V, r1_V = np.einsum("vt,vt->v", e_VT, e_VT), np.einsum("vt,vt->v", e_VT[:, 1:], e_VT[:, :-1])
-            rho_V[doubtful] = _yule_walker(r0_V, r1_V, n) * _AR_BINS
-        return rho_V.astype(np.int64)
+    def _all_at_once(
+        self,
+        group: _Group,
+        regressors_TK: NDArray[np.float64],
+        nuisance_TP: NDArray[np.float64],
+        asked: NDArray[np.intp],
+        out_KV: NDArray[np.float64],
+    ) -> None:
+        """Least squares, separate, without whitening, of the events at the places ``asked`` for."""
+        weights = separate_weights(regressors_TK, nuisance_TP)
+        band_KT = _in_fours(weights.band_TK[:, asked].T).astype(np.float32)
+        in_use_GT = np.abs(band_KT).reshape(-1, 4, band_KT.shape[1]).max(axis=1) > 0.0
+        first_G = in_use_GT.argmax(axis=1) // 4 * 4
+        end_G = band_KT.shape[1] - in_use_GT[:, ::-1].argmax(axis=1) // 4 * 4
+        of_shared_KR = _in_fours(weights.of_shared_RK[:, asked].T)
+        shared_RT = _in_fours(weights.shared_TR.T).astype(np.float32)
+        rows_VN = self._series_VN[group.rows]
+        separate_betas(rows_VN, self._n_frames, band_KT, first_G, end_G, shared_RT, of_shared_KR, out_KV)
+        for row in np.flatnonzero(~weights.sound_K[asked]):
+            weights_T = of_design(regressors_TK, int(asked[row]), nuisance_TP)
+            out_KV[row] = self._weighted(group, weights_T[None], np.zeros(len(rows_VN), np.int64))
+
+    def _in_order(self, sorted_V: NDArray[_T]) -> NDArray[_T]:
+        """From the buffer's order of voxels (last axis) to the caller's."""
+        if self._order_V is None:
+            return sorted_V
+        out = np.empty_like(sorted_V)
+        out[..., self._order_V] = sorted_V
+        return out
 
 
-def _yule_walker(r0_V: NDArray[np.float64], r1_V: NDArray[np.float64], n_frames: int) -> NDArray[np.float64]:
-    """Lag-1 over lag-0 covariance, each divided by its number of products; 0 for a voxel without residuals."""
-    silent = r0_V <= 0.0
-    rho_V: NDArray[np.float64] = (r1_V / (n_frames - 1)) / (np.where(silent, 1.0, r0_V) / n_frames)
-    rho_V[silent] = 0.0
-    return rho_V
+def _grouped(
+    n_voxels: int, tr_s: float, hrf: Hrf, hrf_V: NDArray[np.integer[Any]] | None
+) -> tuple[NDArray[np.intp] | None, list[_Group]]:
+    """Order of the voxels in which those of one response lie together (None: as they are), and the groups."""
+    if hrf_V is None:
+        return None, [_Group(slice(0, n_voxels), np.cumsum(kernel(hrf, tr_s)))]
+    if hrf_V.shape != (n_voxels,) or hrf_V.min() < 0 or hrf_V.max() >= len(LIBRARY):
+        raise BadRequest(
+            f"expected for each of {n_voxels} voxels a response from 0 to {len(LIBRARY) - 1}, got shape {hrf_V.shape}"
+            f" from {hrf_V.min()} to {hrf_V.max()}",
+            code="glm.option",
+        )
+    order_V = np.argsort(hrf_V, kind="stable")
+    shapes, counts = np.unique(hrf_V, return_counts=True)
+    ends = np.cumsum(counts)
+    return order_V, [
+        _Group(slice(int(end - count), int(end)), np.cumsum(kernel(LIBRARY[shape], tr_s)))
+        for shape, count, end in zip(shapes, counts, ends, strict=True)
+    ]
 
 
-def _ar_weights(basis: _Basis, rho_B: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B, T) weights whose dot product with a series is the probe's generalised least-squares estimate."""
-    q_TR = basis.q_TR
-    cross_RR = q_TR[1:].T @ q_TR[:-1]
-    inner_RR = q_TR[:-1].T @ q_TR[:-1]
-    rho = rho_B[:, None, None]
-    gram_BRR = np.eye(q_TR.shape[1]) - rho * (cross_RR + cross_RR.T) + rho**2 * inner_RR
-    c_BR1 = np.linalg.solve(gram_BRR, basis.probe_R[:, None])
-    fitted_BT = c_BR1[:, :, 0] @ q_TR.T
-    white_BT = fitted_BT.copy()
-    white_BT[:, 1:] -= rho_B[:, None] * fitted_BT[:, :-1]
-    weights_BT = white_BT.copy()
-    weights_BT[:, :-1] -= rho_B[:, None] * white_BT[:, 1:]
-    return weights_BT
+def _distinct(residuals: Residuals) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(V,) place of each voxel's AR(1) coefficient among (B,) the coefficients that there are."""
+    hundredths_B, bin_V = np.unique(residuals.ar_hundredths(), return_inverse=True)
+    return bin_V, hundredths_B / AR_BINS
 
 
-def _all_ols_weights(regressors_TK: NDArray[np.float64], nuisance_TP: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(T, K) for each event the weights of its least-squares-separate estimate without whitening.
-
-    With the nuisance projected out, two columns are left per event: its own, p, and the sum of the others, r. Where
-    these do not determine the estimate (too few frames, an event whose response has not begun), the whole design does.
-    """
-    q_TR = _basis(nuisance_TP).q_TR
-    own_TK = regressors_TK - q_TR @ (q_TR.T @ regressors_TK)
-    rest_TK = own_TK.sum(axis=1, keepdims=True) - own_TK
-    pp, pr, rr = (own_TK**2).sum(0), (own_TK * rest_TK).sum(0), (rest_TK**2).sum(0)
-    determinant = pp * rr - pr**2
-    raw = (regressors_TK**2).sum(0)
-    sound = (pp > _RELATIVE_ZERO * raw) & (rr > _RELATIVE_ZERO * raw) & (determinant > _RELATIVE_ZERO * pp * rr)
-    weights_TK: NDArray[np.float64] = (rr * own_TK - pr * rest_TK) / np.where(sound, determinant, 1.0)
-    for k in np.flatnonzero(~sound):
-        basis = _basis(lss_design(regressors_TK, int(k), nuisance_TP))
-        weights_TK[:, k] = basis.q_TR @ basis.probe_R
-    return weights_TK
+def _in_fours(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Padded with zeros to a multiple of four both ways."""
+    rows, columns = x.shape
+    return np.pad(x, ((0, -rows % 4), (0, -columns % 4)))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from nilearn.glm.contrasts import compute_contrast
 from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
 from numpy.typing import NDArray
 
@@ -57,6 +58,19 @@ def nilearn_beta(
     censored: tuple[int, ...] = (),
 ) -> NDArray[np.float64]:
     """(V,) nilearn's estimate of one trial from the first ``n_frames`` frames."""
+    return nilearn_effect(run, trial, n_frames, noise, hrf, high_pass_hz, censored)[0]
+
+
+def nilearn_effect(
+    run: Run,
+    trial: int,
+    n_frames: int,
+    noise: str,
+    hrf: str = "glover",
+    high_pass_hz: float = 0.01,
+    censored: tuple[int, ...] = (),
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(V,) nilearn's estimate of one trial from the first ``n_frames`` frames, and (V,) its standard error."""
     started = [event for event in run.events if event.onset_s <= (n_frames - 1) * run.tr_s]
     table = pd.DataFrame(
         {
@@ -77,7 +91,8 @@ def nilearn_beta(
             add_regs=added_TP if added_TP.shape[1] else None,
         )
         labels, results = run_glm(run.series_TV[:n_frames].astype(np.float64), design.to_numpy(), noise_model=noise)
-    beta_V = np.empty(run.series_TV.shape[1])
-    for label, result in results.items():
-        beta_V[labels == label] = result.theta[list(design.columns).index("probe")]
-    return beta_V
+    contrast_P = np.array([float(name == "probe") for name in design.columns])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = compute_contrast(labels, results, contrast_P, stat_type="t")
+        return np.squeeze(found.effect_size()), np.sqrt(np.squeeze(found.effect_variance()))
