@@ -94,6 +94,8 @@ class TrialDecoder:
     generator : makes pictures of tokens; None where no picture is asked for
     n_candidates : how many of the ranking to return
     prior_steps, evaluations : how long the diffusion prior and the generator may take, see there
+    prior_draws : how many samples of the prior are averaged for a picture; the reference takes one, the mean of several
+        is closer to the tokens of what was seen
 
     Raises ModelMismatch where the bundle's weights are not what its kind says.
     """
@@ -106,6 +108,7 @@ class TrialDecoder:
         generator: PictureMaker | None = None,
         n_candidates: int = 10,
         prior_steps: int = 20,
+        prior_draws: int = 1,
         evaluations: int = 4,
     ) -> None:
         self.bundle = bundle
@@ -116,7 +119,7 @@ class TrialDecoder:
         self._decoder: _Decoder = (
             _Linear(bundle.decoder)
             if isinstance(bundle.decoder, LinearDecoder)
-            else _MindEye2(bundle.decoder, bundle.space.n_voxels, prior_steps)
+            else _MindEye2(bundle.decoder, bundle.space.n_voxels, prior_steps, prior_draws)
         )
 
     def retrieve(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> Retrieval:
@@ -198,7 +201,7 @@ class _Linear:
 class _MindEye2:
     """MindEye2 in its inference form; the prior, where there is one, draws the tokens of the picture."""
 
-    def __init__(self, weights: Path, n_voxels: int, prior_steps: int) -> None:
+    def __init__(self, weights: Path, n_voxels: int, prior_steps: int, prior_draws: int) -> None:
         from mindsight.mindeye import Sampler, fold, load_mindeye2
         from mindsight.mindeye.schedule import sampler_table
 
@@ -210,6 +213,7 @@ class _MindEye2:
             )
         self._model = fold(model)
         self._sampler = Sampler(model.prior, prior_steps) if model.prior is not None else None
+        self._prior_draws = prior_draws
         self._prior_evaluations = len(sampler_table(prior_steps))
 
     def decode(self, voxels_BV: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
@@ -224,5 +228,7 @@ class _MindEye2:
         import torch
 
         draws = torch.Generator().manual_seed(seed)
-        tokens_BNC = self._sampler(torch.from_numpy(condition_BNC), generator=draws).numpy()
+        condition = torch.from_numpy(condition_BNC).repeat_interleave(self._prior_draws, dim=0)
+        tokens = self._sampler(condition, generator=draws)
+        tokens_BNC = tokens.reshape(-1, self._prior_draws, *tokens.shape[1:]).mean(dim=1).numpy()
         return tokens_BNC, self._prior_evaluations

@@ -143,7 +143,7 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
     z_KV = scanned.z_KV()
     tokens_KTD = torch.from_numpy(hour.tokens_NTD[scanned.shown_K].astype(np.float32))
     train = scanned.run_K <= N_RUNS - N_HELD_OUT
-    pretrained = load_mindeye2(models.MINDEYE2 / "model.safetensors")
+    pretrained = load_mindeye2(models.MINDEYE2 / "mindeye2.safetensors")
     model = finetune(pretrained, torch.from_numpy(z_KV[train]), tokens_KTD[train], Config(), seed)
 
     asked = np.unique(scanned.shown_K[~train])

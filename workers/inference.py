@@ -38,7 +38,7 @@ BLOCK_S = 0.25
 LOOK_S = 0.001
 STALE_S = 10.0  # what a worker that died had in its hands goes to another after this
 BUS_DEADLINE_S = 30.0
-PRIOR_STEPS = 10
+PRIOR_STEPS, PRIOR_DRAWS = 10, 8
 EVALUATIONS = 4
 
 
@@ -209,6 +209,7 @@ class InferenceWorker:
                 clock=time.perf_counter,
                 generator=self._generator,
                 prior_steps=PRIOR_STEPS,
+                prior_draws=PRIOR_DRAWS,
                 evaluations=EVALUATIONS,
             )
             statistics = bundle.statistics

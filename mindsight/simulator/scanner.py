@@ -30,8 +30,8 @@ class Noise:
     jumps, spikes : sudden movements of about half a millimetre, and volumes with broken slices, per run
     """
 
-    physiological_percent: float = 0.5
-    thermal_percent: float = 0.5
+    physiological_percent: float = 0.35
+    thermal_percent: float = 0.35
     ar: float = 0.35
     drift_percent: float = 1.0
     motion_mm: float = 0.15
