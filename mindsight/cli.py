@@ -87,7 +87,12 @@ def infer() -> None:
 
 @app.command()
 def stream(
-    source: Annotated[Path, typer.Argument(help="folder or file of volumes: DICOM or NIfTI")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="folder or file of volumes; or live: watch:/folder, cstore://HOST:PORT, afni://HOST:PORT, murfi://HOST:PORT"
+        ),
+    ],
     session: Annotated[str, typer.Option(help="id of an open session")],
     to: Annotated[str, typer.Option(help="the gateway's address; default: the service on this machine")] = "",
     key: Key = "",
@@ -96,7 +101,7 @@ def stream(
     events: Annotated[Path | None, typer.Option(help="BIDS events.tsv to declare with the run")] = None,
     spool: Annotated[Path | None, typer.Option(help="where unacknowledged volumes are kept")] = None,
 ) -> None:
-    """Send a series to the service, in order, as fast as it takes them. Nothing unacknowledged is dropped."""
+    """Send a series, or what a scanner sends now, to the service, in order. Nothing unacknowledged is dropped."""
     from mindsight.stream import stream_source
 
     stream_source(source, session, to=to, key=key, run=run, task=task, events=events, spool=spool, speed=math.inf)
@@ -129,7 +134,7 @@ def replay(
         )
     from mindsight.stream import stream_source
 
-    stream_source(folder, session, to=to, key=key, run=run, task="view", events=None, spool=None, speed=times)
+    stream_source(str(folder), session, to=to, key=key, run=run, task="view", events=None, spool=None, speed=times)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

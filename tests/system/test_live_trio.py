@@ -169,6 +169,37 @@ def test_the_same_command_again_changes_nothing(service: Service, shared: Path, 
     assert received == [(run, index) for run in (1, 2) for index in range(5)]
 
 
+def test_a_watched_folder_is_streamed_as_its_files_appear(service: Service, shared: Path, tmp_path: Path) -> None:
+    """In any order, one of them twice, one truncated at first: every volume arrives once, in order, and the run ends."""
+    folder = tmp_path / "export"
+    folder.mkdir()
+    session = service.open_session()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mindsight.cli", "stream", f"watch:{folder}?idle=8&late=4", "--session", session],
+        env=environment(service.settings) | {"MINDSIGHT_KEY": service.key},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "listening" in process.stdout.readline()
+    files = sorted((shared / "data" / "trio_run155" / "dcm").iterdir())[:10]
+    for index in (0, 1, 2, 4, 3, 5, 6, 7, 8, 9):
+        whole = files[index].read_bytes()
+        if index == 6:
+            (folder / files[index].name).write_bytes(whole[:100_000])
+            time.sleep(0.3)
+        (folder / files[index].name).write_bytes(whole)
+        if index == 2:
+            (folder / "again.dcm").write_bytes(whole)
+        time.sleep(0.1)
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, errors
+    received = [(m.run, m.index) for m in service.messages(session) if isinstance(m, VolumeReceived)]
+    assert received == [(1, index) for index in range(10)]
+    assert any(m.type == "run.ended" for m in service.messages(session))
+
+
 def test_no_identity_gets_past_the_reader(service: Service, shared: Path, tmp_path: Path) -> None:
     """Names, dates and numbers in the files, their names and their folder are nowhere in what the service keeps."""
     folder = tmp_path / "20260101.SEEDFOLDER.4711"
