@@ -3,9 +3,30 @@
 Knows nothing of scanners, sessions or networks: arrays in, rankings out.
 """
 
-from mindsight.retrieval.confidence import Calibration, calibrate, softmax
+from mindsight.retrieval.build import FolderPictures, build_pool
+from mindsight.retrieval.confidence import Calibration, Confidence, calibrate, softmax
 from mindsight.retrieval.linear import LinearDecoder
+from mindsight.retrieval.pairs import TwoAfc, two_afc
 from mindsight.retrieval.pool import CandidatePool
-from mindsight.retrieval.ranking import Ranking, cosine_scores, rank
+from mindsight.retrieval.ranking import Ranking, cosine_scores, cosines_at, rank
+from mindsight.retrieval.reduced import ReducedIndex
+from mindsight.retrieval.ridge import RidgeTrials
 
-__all__ = ["Calibration", "CandidatePool", "LinearDecoder", "Ranking", "calibrate", "cosine_scores", "rank", "softmax"]
+__all__ = [
+    "Calibration",
+    "CandidatePool",
+    "Confidence",
+    "FolderPictures",
+    "LinearDecoder",
+    "Ranking",
+    "ReducedIndex",
+    "RidgeTrials",
+    "TwoAfc",
+    "build_pool",
+    "calibrate",
+    "cosine_scores",
+    "cosines_at",
+    "rank",
+    "softmax",
+    "two_afc",
+]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
-from mindsight.retrieval.tensors import map_tensors, write_tensors
+from mindsight.retrieval.tensors import map_tensors, tensor_header
 
 _TENSORS, _INDEX, _IMAGES = "pool.safetensors", "pool.json", "pool_images"
 CHUNK_BYTES = 32 * 1024 * 1024
@@ -31,6 +32,8 @@ class CandidatePool:
     embeddings : (N, D) or (N, tokens, channels), float16 or float32; may be a memory map
     labels : N class labels; candidates of one label are equally right where labels are what is decoded
     images : N PNG files, None where a candidate has no picture
+    source : what made the embeddings, in words; None where nobody said
+    recorded_digest : the digest that was written beside a pool that was read; ``verify`` checks it
 
     Raises ModelMismatch (``pool.invalid``) where these do not fit together.
     """
@@ -39,6 +42,8 @@ class CandidatePool:
     embeddings: NDArray[Any]
     labels: tuple[str, ...] | None = None
     images: tuple[Path | None, ...] | None = None
+    source: str | None = None
+    recorded_digest: str | None = None
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -74,16 +79,24 @@ class CandidatePool:
         """How many candidates to read at a time, so that a pool larger than memory streams through it."""
         return max(1, CHUNK_BYTES // (4 * math.prod(self.token_shape)))
 
-    @cached_property
-    def norms_N(self) -> NDArray[np.float32]:
-        """(N,) Euclidean length of each embedding."""
-        flat, step = self.flat_ND, self.rows_per_chunk
-        starts = range(0, len(self), step)
-        return np.concatenate([np.linalg.norm(flat[i : i + step].astype(np.float32), axis=1) for i in starts])
+    @property
+    def digest(self) -> str:
+        """sha256 over ids, labels and embeddings: equal digests rank alike. Of a pool from a folder, what is recorded
+        there, so that a pool larger than memory is not read for it.
+        """
+        return self.recorded_digest or self._digest
+
+    def verify(self) -> None:
+        """Read the whole pool and compare. Raises ModelMismatch (``pool.tampered``)."""
+        if self.digest != self._digest:
+            raise ModelMismatch(
+                "expected the pool as it was written, its embeddings, ids or labels are not what its digest says: build"
+                " it again",
+                code="pool.tampered",
+            )
 
     @cached_property
-    def digest(self) -> str:
-        """sha256 over ids, labels and embeddings: equal digests rank alike."""
+    def _digest(self) -> str:
         head = {
             "ids": self.ids,
             "labels": self.labels,
@@ -91,9 +104,14 @@ class CandidatePool:
             "shape": self.embeddings.shape,
         }
         sha = hashlib.sha256(json.dumps(head).encode())
-        for start in range(0, len(self), self.rows_per_chunk):
-            sha.update(np.ascontiguousarray(self.flat_ND[start : start + self.rows_per_chunk]).tobytes())
+        for chunk in self.chunks():
+            sha.update(chunk.data)
         return sha.hexdigest()
+
+    def chunks(self) -> Iterator[NDArray[Any]]:
+        """The (n, D) embeddings of ``rows_per_chunk`` candidates after the other."""
+        for start in range(0, len(self), self.rows_per_chunk):
+            yield np.ascontiguousarray(self.flat_ND[start : start + self.rows_per_chunk])
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -110,7 +128,10 @@ class CandidatePool:
     def save(self, folder: Path) -> list[Path]:
         """Write embeddings, index and pictures into the folder; returns the files."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_tensors(folder / _TENSORS, {"embeddings": self.embeddings})
+        with (folder / _TENSORS).open("wb") as file:
+            file.write(tensor_header("embeddings", self.embeddings.dtype, self.embeddings.shape))
+            for chunk in self.chunks():
+                file.write(chunk.data)
         names: list[str | None] = []
         files = [folder / _TENSORS, folder / _INDEX]
         for place, image in enumerate(self.images or (None,) * len(self)):
@@ -120,7 +141,8 @@ class CandidatePool:
                 files.append(folder / f"{_IMAGES}/{place:06d}.png")
                 files[-1].write_bytes(image.read_bytes())
         index = {"version": 1, "ids": self.ids, "labels": self.labels, "images": names}
-        (folder / _INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+        described = {**index, "source": self.source, "digest": self._digest}
+        (folder / _INDEX).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         return files
 
     @classmethod
@@ -135,4 +157,11 @@ class CandidatePool:
                 f"expected a pool of {_INDEX} and {_TENSORS}: {type(error).__name__}", code="pool.invalid"
             ) from None
         images = tuple(None if name is None else folder / name for name in names)
-        return cls(tuple(ids), embeddings, None if labels is None else tuple(labels), images)
+        return cls(
+            tuple(ids),
+            embeddings,
+            None if labels is None else tuple(labels),
+            images,
+            index.get("source"),
+            index.get("digest"),
+        )

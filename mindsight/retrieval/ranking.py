@@ -1,6 +1,7 @@
 """Exact cosine search over a pool, in the same order every time.
 
-Knows nothing of probabilities or brains. Letters: N candidates, D numbers of an embedding, B queries, K best places.
+Knows nothing of probabilities or brains. Letters: N candidates, D numbers of an embedding, B queries, K best places,
+P places asked for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
 from mindsight.retrieval.pool import CandidatePool
+from mindsight.retrieval.streaming import dot_products, widened
+
+# From this many queries on, a matrix product does more for each candidate than reading it costs.
+_MANY = 9
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,40 +26,74 @@ class Ranking:
 
     places_K : (K,) rows of the pool, best first; equal scores in the pool's order
     scores_N : (N,) cosine of every candidate, in the pool's order
+    length : Euclidean length of the query, which the cosine leaves out
     """
 
     places_K: NDArray[np.int64]
     scores_N: NDArray[np.float32]
+    length: float = 1.0
 
 
 def cosine_scores(queries_BD: NDArray[Any], pool: CandidatePool) -> NDArray[np.float32]:
     """(B, N) cosine between each query and each candidate; 0 where one of the two has no length.
 
     Queries may carry the pool's token axes; all tokens of a candidate count as one vector (Scotti et al. 2024, the
-    retrieval of MindEye2). Raises ModelMismatch (``pool.query_shape``).
+    retrieval of MindEye2). The pool is read once, in its order, and no more than ``CHUNK_BYTES`` of it is copied.
+    Raises ModelMismatch (``pool.query_shape``).
     """
-    flat_BD = np.asarray(queries_BD, dtype=np.float32).reshape(len(queries_BD), -1)
-    embeddings_ND = pool.flat_ND
-    if flat_BD.shape[1] != embeddings_ND.shape[1]:
-        raise ModelMismatch(
-            f"expected queries of {embeddings_ND.shape[1]} numbers {pool.token_shape}, got {flat_BD.shape[1]}",
-            code="pool.query_shape",
-        )
-    unit_BD = _divide(flat_BD, np.linalg.norm(flat_BD, axis=1, keepdims=True))
-    scores_BN = np.empty((len(flat_BD), len(pool)), np.float32)
+    if len(queries_BD) < _MANY:
+        return cosines_at(queries_BD, pool, np.arange(len(pool)))
+    unit_BD = _unit_queries(queries_BD, pool)
+    scores_BN = np.empty((len(unit_BD), len(pool)), np.float32)
     for start in range(0, len(pool), pool.rows_per_chunk):
         rows = slice(start, start + pool.rows_per_chunk)
-        scores_BN[:, rows] = unit_BD @ embeddings_ND[rows].astype(np.float32, copy=False).T
-    return _divide(scores_BN, pool.norms_N)
+        chunk = widened(pool.flat_ND[rows])
+        norms = np.sqrt(np.einsum("nd,nd->n", chunk, chunk, dtype=np.float32))
+        scores_BN[:, rows] = _divide(unit_BD @ chunk.T, norms)
+    return scores_BN
+
+
+def cosines_at(queries_BD: NDArray[Any], pool: CandidatePool, places_P: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(B, P) cosine between each query and the candidates at these places; only these are read."""
+    dots_BP, squares_P = dot_products(_unit_queries(queries_BD, pool), pool.flat_ND, places_P)
+    return _divide(dots_BP, np.sqrt(squares_P)).astype(np.float32)
 
 
 def rank(query_D: NDArray[Any], pool: CandidatePool, k: int) -> Ranking:
     """The k candidates closest to the query. Raises ModelMismatch (``pool.query_shape``)."""
-    scores_N = cosine_scores(np.asarray(query_D)[None], pool)[0]
-    return Ranking(np.argsort(-scores_N, kind="stable")[:k], scores_N)
+    query = np.asarray(query_D)
+    scores_N = cosine_scores(query[None], pool)[0]
+    return Ranking(best_places(scores_N, k), scores_N, query_length(query))
 
 
-def _divide(values: NDArray[np.float32], lengths: NDArray[np.float32]) -> NDArray[np.float32]:
+def best_places(scores_N: NDArray[Any], k: int) -> NDArray[np.int64]:
+    """(min(k, N),) places of the k highest scores, highest first; equal ones in their order, also at the k-th place."""
+    n = len(scores_N)
+    if k >= n:
+        return np.argsort(-scores_N, kind="stable")
+    last = np.partition(scores_N, n - k)[n - k]
+    above = np.flatnonzero(scores_N > last)
+    level = np.flatnonzero(scores_N == last)[: k - len(above)]
+    places = np.concatenate([above, level])
+    return places[np.argsort(-scores_N[places], kind="stable")]
+
+
+def query_length(query_D: NDArray[Any]) -> float:
+    """Euclidean length of a query, all its axes as one."""
+    return float(np.linalg.norm(np.asarray(query_D, dtype=np.float32)))
+
+
+def _unit_queries(queries_BD: NDArray[Any], pool: CandidatePool) -> NDArray[np.float32]:
+    flat_BD = np.asarray(queries_BD, dtype=np.float32).reshape(len(queries_BD), -1)
+    if flat_BD.shape[1] != pool.flat_ND.shape[1]:
+        raise ModelMismatch(
+            f"expected queries of {pool.flat_ND.shape[1]} numbers {pool.token_shape}, got {flat_BD.shape[1]}",
+            code="pool.query_shape",
+        )
+    return _divide(flat_BD, np.linalg.norm(flat_BD, axis=1, keepdims=True))
+
+
+def _divide(values: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
     quotient = np.zeros_like(values)
     np.divide(values, lengths, out=quotient, where=lengths > 0.0)
     return quotient

@@ -9,6 +9,7 @@ The format: eight bytes little-endian length of a JSON header, the header (name 
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,15 @@ _MAX_HEADER = 100_000_000
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
     """Write the arrays, C-contiguous, in the order of their names."""
     save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, path)
+
+
+def tensor_header(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """What comes before the bytes of a file with this one array: for arrays too large to be in memory at once."""
+    kind = next(key for key, value in _DTYPES.items() if np.dtype(value) == dtype)
+    n_bytes = dtype.itemsize * math.prod(shape)
+    header = json.dumps({name: {"dtype": kind, "shape": shape, "data_offsets": [0, n_bytes]}}).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header
 
 
 def map_tensors(path: Path) -> dict[str, NDArray[Any]]:

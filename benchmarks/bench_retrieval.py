@@ -1,0 +1,234 @@
+"""Exact retrieval from a memory-mapped pool against the floor of reading its bytes, and the sketch's recall.
+
+    python benchmarks/bench_retrieval.py [--candidates 1500] [--tokens 256 1664] [--rounds 9] [--folder DIR] [--no-history]
+
+Every round times every method once, in turn, so that whatever else the machine does falls on all of them. The pool lies
+in a temporary file that stays in the page cache; the floor reads the same bytes of the same map in the same round, with
+as many threads as the search has (``NUMBA_NUM_THREADS``). The peer converts each block to single precision in NumPy and
+multiplies it with BLAS, which is how one would write it. Reported are medians and minima of wall time, medians of
+process time, and the median over rounds of each ratio.
+
+Recall is that of the exact ten best in the sketch's short list. Synthetic candidates share half of their power; of the
+rest, 70 % lie in 256 factors that fall off as 1/sqrt(k), the others are each candidate's own. A query is the shared part
+and ``fidelity`` times what is particular to one candidate, filled up with noise in the same factors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.retrieval import CandidatePool, LinearDecoder, ReducedIndex, RidgeTrials, cosine_scores, rank
+from mindsight.retrieval.ranking import best_places
+from mindsight.retrieval.tensors import map_tensors, tensor_header
+
+HISTORY = Path(__file__).parent / "history" / "retrieval.json"
+FACTORS = 256
+
+
+def mapped_pool(path: Path, n: int, shape: tuple[int, int]) -> CandidatePool:
+    """N candidates of full resolution, written block by block."""
+    rng = np.random.default_rng(0)
+    with path.open("wb") as file:
+        file.write(tensor_header("embeddings", np.dtype(np.float16), (n, *shape)))
+        for _ in range(n):
+            file.write(rng.standard_normal(shape, np.float32).astype(np.float16).tobytes())
+    return CandidatePool(tuple(map(str, range(n))), map_tensors(path)["embeddings"])
+
+
+def read(pool: CandidatePool, threads: int) -> None:
+    """Every byte once, with nothing done to it that costs more than reading it."""
+    words = np.asarray(pool.embeddings).reshape(-1).view(np.uint64)
+    parts = np.array_split(words, threads)
+    if threads == 1:
+        np.bitwise_xor.reduce(words)
+        return
+    with ThreadPoolExecutor(threads) as executor:
+        list(executor.map(np.bitwise_xor.reduce, parts))
+
+
+def converted(query_D: NDArray[np.float32], pool: CandidatePool) -> NDArray[np.float32]:
+    """The peer: blocks to single precision, then BLAS; norms are known."""
+    step, flat = pool.rows_per_chunk, pool.flat_ND
+    return np.concatenate([flat[i : i + step].astype(np.float32) @ query_D for i in range(0, len(pool), step)])
+
+
+def timed(
+    work: dict[str, Callable[[], object]], rounds: int
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """Wall and process milliseconds of every method in every round; the first round compiles and is left out."""
+    wall_ms: dict[str, list[float]] = {name: [] for name in work}
+    process_ms: dict[str, list[float]] = {name: [] for name in work}
+    for i in range(rounds + 1):
+        for name, method in work.items():
+            wall, process = time.perf_counter(), time.process_time()
+            method()
+            wall, process = time.perf_counter() - wall, time.process_time() - process
+            if i > 0:
+                wall_ms[name].append(1e3 * wall)
+                process_ms[name].append(1e3 * process)
+    return {n: np.array(t) for n, t in wall_ms.items()}, {n: np.array(t) for n, t in process_ms.items()}
+
+
+def recall(n: int, numbers: int, sizes: tuple[int, ...], queries: int = 60) -> list[dict[str, float]]:
+    """Of the exact ten best, and of the exact first, in short lists of 64 and 256."""
+    rng = np.random.default_rng(1)
+    scales = np.arange(1, FACTORS + 1) ** -0.5
+    scales = (scales / np.linalg.norm(scales)).astype(np.float32)
+    basis = rng.standard_normal((FACTORS, numbers), np.float32)
+    shared = np.sqrt(0.5) * rng.standard_normal(numbers, np.float32)
+    loadings = rng.standard_normal((n, FACTORS), np.float32) * scales
+    embeddings = np.empty((n, numbers), np.float16)
+    for i in range(n):
+        own = np.sqrt(0.35) * (loadings[i] @ basis) + np.sqrt(0.15) * rng.standard_normal(numbers, np.float32)
+        embeddings[i] = shared + own
+    pool = CandidatePool(tuple(map(str, range(n))), embeddings)
+    asked = {}
+    for fidelity in (0.2, 0.4, 0.7):
+        places = rng.choice(n, queries, replace=False)
+        noise = np.sqrt(0.5) * (rng.standard_normal((queries, FACTORS), np.float32) * scales) @ basis
+        asked[fidelity] = shared + fidelity * (embeddings[places] - shared) + np.sqrt(1 - fidelity**2) * noise
+    found = []
+    for size in sizes:
+        index = ReducedIndex.build(pool, np.random.default_rng(2), size)
+        for fidelity, queries_BD in asked.items():
+            exact_BN = cosine_scores(queries_BD, pool)
+            estimated_BN = np.stack([index.estimates(query) for query in queries_BD])
+            row: dict[str, float] = {"size": size, "fidelity": fidelity}
+            for shortlist in (64, 256):
+                kept = [
+                    np.isin(best_places(e, 10), best_places(s, shortlist))
+                    for e, s in zip(exact_BN, estimated_BN, strict=True)
+                ]
+                row[f"ten_in_{shortlist}"] = round(float(np.mean(kept)), 4)
+                row[f"first_in_{shortlist}"] = round(float(np.mean([k[0] for k in kept])), 4)
+            found.append(row)
+    return found
+
+
+def streaming_ridge(rounds: int) -> dict[str, float]:
+    """One more trial of 300 with 5,000 voxels into 768 numbers, and the refit of all; milliseconds, and the difference."""
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(300, 5000)), rng.normal(size=(300, 768))
+    trials = RidgeTrials()
+    trials.push(x[:-1], y[:-1])
+    start = time.perf_counter()
+    trials.push(x[-1:], y[-1:])
+    push_ms = 1e3 * (time.perf_counter() - start)
+    wall_ms, _ = timed({"solve": trials.solve, "fit": lambda: LinearDecoder.fit(x, y)}, rounds)
+    whole = RidgeTrials()
+    whole.push(x, y)
+    difference = (
+        np.abs(trials.solve().weights_VD - whole.solve().weights_VD).max() / np.abs(whole.solve().weights_VD).max()
+    )
+    return {
+        "push_ms": round(push_ms, 2),
+        "solve_ms": round(float(np.median(wall_ms["solve"])), 1),
+        "fit_ms": round(float(np.median(wall_ms["fit"])), 1),
+        "largest_relative_difference": float(difference),
+    }
+
+
+def search(folder: Path, n: int, shape: tuple[int, int], rounds: int) -> dict[str, object]:
+    """Full token resolution from the map, and 10,000 pooled embeddings in memory."""
+    threads = numba.config.NUMBA_NUM_THREADS
+    pool = mapped_pool(folder / "pool.safetensors", n, shape)
+    rng = np.random.default_rng(5)
+    query = rng.standard_normal(shape, np.float32)
+    flat_query = query.reshape(-1) / np.linalg.norm(query)
+    pooled = CandidatePool(
+        tuple(map(str, range(10000))), rng.standard_normal((10000, 1024), np.float32).astype(np.float16)
+    )
+    small = rng.standard_normal(1024, np.float32)
+    index = ReducedIndex.build(pool, rng)
+    work: dict[str, Callable[[], object]] = {
+        "floor: read the bytes": lambda: read(pool, threads),
+        "exact search": lambda: rank(query, pool, 10),
+        "peer: convert, then BLAS": lambda: converted(flat_query, pool),
+        "sketch and short list of 64": lambda: index.rank(query, 10, shortlist=64),
+        "10,000 x 1,024: floor": lambda: read(pooled, 1),
+        "10,000 x 1,024: exact search": lambda: rank(small, pooled, 10),
+        "10,000 x 1,024: peer": lambda: converted(small, pooled),
+    }
+    wall_ms, process_ms = timed(work, rounds)
+    pairs = [
+        ("exact search", "floor: read the bytes"),
+        ("peer: convert, then BLAS", "exact search"),
+        ("10,000 x 1,024: exact search", "10,000 x 1,024: floor"),
+        ("10,000 x 1,024: peer", "10,000 x 1,024: exact search"),
+    ]
+    gigabytes = pool.embeddings.nbytes / 1e9
+    norms = np.sqrt(np.array([float(np.vdot(row, row)) for row in pool.flat_ND[:50].astype(np.float64)]))
+    exact = pool.flat_ND[:50].astype(np.float64) @ flat_query.astype(np.float64) / norms
+    return {
+        "candidates": n,
+        "tokens": list(shape),
+        "gigabytes": round(gigabytes, 3),
+        "threads": threads,
+        "gigabytes_per_s": {
+            name: round(1e3 * gigabytes / float(np.median(wall_ms[name])), 1)
+            for name in ("floor: read the bytes", "exact search")
+        },
+        "ms": {
+            name: {
+                "median": round(float(np.median(wall)), 3),
+                "min": round(float(wall.min()), 3),
+                "process": round(float(np.median(process_ms[name])), 3),
+            }
+            for name, wall in wall_ms.items()
+        },
+        "ratios": {f"{a} / {b}": round(float(np.median(wall_ms[a] / wall_ms[b])), 2) for a, b in pairs},
+        "largest_difference_to_float64": float(np.abs(rank(query, pool, 1).scores_N[:50] - exact).max()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--candidates", type=int, default=1500)
+    parser.add_argument("--tokens", type=int, nargs=2, default=(256, 1664))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--recall-candidates", type=int, default=10000)
+    parser.add_argument("--recall-numbers", type=int, default=32768)
+    parser.add_argument("--folder", type=Path, help="where the temporary pool lies; the system's choice by default")
+    parser.add_argument("--no-history", action="store_true", help="print only")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        searched = search(Path(folder), given.candidates, tuple(given.tokens), given.rounds)
+    entry = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": {
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "load": os.getloadavg()[0],
+        },
+        "versions": {"numpy": np.__version__, "numba": numba.__version__},
+        "rounds": given.rounds,
+        "search": searched,
+        "recall": {
+            "candidates": given.recall_candidates,
+            "numbers": given.recall_numbers,
+            "rows": recall(given.recall_candidates, given.recall_numbers, (512, 1024, 2048)),
+        },
+        "ridge": streaming_ridge(min(given.rounds, 5)),
+    }
+    print(json.dumps(entry, indent=1))
+    if not given.no_history:
+        history = json.loads(HISTORY.read_text()) if HISTORY.exists() else []
+        HISTORY.parent.mkdir(exist_ok=True)
+        HISTORY.write_text(json.dumps([*history, entry], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

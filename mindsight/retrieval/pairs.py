@@ -1,0 +1,56 @@
+"""Two-alternative forced choice: of two named candidates that look alike, which one is nearer to what the brain says?
+
+Knows nothing of brains. Letters: K trials, D numbers of an embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest
+from mindsight.evaluation import Accuracy
+from mindsight.retrieval.pool import CandidatePool
+from mindsight.retrieval.ranking import cosines_at
+
+
+@dataclass(frozen=True, eq=False)
+class TwoAfc:
+    """What a set of pairs gave.
+
+    accuracy : share of trials whose shown candidate scored strictly higher, beside its chance of one half
+    margins_K : (K,) cosine of the shown candidate minus that of the other; a tie, 0, is no hit
+    """
+
+    accuracy: Accuracy
+    margins_K: NDArray[np.float64]
+
+
+def two_afc(queries_KD: NDArray[Any], pool: CandidatePool, pairs: Sequence[tuple[str, str]]) -> TwoAfc:
+    """Decide between two candidates in each trial; no other candidate is read.
+
+    queries_KD : (K, ...) predicted embeddings, one for each pair
+    pairs : K of (shown, other), ids of the pool
+
+    The interval takes the trials as independent: give each trial once, not once for each of many others.
+
+    Raises BadRequest (``two_afc.pairs``) for another number of pairs than of queries or a pair of one candidate with
+    itself, ModelMismatch (``pool.unknown_candidate``, ``pool.query_shape``).
+    """
+    same = [shown for shown, other in pairs if shown == other]
+    if same or len(pairs) != len(queries_KD):
+        raise BadRequest(
+            f"expected a pair of different candidates for each of {len(queries_KD)} queries, got {len(pairs)} pairs"
+            + (f", one of them {same[0]} with itself" if same else ""),
+            code="two_afc.pairs",
+        )
+    places_K2 = np.array([[pool.place(shown), pool.place(other)] for shown, other in pairs]).reshape(-1, 2)
+    margins_K = np.empty(len(pairs))
+    for trial, places_2 in enumerate(places_K2):
+        shown, other = cosines_at(queries_KD[trial : trial + 1], pool, places_2)[0]
+        margins_K[trial] = float(shown) - float(other)
+    return TwoAfc(Accuracy(int((margins_K > 0).sum()), len(pairs), 0.5), margins_K)
