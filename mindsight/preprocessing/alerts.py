@@ -43,8 +43,8 @@ class QualityLimits:
     drift_percent : mean signal against the run's start, either way (scanners hold 1 % on a phantom; a choice)
     signal_percent : mean signal against the calibration's, either way (a choice)
     residual : share of a volume's variance that the reference leaves unexplained (a choice)
-    outlier_slices, spikes, unplaced : more than so many slices that do not fit, spikes, volumes without a pose, among
-        the last ``window_volumes``
+    outlier_share : share of the slices of the last ``window_volumes`` that do not fit (a choice: single ones happen)
+    spikes, unplaced : more than so many spikes, or volumes without a pose, among the last ``window_volumes``
     window_volumes : how far back shares and counts look
     settle_volumes : volumes before the run's own level is known
     quiet_volumes : volumes without a condition before it is said to be over
@@ -59,7 +59,7 @@ class QualityLimits:
     drift_percent: float | None = 3.0
     signal_percent: float | None = 20.0
     residual: float | None = 0.2
-    outlier_slices: float | None = 0
+    outlier_share: float | None = 0.01
     spikes: float | None = 0
     unplaced: float | None = 0
     window_volumes: int = 30
@@ -94,7 +94,8 @@ class VolumeFigures:
     fd_mm, dvars_percent, tsnr : of ``QualityFigures``
     displacement_mm : of the head from the reference, see ``displacement_mm``
     mean_signal : mean over the voxels, in the volumes' units
-    residual, outlier_slices, unplaced : of ``Aligned`` (``unplaced`` is not ``converged``)
+    residual, unplaced : of ``Aligned`` (``unplaced`` is not ``converged``)
+    outlier_share : ``Aligned.outlier_slices`` as a share of the volume's slices
     spike : the signal jumped and came back, without motion
     censored : the volume takes no part in the betas
     trials : those in whose response the volume lies
@@ -106,7 +107,7 @@ class VolumeFigures:
     displacement_mm: float | None = None
     mean_signal: float | None = None
     residual: float | None = None
-    outlier_slices: int = 0
+    outlier_share: float = 0.0
     unplaced: bool = False
     spike: bool = False
     censored: bool = False
@@ -176,10 +177,10 @@ RULES = (
         "The volumes look like the reference again; at worst {worst:.0%} was unexplained.",
     ),
     Rule(
-        *("quality.slices", "outlier_slices", "warning", 1, 0.8),
-        "Slices came damaged ({value:.0f} in the last {window} volumes). If it goes on, the scanner needs a look:"
-        " coil, cables, gradients.",
-        "The slices are whole again.",
+        *("quality.slices", "outlier_share", "warning", 1, 0.8),
+        "{value:.1%} of the slices of the last {window} volumes do not fit the others (limit {limit:.1%}). Ask the"
+        " participant to lie still; if it goes on, the scanner needs a look: coil, cables, gradients.",
+        "The slices fit again; at worst {worst:.1%} did not.",
     ),
     Rule(
         *("quality.spike", "spikes", "warning", 1, 0.8),
@@ -234,7 +235,7 @@ class Alerts:
         self._baseline = baseline or Baseline()
         n_rules = len(RULES)
         self._counts_3T: list[tuple[int, int, int]] = []  # censored, spikes, unplaced; of the window
-        self._slices_T: list[int] = []
+        self._slices_T: list[float] = []
         self._dvars_T: list[float] = []
         self._start_signal_T: list[float] = []
         self._n_volumes = 0
@@ -303,7 +304,7 @@ class Alerts:
         limits, baseline = self._limits, self._baseline
         self._n_volumes += 1
         self._counts_3T.append((int(figures.censored), int(figures.spike), int(figures.unplaced)))
-        self._slices_T.append(figures.outlier_slices)
+        self._slices_T.append(figures.outlier_share)
         del self._counts_3T[: -limits.window_volumes], self._slices_T[: -limits.window_volumes]
         censored, spikes, unplaced = (sum(column) for column in zip(*self._counts_3T, strict=True))
         signal, tsnr = figures.mean_signal, figures.tsnr
@@ -324,7 +325,7 @@ class Alerts:
             "drift_percent": None if figures.censored else _away_percent(signal, start_signal),
             "signal_percent": None if figures.censored else _away_percent(signal, baseline.mean_signal),
             "residual": figures.residual,
-            "outlier_slices": sum(self._slices_T),
+            "outlier_share": sum(self._slices_T) / limits.window_volumes,
             "spikes": spikes,
             "unplaced": unplaced,
         }
@@ -344,7 +345,7 @@ class Alerts:
         return {
             "n_volumes": np.array(self._n_volumes),
             "counts_T3": np.array(self._counts_3T, dtype=np.int64).reshape(-1, 3),
-            "slices_T": np.array(self._slices_T, dtype=np.int64),
+            "slices_T": np.array(self._slices_T, dtype=np.float64),
             "dvars_T": np.array(self._dvars_T, dtype=np.float64),
             "start_signal_T": np.array(self._start_signal_T, dtype=np.float64),
             "start_tsnr": np.array(self._start_tsnr),

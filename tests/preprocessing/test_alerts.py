@@ -76,7 +76,7 @@ BAD = {
     "drift_percent": changed(mean_signal=1035.0),
     "signal_percent": changed(mean_signal=650.0),
     "residual": changed(residual=0.25),
-    "outlier_slices": changed(outlier_slices=1),
+    "outlier_share": changed(outlier_share=0.1),
     "spikes": changed(spike=True),
     "unplaced": changed(unplaced=True),
 }
@@ -95,7 +95,7 @@ def test_each_rule_begins_beyond_its_limit_ends_when_quiet_and_can_be_switched_o
     assert 57 <= end < 100
     off = QualityLimits(**{figure: None})
     assert not [c for _, c in run(Alerts(off, baseline), volumes) if c.removesuffix(".over") == code]
-    if figure not in ("unplaced", "spikes", "outlier_slices", "censored_share"):
+    if figure not in ("unplaced", "spikes", "outlier_share", "censored_share"):
         just_inside = QualityLimits(**{figure: 0.1 if figure.startswith("tsnr") else 99.0})
         assert not [c for _, c in run(Alerts(just_inside, baseline), volumes) if c.removesuffix(".over") == code]
 
@@ -165,7 +165,7 @@ def test_a_restored_state_says_the_same() -> None:
             displacement_mm=t * 0.03,
             mean_signal=1000.0 + 0.4 * t,
             residual=float(rng.uniform(0, 0.3)),
-            outlier_slices=int(rng.random() < 0.05),
+            outlier_share=0.2 * int(rng.random() < 0.05),
             unplaced=bool(rng.random() < 0.02),
             spike=bool(rng.random() < 0.05),
             censored=bool(rng.random() < 0.2),
@@ -222,7 +222,7 @@ def test_a_real_run_of_a_still_participant_says_nothing_until_something_is_done_
             displacement_mm=displacement_mm(aligned.motion_6),
             mean_signal=float(voxels_V.mean()),
             residual=aligned.residual,
-            outlier_slices=len(aligned.outlier_slices),
+            outlier_share=len(aligned.outlier_slices) / volume.shape[2],
             unplaced=not aligned.converged,
         )
         assert alerts.push(VolumeFigures(**measured)) == []
