@@ -101,7 +101,7 @@ class _Level:
     affine: Float64Array
 
 
-def _reduce(values: FloatArray, affine: Float64Array, block_mm: float) -> tuple[FloatArray, Float64Array]:
+def smoothed_blocks(values: FloatArray, affine: Float64Array, block_mm: float) -> tuple[FloatArray, Float64Array]:
     """Block means of about ``block_mm``, smoothed by as much again, and their affine."""
     voxel_mm = np.linalg.norm(affine[:3, :3], axis=0)
     factors = [max(1, min(round(block_mm / mm), n // 4)) for mm, n in zip(voxel_mm.tolist(), values.shape, strict=True)]
@@ -124,14 +124,14 @@ class CoarseSearch:
         self._centre_mm = centre_mm
         self._levels = []
         for block_mm in LEVELS_MM:
-            reduced, reduced_affine = _reduce(values, affine, block_mm)
+            reduced, reduced_affine = smoothed_blocks(values, affine, block_mm)
             self._levels.append(_Level(block_mm, prefilter(reduced), reduced_affine))
 
     def find(self, values: FloatArray, affine: Float64Array, start: Float64Array) -> Float64Array:
         """The pose (4, 4), volume mm -> reference mm, reached from ``start``; ``start`` itself where none is better."""
         pose = start
         for level in self._levels:
-            reduced, reduced_affine = _reduce(values, affine, level.block_mm)
+            reduced, reduced_affine = smoothed_blocks(values, affine, level.block_mm)
             pose = self._descend(level, reduced, reduced_affine, pose)
         return pose
 
