@@ -52,13 +52,13 @@ def demo(
     once: Annotated[
         bool, typer.Option("--once", help="no browser; end by itself and print JSON on the last line")
     ] = False,
-    speed: Annotated[str, typer.Option(help="times real time, or max; default 4, with --once max")] = "",
+    speed: Annotated[str, typer.Option(help="times real time, or max; default 4, with --once 10")] = "",
     data_dir: Annotated[Path | None, typer.Option(help="keep everything here instead of ./mindsight-data/demo")] = None,
 ) -> None:
     """A simulated session through the real service."""
     from mindsight.demo import run_demo
 
-    run_demo(once=once, speed=_speed(speed or ("max" if once else "4")), data_dir=data_dir)
+    run_demo(once=once, speed=_speed(speed or ("10" if once else "4")), data_dir=data_dir)
 
 
 @app.command()

@@ -52,6 +52,7 @@ class Outcome:
     truth: dict[tuple[int, int], str]
     volumes_sent: int
     ceiling: Accuracy
+    speed: float
     seconds: float
     archive: Path
 
@@ -92,6 +93,7 @@ class Outcome:
             "ceiling": round(self.ceiling.value, 4),
             "ceiling_n": self.ceiling.n,
             "latency_ms": latencies(self.messages),
+            "speed": self.speed,
             "seconds": round(self.seconds, 1),
             "archive": str(self.archive),
         }
@@ -193,7 +195,7 @@ def _visit(url: str, key: str, settings: Settings, speed: float, say: Callable[[
             code="demo.archive",
         )
     archive = settings.data_dir / archived.archive
-    return Outcome(heard, truth, n_sent, ceiling, time.monotonic() - began_s, archive)
+    return Outcome(heard, truth, n_sent, ceiling, speed, time.monotonic() - began_s, archive)
 
 
 def _simulated() -> SimulatedSession:

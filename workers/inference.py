@@ -1,7 +1,7 @@
 """``python -m workers.inference``: takes betas from the work queue, answers each with a retrieval, then with a picture.
 
 Knows nothing of volumes or of order: what depends on order came with the beta. A retrieval takes milliseconds and a
-picture a hundred times as long, so pictures are a queue of their own, looked at only when no beta waits.
+picture a hundred times as long, so pictures are a queue of their own, drawn in a thread of their own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from mindsight.unclip.generator import Generator
 from workers.brain_map import draw_brain_map
 
 BLOCK_S = 0.25
-LOOK_S = 0.001
 STALE_S = 10.0  # what a worker that died had in its hands goes to another after this
 BUS_DEADLINE_S = 30.0
 PRIOR_STEPS, PRIOR_DRAWS = 10, 8
@@ -74,6 +73,8 @@ class InferenceWorker:
     stop: threading.Event
     _bundles: dict[str, LoadedBundle] = field(default_factory=dict)
     _generator: Generator | None = None
+    _failure: Exception | None = None
+    _loading: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.betas = WorkQueue(self.bus, "inference", stale_s=STALE_S)
@@ -88,17 +89,35 @@ class InferenceWorker:
         self._generator = generator
 
     def run(self) -> None:
-        """Take and answer jobs. A bus that is away is waited for; everything else ends the process."""
+        """Answer betas, and draw in a second thread, until ``stop`` is set; a bus that is away is waited for.
+
+        Raises what ends either of the two.
+        """
+        drawing = threading.Thread(target=self._draw_until_stopped, name="drawing")
+        drawing.start()
+        try:
+            self._work_on(self.betas, self.answer, self._load_new_bundles)
+        finally:
+            self.stop.set()
+            drawing.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _draw_until_stopped(self) -> None:
+        try:
+            self._work_on(self.pictures, self.draw, lambda: None)
+        except Exception as error:  # handed to the main thread, which ends the process with it
+            self._failure = error
+            self.stop.set()
+
+    def _work_on(self, queue: WorkQueue, carry_out: Callable[[BetaWork], None], idle: Callable[[], None]) -> None:
         while not self.stop.is_set():
             try:
-                if job := self.betas.take(self.name, LOOK_S):
-                    self._do(job, self.answer)
-                elif job := self.pictures.take(self.name, LOOK_S):
-                    self._do(job, self.draw)
+                job = queue.take(self.name, BLOCK_S)
+                if job is None:
+                    idle()
                 else:
-                    self._load_new_bundles()
-                    if job := self.betas.take(self.name, BLOCK_S):
-                        self._do(job, self.answer)
+                    self._do(job, carry_out)
             except BusUnavailable as error:
                 print(f"inference: {error}", file=sys.stderr, flush=True)
                 self.bus.wait_ready(BUS_DEADLINE_S)
@@ -202,28 +221,33 @@ class InferenceWorker:
     def _bundle(self, name: str | None) -> LoadedBundle:
         if name is None:
             raise Conflict("this session has no bundle to decode with: open it with one", code="session.no_bundle")
-        if name not in self._bundles:
-            bundle = Bundle.load(self.settings.bundles_dir / name)
-            decoder = TrialDecoder(
-                bundle,
-                clock=time.perf_counter,
-                generator=self._generator,
-                prior_steps=PRIOR_STEPS,
-                prior_draws=PRIOR_DRAWS,
-                evaluations=EVALUATIONS,
-            )
-            statistics = bundle.statistics
-            warm = decoder.retrieve(statistics.mean_V, statistics.mean_V, statistics.std_V)
-            if self._generator is not None and warm.condition is not None:
-                decoder.reconstruct(warm, 0)
-            pool = bundle.pool
-            images = {
-                id_: self.blobs.put(path.read_bytes())
-                for id_, path in zip(pool.ids, pool.images or [], strict=False)
-                if path is not None
-            }
-            self._bundles[name] = LoadedBundle(bundle, decoder, images)
-        return self._bundles[name]
+        with self._loading:
+            if name not in self._bundles:
+                self._bundles[name] = self._load_bundle(name)
+            return self._bundles[name]
+
+    def _load_bundle(self, name: str) -> LoadedBundle:
+        """Load it, and decode and draw once, so that the first beta is as fast as the rest."""
+        bundle = Bundle.load(self.settings.bundles_dir / name)
+        decoder = TrialDecoder(
+            bundle,
+            clock=time.perf_counter,
+            generator=self._generator,
+            prior_steps=PRIOR_STEPS,
+            prior_draws=PRIOR_DRAWS,
+            evaluations=EVALUATIONS,
+        )
+        statistics = bundle.statistics
+        warm = decoder.retrieve(statistics.mean_V, statistics.mean_V, statistics.std_V)
+        if self._generator is not None and warm.condition is not None:
+            decoder.reconstruct(warm, 0)
+        pool = bundle.pool
+        images = {
+            id_: self.blobs.put(path.read_bytes())
+            for id_, path in zip(pool.ids, pool.images or [], strict=False)
+            if path is not None
+        }
+        return LoadedBundle(bundle, decoder, images)
 
     def _load_new_bundles(self) -> None:
         """Between jobs, make bundles ready that have appeared: the first beta of a session finds its own loaded."""
