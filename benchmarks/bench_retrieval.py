@@ -1,6 +1,6 @@
 """Exact retrieval from a memory-mapped pool against the floor of reading its bytes, and the sketch's recall.
 
-    python benchmarks/bench_retrieval.py [--candidates 1500] [--tokens 256 1664] [--rounds 9] [--folder DIR] [--no-history]
+    python benchmarks/bench_retrieval.py [--candidates 1500] [--tokens 256 1664] [--rounds 9] [--no-history]
 
 Every round times every method once, in turn, so that whatever else the machine does falls on all of them. The pool lies
 in a temporary file that stays in the page cache; the floor reads the same bytes of the same map in the same round, with
@@ -9,8 +9,8 @@ multiplies it with BLAS, which is how one would write it. Reported are medians a
 process time, and the median over rounds of each ratio.
 
 Recall is that of the exact ten best in the sketch's short list. Synthetic candidates share half of their power; of the
-rest, 70 % lie in 256 factors that fall off as 1/sqrt(k), the others are each candidate's own. A query is the shared part
-and ``fidelity`` times what is particular to one candidate, filled up with noise in the same factors.
+rest, 70 % lie in 256 factors that fall off as 1/sqrt(k), the others are each candidate's own. A query is the shared
+part and ``fidelity`` times what is particular to one candidate, filled up with noise in the same factors.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def recall(n: int, numbers: int, sizes: tuple[int, ...], queries: int = 60) -> l
 
 
 def streaming_ridge(rounds: int) -> dict[str, float]:
-    """One more trial of 300 with 5,000 voxels into 768 numbers, and the refit of all; milliseconds, and the difference."""
+    """One more trial of 300, 5,000 voxels into 768 numbers, and the refit of all: milliseconds and difference."""
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(300, 5000)), rng.normal(size=(300, 768))
     trials = RidgeTrials()

@@ -132,7 +132,10 @@ def _read_progress(partial: Path, plan: str) -> _Progress:
 def _write_progress(partial: Path, progress: _Progress) -> None:
     """After the embeddings are on the disk, in one step."""
     new = partial / (_PROGRESS + ".new")
-    new.write_text(json.dumps(asdict(progress)), encoding="utf-8")
+    with new.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(progress)))
+        file.flush()
+        os.fsync(file.fileno())
     new.replace(partial / _PROGRESS)
 
 
@@ -172,6 +175,6 @@ def _finish(partial: Path, out: Path, pictures: FolderPictures, source: str) -> 
     (partial / "pool.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     index["digest"] = CandidatePool.load(partial).digest
     (partial / "pool.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    (partial / _PROGRESS).unlink()
     partial.rename(out)
+    (out / _PROGRESS).unlink()
     return CandidatePool.load(out)
