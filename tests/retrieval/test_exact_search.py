@@ -46,7 +46,7 @@ def test_the_best_places_are_those_of_a_stable_sort(levels: list[int], k: int) -
 
 
 @given(st.integers(2, 30), st.integers(1, 12), st.integers(0, 1000))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_equal_candidates_tie_wherever_they_lie(copies: int, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     kinds = rng.normal(size=(3, 77)).astype(np.float16)
@@ -59,7 +59,7 @@ def test_equal_candidates_tie_wherever_they_lie(copies: int, k: int, seed: int) 
 
 
 @given(st.integers(1, 60), st.integers(1, 12), st.sampled_from([np.float16, np.float32]))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_pieces_of_any_size_score_alike(rows: int, queries: int, dtype: type) -> None:
     asked = normal(queries, 40, seed=3)
     embeddings = normal(50, 40).astype(dtype)
