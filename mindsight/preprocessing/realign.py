@@ -194,8 +194,10 @@ class Realigner:
         if judged.residual > MIN_RESIDUAL:
             weight = MEMORY if self._usual > 0.0 else 0.0
             self._usual = weight * self._usual + (1.0 - weight) * judged.residual
-            updated_Z = weight * self._usual_Z + (1.0 - weight) * judged.errors_Z
-            self._usual_Z = np.where(judged.keep_Z, updated_Z, self._usual_Z)
+            # At another place another part of each slice fits worse, and a slice that stays worse is the usual one now.
+            weight_Z = 0.0 if self._distance_mm(pose, self._pose) > REBASE_MM else weight
+            updated_Z = weight_Z * self._usual_Z + (1.0 - weight_Z) * judged.errors_Z
+            self._usual_Z = np.where(judged.keep_Z, updated_Z, 1.2 * self._usual_Z)
         self._pose, self._fit = pose, fit
         self._base_pose, self._known_pose = fit.base.pose, fit.known_pose
         if self._distance_mm(pose, fit.base.pose) > REBASE_MM:
