@@ -18,14 +18,20 @@ from mindsight.glm.streaming import Noise
 from mindsight.volume import Volume
 
 Stage = Literal["fast", "revised", "final"]
+Mode = Literal["nilearn", "fixed"]
 
 
 @dataclass(frozen=True, slots=True)
 class IngestOptions:
     """How a session's betas come about.
 
-    hrf, high_pass_hz, noise : of ``StreamingGLM``
+    hrf, high_pass_hz, noise : of ``StreamingGLM``; ``hrf`` where the space does not say it per voxel
+    mode : "nilearn" for a drift basis over the volumes so far, "fixed" for one over the planned run, whose length must
+        then be declared: see ``glm.streaming``
     fast_s, revised_s : seconds after a trial's onset of its first answer and of the revised one (None: no such answer)
+    ridge_fraction : revised and final answers are ``StreamingGLM.ridge_betas`` with this fraction; None: ``beta``, as
+        fast ones always are
+    n_noise_components : of the space's noise pool, regressors in the model
     event_duration_s : the length every event is modelled with; None: as declared
     event_lag_s : added to every onset in the model; it does not move the time of the answers
     fd_threshold_mm : a volume with more framewise displacement is censored
@@ -42,6 +48,9 @@ class IngestOptions:
     event_lag_s: float = 0.0
     fd_threshold_mm: float = 0.5
     motion_confounds: bool = True
+    mode: Mode = "nilearn"
+    ridge_fraction: float | None = None
+    n_noise_components: int = 0
     normalise: Policy = "running"
     min_betas: int = 6
     prior_betas: int = 16
@@ -51,14 +60,26 @@ class IngestOptions:
             raise BadRequest(
                 f"expected 0 < fast_s < revised_s, got {self.fast_s!r} and {self.revised_s!r}", code="ingest.option"
             )
+        if self.ridge_fraction is not None and not 0.0 < self.ridge_fraction < 1.0:
+            raise BadRequest(
+                f"expected a ridge fraction between 0 and 1, got {self.ridge_fraction!r}", code="ingest.option"
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Where the subject's voxels are: the volume that others are aligned to, and (X, Y, Z) bool, the V voxels in it."""
+    """Where the subject's voxels are, and what is known of them.
+
+    reference : the volume that others are aligned to
+    mask_XYZ : (X, Y, Z) bool, the V voxels in it
+    hrf_V : (V,) place in ``glm.hrf.LIBRARY`` of each voxel's response; None: all as ``IngestOptions.hrf``
+    noise_pool_V : (V,) bool, voxels that do not answer to events; None: nobody looked for them
+    """
 
     reference: Volume
     mask_XYZ: NDArray[np.bool_]
+    hrf_V: NDArray[np.uint8] | None = None
+    noise_pool_V: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.mask_XYZ.shape != self.reference.shape or not self.mask_XYZ.any():
@@ -67,6 +88,11 @@ class Space:
                 f" {self.mask_XYZ.shape} with {int(self.mask_XYZ.sum())}",
                 code="space.mask",
             )
+        for name, of_voxels in (("responses", self.hrf_V), ("noise pool", self.noise_pool_V)):
+            if of_voxels is not None and of_voxels.shape != (self.n_voxels,):
+                raise BadRequest(
+                    f"expected {name} for {self.n_voxels} voxels, got shape {of_voxels.shape}", code="space.voxels"
+                )
 
     @property
     def n_voxels(self) -> int:
@@ -84,7 +110,7 @@ class VolumeReport:
         where motion is not estimated
     dvars_percent, tsnr : see ``QualityFigures``
     aligned : False where no pose explained the volume
-    censored : the volume takes no part in the betas: too much motion, no pose, faulty slices, or a spike
+    censored : the volume takes no part in the betas: too much motion, no pose, or a spike
     """
 
     translation_mm: tuple[float, float, float] | None

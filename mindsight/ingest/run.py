@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
 from mindsight.glm import Event, StreamingGLM
-from mindsight.ingest.records import IngestOptions, Stage
+from mindsight.ingest.records import IngestOptions, Space, Stage
 from mindsight.preprocessing import Quality, QualityFigures
 from mindsight.preprocessing.spikes import SpikeDetector
 
@@ -27,6 +27,9 @@ class Run:
 
     number, tr_s, n_volumes : as declared; ``n_volumes`` None where it is not known
     n_voxels, n_confounds : of what ``take`` gets
+    space : where the voxels are; None as long as nobody knows
+
+    Raises BadRequest (``run.length_unknown``) where the options need ``n_volumes``.
     """
 
     def __init__(
@@ -37,14 +40,31 @@ class Run:
         options: IngestOptions,
         n_voxels: int,
         n_confounds: int,
+        space: Space | None = None,
     ) -> None:
+        if options.mode == "fixed" and n_volumes is None:
+            raise BadRequest(
+                "expected the number of volumes of a run whose drift basis is fixed, got none",
+                code="run.length_unknown",
+            )
         self.number = number
         self.tr_s = tr_s
         self.n_volumes = n_volumes
         self.ended = False
         self._options = options
         self._n_confounds = n_confounds
-        self._glm = StreamingGLM(n_voxels, tr_s, options.hrf, options.high_pass_hz, options.noise, n_confounds)
+        self._glm = StreamingGLM(
+            n_voxels,
+            tr_s,
+            options.hrf,
+            options.high_pass_hz,
+            options.noise,
+            n_confounds,
+            n_planned=n_volumes if options.mode == "fixed" else None,
+            hrf_V=None if space is None else space.hrf_V,
+            noise_pool_V=None if space is None else space.noise_pool_V,
+            n_components=0 if space is None or space.noise_pool_V is None else options.n_noise_components,
+        )
         self._quality = Quality(n_voxels)
         self._spikes = SpikeDetector(n_voxels)
         self._declared: list[Event] = []
@@ -128,9 +148,20 @@ class Run:
         """The trials that have started and so have a beta."""
         return self._glm.started
 
-    def beta(self, trial: int) -> NDArray[np.float32]:
-        """(V,) response on the data so far."""
-        return self._glm.beta(trial).astype(np.float32)
+    def beta(self, trial: int, stage: Stage) -> NDArray[np.float32]:
+        """(V,) response on the data so far, by the estimator of such an answer."""
+        fraction = self._options.ridge_fraction
+        if stage == "fast" or fraction is None:
+            return self._glm.beta(trial).astype(np.float32)
+        (beta_V,) = self._glm.ridge_betas([trial], fraction).astype(np.float32)
+        return np.asarray(beta_V)
+
+    def finals(self) -> dict[int, NDArray[np.float32]]:
+        """Every trial's final answer."""
+        fraction, trials = self._options.ridge_fraction, self.trials
+        if fraction is None:
+            return {trial: self.beta(trial, "final") for trial in trials}
+        return dict(zip(trials, self._glm.ridge_betas(trials, fraction).astype(np.float32), strict=True))
 
     def has_risen(self, trial: int) -> bool:
         """Whether the volumes reach the time of the trial's first answer."""
@@ -170,9 +201,13 @@ class Run:
         return arrays, meta
 
     @classmethod
-    def restore(cls, options: IngestOptions, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Run:
+    def restore(
+        cls, options: IngestOptions, space: Space | None, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]
+    ) -> Run:
         last_voxels_V = arrays["last_voxels_V"].astype(np.float32)
-        run = cls(meta["number"], meta["tr_s"], meta["n_volumes"], options, last_voxels_V.size, meta["n_confounds"])
+        run = cls(
+            meta["number"], meta["tr_s"], meta["n_volumes"], options, last_voxels_V.size, meta["n_confounds"], space
+        )
         run.ended = meta["ended"]
         run._glm.load_state(part(arrays, "glm."))
         run._quality.load_state(part(arrays, "quality."))

@@ -91,7 +91,7 @@ class IngestSession:
 
         motion_T6 : (T, 6) motion parameters of its volumes, raw, used as confounds; motion is then not estimated
 
-        Raises Conflict (``run.active``, ``run.taken``), BadRequest (``motion.shape``).
+        Raises Conflict (``run.active``, ``run.taken``), BadRequest (``motion.shape``, ``run.length_unknown``).
         """
         if self._run is not None and not self._run.ended:
             raise Conflict(
@@ -108,7 +108,7 @@ class IngestSession:
         self._motion_T6 = motion
         self._grid = None
         n_voxels = 0 if self._space is None else self._space.n_voxels
-        self._run = Run(run, tr_s, n_volumes, self._options, n_voxels, self._n_confounds())
+        self._run = Run(run, tr_s, n_volumes, self._options, n_voxels, self._n_confounds(), self._space)
         self._runs.append(run)
 
     def add_event(self, run: int, event: Event) -> None:
@@ -163,7 +163,7 @@ class IngestSession:
         present.ended = True
         if self._normaliser is None:
             return []
-        finals = {trial: present.beta(trial) for trial in present.trials}
+        finals = present.finals()
         for trial, beta_V in finals.items():
             if present.has_risen(trial):
                 self._normaliser.put(trial, beta_V)
@@ -185,7 +185,7 @@ class IngestSession:
     def _settle(self, space: Space) -> None:
         # The realigner's sums follow the order in memory, which a way through a file may change: x fastest, always.
         reference = replace(space.reference, data=np.asfortranarray(space.reference.data))
-        space = Space(reference, space.mask_XYZ)
+        space = replace(space, reference=reference)
         if min(space.reference.shape) >= MIN_SLICES:
             self._realigner = Realigner(space.reference)
         self._space = space
@@ -249,14 +249,12 @@ class IngestSession:
             assert self._realigner is not None
             aligned = self._realigner.align(volume)
             voxels_V, motion_6, converged = aligned.sample(self._space.mask_XYZ), aligned.motion_6, aligned.converged
-            whole = converged and not len(aligned.outlier_slices)
             translation_mm, rotation_rad = _triple(aligned.translation_mm), _triple(aligned.rotation_rad)
         else:
             voxels_V, motion_6, converged = volume.data[self._space.mask_XYZ].astype(np.float32), np.zeros(6), True
-            whole = True
         figures = run.judge(voxels_V, motion_6)
         fd_mm = figures.fd_mm if self._realigns else None
-        good = whole and (fd_mm is None or fd_mm <= self._options.fd_threshold_mm)
+        good = converged and (fd_mm is None or fd_mm <= self._options.fd_threshold_mm)
         report = VolumeReport(
             translation_mm=translation_mm,
             rotation_rad=rotation_rad,
@@ -273,7 +271,7 @@ class IngestSession:
         assert self._normaliser is not None
         answers = []
         for trial, stage in run.due():
-            beta_V = run.beta(trial)
+            beta_V = run.beta(trial, stage)
             self._normaliser.put(trial, beta_V)
             answers.append(self._with_statistics(run, trial, stage, beta_V))
         return answers
@@ -350,7 +348,7 @@ class IngestSession:
         if session._normaliser is not None:
             session._normaliser.load_state(part(arrays, "normaliser."))
         if meta["run"] is not None:
-            session._run = Run.restore(options, part(arrays, "run."), meta["run"])
+            session._run = Run.restore(options, session._space, part(arrays, "run."), meta["run"])
         return session
 
 

@@ -35,6 +35,9 @@ _BUNDLE, _SPACE, _STATISTICS, _DECODER = (
     "decoder.safetensors",
 )
 
+# Of ``Space``, where calibration found them out
+_OF_VOXELS = ("hrf_V", "noise_pool_V")
+
 Kind = Literal["linear", "mindeye2"]
 
 
@@ -113,7 +116,11 @@ class Bundle:
             subject=described.subject,
             created=described.created,
             options=described.options,
-            space=Space(_reference(space, described.tr_s), np.array(space["mask"])),
+            space=Space(
+                _reference(space, described.tr_s),
+                np.array(space["mask"]),
+                **{name: np.array(space[name]) for name in _OF_VOXELS if name in space},
+            ),
             statistics=Statistics(np.array(statistics["mean"]), np.array(statistics["std"]), int(statistics["n"][0])),
             calibration=described.calibration,
             pool=CandidatePool.load(folder / "pool"),
@@ -154,12 +161,14 @@ class Bundle:
 
     def _write_parts(self, folder: Path) -> None:
         space, statistics = self.space, self.statistics
+        of_voxels = {name: getattr(space, name) for name in _OF_VOXELS}
         write_tensors(
             folder / _SPACE,
             {
                 "reference": space.reference.data.astype(np.float32),
                 "affine": space.reference.affine,
                 "mask": space.mask_XYZ,
+                **{name: values for name, values in of_voxels.items() if values is not None},
             },
         )
         write_tensors(

@@ -112,13 +112,26 @@ def test_options_reach_the_model() -> None:
         "earlier": replace(OPTIONS, event_lag_s=-1.0),
         "ols": replace(OPTIONS, noise="ols"),
         "spm": replace(OPTIONS, hrf="spm"),
+        "fixed": replace(OPTIONS, mode="fixed", high_pass_hz=0.02),
+        "other high-pass": replace(OPTIONS, high_pass_hz=0.02),
+        "responses": OPTIONS,
+        "components": replace(OPTIONS, n_noise_components=1),
+        "ridge": replace(OPTIONS, ridge_fraction=0.5),
         "fast only": replace(OPTIONS, revised_s=None),
     }.items():
-        session = new_session(options)
+        space = slice_space(data)
+        if name == "responses":
+            space = replace(space, hrf_V=np.full(space.n_voxels, 3, np.uint8))
+        if name == "components":
+            space = replace(space, noise_pool_V=np.argwhere(space.mask_XYZ)[:, 0] >= 8)
+        session = new_session(options, space=space)
         answers[name] = [answer for betas in play(session, data, events=trials(4)).values() for answer in betas]
     fast = {name: [a for a in given if a.stage == "fast"][-1].beta_V for name, given in answers.items()}
     assert np.array_equal(fast["plain"], fast["fast only"])
-    assert len({beta_V.tobytes() for beta_V in fast.values()}) == 5
+    assert np.array_equal(fast["plain"], fast["ridge"])
+    assert len({beta_V.tobytes() for beta_V in fast.values()}) == 9
+    revised = {name: [a for a in given if a.stage == "revised"] for name, given in answers.items()}
+    assert not np.array_equal(revised["plain"][0].beta_V, revised["ridge"][0].beta_V)
     assert [a.stage for a in answers["fast only"]] == ["fast"] * 4
 
 
@@ -202,6 +215,54 @@ def test_too_thin_or_given_motion_is_not_estimated() -> None:
     output = session.push(volume(head, 0))
     assert output.report.translation_mm is None
     assert output.timings_ms == pytest.approx({"motion": 1.0, "glm": 1.0, "beta": 1.0})
+
+
+def test_ridge_answers_are_the_streaming_glm_s() -> None:
+    data = slice_data(40)
+    session = new_session(replace(OPTIONS, ridge_fraction=0.6), space=slice_space(data))
+    answers = play(session, data, events=trials(4))
+    glm = StreamingGLM(session.space.n_voxels, TR_S, noise="ar1")
+    for event in trials(4):
+        glm.add_event(event)
+    for i in range(40):
+        glm.push(data[i][session.space.mask_XYZ])
+        for answer in answers[i]:
+            by_ridge_V = (
+                glm.ridge_betas([answer.trial], 0.6)[0] if answer.stage == "revised" else glm.beta(answer.trial)
+            )
+            assert np.array_equal(answer.beta_V, by_ridge_V.astype(np.float32))
+    finals_KV = np.array([answer.beta_V for answer in session.end_run(1)])
+    assert np.array_equal(finals_KV, glm.ridge_betas([1, 2, 3, 4], 0.6).astype(np.float32))
+
+
+def test_a_fixed_basis_needs_the_length_of_the_run() -> None:
+    session = new_session(replace(OPTIONS, mode="fixed"))
+    with pytest.raises(BadRequest, match="expected the number of volumes") as raised:
+        session.start_run(1, TR_S)
+    assert raised.value.code == "run.length_unknown"
+    session.start_run(1, TR_S, 20)
+
+
+def test_restored_with_every_option_the_bits_are_the_same() -> None:
+    data = slice_data(30)
+    plain = slice_space(data)
+    pool_V = np.argwhere(plain.mask_XYZ)[:, 0] >= 8
+    space = replace(plain, hrf_V=(np.arange(plain.n_voxels) % 20).astype(np.uint8), noise_pool_V=pool_V)
+    options = replace(OPTIONS, mode="fixed", ridge_fraction=0.5, n_noise_components=1)
+    straight = new_session(options, space=space)
+    restored = new_session(options, space=space)
+    for session in (straight, restored):
+        session.start_run(1, TR_S, 30)
+        for event in trials(2):
+            session.add_event(1, event)
+    n_answers = 0
+    for i in range(30):
+        restored = IngestSession.restore(through_json(restored.state()), options, space, clock=Ticks())
+        ours, theirs = straight.push(volume(data, i)).betas, restored.push(volume(data, i)).betas
+        assert bits(ours) == bits(theirs)
+        n_answers += len(ours)
+    assert n_answers == 4
+    assert bits(straight.end_run(1)) == bits(restored.end_run(1))
 
 
 @pytest.mark.parametrize("policy", ["running", "run", "bundle"])
@@ -330,7 +391,9 @@ def test_options_and_spaces_that_make_no_sense_are_refused() -> None:
         lambda: IngestOptions(fast_s=0.0),
         lambda: IngestOptions(fast_s=10.0, revised_s=9.0),
         lambda: Space(reference, np.zeros((16, 14, 1), np.bool_)),
+        lambda: IngestOptions(ridge_fraction=1.0),
         lambda: Space(reference, np.ones((16, 14, 2), np.bool_)),
+        lambda: replace(slice_space(slice_data(1)), hrf_V=np.zeros(3, np.uint8)),
     ):
         with pytest.raises(BadRequest, match="expected"):
             make()

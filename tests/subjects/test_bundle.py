@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,18 @@ def test_a_bundle_survives_its_folder(tmp_path: Path) -> None:
     assert loaded.pool_digest == made.pool_digest
     assert len(loaded.digest) == 64
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
+
+
+def test_what_is_known_of_the_voxels_comes_back(tmp_path: Path) -> None:
+    plain = make_bundle()
+    made = replace(
+        plain, space=replace(plain.space, hrf_V=np.arange(12, dtype=np.uint8), noise_pool_V=np.arange(12) > 8)
+    )
+    loaded = made.save(tmp_path / "bundle")
+    np.testing.assert_array_equal(loaded.space.hrf_V, np.arange(12))
+    np.testing.assert_array_equal(loaded.space.noise_pool_V, np.arange(12) > 8)
+    without = plain.save(tmp_path / "plain").space
+    assert (without.hrf_V, without.noise_pool_V) == (None, None)
 
 
 def test_equal_content_has_an_equal_digest(tmp_path: Path) -> None:
