@@ -56,6 +56,8 @@ class Retrieval:
     candidates : best first
     confidence : calibrated probability that the first is right
     null_confidence : what betas of no picture reach in the mean
+    margin : score of the first minus that of the second
+    null_share : share of shuffled betas whose best score is at least this one's; None where the bundle keeps none
     chance : one over the pool's size
     condition : (N, C) what a picture is made from, None where the decoder gives no tokens
     timings_ms : of ``decode`` and ``retrieve``
@@ -64,6 +66,8 @@ class Retrieval:
     candidates: tuple[RankedCandidate, ...]
     confidence: float
     null_confidence: float
+    margin: float
+    null_share: float | None
     chance: float
     condition: NDArray[np.float32] | None
     timings_ms: dict[str, float]
@@ -135,22 +139,24 @@ class TrialDecoder:
         decoded = self._clock()
         pool = self.bundle.pool
         ranking = rank(query[0], pool, self._n_candidates)
-        probabilities_N = self.bundle.calibration.probabilities(ranking.scores_N)
+        sure = self.bundle.calibration.confidence(ranking)
         candidates = tuple(
             RankedCandidate(
                 id=pool.ids[place],
                 label=pool.labels[place] if pool.labels else None,
                 image=pool.images[place] if pool.images else None,
                 score=float(ranking.scores_N[place]),
-                probability=float(probabilities_N[place]),
+                probability=float(sure.probabilities_N[place]),
             )
             for place in ranking.places_K
         )
         end = self._clock()
         return Retrieval(
             candidates,
-            confidence=candidates[0].probability,
+            confidence=sure.probability,
             null_confidence=self.bundle.calibration.null_confidence,
+            margin=sure.margin,
+            null_share=sure.null_share,
             chance=1.0 / len(pool),
             condition=None if condition is None else condition[0],
             timings_ms={"decode": 1e3 * (decoded - start), "retrieve": 1e3 * (end - decoded)},

@@ -2,7 +2,7 @@
 
 Participant and scanner are simulated; all else is the real way: an hour of scanning through the same ingest code as
 live, single-trial betas, a mask of reliable voxels, fine-tuning of the pretrained shared-subject model, a temperature
-fitted on runs that were held out, a bundle.
+fitted on first and final answers of runs that were held out, a bundle.
 
 Letters: K trials, V voxels, N candidates, T tokens, D channels.
 """
@@ -49,41 +49,48 @@ SHUFFLES = 10
 
 @dataclass(frozen=True, eq=False)
 class Scanned:
-    """One visit's final betas, run by run, and which scene each showed."""
+    """One visit's final betas, run by run, which scene each showed, and the trials' first answers."""
 
     space: Space
     betas_KV: NDArray[np.float32]
+    fast_KV: NDArray[np.float32]
     run_K: NDArray[np.intp]
     shown_K: NDArray[np.intp]
 
-    def z_KV(self) -> NDArray[np.float32]:
-        """(K, V) z-scored within each run."""
-        z_KV = np.empty_like(self.betas_KV)
+    def z_KV(self, of_KV: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """(K, V) final betas, or ``of_KV``, z-scored by the final ones of each run."""
+        of_KV = self.betas_KV if of_KV is None else of_KV
+        z_KV = np.empty_like(of_KV)
         for run in np.unique(self.run_K):
             rows = self.run_K == run
             betas = self.betas_KV[rows]
-            z_KV[rows] = (betas - betas.mean(axis=0)) / betas.std(axis=0).clip(1e-6)
+            z_KV[rows] = (of_KV[rows] - betas.mean(axis=0)) / betas.std(axis=0).clip(1e-6)
         return z_KV
 
 
 def scan(visit: SimulatedSession, options: IngestOptions) -> Scanned:
     """The whole visit through ingest, as live; every voxel of the brain."""
     ingest = IngestSession(options, clock=time.perf_counter)
-    betas, runs, shown = [], [], []
+    betas, fast, runs, shown = [], [], [], []
     for plan in visit.plans:
         ingest.start_run(plan.run, plan.tr_s, plan.n_volumes)
         for event in plan.shown:
             ingest.add_event(plan.run, Event(event.onset_s, event.duration_s, event.trial))
-        for volume in visit.volumes(plan):
-            ingest.push(volume)
+        first = {
+            beta.trial: beta.beta_V
+            for volume in visit.volumes(plan)
+            for beta in ingest.push(volume).betas
+            if beta.stage == "fast"
+        }
         pictures = {event.trial: event.candidate for event in plan.shown}
         for beta in ingest.end_run(plan.run):
             betas.append(beta.beta_V)
+            fast.append(first[beta.trial])
             runs.append(plan.run)
             shown.append(pictures[beta.trial])
         print(f"run {plan.run} of {len(visit.plans)} scanned", flush=True)
     assert ingest.space is not None
-    return Scanned(ingest.space, np.stack(betas), np.array(runs), np.array(shown))
+    return Scanned(ingest.space, np.stack(betas), np.stack(fast), np.array(runs), np.array(shown))
 
 
 def reliable(scanned: Scanned) -> NDArray[np.bool_]:
@@ -103,7 +110,12 @@ def narrow(scanned: Scanned, keep_V: NDArray[np.bool_]) -> Scanned:
     """The same visit in fewer voxels."""
     mask_XYZ = np.zeros(scanned.space.mask_XYZ.shape, np.bool_)
     mask_XYZ[scanned.space.mask_XYZ] = keep_V
-    return replace(scanned, space=Space(scanned.space.reference, mask_XYZ), betas_KV=scanned.betas_KV[:, keep_V])
+    return replace(
+        scanned,
+        space=Space(scanned.space.reference, mask_XYZ),
+        betas_KV=scanned.betas_KV[:, keep_V],
+        fast_KV=scanned.fast_KV[:, keep_V],
+    )
 
 
 def held_out_scores(
@@ -149,7 +161,13 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
     asked = np.unique(scanned.shown_K[~train])
     asked_pool = CandidatePool(tuple(map(str, asked)), hour.tokens_NTD[asked].astype(np.float32))
     right_KN = scanned.shown_K[~train][:, None] == asked[None]
-    scores_KN, null_MN = held_out_scores(model, z_KV[~train], asked_pool, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    scores_KN, null_MN = held_out_scores(model, z_KV[~train], asked_pool, rng)
+    fast_KN, fast_null_MN = held_out_scores(model, scanned.z_KV(scanned.fast_KV)[~train], asked_pool, rng)
+    # confidence is asked for at every stage, and final answers alone are all right here: calibrate on first and last
+    calibration = calibrate(
+        np.concatenate([scores_KN, fast_KN]), np.tile(right_KN, (2, 1)), np.concatenate([null_MN, fast_null_MN])
+    )
     accuracy = top_k(scores_KN, right_KN, 1)
     control = top_k(null_MN, np.tile(right_KN, (SHUFFLES, 1)), 1)
 
@@ -173,7 +191,7 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
             options=options,
             space=scanned.space,
             statistics=Statistics(betas_KV.mean(axis=0), betas_KV.std(axis=0), len(betas_KV)),
-            calibration=calibrate(scores_KN, right_KN, null_MN),
+            calibration=calibration,
             pool=pool,
             decoder=weights,
             accuracy=accuracy,

@@ -195,6 +195,8 @@ class InferenceWorker:
             ),
             confidence=retrieval.confidence,
             null_confidence=retrieval.null_confidence,
+            margin=retrieval.margin,
+            null_share=retrieval.null_share,
             chance=retrieval.chance,
             pool_size=len(loaded.bundle.pool),
             flagged=work.flagged,

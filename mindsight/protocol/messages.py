@@ -151,6 +151,10 @@ class Result(_Base):
     candidates: tuple[Candidate, ...] = Field(description="best first")
     confidence: float = Field(ge=0, le=1, description="calibrated probability that the first candidate is right")
     null_confidence: float = Field(ge=0, le=1, description="the same for betas of no picture: what chance looks like")
+    margin: float | None = Field(default=None, description="score of the first candidate minus that of the second")
+    null_share: float | None = Field(
+        default=None, ge=0, le=1, description="share of shuffled betas that score as high: a rank under the null"
+    )
     chance: float = Field(ge=0, le=1)
     pool_size: int
     flagged: bool = False

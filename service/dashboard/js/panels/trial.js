@@ -77,11 +77,8 @@ class TrialPanel extends Panel {
     const state = trialState(view.session, trial);
     const parts = [h("span", { text: `onset ${clock(trial.onsetS)}.${Math.floor((trial.onsetS % 1) * 10)}` })];
     for (const stage of STAGES) {
-      const beta = trial.stages[stage]?.beta;
-      const trS = view.session.runs[trial.run].trS;
       if (!trial.stages[stage]?.result) continue;
-      const when = beta && trS && stage !== "final" ? ` +${(beta.n_volumes * trS - trial.onsetS).toFixed(1)} s` : "";
-      parts.push(h("span", { class: "stage-tag", "data-stage": stage, text: `${SIGN[stage]} ${stage}${when}` }));
+      parts.push(h("span", { class: "stage-tag", "data-stage": stage, text: `${SIGN[stage]} ${stage}` }));
     }
     const words = state === "waiting" ? "waiting for the response" : state;
     if (!stageOf(trial)) parts.push(h("span", { text: `${SIGN[state]} ${words}` }));
