@@ -144,6 +144,21 @@ def calibrate(context: typer.Context) -> None:
 
 
 @app.command()
+def evaluate(
+    answers: Annotated[Path, typer.Argument(help="folder with manifest.json and reconstructions or tokens")],
+    images: Annotated[Path, typer.Argument(help="the pictures that were shown: a folder, .npy or .pt")],
+    out: Annotated[Path, typer.Option(help="folder for table.txt, evaluation.json and evaluation.html")],
+    networks: Annotated[Path | None, typer.Option(help="folder with the feature networks' published files")] = None,
+    seed: Annotated[int, typer.Option(help="of the draws of retrieval and of the intervals")] = 0,
+) -> None:
+    """The published metrics by their protocol, with controls: a table, JSON and a page with the pictures."""
+    from mindsight.evaluate import evaluate_folder
+    from mindsight.evaluation.table import text_table
+
+    typer.echo(text_table(evaluate_folder(answers, images, out, networks=networks, seed=seed)))
+
+
+@app.command()
 def doctor() -> None:
     """Say whether this machine can run Mindsight, and what to do where it cannot."""
     from mindsight.doctor import examine
