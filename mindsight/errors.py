@@ -1,4 +1,4 @@
-"""The one tree of errors. Each carries a machine code, and a message that says what was expected, what came, what to do."""
+"""The one tree of errors. Each has a machine code, and a message: what was expected, what came, what to do."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_the_same_command_again_changes_nothing(service: Service, shared: Path, 
 
 
 def test_a_watched_folder_is_streamed_as_its_files_appear(service: Service, shared: Path, tmp_path: Path) -> None:
-    """In any order, one of them twice, one truncated at first: every volume arrives once, in order, and the run ends."""
+    """In any order, one twice, one truncated at first: every volume arrives once, in order, and the run ends."""
     folder = tmp_path / "export"
     folder.mkdir()
     session = service.open_session()
