@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -26,12 +26,13 @@ from mindsight.errors import BadRequest, MindsightError
 from mindsight.glm import Statistics
 from mindsight.inference import z_scored
 from mindsight.ingest import IngestOptions, IngestSession, Space, TrialBeta, VolumeReport
+from mindsight.ingest.records import Mode
 from mindsight.preprocessing import brain_mask
 from mindsight.replay import Trials, fill_gap, number_trials, start_run
 from mindsight.retrieval import CandidatePool
 from mindsight.scanner import RecordedRun, open_run
 from mindsight.subjects.bundle import Bundle
-from training.glm_choice import VoxelRun, choose_options
+from training.glm_choice import VoxelRun, choose
 from training.linear import RunTrials, fit_linear, leave_one_run_out
 
 Labels = Literal["trial_type", "stim_file"]
@@ -45,13 +46,17 @@ class LabelledRun:
     trials: Trials
 
 
-def calibrate(folders: Sequence[Path], labels: Labels, subject: str, created: datetime) -> Bundle:
+def calibrate(
+    folders: Sequence[Path], labels: Labels, subject: str, created: datetime, mode: Mode = "nilearn"
+) -> Bundle:
     """A linear bundle, not saved yet, that tells the labels of the runs' trials apart.
 
     folders : two or more runs, see ``open_run``
     labels : column of the events that says what was shown; events without it are modelled and not decoded
 
-    The GLM's lag and high-pass are chosen on the runs; betas are z-scored by run.
+    mode : of the GLM's drift basis, see ``glm.streaming``
+
+    What else of the GLM may be chosen is chosen on the runs, see ``glm_choice``; betas are z-scored by run.
 
     Raises BadRequest (``calibration.runs``, ``calibration.labels``) and what reading the runs raises.
     """
@@ -71,16 +76,17 @@ def calibrate(folders: Sequence[Path], labels: Labels, subject: str, created: da
         )
     pool = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
     space = _space(runs[0].recorded)
-    usual = IngestOptions(normalise="run")
-    options = choose_options(_voxel_runs(runs, space, usual, pool), pool, usual)
-    finals = _ingest(runs, space, options)
+    usual = IngestOptions(normalise="run", mode=mode)
+    chosen = choose(_voxel_runs(runs, space, usual, pool), pool, usual)
+    space = replace(space, hrf_V=chosen.hrf_V, noise_pool_V=chosen.noise_pool_V)
+    finals = _ingest(runs, space, chosen.options)
     trials = [_run_trials(run, betas, pool) for run, betas in zip(runs, finals, strict=True)]
     held_out = leave_one_run_out(trials, pool, np.random.default_rng(0))
     return Bundle(
         kind="linear",
         subject=subject,
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
-        options=options,
+        options=chosen.options,
         space=space,
         statistics=_statistics(finals),
         calibration=held_out.calibration,
@@ -170,13 +176,27 @@ def summary(bundle: Bundle) -> str:
         [
             f"{len(bundle.pool)} candidates from {bundle.labels}, {bundle.space.n_voxels} voxels,"
             f" {bundle.statistics.n} trials",
-            f"events {options.event_lag_s:+g} s, high-pass {options.high_pass_hz:g} Hz, noise {options.noise}:"
-            " chosen on these runs",
+            f"events {options.event_lag_s:+g} s, high-pass {options.high_pass_hz:g} Hz, noise {options.noise}"
+            f"{_extras(bundle)}: chosen on these runs",
             f"leave-one-run-out accuracy {bundle.accuracy} (with options chosen on the same runs)",
             f"temperature {calibration.temperature:.3f}, mean confidence for shuffled betas"
             f" {calibration.null_confidence:.2f}",
         ]
     )
+
+
+def _extras(bundle: Bundle) -> str:
+    """What calibration switched on that is off by default."""
+    options, extras = bundle.options, ""
+    if options.event_duration_s is not None:
+        extras += f", events modelled with {options.event_duration_s:g} s"
+    if bundle.space.hrf_V is not None:
+        extras += ", a response per voxel"
+    if options.ridge_fraction is not None:
+        extras += f", late answers by ridge with fraction {options.ridge_fraction:g}"
+    if options.n_noise_components:
+        extras += f", {options.n_noise_components} noise components"
+    return extras
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -186,12 +206,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--decoder", choices=["linear"], default="linear")
     parser.add_argument("--labels", choices=["trial_type", "stim_file"], default="trial_type")
     parser.add_argument("--subject", default="sub-01", help="pseudonym, e.g. sub-01")
+    parser.add_argument(
+        "--fixed-basis",
+        action="store_true",
+        help="one drift basis for the planned run: betas of finished trials change with new data only",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make")
     given = parser.parse_args(arguments)
     if not re.fullmatch(r"sub-[A-Za-z0-9]+", given.subject):
         parser.error(f"expected a subject like sub-01, got {given.subject!r}")
     try:
-        bundle = calibrate(given.runs, given.labels, given.subject, datetime.now(UTC)).save(given.out)
+        mode: Mode = "fixed" if given.fixed_basis else "nilearn"
+        bundle = calibrate(given.runs, given.labels, given.subject, datetime.now(UTC), mode).save(given.out)
     except MindsightError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

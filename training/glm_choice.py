@@ -1,14 +1,21 @@
-"""Which GLM fits this person and this experiment: decided on the calibration runs, before any trial is tested.
+"""How a person's GLM is set up, by what calibration runs show: each choice against the default, and only where the gain
+is clear from run to run.
 
-Knows nothing of files. Letters: T frames, V voxels, C confounds, K trials of a run, R runs, O options.
+Knows nothing of files. Letters: T frames, V voxels, C confounds, K trials of a run, R runs, O options, S shapes.
 
-Two things are decided, each against the default and only where the gain is clear from run to run:
+In this order, each with what was chosen before:
 
 - the lag of the events, by how much of the voxels' variance one regressor for all trials explains. No label enters. Two
   standard errors, since the best of many lags looks good by chance.
 - the high-pass, by the log loss of the linear decoder on runs left out. What a block shows that comes once in a run
   lies at frequencies that the usual 0.01 Hz takes away; for brief and dense trials that cut is the right one. One
   standard error, the rule of L. Breiman et al., Classification and Regression Trees, 1984.
+- the duration of the events, a response per voxel out of ``LIBRARY``, ridge for late answers and common noise
+  components, each by the same loss. These help some people and experiments and harm others, so that the bar is higher:
+  Student's one-sided test over the runs at 5 %, shared among the options (Bonferroni). Two runs can hardly pass it.
+
+Which response a voxel has and which voxels are the noise pool is told by the same one regressor for all trials, without
+labels, from all runs.
 """
 
 from __future__ import annotations
@@ -18,10 +25,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from mindsight.glm import Event, Normaliser, StreamingGLM
 from mindsight.glm.design import nuisance
-from mindsight.glm.hrf import kernel, regressors
+from mindsight.glm.hrf import LIBRARY, Hrf, Shape, kernel, regressors
 from mindsight.inference import z_scored
 from mindsight.ingest import IngestOptions
 from mindsight.retrieval import CandidatePool
@@ -29,6 +37,11 @@ from training.linear import RunTrials, leave_one_run_out
 
 LAGS_S = tuple(float(lag) for lag in np.arange(-9.0, 9.1, 1.5))
 HIGH_PASSES_HZ = (0.01, 0.005, 0.002)
+DURATIONS_S = (0.0, 1.0)
+RIDGE_FRACTIONS = (0.5, 0.8)
+N_COMPONENTS = (2, 4)
+_SIGNIFICANCE = 0.05
+_MAX_POOL = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +62,37 @@ class VoxelRun:
     tr_s: float
 
 
-def choose_options(runs: Sequence[VoxelRun], pool: CandidatePool, options: IngestOptions) -> IngestOptions:
-    """``options`` with the lag and the high-pass that these runs (two or more) ask for."""
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """``options``, and of each voxel what ``Space`` has a place for: None where the default stays."""
+
+    options: IngestOptions
+    hrf_V: NDArray[np.uint8] | None = None
+    noise_pool_V: NDArray[np.bool_] | None = None
+
+
+def choose(runs: Sequence[VoxelRun], pool: CandidatePool, options: IngestOptions) -> Chosen:
+    """``options`` with what these runs (two or more) ask for."""
     explained_RO = np.array([[_explained(run, replace(options, event_lag_s=lag)) for lag in LAGS_S] for run in runs])
     lag = _best(explained_RO, LAGS_S.index(options.event_lag_s), standard_errors=2.0)
     options = replace(options, event_lag_s=LAGS_S[lag])
-    losses_OR = [_log_losses(runs, replace(options, high_pass_hz=high_pass), pool) for high_pass in HIGH_PASSES_HZ]
+    losses_OR = [_log_losses(runs, Chosen(replace(options, high_pass_hz=cut)), pool) for cut in HIGH_PASSES_HZ]
     high_pass = _best(-np.array(losses_OR).T, HIGH_PASSES_HZ.index(options.high_pass_hz), standard_errors=1.0)
-    return replace(options, high_pass_hz=HIGH_PASSES_HZ[high_pass])
+    chosen, losses_R = Chosen(replace(options, high_pass_hz=HIGH_PASSES_HZ[high_pass])), losses_OR[high_pass]
+
+    def improve(candidates: Sequence[Chosen]) -> None:
+        nonlocal chosen, losses_R
+        losses_OR = [losses_R, *(_log_losses(runs, candidate, pool) for candidate in candidates)]
+        best = significantly_best(-np.array(losses_OR).T)
+        chosen, losses_R = [chosen, *candidates][best], losses_OR[best]
+
+    improve([replace(chosen, options=replace(chosen.options, event_duration_s=s)) for s in DURATIONS_S])
+    improve([replace(chosen, hrf_V=responses(runs, chosen.options))])
+    improve([replace(chosen, options=replace(chosen.options, ridge_fraction=f)) for f in RIDGE_FRACTIONS])
+    pool_V = noise_pool(runs, chosen.options)
+    with_pool = replace(chosen, noise_pool_V=pool_V)
+    improve([replace(with_pool, options=replace(chosen.options, n_noise_components=n)) for n in N_COMPONENTS])
+    return chosen
 
 
 def _best(gain_RO: NDArray[np.float64], default: int, standard_errors: float) -> int:
@@ -67,22 +103,66 @@ def _best(gain_RO: NDArray[np.float64], default: int, standard_errors: float) ->
     return best if more_R.mean() > standard_errors * standard_error else default
 
 
+def significantly_best(gain_RO: NDArray[np.float64]) -> int:
+    """The option of greatest mean over the runs, if Student's test sets it above option 0."""
+    n_runs, n_options = gain_RO.shape
+    return _best(gain_RO, 0, float(stats.t.ppf(1.0 - _SIGNIFICANCE / (n_options - 1), n_runs - 1)))
+
+
 def _explained(run: VoxelRun, options: IngestOptions) -> float:
     """Share of the variance, beyond drifts and confounds, that one regressor for all trials explains (0 to 1)."""
-    onsets = np.array([event.onset_s + options.event_lag_s for event in run.events])
-    durations = np.array([event.duration_s for event in run.events])
-    kernel_sum = np.cumsum(kernel(options.hrf, run.tr_s))
+    explained_V, left_V = _explained_squares(run, options, options.hrf)
+    share: float = explained_V.sum() / left_V.sum()
+    return share
+
+
+def _explained_squares(
+    run: VoxelRun, options: IngestOptions, hrf: Hrf | Shape
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(V,) sum of squares, beyond drifts and confounds, that one regressor for all trials explains, and of all."""
+    onsets = np.array([event.onset_s for event in _modelled(run, options)])
+    durations = np.array([event.duration_s for event in _modelled(run, options)])
+    kernel_sum = np.cumsum(kernel(hrf, run.tr_s))
     task_T = regressors(kernel_sum, onsets, durations, len(run.series_TV), run.tr_s).sum(axis=1)
     q_TP, _ = np.linalg.qr(nuisance(run.confounds_TC, run.censored_T, run.tr_s, options.high_pass_hz))
     left_TV = run.series_TV - q_TP @ (q_TP.T @ run.series_TV)
     task_T = task_T - q_TP @ (q_TP.T @ task_T)
-    explained: float = ((task_T @ left_TV) ** 2).sum() / (task_T @ task_T) / (left_TV**2).sum()
-    return explained
+    return (task_T @ left_TV) ** 2 / (task_T @ task_T), (left_TV**2).sum(axis=0)
 
 
-def _log_losses(runs: Sequence[VoxelRun], options: IngestOptions, pool: CandidatePool) -> list[float]:
+def responses(runs: Sequence[VoxelRun], options: IngestOptions) -> NDArray[np.uint8]:
+    """(V,) the shape of ``LIBRARY`` that explains most of each voxel over all runs."""
+    explained_RSV = np.array([[_explained_squares(run, options, shape)[0] for shape in LIBRARY] for run in runs])
+    best_V: NDArray[np.intp] = explained_RSV.sum(axis=0).argmax(axis=0)
+    return best_V.astype(np.uint8)
+
+
+def noise_pool(runs: Sequence[VoxelRun], options: IngestOptions) -> NDArray[np.bool_]:
+    """(V,) the half of the voxels, or fewer, of which the trials explain least over all runs."""
+    squares_R2V = np.array([_explained_squares(run, options, options.hrf) for run in runs])
+    explained_V, left_V = squares_R2V.sum(axis=0)
+    share_V = np.where(left_V > 0.0, explained_V / np.where(left_V > 0.0, left_V, 1.0), np.inf)
+    pool_V = np.zeros(share_V.size, np.bool_)
+    pool_V[np.argsort(share_V, kind="stable")[: min(share_V.size // 2, _MAX_POOL)]] = True
+    return pool_V
+
+
+def _modelled(run: VoxelRun, options: IngestOptions) -> list[Event]:
+    """The run's events as ingest puts them into the model."""
+    duration_s = options.event_duration_s
+    return [
+        replace(
+            event,
+            onset_s=event.onset_s + options.event_lag_s,
+            duration_s=event.duration_s if duration_s is None else duration_s,
+        )
+        for event in run.events
+    ]
+
+
+def _log_losses(runs: Sequence[VoxelRun], chosen: Chosen, pool: CandidatePool) -> list[float]:
     """Per run, the mean negative log probability of what was shown, by a decoder fitted to the other runs."""
-    trials = [_trials(run, options) for run in runs]
+    trials = [_trials(run, chosen) for run in runs]
     held_out = leave_one_run_out(trials, pool, np.random.default_rng(0))
     probabilities_KN = held_out.calibration.probabilities(held_out.scores_KN)
     losses_K = -np.log(probabilities_KN[held_out.right_KN])
@@ -90,16 +170,29 @@ def _log_losses(runs: Sequence[VoxelRun], options: IngestOptions, pool: Candidat
     return [float(losses.mean()) for losses in np.split(losses_K, ends[:-1])]
 
 
-def _trials(run: VoxelRun, options: IngestOptions) -> RunTrials:
-    """The trials of a whole run as ingest gives them at its end."""
+def _trials(run: VoxelRun, chosen: Chosen) -> RunTrials:
+    """The trials of a whole run as ingest gives them at its end (where both modes' bases are the same)."""
     n_voxels, n_confounds = run.series_TV.shape[1], run.confounds_TC.shape[1]
-    glm = StreamingGLM(n_voxels, run.tr_s, options.hrf, options.high_pass_hz, options.noise, n_confounds)
-    for event in run.events:
-        glm.add_event(replace(event, onset_s=event.onset_s + options.event_lag_s))
+    options = chosen.options
+    glm = StreamingGLM(
+        n_voxels,
+        run.tr_s,
+        options.hrf,
+        options.high_pass_hz,
+        options.noise,
+        n_confounds,
+        hrf_V=chosen.hrf_V,
+        noise_pool_V=chosen.noise_pool_V,
+        n_components=options.n_noise_components,
+    )
+    for event in _modelled(run, options):
+        glm.add_event(event)
     for y_V, confounds_C, censored in zip(run.series_TV, run.confounds_TC, run.censored_T, strict=True):
         glm.push(y_V, confounds_C, bool(censored))
+    fraction, trials = options.ridge_fraction, glm.started
+    betas_KV = glm.betas() if fraction is None else glm.ridge_betas(trials, fraction)
+    betas = dict(zip(trials, betas_KV.astype(np.float32), strict=True))
     normaliser = Normaliser(n_voxels, "run", None, min_betas=2)
-    betas = {trial: glm.beta(trial).astype(np.float32) for trial in glm.started}
     for trial, beta_V in betas.items():
         normaliser.put(trial, beta_V)
     statistics, _ = normaliser.statistics(next(iter(betas)))

@@ -20,7 +20,7 @@ from mindsight.replay import Summary, replay
 from mindsight.retrieval import CandidatePool
 from mindsight.subjects.bundle import Bundle
 from training.calibrate import calibrate, main
-from training.glm_choice import VoxelRun, choose_options
+from training.glm_choice import VoxelRun, choose
 
 CREATED = datetime(2025, 1, 1, tzinfo=UTC)
 KINDS = {"face", "house", "cat", "bottle", "scissors", "shoe", "chair", "scrambledpix"}
@@ -136,5 +136,6 @@ def simulated(rng: np.random.Generator, lag_s: float, response: float, n_runs: i
 def test_the_lag_in_the_data_is_found(lag_s: float) -> None:
     pool = CandidatePool(("a", "b"), np.eye(2, dtype=np.float32))
     runs = simulated(np.random.default_rng(3), lag_s, response=8.0)
-    chosen = choose_options(runs, pool, IngestOptions(normalise="run"))
-    assert chosen == IngestOptions(normalise="run", event_lag_s=lag_s)
+    chosen = choose(runs, pool, IngestOptions(normalise="run"))
+    assert chosen.options == IngestOptions(normalise="run", event_lag_s=lag_s)
+    assert (chosen.hrf_V, chosen.noise_pool_V) == (None, None)

@@ -1,0 +1,111 @@
+"""What calibration switches on, and what it leaves off, on runs that are made so that the right choice is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mindsight.glm import Event
+from mindsight.glm.hrf import LIBRARY, kernel, regressors
+from mindsight.ingest import IngestOptions
+from mindsight.retrieval import CandidatePool
+from mindsight.subjects.bundle import Bundle
+from training.calibrate import main, summary
+from training.glm_choice import VoxelRun, choose, noise_pool, responses, significantly_best
+
+TR_S = 1.5
+N_FRAMES = 130
+N_VOXELS = 60
+ONSETS_S = 6.0 + 7.0 * np.arange(24)
+OPTIONS = IngestOptions(normalise="run", noise="ols")
+POOL = CandidatePool(("a", "b", "c"), np.eye(3, dtype=np.float32))
+
+
+def simulated(
+    seed: int, hrf_V: NDArray[np.int64], common: float, response: float = 6.0, n_runs: int = 6
+) -> list[VoxelRun]:
+    """Runs of three kinds of trials; the second half of the voxels answers to none, and all share two
+    courses of noise, in every run otherwise."""
+    rng = np.random.default_rng(seed)
+    patterns_KV = rng.normal(size=(3, N_VOXELS)) + 1.0
+    patterns_KV[:, N_VOXELS // 2 :] = 0.0
+    shapes_STK = {
+        shape: regressors(np.cumsum(kernel(LIBRARY[shape], TR_S)), ONSETS_S, np.full(24, 2.0), N_FRAMES, TR_S)
+        for shape in set(hrf_V.tolist())
+    }
+    events = tuple(Event(float(onset), 2.0, number + 1) for number, onset in enumerate(ONSETS_S))
+    runs = []
+    for _ in range(n_runs):
+        kinds = rng.permutation(np.arange(24) % 3)
+        clean_TV = np.stack([shapes_STK[int(s)] @ patterns_KV[kinds, v] for v, s in enumerate(hrf_V)], axis=1)
+        noise_TV = rng.normal(size=(N_FRAMES, N_VOXELS))
+        noise_TV += common * rng.normal(size=(N_FRAMES, 2)) @ rng.normal(size=(2, N_VOXELS))
+        series_TV = (500.0 + noise_TV + response * clean_TV).astype(np.float32)
+        no = np.zeros(N_FRAMES, np.bool_)
+        shown = {number + 1: int(kind) for number, kind in enumerate(kinds)}
+        runs.append(VoxelRun(series_TV, np.zeros((N_FRAMES, 0)), no, events, shown, TR_S))
+    return runs
+
+
+def test_an_option_needs_a_clear_gain_in_many_runs() -> None:
+    rng = np.random.default_rng(0)
+    clear_RO = np.stack([np.zeros(6), 1.0 + 0.1 * rng.normal(size=6), 0.5 + 0.1 * rng.normal(size=6)], axis=1)
+    assert significantly_best(clear_RO) == 1
+    assert significantly_best(clear_RO[:, [0, 2]]) == 1
+    assert significantly_best(clear_RO * [1, -1, -1]) == 0
+    assert significantly_best(np.array([[0.0, 1.0], [0.0, 1.4]])) == 0
+    chances = [significantly_best(np.column_stack([np.zeros(6), rng.normal(size=(6, 4))])) > 0 for _ in range(2000)]
+    assert np.mean(chances) < 0.08
+
+
+def test_responses_and_the_noise_pool_are_found_without_labels() -> None:
+    hrf_V = np.where(np.arange(N_VOXELS) % 2 == 0, 2, 16)
+    runs = simulated(0, hrf_V, common=0.0)
+    found_V, pool_V = responses(runs, OPTIONS), noise_pool(runs, OPTIONS)
+    assert found_V.dtype == np.uint8
+    answering = np.arange(N_VOXELS) < N_VOXELS // 2
+    peaks_s = np.array([shape.peak_s for shape in LIBRARY])
+    assert np.mean(np.abs(peaks_s[found_V] - peaks_s[hrf_V])[answering] <= 1.0) > 0.8
+    assert pool_V.sum() == N_VOXELS // 2
+    # Voxels whose answers to the three kinds cancel look silent to one regressor for all.
+    assert np.mean(pool_V[~answering]) > 0.65
+
+
+def test_what_is_not_in_the_data_stays_off() -> None:
+    runs = simulated(1, np.full(N_VOXELS, 9), common=0.0, response=2.0)
+    chosen = choose(runs, POOL, OPTIONS)
+    assert chosen.options.n_noise_components == 0
+    assert chosen.noise_pool_V is None
+
+
+def test_common_noise_switches_components_on() -> None:
+    runs = simulated(2, np.full(N_VOXELS, 9), common=5.0, response=2.0)
+    chosen = choose(runs, POOL, OPTIONS)
+    assert chosen.options.n_noise_components > 0
+    assert chosen.noise_pool_V is not None
+    assert chosen.noise_pool_V.shape == (N_VOXELS,)
+
+
+def test_responses_that_differ_switch_the_library_on() -> None:
+    hrf_V = np.where(np.arange(N_VOXELS) % 2 == 0, 0, 18)
+    chosen = choose(simulated(3, hrf_V, common=0.0, response=1.0, n_runs=12), POOL, OPTIONS)
+    assert chosen.hrf_V is not None
+
+
+def test_a_bundle_remembers_a_fixed_basis(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(shared / "data" / "haxby2001" / f"run-{number:03d}") for number in (1, 2)]
+    assert main([*runs, "--fixed-basis", "--out", str(tmp_path / "bundle")]) == 0
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.options.mode == "fixed"
+    assert summary(bundle) in capsys.readouterr().out
+    extras = replace(
+        bundle,
+        options=replace(bundle.options, ridge_fraction=0.5, n_noise_components=2, event_duration_s=1.0),
+        space=replace(bundle.space, hrf_V=np.zeros(bundle.space.n_voxels, np.uint8)),
+    )
+    for said in ("ridge with fraction 0.5", "2 noise components", "modelled with 1 s", "a response per voxel"):
+        assert said in summary(extras)
