@@ -109,7 +109,10 @@ def methods(run: Run) -> dict[str, Callable[[], object]]:
     work = {
         "ours ols": after_last_volume(ols, lambda: ols.beta(run.trial)),
         "ours ols, all trials": after_last_volume(ols, ols.betas),
+        "ours ols, standard error": after_last_volume(ols, lambda: ols.standard_error(run.trial)),
         "ours ar1": after_last_volume(ar1, lambda: ar1.beta(run.trial)),
+        "ours ar1, standard error": after_last_volume(ar1, lambda: ar1.standard_error(run.trial)),
+        "ours ar1, ridge": after_last_volume(ar1, lambda: ar1.ridge_betas([run.trial], 0.7)),
         "nilearn run_glm ols": lambda: run.run_glm("ols"),
         "nilearn run_glm ar1": lambda: run.run_glm("ar1"),
         "nilearn FirstLevelModel ar1": run.first_level_model,
@@ -150,6 +153,9 @@ def parity(run: Run) -> dict[str, float]:
         glm.push(run.series_TV[-1], run.confounds_TC[-1])
         expected_V = run.run_glm(noise)
         found[noise] = float(np.abs(glm.beta(run.trial) - expected_V).max() / expected_V.std())
+        if noise == "ols":
+            row = glm.started.index(run.trial)
+            found["ols, all trials"] = float(np.abs(glm.betas()[row] - expected_V).max() / expected_V.std())
     return found
 
 
