@@ -10,16 +10,16 @@ By default the cosine basis is nilearn's, over the frames so far. It is another 
 as the run grows, which moves the betas of trials that were over long ago. With ``n_planned`` the basis is that of the
 whole planned run from the first frame on, and finished trials no longer move for such a reason. To be precise:
 
-- a frame's row of the design, once pushed, never changes, and neither does the number of columns, but for confounds
-  that are new by nature (one per censored frame) and events that are declared late;
+- a frame's row of the design, once pushed, never changes, and neither does the number of columns, but for what is new by
+  nature: one per censored frame, events that are declared late, and noise components where they are asked for;
 - so frames, and events in them, that are just what the fit so far predicts leave its betas where they are (for a given
   autocorrelation of the noise): only what is new in the data moves a beta;
 - at the planned length the answers are those of the default.
 
 In a simulated run of 192 frames (OLS, six confounds) the largest move of a finished trial from one frame to the next is
-0.18 standard deviations of the betas, and 0.67 by default. The price is paid early: the first answers of a run share few
-frames among all drifts of the run, and the fast answers of its first ten trials are ten times further off. Take it where
-answers to one trial at different times are compared or collected, and the default where the fast answer matters.
+0.18 standard deviations of the betas, and 0.67 by default. The price is paid early: the first answers of a run share
+few frames among all drifts of the run, and the fast answers of its first ten trials are ten times further off. Take it
+where answers to one trial at different times are compared or collected, and the default where the fast answer matters.
 """
 
 from __future__ import annotations
