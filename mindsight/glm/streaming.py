@@ -10,8 +10,8 @@ By default the cosine basis is nilearn's, over the frames so far. It is another 
 as the run grows, which moves the betas of trials that were over long ago. With ``n_planned`` the basis is that of the
 whole planned run from the first frame on, and finished trials no longer move for such a reason. To be precise:
 
-- a frame's row of the design, once pushed, never changes, and neither does the number of columns, but for what is new by
-  nature: one per censored frame, events that are declared late, and noise components where they are asked for;
+- a frame's row of the design, once pushed, never changes, nor does the number of columns, but for what is new by its
+  nature: a column per censored frame, events that are declared late, and noise components where they are asked for;
 - so frames, and events in them, that are just what the fit so far predicts leave its betas where they are (for a given
   autocorrelation of the noise): only what is new in the data moves a beta;
 - at the planned length the answers are those of the default.
