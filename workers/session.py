@@ -160,6 +160,19 @@ class SessionRunner:
             ),
         )
         self._emit(f"processed-{entry.run}-{entry.index}", message)
+        for alert in report.alerts:
+            self._emit(
+                f"alert-{entry.run}-{entry.index}-{alert.code}",
+                Warned(
+                    session=self.session,
+                    t=time.time(),
+                    code=alert.code,
+                    text=alert.text,
+                    level=alert.level,
+                    run=entry.run,
+                    index=entry.index,
+                ),
+            )
         if report.censored:
             assert self.ingest is not None
             limit_mm = self.ingest.fd_threshold_mm

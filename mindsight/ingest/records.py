@@ -15,6 +15,7 @@ from mindsight.errors import BadRequest
 from mindsight.glm.hrf import Hrf
 from mindsight.glm.normalise import Policy, Source
 from mindsight.glm.streaming import Noise
+from mindsight.preprocessing.alerts import Alert
 from mindsight.volume import Volume
 
 Stage = Literal["fast", "revised", "final"]
@@ -111,6 +112,7 @@ class VolumeReport:
     dvars_percent, tsnr : see ``QualityFigures``
     aligned : False where no pose explained the volume
     censored : the volume takes no part in the betas: too much motion, no pose, or a spike
+    alerts : conditions of the run that began or ended with this volume, in words for a person
     """
 
     translation_mm: tuple[float, float, float] | None
@@ -120,6 +122,7 @@ class VolumeReport:
     tsnr: float | None
     aligned: bool
     censored: bool
+    alerts: tuple[Alert, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

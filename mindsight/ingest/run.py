@@ -15,6 +15,7 @@ from mindsight.errors import BadRequest
 from mindsight.glm import Event, StreamingGLM
 from mindsight.ingest.records import IngestOptions, Space, Stage
 from mindsight.preprocessing import Quality, QualityFigures
+from mindsight.preprocessing.alerts import Alert, Alerts, QualityLimits, VolumeFigures
 from mindsight.preprocessing.spikes import SpikeDetector
 
 # The response to a short event is over after about 12 s, before its undershoot (Glover 1999).
@@ -67,6 +68,7 @@ class Run:
         )
         self._quality = Quality(n_voxels)
         self._spikes = SpikeDetector(n_voxels)
+        self._alerts = Alerts(QualityLimits(fd_mm=options.fd_threshold_mm))
         self._declared: list[Event] = []
         self._trials: dict[int, Event] = {}
         self._answered: set[tuple[int, Stage]] = set()
@@ -110,13 +112,26 @@ class Run:
             run.skip()
         return run
 
-    def judge(self, voxels_V: NDArray[np.float32], motion_6: NDArray[np.float64]) -> QualityFigures:
+    def judge(self, voxels_V: NDArray[np.float32], motion_6: NDArray[np.float64], broken: bool) -> QualityFigures:
         """Quality of the next volume."""
-        return self._quality.push(voxels_V, motion_6)
+        return self._quality.push(voxels_V, motion_6, broken)
 
     def is_broken(self, voxels_V: NDArray[np.float32], good: bool) -> bool:
         """Whether the next volume is a spike; ``good``: nothing else is wrong with it. Asked once per volume."""
         return self._spikes.push(voxels_V, good)
+
+    def alert(self, figures: VolumeFigures) -> list[Alert]:
+        """What there is to say about the run after this volume."""
+        return self._alerts.push(figures)
+
+    def trials_at(self, index: int) -> list[int]:
+        """The trials in whose response a volume lies."""
+        at_s = index * self.tr_s
+        return [
+            trial
+            for trial, event in self._trials.items()
+            if event.onset_s <= at_s <= event.onset_s + event.duration_s + RESPONSE_S
+        ]
 
     def take(self, voxels_V: NDArray[np.float32], confounds_C: NDArray[np.float64], censored: bool) -> None:
         """The next volume's voxels."""
@@ -185,6 +200,7 @@ class Run:
             **{f"glm.{name}": array for name, array in self._glm.state().items()},
             **{f"quality.{name}": array for name, array in self._quality.state().items()},
             **{f"spikes.{name}": array for name, array in self._spikes.state().items()},
+            **{f"alerts.{name}": array for name, array in self._alerts.state().items()},
             "last_voxels_V": self._last_voxels_V.copy(),
             "last_confounds_C": self._last_confounds_C.copy(),
         }
@@ -212,6 +228,7 @@ class Run:
         run._glm.load_state(part(arrays, "glm."))
         run._quality.load_state(part(arrays, "quality."))
         run._spikes.load_state(part(arrays, "spikes."))
+        run._alerts.load_state(part(arrays, "alerts."))
         run._declared = [Event(*event) for event in meta["events"]]
         run._trials = {event.trial: event for event in run._declared if event.trial is not None}
         run._answered = {(trial, stage) for trial, stage in meta["answered"]}

@@ -26,6 +26,7 @@ from mindsight.ingest.records import (
 )
 from mindsight.ingest.run import Run, part
 from mindsight.preprocessing import Realigner, brain_mask
+from mindsight.preprocessing.alerts import VolumeFigures, displacement_mm
 from mindsight.preprocessing.realign import MIN_SLICES
 from mindsight.volume import Volume
 
@@ -244,17 +245,35 @@ class IngestSession:
 
     def _measure(self, run: Run, volume: Volume) -> tuple[NDArray[np.float32], VolumeReport, NDArray[np.float64]]:
         assert self._space is not None
-        translation_mm = rotation_rad = None
+        translation_mm = rotation_rad = residual = None
+        outlier_share = 0.0
         if self._realigns:
             assert self._realigner is not None
             aligned = self._realigner.align(volume)
             voxels_V, motion_6, converged = aligned.sample(self._space.mask_XYZ), aligned.motion_6, aligned.converged
             translation_mm, rotation_rad = _triple(aligned.translation_mm), _triple(aligned.rotation_rad)
+            residual, outlier_share = aligned.residual, len(aligned.outlier_slices) / volume.shape[2]
         else:
             voxels_V, motion_6, converged = volume.data[self._space.mask_XYZ].astype(np.float32), np.zeros(6), True
-        figures = run.judge(voxels_V, motion_6)
+        spike = run.is_broken(voxels_V, converged)
+        figures = run.judge(voxels_V, motion_6, spike or not converged)
         fd_mm = figures.fd_mm if self._realigns else None
         good = converged and (fd_mm is None or fd_mm <= self._options.fd_threshold_mm)
+        alerts = run.alert(
+            VolumeFigures(
+                fd_mm=fd_mm,
+                dvars_percent=figures.dvars_percent,
+                tsnr=figures.tsnr,
+                displacement_mm=displacement_mm(motion_6) if self._realigns else None,
+                mean_signal=float(voxels_V.mean()),
+                residual=residual,
+                outlier_share=outlier_share,
+                unplaced=not converged,
+                spike=spike,
+                censored=spike or not good,
+                trials=run.trials_at(volume.index),
+            )
+        )
         report = VolumeReport(
             translation_mm=translation_mm,
             rotation_rad=rotation_rad,
@@ -262,7 +281,8 @@ class IngestSession:
             dvars_percent=figures.dvars_percent,
             tsnr=figures.tsnr,
             aligned=converged,
-            censored=run.is_broken(voxels_V, good) or not good,
+            censored=spike or not good,
+            alerts=tuple(alerts),
         )
         confounds_6 = motion_6 if self._motion_T6 is None else self._motion_T6[volume.index]
         return voxels_V, report, confounds_6[: self._n_confounds()]

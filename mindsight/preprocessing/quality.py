@@ -43,8 +43,9 @@ def _update(
     mean_V: NDArray[np.float64],
     square_V: NDArray[np.float64],
     n: int,
+    broken: bool,
 ) -> tuple[float, float]:
-    """Welford's step for volume n (1-based). Returns the sum of squared changes and the sum of means."""
+    """Welford's step to n volumes, unless this one is broken. Returns the sums of squared changes and of means."""
     change = 0.0
     level = 0.0
     for v in range(y_V.shape[0]):
@@ -53,9 +54,10 @@ def _update(
             y = np.float64(before_V[v])
         step = y - before_V[v]
         change += step * step
-        delta = y - mean_V[v]
-        mean_V[v] += delta / n
-        square_V[v] += delta * (y - mean_V[v])
+        if not broken:
+            delta = y - mean_V[v]
+            mean_V[v] += delta / n
+            square_V[v] += delta * (y - mean_V[v])
         level += mean_V[v]
         before_V[v] = y
     return change, level
@@ -66,23 +68,26 @@ class Quality:
 
     def __init__(self, n_voxels: int) -> None:
         self._n = 0
+        self._n_broken = 0
         self._motion_6 = np.zeros(6)
         self._before_V = np.zeros(n_voxels, np.float32)
         self._mean_V = np.zeros(n_voxels)
         self._square_V = np.zeros(n_voxels)
 
-    def push(self, voxels_V: NDArray[Any], motion_6: NDArray[np.float64]) -> QualityFigures:
+    def push(self, voxels_V: NDArray[Any], motion_6: NDArray[np.float64], broken: bool = False) -> QualityFigures:
         """Take the next volume: (V,) voxels and (6,) motion, translations in mm, then rotations in radians.
 
-        A voxel that is not finite counts as unchanged. Raises BadRequest on another number of voxels.
+        A ``broken`` volume has FD and DVARS, and stays out of tSNR, which it would spoil for the rest of the run. A
+        voxel that is not finite counts as unchanged. Raises BadRequest on another number of voxels.
         """
         if voxels_V.shape != self._before_V.shape:
             raise BadRequest(f"expected {self._before_V.shape[0]} voxels, got an array of shape {voxels_V.shape}")
         motion_6 = np.asarray(motion_6, dtype=np.float64)
         first = self._n == 0
         self._n += 1
+        self._n_broken += broken
         y_V = np.ascontiguousarray(voxels_V, dtype=np.float32)
-        change, level = _update(y_V, self._before_V, self._mean_V, self._square_V, self._n)
+        change, level = _update(y_V, self._before_V, self._mean_V, self._square_V, self._n - self._n_broken, broken)
         step_6 = np.abs(motion_6 - self._motion_6)
         self._motion_6 = motion_6.copy()
         if first:
@@ -93,16 +98,17 @@ class Quality:
         return QualityFigures(fd_mm, dvars, self._tsnr())
 
     def _tsnr(self) -> float | None:
-        if self._n < 3:
+        n = self._n - self._n_broken
+        if n < 3:
             return None
-        sd_V = np.sqrt(self._square_V / (self._n - 1))
+        sd_V = np.sqrt(self._square_V / (n - 1))
         live = (sd_V > 0.0) & (self._mean_V > 0.0)
         return float(np.median(self._mean_V[live] / sd_V[live])) if live.any() else None
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that depends on what was pushed, as arrays."""
         return {
-            "n": np.array(self._n),
+            "n": np.array([self._n, self._n_broken]),
             "motion_6": self._motion_6.copy(),
             "before_V": self._before_V.copy(),
             "mean_V": self._mean_V.copy(),
@@ -111,7 +117,7 @@ class Quality:
 
     def load_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Continue from a ``state()``: what follows has the same bits as without the interruption."""
-        self._n = int(state["n"])
+        self._n, self._n_broken = (int(n) for n in state["n"])
         self._motion_6 = np.array(state["motion_6"], dtype=np.float64)
         self._before_V = np.array(state["before_V"], dtype=np.float32)
         self._mean_V = np.array(state["mean_V"], dtype=np.float64)

@@ -182,6 +182,7 @@ class Warned(_Base):
     type: Literal["warning"] = "warning"
     code: str
     text: str
+    level: Literal["info", "warning", "error"] = "warning"
     run: int | None = None
     index: int | None = None
     trial: int | None = None

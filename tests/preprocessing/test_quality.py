@@ -57,3 +57,19 @@ def test_a_restored_quality_gives_the_same_bits() -> None:
 def test_another_number_of_voxels_is_refused() -> None:
     with pytest.raises(BadRequest, match="expected 4 voxels"):
         Quality(4).push(np.zeros(5), np.zeros(6))
+
+
+def test_a_broken_volume_stays_out_of_tsnr() -> None:
+    rng = np.random.default_rng(0)
+    run_TV = (1000.0 + rng.normal(0.0, 10.0, (40, 300))).astype(np.float32)
+    undisturbed, disturbed = Quality(300), Quality(300)
+    for t, voxels_V in enumerate(run_TV):
+        plain = undisturbed.push(voxels_V, np.zeros(6), broken=t == 20)
+        spiked = disturbed.push(voxels_V * (0.8 if t == 20 else 1.0), np.zeros(6), broken=t == 20)
+        if t == 20:
+            assert spiked.dvars_percent is not None
+            assert spiked.dvars_percent > 15.0
+    assert plain.tsnr == pytest.approx(spiked.tsnr)
+    restored = Quality(300)
+    restored.load_state(disturbed.state())
+    assert restored.push(run_TV[0], np.zeros(6)) == disturbed.push(run_TV[0], np.zeros(6))

@@ -51,7 +51,7 @@ function answered(before, m) {
 /** A warning in its own words; volumes that are censored one after the other can be told as one. */
 function warned(before, m) {
   const fdMm = before.runs[m.run]?.volumes[m.index]?.fdMm ?? null;
-  const entry = { level: "warning", text: m.text };
+  const entry = { level: m.level === "info" ? "info" : "warning", text: m.text };
   if (m.code !== "volume.censored" || fdMm === null) return entry;
   return { ...entry, kind: "censored", run: m.run, from: m.index, to: m.index, fdMm };
 }
