@@ -118,7 +118,7 @@ def _captioned(pixels: Pixels, registration: Registration) -> Pixels:
     draw = ImageDraw.Draw(image)
     verdict = "registered" if registration.converged else "DO NOT USE"
     figures = (
-        f"{verdict}   margin over the mirror image {registration.margin:.2f} (at least {MIN_MARGIN:.2f})   "
+        f"{verdict}   margin over what is wrong {registration.margin:.2f} (at least {MIN_MARGIN:.2f})   "
         f"overlap {registration.overlap:.2f} (at least {MIN_OVERLAP:.2f})"
     )
     draw.text((6, 4), figures, fill=GREEN if registration.converged else RED)

@@ -22,7 +22,7 @@ from mindsight.preprocessing.spline import FloatArray, sample_points
 
 Float64Array = NDArray[np.float64]
 
-N_BINS = 32
+N_BINS = 16
 
 
 @njit(cache=True, nogil=True)
@@ -78,17 +78,17 @@ def _to_bins(values_N: FloatArray, low: np.float32, scale: np.float32) -> None:
 class Image:
     """One image at one resolution.
 
-    coef : B-spline coefficients with their margins; affine : (4, 4) voxel -> mm; low, high : the range its bins cover
+    coef : B-spline coefficients with their margins; to_voxel : (4, 4) mm -> voxel; low, high : the range its bins cover
     """
 
     coef: FloatArray
-    affine: Float64Array
+    to_voxel: Float64Array
     low: float
     high: float
 
     def bins(self, to_mm: Float64Array, points_N3: Float64Array) -> tuple[FloatArray, Float64Array]:
         """Bin positions at points, given their way (4, 4) into this image's mm; and that way into voxels, (3, 4)."""
-        matrix = np.ascontiguousarray((np.linalg.inv(self.affine) @ to_mm)[:3])
+        matrix = np.ascontiguousarray((self.to_voxel @ to_mm)[:3])
         values_N = sample_points(self.coef, matrix, points_N3)
         _to_bins(values_N, np.float32(self.low), np.float32((N_BINS - 1.001) / max(self.high - self.low, 1e-12)))
         return values_N, matrix

@@ -65,7 +65,7 @@ class Pyramid:
             sample_grid(field, np.ascontiguousarray((np.linalg.inv(self._affine) @ affine)[:3]), there)
             blocks /= there
             low, high = np.percentile(blocks, EXTREMES_PERCENT).tolist()
-            self.images.append(Image(prefilter(blocks), affine, low, high))
+            self.images.append(Image(prefilter(blocks), np.asarray(np.linalg.inv(affine)), low, high))
 
     def _field(self, blocks: FloatArray, voxel_mm: Float64Array) -> FloatArray:
         """How bright the head is around each place: contrast between tissues averages out, the coils' field stays."""
@@ -93,4 +93,4 @@ class Pyramid:
         """The images of this head with left and right exchanged, its centre where it is."""
         mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
         mirror[0, 3] = 2.0 * self.centre_mm[0]
-        return [replace(image, affine=mirror @ image.affine) for image in self.images]
+        return [replace(image, to_voxel=image.to_voxel @ mirror) for image in self.images]

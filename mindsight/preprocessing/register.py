@@ -7,7 +7,8 @@ by Powell's method (M. Powell, Computer Journal 7(2), 1964).
 Whether to believe it: any two heads agree somewhat, and how much depends on contrast, noise and coverage, so that no
 fixed level tells the same head from another. But a mirrored head is another head with the very same contrast, noise and
 coverage. The same search is made with it; the same head tells much more than its mirror image does, another person's
-head tells as much as its mirror image, and a head that was stored flipped tells less.
+head tells as much as its mirror image, and a head that was stored flipped tells less. And a pose that is wrong is one
+of many: the right one stands out from the next best.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ BEAM = 256  # of the lattice's poses that are moved by half a step where that is
 CANDIDATES = (32, 6, 1)  # refined at each level
 GAINS = (1e-2, 1e-3, 1e-6)  # relative; a round of line searches that gains less is the last
 HEAD_RADIUS_MM = 60.0  # at which a rotation counts as a length
-TURNS_DEG = (38.0, 18.0)  # how far the search goes, and in what steps
-SHIFTS_MM = (48.0, 16.0)
+TURNS_DEG = (37.8, 12.6)  # how far the search goes, and in what steps
+SHIFTS_MM = (48.0, 16.0)  # from where the heads' centres meet
+HEADER_SHIFTS_MM = (16.0, 16.0)  # from where the headers say
 APART_MM = 12.0  # candidates nearer to a better one than this are the same
 MAX_EVALUATIONS = 600
 
@@ -47,8 +49,9 @@ class Registration:
     """Where the target's head is in another volume.
 
     rigid : (4, 4) target mm -> moving mm
-    margin : how much better the head fits than its own mirror image, 1 - mirror's information / its own: about 0 for
-        another person (within 0.07 in 44 pairs of real heads), negative for a flipped head, 0.2 to 0.8 for the same one
+    margin : how much better the pose is than what is certainly wrong, 1 - information at the best wrong pose / at this
+        one; wrong are the head's mirror image at its best, and the next best pose. About 0 for another person (at most
+        0.08 in 44 pairs of real heads), negative for a flipped head, 0.2 to 0.9 for the same one
     information_nats : mutual information per point at the pose; how much is much depends on the images
     overlap : share of the smaller head that lies in the other volume's field of view
     converged : margin at least MIN_MARGIN and overlap at least MIN_OVERLAP; False: do not use the pose
@@ -78,36 +81,45 @@ def register(moving: Volume, target: Volume) -> Registration:
     swap = of_moving.head_mm3 < of_target.head_mm3
     small, large = (of_moving, of_target) if swap else (of_target, of_moving)
     points = [small.points(n) for n in POINTS]
-    finest, pose = _search(small, large.images, large.centre_mm, points)
+    finest, pose, next_best = _search(small, large.images, large.centre_mm, points)
     information, overlap = finest.at(pose)
-    mirror_finest, mirror_pose = _search(small, large.mirrored(), large.centre_mm, points)
+    mirror_finest, mirror_pose, _ = _search(small, large.mirrored(), large.centre_mm, points)
     own, mirrors = finest.score(pose), mirror_finest.score(mirror_pose)
-    margin = 1.0 - mirrors / own if own > 0.0 else 0.0
+    margin = 1.0 - max(mirrors / own, next_best) if own > 0.0 else 0.0
     return Registration(rigid.inverse(pose) if swap else pose, margin, information, overlap)
 
 
 def _search(
     small: Pyramid, others: Sequence[Image], other_centre_mm: Float64Array, points: Sequence[Float64Array]
-) -> tuple[Comparison, Float64Array]:
-    """The best pose, small's mm -> the other's mm, and the comparison on the finest images it was found with."""
+) -> tuple[Comparison, Float64Array, float]:
+    """The best pose, small's mm -> the other's mm; the comparison on the finest images; the next best's share.
+
+    The share is that of the best pose's information, on the finest images on which more than one was refined; 0 where
+    all came to the same.
+    """
     levels = [
         Comparison(ours, other, points_N3) for ours, other, points_N3 in zip(small.images, others, points, strict=True)
     ]
     poses = _starts(levels[0], small.centre_mm, other_centre_mm)
+    next_best = 0.0
     for level, count, gain in zip(levels, CANDIDATES, GAINS, strict=True):
         refined = [_refine(level, pose, small.centre_mm, gain) for pose in poses[:count]]
         refined.sort(key=level.score, reverse=True)
-        poses = _distinct(refined, small.centre_mm, len(refined))
-    return levels[-1], poses[0]
+        poses = _distinct(refined, small.centre_mm, count)
+        if count > 1:
+            best, *rest = [level.score(pose) for pose in poses]
+            next_best = max(rest, default=0.0) / max(best, 1e-12)
+    return levels[-1], poses[0], next_best
 
 
 def _starts(comparison: Comparison, centre_mm: Float64Array, other_centre_mm: Float64Array) -> list[Float64Array]:
     """The best poses of the lattice, best first: around the heads' centres, and around what the headers say."""
+    met = other_centre_mm - centre_mm + _lattice(*SHIFTS_MM)
+    shifts = np.concatenate([met, _lattice(*HEADER_SHIFTS_MM)])
     poses = []
     for turn in np.radians(_lattice(*TURNS_DEG)):
         rotation = rigid.exponential(np.concatenate([np.zeros(3), turn]), np.zeros(3))[:3, :3]
-        for base_mm in (other_centre_mm - centre_mm, np.zeros(3)):
-            poses += [rigid.about(rotation, base_mm + shift, centre_mm) for shift in _lattice(*SHIFTS_MM)]
+        poses += [rigid.about(rotation, shift, centre_mm) for shift in shifts]
     beam = _best(poses, [comparison.score(pose) for pose in poses])[:BEAM]
     half = np.diag([SHIFTS_MM[1] / 2.0] * 3 + [np.radians(TURNS_DEG[1] / 2.0)] * 3)
     steps = [rigid.exponential(twist, centre_mm) for twist in np.concatenate([np.zeros((1, 6)), half, -half])]

@@ -42,11 +42,12 @@ def seen_again(
     voxel_mm: tuple[float, float, float],
     degrees: tuple[float, float, float],
     field: float = 0.0,
+    up_mm: float = 15.0,
 ) -> Volume:
     """The head after a motion, in another contrast, on a tilted grid around where it now is, with noise and field."""
     affine = np.eye(4)
     affine[:3, :3] = rigid.from_angles(np.radians(degrees)) @ np.diag(voxel_mm)
-    middle = motion[:3, 3] + [0.0, 0.0, 15.0]
+    middle = motion[:3, 3] + [0.0, 0.0, up_mm]
     affine[:3, 3] = middle - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
     out = np.empty(shape, np.float32)
     matrix = np.linalg.inv(volume.affine) @ np.linalg.inv(motion) @ affine
@@ -108,6 +109,16 @@ def test_another_persons_head_is_not_accepted(trio: list[Volume], shared: Path) 
     found = register(other, trio[0])
     assert not found.converged
     assert found.margin < MIN_MARGIN
+
+
+def test_a_pose_that_is_one_of_many_is_not_accepted(typical: Truth) -> None:
+    # Two slabs of which too little is common to both: the search goes astray, and the mirror image's goes further.
+    head = typical.volumes[0]
+    near = rigid.about(rigid.from_angles(np.radians([6.0, 4.0, -8.0])), np.array([4.0, 6.0, 5.0]), np.zeros(3))
+    low = seen_again(head, np.eye(4), np.array, (100, 110, 20), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0))
+    high = seen_again(head, near, inverted, (90, 100, 12), (-2.5, 2.5, 3.0), (-8.0, 0.0, 0.0), up_mm=35.0)
+    found = register(high, low)
+    assert errors_mm(found, near, typical.points()).mean() < 0.5 or not found.converged
 
 
 def test_a_flipped_head_is_not_accepted(trio: list[Volume]) -> None:
