@@ -51,7 +51,7 @@ class Registration:
     rigid : (4, 4) target mm -> moving mm
     margin : how much better the pose is than what is certainly wrong, 1 - information at the best wrong pose / at this
         one; wrong are the head's mirror image at its best, and the next best pose. About 0 for another person (at most
-        0.08 in 44 pairs of real heads), negative for a flipped head, 0.2 to 0.9 for the same one
+        0.05 in 44 pairs of real heads), negative for a flipped head, 0.2 to 0.9 for the same one
     information_nats : mutual information per point at the pose; how much is much depends on the images
     overlap : share of the smaller head that lies in the other volume's field of view
     converged : margin at least MIN_MARGIN and overlap at least MIN_OVERLAP; False: do not use the pose
