@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_RATIO = 3.0
+MIN_PERCENT = 2.0  # of the mean signal: what brains do from one volume to the next is less, however quiet the scanner
 MIN_STEPS = 8
 MAX_IN_A_ROW = 2
 _REMEMBERED = 60
@@ -36,13 +37,17 @@ class SpikeDetector:
             return False
         step = float(np.sqrt(np.mean(np.square(voxels_V - self._good_V), dtype=np.float64)))
         known = len(self._steps) >= MIN_STEPS
-        broken = known and step > MAX_RATIO * float(np.median(self._steps)) and self._in_a_row < MAX_IN_A_ROW
+        broken = known and step > self._limit() and self._in_a_row < MAX_IN_A_ROW
         if broken:
             self._in_a_row += 1
         elif good:
             self._steps = np.append(self._steps, step)[-_REMEMBERED:]
             self._good_V, self._n_good, self._in_a_row = voxels_V.copy(), self._n_good + 1, 0
         return broken
+
+    def _limit(self) -> float:
+        level = float(np.mean(np.abs(self._good_V), dtype=np.float64))
+        return max(MAX_RATIO * float(np.median(self._steps)), MIN_PERCENT / 100.0 * level)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {

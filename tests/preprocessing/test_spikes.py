@@ -36,6 +36,13 @@ def test_a_change_that_stays_is_taken_as_it_is(run: np.ndarray) -> None:
     assert broken(run) == list(range(30, 30 + MAX_IN_A_ROW))
 
 
+def test_what_a_brain_does_is_no_spike_however_quiet_the_scanner() -> None:
+    rng = np.random.default_rng(0)
+    run = (1000.0 + rng.normal(0.0, 0.5, (60, V))).astype(np.float32)
+    run[30] += 10.0
+    assert broken(run) == []
+
+
 def test_the_first_volumes_are_not_judged(run: np.ndarray) -> None:
     run[3] *= 0.9
     assert broken(run) == []
