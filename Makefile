@@ -25,7 +25,7 @@ check: setup ## lint, types, import rules
 	$(BIN)/lint-imports
 
 test: check ## everything that must hold
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=12
 
 bench: setup ## speed, side by side with peers; appends to benchmarks/history/
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
