@@ -60,6 +60,7 @@ class Supervisor:
     restarts: int = 0
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
+    _stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -105,6 +106,7 @@ class Supervisor:
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait(STOP_DEADLINE_S)
+        self._stopped.set()
 
     def process(self, part: str) -> subprocess.Popen[bytes]:
         """The running process of one part."""
@@ -132,10 +134,11 @@ class Supervisor:
                 self.announce(line.decode(errors="replace").rstrip())
 
     def _keep_alive(self) -> None:
-        while not self._stopping.wait(RESTART_PAUSE_S):
+        # this thread outlives what it started: its end would be taken for the supervisor's (PR_SET_PDEATHSIG)
+        while not self._stopped.wait(RESTART_PAUSE_S):
             with self._lock:
                 if self._stopping.is_set():
-                    return
+                    continue
                 for part, process in list(self._processes.items()):
                     if process.poll() is not None:
                         self.restarts += 1

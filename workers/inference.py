@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import signal
 import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -33,10 +31,10 @@ from mindsight.settings import Settings
 from mindsight.subjects.bundle import Bundle
 from mindsight.unclip.generator import Generator
 from workers.brain_map import draw_brain_map
+from workers.process import BUS_DEADLINE_S, run_process
 
 BLOCK_S = 0.25
 STALE_S = 10.0  # what a worker that died had in its hands goes to another after this
-BUS_DEADLINE_S = 30.0
 PRIOR_STEPS, PRIOR_DRAWS = 10, 8
 EVALUATIONS = 4
 
@@ -52,6 +50,14 @@ def seed_of(work: BetaWork, model: str) -> int:
     """The seed of one answer: a repeat of the job makes the same picture."""
     name = f"{work.session}/{work.run}/{work.trial}/{work.stage}/{model}"
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
+
+
+def load_generator(settings: Settings) -> Generator:
+    """The generator, after one picture through it: the first beta's picture is as fast as the rest."""
+    generator = Generator.load(settings.generator_dir or models.GENERATOR)
+    config = generator.config
+    generator.generate(np.zeros((1, config.n_tokens, config.token_dim), np.float32), 0, EVALUATIONS)
+    return generator
 
 
 @dataclass
@@ -71,8 +77,8 @@ class InferenceWorker:
     bus: Bus
     name: str
     stop: threading.Event
+    generator: Generator
     _bundles: dict[str, LoadedBundle] = field(default_factory=dict)
-    _generator: Generator | None = None
     _failure: Exception | None = None
     _loading: threading.Lock = field(default_factory=threading.Lock)
 
@@ -80,13 +86,6 @@ class InferenceWorker:
         self.betas = WorkQueue(self.bus, "inference", stale_s=STALE_S)
         self.pictures = WorkQueue(self.bus, "pictures", stale_s=STALE_S)
         self.blobs = BlobStore(self.settings.blobs_dir)
-
-    def warm_up(self) -> None:
-        """Load what every bundle needs before the first beta comes: the generator, and one picture through it."""
-        generator = Generator.load(self.settings.generator_dir or models.GENERATOR)
-        config = generator.config
-        generator.generate(np.zeros((1, config.n_tokens, config.token_dim), np.float32), 0, EVALUATIONS)
-        self._generator = generator
 
     def run(self) -> None:
         """Answer betas, and draw in a second thread, until ``stop`` is set; a bus that is away is waited for.
@@ -145,14 +144,12 @@ class InferenceWorker:
         Log(self.bus, work.session, "messages").append(
             key, dump_message(result), identity=_identity(work, loaded.bundle)
         )
-        if self._generator is not None and retrieval.condition is not None:
+        if retrieval.condition is not None:
             self.pictures.put(work.key, dump_work(work), identity=work.beta)
 
     def draw(self, work: BetaWork) -> None:
         """One beta's picture."""
         loaded = self._bundle(work.bundle)
-        generator = self._generator
-        assert generator is not None, "a picture is asked for by a worker that has a generator"
         beta_V, mean_V, std_V = self._inputs(work, loaded.bundle)
         retrieval = loaded.decoder.retrieve(beta_V, mean_V, std_V)
         seed = seed_of(work, loaded.bundle.digest)
@@ -167,12 +164,12 @@ class InferenceWorker:
             confidence=retrieval.confidence,
             seed=seed,
             evaluations=picture.evaluations,
-            generator=generator.digest,
+            generator=self.generator.digest,
             brain_map=self.blobs.put(png(draw_brain_map(loaded.bundle, beta_V, mean_V, std_V))),
             latency_ms=StageLatency(generate=picture.timings_ms["generate"]),
         )
         key = f"reconstruction-{work.run}-{work.trial}-{work.stage}"
-        identity = _identity(work, loaded.bundle, generator.digest)
+        identity = _identity(work, loaded.bundle, self.generator.digest)
         Log(self.bus, work.session, "messages").append(key, dump_message(message), identity=identity)
 
     def _result(self, work: BetaWork, loaded: LoadedBundle, retrieval: Retrieval) -> Result:
@@ -234,14 +231,14 @@ class InferenceWorker:
         decoder = TrialDecoder(
             bundle,
             clock=time.perf_counter,
-            generator=self._generator,
+            generator=self.generator,
             prior_steps=PRIOR_STEPS,
             prior_draws=PRIOR_DRAWS,
             evaluations=EVALUATIONS,
         )
         statistics = bundle.statistics
         warm = decoder.retrieve(statistics.mean_V, statistics.mean_V, statistics.std_V)
-        if self._generator is not None and warm.condition is not None:
+        if warm.condition is not None:
             decoder.reconstruct(warm, 0)
         pool = bundle.pool
         images = {
@@ -280,24 +277,13 @@ def _identity(work: BetaWork, bundle: Bundle, *more: str) -> str:
 
 
 def main() -> int:
-    settings = Settings()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    bus = Bus.from_settings(settings)
-    worker = InferenceWorker(settings, bus, f"{socket.gethostname()}-{os.getpid()}", stop)
-    try:
-        worker.warm_up()
-        bus.wait_ready(BUS_DEADLINE_S)
-        print("mindsight inference ready", flush=True)
-        worker.run()
-    except MindsightError as error:
-        print(f"inference: {error}", file=sys.stderr, flush=True)
-        return 1
-    except Exception:  # the process's last line of defence: say what happened, let the supervisor start another
-        traceback.print_exc()
-        return 2
-    return 0
+    name = f"{socket.gethostname()}-{os.getpid()}"
+    generators: list[Generator] = []
+    return run_process(
+        "inference",
+        lambda settings: generators.append(load_generator(settings)),
+        lambda settings, bus, stop: InferenceWorker(settings, bus, name, stop, generators[0]).run(),
+    )
 
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-import traceback
 from dataclasses import dataclass, field
 
 from mindsight.blobs import BlobStore
@@ -22,12 +20,12 @@ from mindsight.bus import Bus, Lease, Sessions, WorkQueue, read_many
 from mindsight.errors import BusUnavailable, LeaseLost, MindsightError
 from mindsight.protocol.inputs import parse_input
 from mindsight.settings import Settings
+from workers.process import BUS_DEADLINE_S, run_process
 from workers.session import SessionRunner, warm_up
 
 LEASE_S = 6.0
 RENEW_S = 2.0
 LOOK_S = 0.5
-BUS_DEADLINE_S = 30.0
 PAGE = 64
 
 
@@ -123,24 +121,10 @@ class IngestWorker:
 
 
 def main() -> int:
-    settings = Settings()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    bus = Bus.from_settings(settings)
     holder = f"{socket.gethostname()}-{os.getpid()}-{hashlib.sha256(os.urandom(8)).hexdigest()[:6]}"
-    try:
-        warm_up()
-        bus.wait_ready(BUS_DEADLINE_S)
-        print("mindsight ingest ready", flush=True)
-        IngestWorker(settings, bus, holder, stop).run()
-    except MindsightError as error:
-        print(f"ingest: {error}", file=sys.stderr, flush=True)
-        return 1
-    except Exception:  # the process's last line of defence: say what happened, let the supervisor start another
-        traceback.print_exc()
-        return 2
-    return 0
+    return run_process(
+        "ingest", lambda _: warm_up(), lambda settings, bus, stop: IngestWorker(settings, bus, holder, stop).run()
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+"""What every worker process does around its loop: signals, the bus, one line for an error of ours.
+
+Knows nothing of the loops.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+
+from mindsight.bus import Bus
+from mindsight.errors import MindsightError
+from mindsight.settings import Settings
+
+BUS_DEADLINE_S = 30.0
+
+
+def run_process(
+    name: str, prepare: Callable[[Settings], None], loop: Callable[[Settings, Bus, threading.Event], None]
+) -> int:
+    """Prepare, wait for the bus, say that the worker is ready, run its loop until SIGTERM or Ctrl-C; the exit code."""
+    settings = Settings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        prepare(settings)
+        bus = Bus.from_settings(settings)
+        bus.wait_ready(BUS_DEADLINE_S)
+        print(f"mindsight {name} ready", flush=True)
+        loop(settings, bus, stop)
+    except MindsightError as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        return 1
+    except Exception:  # the process's last line of defence: say what happened, let the supervisor start another
+        traceback.print_exc()
+        return 2
+    return 0
