@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mindsight import __version__
 from mindsight.archive import ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession, Stage, write_archive
 from mindsight.blobs import BlobStore
-from mindsight.bus import Bus, Log, Sessions
+from mindsight.bus import Bus, Log, Sessions, WorkQueue
 from mindsight.errors import MindsightError
 from mindsight.events import RunEvent
 from mindsight.protocol import (
@@ -30,7 +30,6 @@ from mindsight.protocol import (
     Result,
     SessionArchived,
     VolumeProcessed,
-    Warned,
     dump_message,
     parse_message,
 )
@@ -107,16 +106,21 @@ class Archivist:
         return folder
 
     def _await_answers(self) -> list[Message]:
-        """All messages, once each beta has its answer, or has none for a stated reason, or the deadline has passed."""
+        """All messages, once every beta has its answer and its picture, or nobody works on any more, or the deadline.
+
+        Every job was queued before the session was closed, and a job leaves its queue only when what follows from it is
+        written (a picture's job too), or when it was refused. So empty queues mean that there is nothing to wait for.
+        """
+        queues = [WorkQueue(self.bus, name) for name in ("inference", "pictures")]
         deadline = time.monotonic() + ANSWERS_DEADLINE_S
         while True:
+            idle = all(len(queue) == 0 for queue in queues)  # looked at first: what they led to is in the log then
             messages = self._read("messages", parse_message)
             betas = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, BetaReady)}
             answered = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Result)}
             drawn = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Reconstruction)}
-            done = answered if not drawn else answered & drawn
-            refused = any(isinstance(m, Warned) and m.trial is not None for m in messages)
-            if self._opened().bundle is None or betas <= done or refused or time.monotonic() > deadline:
+            complete = betas <= answered & drawn
+            if complete or idle or self._opened().bundle is None or time.monotonic() > deadline:
                 return messages
             time.sleep(POLL_S)
 
