@@ -74,7 +74,15 @@ class ParRec:
         for t, dynamic in enumerate(self.dynamics):
             raw = _images(self._rec, self._places_TZ[t], image_bytes)
             planes_ZYX = np.frombuffer(raw, self._dtype).reshape(n_slices, n_rows, n_columns)
-            scaled_ZYX = planes_ZYX * self._slope_TZ[t][:, None, None] + self._intercept_TZ[t][:, None, None]
+            with np.errstate(all="ignore"):  # judged below
+                scaled_ZYX = planes_ZYX * self._slope_TZ[t][:, None, None] + self._intercept_TZ[t][:, None, None]
+            largest = float(np.abs(scaled_ZYX).max())
+            if not largest <= float(np.finfo(np.float32).max):  # not a number is not either
+                raise BadVolume(
+                    f"expected rescaled values that fit float32, got {largest:g}: the PAR file's slopes are damaged",
+                    code="parrec.scaling",
+                    index=first_index + dynamic - self.dynamics[0],
+                )
             yield Volume(
                 data=stack(scaled_ZYX.astype(np.float32)),
                 affine=self.affine,
