@@ -34,7 +34,7 @@ def examine() -> list[Finding]:
         ("python", lambda: sys.version.split()[0]),
         ("cores", lambda: f"{os.cpu_count()} cores"),
         ("torch", _torch),
-        ("torchvision", _torchvision),
+        ("open_clip", _open_clip),
         ("bus server", lambda: _bus(settings)),
         ("data folder", lambda: _data_folder(settings)),
         ("demo models", _models),
@@ -57,19 +57,16 @@ def _torch() -> str:
     return f"{torch.__version__}, {device}"
 
 
-def _torchvision() -> str:
-    # one that does not match torch breaks transformers and diffusers with a riddle for a message
+def _open_clip() -> str:
+    # a torchvision that does not match torch breaks open_clip, transformers and diffusers with a riddle for a message
     try:
+        import open_clip
+    except (ImportError, RuntimeError) as error:
         found = importlib.metadata.version("torchvision")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed, and not needed"
-    try:
-        import torchvision  # type: ignore[import-not-found]  # noqa: F401
-    except (ImportError, RuntimeError):
         raise RuntimeError(
-            f"torchvision {found} does not match this torch: uninstall it, or install the CUDA pair"
+            f"torchvision {found} does not go with this torch ({error}): install the pair that belongs together"
         ) from None
-    return found
+    return f"{open_clip.__version__}, torchvision {importlib.metadata.version('torchvision')}"
 
 
 def _bus(settings: Settings) -> str:
