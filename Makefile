@@ -27,7 +27,11 @@ check: setup ## lint, types, import rules
 test: check ## everything that must hold
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=12
 
-bench: setup ## speed, side by side with peers; appends to benchmarks/history/
+.venv/.bench: .venv/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	touch $@
+
+bench: .venv/.bench ## speed, side by side with peers; appends to benchmarks/history/
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 lock: ## pin what is installed now
