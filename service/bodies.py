@@ -80,6 +80,20 @@ class Missing(_Body):
     reason: str = Field(default="not received", max_length=200)
 
 
+class Trouble(_Body):
+    """Something that the sender of volumes noticed. Never a name, a path or an address."""
+
+    code: str = Field(pattern=r"^[a-z0-9_.]{1,64}$", description="for a program; stable")
+    text: str = Field(min_length=1, max_length=500, description="for a person")
+    level: Literal["info", "warning", "error"] = "warning"
+    run: int | None = Field(default=None, ge=1, le=MAX_RUN)
+    index: int | None = Field(default=None, ge=0)
+
+
+class TroubleTold(_Body):
+    duplicate: bool = Field(description="the same was told before")
+
+
 class VolumeAck(_Body):
     """The volume is on the disk and in the log; it need not be sent again."""
 

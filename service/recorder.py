@@ -6,8 +6,10 @@ input log itself is the state: whether a session is closed or a run has ended is
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from mindsight.bus import Appended, Bus, ConditionFailed, Log, SessionRecord, Sessions
 from mindsight.errors import BadRequest, BadVolume, Conflict, Diverged, MindsightError, NotFound
@@ -21,6 +23,7 @@ from mindsight.protocol import (
     StageLatency,
     VolumeMissing,
     VolumeReceived,
+    Warned,
     dump_message,
 )
 from mindsight.protocol.inputs import (
@@ -133,6 +136,19 @@ class Recorder:
         )
         return self._write_volume(skipped, message)
 
+    def warn(
+        self, code: str, text: str, level: Literal["info", "warning", "error"], run: int | None, index: int | None
+    ) -> Appended:
+        """For the people who watch; no answer depends on it. Raises Conflict where the session is closed."""
+        message = Warned(session=self._session, t=self._now(), code=code, text=text, level=level, run=run, index=index)
+        identity = hashlib.sha256(message.model_dump_json(exclude={"t"}).encode()).hexdigest()
+        try:
+            return self._messages.append(
+                f"console-{identity}", dump_message(message), identity=identity, unless=[CLOSED_KEY]
+            )
+        except ConditionFailed:
+            raise _closed() from None
+
     def end_run(self, run: int) -> RunStatus:
         """Ending an ended run changes nothing."""
         t = self._now()
@@ -239,11 +255,15 @@ def _explained(failed: ConditionFailed, entry: Input) -> MindsightError:
     if failed.key == SESSION_KEY:
         return NotFound("there is no such session", code="session.unknown")
     if failed.key == CLOSED_KEY:
-        return Conflict("the session is closed; open another one", code="session.closed")
+        return _closed()
     run: int = getattr(entry, "run", 0)
     if failed.present:
         return Conflict(f"run {run} has ended; start another one", code="run.ended", run=run)
     return _unknown_run(run)
+
+
+def _closed() -> Conflict:
+    return Conflict("the session is closed; open another one", code="session.closed")
 
 
 def _unknown_run(run: int) -> NotFound:

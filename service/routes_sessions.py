@@ -30,6 +30,8 @@ from service.bodies import (
     RunNumber,
     SessionId,
     SetBundle,
+    Trouble,
+    TroubleTold,
 )
 from service.context import Gateway, GatewayDependency
 from service.problems import explain_validation, responses
@@ -129,6 +131,20 @@ def get_session(gateway: GatewayDependency, session: SessionId) -> SessionRecord
 def close_session(gateway: GatewayDependency, session: SessionId) -> SessionRecord:
     """Nothing is taken after this; what was taken is decoded to its end and archived."""
     return gateway.recorder(session).close()
+
+
+@router.post(
+    "/sessions/{session}/warnings",
+    status_code=201,
+    tags=["sessions"],
+    dependencies=[Depends(require("sessions:control", "volumes:write"))],
+    responses=responses(404, 409, 507),
+)
+def add_warning(gateway: GatewayDependency, session: SessionId, body: Trouble) -> TroubleTold:
+    """Tell everyone who watches what is wrong at the scanner's side. The same once more changes nothing."""
+    gateway.sessions.get(session)
+    told = gateway.recorder(session).warn(**body.model_dump())
+    return TroubleTold(duplicate=told.duplicate)
 
 
 @router.post(

@@ -18,6 +18,7 @@ from mindsight.protocol.volume_codec import encode_volume
 from mindsight.volume import Volume
 
 SPOOL = Path.home() / ".mindsight" / "spool"
+MAX_WARNING = 500
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -29,6 +30,15 @@ class Ack:
     digest: str | None
     duplicate: bool
     next_index: int
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run as the gateway has it: ``next_index`` is of the volume that it expects next."""
+
+    run: int
+    next_index: int
+    ended: bool
 
 
 class Console:
@@ -94,6 +104,16 @@ class Console:
         """Where an interrupted run goes on."""
         next_index: int = self._http.call("GET", f"{self._path}/runs/{run}")["next_index"]
         return next_index
+
+    def runs(self) -> list[RunState]:
+        """The session's runs, as they were declared."""
+        found = self._http.call("GET", f"{self._path}/runs")
+        return [RunState(run["run"], run["next_index"], run["ended"]) for run in found]
+
+    def warn(self, code: str, text: str, *, run: int | None = None, index: int | None = None) -> None:
+        """Tell everyone who watches what is wrong here: never a name, a path or an address. The same is told once."""
+        body = {"code": code, "text": text[:MAX_WARNING], "run": run, "index": index}
+        self._http.call("POST", f"{self._path}/warnings", json=body)
 
     def post_image(self, image: bytes) -> str:
         """Hand over a picture (PNG or JPEG) that will be shown; returns the digest to name it by."""

@@ -16,6 +16,7 @@ from proxy_harness import Proxy
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Log
 from mindsight.client import Console
+from mindsight.client.console import RunState
 from mindsight.client.http import error_of
 from mindsight.errors import (
     BadRequest,
@@ -27,6 +28,7 @@ from mindsight.errors import (
     OutOfOrder,
     ServiceUnavailable,
 )
+from mindsight.protocol import Warned, parse_message
 from mindsight.protocol.inputs import TakeVolume, parse_input
 from mindsight.protocol.volume_codec import decode_volume
 from mindsight.volume import Volume
@@ -68,6 +70,17 @@ def test_a_session_with_the_consoles_own_key(running: Running, console: Console,
     with pytest.raises(Conflict) as closed:
         console.start_run(2, task="view", tr_s=2.0)
     assert closed.value.code == "session.closed"
+
+
+def test_a_console_that_comes_back_is_told_how_far_each_run_is(console: Console, bus: Bus) -> None:
+    console.send(volume(0))
+    console.mark_missing(1, 1)
+    console.end_run(1)
+    console.start_run(2, task="view", tr_s=2.0)
+    assert console.runs() == [RunState(1, 2, ended=True), RunState(2, 0, ended=False)]
+    console.warn("series.ignored", "a series was passed over: " + "x" * 600)
+    told = [parse_message(entry.payload) for entry in Log(bus, console.session, "messages").read()]
+    assert [len(message.text) for message in told if isinstance(message, Warned)] == [500]
 
 
 def test_a_table_of_events(console: Console, bus: Bus) -> None:

@@ -10,7 +10,7 @@ from gateway_harness import Running
 from mindsight.bus import Bus, Log
 from mindsight.protocol import parse_message
 from mindsight.protocol.inputs import AddEvent, TakeVolume, parse_input
-from mindsight.protocol.messages import EventAdded, RunEnded, VolumeReceived
+from mindsight.protocol.messages import EventAdded, RunEnded, VolumeReceived, Warned
 
 
 def problem(answer: httpx.Response, status: int, code: str) -> dict[str, object]:
@@ -240,3 +240,17 @@ def test_another_declaration_of_the_same_run_or_session_is_a_conflict(admin: htt
     subject = admin.post("/v1/subjects").json()["subject"]
     problem(admin.post("/v1/sessions", json={"subject": subject, "session": session}), 409, "session.exists")
     problem(admin.post("/v1/sessions", json={"subject": subject, "options": {"fats_s": 6.0}}), 422, "request.invalid")
+
+
+def test_what_the_console_noticed_is_told_once_and_in_its_words(admin: httpx.Client, bus: Bus, session: str) -> None:
+    url = f"/v1/sessions/{session}/warnings"
+    trouble = {"code": "volume.doubled", "text": "run 1: volume 3 came twice; the first is kept", "run": 1, "index": 3}
+    assert [admin.post(url, json=trouble).json() for _ in range(2)] == [{"duplicate": False}, {"duplicate": True}]
+    assert admin.post(url, json=trouble | {"index": 4}).json() == {"duplicate": False}
+    said = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]
+    told = [(m.code, m.text, m.level, m.run, m.index) for m in said if isinstance(m, Warned)]
+    assert told == [(trouble["code"], trouble["text"], "warning", 1, index) for index in (3, 4)]
+    problem(admin.post(url, json=trouble | {"text": "x" * 501}), 422, "request.invalid")
+    problem(admin.post("/v1/sessions/nobody/warnings", json=trouble), 404, "session.unknown")
+    assert admin.post(f"/v1/sessions/{session}/close").is_success
+    problem(admin.post(url, json=trouble | {"index": 5}), 409, "session.closed")
