@@ -3,19 +3,22 @@
 Knows nothing of pools. Letters: N rows, D numbers of a row, B queries, P rows asked for, M numbers of a sketch.
 
 NumPy widens float16 one number at a time, an order of magnitude slower than memory delivers it. Here the widening is
-integer arithmetic inside the loop that uses the number, which every processor vectorises, with or without instructions
-for half precision, and nothing is written back. Half precision comes in as its bits, uint16.
+inside the loop that uses the number, and nothing is written back: by the processor's own instruction where it has one,
+else by integer arithmetic, which every processor vectorises and which is two thirds slower. Half precision comes in as
+its bits, uint16.
 """
 
 # mypy: disallow-untyped-decorators=False
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import binding, ir  # type: ignore[import-untyped]
 from numba import njit, types
+from numba.core import config
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -25,19 +28,30 @@ _TILE = 8192
 _FAST = {"reassoc", "contract", "nsz"}
 
 
-def _type_wide(_typing: Any, number: Any) -> Any:
-    """float32 of a float32, or of the bits of a float16; exact for every finite one.
+def _has_instruction() -> bool:
+    """Whether the processor that code is compiled for widens half precision itself."""
+    if config.CPU_NAME is not None:  # type: ignore[attr-defined]
+        return False  # compiled for another than this one, whose features are not known here
+    return platform.machine() in ("aarch64", "arm64") or bool(binding.get_host_cpu_features().get("f16c"))
 
-    Exponent and mantissa move to their places in a float32, and the difference of the exponents' biases, 112, is added.
-    A subnormal half (exponent 0) has no leading one: it is given one, which is subtracted again as a float, so that no
-    subnormal float32 ever enters the arithmetic: some processors take a hundred cycles for one.
-    """
+
+def _type_wide(_typing: Any, number: Any) -> Any:
+    """float32 of a float32, or of the bits of a float16; exact for every finite one."""
     if number == types.float32:
         return types.float32(number), lambda _context, _builder, _signature, arguments: arguments[0]
-    return types.float32(types.uint16), _widen_half
+    return types.float32(types.uint16), _extend if _has_instruction() else _widen_half
+
+
+def _extend(_context: Any, build: Any, _signature: Any, arguments: Any) -> Any:
+    return build.fpext(build.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
 
 
 def _widen_half(_context: Any, build: Any, _signature: Any, arguments: Any) -> Any:
+    """Exponent and mantissa move to their places in a float32; the difference of the exponents' biases, 112, is added.
+
+    A subnormal half (exponent 0) has no leading one: it is given one, which is subtracted again as a float, so that no
+    subnormal float32 ever enters the arithmetic: some processors take a hundred cycles for one.
+    """
     i32, f32 = ir.IntType(32), ir.FloatType()
     bits = build.zext(arguments[0], i32)
     magnitude = build.shl(build.and_(bits, i32(0x7FFF)), i32(13))

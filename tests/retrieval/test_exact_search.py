@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit, types
+from numba.extending import intrinsic
 
 from mindsight.errors import BadRequest, ModelMismatch
-from mindsight.retrieval import CandidatePool, cosine_scores, cosines_at, rank, streaming, two_afc
+from mindsight.retrieval import CandidatePool, cosine_scores, cosines_at, kernels, rank, streaming, two_afc
 from mindsight.retrieval.ranking import best_places
 from mindsight.retrieval.streaming import dot_products, widened
 
@@ -28,6 +32,19 @@ def test_every_finite_half_is_widened_exactly() -> None:
     halves = halves[np.isfinite(halves)]
     expected = halves.astype(np.float32)
     np.testing.assert_array_equal(widened(halves[None])[0].view(np.uint32), expected.view(np.uint32))
+
+
+@pytest.mark.parametrize("way", [kernels._extend, kernels._widen_half])
+def test_with_and_without_an_instruction_halves_are_widened_exactly(way: Callable[..., Any]) -> None:
+    if way is kernels._extend and not kernels._has_instruction():
+        pytest.skip("this processor has no instruction that widens half precision")
+    wide = intrinsic(lambda _typing, _number: (types.float32(types.uint16), way))
+    one = njit(lambda number: wide(number))
+    halves = np.arange(0, 65536, 7, dtype=np.uint16)
+    halves = halves[np.isfinite(halves.view(np.float16))]
+    expected = halves.view(np.float16).astype(np.float32)
+    widened_one_by_one = np.array([one(number) for number in halves], np.float32)
+    np.testing.assert_array_equal(widened_one_by_one.view(np.uint32), expected.view(np.uint32))
 
 
 def test_sums_over_all_tokens_stay_exact() -> None:
