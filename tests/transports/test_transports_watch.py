@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
@@ -14,9 +15,10 @@ from taking import CLOCK, IMPATIENT, codes, ends, places, take, trio_file, troub
 
 from mindsight.errors import BadRequest
 from mindsight.scanner import read_series
-from mindsight.scanner.transports import Expected, Patience, Trouble
+from mindsight.scanner.transports import Expected, Patience, Trouble, open_transport
 from mindsight.scanner.transports.assemble import Arrival
-from mindsight.scanner.transports.watch import FolderReader, FolderWatch, Mode, others_write
+from mindsight.scanner.transports.folder import FolderReader
+from mindsight.scanner.transports.watch import FolderWatch, Mode, others_write
 from mindsight.volume import Volume
 
 MODES: list[Mode] = ["events", "polling"]
@@ -142,6 +144,19 @@ def test_files_that_are_there_at_the_start(existing: bool, data: Path, tmp_path:
     assert [t.index for t in troubles(items) if t.missing] == ([] if existing else [0, 1])
 
 
+def test_of_the_files_that_are_there_only_those_that_came_since_then(data: Path, tmp_path: Path) -> None:
+    """As a process that was killed and started again asks for them."""
+    for number in (1, 2, 3, 4):
+        copy(data, tmp_path, number)
+        os.utime(tmp_path / f"Doe_{number}.dcm", ns=(0, number * 10**18))
+    spec = f"watch:{tmp_path}?mode=polling&since={2 * 10**18}"
+    with open_transport(spec, clock=CLOCK) as transport:
+        items = take(transport, until_volumes(2))
+    assert places(items) == [(1, 2), (1, 3)]
+    with pytest.raises(BadRequest):
+        open_transport(f"watch:{tmp_path}?since=yesterday", clock=CLOCK)
+
+
 def test_an_idle_folder_ends_the_stream(tmp_path: Path) -> None:
     transport = FolderWatch(tmp_path, clock=CLOCK, patience=Patience(idle_s=0.2), mode="polling")
     with transport:
@@ -163,8 +178,6 @@ def test_a_folder_that_goes_away_is_told_and_waited_for(data: Path, tmp_path: Pa
 
 
 def test_links_pipes_and_hidden_files_are_passed_over(data: Path, tmp_path: Path) -> None:
-    import os
-
     outside, folder = tmp_path / "outside", tmp_path / "in"
     outside.mkdir()
     folder.mkdir()

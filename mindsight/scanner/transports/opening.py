@@ -18,7 +18,7 @@ from mindsight.scanner.transports.contract import Clock, Expected, Patience, Tra
 
 EVERYWHERE = ("shape", "tr", "n", "moco", "idle", "late")
 OPTIONS = {
-    "watch": ("mode", "existing", "whole"),
+    "watch": ("mode", "existing", "since", "whole"),
     "cstore": ("ae", "calling", "cert", "key", "ca", "stall"),
     "afni": ("data", "allow", "stall"),
     "murfi": ("allow", "stall"),
@@ -29,7 +29,8 @@ def open_transport(spec: str, *, clock: Clock, run: int = 1) -> Transport:
     """Opens a way in. It listens at once; read its ``items``, and close it.
 
     spec : one of
-        ``watch:/folder`` with ``mode`` (auto, events, polling), ``existing`` (1: read what is there), ``whole``
+        ``watch:/folder`` with ``mode`` (auto, events, polling), ``existing`` (1: read what is there), ``since``
+        (read what is there and changed later, nanoseconds of the Unix epoch), ``whole``
         ``cstore://host:port`` with ``ae`` (our title), ``calling`` (titles that may send, by commas), ``cert`` and
         ``key`` (PEM files: TLS), ``ca`` (PEM file: peers need a certificate of it)
         ``afni://host:port`` with ``data`` (port), ``allow`` (networks, by commas)
@@ -68,8 +69,16 @@ def _watch(place: str, options: dict[str, str], common: dict[str, Any]) -> Trans
         _refuse("expected mode to be auto, events or polling")
     if not place.removeprefix("//"):
         _refuse("expected a folder after watch:")
-    folder = Path(place.removeprefix("//"))
-    return FolderWatch(folder, mode=mode, existing=options.get("existing") == "1", **common)  # type: ignore[arg-type]
+    since = options.get("since")
+    if since is not None and not re.match(r"^\d{1,20}$", since):
+        _refuse("expected since to be nanoseconds of the Unix epoch")
+    return FolderWatch(
+        Path(place.removeprefix("//")),
+        mode=mode,  # type: ignore[arg-type]
+        existing=options.get("existing") == "1",
+        since_ns=None if since is None else int(since),
+        **common,
+    )
 
 
 def _cstore(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
