@@ -1,6 +1,7 @@
 """NIfTI-1 and NIfTI-2, 3-D or 4-D, gzipped or not: the header is judged before any data is read, then volume by volume.
 
-Knows nothing of folders or series.
+Knows nothing of folders or series. Of a JSON file beside the image it takes what ``sidecar.py`` lets pass: its slice
+times go before the header's, which few converters fill, the header's repetition time before its own.
 
 A header may claim anything and a gzip stream may hold anything, so no more is ever read than one volume of a size that
 ``Volume`` allows.
@@ -24,9 +25,12 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
+from mindsight.scanner.sidecar import read_sidecar
 from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume
 
 MAX_EXTENSION_BYTES = 1024 * 1024
+MAX_RUN_BYTES = 16 * 1024**3
+CHUNK_BYTES = 1024 * 1024
 MIN_VOXEL_MM, MAX_VOXEL_MM = 0.1, 20.0
 
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
@@ -37,7 +41,10 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True)
 class NiftiHeader:
-    """What a NIfTI file holds. tr_s is None where the file does not say, or says what cannot be."""
+    """What a NIfTI file holds. tr_s is None where the file does not say, or says what cannot be.
+
+    missing : volumes that are no measurement, as Mindsight's archives note them
+    """
 
     shape: tuple[int, int, int]
     n_volumes: int
@@ -48,28 +55,50 @@ class NiftiHeader:
     intercept: float
     offset: int
     slice_times_s: NDArray[np.float64] | None
+    missing: frozenset[int] = frozenset()
 
     @property
     def volume_bytes(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+def is_nifti(path: Path) -> bool:
+    """By its name."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
 def read_nifti_header(path: Path) -> NiftiHeader:
     """Raises BadVolume where the header is not one of a volume or a run."""
     with _opened(path) as stream:
-        return _header(stream)
+        return _header(stream, path)
 
 
-def nifti_volumes(path: Path, tr_s: float, run: int, first_index: int = 0) -> Iterator[Volume]:
-    """The file's volumes in order, one in memory at a time.
+def check_whole(path: Path) -> NiftiHeader:
+    """The header of a file that holds all it promises, as nothing but reading it to its end tells.
 
     Raises BadVolume: a bad header, less data than it promises, or more.
     """
     with _opened(path) as stream:
-        header = _header(stream)
+        header = _header(stream, path)
+        left = header.offset - stream.tell() + header.n_volumes * header.volume_bytes
+        while left > 0:
+            left -= len(_read(stream, min(left, CHUNK_BYTES), "data"))
+        _check_end(stream, header)
+        return header
+
+
+def nifti_volumes(path: Path, tr_s: float, run: int, first_index: int = 0) -> Iterator[Volume]:
+    """The file's volumes in order, one in memory at a time; one that is missing is a gap in ``index``.
+
+    Raises BadVolume: a bad header, less data than it promises, or more.
+    """
+    with _opened(path) as stream:
+        header = _header(stream, path)
         _read(stream, header.offset - stream.tell(), "header")
         for k in range(header.n_volumes):
             raw = _read(stream, header.volume_bytes, f"volume {k} of {header.n_volumes}")
+            if k in header.missing:
+                continue
             yield Volume(
                 data=_values(raw, header),
                 affine=header.affine,
@@ -78,8 +107,12 @@ def nifti_volumes(path: Path, tr_s: float, run: int, first_index: int = 0) -> It
                 index=first_index + k,
                 slice_times_s=header.slice_times_s,
             )
-        if stream.read(1):
-            _refuse("trailing", f"expected the file to end after {header.n_volumes} volumes, got more data")
+        _check_end(stream, header)
+
+
+def _check_end(stream: BinaryIO, header: NiftiHeader) -> None:
+    if stream.read(1):
+        _refuse("trailing", f"expected the file to end after {header.n_volumes} volumes, got more data")
 
 
 def _refuse(what: str, message: str) -> NoReturn:
@@ -109,7 +142,7 @@ def _read(stream: BinaryIO, n_bytes: int, what: str) -> bytes:
     return data
 
 
-def _header(stream: BinaryIO) -> NiftiHeader:
+def _header(stream: BinaryIO, path: Path) -> NiftiHeader:
     block = _read(stream, 348, "header")
     sizes = {int.from_bytes(block[:4], "little"): "<", int.from_bytes(block[:4], "big"): ">"}
     size = next((size for size in _HEADERS if size in sizes), None)
@@ -129,15 +162,23 @@ def _header(stream: BinaryIO) -> NiftiHeader:
     code = _DTYPES.get(int(raw["datatype"]))
     if code is None:
         _refuse("dtype", f"expected integers or floats, got NIfTI data type {int(raw['datatype'])}")
+    if x * y * z * t * np.dtype(code).itemsize > MAX_RUN_BYTES:  # a gzip of little may promise and hold it all
+        _refuse("too_large", f"expected a run of at most {MAX_RUN_BYTES} bytes")
+    beside = read_sidecar(path, z)
+    missing = beside.missing.intersection(range(t))
+    if len(missing) == t:
+        _refuse("empty", "expected volumes, got a file beside the image that calls all of them missing")
+    tr_s = _tr_s(raw, n_dims)
     return NiftiHeader(
         shape=(x, y, z),
         n_volumes=t,
         dtype=np.dtype(code).newbyteorder(raw.endianness),
         affine=_affine(raw),
-        tr_s=_tr_s(raw, n_dims),
+        tr_s=beside.tr_s if tr_s is None else tr_s,
         **_scaling(raw),
         offset=_offset(raw, size),
-        slice_times_s=_slice_times(raw, z),
+        slice_times_s=_slice_times(raw, z) if beside.slice_times_s is None else beside.slice_times_s,
+        missing=missing,
     )
 
 

@@ -21,14 +21,13 @@ from mindsight.scanner.deidentify import DicomRecord, read_dicom
 from mindsight.scanner.enhanced import enhanced_positions, enhanced_volume, enhanced_volumes, is_enhanced
 from mindsight.scanner.kinds import preferred
 from mindsight.scanner.mosaic import is_mosaic, mosaic_volume
-from mindsight.scanner.nifti import nifti_volumes, read_nifti_header
+from mindsight.scanner.nifti import is_nifti, nifti_volumes, read_nifti_header
 from mindsight.scanner.parrec import is_parrec, par_files, read_parrec
 from mindsight.scanner.slices import group_slices, slices_volume, stacked_times_s
 from mindsight.volume import Volume
 
 MAX_DICOM_BYTES = 256 * 1024 * 1024
 
-_NIFTI_SUFFIXES = (".nii", ".nii.gz")
 _DICOM_SUFFIXES = (".dcm", ".ima")
 
 
@@ -79,7 +78,7 @@ def read_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) ->
 def read_volume(path: Path | str, *, run: int, index: int, tr_s: float | None = None) -> Volume:
     """The volume of one file: a mosaic, an enhanced object, a 3-D NIfTI, a PAR/REC pair. Raises BadVolume."""
     path = Path(path)
-    if _is_nifti(path):
+    if is_nifti(path):
         header = read_nifti_header(path)
         if header.n_volumes != 1:
             raise BadVolume(
@@ -103,7 +102,7 @@ def open_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) ->
     """Like ``read_series``; the series can be iterated over again, and says how long it is. Raises BadVolume."""
     path = Path(path)
     files = _files(path) if path.is_dir() else [path]
-    nifti = [file for file in files if _is_nifti(file)]
+    nifti = [file for file in files if is_nifti(file)]
     parrec = par_files(files)
     if sum(map(bool, (nifti, parrec, len(files) > len(nifti) + sum(map(is_parrec, files))))) != 1:
         raise BadVolume("expected one format, got a folder with several; name one of them", code="series.several")
@@ -129,10 +128,6 @@ def _natural(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]{1,18})", path.name) if part]
 
 
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith(_NIFTI_SUFFIXES)
-
-
 def _files(folder: Path) -> list[Path]:
     try:
         entries = sorted((path for path in folder.iterdir() if path.is_file()), key=_natural)
@@ -145,7 +140,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_known(path: Path) -> bool:
-    return _is_nifti(path) or is_parrec(path) or _is_dicom(path)
+    return is_nifti(path) or is_parrec(path) or _is_dicom(path)
 
 
 def _is_dicom(path: Path) -> bool:

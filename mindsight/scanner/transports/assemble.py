@@ -1,6 +1,6 @@
-"""DICOM objects in whatever order they come, of several series mixed → runs of whole volumes.
+"""DICOM objects and volumes in whatever order they come, of several series mixed → runs of whole volumes.
 
-Knows nothing of how objects come. Time is passed in.
+Knows nothing of how they come. Time is passed in.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mindsight.scanner.mosaic import is_mosaic
 from mindsight.scanner.series import record_volume, stated_tr
 from mindsight.scanner.slices import slice_place, slices_volume, volume_number
 from mindsight.scanner.transports.contract import Expected, Item, Trouble
+from mindsight.scanner.transports.pairs import PairOrder, Placed
 from mindsight.scanner.transports.runs import Runs
 from mindsight.volume import MAX_SIDE, Volume
 
@@ -25,13 +26,15 @@ MAX_HELD_SLICES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One DICOM object, read or still as bytes, and when it came (seconds since the Unix epoch)."""
+    """One DICOM object, read or still as bytes, or a volume, and when it came (seconds since the Unix epoch)."""
 
-    content: DicomRecord | bytes
+    content: DicomRecord | Placed | bytes
     arrived_s: float
 
     @property
     def n_bytes(self) -> int:
+        if isinstance(self.content, Placed):
+            return self.content.volume.data.nbytes
         return len(self.content if isinstance(self.content, bytes) else self.content.pixels)
 
 
@@ -46,14 +49,15 @@ class _Slices:
     doubled: set[int] = field(default_factory=set)
 
 
-class DicomAssembler:
-    """Objects in, volumes and troubles out. What cannot be read is told, and hinders nothing."""
+class Assembler:
+    """Arrivals in, volumes in order and troubles out. What cannot be read is told, and hinders nothing."""
 
     def __init__(
         self, expected: Expected, late_s: float, run: int = 1, *, max_held_bytes: int = MAX_HELD_BYTES
     ) -> None:
         self._expected = expected
         self._runs = Runs(expected, late_s, run)
+        self._pairs = PairOrder()
         self._slices: dict[str, _Slices] = {}
         self._max_held_bytes = max_held_bytes
         self._held_bytes = 0
@@ -64,6 +68,9 @@ class DicomAssembler:
             return [arrival]
         try:
             content = arrival.content
+            if isinstance(content, Placed):
+                come = replace(content, volume=replace(content.volume, arrived_s=arrival.arrived_s))
+                return self._placed(self._pairs.add(come), now_s)
             record = read_dicom(content) if isinstance(content, bytes) else content
             return self._record(record, arrival.arrived_s, now_s)
         except BadVolume as error:
@@ -74,9 +81,16 @@ class DicomAssembler:
 
     def finish(self) -> Sequence[Item]:
         told: list[Item] = []
+        told += self._placed(self._pairs.finish(), 0.0)
         for series in list(self._slices):
             told += self._drop(series)
         return [*told, *self._runs.finish()]
+
+    def _placed(self, decided: Sequence[Placed], now_s: float) -> list[Item]:
+        told: list[Item] = []
+        for placed in decided:
+            told += self._runs.add(placed.series, placed.position, placed.volume, now_s)
+        return told
 
     def _record(self, record: DicomRecord, arrived_s: float, now_s: float) -> list[Item]:
         series, why_not = record.series, self._why_not(record)

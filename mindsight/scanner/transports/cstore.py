@@ -25,7 +25,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 
 from mindsight.errors import BadRequest
 from mindsight.scanner.series import MAX_DICOM_BYTES
-from mindsight.scanner.transports.assemble import Arrival, DicomAssembler
+from mindsight.scanner.transports.assemble import Arrival, Assembler
 from mindsight.scanner.transports.contract import Clock, Expected, Patience, Trouble
 from mindsight.scanner.transports.receiver import Receiver
 
@@ -66,7 +66,7 @@ class CStoreReceiver(Receiver[Arrival]):
         queue_length: int = QUEUE_LENGTH,
     ) -> None:
         patience = patience or Patience()
-        assembler = DicomAssembler(expected or Expected(), patience.late_s, run)
+        assembler = Assembler(expected or Expected(), patience.late_s, run)
         super().__init__(assembler, patience, clock, lambda arrival: arrival.n_bytes, queue_length=queue_length)
         self._max_object_bytes = max_object_bytes
         self._peers_lock = threading.Lock()

@@ -95,7 +95,9 @@ class FolderWatch(Receiver[Arrival]):
                     raise BadRequest("this mount tells no events; poll it", code="watch.events") from None
                 observer = None
         self._observer = observer
-        self._reader = FolderReader(folder, patience, settle_s=POLL_S, existing=existing, since_ns=since_ns)
+        self._reader = FolderReader(
+            folder, patience, settle_s=POLL_S, existing=existing, since_ns=since_ns, tr_s=expected.tr_s
+        )
         self._thread = threading.Thread(target=self._watch, name="folder-watch", daemon=True)
         self._thread.start()
 

@@ -1,0 +1,96 @@
+"""What a whole file of a watched folder holds: a DICOM object, the volumes of a NIfTI file or of a PAR/REC pair.
+
+Knows nothing of time or of which files are whole. Names choose the format, tell series apart where the file does not
+(NIfTI and PAR/REC know no series), and go nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mindsight.errors import BadVolume
+from mindsight.scanner.deidentify import DicomRecord, read_dicom
+from mindsight.scanner.nifti import check_whole, is_nifti, nifti_volumes
+from mindsight.scanner.parrec import is_parrec, read_parrec
+from mindsight.scanner.series import read_bytes, stated_tr
+from mindsight.scanner.transports.pairs import Placed
+
+PAIR = ".{par,rec}"
+_SPELLINGS = (".par", ".PAR", ".Par"), (".rec", ".REC", ".Rec")
+
+# SPM's names: subject-SSSS-AAAAA-IIIIII-EE, of which acquisition and image count.
+_SPM = re.compile(r"^(?P<before>.*-\d{4}-)\d{5}-(?P<number>\d{6})(?P<after>-\d{2})$", re.DOTALL)
+_COUNTED = re.compile(r"^(?P<before>.*?)(?P<number>\d{1,9})(?P<after>\D*)$", re.DOTALL)
+
+
+def unit_of(path: str) -> str:
+    """What is read as one: the file, or the pair that it belongs to."""
+    return path[:-4] + PAIR if is_parrec(Path(path)) else path
+
+
+def members(unit: str) -> tuple[str, ...]:
+    """The files that have to be there, whole, for a unit to be read; of a pair those that are there."""
+    if not unit.endswith(PAIR):
+        return (unit,)
+    stem = unit[: -len(PAIR)]
+    found = (next((stem + s for s in spellings if os.path.lexists(stem + s)), None) for spellings in _SPELLINGS)
+    return tuple(path for path in found if path is not None)
+
+
+def read_unit(unit: str, tr_s: float | None) -> Iterator[DicomRecord | Placed]:
+    """What the unit holds; a run of several volumes one at a time.
+
+    tr_s : of files that state none
+
+    Raises BadVolume before the first where the unit is not whole.
+    """
+    if unit.endswith(PAIR):
+        files = members(unit)
+        if len(files) < 2:
+            raise BadVolume("expected a PAR and a REC file of the same name; one is missing", code="parrec.no_pair")
+        yield from _pair(Path(files[0]), unit[: -len(PAIR)], tr_s)
+    elif is_nifti(Path(unit)):
+        yield from _nifti(Path(unit), tr_s)
+    else:
+        yield read_dicom(read_bytes(Path(unit)))
+
+
+def _nifti(path: Path, given_s: float | None) -> Iterator[Placed]:
+    header = check_whole(path)
+    tr_s = stated_tr(None, header.tr_s or given_s)
+    series, number = _series_and_number(str(path)[: path.name.lower().rindex(".nii") - len(path.name)])
+    if header.n_volumes > 1:
+        series, number = _digest(str(path)), 1
+    for volume in nifti_volumes(path, tr_s, 1):
+        yield Placed(series, number - 1 + volume.index, volume)
+
+
+def _pair(par: Path, stem: str, given_s: float | None) -> Iterator[Placed]:
+    """A pair of one volume has two numbers: that of its name, and that of the volume in its run, by its header."""
+    pair = read_parrec(par)
+    tr_s = stated_tr(None, pair.tr_s or given_s)
+    first = pair.dynamics[0]
+    if pair.n_volumes > 1:
+        for volume in pair.volumes(tr_s, 1):
+            yield Placed(_digest(stem), first - 1 + volume.index, volume)
+        return
+    series, number = _series_and_number(stem)
+    for volume in pair.volumes(tr_s, 1):
+        yield Placed(series, number - 1, volume, stated=first)
+
+
+def _series_and_number(stem: str) -> tuple[str, int]:
+    """What the names of one series have in common, as a digest, and the number they count with; 1 without one."""
+    folder, name = os.path.split(stem)
+    match = _SPM.match(name) or _COUNTED.match(name)
+    if match is None:
+        return _digest(stem), 1
+    return _digest(os.path.join(folder, f"{match['before']}#{match['after']}")), int(match["number"])
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()

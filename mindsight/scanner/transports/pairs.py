@@ -1,0 +1,67 @@
+"""PAR/REC pairs of one volume each, in whatever order they come → their series, and their place in it.
+
+Knows nothing of files or runs.
+
+Either each pair's header has the number of its volume in the run, which begins anew with each run while the names
+(``Dump-NNNN``) may go on counting; or each header says that its volume is the first, and only the names count. Which it
+is the second pair tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mindsight.volume import Volume
+
+MAX_HELD = 8
+MAX_REMEMBERED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A volume of a file that is no DICOM, and its place.
+
+    series : digest that tells series apart, as far as the file and its name do
+    position : in its series, the first being 0
+    stated : what the header of a pair numbers its volume, from 1; None where that is ``position`` already
+    """
+
+    series: str
+    position: int
+    volume: Volume
+    stated: int | None = None
+
+
+class PairOrder:
+    """Decides for all pairs that are named alike."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Placed] = {}
+        self._names_count: dict[str, bool] = {}
+
+    def add(self, placed: Placed) -> list[Placed]:
+        """What is decided now: nothing, this one, or the first and this one."""
+        names = placed.series
+        if placed.stated is None:
+            return [placed]
+        if names in self._names_count:
+            return [self._decided(placed)]
+        if names not in self._held and placed.stated == 1:
+            self._held[names] = placed
+            return [self._decided(self._held.pop(next(iter(self._held))))] if len(self._held) > MAX_HELD else []
+        first = self._held.pop(names, placed)
+        self._names_count[names] = first is not placed and first.stated == placed.stated
+        if len(self._names_count) > MAX_REMEMBERED:
+            del self._names_count[next(iter(self._names_count))]
+        return [self._decided(one) for one in (first, placed)[first is placed :]]
+
+    def finish(self) -> list[Placed]:
+        held, self._held = list(self._held.values()), {}
+        return [self._decided(placed) for placed in held]
+
+    def _decided(self, placed: Placed) -> Placed:
+        assert placed.stated is not None
+        if self._names_count.get(placed.series, False):
+            return replace(placed, stated=None)
+        ahead = placed.position + 1 - placed.stated
+        return Placed(f"{placed.series} {ahead}", placed.stated - 1, placed.volume)
