@@ -109,9 +109,9 @@ def methods(run: Run) -> dict[str, Callable[[], object]]:
     work = {
         "ours ols": after_last_volume(ols, lambda: ols.beta(run.trial)),
         "ours ols, all trials": after_last_volume(ols, ols.betas),
-        "ours ols, standard error": after_last_volume(ols, lambda: ols.standard_error(run.trial)),
+        "ours ols, standard error": after_last_volume(ols, lambda: ols.estimate(run.trial).error_V),
         "ours ar1": after_last_volume(ar1, lambda: ar1.beta(run.trial)),
-        "ours ar1, standard error": after_last_volume(ar1, lambda: ar1.standard_error(run.trial)),
+        "ours ar1, standard error": after_last_volume(ar1, lambda: ar1.estimate(run.trial).error_V),
         "ours ar1, ridge": after_last_volume(ar1, lambda: ar1.ridge_betas([run.trial], 0.7)),
         "nilearn run_glm ols": lambda: run.run_glm("ols"),
         "nilearn run_glm ar1": lambda: run.run_glm("ar1"),

@@ -127,18 +127,24 @@ class TrialDecoder:
         )
 
     def retrieve(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> Retrieval:
-        """Rank the pool for one beta.
+        """Rank the pool for one beta, or for the betas of R trials that showed the same picture.
 
-        beta_V : (V,) response to the trial, as the GLM estimated it
-        mean_V, std_V : (V,) what it is z-scored by; a voxel whose standard deviation is 0 says nothing
+        beta_V : (V,) response to the trial, as the GLM estimated it; or (R, V)
+        mean_V, std_V : of the same shape, what it is z-scored by; a voxel whose standard deviation is 0 says nothing
+
+        Repeats are averaged as MindEye2's reference does it: each is decoded, and of what comes out the mean is taken
+        before anything is compared or drawn. For a linear decoder and for MindEye2's backbone, which is affine, that is
+        the mean of the z-scored betas; for the retrieval head, which is not, it is more than that.
 
         Raises ModelMismatch (``decoder.voxel_count``) for betas of another mask.
         """
         start = self._clock()
-        query, condition = self._decoder.decode(self._z_scored(beta_V, mean_V, std_V)[None])
+        query_R, condition_R = self._decoder.decode(self._z_scored(beta_V, mean_V, std_V))
+        query = query_R.mean(axis=0)
+        condition = None if condition_R is None else condition_R.mean(axis=0)
         decoded = self._clock()
         pool = self.bundle.pool
-        ranking = rank(query[0], pool, self._n_candidates)
+        ranking = rank(query, pool, self._n_candidates)
         sure = self.bundle.calibration.confidence(ranking)
         candidates = tuple(
             RankedCandidate(
@@ -158,7 +164,7 @@ class TrialDecoder:
             margin=sure.margin,
             null_share=sure.null_share,
             chance=1.0 / len(pool),
-            condition=None if condition is None else condition[0],
+            condition=condition,
             timings_ms={"decode": 1e3 * (decoded - start), "retrieve": 1e3 * (end - decoded)},
         )
 
@@ -181,13 +187,13 @@ class TrialDecoder:
     def _z_scored(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:
         beta, mean, std = (np.asarray(values, dtype=np.float32) for values in (beta_V, mean_V, std_V))
         n = self.bundle.space.n_voxels
-        if not beta.shape == mean.shape == std.shape == (n,):
+        if not (beta.shape == mean.shape == std.shape and beta.shape[-1:] == (n,)):
             raise ModelMismatch(
                 f"expected a beta and statistics of the {n} voxels of the bundle, got {beta.shape}, {mean.shape} and"
                 f" {std.shape}",
                 code="decoder.voxel_count",
             )
-        return z_scored(beta, mean, std)
+        return z_scored(beta, mean, std).reshape(-1, n)
 
 
 class _Linear:

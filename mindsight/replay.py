@@ -123,7 +123,7 @@ def answers(
     if not speed > 0.0:
         raise BadRequest(f"expected a speed above 0, or max, got {speed!r}", code="replay.speed")
     trials = number_trials(recorded.events, bundle.labels)
-    session = IngestSession(bundle.options, bundle.space, bundle.statistics, clock=clock)
+    session = IngestSession(bundle.options, bundle.space, bundle.statistics, baseline=bundle.baseline, clock=clock)
     decoder = TrialDecoder(bundle, clock=clock, n_candidates=_MAX_SCORES)
     start_run(session, recorded, trials.events)
     began_s = clock()

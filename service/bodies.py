@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from mindsight.protocol.inputs import SessionOptions
+from mindsight.protocol.inputs import FdThreshold, Limits, SessionOptions
 from mindsight.protocol.messages import Digest, Reconstruction, Result
 from service.keys import Role
 
@@ -42,6 +42,26 @@ class Open(_Body):
         description="an id of your own, which makes the request safe to repeat; else one is made up",
     )
     options: SessionOptions = SessionOptions()
+
+
+class ChangeLimits(_Body):
+    """What is named changes from the next volume on, the rest stays as it is."""
+
+    change: str | None = Field(
+        default=None,
+        pattern=SESSION_PATTERN,
+        description="an id of your own for this change, which makes the request safe to repeat; else one is made up",
+    )
+    fd_mm: FdThreshold | None = Field(
+        default=None,
+        description="framewise displacement that censors a volume, mm; and is said, unless limits say else",
+    )
+    limits: Limits = Limits()
+
+
+class LimitsTaken(_Body):
+    change: str
+    duplicate: bool
 
 
 class DeclareRun(_Body):

@@ -15,6 +15,7 @@ from mindsight.bus import Appended, Bus, ConditionFailed, Log, SessionRecord, Se
 from mindsight.errors import BadRequest, BadVolume, Conflict, Diverged, MindsightError, NotFound
 from mindsight.protocol import (
     EventAdded,
+    LimitsChanged,
     Message,
     RunEnded,
     RunStarted,
@@ -34,6 +35,7 @@ from mindsight.protocol.inputs import (
     EndRun,
     Input,
     OpenSession,
+    SetLimits,
     SkipVolume,
     StartRun,
     TakeVolume,
@@ -93,6 +95,16 @@ class Recorder:
         self._write(CloseSession(t=t), SessionClosed(session=self._session, t=t), requires=[SESSION_KEY], unless=[])
         self._sessions.advance(self._session, "closed")
         return self._sessions.get(self._session)
+
+    def set_limits(self, declared: SetLimits) -> Appended:
+        """Other limits for the volumes to come."""
+        message = LimitsChanged(
+            session=self._session,
+            t=declared.t,
+            fd_mm=declared.fd_mm,
+            limits=declared.limits.model_dump(exclude_none=True),
+        )
+        return self._write(declared, message, requires=[SESSION_KEY], unless=[CLOSED_KEY])
 
     def start_run(self, declared: StartRun) -> Appended:
         message = RunStarted(

@@ -15,15 +15,17 @@ from mindsight.bus import Log, SessionRecord
 from mindsight.errors import BadRequest, NotFound
 from mindsight.events import parse_events_tsv
 from mindsight.protocol import Reconstruction, Result, parse_message
-from mindsight.protocol.inputs import AddEvent, StartRun
+from mindsight.protocol.inputs import AddEvent, SetLimits, StartRun
 from mindsight.protocol.messages import Stage
 from mindsight.subjects.registry import Subject
 from service.auth import require
 from service.bodies import (
+    ChangeLimits,
     DeclareRun,
     Enrol,
     Event,
     EventsAdded,
+    LimitsTaken,
     Open,
     Results,
     Run,
@@ -145,6 +147,24 @@ def add_warning(gateway: GatewayDependency, session: SessionId, body: Trouble) -
     gateway.sessions.get(session)
     told = gateway.recorder(session).warn(**body.model_dump())
     return TroubleTold(duplicate=told.duplicate)
+
+
+@router.post(
+    "/sessions/{session}/limits",
+    status_code=201,
+    tags=["sessions"],
+    dependencies=[Depends(require("sessions:control"))],
+    responses=responses(404, 409, 507),
+)
+def change_limits(gateway: GatewayDependency, session: SessionId, body: ChangeLimits) -> LimitsTaken:
+    """Change limits of quality during a session: what censors a volume, and what somebody is told of.
+
+    The change is part of the session's record, between two volumes, so that a replay gives the same betas.
+    """
+    change = body.change or secrets.token_hex(8)
+    declared = SetLimits(t=gateway.now(), change=change, fd_mm=body.fd_mm, limits=body.limits)
+    appended = gateway.recorder(session).set_limits(declared)
+    return LimitsTaken(change=change, duplicate=appended.duplicate)
 
 
 @router.post(

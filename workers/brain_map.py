@@ -17,15 +17,12 @@ _GROUND = np.array([21, 26, 33], np.float32)
 FULL_SCALE_Z = 3.0
 
 
-def draw_brain_map(
-    bundle: Bundle, beta_V: NDArray[np.float32], mean_V: NDArray[np.float32], std_V: NDArray[np.float32]
-) -> NDArray[np.uint8]:
+def draw_brain_map(bundle: Bundle, z_V: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(PANEL_PX, 3 * PANEL_PX, 3) picture: sagittal, coronal, axial slices through the middle of the mask.
 
-    Voxels of the mask are orange above their mean and blue below, full colour at 3 standard deviations.
+    z_V : (V,) z-scored beta. Voxels are orange above 0 and blue below, full colour at 3.
     """
     space = bundle.space
-    z_V = np.divide(beta_V - mean_V, std_V, out=np.zeros_like(beta_V), where=std_V > 0)
     z_XYZ = np.zeros(space.mask_XYZ.shape, np.float32)
     z_XYZ[space.mask_XYZ] = np.clip(z_V / FULL_SCALE_Z, -1.0, 1.0)
     reference_XYZ = space.reference.data.astype(np.float32)

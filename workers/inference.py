@@ -24,7 +24,7 @@ from mindsight import models
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Job, Log, WorkQueue
 from mindsight.errors import BusUnavailable, Conflict, MindsightError, StorageFull
-from mindsight.inference import Retrieval, TrialDecoder
+from mindsight.inference import Retrieval, TrialDecoder, z_scored
 from mindsight.protocol import Candidate, Message, Reconstruction, Result, StageLatency, Warned, dump_message
 from mindsight.protocol.work import BetaWork, dump_work, parse_work
 from mindsight.settings import Settings
@@ -152,6 +152,7 @@ class InferenceWorker:
         loaded = self._bundle(work.bundle)
         beta_V, mean_V, std_V = self._inputs(work, loaded.bundle)
         retrieval = loaded.decoder.retrieve(beta_V, mean_V, std_V)
+        z_V = z_scored(beta_V, mean_V, std_V).reshape(-1, beta_V.shape[-1]).mean(axis=0)
         seed = seed_of(work, loaded.bundle.digest)
         picture = loaded.decoder.reconstruct(retrieval, seed)
         message = Reconstruction(
@@ -165,7 +166,7 @@ class InferenceWorker:
             seed=seed,
             evaluations=picture.evaluations,
             generator=self.generator.digest,
-            brain_map=self.blobs.put(png(draw_brain_map(loaded.bundle, beta_V, mean_V, std_V))),
+            brain_map=self.blobs.put(png(draw_brain_map(loaded.bundle, z_V))),
             latency_ms=StageLatency(generate=picture.timings_ms["generate"]),
         )
         key = f"reconstruction-{work.run}-{work.trial}-{work.stage}"
@@ -200,6 +201,8 @@ class InferenceWorker:
             model=loaded.bundle.digest,
             pool=loaded.bundle.pool_digest,
             normalised_by=work.normalised_by,
+            n_statistics=work.n_statistics,
+            n_repeats=1 + len(work.repeats),
             latency_ms=StageLatency(
                 decode=retrieval.timings_ms["decode"],
                 retrieve=retrieval.timings_ms["retrieve"],
@@ -210,11 +213,23 @@ class InferenceWorker:
     def _inputs(
         self, work: BetaWork, bundle: Bundle
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """(V,) beta, and the mean and standard deviation it is z-scored by."""
-        beta_V = np.frombuffer(self.blobs.get(work.beta), dtype="<f4")
-        if work.statistics is None:
+        """(V,) beta, and the mean and standard deviation it is z-scored by; (R, V) where it is averaged with others."""
+        read = [
+            self._input(beta, statistics, bundle)
+            for beta, statistics in [(work.beta, work.statistics), *((r.beta, r.statistics) for r in work.repeats)]
+        ]
+        if len(read) == 1:
+            return read[0]
+        beta_RV, mean_RV, std_RV = (np.stack(arrays) for arrays in zip(*read, strict=True))
+        return beta_RV, mean_RV, std_RV
+
+    def _input(
+        self, beta: str, statistics: str | None, bundle: Bundle
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        beta_V = np.frombuffer(self.blobs.get(beta), dtype="<f4")
+        if statistics is None:
             return beta_V, bundle.statistics.mean_V, bundle.statistics.std_V
-        mean_V, std_V = np.frombuffer(self.blobs.get(work.statistics), dtype="<f4").reshape(2, -1)
+        mean_V, std_V = np.frombuffer(self.blobs.get(statistics), dtype="<f4").reshape(2, -1)
         return beta_V, mean_V, std_V
 
     def _bundle(self, name: str | None) -> LoadedBundle:
@@ -273,7 +288,9 @@ class InferenceWorker:
 
 
 def _identity(work: BetaWork, bundle: Bundle, *more: str) -> str:
-    return hashlib.sha256(" ".join([work.beta, work.statistics or "", bundle.digest, *more]).encode()).hexdigest()
+    averaged = [repeat.beta for repeat in work.repeats]
+    parts = [work.beta, work.statistics or "", *averaged, bundle.digest, *more]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def main() -> int:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +20,24 @@ from mindsight.bus import Bus, Lease, Log, WorkQueue
 from mindsight.errors import BadVolume, Diverged, MindsightError
 from mindsight.glm import Event
 from mindsight.glm.normalise import Statistics
-from mindsight.ingest import IngestOptions, IngestSession, IngestState, Space, TrialBeta, VolumeOutput
+from mindsight.ingest import IngestOptions, IngestSession, IngestState, Repeats, Space, TrialBeta, VolumeOutput
+from mindsight.preprocessing.alerts import Alert, Baseline, QualityLimits
 from mindsight.protocol import BetaReady, Message, StageLatency, VolumeProcessed, Warned, dump_message
 from mindsight.protocol.inputs import (
     AddEvent,
     CloseSession,
     EndRun,
     Input,
+    Limits,
     OpenSession,
     SessionOptions,
+    SetLimits,
     SkipVolume,
     StartRun,
     TakeVolume,
 )
 from mindsight.protocol.volume_codec import decode_volume
-from mindsight.protocol.work import BetaWork, dump_work
+from mindsight.protocol.work import BetaWork, Repeat, dump_work
 from mindsight.settings import Settings
 from mindsight.subjects.bundle import Bundle
 from mindsight.volume import Volume
@@ -56,6 +60,7 @@ class SessionRunner:
     ingest: IngestSession | None = None
     position: int = 0
     closed: bool = False
+    repeats: Repeats[tuple[str, str | None]] = field(default_factory=Repeats)
     _unsaved: int = 0
 
     def __post_init__(self) -> None:
@@ -71,9 +76,12 @@ class SessionRunner:
         snapshot = read_snapshot(runner.snapshot_path)
         if snapshot is not None:
             runner.opened = OpenSession.model_validate(snapshot.document["opened"])
-            options, space, statistics = runner._settings(runner.opened)
+            options, space, statistics, baseline = runner._settings(runner.opened)
             state = IngestState(snapshot.arrays, snapshot.document["ingest"])
-            runner.ingest = IngestSession.restore(state, options, space, statistics, clock=time.perf_counter)
+            runner.ingest = IngestSession.restore(
+                state, options, space, statistics, baseline=baseline, clock=time.perf_counter
+            )
+            runner.repeats.load_state(snapshot.document["repeats"])
             runner.position = snapshot.position
         return runner
 
@@ -86,7 +94,11 @@ class SessionRunner:
         if self.ingest is None or self.opened is None:
             return
         state = self.ingest.state()
-        document = {"opened": self.opened.model_dump(mode="json"), "ingest": state.meta}
+        document = {
+            "opened": self.opened.model_dump(mode="json"),
+            "ingest": state.meta,
+            "repeats": self.repeats.state(),
+        }
         write_snapshot(self.snapshot_path, self.position, document, state.arrays)
         self._unsaved = 0
 
@@ -110,8 +122,8 @@ class SessionRunner:
     def _apply(self, entry: Input) -> None:
         if isinstance(entry, OpenSession):
             self.opened = entry
-            options, space, statistics = self._settings(entry)
-            self.ingest = IngestSession(options, space, statistics, clock=time.perf_counter)
+            options, space, statistics, baseline = self._settings(entry)
+            self.ingest = IngestSession(options, space, statistics, baseline=baseline, clock=time.perf_counter)
             return
         ingest = self.ingest
         assert ingest is not None, "the gateway opens a session before anything else is logged"
@@ -121,6 +133,12 @@ class SessionRunner:
                 ingest.start_run(entry.run, entry.tr_s, entry.n_volumes)
             case AddEvent():
                 ingest.add_event(entry.run, Event(entry.onset_s, entry.duration_s, entry.trial))
+                item = entry.stimulus or entry.candidate
+                if entry.trial is not None and item is not None:
+                    self.repeats.declare(entry.run, entry.trial, item)
+            case SetLimits():
+                limits = quality_limits(entry.limits, entry.fd_mm, ingest.limits)
+                ingest.set_limits(limits, ingest.fd_threshold_mm if entry.fd_mm is None else entry.fd_mm)
             case TakeVolume():
                 self._take(ingest, entry)
             case SkipVolume():
@@ -154,25 +172,15 @@ class SessionRunner:
             fd_mm=report.fd_mm,
             dvars_percent=report.dvars_percent,
             tsnr=report.tsnr,
+            residual=report.residual,
+            outlier_slices=report.outlier_slices,
             censored=report.censored,
             latency_ms=StageLatency(
                 queue=max(0.0, 1e3 * (taken_t - entry.acked_t)), motion=timings_ms["motion"], glm=timings_ms["glm"]
             ),
         )
         self._emit(f"processed-{entry.run}-{entry.index}", message)
-        for alert in report.alerts:
-            self._emit(
-                f"alert-{entry.run}-{entry.index}-{alert.code}",
-                Warned(
-                    session=self.session,
-                    t=time.time(),
-                    code=alert.code,
-                    text=alert.text,
-                    level=alert.level,
-                    run=entry.run,
-                    index=entry.index,
-                ),
-            )
+        self._say(report.alerts, entry.run, entry.index)
         if report.censored:
             assert self.ingest is not None
             limit_mm = self.ingest.fd_threshold_mm
@@ -194,6 +202,21 @@ class SessionRunner:
                 ),
             )
 
+    def _say(self, alerts: Sequence[Alert], run: int, index: int) -> None:
+        for alert in alerts:
+            self._emit(
+                f"alert-{run}-{index}-{alert.code}",
+                Warned(
+                    session=self.session,
+                    t=time.time(),
+                    code=alert.code,
+                    text=alert.text,
+                    level=alert.level,
+                    run=run,
+                    index=index,
+                ),
+            )
+
     def _emit_betas(self, betas: list[TrialBeta], acked_t: float) -> None:
         """Payload, then message, then job: a job's beta and message are always there when somebody takes it."""
         assert self.opened is not None
@@ -202,6 +225,8 @@ class SessionRunner:
             statistics = None
             if beta.normalised_by != "bundle":
                 statistics = self.blobs.put(_bytes(np.stack([beta.mean_V, beta.std_V])))
+            others = self.repeats.put(beta.run, beta.trial, (digest, statistics), sound=not beta.flagged)
+            repeats = others if self.opened.options.average_repeats else []
             logged_t = time.time()
             key = f"{beta.run}-{beta.trial}-{beta.stage}"
             ready = BetaReady(
@@ -214,6 +239,8 @@ class SessionRunner:
                 n_voxels=beta.beta_V.size,
                 flagged=beta.flagged,
                 beta=digest,
+                standard_error=beta.error,
+                standard_errors=None if beta.error_V is None else self.blobs.put(_bytes(beta.error_V)),
                 latency_ms=StageLatency(beta=max(0.0, 1e3 * (logged_t - acked_t))),
             )
             self._emit(f"beta-{key}", ready)
@@ -229,6 +256,7 @@ class SessionRunner:
                 statistics=statistics,
                 normalised_by=beta.normalised_by,
                 n_statistics=beta.n_statistics,
+                repeats=tuple(Repeat(beta=other, statistics=scored_by) for other, scored_by in repeats),
                 n_volumes=beta.n_volumes,
                 n_voxels=beta.beta_V.size,
                 flagged=beta.flagged,
@@ -236,13 +264,15 @@ class SessionRunner:
                 volume_acked_t=acked_t,
                 logged_t=logged_t,
             )
-            self.queue.put(work.key, dump_work(work), identity=f"{digest} {statistics or ''}", fence=self.lease.fence)
+            identity = " ".join([digest, statistics or "", *(other for other, _ in repeats)])
+            self.queue.put(work.key, dump_work(work), identity=identity, fence=self.lease.fence)
 
     def _end_run(self, ingest: IngestSession, run: int | None, t: float) -> None:
         """Final answers, and the realigned voxels in a file of their own for the archive."""
         if run is None:
             return
         self._emit_betas(ingest.end_run(run), t)
+        self._say(ingest.last_alerts(run), run, max(ingest.n_volumes - 1, 0))
         space = ingest.space
         if space is not None:
             arrays = {
@@ -250,7 +280,8 @@ class SessionRunner:
                 "mask_XYZ": space.mask_XYZ,
                 "affine": space.reference.affine,
             }
-            write_snapshot(series_path(self.settings, self.session, run), self.position, {"run": run}, arrays)
+            document = {"run": run, "options": asdict(ingest.options)}
+            write_snapshot(series_path(self.settings, self.session, run), self.position, document, arrays)
         self.save()
 
     def _emit(self, key: str, message: Message) -> None:
@@ -261,12 +292,12 @@ class SessionRunner:
     def _warn(self, key: str, error: MindsightError) -> None:
         self._emit(key, Warned(session=self.session, t=time.time(), code=error.code, text=str(error)))
 
-    def _settings(self, opened: OpenSession) -> tuple[IngestOptions, Space | None, Statistics | None]:
+    def _settings(self, opened: OpenSession) -> tuple[IngestOptions, Space | None, Statistics | None, Baseline | None]:
         """What the session's ingest is made with; the same whenever it is asked for."""
         if opened.bundle is None:
-            return ingest_options(opened.options, None), None, None
+            return ingest_options(opened.options, None), None, None, None
         bundle = Bundle.load(self.settings.bundles_dir / opened.bundle)
-        return ingest_options(opened.options, bundle.options), bundle.space, bundle.statistics
+        return ingest_options(opened.options, bundle.options), bundle.space, bundle.statistics, bundle.baseline
 
 
 def series_path(settings: Settings, session: str, run: int) -> Path:
@@ -276,9 +307,24 @@ def series_path(settings: Settings, session: str, run: int) -> Path:
 
 def ingest_options(asked: SessionOptions, calibrated: IngestOptions | None) -> IngestOptions:
     """What the session asks for, on top of what its bundle was calibrated with or of the defaults."""
-    values = {"fast_s": asked.fast_s, "revised_s": asked.revised_s, "fd_threshold_mm": asked.fd_mm}
-    given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
-    return replace(IngestOptions() if calibrated is None else calibrated, **given)
+    options = IngestOptions() if calibrated is None else calibrated
+    same_name = ("normalise", "min_betas", "prior_betas", "std_floor")
+    given: dict[str, Any] = {name: getattr(asked, name) for name in same_name if getattr(asked, name) is not None}
+    for stage in ("fast", "revised", "final"):
+        seconds, volumes = getattr(asked, f"{stage}_s"), getattr(asked, f"{stage}_volumes")
+        if seconds is not None:
+            given |= {f"{stage}_s": seconds, f"{stage}_volumes": None}
+        if volumes is not None:
+            given[f"{stage}_volumes"] = volumes
+    if asked.fd_mm is not None:
+        given["fd_threshold_mm"] = asked.fd_mm
+    return replace(options, limits=quality_limits(asked.limits, asked.fd_mm, options.limits), **given)
+
+
+def quality_limits(asked: Limits, fd_mm: float | None, present: QualityLimits) -> QualityLimits:
+    """What is asked for on top of the present limits; what censors a volume is also said, if nothing else is asked."""
+    earlier = asdict(present) | ({} if fd_mm is None else {"fd_mm": fd_mm})
+    return QualityLimits(**asked.on(earlier))
 
 
 def warm_up() -> None:

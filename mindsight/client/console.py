@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from mindsight.client.http import Http
 from mindsight.client.spool import Spool, Spooled
@@ -87,12 +87,21 @@ class Console:
         """Sessions opened from now on are decoded with this bundle."""
         self._http.call("PUT", f"/v1/subjects/{subject}/bundle", json={"bundle": bundle})
 
-    def open_session(self, subject: str, *, session: str | None = None, **options: float | bool) -> str:
+    def open_session(self, subject: str, *, session: str | None = None, **options: Any) -> str:
         """Open a session and make it this console's; returns its id. ``options`` are those of ``SessionOptions``."""
         body = {"subject": subject, "session": session or f"ses-{secrets.token_hex(4)}", "options": options}
         opened: str = self._http.call("POST", "/v1/sessions", json=body)["session"]
         self._session = opened
         return opened
+
+    def set_limits(self, *, fd_mm: float | None = None, **limits: float | Literal["off"]) -> None:
+        """Change limits of quality from the next volume on; what is not named stays.
+
+        fd_mm : framewise displacement that censors a volume; ``limits`` are those of ``protocol.inputs.Limits``, by
+            name, "off" for never. The alert's own ``fd_mm`` follows the censoring one.
+        """
+        body = {"change": secrets.token_hex(8), "fd_mm": fd_mm, "limits": limits}
+        self._http.call("POST", f"{self._path}/limits", json=body)
 
     def start_run(self, run: int, *, task: str, tr_s: float, n_volumes: int | None = None) -> int:
         """Declare a run; returns the index of the volume that the gateway expects next (0 for a new run)."""

@@ -35,6 +35,7 @@ class Residuals:
         self, series_VN: NDArray[np.float32], q_TR: NDArray[np.float64], *, with_variance: bool = False
     ) -> None:
         self._series_VN = series_VN
+        self.n_voxels = len(series_VN)
         self._q_TR = q_TR
         self._n_left = q_TR.shape[0] - q_TR.shape[1]
         if self._n_left > 0:

@@ -16,11 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Policy = Literal["running", "run", "bundle"]
-Source = Literal["running", "run", "bundle", "none"]
-
-# A standard deviation of a few betas can be small by chance, and the z-score then huge.
-_FLOOR = 0.1
+Policy = Literal["running", "running_including", "run", "bundle"]
+Source = Literal["running", "running_including", "run", "bundle", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,14 +52,14 @@ class _Sums:
     def __sub__(self, other: _Sums) -> _Sums:
         return _Sums(self.first_V - other.first_V, self.second_V - other.second_V, self.n - other.n)
 
-    def statistics(self) -> Statistics:
+    def statistics(self, floor: float) -> Statistics:
         mean_V = self.first_V / self.n
         std_V = np.sqrt(np.maximum(self.second_V / self.n - mean_V**2, 0.0))
         # Below rounding there is no spread: the voxel is silent, not precise.
         std_V[std_V <= 1e-6 * np.abs(mean_V)] = 0.0
         live = std_V > 0.0
         if live.any():
-            std_V[live] = np.maximum(std_V[live], _FLOOR * np.median(std_V[live]))
+            std_V[live] = np.maximum(std_V[live], floor * np.median(std_V[live]))
         return Statistics(mean_V.astype(np.float32), std_V.astype(np.float32), self.n)
 
 
@@ -70,17 +67,30 @@ class Normaliser:
     """The betas of a session so far, and what the next one is z-scored by.
 
     n_voxels : V
-    policy : "running": over all other trials of the session, the bundle's statistics counting as ``prior_betas`` more
-        (at most as many as they rest on); "run": over all trials of the present run, the one asked about among them;
-        "bundle": as calibrated, and never anything else
+    policy : "running": over all other trials of the session so far, the bundle's statistics counting as ``prior_betas``
+        more (at most as many as they rest on), so that no beta is scored by itself; "running_including": the same with
+        the trial asked about among them, as the published real-time analysis of MindEye2 has it, which draws the first
+        scores towards 0; "run": over all trials of the present run so far, the one asked about among them, and nothing
+        of other runs; "bundle": as calibrated, and never anything else
     bundle : statistics of the calibration, None where there is no bundle
-    min_betas : fewer than these are no statistics: "run" then falls back to "running", and "running" to none
+    min_betas : the warm-up. Fewer than these are no statistics: "run" then falls back to "running", and both running
+        ones to none
+    std_floor : no standard deviation is less than this share of the voxels' median one: that of a few betas can be
+        small by chance, and the z-score then huge. 0 sets no floor; a silent voxel stays at 0
     """
 
     def __init__(
-        self, n_voxels: int, policy: Policy, bundle: Statistics | None, *, min_betas: int = 6, prior_betas: int = 16
+        self,
+        n_voxels: int,
+        policy: Policy,
+        bundle: Statistics | None,
+        *,
+        min_betas: int = 6,
+        prior_betas: int = 16,
+        std_floor: float = 0.1,
     ) -> None:
         self._policy = policy
+        self._std_floor = std_floor
         self._bundle = bundle
         self._min_betas = min_betas
         self._none = Statistics(np.zeros(n_voxels, np.float32), np.ones(n_voxels, np.float32), 0)
@@ -109,11 +119,12 @@ class Normaliser:
         if self._policy == "bundle":
             return (self._none, "none") if self._bundle is None else (self._bundle, "bundle")
         if self._policy == "run" and len(self._run) >= self._min_betas:
-            return self._run_sums.statistics(), "run"
-        others = self._prior + self._ended + self._run_sums
-        if trial in self._run:
-            others -= _Sums.of(self._run[trial])
-        return (others.statistics(), "running") if others.n >= self._min_betas else (self._none, "none")
+            return self._run_sums.statistics(self._std_floor), "run"
+        source: Source = "running_including" if self._policy == "running_including" else "running"
+        sums = self._prior + self._ended + self._run_sums
+        if source == "running" and trial in self._run:
+            sums -= _Sums.of(self._run[trial])
+        return (sums.statistics(self._std_floor), source) if sums.n >= self._min_betas else (self._none, "none")
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The betas so far; ``load_state`` of an equally made normaliser goes on to the same bits."""

@@ -4,6 +4,16 @@ Knows nothing of logs, workers or the wall clock: what happened is handed in, in
 """
 
 from mindsight.ingest.records import IngestOptions, IngestState, Space, TrialBeta, VolumeOutput, VolumeReport
+from mindsight.ingest.repeats import Repeats
 from mindsight.ingest.session import IngestSession
 
-__all__ = ["IngestOptions", "IngestSession", "IngestState", "Space", "TrialBeta", "VolumeOutput", "VolumeReport"]
+__all__ = [
+    "IngestOptions",
+    "IngestSession",
+    "IngestState",
+    "Repeats",
+    "Space",
+    "TrialBeta",
+    "VolumeOutput",
+    "VolumeReport",
+]

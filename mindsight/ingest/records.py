@@ -5,7 +5,7 @@ Knows nothing of how it is done. V voxels of the mask, in C order of the referen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from mindsight.errors import BadRequest
 from mindsight.glm.hrf import Hrf
 from mindsight.glm.normalise import Policy, Source
 from mindsight.glm.streaming import Noise
-from mindsight.preprocessing.alerts import Alert
+from mindsight.preprocessing.alerts import Alert, QualityLimits
 from mindsight.volume import Volume
 
 Stage = Literal["fast", "revised", "final"]
@@ -29,25 +29,34 @@ class IngestOptions:
     hrf, high_pass_hz, noise : of ``StreamingGLM``; ``hrf`` where the space does not say it per voxel
     mode : "nilearn" for a drift basis over the volumes so far, "fixed" for one over the planned run, whose length must
         then be declared: see ``glm.streaming``
-    fast_s, revised_s : seconds after a trial's onset of its first answer and of the revised one (None: no such answer)
+    fast_s, revised_s, final_s : seconds after a trial's onset of its first answer, of the revised one (None: no such
+        answer) and of the final one (None: at the end of the run, where trials get it whose time has not come)
+    fast_volumes, revised_volumes, final_volumes : the same in volumes, that is so many TR after the onset; where given,
+        it is taken instead of the seconds. An answer whose time is not after that of the one before is left out
     ridge_fraction : revised and final answers are ``StreamingGLM.ridge_betas`` with this fraction; None: ``beta``, as
         fast ones always are
     n_noise_components : of the space's noise pool, regressors in the model
     event_duration_s : the length every event is modelled with; None: as declared
     event_lag_s : added to every onset in the model; it does not move the time of the answers
     fd_threshold_mm : a volume with more framewise displacement is censored
+    limits : beyond which a person is told
     motion_confounds : the six motion parameters are regressors, raw, as nilearn's FirstLevelModel takes them
-    normalise, min_betas, prior_betas : of ``Normaliser``
+    normalise, min_betas, prior_betas, std_floor : of ``Normaliser``
     """
 
     hrf: Hrf = "glover"
     high_pass_hz: float = 0.01
     noise: Noise = "ar1"
     fast_s: float = 7.5
+    fast_volumes: int | None = None
     revised_s: float | None = 27.5
+    revised_volumes: int | None = None
+    final_s: float | None = None
+    final_volumes: int | None = None
     event_duration_s: float | None = None
     event_lag_s: float = 0.0
     fd_threshold_mm: float = 0.5
+    limits: QualityLimits = field(default_factory=QualityLimits)
     motion_confounds: bool = True
     mode: Mode = "nilearn"
     ridge_fraction: float | None = None
@@ -55,16 +64,30 @@ class IngestOptions:
     normalise: Policy = "running"
     min_betas: int = 6
     prior_betas: int = 16
+    std_floor: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.fast_s <= 0.0 or (self.revised_s is not None and self.revised_s <= self.fast_s):
-            raise BadRequest(
-                f"expected 0 < fast_s < revised_s, got {self.fast_s!r} and {self.revised_s!r}", code="ingest.option"
-            )
+        waits = (self.fast_s, self.fast_volumes, self.revised_s, self.revised_volumes, self.final_s, self.final_volumes)
+        if not all(wait is None or wait > 0 for wait in waits):
+            raise BadRequest(f"expected answers after the onset, got {waits}", code="ingest.option")
         if self.ridge_fraction is not None and not 0.0 < self.ridge_fraction < 1.0:
             raise BadRequest(
                 f"expected a ridge fraction between 0 and 1, got {self.ridge_fraction!r}", code="ingest.option"
             )
+
+    def waits_s(self, tr_s: float) -> dict[Stage, float]:
+        """Seconds after a trial's onset of its answers, in their order."""
+        settings: tuple[tuple[Stage, float | None, int | None], ...] = (
+            ("fast", self.fast_s, self.fast_volumes),
+            ("revised", self.revised_s, self.revised_volumes),
+            ("final", self.final_s, self.final_volumes),
+        )
+        waits_s: dict[Stage, float] = {}
+        for stage, seconds, volumes in settings:
+            wait_s = seconds if volumes is None else volumes * tr_s
+            if wait_s is not None and wait_s > max(waits_s.values(), default=0.0):
+                waits_s[stage] = wait_s
+        return waits_s
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +133,7 @@ class VolumeReport:
     fd_mm : framewise displacement against the volume before (Power et al. 2012), None for a run's first volume and
         where motion is not estimated
     dvars_percent, tsnr : see ``QualityFigures``
+    residual, outlier_slices : see ``Aligned``; None and none where motion is not estimated
     aligned : False where no pose explained the volume
     censored : the volume takes no part in the betas: too much motion, no pose, or a spike
     alerts : conditions of the run that began or ended with this volume, in words for a person
@@ -122,6 +146,8 @@ class VolumeReport:
     tsnr: float | None
     aligned: bool
     censored: bool
+    residual: float | None = None
+    outlier_slices: tuple[int, ...] = ()
     alerts: tuple[Alert, ...] = ()
 
 
@@ -130,6 +156,9 @@ class TrialBeta:
     """One trial's response, and what to z-score it by.
 
     beta_V : (V,) float32, in units of the voxel values
+    error_V : (V,) float32, its standard error in the same units, see ``StreamingGLM.estimate``; of final answers, None
+        for others and for those by ridge
+    error : median over voxels of the standard error; None by ridge, and as long as too few volumes are there
     n_volumes : volumes of the run that went into it, without missing and censored ones
     flagged : a missing or censored volume fell into the trial's response, or the run ended before the response had
         risen
@@ -141,6 +170,8 @@ class TrialBeta:
     trial: int
     stage: Stage
     beta_V: NDArray[np.float32]
+    error_V: NDArray[np.float32] | None
+    error: float | None
     n_volumes: int
     flagged: bool
     mean_V: NDArray[np.float32]

@@ -6,7 +6,7 @@ Knows nothing of other runs or of realignment: voxels and motion come in. T volu
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,22 @@ from mindsight.errors import BadRequest
 from mindsight.glm import Event, StreamingGLM
 from mindsight.ingest.records import IngestOptions, Space, Stage
 from mindsight.preprocessing import Quality, QualityFigures
-from mindsight.preprocessing.alerts import Alert, Alerts, QualityLimits, VolumeFigures
+from mindsight.preprocessing.alerts import Alert, Alerts, Baseline, QualityLimits, VolumeFigures
 from mindsight.preprocessing.spikes import SpikeDetector
 
 # The response to a short event is over after about 12 s, before its undershoot (Glover 1999).
 RESPONSE_S = 12.0
 _ROUNDING_S = 1e-6
+
+
+class Answer(NamedTuple):
+    """See ``TrialBeta``."""
+
+    beta_V: NDArray[np.float32]
+    error_V: NDArray[np.float32] | None
+    error: float | None
+    n_volumes: int
+    flagged: bool
 
 
 class Run:
@@ -29,6 +39,9 @@ class Run:
     number, tr_s, n_volumes : as declared; ``n_volumes`` None where it is not known
     n_voxels, n_confounds : of what ``take`` gets
     space : where the voxels are; None as long as nobody knows
+    limits, baseline : of ``Alerts``
+
+    In a fixed basis a trial is finished when its revised answer is given: the final one is the same.
 
     Raises BadRequest (``run.length_unknown``) where the options need ``n_volumes``.
     """
@@ -42,6 +55,9 @@ class Run:
         n_voxels: int,
         n_confounds: int,
         space: Space | None = None,
+        *,
+        limits: QualityLimits | None = None,
+        baseline: Baseline | None = None,
     ) -> None:
         if options.mode == "fixed" and n_volumes is None:
             raise BadRequest(
@@ -53,6 +69,8 @@ class Run:
         self.n_volumes = n_volumes
         self.ended = False
         self._options = options
+        self._waits_s = options.waits_s(tr_s)
+        self._baseline = baseline
         self._n_confounds = n_confounds
         self._glm = StreamingGLM(
             n_voxels,
@@ -68,10 +86,12 @@ class Run:
         )
         self._quality = Quality(n_voxels)
         self._spikes = SpikeDetector(n_voxels)
-        self._alerts = Alerts(QualityLimits(fd_mm=options.fd_threshold_mm))
+        self._limits = options.limits if limits is None else limits
+        self._alerts = Alerts(self._limits, baseline)
         self._declared: list[Event] = []
         self._trials: dict[int, Event] = {}
         self._answered: set[tuple[int, Stage]] = set()
+        self._finished: dict[int, Answer] = {}
         self._censored: list[bool] = []
         self._last_voxels_V = np.zeros(n_voxels, np.float32)
         self._last_confounds_C = np.zeros(n_confounds)
@@ -105,7 +125,16 @@ class Run:
     def resized(self, n_voxels: int, n_confounds: int) -> Run:
         """The same run with the voxels and confounds it turns out to have; no volume may have been taken."""
         assert self.n_good == 0
-        run = Run(self.number, self.tr_s, self.n_volumes, self._options, n_voxels, n_confounds)
+        run = Run(
+            self.number,
+            self.tr_s,
+            self.n_volumes,
+            self._options,
+            n_voxels,
+            n_confounds,
+            limits=self._limits,
+            baseline=self._baseline,
+        )
         for event in self._declared:
             run.add_event(event)
         for _ in range(self.next_index):
@@ -123,6 +152,15 @@ class Run:
     def alert(self, figures: VolumeFigures) -> list[Alert]:
         """What there is to say about the run after this volume."""
         return self._alerts.push(figures)
+
+    def set_limits(self, limits: QualityLimits) -> None:
+        """From the next volume on."""
+        self._limits = limits
+        self._alerts.set_limits(limits)
+
+    def last_alerts(self) -> list[Alert]:
+        """What was said of the run and has no end yet, ended with it."""
+        return self._alerts.finish()
 
     def trials_at(self, index: int) -> list[int]:
         """The trials in whose response a volume lies."""
@@ -145,14 +183,10 @@ class Run:
 
     def due(self) -> Iterator[tuple[int, Stage]]:
         """Answers whose time has come and that were not given yet, by trial; each is given by being asked for."""
-        stages: list[tuple[Stage, float | None]] = [
-            ("fast", self._options.fast_s),
-            ("revised", self._options.revised_s),
-        ]
         started = self._glm.started
         for trial, event in self._trials.items():
-            for stage, wait_s in stages:
-                if wait_s is None or (trial, stage) in self._answered or trial not in started:
+            for stage, wait_s in self._waits_s.items():
+                if (trial, stage) in self._answered or trial not in started:
                     continue
                 if self._reaches(event.onset_s + wait_s):
                     self._answered.add((trial, stage))
@@ -163,24 +197,57 @@ class Run:
         """The trials that have started and so have a beta."""
         return self._glm.started
 
-    def beta(self, trial: int, stage: Stage) -> NDArray[np.float32]:
-        """(V,) response on the data so far, by the estimator of such an answer."""
+    def answer(self, trial: int, stage: Stage) -> Answer:
+        """The response on the data so far, by the estimator of such an answer; of a finished trial, as it was."""
+        if trial in self._finished:
+            return self._finished[trial]
         fraction = self._options.ridge_fraction
-        if stage == "fast" or fraction is None:
-            return self._glm.beta(trial).astype(np.float32)
-        (beta_V,) = self._glm.ridge_betas([trial], fraction).astype(np.float32)
-        return np.asarray(beta_V)
+        if stage != "fast" and fraction is not None:
+            (beta_V,) = self._glm.ridge_betas([trial], fraction)
+            answer = self._stamped(trial, beta_V)
+        elif stage == "final" or self._finishes(stage):
+            answer = self._stamped(trial, *self._glm.estimate(trial))
+        else:
+            answer = self._stamped(trial, self._glm.beta(trial), error=self._glm.typical_error(trial))
+        if self._finishes(stage):
+            self._finished[trial] = answer
+        return answer
 
-    def finals(self) -> dict[int, NDArray[np.float32]]:
-        """Every trial's final answer."""
-        fraction, trials = self._options.ridge_fraction, self.trials
-        if fraction is None:
-            return {trial: self.beta(trial, "final") for trial in trials}
-        return dict(zip(trials, self._glm.ridge_betas(trials, fraction).astype(np.float32), strict=True))
+    def finals(self) -> dict[int, Answer]:
+        """The final answer of every trial that was not given it yet."""
+        asked = [trial for trial in self.trials if (trial, "final") not in self._answered]
+        fraction, moving = self._options.ridge_fraction, [trial for trial in asked if trial not in self._finished]
+        if fraction is None or not moving:
+            return {trial: self.answer(trial, "final") for trial in asked}
+        betas_KV = self._glm.ridge_betas(moving, fraction)
+        by_ridge = {trial: self._stamped(trial, beta_V) for trial, beta_V in zip(moving, betas_KV, strict=True)}
+        return {trial: by_ridge[trial] if trial in by_ridge else self._finished[trial] for trial in asked}
+
+    def _stamped(
+        self,
+        trial: int,
+        beta_V: NDArray[np.float64],
+        error_V: NDArray[np.float64] | None = None,
+        error: float | None = None,
+    ) -> Answer:
+        """With what else is to be said of it now."""
+        if error_V is not None:
+            error = float(np.median(error_V))
+        return Answer(
+            beta_V.astype(np.float32),
+            None if error_V is None else error_V.astype(np.float32),
+            # infinite as long as no volumes are left over to judge the noise by
+            error if error is not None and np.isfinite(error) else None,
+            self.n_good,
+            self.is_disturbed(trial) or not self.has_risen(trial),
+        )
+
+    def _finishes(self, stage: Stage) -> bool:
+        return stage == "revised" and self._options.mode == "fixed"
 
     def has_risen(self, trial: int) -> bool:
         """Whether the volumes reach the time of the trial's first answer."""
-        return self._reaches(self._trials[trial].onset_s + self._options.fast_s)
+        return self._reaches(self._trials[trial].onset_s + self._waits_s["fast"])
 
     def is_disturbed(self, trial: int) -> bool:
         """Whether a missing or censored volume falls into the response to the trial."""
@@ -202,6 +269,10 @@ class Run:
             **{f"spikes.{name}": array for name, array in self._spikes.state().items()},
             **{f"alerts.{name}": array for name, array in self._alerts.state().items()},
             "last_voxels_V": self._last_voxels_V.copy(),
+            "finished_KV": np.array([answer.beta_V for answer in self._finished.values()], np.float32),
+            "finished_error_KV": np.array(
+                [answer.error_V for answer in self._finished.values() if answer.error_V is not None], np.float32
+            ),
             "last_confounds_C": self._last_confounds_C.copy(),
         }
         meta = {
@@ -213,16 +284,34 @@ class Run:
             "n_confounds": self._n_confounds,
             "events": [[event.onset_s, event.duration_s, event.trial] for event in self._declared],
             "answered": sorted([trial, stage] for trial, stage in self._answered),
+            "finished": [
+                [trial, answer.error, answer.n_volumes, answer.flagged] for trial, answer in self._finished.items()
+            ],
         }
         return arrays, meta
 
     @classmethod
     def restore(
-        cls, options: IngestOptions, space: Space | None, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]
+        cls,
+        options: IngestOptions,
+        space: Space | None,
+        arrays: Mapping[str, NDArray[Any]],
+        meta: Mapping[str, Any],
+        *,
+        limits: QualityLimits,
+        baseline: Baseline | None,
     ) -> Run:
         last_voxels_V = arrays["last_voxels_V"].astype(np.float32)
         run = cls(
-            meta["number"], meta["tr_s"], meta["n_volumes"], options, last_voxels_V.size, meta["n_confounds"], space
+            meta["number"],
+            meta["tr_s"],
+            meta["n_volumes"],
+            options,
+            last_voxels_V.size,
+            meta["n_confounds"],
+            space,
+            limits=limits,
+            baseline=baseline,
         )
         run.ended = meta["ended"]
         run._glm.load_state(part(arrays, "glm."))
@@ -232,6 +321,11 @@ class Run:
         run._declared = [Event(*event) for event in meta["events"]]
         run._trials = {event.trial: event for event in run._declared if event.trial is not None}
         run._answered = {(trial, stage) for trial, stage in meta["answered"]}
+        errors = arrays["finished_error_KV"].astype(np.float32) if arrays["finished_error_KV"].size else None
+        run._finished = {
+            trial: Answer(arrays["finished_KV"][k].astype(np.float32), None if errors is None else errors[k], *rest)
+            for k, (trial, *rest) in enumerate(meta["finished"])
+        }
         run._censored = list(meta["censored"])
         run._last_voxels_V = last_voxels_V
         run._last_confounds_C = arrays["last_confounds_C"].astype(np.float64)

@@ -24,9 +24,9 @@ from mindsight.ingest.records import (
     VolumeOutput,
     VolumeReport,
 )
-from mindsight.ingest.run import Run, part
+from mindsight.ingest.run import Answer, Run, part
 from mindsight.preprocessing import Realigner, brain_mask
-from mindsight.preprocessing.alerts import VolumeFigures, displacement_mm
+from mindsight.preprocessing.alerts import Alert, Baseline, QualityLimits, VolumeFigures, displacement_mm
 from mindsight.preprocessing.realign import MIN_SLICES
 from mindsight.volume import Volume
 
@@ -37,6 +37,7 @@ class IngestSession:
     options : how betas come about
     space : where the voxels are; None: the first volume is the reference, and the head in it the mask
     statistics : of the calibration's betas, None where there was none
+    baseline : the calibration's signal, None where it was not measured
     clock : seconds, for ``VolumeOutput.timings_ms`` only
 
     Motion is estimated against the reference, unless a run brings its own (``motion_T6``) or the reference has too few
@@ -49,9 +50,13 @@ class IngestSession:
         space: Space | None = None,
         statistics: Statistics | None = None,
         *,
+        baseline: Baseline | None = None,
         clock: Callable[[], float],
     ) -> None:
         self._options = options
+        self._fd_threshold_mm = options.fd_threshold_mm
+        self._limits = options.limits
+        self._baseline = baseline
         self._statistics = statistics
         self._clock = clock
         self._space: Space | None = None
@@ -71,9 +76,25 @@ class IngestSession:
         return self._space
 
     @property
+    def options(self) -> IngestOptions:
+        """What the session began with."""
+        return self._options
+
+    @property
     def fd_threshold_mm(self) -> float:
         """Framewise displacement above which a volume is censored."""
-        return self._options.fd_threshold_mm
+        return self._fd_threshold_mm
+
+    @property
+    def limits(self) -> QualityLimits:
+        """Beyond which a person is told."""
+        return self._limits
+
+    def set_limits(self, limits: QualityLimits, fd_threshold_mm: float) -> None:
+        """Other limits, from the next volume on."""
+        self._limits, self._fd_threshold_mm = limits, fd_threshold_mm
+        if self._run is not None:
+            self._run.set_limits(limits)
 
     @property
     def n_volumes(self) -> int:
@@ -109,7 +130,17 @@ class IngestSession:
         self._motion_T6 = motion
         self._grid = None
         n_voxels = 0 if self._space is None else self._space.n_voxels
-        self._run = Run(run, tr_s, n_volumes, self._options, n_voxels, self._n_confounds(), self._space)
+        self._run = Run(
+            run,
+            tr_s,
+            n_volumes,
+            self._options,
+            n_voxels,
+            self._n_confounds(),
+            self._space,
+            limits=self._limits,
+            baseline=self._baseline,
+        )
         self._runs.append(run)
 
     def add_event(self, run: int, event: Event) -> None:
@@ -156,7 +187,8 @@ class IngestSession:
         return self._answer(present) if self._space is not None else []
 
     def end_run(self, run: int) -> list[TrialBeta]:
-        """No more volumes of this run. Returns the final answer of every trial that has started, as declared in order.
+        """No more volumes of this run. Returns the final answer of every trial that has started and was not given it
+        yet, as declared in order.
 
         Raises NotFound or Conflict for another run than the open one.
         """
@@ -165,12 +197,18 @@ class IngestSession:
         if self._normaliser is None:
             return []
         finals = present.finals()
-        for trial, beta_V in finals.items():
+        for trial, answer in finals.items():
             if present.has_risen(trial):
-                self._normaliser.put(trial, beta_V)
-        answers = [self._with_statistics(present, trial, "final", beta_V) for trial, beta_V in finals.items()]
+                self._normaliser.put(trial, answer.beta_V)
+        answers = [self._with_statistics(present, trial, "final", answer) for trial, answer in finals.items()]
         self._normaliser.end_run()
         return answers
+
+    def last_alerts(self, run: int) -> list[Alert]:
+        """What was said of the latest run's quality and still holds at its end, ended. Raises NotFound for another."""
+        if self._run is None or self._run.number != run:
+            raise NotFound(f"expected the latest run, got run {run}", code="run.unknown", run=run)
+        return self._run.last_alerts()
 
     def run_series(self, run: int) -> NDArray[np.float32]:
         """(T, V) voxels of the latest run, open or ended, until the next one starts. Raises NotFound for another."""
@@ -196,6 +234,7 @@ class IngestSession:
             self._statistics,
             min_betas=self._options.min_betas,
             prior_betas=self._options.prior_betas,
+            std_floor=self._options.std_floor,
         )
 
     def _n_confounds(self) -> int:
@@ -246,19 +285,19 @@ class IngestSession:
     def _measure(self, run: Run, volume: Volume) -> tuple[NDArray[np.float32], VolumeReport, NDArray[np.float64]]:
         assert self._space is not None
         translation_mm = rotation_rad = residual = None
-        outlier_share = 0.0
+        outlier_slices: tuple[int, ...] = ()
         if self._realigns:
             assert self._realigner is not None
             aligned = self._realigner.align(volume)
             voxels_V, motion_6, converged = aligned.sample(self._space.mask_XYZ), aligned.motion_6, aligned.converged
             translation_mm, rotation_rad = _triple(aligned.translation_mm), _triple(aligned.rotation_rad)
-            residual, outlier_share = aligned.residual, len(aligned.outlier_slices) / volume.shape[2]
+            residual, outlier_slices = aligned.residual, aligned.outlier_slices
         else:
             voxels_V, motion_6, converged = volume.data[self._space.mask_XYZ].astype(np.float32), np.zeros(6), True
         spike = run.is_broken(voxels_V, converged)
         figures = run.judge(voxels_V, motion_6, spike or not converged)
         fd_mm = figures.fd_mm if self._realigns else None
-        good = converged and (fd_mm is None or fd_mm <= self._options.fd_threshold_mm)
+        good = converged and (fd_mm is None or fd_mm <= self._fd_threshold_mm)
         alerts = run.alert(
             VolumeFigures(
                 fd_mm=fd_mm,
@@ -267,7 +306,7 @@ class IngestSession:
                 displacement_mm=displacement_mm(motion_6) if self._realigns else None,
                 mean_signal=float(voxels_V.mean()),
                 residual=residual,
-                outlier_share=outlier_share,
+                outlier_share=len(outlier_slices) / volume.shape[2],
                 unplaced=not converged,
                 spike=spike,
                 censored=spike or not good,
@@ -282,6 +321,8 @@ class IngestSession:
             tsnr=figures.tsnr,
             aligned=converged,
             censored=spike or not good,
+            residual=residual,
+            outlier_slices=outlier_slices,
             alerts=tuple(alerts),
         )
         confounds_6 = motion_6 if self._motion_T6 is None else self._motion_T6[volume.index]
@@ -291,21 +332,19 @@ class IngestSession:
         assert self._normaliser is not None
         answers = []
         for trial, stage in run.due():
-            beta_V = run.beta(trial, stage)
-            self._normaliser.put(trial, beta_V)
-            answers.append(self._with_statistics(run, trial, stage, beta_V))
+            answer = run.answer(trial, stage)
+            self._normaliser.put(trial, answer.beta_V)
+            answers.append(self._with_statistics(run, trial, stage, answer))
         return answers
 
-    def _with_statistics(self, run: Run, trial: int, stage: Stage, beta_V: NDArray[np.float32]) -> TrialBeta:
+    def _with_statistics(self, run: Run, trial: int, stage: Stage, answer: Answer) -> TrialBeta:
         assert self._normaliser is not None
         statistics, source = self._normaliser.statistics(trial)
         return TrialBeta(
             run=run.number,
             trial=trial,
             stage=stage,
-            beta_V=beta_V,
-            n_volumes=run.n_good,
-            flagged=run.is_disturbed(trial) or not run.has_risen(trial),
+            **answer._asdict(),
             mean_V=statistics.mean_V,
             std_V=statistics.std_V,
             n_statistics=statistics.n,
@@ -315,7 +354,14 @@ class IngestSession:
     def state(self) -> IngestState:
         """All that the session depends on, between any two calls."""
         arrays: dict[str, NDArray[Any]] = {}
-        meta: dict[str, Any] = {"options": asdict(self._options), "runs": self._runs.copy(), "run": None, "space": None}
+        meta: dict[str, Any] = {
+            "options": asdict(self._options),
+            "limits": asdict(self._limits),
+            "fd_threshold_mm": self._fd_threshold_mm,
+            "runs": self._runs.copy(),
+            "run": None,
+            "space": None,
+        }
         if self._run is not None:
             run_arrays, meta["run"] = self._run.state()
             arrays |= {f"run.{name}": array for name, array in run_arrays.items()}
@@ -342,9 +388,11 @@ class IngestSession:
         space: Space | None = None,
         statistics: Statistics | None = None,
         *,
+        baseline: Baseline | None = None,
         clock: Callable[[], float],
     ) -> IngestSession:
-        """The session as it was when ``state`` was taken, made with the same options, space and statistics.
+        """The session as it was when ``state`` was taken, made with the same options, space, statistics and
+        baseline.
 
         Raises Conflict (``ingest.options_changed``).
         """
@@ -353,7 +401,8 @@ class IngestSession:
             raise Conflict(
                 "expected the options that the session began with, got others", code="ingest.options_changed"
             )
-        session = cls(options, space, statistics, clock=clock)
+        session = cls(options, space, statistics, baseline=baseline, clock=clock)
+        session._limits, session._fd_threshold_mm = QualityLimits(**meta["limits"]), meta["fd_threshold_mm"]
         if meta["space"] is not None:
             reference = Volume(data=arrays["space.data"], affine=arrays["space.affine"], **meta["space"])
             session._settle(Space(reference, arrays["space.mask"].astype(np.bool_)))
@@ -368,7 +417,14 @@ class IngestSession:
         if session._normaliser is not None:
             session._normaliser.load_state(part(arrays, "normaliser."))
         if meta["run"] is not None:
-            session._run = Run.restore(options, session._space, part(arrays, "run."), meta["run"])
+            session._run = Run.restore(
+                options,
+                session._space,
+                part(arrays, "run."),
+                meta["run"],
+                limits=session._limits,
+                baseline=baseline,
+            )
         return session
 
 

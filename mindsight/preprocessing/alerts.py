@@ -87,6 +87,19 @@ class Baseline:
     tsnr: float | None = None
 
 
+def measure_baseline(runs_TV: Sequence[NDArray[np.float32]]) -> Baseline:
+    """Of the calibration's runs, each (T, V) with its usable volumes: the median of each figure over the runs."""
+    means_RV = [run_TV.mean(axis=0, dtype=np.float64) for run_TV in runs_TV]
+    tsnr_R = []
+    for run_TV, mean_V in zip(runs_TV, means_RV, strict=True):
+        sd_V = run_TV.std(axis=0, ddof=1, dtype=np.float64)
+        live_V = (sd_V > 0.0) & (mean_V > 0.0)
+        if live_V.any():
+            tsnr_R.append(np.median(mean_V[live_V] / sd_V[live_V]))
+    mean_signal = float(np.median([mean_V.mean() for mean_V in means_RV]))
+    return Baseline(mean_signal, float(np.median(tsnr_R)) if tsnr_R else None)
+
+
 @dataclass(frozen=True, slots=True)
 class VolumeFigures:
     """One volume's figures, None where they are unknown.
@@ -254,10 +267,17 @@ class Alerts:
         for r, rule in enumerate(RULES):
             limit, value = getattr(self._limits, rule.figure), values[rule.figure]
             if limit is None:
+                if self._open_R[r]:  # switched off during the run
+                    self._open_R[r] = False
+                    said.append(self._over(r, rule))
                 continue
             if value is not None and np.isfinite(value):
                 said += self._judge(r, rule, value, limit, figures)
         return said
+
+    def set_limits(self, limits: QualityLimits) -> None:
+        """Judge by these from the next volume on. What is beyond the old ones and not the new ends when it is quiet."""
+        self._limits = limits
 
     def finish(self) -> list[Alert]:
         """The run is over, and so is what was said of it."""

@@ -8,9 +8,19 @@ the same entry: everything that was declared, without the times at which it was.
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from mindsight.protocol.messages import Digest
 
@@ -26,6 +36,10 @@ def run_key(run: int) -> str:
 
 def run_ended_key(run: int) -> str:
     return f"run-{run}-ended"
+
+
+def limits_key(change: str) -> str:
+    return f"limits-{change}"
 
 
 def volume_key(run: int, index: int) -> str:
@@ -49,15 +63,106 @@ class _Base(BaseModel):
         return hashlib.sha256(self.model_dump_json(exclude=set(_TIMES)).encode()).hexdigest()
 
 
+def _number_or_off(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """One plain sentence where a union would give two."""
+    try:
+        return validate(value)
+    except ValidationError:
+        raise PydanticCustomError("limit", "expected a number from 0 on, or 'off'") from None
+
+
+Limit = Annotated[
+    Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["off"] | None, WrapValidator(_number_or_off)
+]
+Window = Annotated[int, Field(ge=1, le=1000)]
+
+
+class Limits(BaseModel):
+    """What is too much of each figure of quality: a number, or "off" for never said. What is not named stays as it is.
+
+    As ``preprocessing.alerts.QualityLimits``, which says where the defaults come from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fd_mm: Limit = Field(default=None, description="framewise displacement of one volume, mm (default 0.5)")
+    displacement_mm: Limit = Field(default=None, description="the head's distance from the reference, mm (3)")
+    censored_share: Limit = Field(default=None, description="share of the window that cannot be used, 0 to 1 (0.2)")
+    dvars_ratio: Limit = Field(default=None, description="DVARS of one volume over the run's median (1.5)")
+    tsnr_ratio: Limit = Field(default=None, description="tSNR over the calibration's; less is bad (0.7)")
+    tsnr_start_ratio: Limit = Field(default=None, description="tSNR over the run's start; less is bad (0.7)")
+    drift_percent: Limit = Field(default=None, description="mean signal against the run's start, % (3)")
+    signal_percent: Limit = Field(default=None, description="mean signal against the calibration's, % (20)")
+    residual: Limit = Field(default=None, description="share of a volume the reference does not explain, 0 to 1 (0.2)")
+    outlier_share: Limit = Field(
+        default=None, description="share of the window's slices that do not fit, 0 to 1 (0.01)"
+    )
+    spikes: Limit = Field(default=None, description="spikes in the window that are borne (0)")
+    unplaced: Limit = Field(default=None, description="volumes of the window without a pose that are borne (0)")
+    window_volumes: Window | None = Field(default=None, description="volumes that shares and counts look back (30)")
+    settle_volumes: Window | None = Field(default=None, description="volumes until a run's own level is known (10)")
+    quiet_volumes: Window | None = Field(default=None, description="quiet volumes until a condition is over (10)")
+
+    def on(self, earlier: dict[str, Any]) -> dict[str, Any]:
+        """All limits: what is named here, on top of ``earlier``; None is off."""
+        named = self.model_dump(exclude_none=True)
+        return earlier | {name: None if value == "off" else value for name, value in named.items()}
+
+
+FdThreshold = Annotated[float, Field(gt=0, lt=50)]
+Seconds = Annotated[float, Field(gt=0, lt=600)]
+Volumes = Annotated[int, Field(ge=1, le=1000)]
+Normalise = Literal["bundle", "running", "running_including", "run"]
+
+
 class SessionOptions(BaseModel):
-    """How a session is to be decoded. None leaves it to the worker or the subject bundle."""
+    """How a session is to be decoded. None leaves it to the subject bundle, or to the default in brackets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     blinded: bool = Field(default=False, description="the people who watch are not to know what was shown")
-    fast_s: float | None = Field(default=None, gt=0, lt=60, description="seconds after onset of the fast answer")
-    revised_s: float | None = Field(default=None, gt=0, lt=120, description="seconds after onset of the revised answer")
-    fd_mm: float | None = Field(default=None, gt=0, lt=50, description="framewise displacement that censors a volume")
+    fast_s: Seconds | None = Field(default=None, description="seconds after onset of the fast answer (7.5)")
+    fast_volumes: Volumes | None = Field(default=None, description="the same in volumes; instead of fast_s")
+    revised_s: Seconds | None = Field(default=None, description="seconds after onset of the revised answer (27.5)")
+    revised_volumes: Volumes | None = Field(default=None, description="the same in volumes; instead of revised_s")
+    final_s: Seconds | None = Field(
+        default=None, description="seconds after onset of the final answer (at the end of the run, as for late trials)"
+    )
+    final_volumes: Volumes | None = Field(default=None, description="the same in volumes; instead of final_s")
+    fd_mm: FdThreshold | None = Field(
+        default=None, description="framewise displacement that censors a volume, mm (0.5); and is said, see limits"
+    )
+    limits: Limits = Field(default=Limits(), description="when somebody is told of bad quality")
+    normalise: Normalise | None = Field(
+        default=None,
+        description="what betas are z-scored by: the bundle's statistics; all other trials of the session so far"
+        " (running), or these and the present one (running_including); all trials of the run so far (run)",
+    )
+    min_betas: Annotated[int, Field(ge=2, le=1000)] | None = Field(
+        default=None, description="warm-up: fewer betas are no statistics (6)"
+    )
+    prior_betas: Annotated[int, Field(ge=0, le=1000)] | None = Field(
+        default=None, description="as how many betas the bundle's statistics count in running ones (16)"
+    )
+    std_floor: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="lowest standard deviation of a voxel, as a share of the voxels' median (0.1)"
+    )
+    average_repeats: bool = Field(
+        default=False,
+        description="answer from all trials so far that showed the same picture (its digest, else its candidate)",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SessionOptions:
+        for unit in ("s", "volumes"):
+            given = [getattr(self, f"{stage}_{unit}") for stage in ("fast", "revised", "final")]
+            waits = [wait for wait in given if wait is not None]
+            if waits != sorted(set(waits)):
+                raise PydanticCustomError("stages", "expected fast before revised before final")
+        for stage in ("fast", "revised", "final"):
+            if getattr(self, f"{stage}_s") is not None and getattr(self, f"{stage}_volumes") is not None:
+                raise PydanticCustomError("stages", f"expected {stage}_s or {stage}_volumes, got both")
+        return self
 
 
 class OpenSession(_Base):
@@ -142,6 +247,19 @@ class EndRun(_Base):
         return run_ended_key(self.run)
 
 
+class SetLimits(_Base):
+    """From here on, other limits of quality; what is not named stays. ``change`` is an id, for safe repeats."""
+
+    type: Literal["limits.set"] = "limits.set"
+    change: str
+    fd_mm: FdThreshold | None = None
+    limits: Limits = Limits()
+
+    @property
+    def key(self) -> str:
+        return limits_key(self.change)
+
+
 class CloseSession(_Base):
     type: Literal["session.close"] = "session.close"
 
@@ -151,7 +269,7 @@ class CloseSession(_Base):
 
 
 Input = Annotated[
-    OpenSession | StartRun | AddEvent | TakeVolume | SkipVolume | EndRun | CloseSession,
+    OpenSession | StartRun | AddEvent | TakeVolume | SkipVolume | EndRun | SetLimits | CloseSession,
     Field(discriminator="type"),
 ]
 

@@ -117,6 +117,8 @@ class VolumeProcessed(_Base):
     tsnr: float | None = Field(
         default=None, description="median temporal signal-to-noise over the mask, so far in this run"
     )
+    residual: float | None = Field(default=None, description="share of the volume the reference does not explain")
+    outlier_slices: tuple[int, ...] = Field(default=(), description="slices that do not fit the others")
     censored: bool
     latency_ms: StageLatency = StageLatency()
 
@@ -130,7 +132,21 @@ class BetaReady(_Base):
     n_voxels: int
     flagged: bool = Field(description="a censored volume fell into the trial's response")
     beta: Digest
+    standard_error: float | None = Field(
+        default=None, description="median over voxels of the beta's standard error, in its units; None: not known"
+    )
+    standard_errors: Digest | None = Field(default=None, description="(V,) float32, of each voxel; of final betas")
     latency_ms: StageLatency = StageLatency()
+
+
+class LimitsChanged(_Base):
+    """Other limits of quality from here on."""
+
+    type: Literal["limits.changed"] = "limits.changed"
+    fd_mm: float | None = Field(
+        default=None, description="framewise displacement that censors a volume; None: as it was"
+    )
+    limits: dict[str, float | Literal["off"]] = Field(default={}, description="the limits that were named, by name")
 
 
 class Candidate(_Frozen):
@@ -161,6 +177,8 @@ class Result(_Base):
     model: Digest
     pool: Digest
     normalised_by: str = Field(description="the z-scoring policy, e.g. 'running' or 'bundle'")
+    n_statistics: int = Field(default=0, ge=0, description="betas that the z-scoring rests on")
+    n_repeats: int = Field(default=1, ge=1, description="trials of the same picture that the answer averages")
     latency_ms: StageLatency = StageLatency()
 
 
@@ -199,6 +217,7 @@ Message = Annotated[
     | VolumeMissing
     | VolumeProcessed
     | BetaReady
+    | LimitsChanged
     | Result
     | Reconstruction
     | Warned,

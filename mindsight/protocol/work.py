@@ -12,6 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from mindsight.protocol.messages import Digest, Stage
 
 
+class Repeat(BaseModel):
+    """Another trial's newest beta, of the same picture; ``statistics`` as in ``BetaWork``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    beta: Digest
+    statistics: Digest | None = None
+
+
 class BetaWork(BaseModel):
     """One trial's beta at one stage.
 
@@ -32,6 +41,7 @@ class BetaWork(BaseModel):
     )
     normalised_by: str = Field(default="bundle", description="the z-scoring policy, e.g. 'running' or 'bundle'")
     n_statistics: int = Field(default=0, ge=0, description="betas that the running statistics rest on")
+    repeats: tuple[Repeat, ...] = Field(default=(), description="what else the answer is averaged over")
     n_volumes: int = Field(ge=0, description="volumes of the run that went into the beta")
     n_voxels: int = Field(ge=1)
     flagged: bool = Field(default=False, description="a censored volume fell into the trial's response")

@@ -23,6 +23,7 @@ from mindsight.errors import Conflict, ModelMismatch
 from mindsight.evaluation import Accuracy
 from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions, Space
+from mindsight.preprocessing.alerts import Baseline
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
 from mindsight.retrieval.tensors import map_tensors, write_tensors
 from mindsight.volume import Volume
@@ -53,6 +54,7 @@ class Bundle:
     statistics : of the calibration betas
     calibration : what scores mean
     labels : column of the events that named the candidates, None where pictures did
+    baseline : signal and tSNR of the calibration runs in the mask, None where they were not measured
     accuracy : leave-one-run-out, at calibration; None where it was not measured
     decoder : the linear one, or the file with MindEye2's weights
     folder : where it was loaded from; None until it is saved
@@ -68,6 +70,7 @@ class Bundle:
     calibration: Calibration
     pool: CandidatePool
     decoder: LinearDecoder | Path
+    baseline: Baseline | None = None
     labels: str | None = None
     accuracy: Accuracy | None = None
     folder: Path | None = None
@@ -125,6 +128,7 @@ class Bundle:
             calibration=described.calibration,
             pool=CandidatePool.load(folder / "pool"),
             decoder=LinearDecoder.load(folder / _DECODER) if described.kind == "linear" else folder / _DECODER,
+            baseline=described.baseline,
             labels=described.labels,
             accuracy=described.accuracy,
             folder=folder,
@@ -190,6 +194,7 @@ class Bundle:
             tr_s=self.space.reference.tr_s,
             options=self.options,
             calibration=self.calibration,
+            baseline=self.baseline,
             labels=self.labels,
             accuracy=self.accuracy,
             pool=_PoolInfo(size=len(self.pool), digest=self.pool.digest),
@@ -217,6 +222,7 @@ class _Description(BaseModel):
     tr_s: float
     options: IngestOptions
     calibration: Calibration
+    baseline: Baseline | None = None
     labels: str | None
     accuracy: Accuracy | None
     pool: _PoolInfo

@@ -50,7 +50,7 @@ def test_standard_error_is_nilearn_s(small_run: Run, noise: str, censored: tuple
             glm.push(small_run.series_TV[i], small_run.confounds_TC[i])
         for trial in (1, 4, glm.started[-2]):
             _, expected_V = nilearn_effect(small_run, trial, n_frames, noise, censored=censored)
-            assert np.abs(glm.standard_error(trial) / expected_V - 1.0).max() < TOLERANCE
+            assert np.abs(glm.estimate(trial).error_V / expected_V - 1.0).max() < TOLERANCE
 
 
 def test_standard_error_is_the_spread_of_betas_over_draws_of_the_noise() -> None:
@@ -58,21 +58,21 @@ def test_standard_error_is_the_spread_of_betas_over_draws_of_the_noise() -> None
     run = make_run(n_voxels=4000, n_confounds=0)
     run = replace(run, series_TV=(500 + rng.normal(0, 7, (90, 4000))).astype(np.float32))
     glm = pushed_glm(run, "ols")
-    assert glm.beta(4).std() == pytest.approx(np.sqrt((glm.standard_error(4) ** 2).mean()), rel=0.05)
+    assert glm.beta(4).std() == pytest.approx(np.sqrt((glm.estimate(4).error_V ** 2).mean()), rel=0.05)
 
 
 @pytest.mark.parametrize("noise", ["ols", "ar1"])
 def test_nothing_is_known_of_the_noise_without_frames_to_spare(small_run: Run, noise: str) -> None:
     glm = pushed_glm(small_run, noise, 9)
-    assert np.isinf(glm.standard_error(1)).all()
-    assert np.isfinite(pushed_glm(small_run, noise, 12).standard_error(1)).all()
+    assert np.isinf(glm.estimate(1).error_V).all()
+    assert np.isfinite(pushed_glm(small_run, noise, 12).estimate(1).error_V).all()
 
 
 def test_a_redundant_confound_costs_no_certainty(small_run: Run) -> None:
     twice = replace(small_run, confounds_TC=np.hstack([small_run.confounds_TC, small_run.confounds_TC[:, :1]]))
     for noise in ("ols", "ar1"):
-        once_V = pushed_glm(small_run, noise).standard_error(3)
-        assert np.allclose(pushed_glm(twice, noise).standard_error(3), once_V, rtol=TOLERANCE, atol=0.0)
+        once_V = pushed_glm(small_run, noise).estimate(3).error_V
+        assert np.allclose(pushed_glm(twice, noise).estimate(3).error_V, once_V, rtol=TOLERANCE, atol=0.0)
 
 
 # The fixed basis
@@ -206,7 +206,7 @@ def test_each_voxel_has_the_response_it_was_given(noise: str) -> None:
     run = make_run(n_voxels=200)
     hrf_V = np.random.default_rng(1).integers(0, 20, 200)
     glm = pushed_glm(run, noise, hrf_V=hrf_V)
-    together_KV, ridge_KV, error_V = glm.betas(), glm.ridge_betas([3, 5], 0.7), glm.standard_error(3)
+    together_KV, ridge_KV, error_V = glm.betas(), glm.ridge_betas([3, 5], 0.7), glm.estimate(3).error_V
     assert np.array_equal(glm.series(), run.series_TV)
     for shape in (0, 7, 19):
         own_V = hrf_V == shape
@@ -215,7 +215,7 @@ def test_each_voxel_has_the_response_it_was_given(noise: str) -> None:
         assert np.allclose(glm.beta(3)[own_V], only.beta(3), rtol=1e-6)
         assert np.allclose(together_KV[:, own_V], only.betas(), rtol=0, atol=TOLERANCE * only.betas().std())
         assert np.allclose(ridge_KV[:, own_V], only.ridge_betas([3, 5], 0.7), rtol=1e-6)
-        assert np.allclose(error_V[own_V], only.standard_error(3), rtol=1e-6)
+        assert np.allclose(error_V[own_V], only.estimate(3).error_V, rtol=1e-6)
     assert error(glm.beta(3), pushed_glm(run, noise).beta(3)) > 0.1
 
 
@@ -298,7 +298,7 @@ def test_with_every_option_the_state_goes_on_to_the_same_bits() -> None:
             restored.load_state(state)
             trial = straight.started[len(straight.started) // 2]
             assert restored.beta(trial).tobytes() == straight.beta(trial).tobytes()
-            assert restored.standard_error(trial).tobytes() == straight.standard_error(trial).tobytes()
+            assert restored.estimate(trial).error_V.tobytes() == straight.estimate(trial).error_V.tobytes()
             ours, theirs = (glm.ridge_betas(glm.started, 0.7) for glm in (restored, straight))
             assert ours.tobytes() == theirs.tobytes()
     assert np.array_equal(restored.series(), straight.series())

@@ -99,7 +99,7 @@ def through(
         motion_6 = np.zeros(6) if report is None else np.array([*report.translation_mm, *report.rotation_rad])
         glm.push(y_V, motion_6, censored=report is None or report.censored)
     answers += session.end_run(1)
-    return reports, answers, np.array([glm.standard_error(shown.trial) for shown in plan.shown])
+    return reports, answers, np.array([glm.estimate(shown.trial).error_V for shown in plan.shown])
 
 
 def by_trial(answers: list[TrialBeta], stage: str) -> dict[int, TrialBeta]:

@@ -389,7 +389,7 @@ def test_options_and_spaces_that_make_no_sense_are_refused() -> None:
     reference = volume(slice_data(1), 0)
     for make in (
         lambda: IngestOptions(fast_s=0.0),
-        lambda: IngestOptions(fast_s=10.0, revised_s=9.0),
+        lambda: IngestOptions(final_volumes=0),
         lambda: Space(reference, np.zeros((16, 14, 1), np.bool_)),
         lambda: IngestOptions(ridge_fraction=1.0),
         lambda: Space(reference, np.ones((16, 14, 2), np.bool_)),
