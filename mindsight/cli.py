@@ -143,6 +143,61 @@ def calibrate(context: typer.Context) -> None:
     _become("training.calibrate", *context.args)
 
 
+pool_app = typer.Typer(help="Candidate pools: what answers are chosen from.", no_args_is_help=True)
+app.add_typer(pool_app, name="pool")
+
+
+@pool_app.command("build")
+def pool_build(
+    pictures: Annotated[Path, typer.Argument(help="a folder of PNG and JPEG, or an HDF5 file of pictures like NSD's")],
+    out: Annotated[Path, typer.Argument(help="folder of the pool; a build that was stopped goes on when repeated")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="OpenCLIP weights, or MindEye2's unCLIP checkpoint; without: the encoder that comes along"),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="open_clip's configuration: a name, or a JSON file; default ViT-bigG-14")
+    ] = "",
+    embedding: Annotated[str, typer.Option(help="tokens or pooled")] = "tokens",
+    values: Annotated[
+        str,
+        typer.Option(help="mindeye2: pixels as MindEye2 feeds them; clip: as OpenCLIP does; default: by the embedding"),
+    ] = "",
+    rows: Annotated[Path | None, typer.Option(help=".npy: which rows of the HDF5 file, numbers or bools")] = None,
+    batch: Annotated[int, typer.Option(min=1)] = 32,
+    device: Annotated[str, typer.Option(help="cpu, cuda")] = "cpu",
+) -> None:
+    """Embed pictures into a candidate pool on disk, in half precision."""
+    from mindsight.pool import build
+    from mindsight.retrieval import Progress
+
+    said_s = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal said_s
+        for skipped in progress.skipped:
+            typer.echo(f"skipped {skipped.id}: {skipped.why}", err=True)
+        if time.monotonic() - said_s > 2.0 or progress.done == progress.n:
+            said_s = time.monotonic()
+            typer.echo(f"{progress.done:,} of {progress.n:,} pictures", err=True)
+
+    pool = build(
+        pictures, out, weights=weights, model=model, embedding=embedding, values=values, rows=rows, batch=batch,
+        device=device, report=report,
+    )  # fmt: skip
+    typer.echo(f"{len(pool):,} candidates {pool.token_shape} in {out}, digest {pool.digest}\n{pool.source}")
+
+
+@pool_app.command("verify")
+def pool_verify(pool: Annotated[Path, typer.Argument(help="folder of a pool")]) -> None:
+    """Read a whole pool and compare it with the digest that was written with it."""
+    from mindsight.retrieval import CandidatePool
+
+    found = CandidatePool.load(pool)
+    found.verify()
+    typer.echo(f"{len(found):,} candidates {found.token_shape}, as they were written, digest {found.digest}")
+
+
 @app.command()
 def evaluate(
     answers: Annotated[Path, typer.Argument(help="folder with manifest.json and reconstructions or tokens")],

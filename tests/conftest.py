@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import mindsight  # noqa: F401 - first of all: makes torchvision importable, which test files may import before us
+
 # CI tries the same examples each time, so that it judges the change; here every run looks for new ones
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):

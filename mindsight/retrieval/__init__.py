@@ -3,10 +3,11 @@
 Knows nothing of scanners, sessions or networks: arrays in, rankings out.
 """
 
-from mindsight.retrieval.build import FolderPictures, build_pool
+from mindsight.retrieval.build import Progress, build_pool
 from mindsight.retrieval.confidence import Calibration, Confidence, calibrate, softmax
 from mindsight.retrieval.linear import LinearDecoder
 from mindsight.retrieval.pairs import TwoAfc, two_afc
+from mindsight.retrieval.pictures import FolderPictures, Hdf5Pictures, Pictures
 from mindsight.retrieval.pool import CandidatePool
 from mindsight.retrieval.ranking import Ranking, cosine_scores, cosines_at, rank
 from mindsight.retrieval.reduced import ReducedIndex
@@ -17,7 +18,10 @@ __all__ = [
     "CandidatePool",
     "Confidence",
     "FolderPictures",
+    "Hdf5Pictures",
     "LinearDecoder",
+    "Pictures",
+    "Progress",
     "Ranking",
     "ReducedIndex",
     "RidgeTrials",

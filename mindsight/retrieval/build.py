@@ -1,142 +1,171 @@
-"""A candidate pool from a folder of pictures and a function that embeds them, straight into a file in half precision.
+"""A candidate pool from pictures and a function that embeds them, straight into a file in half precision.
 
-Knows nothing of networks. Letters: N pictures, B of a batch, H, W pixels of a side.
+Knows nothing of networks or of where the pictures lie. Letters: N pictures, B of a batch, H, W pixels of a side.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mindsight.errors import BadRequest, Conflict, ModelMismatch
+from mindsight.retrieval.pictures import Pictures, as_uint8
 from mindsight.retrieval.pool import CandidatePool
 from mindsight.retrieval.tensors import tensor_header
 
-_SUFFIXES = {".png", ".jpg", ".jpeg"}
-_PROGRESS = "progress.json"
+_PROGRESS = "progress.jsonl"
+# Room for the header, whatever N turns out to be: pictures that cannot be read are left out.
+_HEADER_BYTES = 256
 
-Embed = Callable[[NDArray[np.uint8]], NDArray[Any]]
+Embed = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class FolderPictures:
-    """The PNG and JPEG files under a folder, in the order of their names.
+class Skipped:
+    """A picture that could not be read, and why."""
 
-    size_px : side of the square that each becomes: the shorter side resized to it, bicubic, and the middle cut out
-    """
-
-    folder: Path
-    size_px: int
-
-    @cached_property
-    def files(self) -> tuple[Path, ...]:
-        """Raises BadRequest (``pictures.none``)."""
-        found = sorted(
-            (path for path in self.folder.rglob("*") if path.suffix.lower() in _SUFFIXES),
-            key=lambda path: path.relative_to(self.folder).as_posix(),
-        )
-        if not found:
-            raise BadRequest("expected a folder with PNG or JPEG files, got none", code="pictures.none")
-        return tuple(found)
-
-    @cached_property
-    def ids(self) -> tuple[str, ...]:
-        """N names: the path in the folder, without its suffix. Raises BadRequest (``pictures.name``)."""
-        names = [path.relative_to(self.folder).with_suffix("").as_posix() for path in self.files]
-        twice = [name for name, after in itertools.pairwise(sorted(names)) if name == after]
-        if twice:
-            raise BadRequest(
-                f"expected pictures whose names differ before the suffix, got {twice[0]} twice", code="pictures.name"
-            )
-        return tuple(names)
-
-    @cached_property
-    def sha256(self) -> tuple[str, ...]:
-        """N digests of the files."""
-        return tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files)
-
-    def read(self, place: int) -> NDArray[np.uint8]:
-        """(H, W, 3) the picture upright, as sRGB. Raises BadRequest (``pictures.unreadable``)."""
-        try:
-            with Image.open(self.files[place]) as image:
-                upright = ImageOps.exif_transpose(image).convert("RGB")
-        except OSError:
-            raise BadRequest(
-                f"expected a picture in {self.files[place].name}: it cannot be read", code="pictures.unreadable"
-            ) from None
-        square = ImageOps.fit(upright, (self.size_px, self.size_px), Image.Resampling.BICUBIC)
-        return np.asarray(square, dtype=np.uint8)
+    id: str
+    why: str
 
 
-def build_pool(pictures: FolderPictures, embed: Embed, out: Path, *, source: str, batch: int = 32) -> CandidatePool:
+@dataclass(frozen=True)
+class Progress:
+    """How far it is: ``done`` of ``n`` pictures, and the unreadable ones of the batch that was just written."""
+
+    done: int
+    n: int
+    skipped: tuple[Skipped, ...]
+
+
+def build_pool(
+    pictures: Pictures,
+    embed: Embed,
+    out: Path,
+    *,
+    source: str,
+    batch: int = 32,
+    report: Callable[[Progress], None] | None = None,
+) -> CandidatePool:
     """Embed every picture and write the pool, without ever holding more than one batch of it.
 
-    embed : (B, H, W, 3) uint8 -> (B, D) or (B, tokens, channels)
+    embed : (B, H, W, 3), uint8 or floats in [0, 1], as the pictures come -> (B, D) or (B, tokens, channels)
     out : folder of the pool; it must not exist
     source : what ``embed`` is, in words: network, weights, convention of the pixels' values; kept in the pool
+    report : told after every batch
 
-    What is shown of a candidate is what was embedded: the square. A run that was stopped goes on where it was, provided
-    that pictures, source and batch are the same; else it begins anew.
+    What is shown of a candidate is what was embedded: the square, in 8 bits. A picture that cannot be read is no
+    candidate; it is reported, and named in ``pool.json``. A run that was stopped goes on where it was, provided that
+    pictures, source and batch are the same; else it begins anew.
 
     Raises Conflict (``pool.exists``), ModelMismatch (``pool.embedding``) where the function does not give one finite
-    embedding for each picture, of one shape, that half precision can hold, and what reading the pictures raises.
+    embedding for each picture, of one shape, that half precision can hold, and BadRequest (``pictures.none``) where no
+    picture can be read.
     """
     if out.exists():
         raise Conflict(f"expected a new folder for the pool, {out.name} exists: name another", code="pool.exists")
     partial = out.with_name(out.name + ".partial")
-    plan = hashlib.sha256(
-        json.dumps([pictures.ids, pictures.sha256, pictures.size_px, source, batch]).encode()
-    ).hexdigest()
-    progress = _read_progress(partial, plan)
-    for start in range(progress.done, len(pictures.ids), batch):
-        places = range(start, min(start + batch, len(pictures.ids)))
-        images_BHW3 = np.stack([pictures.read(place) for place in places])
-        rows = _checked(embed(images_BHW3), [pictures.ids[place] for place in places], progress.shape)
-        progress = _Progress(plan, places.stop, rows.shape[1:])
-        _write(partial, len(pictures.ids), start, rows, images_BHW3)
-        _write_progress(partial, progress)
-    return _finish(partial, out, pictures, source)
+    plan = hashlib.sha256(json.dumps([pictures.ids, pictures.stamp, source, batch]).encode()).hexdigest()
+    state = _State.resume(partial, plan)
+    n = len(pictures.ids)
+    for start in range(state.done, n, batch):
+        read, skipped = _read(pictures, range(start, min(start + batch, n)))
+        rows = None
+        if read:
+            images_BHW3 = np.stack([image for _, image in read])
+            rows = _checked(embed(images_BHW3), [id_ for id_, _ in read], state.shape)
+            _write(partial, len(state.ids), rows, images_BHW3)
+        state.add(
+            _Batch(
+                start + len(read) + len(skipped),
+                state.shape if rows is None else rows.shape[1:],
+                [id_ for id_, _ in read],
+                [hashlib.sha256(image.tobytes()).hexdigest() for _, image in read],
+                [asdict(one) for one in skipped],
+            )
+        )
+        if report is not None:
+            report(Progress(state.done, n, tuple(skipped)))
+    return _finish(partial, out, state, source)
 
 
 @dataclass(frozen=True)
-class _Progress:
-    """plan : of what; done : pictures that are written; shape : of an embedding, empty before the first."""
+class _Batch:
+    """A line of the progress file, written once the batch is on the disk.
 
-    plan: str
-    done: int = 0
-    shape: tuple[int, ...] = ()
+    done : pictures that are behind us; shape : of an embedding; the rest of this batch alone
+    """
 
-
-def _read_progress(partial: Path, plan: str) -> _Progress:
-    if (partial / _PROGRESS).exists():
-        found = json.loads((partial / _PROGRESS).read_text(encoding="utf-8"))
-        if found["plan"] == plan:
-            return _Progress(plan, found["done"], tuple(found["shape"]))
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "pool_images").mkdir(parents=True)
-    return _Progress(plan)
+    done: int
+    shape: tuple[int, ...]
+    ids: list[str]
+    sha256: list[str]
+    skipped: list[dict[str, str]]
 
 
-def _write_progress(partial: Path, progress: _Progress) -> None:
-    """After the embeddings are on the disk, in one step."""
-    new = partial / (_PROGRESS + ".new")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(progress)))
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(partial / _PROGRESS)
+class _State:
+    """What is written so far, as the progress file says."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.done = 0
+        self.shape: tuple[int, ...] = ()
+        self.ids: list[str] = []
+        self.sha256: list[str] = []
+        self.skipped: list[dict[str, str]] = []
+
+    @classmethod
+    def resume(cls, partial: Path, plan: str) -> _State:
+        """The state of a stopped run of the same plan, else that of a new one."""
+        path = partial / _PROGRESS
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        state = cls(path)
+        whole = [line for line in lines if line.endswith("\n")]
+        if whole and json.loads(whole[0]) == plan:
+            for line in whole[1:]:
+                state._take(_Batch(**json.loads(line)))
+            path.write_text("".join(whole), encoding="utf-8")  # without what was cut short
+            return state
+        shutil.rmtree(partial, ignore_errors=True)
+        (partial / "pool_images").mkdir(parents=True)
+        state._append(plan)
+        return state
+
+    def add(self, batch: _Batch) -> None:
+        self._append(asdict(batch))
+        self._take(batch)
+
+    def _take(self, batch: _Batch) -> None:
+        self.done, self.shape = batch.done, tuple(batch.shape)
+        self.ids += batch.ids
+        self.sha256 += batch.sha256
+        self.skipped += batch.skipped
+
+    def _append(self, line: object) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _read(pictures: Pictures, places: range) -> tuple[list[tuple[str, NDArray[Any]]], list[Skipped]]:
+    read, skipped = [], []
+    for place in places:
+        try:
+            read.append((pictures.ids[place], pictures.read(place)))
+        except BadRequest as error:
+            skipped.append(Skipped(pictures.ids[place], str(error)))
+    return read, skipped
 
 
 def _checked(embeddings: NDArray[Any], ids: list[str], shape: tuple[int, ...]) -> NDArray[np.float16]:
@@ -156,22 +185,29 @@ def _checked(embeddings: NDArray[Any], ids: list[str], shape: tuple[int, ...]) -
     return half
 
 
-def _write(partial: Path, n: int, start: int, rows: NDArray[np.float16], images_BHW3: NDArray[np.uint8]) -> None:
-    header = tensor_header("embeddings", rows.dtype, (n, *rows.shape[1:]))
+def _write(partial: Path, start: int, rows: NDArray[np.float16], images_BHW3: NDArray[Any]) -> None:
     with (partial / "pool.safetensors").open("r+b" if start else "wb") as file:
-        file.write(header)
-        file.seek(len(header) + start * rows[0].nbytes)
+        file.seek(_HEADER_BYTES + start * rows[0].nbytes)
         file.write(rows.tobytes())
         file.flush()
         os.fsync(file.fileno())
     for place, image in enumerate(images_BHW3, start):
-        Image.fromarray(image).save(partial / f"pool_images/{place:06d}.png")
+        Image.fromarray(as_uint8(image)).save(partial / f"pool_images/{place:06d}.png")
 
 
-def _finish(partial: Path, out: Path, pictures: FolderPictures, source: str) -> CandidatePool:
-    names = [f"pool_images/{place:06d}.png" for place in range(len(pictures.ids))]
-    index = {"version": 1, "ids": pictures.ids, "labels": None, "images": names, "source": source}
-    index["image_sha256"] = pictures.sha256
+def _finish(partial: Path, out: Path, state: _State, source: str) -> CandidatePool:
+    if not state.ids:
+        raise BadRequest(
+            f"expected pictures, got none that can be read, e.g. {state.skipped[0]['why']}", code="pictures.none"
+        )
+    dtype = np.dtype(np.float16)
+    header = tensor_header("embeddings", dtype, (len(state.ids), *state.shape), _HEADER_BYTES)
+    with (partial / "pool.safetensors").open("r+b") as file:
+        file.write(header)
+        file.truncate(len(header) + len(state.ids) * math.prod(state.shape) * dtype.itemsize)
+    names = [f"pool_images/{place:06d}.png" for place in range(len(state.ids))]
+    index = {"version": 1, "ids": state.ids, "labels": None, "images": names, "source": source}
+    index |= {"square_sha256": state.sha256, "skipped": state.skipped}
     (partial / "pool.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     index["digest"] = CandidatePool.load(partial).digest
     (partial / "pool.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")

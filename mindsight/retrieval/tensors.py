@@ -30,12 +30,15 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
     save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, path)
 
 
-def tensor_header(name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """What comes before the bytes of a file with this one array: for arrays too large to be in memory at once."""
+def tensor_header(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], size: int = 0) -> bytes:
+    """What comes before the bytes of a file with this one array: for arrays too large to be in memory at once.
+
+    size : bytes to fill up to, for a header that is written after the array; a multiple of 8
+    """
     kind = next(key for key, value in _DTYPES.items() if np.dtype(value) == dtype)
     n_bytes = dtype.itemsize * math.prod(shape)
     header = json.dumps({name: {"dtype": kind, "shape": shape, "data_offsets": [0, n_bytes]}}).encode()
-    header += b" " * (-len(header) % 8)
+    header += b" " * max(-len(header) % 8, size - 8 - len(header))
     return struct.pack("<Q", len(header)) + header
 
 

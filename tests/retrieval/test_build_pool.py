@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from mindsight.errors import BadRequest, Conflict, ModelMismatch
-from mindsight.retrieval import CandidatePool, FolderPictures, build_pool, rank
+from mindsight.retrieval import CandidatePool, FolderPictures, Progress, build_pool, rank
 
 SIZE = 16
 
@@ -49,7 +52,10 @@ def test_the_pool_holds_the_embeddings_of_the_squares_it_shows(folder: Path, tmp
     pool.verify()
     in_memory = CandidatePool(pool.ids, np.array(pool.embeddings))
     assert pool.digest == in_memory.digest
-    assert json.loads((tmp_path / "pool" / "pool.json").read_text())["image_sha256"] == list(pictures.sha256)
+    described = json.loads((tmp_path / "pool" / "pool.json").read_text())
+    squares = [pictures.read(place).tobytes() for place in range(len(pool))]
+    assert described["square_sha256"] == [hashlib.sha256(square).hexdigest() for square in squares]
+    assert described["skipped"] == []
     assert rank(tokens(pictures.read(3)[None])[0], pool, 1).places_K[0] == 3
     assert not (tmp_path / "pool.partial").exists()
 
@@ -97,6 +103,40 @@ def test_another_source_or_a_changed_picture_begins_anew(folder: Path, tmp_path:
         pool = build_pool(FolderPictures(folder, SIZE), stopping_at(0, seen), tmp_path / change, source=source, batch=3)
         assert (sum(seen), pool.source) == (11, source)
     np.testing.assert_allclose(pool.embeddings[0][0, :3], np.array([1, 2, 3]) / 255 - 0.5, atol=1e-3)
+
+
+@pytest.mark.parametrize("stop_after", [None, 1, 2])
+def test_pictures_that_cannot_be_read_are_left_out_and_named(
+    folder: Path, tmp_path: Path, stop_after: int | None
+) -> None:
+    for name in ("a/01", "a/03", "b/04"):  # the first and second of the first batch, and one of the last
+        (folder / f"{name}.png").write_bytes((folder / f"{name}.png").read_bytes()[:100])
+    seen: list[Progress] = []
+    build = partial(build_pool, FolderPictures(folder, SIZE), out=tmp_path / "pool", source="s", batch=2)
+    if stop_after is not None:
+        with pytest.raises(KeyboardInterrupt):
+            build(stopping_at(stop_after, []))
+        progress = tmp_path / "pool.partial" / "progress.jsonl"
+        progress.write_text(progress.read_text() + '{"done": 1')  # the machine went down while it was written
+    pool = build(tokens, report=seen.append)
+    assert pool.ids == ("a/05", "a/07", "a/09", "b/00", "b/02", "b/06", "b/08", "b/10")
+    pool.verify()
+    for place, id_ in enumerate(pool.ids):
+        square = FolderPictures(folder, SIZE).read(FolderPictures(folder, SIZE).ids.index(id_))
+        np.testing.assert_array_equal(pool.embeddings[place], tokens(square[None])[0].astype(np.float16))
+    named = [one["id"] for one in json.loads((tmp_path / "pool" / "pool.json").read_text())["skipped"]]
+    assert named == ["a/01", "a/03", "b/04"]
+    reported = [one.id for progress in seen for one in progress.skipped]
+    assert reported == (named if stop_after is None else named[2:])
+    assert (seen[-1].done, seen[-1].n) == (11, 11)
+    load_file(tmp_path / "pool" / "pool.safetensors")  # the library itself reads the file
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "one.png").write_bytes(b"no picture")
+    with pytest.raises(BadRequest, match=r"one\.png"):
+        build_pool(FolderPictures(tmp_path / "pictures", SIZE), tokens, tmp_path / "pool", source="s")
 
 
 def test_what_cannot_be_kept_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,172 @@
+"""Pictures to make a candidate pool of: a folder of files, or an HDF5 file as NSD's and MindEye2's are.
+
+Knows nothing of embeddings. Letters: N pictures, H, W pixels, C = 3 colours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from mindsight.errors import BadRequest
+
+_SUFFIXES = {".png", ".jpg", ".jpeg"}
+
+
+class Pictures(Protocol):
+    """N pictures in a fixed order.
+
+    ids : N names, all different
+    stamp : changes where the pictures do; what was embedded of others is not gone on with
+    """
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+
+    @property
+    def stamp(self) -> str: ...
+
+    def read(self, place: int) -> NDArray[Any]:
+        """(H, W, C) one square, upright, sRGB: uint8, or float32 in [0, 1]. Raises BadRequest
+        (``pictures.unreadable``).
+        """
+
+
+@dataclass(frozen=True)
+class FolderPictures:
+    """The PNG and JPEG files under a folder, in the order of their names.
+
+    size_px : side of the square that each becomes: the shorter side resized to it, bicubic, and the middle cut out
+    """
+
+    folder: Path
+    size_px: int
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """Raises BadRequest (``pictures.none``)."""
+        found = sorted(
+            (path for path in self.folder.rglob("*") if path.suffix.lower() in _SUFFIXES),
+            key=lambda path: path.relative_to(self.folder).as_posix(),
+        )
+        if not found:
+            raise BadRequest("expected a folder with PNG or JPEG files, got none", code="pictures.none")
+        return tuple(found)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """N names: the path in the folder, without its suffix. Raises BadRequest (``pictures.name``)."""
+        names = [path.relative_to(self.folder).with_suffix("").as_posix() for path in self.files]
+        twice = [name for name, after in itertools.pairwise(sorted(names)) if name == after]
+        if twice:
+            raise BadRequest(
+                f"expected pictures whose names differ before the suffix, got {twice[0]} twice", code="pictures.name"
+            )
+        return tuple(names)
+
+    @cached_property
+    def stamp(self) -> str:
+        """Names, sizes and times of change of the files."""
+        stats = [path.stat() for path in self.files]
+        files = zip(self.files, stats, strict=True)
+        return f"{self.size_px} px " + " ".join(
+            f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in files
+        )
+
+    def read(self, place: int) -> NDArray[np.uint8]:
+        try:
+            with Image.open(self.files[place]) as image:
+                upright = ImageOps.exif_transpose(image).convert("RGB")
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: Pillow's of a broken PNG
+            raise BadRequest(
+                f"expected a picture in {self.files[place].name}: {error or type(error).__name__}",
+                code="pictures.unreadable",
+            ) from None
+        return _square(upright, self.size_px)
+
+
+class Hdf5Pictures:
+    """The pictures of an HDF5 file: (N, 3, H, H) or (N, H, H, 3), uint8, or floats in [0, 1].
+
+    Both ``coco_images_224_float16.hdf5`` (MindEye2) and ``nsd_stimuli.hdf5`` are such files. Pictures of the size asked
+    for come as they are, floats as floats; others are resized as those of a folder, in 8 bits. An id is the row's
+    number, from 0: of these files NSD's number of the picture among 73,000.
+
+    size_px : side of the square that each becomes
+    rows : which rows, None for all
+
+    Raises BadRequest (``pictures.none``, ``pictures.rows``) where there is not one array of pictures, or it lacks a row
+    that is asked for.
+    """
+
+    def __init__(self, path: Path, size_px: int, rows: NDArray[np.int64] | None = None) -> None:
+        import h5py
+
+        try:
+            self._file = h5py.File(path, "r")
+        except OSError as error:
+            raise BadRequest(f"expected an HDF5 file, got {path.name}: {error}", code="pictures.none") from None
+        arrays: list[Any] = []
+        self._file.visititems(lambda _, item: arrays.append(item) if _is_pictures(item) else None)
+        if len(arrays) != 1:
+            raise BadRequest(
+                f"expected one array (N, 3, H, H) or (N, H, H, 3) of pictures in {path.name}, got {len(arrays)}",
+                code="pictures.none",
+            )
+        self._array = arrays[0]
+        n = len(self._array)
+        self._rows = np.arange(n) if rows is None else np.asarray(rows)
+        if (
+            self._rows.size == 0
+            or self._rows.min() < 0
+            or self._rows.max() >= n
+            or np.unique(self._rows).size < self._rows.size
+        ):
+            raise BadRequest(f"expected different rows from 0 to {n - 1} of {path.name}", code="pictures.rows")
+        self._size_px = size_px
+        self.ids = tuple(f"{row:0{len(str(n - 1))}d}" for row in self._rows)
+        stat = path.stat()
+        self.stamp = f"{path.name} {stat.st_size} {stat.st_mtime_ns} {self._array.name} {size_px} px"
+
+    def read(self, place: int) -> NDArray[Any]:
+        try:
+            picture = np.asarray(self._array[self._rows[place]])
+        except OSError as error:
+            raise BadRequest(f"row {self.ids[place]} cannot be read: {error}", code="pictures.unreadable") from None
+        picture_HWC = picture if picture.shape[-1] == 3 else np.moveaxis(picture, 0, -1)
+        if picture_HWC.dtype != np.uint8:
+            picture_HWC = picture_HWC.astype(np.float32)
+            if not (picture_HWC.min() >= 0.0 and picture_HWC.max() <= 1.0):  # NaN is neither
+                raise BadRequest(
+                    f"expected floats in [0, 1] in row {self.ids[place]}, got {picture_HWC.min():g} to"
+                    f" {picture_HWC.max():g}",
+                    code="pictures.unreadable",
+                )
+        if len(picture_HWC) == self._size_px:
+            return np.ascontiguousarray(picture_HWC)
+        return _square(Image.fromarray(as_uint8(picture_HWC)), self._size_px)
+
+
+def as_uint8(picture_HWC: NDArray[Any]) -> NDArray[np.uint8]:
+    """8 bits of a picture, floats rounded to the nearest."""
+    if picture_HWC.dtype == np.uint8:
+        return picture_HWC
+    return np.rint(picture_HWC * 255.0).astype(np.uint8)
+
+
+def _square(image: Image.Image, size_px: int) -> NDArray[np.uint8]:
+    return np.asarray(ImageOps.fit(image, (size_px, size_px), Image.Resampling.BICUBIC), dtype=np.uint8)
+
+
+def _is_pictures(item: Any) -> bool:
+    shape: tuple[int, ...] = getattr(item, "shape", ())
+    square = len(shape) == 4 and ((shape[1] == 3 and shape[2] == shape[3]) or (shape[3] == 3 and shape[1] == shape[2]))
+    return square and (item.dtype == np.uint8 or item.dtype.kind == "f")
