@@ -13,11 +13,11 @@ import itertools
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ from mindsight.inference import z_scored
 from mindsight.ingest import IngestOptions, IngestSession, Space, TrialBeta, VolumeReport
 from mindsight.ingest.records import Mode
 from mindsight.preprocessing import brain_mask
+from mindsight.preprocessing.alerts import Baseline, baseline_of, measure_signal
 from mindsight.replay import Trials, fill_gap, number_trials, start_run
 from mindsight.retrieval import CandidatePool
 from mindsight.scanner import RecordedRun, open_run
@@ -47,14 +48,19 @@ class LabelledRun:
 
 
 def calibrate(
-    folders: Sequence[Path], labels: Labels, subject: str, created: datetime, mode: Mode = "nilearn"
+    folders: Sequence[Path],
+    labels: Labels,
+    subject: str,
+    created: datetime,
+    mode: Mode = "nilearn",
+    when: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """A linear bundle, not saved yet, that tells the labels of the runs' trials apart.
 
     folders : two or more runs, see ``open_run``
     labels : column of the events that says what was shown; events without it are modelled and not decoded
-
     mode : of the GLM's drift basis, see ``glm.streaming``
+    when : ``fast_s``, ``fast_volumes`` and so on of ``IngestOptions``, what sessions take that do not say otherwise
 
     What else of the GLM may be chosen is chosen on the runs, see ``glm_choice``; betas are z-scored by run.
 
@@ -76,10 +82,10 @@ def calibrate(
         )
     pool = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
     space = _space(runs[0].recorded)
-    usual = IngestOptions(normalise="run", mode=mode)
+    usual = replace(IngestOptions(normalise="run", mode=mode), **(when or {}))
     chosen = choose(_voxel_runs(runs, space, usual, pool), pool, usual)
     space = replace(space, hrf_V=chosen.hrf_V, noise_pool_V=chosen.noise_pool_V)
-    finals = _ingest(runs, space, chosen.options)
+    finals, baseline = _ingest(runs, space, chosen.options)
     trials = [_run_trials(run, betas, pool) for run, betas in zip(runs, finals, strict=True)]
     held_out = leave_one_run_out(trials, pool, np.random.default_rng(0))
     return Bundle(
@@ -92,6 +98,7 @@ def calibrate(
         calibration=held_out.calibration,
         pool=pool,
         decoder=fit_linear(trials, pool),
+        baseline=baseline,
         labels=labels,
         accuracy=held_out.accuracy,
     )
@@ -109,7 +116,7 @@ def _voxel_runs(
     session = IngestSession(options, space, clock=time.perf_counter)
     voxel_runs = []
     for run in runs:
-        reports = _push(session, run)
+        reports, _ = _push(session, run)
         session.end_run(run.recorded.run)
         voxel_runs.append(
             VoxelRun(
@@ -138,25 +145,33 @@ def _confounds(recorded: RecordedRun, reports: Sequence[VolumeReport | None]) ->
     return np.array([motion.get(index, nothing) for index in range(len(reports))], dtype=np.float64)
 
 
-def _ingest(runs: Sequence[LabelledRun], space: Space, options: IngestOptions) -> list[list[TrialBeta]]:
-    """Final betas of each run, as a session that goes through all of them gives them."""
+def _ingest(
+    runs: Sequence[LabelledRun], space: Space, options: IngestOptions
+) -> tuple[list[list[TrialBeta]], Baseline]:
+    """Final betas of each run, as a session that goes through all of them gives them, and what the signal was like."""
     session = IngestSession(options, space, clock=time.perf_counter)
-    finals = []
+    finals, signals = [], []
     for run in runs:
-        _push(session, run)
-        finals.append(session.end_run(run.recorded.run))
-    return finals
+        reports, answers = _push(session, run)
+        answers += session.end_run(run.recorded.run)
+        finals.append([answer for answer in answers if answer.stage == "final"])
+        good_T = [report is not None and not report.censored for report in reports]
+        signals.append(measure_signal(session.run_series(run.recorded.run)[good_T]))
+    return finals, baseline_of(signals)
 
 
-def _push(session: IngestSession, run: LabelledRun) -> list[VolumeReport | None]:
-    """What ingest says of each volume, None for one that the recording does not have."""
+def _push(session: IngestSession, run: LabelledRun) -> tuple[list[VolumeReport | None], list[TrialBeta]]:
+    """What ingest says of each volume, None for one that the recording does not have, and all its answers."""
     start_run(session, run.recorded, run.trials.events)
     reports: list[VolumeReport | None] = []
+    answers: list[TrialBeta] = []
     for volume in run.recorded.volumes():
-        fill_gap(session, run.recorded.run, volume.index)
+        answers += fill_gap(session, run.recorded.run, volume.index)
         reports += [None] * (volume.index - len(reports))
-        reports.append(session.push(volume).report)
-    return reports
+        output = session.push(volume)
+        reports.append(output.report)
+        answers += output.betas
+    return reports, answers
 
 
 def _run_trials(run: LabelledRun, betas: Sequence[TrialBeta], pool: CandidatePool) -> RunTrials:
@@ -199,6 +214,20 @@ def _extras(bundle: Bundle) -> str:
     return extras
 
 
+def _waits(asked: Mapping[str, str | None]) -> dict[str, float]:
+    """``fast_s`` and so on of what was asked for in seconds or volumes. Raises BadRequest (``calibration.wait``)."""
+    waits: dict[str, float] = {}
+    for stage, text in asked.items():
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*s|(\d+)\s*v", text or "")
+        if text is not None and found is None:
+            raise BadRequest(f"expected --{stage} like 7.5s or 5v, got {text!r}", code="calibration.wait")
+        if found is not None and found[1] is not None:
+            waits[f"{stage}_s"] = float(found[1])
+        elif found is not None:
+            waits[f"{stage}_volumes"] = int(found[2])
+    return waits
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0, or 1 after an error in one line on stderr."""
     parser = argparse.ArgumentParser(prog="mindsight calibrate", description=__doc__.splitlines()[0] if __doc__ else "")
@@ -211,13 +240,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="one drift basis for the planned run: betas of finished trials change with new data only",
     )
+    for stage, usual in {"fast": "7.5s", "revised": "27.5s", "final": "the end of the run"}.items():
+        parser.add_argument(
+            f"--{stage}",
+            metavar="WAIT",
+            help=f"when sessions give the {stage} answer, after a trial's onset: seconds, as 7.5s, or volumes, as 5v"
+            f" (default {usual})",
+        )
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make")
     given = parser.parse_args(arguments)
     if not re.fullmatch(r"sub-[A-Za-z0-9]+", given.subject):
         parser.error(f"expected a subject like sub-01, got {given.subject!r}")
     try:
         mode: Mode = "fixed" if given.fixed_basis else "nilearn"
-        bundle = calibrate(given.runs, given.labels, given.subject, datetime.now(UTC), mode).save(given.out)
+        when = _waits({stage: getattr(given, stage) for stage in ("fast", "revised", "final")})
+        bundle = calibrate(given.runs, given.labels, given.subject, datetime.now(UTC), mode, when).save(given.out)
     except MindsightError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

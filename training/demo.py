@@ -32,6 +32,7 @@ from mindsight.glm import Event
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, IngestSession, Space
 from mindsight.mindeye import MindEye2, fold, load_mindeye2
+from mindsight.preprocessing.alerts import baseline_of, measure_signal
 from mindsight.retrieval import CandidatePool, calibrate
 from mindsight.retrieval.ranking import cosine_scores
 from mindsight.simulator.experiment import Design
@@ -49,13 +50,14 @@ SHUFFLES = 10
 
 @dataclass(frozen=True, eq=False)
 class Scanned:
-    """One visit's final betas, run by run, which scene each showed, and the trials' first answers."""
+    """One visit's final betas, run by run, which scene each showed, the trials' first answers, each run's signal."""
 
     space: Space
     betas_KV: NDArray[np.float32]
     fast_KV: NDArray[np.float32]
     run_K: NDArray[np.intp]
     shown_K: NDArray[np.intp]
+    signal_R2V: NDArray[np.float32]
 
     def z_KV(self, of_KV: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """(K, V) final betas, or ``of_KV``, z-scored by the final ones of each run."""
@@ -71,26 +73,24 @@ class Scanned:
 def scan(visit: SimulatedSession, options: IngestOptions) -> Scanned:
     """The whole visit through ingest, as live; every voxel of the brain."""
     ingest = IngestSession(options, clock=time.perf_counter)
-    betas, fast, runs, shown = [], [], [], []
+    betas, fast, runs, shown, signals = [], [], [], [], []
     for plan in visit.plans:
         ingest.start_run(plan.run, plan.tr_s, plan.n_volumes)
         for event in plan.shown:
             ingest.add_event(plan.run, Event(event.onset_s, event.duration_s, event.trial))
-        first = {
-            beta.trial: beta.beta_V
-            for volume in visit.volumes(plan)
-            for beta in ingest.push(volume).betas
-            if beta.stage == "fast"
-        }
+        outputs = [ingest.push(volume) for volume in visit.volumes(plan)]
+        first = {beta.trial: beta.beta_V for output in outputs for beta in output.betas if beta.stage == "fast"}
         pictures = {event.trial: event.candidate for event in plan.shown}
         for beta in ingest.end_run(plan.run):
             betas.append(beta.beta_V)
             fast.append(first[beta.trial])
             runs.append(plan.run)
             shown.append(pictures[beta.trial])
+        good_T = [not output.report.censored for output in outputs]
+        signals.append(measure_signal(ingest.run_series(plan.run)[good_T]))
         print(f"run {plan.run} of {len(visit.plans)} scanned", flush=True)
     assert ingest.space is not None
-    return Scanned(ingest.space, np.stack(betas), np.stack(fast), np.array(runs), np.array(shown))
+    return Scanned(ingest.space, np.stack(betas), np.stack(fast), np.array(runs), np.array(shown), np.stack(signals))
 
 
 def reliable(scanned: Scanned) -> NDArray[np.bool_]:
@@ -115,6 +115,7 @@ def narrow(scanned: Scanned, keep_V: NDArray[np.bool_]) -> Scanned:
         space=Space(scanned.space.reference, mask_XYZ),
         betas_KV=scanned.betas_KV[:, keep_V],
         fast_KV=scanned.fast_KV[:, keep_V],
+        signal_R2V=scanned.signal_R2V[..., keep_V],
     )
 
 
@@ -194,6 +195,7 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
             calibration=calibration,
             pool=pool,
             decoder=weights,
+            baseline=baseline_of(list(scanned.signal_R2V)),
             accuracy=accuracy,
         )
         shutil.rmtree(out, ignore_errors=True)

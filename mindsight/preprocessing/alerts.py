@@ -87,17 +87,19 @@ class Baseline:
     tsnr: float | None = None
 
 
-def measure_baseline(runs_TV: Sequence[NDArray[np.float32]]) -> Baseline:
-    """Of the calibration's runs, each (T, V) with its usable volumes: the median of each figure over the runs."""
-    means_RV = [run_TV.mean(axis=0, dtype=np.float64) for run_TV in runs_TV]
-    tsnr_R = []
-    for run_TV, mean_V in zip(runs_TV, means_RV, strict=True):
-        sd_V = run_TV.std(axis=0, ddof=1, dtype=np.float64)
-        live_V = (sd_V > 0.0) & (mean_V > 0.0)
-        if live_V.any():
-            tsnr_R.append(np.median(mean_V[live_V] / sd_V[live_V]))
-    mean_signal = float(np.median([mean_V.mean() for mean_V in means_RV]))
-    return Baseline(mean_signal, float(np.median(tsnr_R)) if tsnr_R else None)
+def measure_signal(series_TV: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(2, V) mean and temporal signal-to-noise of each voxel over these volumes of a run; 0 where there is no noise."""
+    mean_V = series_TV.mean(axis=0, dtype=np.float64)
+    sd_V = series_TV.std(axis=0, ddof=1, dtype=np.float64)
+    tsnr_V = np.divide(mean_V, sd_V, out=np.zeros_like(mean_V), where=(sd_V > 0.0) & (mean_V > 0.0))
+    return np.stack([mean_V, tsnr_V]).astype(np.float32)
+
+
+def baseline_of(signal_R2V: Sequence[NDArray[np.float32]]) -> Baseline:
+    """Of the calibration's runs, ``measure_signal`` of each: the median over the runs."""
+    signals = [float(mean_V.mean(dtype=np.float64)) for mean_V, _ in signal_R2V]
+    ratios = [float(np.median(tsnr_V[tsnr_V > 0.0])) for _, tsnr_V in signal_R2V if (tsnr_V > 0.0).any()]
+    return Baseline(float(np.median(signals)), float(np.median(ratios)) if ratios else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from mindsight.glm import Event
 from mindsight.glm.hrf import LIBRARY, kernel, regressors
 from mindsight.ingest import IngestOptions
 from mindsight.retrieval import CandidatePool
+from mindsight.scanner import open_run
 from mindsight.subjects.bundle import Bundle
 from training.calibrate import main, summary
 from training.glm_choice import VoxelRun, choose, noise_pool, responses, significantly_best
@@ -94,6 +95,30 @@ def test_responses_that_differ_switch_the_library_on() -> None:
     hrf_V = np.where(np.arange(N_VOXELS) % 2 == 0, 0, 18)
     chosen = choose(simulated(3, hrf_V, common=0.0, response=1.0, n_runs=12), POOL, OPTIONS)
     assert chosen.hrf_V is not None
+
+
+def test_a_bundle_remembers_when_to_answer_and_what_the_signal_was_like(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data" / "haxby2001"
+    runs = [folder / f"run-{number:03d}" for number in (1, 2)]
+    asked = ["--fast", "4v", "--revised", "20s", "--final", "31.5 s"]
+    assert main([*map(str, runs), *asked, "--out", str(tmp_path / "bundle")]) == 0
+    bundle = Bundle.load(tmp_path / "bundle")
+    tr_s = bundle.space.reference.tr_s
+    assert bundle.options.waits_s(tr_s) == {"fast": 4 * tr_s, "revised": 20.0, "final": 31.5}
+    assert bundle.baseline is not None
+    voxels = [
+        np.stack([volume.data[bundle.space.mask_XYZ] for volume in open_run(run).volumes()]).astype(float)
+        for run in runs
+    ]
+    signal = np.median([series_TV.mean() for series_TV in voxels])
+    tsnr = np.median([np.median(series_TV.mean(0) / series_TV.std(0, ddof=1)) for series_TV in voxels])
+    assert bundle.baseline.mean_signal == pytest.approx(signal, rel=1e-4)
+    assert bundle.baseline.tsnr == pytest.approx(tsnr, rel=0.02)  # censored volumes are left out of it
+
+
+def test_a_wait_that_makes_no_sense_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run-1", "run-2", "--fast", "soon", "--out", str(tmp_path / "bundle")]) == 1
+    assert "expected --fast like 7.5s or 5v, got 'soon'" in capsys.readouterr().err
 
 
 def test_a_bundle_remembers_a_fixed_basis(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
