@@ -95,6 +95,7 @@ class IngestWorker:
                     runner.apply(entry.seq, parse_input(entry.payload))
                     if self.stop.is_set() or log.session in self._lost:
                         break
+                runner.prepare()
             except LeaseLost as error:
                 print(f"ingest: session {log.session}: {error}", file=sys.stderr, flush=True)
                 self._runners.pop(log.session, None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ from mindsight.volume import Volume
 from workers.snapshot import read_snapshot, write_snapshot
 
 SAVE_EVERY_VOLUMES = 20
+WARM_UP_VOLUMES = 24
 
 
 @dataclass
@@ -101,6 +103,12 @@ class SessionRunner:
         }
         write_snapshot(self.snapshot_path, self.position, document, state.arrays)
         self._unsaved = 0
+
+    def prepare(self) -> None:
+        """Do in idle time what the next volume would have to wait for."""
+        if self.ingest is not None:
+            with suppress(BadVolume):  # the next volume meets the same, and says so
+                self.ingest.prepare()
 
     def apply(self, position: int, entry: Input) -> None:
         """One entry of the input log. An entry that cannot be carried out is reported, and the session goes on."""
@@ -176,7 +184,10 @@ class SessionRunner:
             outlier_slices=report.outlier_slices,
             censored=report.censored,
             latency_ms=StageLatency(
-                queue=max(0.0, 1e3 * (taken_t - entry.acked_t)), motion=timings_ms["motion"], glm=timings_ms["glm"]
+                queue=max(0.0, 1e3 * (taken_t - entry.acked_t)),
+                motion=timings_ms["motion"],
+                glm=timings_ms["glm"],
+                estimate=timings_ms["beta"] if output.betas else None,
             ),
         )
         self._emit(f"processed-{entry.run}-{entry.index}", message)
@@ -220,11 +231,8 @@ class SessionRunner:
     def _emit_betas(self, betas: list[TrialBeta], acked_t: float) -> None:
         """Payload, then message, then job: a job's beta and message are always there when somebody takes it."""
         assert self.opened is not None
-        for beta in betas:
-            digest = self.blobs.put(_bytes(beta.beta_V))
-            statistics = None
-            if beta.normalised_by != "bundle":
-                statistics = self.blobs.put(_bytes(np.stack([beta.mean_V, beta.std_V])))
+        for beta, stored in zip(betas, self._store(betas), strict=True):
+            digest, statistics, standard_errors = stored
             others = self.repeats.put(beta.run, beta.trial, (digest, statistics), sound=not beta.flagged)
             repeats = others if self.opened.options.average_repeats else []
             logged_t = time.time()
@@ -240,7 +248,7 @@ class SessionRunner:
                 flagged=beta.flagged,
                 beta=digest,
                 standard_error=beta.error,
-                standard_errors=None if beta.error_V is None else self.blobs.put(_bytes(beta.error_V)),
+                standard_errors=standard_errors,
                 latency_ms=StageLatency(beta=max(0.0, 1e3 * (logged_t - acked_t))),
             )
             self._emit(f"beta-{key}", ready)
@@ -257,6 +265,7 @@ class SessionRunner:
                 normalised_by=beta.normalised_by,
                 n_statistics=beta.n_statistics,
                 repeats=tuple(Repeat(beta=other, statistics=scored_by) for other, scored_by in repeats),
+                pairs=self.opened.options.pairs,
                 n_volumes=beta.n_volumes,
                 n_voxels=beta.beta_V.size,
                 flagged=beta.flagged,
@@ -266,6 +275,18 @@ class SessionRunner:
             )
             identity = " ".join([digest, statistics or "", *(other for other, _ in repeats)])
             self.queue.put(work.key, dump_work(work), identity=identity, fence=self.lease.fence)
+
+    def _store(self, betas: Sequence[TrialBeta]) -> list[tuple[str, str | None, str | None]]:
+        """Of each the payloads of the beta, of its statistics and standard errors; all wait for the disk together."""
+        statistics = {
+            i: np.stack([beta.mean_V, beta.std_V]) for i, beta in enumerate(betas) if beta.normalised_by != "bundle"
+        }
+        errors = {i: beta.error_V for i, beta in enumerate(betas) if beta.error_V is not None}
+        arrays = [*(beta.beta_V for beta in betas), *statistics.values(), *errors.values()]
+        digests = iter(self.blobs.put_many([_bytes(array) for array in arrays]))
+        of_betas = [next(digests) for _ in betas]
+        of_statistics, of_errors = ({i: next(digests) for i in stored} for stored in (statistics, errors))
+        return [(digest, of_statistics.get(i), of_errors.get(i)) for i, digest in enumerate(of_betas)]
 
     def _end_run(self, ingest: IngestSession, run: int | None, t: float) -> None:
         """Final answers, and the realigned voxels in a file of their own for the archive."""
@@ -334,14 +355,30 @@ def warm_up() -> None:
     points = grid_points(GRID, grid_affine())
     radius = np.sqrt(((points / np.array([70.0, 86.0, 60.0]).reshape(3, 1, 1, 1)) ** 2).sum(axis=0))
     data = np.where(radius < 1.0, 800.0 + 100.0 * np.sin(points[0] / 9.0) * np.cos(points[1] / 11.0), 0.0)
-    ingest = IngestSession(IngestOptions(fast_s=2.0, revised_s=None), clock=time.perf_counter)
-    ingest.start_run(1, 1.0, 12)
-    ingest.add_event(1, Event(0.0, 1.0, 1))
     rng = np.random.default_rng(0)
-    for index in range(12):
-        noisy = (data + rng.normal(0.0, 5.0, GRID)).astype(np.int16)
-        ingest.push(Volume(noisy, grid_affine(), 1.0, 1, index))
+    volumes = [
+        Volume((data + rng.normal(0.0, 5.0, GRID)).astype(np.int16), grid_affine(), 1.0, 1, index)
+        for index in range(WARM_UP_VOLUMES)
+    ]
+    space = _rehearse(IngestOptions(fast_s=2.0, revised_s=None), None, volumes)
+    calibrated = replace(
+        space,
+        hrf_V=(np.arange(space.n_voxels) % 2).astype(np.uint8),
+        noise_pool_V=np.arange(space.n_voxels) % 3 == 0,
+    )
+    _rehearse(IngestOptions(ridge_fraction=0.5, n_noise_components=1), calibrated, volumes)
+
+
+def _rehearse(options: IngestOptions, space: Space | None, volumes: Sequence[Volume]) -> Space:
+    """A run of these volumes with one trial; returns the space that it was in."""
+    ingest = IngestSession(options, space, clock=time.perf_counter)
+    ingest.start_run(1, 1.0, len(volumes))
+    ingest.add_event(1, Event(0.0, 1.0, 1))
+    for volume in volumes:
+        ingest.push(volume)
     ingest.end_run(1)
+    assert ingest.space is not None
+    return ingest.space
 
 
 def _degrees(rotation_rad: tuple[float, float, float] | None) -> tuple[float, float, float] | None:

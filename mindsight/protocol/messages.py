@@ -37,6 +37,7 @@ class StageLatency(_Frozen):
     queue: float | None = Field(default=None, description="acknowledged until the ingest worker took it")
     motion: float | None = None
     glm: float | None = None
+    estimate: float | None = Field(default=None, description="computing all betas that the volume brought")
     beta: float | None = Field(default=None, description="volume acknowledged until the beta was in the log")
     decode: float | None = Field(default=None, description="z-score, decoder")
     retrieve: float | None = None
@@ -157,6 +158,16 @@ class Candidate(_Frozen):
     probability: float | None = None
 
 
+class PairChoice(_Frozen):
+    """Of two candidates that look alike, the nearer one: a two-alternative forced choice."""
+
+    first: str
+    second: str
+    chosen: str = Field(description="one of the two")
+    margin: float = Field(ge=0, description="score of the chosen minus that of the other")
+    probability: float = Field(ge=0.5, le=1, description="calibrated, that it is the chosen if it is one of the two")
+
+
 class Result(_Base):
     """What the brain said: the closest candidates to one trial's beta, at one stage."""
 
@@ -172,6 +183,7 @@ class Result(_Base):
         default=None, ge=0, le=1, description="share of shuffled betas that score as high: a rank under the null"
     )
     chance: float = Field(ge=0, le=1)
+    pairs: tuple[PairChoice, ...] = Field(default=(), description="the session's pairs, in their order")
     pool_size: int
     flagged: bool = False
     model: Digest

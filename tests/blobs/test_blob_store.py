@@ -28,6 +28,17 @@ def test_a_payload_is_named_by_its_content(tmp_path: Path) -> None:
     assert files(tmp_path) == [store.path(digest)]
 
 
+def test_many_at_once_are_each_there_and_named_in_their_order(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path)
+    payloads = [os.urandom(1000 + i) for i in range(30)]
+    payloads.append(payloads[0])
+    digests = store.put_many(payloads)
+    assert [store.get(digest) for digest in digests] == payloads
+    assert len(files(tmp_path)) == 30
+    assert store.put_many([]) == []
+    assert store.put_many([b"one"]) == [hashlib.sha256(b"one").hexdigest()]
+
+
 def test_pieces_make_the_same_payload_and_an_abandoned_one_leaves_nothing(tmp_path: Path) -> None:
     store = BlobStore(tmp_path)
     with store.writer() as writer:
