@@ -9,6 +9,7 @@ import math
 import os
 import sys
 import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +28,12 @@ app = typer.Typer(
 Key = Annotated[
     str, typer.Option(envvar="MINDSIGHT_KEY", help="API key; better in MINDSIGHT_KEY than on the command line")
 ]
+
+
+class WeightsDtype(StrEnum):
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
 
 
 def _speed(text: str) -> float:
@@ -196,6 +203,32 @@ def pool_verify(pool: Annotated[Path, typer.Argument(help="folder of a pool")]) 
     found = CandidatePool.load(pool)
     found.verify()
     typer.echo(f"{len(found):,} candidates {found.token_shape}, as they were written, digest {found.digest}")
+
+
+convert_app = typer.Typer(help="Released weights into safetensors that say what they are.", no_args_is_help=True)
+app.add_typer(convert_app, name="convert")
+
+
+@convert_app.command("mindeye2")
+def convert_mindeye2(
+    checkpoint: Annotated[Path, typer.Argument(help="last.pth, .safetensors, or a DeepSpeed folder")],
+    out: Annotated[Path, typer.Argument(help="new folder for the weights and their manifest")],
+    dtype: Annotated[WeightsDtype, typer.Option(help="of the weights; half of the bytes at float16 and bfloat16")] = (
+        WeightsDtype.float32
+    ),
+) -> None:
+    """Any released MindEye2 checkpoint, all dimensions from its keys. Nothing in the file is run."""
+    import torch
+
+    from mindsight.mindeye import convert_mindeye2 as convert
+
+    done = convert(checkpoint, out, getattr(torch, dtype.value))
+    who = ", ".join(f"{s.voxels:,} voxels" + (f" (NSD {s.nsd})" if s.nsd else "") for s in done.subjects)
+    typer.echo(
+        f"{out}: {len(done.subjects)} subject{'s' if len(done.subjects) > 1 else ''}: {who}\n"
+        f"hidden {done.layout['hidden']}, {done.layout['tokens']} tokens of {done.layout['dim']}, {done.dtype}; "
+        f"{len(done.dropped)} keys left out that are recomputed"
+    )
 
 
 @app.command()

@@ -3,13 +3,16 @@
 Knows nothing of scanners, candidate pools or image generators.
 """
 
+from mindsight.mindeye.checkpoint import read_state_dict
+from mindsight.mindeye.convert import Converted, convert_mindeye2
 from mindsight.mindeye.folded import FoldedMindEye2, fold
 from mindsight.mindeye.layout import Layout, PriorLayout
-from mindsight.mindeye.loading import load_mindeye2, read_state_dict
+from mindsight.mindeye.loading import load_mindeye2
 from mindsight.mindeye.model import MindEye2, Tokens
 from mindsight.mindeye.prior import DiffusionPrior, Sampler
 
 __all__ = [
+    "Converted",
     "DiffusionPrior",
     "FoldedMindEye2",
     "Layout",
@@ -17,6 +20,7 @@ __all__ = [
     "PriorLayout",
     "Sampler",
     "Tokens",
+    "convert_mindeye2",
     "fold",
     "load_mindeye2",
     "read_state_dict",

@@ -121,6 +121,7 @@ def require_keys(
     ]
     raise ModelMismatch(
         f"expected the keys and shapes of a MindEye2 checkpoint, got {'; '.join(said)}",
+        code="checkpoint.keys",
         missing=len(wrong["missing"]),
         unexpected=len(wrong["unexpected"]),
         misshapen=len(wrong["misshapen"]),

@@ -1,0 +1,75 @@
+"""What ``torch.save`` wrote, read without running anything in it: tensors mapped where they lie, the rest inert.
+
+Knows nothing of models. A pickle names the classes and functions it wants; torch's weights-only reader calls those it
+knows to be harmless. All others (learning-rate schedules, loss scalers, whatever else was in a training script) are
+replaced by ``Unread``, which takes what it is given and does nothing, so that one such object does not cost the weights
+beside it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from mindsight.errors import ModelMismatch
+
+
+def read_torch_file(path: Path) -> dict[str, Any]:
+    """The dict in a file of ``torch.save``; its tensors are memory-mapped and cost nothing until they are used.
+
+    Raises
+    ------
+    ModelMismatch
+        There is no such file, it is cut short, was not written by ``torch.save``, was written by torch before 1.6, or
+        asks for the operating system.
+    """
+    if not path.is_file():
+        raise ModelMismatch(f"expected a checkpoint file {path.name}, there is none", code="checkpoint.missing")
+    try:
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+            (_stand_in(name), name) for name in unknown
+        ]
+        with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols and typed storages, which are as they are
+            held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (UnpicklingError, RuntimeError, ValueError, TypeError, EOFError) as error:
+        raise ModelMismatch(
+            f"expected a checkpoint of tensors, got {path.name}, which cannot be read as one without running code: "
+            f"{_reason(error)}",
+            code="checkpoint.unreadable",
+        ) from None
+    if not isinstance(held, dict):
+        raise ModelMismatch(
+            f"expected a checkpoint with a dict in it, got {path.name} with a {type(held).__name__}",
+            code="checkpoint.unreadable",
+        )
+    return held
+
+
+class Unread:
+    """Stands where an object was that is not ours to make. Whatever is done to it while reading has no effect."""
+
+    def __new__(cls, *_: object, **__: object) -> Unread:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+    def __setitem__(self, key: object, value: object) -> None: ...
+
+
+def _reason(error: Exception) -> str:
+    """torch's own sentence, without its advice to run the file's code after all."""
+    said = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    return said.strip().splitlines()[0] if said.strip() else type(error).__name__
+
+
+def _stand_in(name: str) -> type[Unread]:
+    return type(name, (Unread,), {})
