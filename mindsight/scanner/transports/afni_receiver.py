@@ -91,7 +91,7 @@ class AfniReceiver(Receiver[Item]):
         super().close()
 
     def _serve_control(self, wire: Wire) -> None:
-        port = control_port(wire.until_nul(MAX_CONTROL_BYTES, self._patience.stall_s))
+        port = control_port(wire.until(b"\0", MAX_CONTROL_BYTES, self._patience.stall_s))
         if port is None:
             text = "a sender announced no TCP channel for its data (shared memory?); let it send over TCP"
             self.put(Trouble("afni.channel", text))
@@ -104,7 +104,7 @@ class AfniReceiver(Receiver[Item]):
             raise BadVolume("another sender is sending; one at a time", code="afni.busy")
         try:
             while wire.wait(self._patience.idle_s):
-                text = wire.until_nul(MAX_HEADER_BYTES, self._patience.stall_s)
+                text = wire.until(b"\0", MAX_HEADER_BYTES, self._patience.stall_s)
                 self._serve_run(wire, parse_header(text.strip(), self._expected.tr_s))
         finally:
             self._sending.release()

@@ -25,7 +25,7 @@ OPTIONS = {
 }
 
 
-def open_transport(spec: str, *, clock: Clock, run: int = 1) -> Transport:
+def open_transport(spec: str, *, clock: Clock, run: int = 1, triggers: str | None = None) -> Transport:
     """Opens a way in. It listens at once; read its ``items``, and close it.
 
     spec : one of
@@ -39,6 +39,8 @@ def open_transport(spec: str, *, clock: Clock, run: int = 1) -> Transport:
       scanner's motion-corrected series), ``idle``, ``late``, ``whole``, ``stall`` (seconds, see Patience). The host is
       127.0.0.1 where none is named.
     run : number of the first run
+    triggers : ``tcp://host:port`` to listen on for the scanner's pulses, a line of text each; with ``skip`` (pulses
+        before that of the first volume: dummy scans), ``allow``
 
     Raises BadRequest: unknown names or values, an address that cannot be listened on, no such folder.
     """
@@ -58,7 +60,25 @@ def open_transport(spec: str, *, clock: Clock, run: int = 1) -> Transport:
             **{f"{name}_s": _seconds(options[name]) for name in ("idle", "late", "whole", "stall") if name in options}
         ),
     }
-    return _OPENERS[scheme](place, options, common)
+    transport = _OPENERS[scheme](place, options, common)
+    try:
+        return transport if triggers is None else _triggered(transport, triggers, clock)
+    except BadRequest:
+        transport.close()
+        raise
+
+
+def _triggered(transport: Transport, spec: str, clock: Clock) -> Transport:
+    from mindsight.scanner.transports.triggers import Triggered
+
+    scheme, _, rest = spec.partition(":")
+    place, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    skip = options.get("skip", "0")
+    if scheme != "tcp" or not set(options) <= {"skip", "allow"} or not re.match(r"^\d{1,4}$", skip):
+        _refuse("expected triggers like tcp://127.0.0.1:15001, with skip (a number) and allow")
+    host, port = _address(place, 15001)
+    return Triggered(transport, host, port, clock=clock, skip=int(skip), allow=_networks(options))
 
 
 def _watch(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:

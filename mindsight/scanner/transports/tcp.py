@@ -47,16 +47,16 @@ class Wire:
         del self._ahead[:n_bytes]
         return data
 
-    def until_nul(self, max_bytes: int, stall_s: float) -> bytes:
-        """What comes before the next zero byte, which is read too. Raises BadVolume like ``exactly``, or too much."""
+    def until(self, mark: bytes, max_bytes: int, stall_s: float) -> bytes:
+        """What comes before the next such byte, which is read too. Raises BadVolume like ``exactly``, or too much."""
         end_s = self._clock() + stall_s
         searched = 0
-        while (end := self._ahead.find(0, searched)) < 0:
+        while (end := self._ahead.find(mark, searched)) < 0:
             searched = len(self._ahead)
             if searched > max_bytes:
                 break
             if not self._receive(end_s - self._clock()):
-                raise BadVolume("expected text that ends with a zero byte, got none", code="peer.truncated")
+                raise BadVolume("expected text and what marks its end, got no such mark", code="peer.truncated")
         if end < 0 or end > max_bytes:
             raise BadVolume(f"expected at most {max_bytes} bytes of text, got more", code="peer.too_large")
         data = bytes(self._ahead[:end])
