@@ -161,6 +161,11 @@ class Archivist:
         taken = {e.index: e for e in inputs if isinstance(e, TakeVolume | SkipVolume) and e.run == run.run}
         reports = {m.index: m for m in messages if isinstance(m, VolumeProcessed) and m.run == run.run}
         betas = {(m.trial, m.stage): m.beta for m in messages if isinstance(m, BetaReady) and m.run == run.run}
+        errors = {
+            (m.trial, m.stage): m.standard_errors
+            for m in messages
+            if isinstance(m, BetaReady) and m.run == run.run and m.standard_errors is not None
+        }
         n = len(taken)
 
         def volumes() -> Iterator[Volume | None]:
@@ -184,7 +189,13 @@ class Archivist:
             dvars_percent_T=_column(reports, n, lambda report: report.dvars_percent),
             censored_T=np.array([index not in reports or reports[index].censored for index in range(n)], np.bool_),
             series_TV=None if space is None else space.arrays["series_TV"],
+            residual_T=_column(reports, n, lambda report: report.residual),
+            outlier_slices_T=_column(
+                reports, n, lambda report: None if report.residual is None else float(len(report.outlier_slices))
+            ),
+            high_pass_hz=None if space is None else space.document["options"]["high_pass_hz"],
             betas=Betas(blobs, betas) if space is not None else {},
+            errors=Betas(blobs, errors) if space is not None else {},
         )
 
     def _read(self, name: str, parse: Callable[[bytes], T]) -> list[T]:

@@ -1,15 +1,16 @@
-"""The derivative dataset: motion and quality, betas, answers, pictures, provenance.
+"""The derivative dataset: betas, answers, pictures, provenance. Motion and quality are in confounds.py.
 
-Knows nothing of the raw volumes. Confounds have fMRIPrep's names, so that its readers read them.
+Knows nothing of the raw volumes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindsight import __version__
 from mindsight.archive.images import nifti_writer
@@ -19,28 +20,6 @@ from mindsight.archive.raw import BIDS_VERSION
 from mindsight.archive.session import STAGES, ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession, Stage
 from mindsight.archive.tables import write_json, write_jsonl, write_tsv
 from mindsight.errors import BadRequest
-
-_MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
-_CONFOUNDS = {
-    **{
-        name: {
-            "Description": f"Translation along {name[-1]}, rigid realignment about the scanner's origin",
-            "Units": "mm",
-        }
-        for name in _MOTION[:3]
-    },
-    **{name: {"Description": f"Rotation about {name[-1]}, rigid realignment", "Units": "rad"} for name in _MOTION[3:]},
-    "framewise_displacement": {
-        "Description": "Power et al. 2012, 50 mm sphere, of the motion about the head's centre",
-        "Units": "mm",
-    },
-    "dvars": {
-        "Description": "Change of the brain's voxels from volume to volume, root mean square",
-        "Units": "percent",
-    },
-    "missing_volume": {"Description": "1 where the volume never arrived"},
-    "motion_outlier": {"Description": "motion_outlierXX: 1 for one volume that was left out of the betas"},
-}
 
 
 def write_dataset(root: Path, session: ArchivedSession) -> None:
@@ -65,39 +44,6 @@ def write_mask(root: Path, names: Names, session: ArchivedSession) -> None:
     x, y, z = session.mask_XYZ.shape
     with nifti_writer(path, (x, y, z), None, np.dtype(np.uint8), session.affine) as writer:
         writer.write(session.mask_XYZ.astype(np.uint8))
-
-
-def write_confounds(root: Path, names: Names, run: ArchivedRun, missing: Sequence[int]) -> None:
-    """Raises BadRequest where a series is not as long as the run."""
-    series = {
-        "motion_T6": run.motion_T6,
-        "fd_mm_T": run.fd_mm_T,
-        "dvars_percent_T": run.dvars_percent_T,
-        "censored_T": run.censored_T,
-    }
-    for name, array in series.items():
-        expected = (run.n_volumes, 6) if name == "motion_T6" else (run.n_volumes,)
-        if array.shape != expected:
-            raise BadRequest(
-                f"run {run.run}: expected {name} of shape {expected}, got {array.shape}", code="archive.shape"
-            )
-    outliers = [int(t) for t in np.flatnonzero(run.censored_T)]
-    columns = [*_MOTION, "framewise_displacement", "dvars", "missing_volume"]
-    columns += [f"motion_outlier{k:02d}" for k in range(len(outliers))]
-    rows = (
-        [
-            *run.motion_T6[t],
-            run.fd_mm_T[t],
-            run.dvars_percent_T[t],
-            t in missing,
-            *(t == outlier for outlier in outliers),
-        ]
-        for t in range(run.n_volumes)
-    )
-    path = root / names.run(run.task, run.run, "desc-confounds_timeseries.tsv")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_tsv(path, columns, rows)
-    write_json(path.with_suffix(".json"), _CONFOUNDS)
 
 
 def write_series(root: Path, names: Names, run: ArchivedRun, session: ArchivedSession) -> None:
@@ -129,7 +75,8 @@ def write_series(root: Path, names: Names, run: ArchivedRun, session: ArchivedSe
 
 
 def write_betas(root: Path, names: Names, run: ArchivedRun, session: ArchivedSession) -> None:
-    """Per stage one 4-D image, a volume per trial, zero outside the mask, and the table of its trials.
+    """Per stage one 4-D image, a volume per trial, zero outside the mask, and the table of its trials; where the betas'
+    standard errors are known, their squares in an image of the same make.
 
     Raises BadRequest where there are betas but no mask, or a beta does not fit it.
     """
@@ -153,19 +100,12 @@ def _write_stage(
         raise BadRequest("expected the mask and affine that the betas belong to", code="archive.mask")
     path = root / names.run(run.task, run.run, f"desc-{stage}_stat-effect_statmap.nii.gz")
     path.parent.mkdir(parents=True, exist_ok=True)
-    x, y, z = session.mask_XYZ.shape
-    n_voxels = int(session.mask_XYZ.sum())
-    with nifti_writer(path, (x, y, z), len(trials), np.dtype(np.float32), session.affine) as writer:
-        for trial in trials:
-            beta_V = run.betas[trial, stage]
-            if beta_V.shape != (n_voxels,):
-                raise BadRequest(
-                    f"run {run.run}, trial {trial}: expected a beta of {n_voxels} voxels, got {beta_V.shape}",
-                    code="archive.shape",
-                )
-            map_XYZ = np.zeros((x, y, z), dtype=np.float32)
-            map_XYZ[session.mask_XYZ] = beta_V
-            writer.write(map_XYZ)
+    effects = (run.betas[trial, stage] for trial in trials)
+    _write_maps(path, run, session.mask_XYZ, session.affine, len(trials), effects)
+    if all((trial, stage) in run.errors for trial in trials):
+        path_of_variances = path.with_name(path.name.replace("stat-effect", "stat-variance"))
+        variances = (run.errors[trial, stage] ** 2 for trial in trials)
+        _write_maps(path_of_variances, run, session.mask_XYZ, session.affine, len(trials), variances)
     rows = []
     for volume, trial in enumerate(trials):
         archived = events.get(trial)
@@ -182,6 +122,27 @@ def _write_stage(
         )
     columns = ["volume", "trial", "onset", "duration", "trial_type", "stimulus"]
     write_tsv(path.with_name(path.name.replace(".nii.gz", ".tsv")), columns, rows)
+
+
+def _write_maps(
+    path: Path,
+    run: ArchivedRun,
+    mask_XYZ: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    n_maps: int,
+    maps: Iterable[NDArray[np.float32]],
+) -> None:
+    x, y, z = mask_XYZ.shape
+    n_voxels = int(mask_XYZ.sum())
+    with nifti_writer(path, (x, y, z), n_maps, np.dtype(np.float32), affine) as writer:
+        for map_V in maps:
+            if map_V.shape != (n_voxels,):
+                raise BadRequest(
+                    f"run {run.run}: expected betas of {n_voxels} voxels, got {map_V.shape}", code="archive.shape"
+                )
+            map_XYZ = np.zeros((x, y, z), dtype=np.float32)
+            map_XYZ[mask_XYZ] = map_V
+            writer.write(map_XYZ)
 
 
 def write_answers(root: Path, names: Names, answers: Sequence[ArchivedAnswer]) -> None:

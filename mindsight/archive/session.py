@@ -60,7 +60,10 @@ class ArchivedRun:
     fd_mm_T, dvars_percent_T : NaN where unknown
     censored_T : bool, the volume took no part in the betas
     series_TV : (T, V) float32, the mask's voxels after realignment, in C order; None where they were not kept
+    residual_T, outlier_slices_T : see ``preprocessing.Aligned``, the latter their number; NaN where unknown
+    high_pass_hz : cut of the model's drifts; None where it is not known
     betas : (trial, stage) → (V,) in C order of the session's mask; looked up one at a time, so it may be lazy
+    errors : the same of the betas' standard errors, where they were kept
     """
 
     run: int
@@ -74,7 +77,11 @@ class ArchivedRun:
     dvars_percent_T: NDArray[np.float64]
     censored_T: NDArray[np.bool_]
     series_TV: NDArray[np.float32] | None = None
+    residual_T: NDArray[np.float64] | None = None
+    outlier_slices_T: NDArray[np.float64] | None = None
+    high_pass_hz: float | None = None
     betas: Mapping[tuple[int, Stage], NDArray[np.float32]] = field(default_factory=dict)
+    errors: Mapping[tuple[int, Stage], NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import errno
 import shutil
 from pathlib import Path
 
-from mindsight.archive import derivatives, raw
+from mindsight.archive import confounds, derivatives, raw
 from mindsight.archive.names import Names
 from mindsight.archive.session import ArchivedSession
 from mindsight.errors import Conflict, StorageFull
@@ -53,7 +53,7 @@ def _write(session: ArchivedSession, root: Path) -> None:
     stimuli: dict[tuple[int, int], str] = {}
     for run in session.runs:
         missing = raw.write_run(rawdata, names, run, session.images)
-        derivatives.write_confounds(derived, names, run, missing)
+        confounds.write_confounds(derived, names, run, session, missing)
         derivatives.write_series(derived, names, run, session)
         derivatives.write_betas(derived, names, run, session)
         for archived in run.events:

@@ -67,6 +67,10 @@ def make_run(run: int, mask_XYZ: np.ndarray, stimuli: list[str]) -> ArchivedRun:
         dvars_percent_T=rng.random(N_VOLUMES),
         censored_T=censored_T,
         series_TV=rng.normal(1000, 10, (N_VOLUMES, n)).astype(np.float32),
+        residual_T=np.full(N_VOLUMES, 0.04),
+        outlier_slices_T=np.zeros(N_VOLUMES),
+        high_pass_hz=0.05,
+        errors={(trial, "final"): np.full(n, 0.5 * trial, dtype=np.float32) for trial in (1, 2, 3)},
         betas={
             (trial, stage): np.full(n, 100 * run + trial, dtype=np.float32)
             for trial in (1, 2, 3)

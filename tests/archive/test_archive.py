@@ -176,7 +176,7 @@ def test_a_beta_goes_to_its_voxel(tmp_path: Path) -> None:
     beta_V = np.arange(63, dtype=np.float32)
     run = dataclasses.replace(first, betas={(1, "final"): beta_V})
     write_archive(dataclasses.replace(session, runs=[run]), tmp_path / "a")
-    (path,) = (tmp_path / "a").rglob("*statmap.nii.gz")
+    (path,) = (tmp_path / "a").rglob("*stat-effect_statmap.nii.gz")
     map_XYZ = np.asanyarray(nib.load(path).dataobj)[..., 0]
     assert session.mask_XYZ is not None
     np.testing.assert_array_equal(map_XYZ[session.mask_XYZ], beta_V)
