@@ -8,7 +8,7 @@ Letters: V voxels, D numbers of an embedding, B = 1 trial, N tokens of a picture
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mindsight.errors import ModelMismatch
-from mindsight.retrieval import LinearDecoder, rank
+from mindsight.retrieval import Choice, LinearDecoder, choose_between, rank
 from mindsight.subjects.bundle import Bundle
 
 
@@ -59,6 +59,7 @@ class Retrieval:
     margin : score of the first minus that of the second
     null_share : share of shuffled betas whose best score is at least this one's; None where the bundle keeps none
     chance : one over the pool's size
+    pairs : which of each pair that was asked for is nearer
     condition : (N, C) what a picture is made from, None where the decoder gives no tokens
     timings_ms : of ``decode`` and ``retrieve``
     """
@@ -69,6 +70,7 @@ class Retrieval:
     margin: float
     null_share: float | None
     chance: float
+    pairs: tuple[Choice, ...]
     condition: NDArray[np.float32] | None
     timings_ms: dict[str, float]
 
@@ -126,17 +128,20 @@ class TrialDecoder:
             else _MindEye2(bundle.decoder, bundle.space.n_voxels, prior_steps, prior_draws)
         )
 
-    def retrieve(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> Retrieval:
+    def retrieve(
+        self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike, pairs: Sequence[tuple[str, str]] = ()
+    ) -> Retrieval:
         """Rank the pool for one beta, or for the betas of R trials that showed the same picture.
 
         beta_V : (V,) response to the trial, as the GLM estimated it; or (R, V)
         mean_V, std_V : of the same shape, what it is z-scored by; a voxel whose standard deviation is 0 says nothing
+        pairs : ids of candidates that look alike, to decide between
 
         Repeats are averaged as MindEye2's reference does it: each is decoded, and of what comes out the mean is taken
         before anything is compared or drawn. For a linear decoder and for MindEye2's backbone, which is affine, that is
         the mean of the z-scored betas; for the retrieval head, which is not, it is more than that.
 
-        Raises ModelMismatch (``decoder.voxel_count``) for betas of another mask.
+        Raises ModelMismatch: ``decoder.voxel_count`` for betas of another mask, ``pool.unknown_candidate``.
         """
         start = self._clock()
         query_R, condition_R = self._decoder.decode(self._z_scored(beta_V, mean_V, std_V))
@@ -156,6 +161,7 @@ class TrialDecoder:
             )
             for place in ranking.places_K
         )
+        choices = choose_between(ranking, pool, self.bundle.calibration, pairs)
         end = self._clock()
         return Retrieval(
             candidates,
@@ -164,6 +170,7 @@ class TrialDecoder:
             margin=sure.margin,
             null_share=sure.null_share,
             chance=1.0 / len(pool),
+            pairs=choices,
             condition=condition,
             timings_ms={"decode": 1e3 * (decoded - start), "retrieve": 1e3 * (end - decoded)},
         )

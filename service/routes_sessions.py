@@ -94,6 +94,7 @@ def set_bundle(gateway: GatewayDependency, subject: str, body: SetBundle) -> Sub
 def open_session(gateway: GatewayDependency, body: Open) -> SessionRecord:
     """Open a session of an enrolled subject. Repeating it with the same id and settings changes nothing."""
     subject = gateway.registry.get(body.subject)
+    _check_pairs(gateway, subject.bundle, body.options.pairs)
     record = SessionRecord(
         session=body.session or f"ses-{secrets.token_hex(4)}",
         subject=subject.subject,
@@ -301,6 +302,27 @@ def _pool_size(gateway: Gateway, bundle: str | None) -> int | None:
         raise NotFound(
             "the subject's bundle cannot be read; put it back, or set another", code="bundle.unreadable"
         ) from None
+
+
+def _check_pairs(gateway: Gateway, bundle: str | None, pairs: tuple[tuple[str, str], ...]) -> None:
+    """Raises BadRequest (``pairs.unknown``): better now than with the first answer."""
+    if not pairs:
+        return
+    if bundle is None:
+        raise BadRequest("expected a subject with a bundle: without one there is no pool to take pairs of")
+    try:
+        described = json.loads((gateway.settings.bundles_dir / bundle / "pool" / "pool.json").read_bytes())
+        known = set(described["ids"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise NotFound(
+            "the subject's bundle cannot be read; put it back, or set another", code="bundle.unreadable"
+        ) from None
+    unknown = sorted({candidate for pair in pairs for candidate in pair} - known)
+    if unknown:
+        raise BadRequest(
+            f"expected pairs of the {len(known)} candidates of the subject's pool, got {unknown[0]!r}",
+            code="pairs.unknown",
+        )
 
 
 def _run(status: RunStatus) -> Run:

@@ -69,6 +69,8 @@ def running_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
     keys = create_keys(settings.data_dir)
     (settings.bundles_dir / "bundle-1").mkdir(parents=True)
     (settings.bundles_dir / "bundle-1" / "bundle.json").write_text('{"pool": {"size": 50}}')
+    (settings.bundles_dir / "bundle-1" / "pool").mkdir()
+    (settings.bundles_dir / "bundle-1" / "pool" / "pool.json").write_text('{"ids": ["cat-1", "cat-2", "dog"]}')
     with EmbeddedServer(settings):
         process, url = start_gateway(settings)
         yield Running(settings, url, keys, process)

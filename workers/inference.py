@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,16 @@ from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Job, Log, WorkQueue
 from mindsight.errors import BusUnavailable, Conflict, MindsightError, StorageFull
 from mindsight.inference import Retrieval, TrialDecoder, z_scored
-from mindsight.protocol import Candidate, Message, Reconstruction, Result, StageLatency, Warned, dump_message
+from mindsight.protocol import (
+    Candidate,
+    Message,
+    PairChoice,
+    Reconstruction,
+    Result,
+    StageLatency,
+    Warned,
+    dump_message,
+)
 from mindsight.protocol.work import BetaWork, dump_work, parse_work
 from mindsight.settings import Settings
 from mindsight.subjects.bundle import Bundle
@@ -137,7 +146,7 @@ class InferenceWorker:
     def answer(self, work: BetaWork) -> None:
         """One beta's retrieval."""
         loaded = self._bundle(work.bundle)
-        retrieval = loaded.decoder.retrieve(*self._inputs(work, loaded.bundle))
+        retrieval = loaded.decoder.retrieve(*self._inputs(work, loaded.bundle), pairs=work.pairs)
         result = self._result(work, loaded, retrieval)
         # latencies differ from try to try: what makes two results the same is what went in
         key = f"result-{work.run}-{work.trial}-{work.stage}"
@@ -196,6 +205,7 @@ class InferenceWorker:
             margin=retrieval.margin,
             null_share=retrieval.null_share,
             chance=retrieval.chance,
+            pairs=tuple(PairChoice(**asdict(choice)) for choice in retrieval.pairs),
             pool_size=len(loaded.bundle.pool),
             flagged=work.flagged,
             model=loaded.bundle.digest,

@@ -112,6 +112,7 @@ class Limits(BaseModel):
 FdThreshold = Annotated[float, Field(gt=0, lt=50)]
 Seconds = Annotated[float, Field(gt=0, lt=600)]
 Volumes = Annotated[int, Field(ge=1, le=1000)]
+CandidateId = Annotated[str, Field(min_length=1, max_length=200)]
 Normalise = Literal["bundle", "running", "running_including", "run"]
 
 
@@ -151,6 +152,18 @@ class SessionOptions(BaseModel):
         default=False,
         description="answer from all trials so far that showed the same picture (its digest, else its candidate)",
     )
+
+    pairs: tuple[tuple[CandidateId, CandidateId], ...] = Field(
+        default=(),
+        max_length=100,
+        description="candidates that look alike, two and two: every answer also says which of each is nearer",
+    )
+
+    @model_validator(mode="after")
+    def _two_and_two(self) -> SessionOptions:
+        if len({frozenset(pair) for pair in self.pairs if pair[0] != pair[1]}) != len(self.pairs):
+            raise PydanticCustomError("pairs", "expected pairs of two different candidates, each pair once")
+        return self
 
     @model_validator(mode="after")
     def _in_order(self) -> SessionOptions:

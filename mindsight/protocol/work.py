@@ -42,6 +42,7 @@ class BetaWork(BaseModel):
     normalised_by: str = Field(default="bundle", description="the z-scoring policy, e.g. 'running' or 'bundle'")
     n_statistics: int = Field(default=0, ge=0, description="betas that the running statistics rest on")
     repeats: tuple[Repeat, ...] = Field(default=(), description="what else the answer is averaged over")
+    pairs: tuple[tuple[str, str], ...] = Field(default=(), description="look-alike candidates to decide between")
     n_volumes: int = Field(ge=0, description="volumes of the run that went into the beta")
     n_voxels: int = Field(ge=1)
     flagged: bool = Field(default=False, description="a censored volume fell into the trial's response")

@@ -6,7 +6,7 @@ Knows nothing of scanners, sessions or networks: arrays in, rankings out.
 from mindsight.retrieval.build import Progress, build_pool
 from mindsight.retrieval.confidence import Calibration, Confidence, calibrate, softmax
 from mindsight.retrieval.linear import LinearDecoder
-from mindsight.retrieval.pairs import TwoAfc, two_afc
+from mindsight.retrieval.pairs import Choice, TwoAfc, choose_between, two_afc
 from mindsight.retrieval.pictures import FolderPictures, Hdf5Pictures, Pictures
 from mindsight.retrieval.pool import CandidatePool
 from mindsight.retrieval.ranking import Ranking, cosine_scores, cosines_at, rank
@@ -16,6 +16,7 @@ from mindsight.retrieval.ridge import RidgeTrials
 __all__ = [
     "Calibration",
     "CandidatePool",
+    "Choice",
     "Confidence",
     "FolderPictures",
     "Hdf5Pictures",
@@ -28,6 +29,7 @@ __all__ = [
     "TwoAfc",
     "build_pool",
     "calibrate",
+    "choose_between",
     "cosine_scores",
     "cosines_at",
     "rank",

@@ -79,9 +79,13 @@ class Calibration:
         """(..., N) calibrated probabilities of scores of the kind that was fitted."""
         return softmax(scores_N, self.temperature)
 
+    def scores(self, ranking: Ranking) -> NDArray[np.float64]:
+        """(N,) the ranking's scores of the kind that was fitted."""
+        return ranking.scores_N.astype(np.float64) * (ranking.length if self.score == "projection" else 1.0)
+
     def confidence(self, ranking: Ranking) -> Confidence:
         """How sure the answer is, in what the calibration was fitted to."""
-        scores_N = ranking.scores_N.astype(np.float64) * (ranking.length if self.score == "projection" else 1.0)
+        scores_N = self.scores(ranking)
         probabilities_N = self.probabilities(scores_N)
         first = int(ranking.places_K[0])
         top, margin = scores_N[first], float(_margins(scores_N[None])[0])

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
 from mindsight.evaluation import Accuracy
+from mindsight.retrieval.confidence import Calibration
 from mindsight.retrieval.pool import CandidatePool
-from mindsight.retrieval.ranking import cosines_at
+from mindsight.retrieval.ranking import Ranking, cosines_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,36 @@ class TwoAfc:
 
     accuracy: Accuracy
     margins_K: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one answer says of one pair.
+
+    chosen : the nearer of the two; of equally near ones the first
+    margin : score of the chosen minus that of the other, in what the calibration was fitted to; 0 is no decision
+    probability : calibrated, that it is the chosen, if it is one of the two
+    """
+
+    first: str
+    second: str
+    chosen: str
+    margin: float
+    probability: float
+
+
+def choose_between(
+    ranking: Ranking, pool: CandidatePool, calibration: Calibration, pairs: Sequence[tuple[str, str]]
+) -> tuple[Choice, ...]:
+    """Decide each pair by a ranking that is there already. Raises ModelMismatch (``pool.unknown_candidate``)."""
+    scores_N, choices = calibration.scores(ranking), []
+    for first, second in pairs:
+        scores_2 = scores_N[[pool.place(first), pool.place(second)]]
+        margin = float(abs(scores_2[0] - scores_2[1]))
+        chosen = first if scores_2[0] >= scores_2[1] else second
+        probability = float(calibration.probabilities(scores_2).max())
+        choices.append(Choice(first, second, chosen, margin, probability))
+    return tuple(choices)
 
 
 def two_afc(queries_KD: NDArray[Any], pool: CandidatePool, pairs: Sequence[tuple[str, str]]) -> TwoAfc:

@@ -78,6 +78,22 @@ def test_candidates_are_those_of_the_nearest_embeddings(
     assert retrieval.timings_ms == {"decode": 1000.0, "retrieve": 1000.0}
 
 
+def test_of_two_that_look_alike_the_nearer_is_chosen_however_low_both_rank(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    pairs = [("c0", "c1"), ("c1", "c0"), ("c10", "c4")]
+    few = TrialDecoder(linear, clock=ticks(), n_candidates=1).retrieve(*beta, pairs=pairs)
+    scores = {c.id: c.score for c in TrialDecoder(linear, clock=ticks(), n_candidates=12).retrieve(*beta).candidates}
+    for (first, second), choice in zip(pairs, few.pairs, strict=True):
+        assert (choice.first, choice.second) == (first, second)
+        assert choice.chosen == max(first, second, key=scores.__getitem__)
+        assert choice.margin == pytest.approx(abs(scores[first] - scores[second]), abs=1e-6)
+        odds = np.exp(choice.margin / linear.calibration.temperature)
+        assert choice.probability == pytest.approx(odds / (1 + odds))
+    with pytest.raises(ModelMismatch, match="nobody"):
+        TrialDecoder(linear, clock=ticks()).retrieve(*beta, pairs=[("c0", "nobody")])
+
+
 def test_a_voxel_that_never_varied_says_nothing(
     linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:

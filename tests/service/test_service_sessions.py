@@ -9,7 +9,7 @@ from gateway_harness import Running
 
 from mindsight.bus import Bus, Log
 from mindsight.protocol import parse_message
-from mindsight.protocol.inputs import AddEvent, TakeVolume, parse_input
+from mindsight.protocol.inputs import AddEvent, OpenSession, TakeVolume, parse_input
 from mindsight.protocol.messages import EventAdded, RunEnded, VolumeReceived, Warned
 
 
@@ -232,6 +232,23 @@ def test_a_bids_table_becomes_trials(admin: httpx.Client, bus: Bus, session: str
 )
 def test_a_malformed_event_is_refused(admin: httpx.Client, session: str, body: str) -> None:
     problem(admin.post(f"/v1/sessions/{session}/runs/1/events", content=body), 422, "request.invalid")
+
+
+def test_look_alike_pairs_are_of_the_subjects_pool(admin: httpx.Client, bus: Bus) -> None:
+    def open_with(pairs: list[list[str]], bundle: str | None = "bundle-1") -> httpx.Response:
+        subject = admin.post("/v1/subjects", json={"bundle": bundle}).json()["subject"]
+        return admin.post("/v1/sessions", json={"subject": subject, "options": {"pairs": pairs}})
+
+    opened = open_with([["cat-1", "cat-2"], ["dog", "cat-1"]])
+    assert opened.status_code == 201
+    entry = parse_input(Log(bus, opened.json()["session"], "input").read()[0].payload)
+    assert isinstance(entry, OpenSession)
+    assert entry.options.pairs == (("cat-1", "cat-2"), ("dog", "cat-1"))
+    unknown = problem(open_with([["cat-1", "cat-3"]]), 422, "pairs.unknown")
+    assert "'cat-3'" in str(unknown["detail"])
+    problem(open_with([["cat-1", "cat-2"]], bundle=None), 422, "request.invalid")
+    problem(open_with([["dog", "dog"]]), 422, "request.invalid")
+    problem(open_with([["cat-1", "cat-2"], ["cat-2", "cat-1"]]), 422, "request.invalid")
 
 
 def test_another_declaration_of_the_same_run_or_session_is_a_conflict(admin: httpx.Client, session: str) -> None:

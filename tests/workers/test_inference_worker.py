@@ -59,6 +59,7 @@ def put(house: House, trial: int, bundle: str) -> None:
         trial=trial,
         stage="fast",
         beta=house.blobs.put(VOXELS_NV[trial - 1].astype("<f4").tobytes()),
+        pairs=(("picture-0", "picture-1"),),
         n_volumes=10,
         n_voxels=V,
         bundle=bundle,
@@ -92,6 +93,10 @@ def test_every_beta_is_answered_and_drawn_once_though_the_worker_is_killed(house
     for trial, result in results.items():
         assert result.candidates[0].id == f"picture-{trial - 1}"
         assert result.chance == pytest.approx(1 / N)
+        (pair,) = result.pairs
+        if trial in (1, 2):
+            assert pair.chosen == f"picture-{trial - 1}"
+            assert pair.probability > 0.9
         assert result.model == bundle.digest
         assert result.pool == bundle.pool_digest
     picture = next(m for m in messages if isinstance(m, Reconstruction))
