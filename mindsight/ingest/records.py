@@ -15,6 +15,7 @@ from mindsight.errors import BadRequest
 from mindsight.glm.hrf import Hrf
 from mindsight.glm.normalise import Policy, Source
 from mindsight.glm.streaming import Noise
+from mindsight.ingest.placement import Placement
 from mindsight.preprocessing.alerts import Alert, QualityLimits
 from mindsight.volume import Volume
 
@@ -182,11 +183,16 @@ class TrialBeta:
 
 @dataclass(frozen=True, eq=False)
 class VolumeOutput:
-    """What one volume brought. ``timings_ms``: motion (align, sample, quality), glm (push), beta (all of ``betas``)."""
+    """What one volume brought.
+
+    timings_ms : motion (align, sample, quality), glm (push), beta (all of ``betas``)
+    placement : where this volume told where the run's head is
+    """
 
     report: VolumeReport
     betas: list[TrialBeta]
     timings_ms: dict[str, float]
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True, eq=False)

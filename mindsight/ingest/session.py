@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mindsight.errors import BadRequest, BadVolume, Conflict, NotFound, OutOfOrder
 from mindsight.glm import Event, Normaliser, Statistics
+from mindsight.ingest.placement import Placement
+from mindsight.ingest.places import Places
 from mindsight.ingest.records import (
     IngestOptions,
     IngestState,
@@ -25,7 +27,7 @@ from mindsight.ingest.records import (
     VolumeReport,
 )
 from mindsight.ingest.run import Answer, Run, part
-from mindsight.preprocessing import Realigner, brain_mask
+from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.alerts import Alert, Baseline, QualityLimits, VolumeFigures, displacement_mm
 from mindsight.preprocessing.realign import MIN_SLICES
 from mindsight.volume import Volume
@@ -40,8 +42,8 @@ class IngestSession:
     baseline : the calibration's signal, None where it was not measured
     clock : seconds, for ``VolumeOutput.timings_ms`` only
 
-    Motion is estimated against the reference, unless a run brings its own (``motion_T6``) or the reference has too few
-    slices for six parameters; volumes are then taken as they are.
+    Motion is estimated, and each run placed in the subject's space, see ``Places``; unless a run brings its own motion
+    (``motion_T6``) or the reference has too few slices for six parameters: volumes are then taken as they are.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class IngestSession:
         self._clock = clock
         self._space: Space | None = None
         self._space_is_own = space is None
-        self._realigner: Realigner | None = None
+        self._places: Places | None = None
         self._normaliser: Normaliser | None = None
         self._run: Run | None = None
         self._runs: list[int] = []
@@ -129,6 +131,8 @@ class IngestSession:
             )
         self._motion_T6 = motion
         self._grid = None
+        if self._places is not None:
+            self._places.start_run()
         n_voxels = 0 if self._space is None else self._space.n_voxels
         self._run = Run(
             run,
@@ -165,7 +169,7 @@ class IngestSession:
             self._settle(space)
             run = self._run = run.resized(space.n_voxels, self._n_confounds())
         self._grid = (volume.shape, volume.affine)
-        voxels_V, report, confounds_C = self._measure(run, volume)
+        voxels_V, report, confounds_C, placement = self._measure(run, volume)
         measured_s = self._clock()
         run.take(voxels_V, confounds_C, report.censored)
         taken_s = self._clock()
@@ -175,7 +179,7 @@ class IngestSession:
             "glm": taken_s - measured_s,
             "beta": self._clock() - taken_s,
         }
-        return VolumeOutput(report, betas, {name: 1e3 * value for name, value in timings_s.items()})
+        return VolumeOutput(report, betas, {name: 1e3 * value for name, value in timings_s.items()}, placement)
 
     def mark_missing(self, run: int, index: int) -> list[TrialBeta]:
         """The next volume of the open run will not come. Returns the answers that are due at its time.
@@ -199,7 +203,7 @@ class IngestSession:
         finals = present.finals()
         for trial, answer in finals.items():
             if present.has_risen(trial):
-                self._normaliser.put(trial, answer.beta_V)
+                self._normaliser.put(trial, self._seen(trial, answer).beta_V)
         answers = [self._with_statistics(present, trial, "final", answer) for trial, answer in finals.items()]
         self._normaliser.end_run()
         return answers
@@ -218,15 +222,15 @@ class IngestSession:
 
     def prepare(self) -> None:
         """Do now what the next ``push`` would do first. Never needed, changes no result; for idle time."""
-        if self._realigner is not None:
-            self._realigner.prepare()
+        if self._places is not None:
+            self._places.prepare()
 
     def _settle(self, space: Space) -> None:
         # The realigner's sums follow the order in memory, which a way through a file may change: x fastest, always.
         reference = replace(space.reference, data=np.asfortranarray(space.reference.data))
         space = replace(space, reference=reference)
         if min(space.reference.shape) >= MIN_SLICES:
-            self._realigner = Realigner(space.reference)
+            self._places = Places(space)
         self._space = space
         self._normaliser = Normaliser(
             space.n_voxels,
@@ -238,7 +242,7 @@ class IngestSession:
         )
 
     def _n_confounds(self) -> int:
-        has_motion = self._realigner is not None or self._motion_T6 is not None
+        has_motion = self._places is not None or self._motion_T6 is not None
         return 6 if has_motion and self._options.motion_confounds else 0
 
     def _open(self, run: int) -> Run:
@@ -280,16 +284,19 @@ class IngestSession:
 
     @property
     def _realigns(self) -> bool:
-        return self._realigner is not None and self._motion_T6 is None
+        return self._places is not None and self._motion_T6 is None
 
-    def _measure(self, run: Run, volume: Volume) -> tuple[NDArray[np.float32], VolumeReport, NDArray[np.float64]]:
+    def _measure(
+        self, run: Run, volume: Volume
+    ) -> tuple[NDArray[np.float32], VolumeReport, NDArray[np.float64], Placement | None]:
         assert self._space is not None
-        translation_mm = rotation_rad = residual = None
+        translation_mm = rotation_rad = residual = placement = None
         outlier_slices: tuple[int, ...] = ()
         if self._realigns:
-            assert self._realigner is not None
-            aligned = self._realigner.align(volume)
-            voxels_V, motion_6, converged = aligned.sample(self._space.mask_XYZ), aligned.motion_6, aligned.converged
+            assert self._places is not None
+            placed = self._places.place(volume)
+            aligned, placement = placed.aligned, placed.placement
+            voxels_V, motion_6, converged = placed.voxels_V, aligned.motion_6, placed.converged
             translation_mm, rotation_rad = _triple(aligned.translation_mm), _triple(aligned.rotation_rad)
             residual, outlier_slices = aligned.residual, aligned.outlier_slices
         else:
@@ -323,23 +330,42 @@ class IngestSession:
             censored=spike or not good,
             residual=residual,
             outlier_slices=outlier_slices,
-            alerts=tuple(alerts),
+            alerts=(*([] if placement is None else placement.alerts()), *alerts),
         )
         confounds_6 = motion_6 if self._motion_T6 is None else self._motion_T6[volume.index]
-        return voxels_V, report, confounds_6[: self._n_confounds()]
+        return voxels_V, report, confounds_6[: self._n_confounds()], placement
 
     def _answer(self, run: Run) -> list[TrialBeta]:
         assert self._normaliser is not None
         answers = []
         for trial, stage in run.due():
             answer = run.answer(trial, stage)
-            self._normaliser.put(trial, answer.beta_V)
+            self._normaliser.put(trial, self._seen(trial, answer).beta_V)
             answers.append(self._with_statistics(run, trial, stage, answer))
         return answers
+
+    def _seen(self, trial: int, answer: Answer) -> Answer:
+        """The answer as far as the run's place lets it be one.
+
+        A voxel that the volumes do not show says nothing: it has the mean of what it is z-scored by. Where the place is
+        a guess, the answer is flagged.
+        """
+        if self._places is None or not self._realigns:
+            return answer
+        if not self._places.trusted:
+            answer = answer._replace(flagged=True)
+        uncovered_V = self._places.uncovered_V
+        if not uncovered_V.any():
+            return answer
+        assert self._normaliser is not None
+        statistics, _ = self._normaliser.statistics(trial)
+        error_V = None if answer.error_V is None else np.where(uncovered_V, statistics.std_V, answer.error_V)
+        return answer._replace(beta_V=np.where(uncovered_V, statistics.mean_V, answer.beta_V), error_V=error_V)
 
     def _with_statistics(self, run: Run, trial: int, stage: Stage, answer: Answer) -> TrialBeta:
         assert self._normaliser is not None
         statistics, source = self._normaliser.statistics(trial)
+        answer = self._seen(trial, answer)
         return TrialBeta(
             run=run.number,
             trial=trial,
@@ -369,8 +395,8 @@ class IngestSession:
             arrays["motion_T6"] = self._motion_T6.copy()
         if self._grid is not None:
             arrays["grid.shape"], arrays["grid.affine"] = np.array(self._grid[0]), self._grid[1].copy()
-        if self._realigner is not None:
-            arrays |= {f"realigner.{name}": array for name, array in self._realigner.state().items()}
+        if self._places is not None:
+            arrays |= {f"places.{name}": array for name, array in self._places.state().items()}
         if self._normaliser is not None:
             arrays |= {f"normaliser.{name}": array for name, array in self._normaliser.state().items()}
         if self._space is not None and self._space_is_own:
@@ -412,8 +438,8 @@ class IngestSession:
         if "grid.shape" in arrays:
             x, y, z = (int(n) for n in arrays["grid.shape"])
             session._grid = ((x, y, z), arrays["grid.affine"].astype(np.float64))
-        if session._realigner is not None:
-            session._realigner.load_state(part(arrays, "realigner."))
+        if session._places is not None:
+            session._places.load_state(part(arrays, "places."))
         if session._normaliser is not None:
             session._normaliser.load_state(part(arrays, "normaliser."))
         if meta["run"] is not None:

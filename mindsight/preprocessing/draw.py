@@ -58,14 +58,26 @@ class _View:
 
 
 def draw_registration(moving: Volume, target: Volume, registration: Registration) -> Pixels:
+    """``draw_pose`` of a registration with its figures."""
+    figures = (
+        f"margin over what is wrong {registration.margin:.2f} (at least {MIN_MARGIN:.2f})   "
+        f"overlap {registration.overlap:.2f} (at least {MIN_OVERLAP:.2f})"
+    )
+    return draw_pose(moving, target, registration.rigid, figures, registration.converged)
+
+
+def draw_pose(moving: Volume, target: Volume, pose: Float64Array, figures: str, trusted: bool) -> Pixels:
     """(532, 768, 3) uint8: sagittal, coronal and axial plane, 1 mm per pixel, up is up and front is right or up.
 
-    Blue is outside of the moving volume's field of view. The caption gives the figures; it is red where they say not to
-    use the pose. Raises BadVolume (``mask.empty``) where a volume has no head in it.
+    pose : (4, 4) target mm -> moving mm
+    figures : the caption, in one line; red where the pose is not ``trusted``
+
+    Blue is outside of the moving volume's field of view. Raises BadVolume (``mask.empty``) where a volume has no head
+    in it.
     """
     views = _View(target), _View(moving)
-    ways = np.eye(4), registration.rigid
-    common = views[0].head_points[views[1].covers(registration.rigid, views[0].head_points)]
+    ways = np.eye(4), pose
+    common = views[0].head_points[views[1].covers(pose, views[0].head_points)]
     centre_mm = (common if len(common) else views[0].head_points).mean(axis=0)
     columns = []
     for right, up, *_ in PLANES:
@@ -74,7 +86,7 @@ def draw_registration(moving: Volume, target: Volume, registration: Registration
         seen = [v.covers(way, points_N3).reshape(SIDE, SIDE) for v, way in zip(views, ways, strict=True)]
         checks = _checkerboard(grey, seen)
         columns.append(np.vstack([checks, _outlined(grey, seen, views[1].levels)]))
-    return _captioned(np.hstack(columns), registration)
+    return _captioned(np.hstack(columns), figures, trusted)
 
 
 def _plane(centre_mm: Float64Array, right: int, up: int) -> Float64Array:
@@ -111,17 +123,13 @@ def _outlined(grey: list[FloatArray], seen: list[NDArray[np.bool_]], levels: lis
     return pixels
 
 
-def _captioned(pixels: Pixels, registration: Registration) -> Pixels:
+def _captioned(pixels: Pixels, figures: str, trusted: bool) -> Pixels:
     height, width = pixels.shape[:2]
     image = Image.new("RGB", (width, height + CAPTION))
     image.paste(Image.fromarray(pixels), (0, CAPTION))
     draw = ImageDraw.Draw(image)
-    verdict = "registered" if registration.converged else "DO NOT USE"
-    figures = (
-        f"{verdict}   margin over what is wrong {registration.margin:.2f} (at least {MIN_MARGIN:.2f})   "
-        f"overlap {registration.overlap:.2f} (at least {MIN_OVERLAP:.2f})"
-    )
-    draw.text((6, 4), figures, fill=GREEN if registration.converged else RED)
+    verdict = "placed" if trusted else "DO NOT USE"
+    draw.text((6, 4), f"{verdict}   {figures}", fill=GREEN if trusted else RED)
     for column, (_, _, left, right) in enumerate(PLANES):
         draw.text((column * SIDE + 4, CAPTION + SIDE // 2), left, fill=WHITE)
         draw.text(((column + 1) * SIDE - 10, CAPTION + SIDE // 2), right, fill=WHITE)
