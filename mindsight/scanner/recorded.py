@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest, BadVolume
 from mindsight.events import RunEvent, parse_events_tsv
-from mindsight.scanner.series import Series, open_series
+from mindsight.scanner.series import OnBad, Series, open_series, strictly
 from mindsight.volume import Volume
 
 
@@ -47,22 +47,23 @@ class RecordedRun:
         return self.series.shape
 
     def volumes(self) -> Iterator[Volume]:
-        """From the first on, each time it is called; one volume in memory at a time. Raises BadVolume."""
+        """From the first on, each time it is called; one volume in memory at a time; what is bad, ``on_bad`` gets."""
         return iter(self.series)
 
 
-def open_run(folder: Path | str, run: int = 1, *, tr_s: float | None = None) -> RecordedRun:
+def open_run(folder: Path | str, run: int = 1, *, tr_s: float | None = None, on_bad: OnBad = strictly) -> RecordedRun:
     """The run in a folder: ``bold.nii.gz`` or ``bold.nii``, or DICOM in ``dcm/`` or beside; ``events.tsv`` and
     ``motion.txt`` where there are any.
 
     tr_s : overrides the repetition time of the files
+    on_bad : what is done with a file that cannot be read, see ``open_series``
 
     Raises BadVolume for volumes that cannot be read, BadRequest for events or motion that do not fit them.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise BadVolume("expected the folder of a run, got none; check the path", code="series.unreadable")
-    series = open_series(_volumes_at(folder), run, tr_s=tr_s)
+    series = open_series(_volumes_at(folder), run, tr_s=tr_s, on_bad=on_bad)
     events = parse_events_tsv(_text(folder / "events.tsv")) if (folder / "events.tsv").exists() else []
     motion_T6 = _motion(folder / "motion.txt", series.n_volumes) if (folder / "motion.txt").exists() else None
     return RecordedRun(run=run, series=series, events=events, motion_T6=motion_T6)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
+from typing import TypeVar
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
@@ -30,13 +31,21 @@ MAX_DICOM_BYTES = 256 * 1024 * 1024
 
 _DICOM_SUFFIXES = (".dcm", ".ima")
 
+T = TypeVar("T")
+OnBad = Callable[[BadVolume], None]
+
+
+def strictly(error: BadVolume) -> None:
+    """What is done with a file that cannot be read, unless somebody says otherwise."""
+    raise error
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
     """One run's volumes, read one at a time as they are iterated over.
 
     n_volumes : TRs from the first volume to the last, missing ones included
-    shape, tr_s : of the first volume; a later one of another shape raises BadVolume when it is come to
+    shape, tr_s : of the first volume; a later one of another shape is a bad one
     notes : sentences for a person: what was left out, and why; why slice times are unknown
     """
 
@@ -44,17 +53,16 @@ class Series:
     shape: tuple[int, int, int]
     tr_s: float
     notes: tuple[str, ...]
-    _volumes: Callable[[], Iterator[Volume]]
+    _volumes: Callable[[OnBad], Iterator[Volume]]
+    _on_bad: OnBad
 
     def __iter__(self) -> Iterator[Volume]:
-        for volume in self._volumes():
-            if volume.shape != self.shape:
-                raise BadVolume(
-                    f"volume {volume.index}: expected the shape {self.shape} of the first, got {volume.shape}",
-                    code="volume.shape_mismatch",
-                    index=volume.index,
-                )
-            yield volume
+        for volume in self._volumes(self._on_bad):
+            if volume.shape == self.shape:
+                yield volume
+                continue
+            text = f"volume {volume.index}: expected the shape {self.shape} of the first, got {volume.shape}"
+            self._on_bad(BadVolume(text, code="volume.shape_mismatch", index=volume.index))
 
 
 def read_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) -> Iterator[Volume]:
@@ -98,8 +106,14 @@ def read_volume(path: Path | str, *, run: int, index: int, tr_s: float | None = 
     return record_volume(read_dicom(read_bytes(path)), run, index, tr_s)
 
 
-def open_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) -> Series:
-    """Like ``read_series``; the series can be iterated over again, and says how long it is. Raises BadVolume."""
+def open_series(path: Path | str, run: int = 1, *, tr_s: float | None = None, on_bad: OnBad = strictly) -> Series:
+    """Like ``read_series``; the series can be iterated over again, and says how long it is.
+
+    on_bad : is told of each file that cannot be read, or comes twice, and of each volume that is not whole; if it
+        returns, the series goes on without, and ``index`` has a gap there
+
+    Raises BadVolume; with ``on_bad`` only where nothing can be read, or the files are those of several runs.
+    """
     path = Path(path)
     files = _files(path) if path.is_dir() else [path]
     nifti = [file for file in files if is_nifti(file)]
@@ -107,19 +121,22 @@ def open_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) ->
     if sum(map(bool, (nifti, parrec, len(files) > len(nifti) + sum(map(is_parrec, files))))) != 1:
         raise BadVolume("expected one format, got a folder with several; name one of them", code="series.several")
     if nifti:
-        contents = _nifti_series(nifti, run, tr_s)
+        contents = _nifti_series(nifti, run, tr_s, on_bad)
     elif parrec:
-        contents = _parrec_series(parrec, run, tr_s)
+        contents = _parrec_series(parrec, run, tr_s, on_bad)
     else:
-        contents = _dicom_series(files, run, tr_s)
-    first = next(contents.volumes())
-    return Series(contents.n_volumes, first.shape, first.tr_s, contents.notes, contents.volumes)
+        contents = _dicom_series(files, run, tr_s, on_bad)
+    met: list[BadVolume] = []
+    first = next(contents.volumes(strictly if on_bad is strictly else met.append), None)
+    if first is None:
+        raise met[0]
+    return Series(contents.n_volumes, first.shape, first.tr_s, contents.notes, contents.volumes, on_bad)
 
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
     n_volumes: int
-    volumes: Callable[[], Iterator[Volume]]
+    volumes: Callable[[OnBad], Iterator[Volume]]
     notes: tuple[str, ...] = ()
 
 
@@ -186,84 +203,123 @@ def record_volume(record: DicomRecord, run: int, index: int, tr_s: float | None 
     )
 
 
-def _nifti_series(files: Sequence[Path], run: int, tr_s: float | None) -> _Contents:
-    headers = []
-    for place, file in enumerate(files, 1):
-        with _named(place, len(files)):
-            headers.append(read_nifti_header(file))
-    if len(files) > 1 and any(header.n_volumes != 1 for header in headers):
+def _nifti_series(files: Sequence[Path], run: int, tr_s: float | None, on_bad: OnBad) -> _Contents:
+    headers = _heads(len(files), lambda place: read_nifti_header(files[place - 1]), on_bad)
+    if len(files) > 1 and any(header.n_volumes != 1 for header in headers.values()):
         raise BadVolume("expected one 4-D file or 3-D files, got several runs; name one of them", code="series.several")
-    tr = stated_tr(tr_s, headers[0].tr_s)
+    tr = stated_tr(tr_s, next(iter(headers.values())).tr_s)
+    if len(files) == 1:
 
-    def volumes() -> Iterator[Volume]:
-        if len(files) == 1:
-            yield from nifti_volumes(files[0], tr, run)
-            return
-        for index, file in enumerate(files):
-            with _named(index + 1, len(files)):
-                (volume,) = nifti_volumes(file, tr, run, index)
-            yield volume
+        def whole(on_bad: OnBad) -> Iterator[Volume]:
+            try:
+                yield from nifti_volumes(files[0], tr, run)
+            except BadVolume as error:
+                on_bad(error)
 
-    return _Contents(sum(header.n_volumes for header in headers), volumes)
+        return _Contents(headers[1].n_volumes, whole)
+
+    def volumes(on_bad: OnBad) -> Iterator[Volume]:
+        def read(place: int) -> Volume:
+            (volume,) = nifti_volumes(files[place - 1], tr, run, place - 1)
+            return volume
+
+        yield from _each(headers, len(files), read, on_bad)
+
+    return _Contents(len(files), volumes)
 
 
-def _parrec_series(files: Sequence[Path], run: int, tr_s: float | None) -> _Contents:
-    pairs = []
-    for place, file in enumerate(files, 1):
-        with _named(place, len(files)):
-            pairs.append(read_parrec(file))
-    tr = stated_tr(tr_s, pairs[0].tr_s)
-    if len(pairs) == 1:
-        return _Contents(pairs[0].n_volumes, lambda: pairs[0].volumes(tr, run), pairs[0].notes)
-    if any(pair.n_volumes != 1 for pair in pairs):
+def _parrec_series(files: Sequence[Path], run: int, tr_s: float | None, on_bad: OnBad) -> _Contents:
+    pairs = _heads(len(files), lambda place: read_parrec(files[place - 1]), on_bad)
+    first = next(iter(pairs.values()))
+    tr = stated_tr(tr_s, first.tr_s)
+    if len(files) == 1:
+        return _Contents(first.n_volumes, lambda _: first.volumes(tr, run), first.notes)
+    if any(pair.n_volumes != 1 for pair in pairs.values()):
         raise BadVolume("expected one run, or pairs of one volume; got several runs; name one", code="series.several")
     # Each pair has its number in the run, or each says it is the first: then the names have the order.
-    numbers = [pair.dynamics[0] for pair in pairs]
-    indices = [n - min(numbers) for n in numbers] if len(set(numbers)) == len(pairs) else list(range(len(pairs)))
+    numbers = {place: pair.dynamics[0] for place, pair in pairs.items()}
+    if len(set(numbers.values())) < len(pairs):
+        numbers = {place: place for place in pairs}
+    first_number = _first_number(numbers, len(files) - len(pairs))
 
-    def volumes() -> Iterator[Volume]:
-        for place in sorted(range(len(pairs)), key=indices.__getitem__):
-            with _named(place + 1, len(pairs)):
-                (volume,) = pairs[place].volumes(tr, run, indices[place])
-            yield volume
+    def volumes(on_bad: OnBad) -> Iterator[Volume]:
+        def read(place: int) -> Volume:
+            (volume,) = pairs[place].volumes(tr, run, numbers[place] - first_number)
+            return volume
 
-    return _Contents(max(indices) + 1, volumes, tuple(dict.fromkeys(note for pair in pairs for note in pair.notes)))
+        yield from _each(sorted(pairs, key=numbers.__getitem__), len(files), read, on_bad)
+
+    n_volumes = max(numbers.values()) - first_number + 1
+    return _Contents(n_volumes, volumes, tuple(dict.fromkeys(note for pair in pairs.values() for note in pair.notes)))
 
 
-def _dicom_series(files: Sequence[Path], run: int, tr_s: float | None) -> _Contents:
+def _dicom_series(files: Sequence[Path], run: int, tr_s: float | None, on_bad: OnBad) -> _Contents:
     n = len(files)
 
-    def read(place: int, header_only: bool) -> DicomRecord:
-        with _named(place, n):
-            return read_dicom(read_bytes(files[place - 1]), header_only=header_only)
+    def read(place: int) -> DicomRecord:
+        return read_dicom(read_bytes(files[place - 1]))
 
-    found = {place: read(place, header_only=True) for place in range(1, n + 1)}
+    found = _heads(n, lambda place: read_dicom(read_bytes(files[place - 1]), header_only=True), on_bad)
     chosen, note = preferred(found)
     heads = {place: found[place] for place in chosen}
     notes = () if note is None else (note,)
     if all(is_mosaic(record) or is_enhanced(record) for record in heads.values()):
-        places = _numbered(heads)
+        places = _numbered(heads, n, n - len(found), on_bad)
         if any(is_enhanced(record) and len(enhanced_positions(record)) > 1 for record in heads.values()):
             return _objects_series(list(places.values()), heads, read, run, tr_s, notes)
+        indices = {place: index for index, place in places.items()}
 
-        def volumes() -> Iterator[Volume]:
-            for index, place in places.items():
-                record = read(place, header_only=False)
-                with _named(place, n):
-                    volume = record_volume(record, run, index, tr_s)
-                yield volume
+        def volumes(on_bad: OnBad) -> Iterator[Volume]:
+            yield from _each(
+                places.values(), n, lambda place: record_volume(read(place), run, indices[place], tr_s), on_bad
+            )
 
         return _Contents(max(places) + 1, volumes, notes)
 
     if len(heads) == 1:
         record_volume(heads[chosen[0]], run, 0, tr_s)  # says that one slice is no series
-    return _slices_series(heads, read, run, tr_s, notes)
+    return _slices_series(heads, read, run, tr_s, notes, on_bad)
+
+
+def _heads(n: int, read: Callable[[int], T], on_bad: OnBad) -> dict[int, T]:
+    """What all files promise, by their place in the order of names, from 1. Raises BadVolume where none is left."""
+    met: list[BadVolume] = []
+
+    def tell(error: BadVolume) -> None:
+        met.append(error)
+        on_bad(error)
+
+    found: dict[int, T] = {}
+    for place in range(1, n + 1):
+        for head in _each([place], n, read, tell):
+            found[place] = head
+    if not found:
+        raise met[0]
+    return found
+
+
+def _each(places: Iterable[int], n: int, read: Callable[[int], T], on_bad: OnBad) -> Iterator[T]:
+    """What is read of these files; errors say which file it was."""
+    for place in places:
+        try:
+            with _named(place, n):
+                found = read(place)
+        except BadVolume as error:
+            on_bad(error)
+        else:
+            yield found
+
+
+def _first_number(numbers: dict[int, int], n_bad: int) -> int:
+    """What the run counts from: the first number that is there, but 1 where the bad files may be those before it."""
+    first = min(numbers.values())
+    return 1 if 1 < first <= n_bad + 1 else first
 
 
 def _objects_series(
     places: Sequence[int],
     heads: dict[int, DicomRecord],
-    read: Callable[[int, bool], DicomRecord],
+    read: Callable[[int], DicomRecord],
     run: int,
     tr_s: float | None,
     notes: tuple[str, ...],
@@ -272,64 +328,74 @@ def _objects_series(
     tr = stated_tr(tr_s, heads[places[0]].tr_s)
     spans = [max(numbers) - min(numbers) + 1 for numbers in (enhanced_positions(heads[place]) for place in places)]
 
-    def volumes() -> Iterator[Volume]:
+    def volumes(on_bad: OnBad) -> Iterator[Volume]:
         for place, first_index in zip(places, accumulate(spans, initial=0), strict=False):
-            yield from enhanced_volumes(read(place, False), tr, run, first_index)
+            try:
+                with _named(place, len(heads)):
+                    yield from enhanced_volumes(read(place), tr, run, first_index)
+            except BadVolume as error:
+                on_bad(error)
 
     return _Contents(sum(spans), volumes, notes)
 
 
 def _slices_series(
     heads: dict[int, DicomRecord],
-    read: Callable[[int, bool], DicomRecord],
+    read: Callable[[int], DicomRecord],
     run: int,
     tr_s: float | None,
     notes: tuple[str, ...],
+    on_bad: OnBad,
 ) -> _Contents:
-    groups = group_slices(list(heads.items()))
-    tr = stated_tr(tr_s, heads[groups[0][0]].tr_s)
-    clocks = _clocks([[heads[place] for place in group] for group in groups])
-    stated = (stacked_times_s([heads[place] for place in group], tr) for group in groups)
+    groups = group_slices(list(heads.items()), on_bad)
+    tr = stated_tr(tr_s, next(iter(heads.values())).tr_s)
+    clocks = _clocks({index: [heads[place] for place in group] for index, group in groups.items()})
+    stated = (stacked_times_s([heads[place] for place in group], tr) for group in groups.values())
     times_s = next((times_Z for times_Z in stated if times_Z is not None), None)
     if times_s is None:
         notes = (*notes, "slice times are unknown: the files of this scanner do not state them")
 
-    def volumes() -> Iterator[Volume]:
-        for index, (group, acquired_s) in enumerate(zip(groups, clocks, strict=True)):
-            volume = slices_volume([read(place, False) for place in group], tr, run, index, acquired_s)
-            yield replace(volume, slice_times_s=times_s)
+    def volumes(on_bad: OnBad) -> Iterator[Volume]:
+        for index, group in groups.items():
+            try:
+                volume = slices_volume([read(place) for place in group], tr, run, index, clocks[index])
+            except BadVolume as error:
+                on_bad(BadVolume(f"volume {index}: {error}", code=error.code, **error.details))
+            else:
+                yield replace(volume, slice_times_s=times_s)
 
-    return _Contents(len(groups), volumes, notes)
+    return _Contents(max(groups) + 1, volumes, notes)
 
 
-def _clocks(groups: Sequence[Sequence[DicomRecord]]) -> list[float | None]:
+def _clocks(groups: dict[int, list[DicomRecord]]) -> dict[int, float | None]:
     """When each volume was acquired; unknown where all say the same, as from GE, which states when the series began."""
-    times = [
-        min((r.frames[0].acquired_s for r in group if r.frames[0].acquired_s is not None), default=None)
-        for group in groups
-    ]
-    return times if len(set(times)) == len(times) else [None] * len(times)
+    times = {
+        index: min((r.frames[0].acquired_s for r in group if r.frames[0].acquired_s is not None), default=None)
+        for index, group in groups.items()
+    }
+    return times if len(set(times.values())) == len(times) else dict.fromkeys(times)
 
 
-def _numbered(heads: dict[int, DicomRecord]) -> dict[int, int]:
-    """Index of the volume → place of its file, in acquisition order. Raises BadVolume for a number that comes twice."""
+def _numbered(heads: dict[int, DicomRecord], n: int, n_bad: int, on_bad: OnBad) -> dict[int, int]:
+    """Index of the volume → place of its file, in acquisition order; a number that comes twice is bad.
+
+    n, n_bad : files that there are, and those of them that could not be read
+    """
     numbers: dict[int, int] = {}
     for place, record in heads.items():
         number = record.acquisition_number if record.instance_number is None else record.instance_number
         if number is None:
             raise BadVolume(
-                f"file {place} of {len(heads)}: expected an instance or acquisition number",
+                f"file {place} of {n}: expected an instance or acquisition number",
                 code="dicom.no_number",
                 file=place,
             )
         if number in numbers:
-            raise BadVolume(
-                f"files {numbers[number]} and {place} of {len(heads)} have one instance number, {number}; remove one",
-                code="series.duplicate",
-                file=place,
-            )
+            text = f"files {numbers[number]} and {place} of {n} have one instance number, {number}; remove one"
+            on_bad(BadVolume(text, code="series.duplicate", file=place))
+            continue
         numbers[number] = place
-    first = min(numbers)
+    first = _first_number({place: number for number, place in numbers.items()}, n_bad)
     return {number - first: numbers[number] for number in sorted(numbers)}
 
 

@@ -5,8 +5,8 @@ Knows nothing of files.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -20,36 +20,44 @@ from mindsight.volume import Volume
 K = TypeVar("K", bound=Hashable)
 
 
-def group_slices(slices: Sequence[tuple[K, DicomRecord]]) -> list[list[K]]:
+def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadVolume], None]) -> dict[int, list[K]]:
     """Which objects make up volume 0, 1, ...: their keys, volume by volume.
+
+    on_bad : is told of volumes that lack slices or have one twice, and of gaps between volumes
 
     Philips numbers the volumes (TemporalPositionIdentifier) and lets the instance number run through time first; GE
     does not number them, and lets it run through the slices first.
 
-    Raises BadVolume where a volume lacks slices or has one twice.
+    Raises BadVolume where no volume is whole, and what ``on_bad`` raises.
     """
     records = [record for _, record in slices]
-    n_slices = len({slice_place(record) for record in records})
+    counts = Counter(slice_place(record) for record in records)
+    n_slices = sum(4 * count > max(counts.values()) for count in counts.values())  # one slice gone astray is no place
     numbered = all(record.frames[0].temporal_position is not None for record in records)
     volumes: dict[int, list[tuple[K, DicomRecord]]] = defaultdict(list)
     for key, record in slices:
         volumes[volume_number(record, n_slices, numbered)].append((key, record))
     first = min(volumes)
-    for number, members in volumes.items():
+    whole: dict[int, list[K]] = {}
+    for number in sorted(volumes):
+        members = volumes[number]
         places = {slice_place(record) for _, record in members}
-        if len(places) != len(members) or len(members) != n_slices:
-            raise BadVolume(
-                f"expected {n_slices} slices in volume {number - first}, got {len(members)} at {len(places)} places; "
-                "wait until the volume is whole",
-                code="series.incomplete",
-                volume=number - first,
-            )
-    if len(volumes) != max(volumes) - first + 1:
-        raise BadVolume(
-            f"expected volumes without a gap, got {len(volumes)} numbered from {first} to {max(volumes)}",
+        if len(places) == len(members) == n_slices:
+            whole[number - first] = [key for key, _ in members]
+            continue
+        error = BadVolume(
+            f"expected {n_slices} slices in volume {number - first}, got {len(members)} at {len(places)} places; "
+            "wait until the volume is whole",
             code="series.incomplete",
+            volume=number - first,
         )
-    return [[key for key, _ in volumes[number]] for number in sorted(volumes)]
+        on_bad(error)
+    if not whole:
+        raise error
+    if len(volumes) != max(volumes) - first + 1:
+        text = f"expected volumes without a gap, got {len(volumes)} numbered from {first} to {max(volumes)}"
+        on_bad(BadVolume(text, code="series.incomplete"))
+    return whole
 
 
 def volume_number(record: DicomRecord, n_slices: int, numbered: bool) -> int:
