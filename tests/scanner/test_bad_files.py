@@ -50,7 +50,7 @@ def pairs(folder: Path, data: Path) -> list[Path]:
 Maker = Callable[[Path, Path], list[Path]]
 BAD = {
     "cut in half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
-    "cut in the header": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "cut in the header": lambda path: path.write_bytes(path.read_bytes()[:60]),
     "empty": lambda path: path.write_bytes(b""),
     "noise": lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
 }
