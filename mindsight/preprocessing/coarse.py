@@ -1,7 +1,7 @@
 """A pose from far away: Gauss-Newton on block means, coarse level first.
 
 Knows nothing of warm starts or of what is done with the pose; good to a fraction of a millimetre. Used when the head
-jumped or nothing is known yet. Here the reference is linearised anew in every step (few points make that cheap) and
+jumped or nothing is known yet. Here the reference is differentiated anew in every step (few points make that cheap) and
 offset and gain are fitted along with the motion.
 """
 

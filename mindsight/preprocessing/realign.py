@@ -1,7 +1,7 @@
 """Head motion of each volume against one reference.
 
 Knows nothing of runs, sessions or the clock: what it remembers is in ``state()``, and the same state and volume give
-the same bits. How one step works is in linearise.py; here is when which step is taken.
+the same bits. How one step works is in step.py; here is which steps are taken, and what is made of where they end.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from mindsight.errors import BadVolume
 from mindsight.preprocessing import rigid
 from mindsight.preprocessing.aligned import Aligned
 from mindsight.preprocessing.coarse import CoarseSearch
-from mindsight.preprocessing.linearise import Frame, Linearisation
 from mindsight.preprocessing.memory import Grid, in_memory_order
 from mindsight.preprocessing.spline import FloatArray, prefilter
-from mindsight.preprocessing.support import head_with_outline, mark_nearest, strongest
+from mindsight.preprocessing.step import Points, Sight, instrument, look, step
+from mindsight.preprocessing.support import head_with_outline, strongest
 from mindsight.volume import Volume
 
 Float64Array = NDArray[np.float64]
@@ -31,12 +31,15 @@ MIN_VOXELS = 200
 SMOOTHING_FWHM_MM = 5.0
 HEAD_RADIUS_MM = 60.0
 
-CONVERGED_MM = 5e-4
-REBASE_MM = 0.7  # linearise anew (before the next volume) when the head is this far from the last linearisation
-FAR_MM = 2.0  # linearise anew at once: the steps themselves are not to be trusted
+# A step leaves about a twentieth of itself.
+FEW = 40_000  # voxels that find the pose; all of the chosen ones then refine it
+NEAR_MM = 0.2  # the last step of the few is smaller, where all follow
+SETTLED_MM = 0.02  # and the last step of all
 MAX_STEP_MM = 60.0
 MAX_STEPS = 20
-MAX_REBASES = 4
+SURVEY_VOXELS = 8192
+MIN_SEEN = 100  # of those: where fewer are on the volume, it lies elsewhere
+MOVED_MM = 0.7  # since the last volume: other parts of the head are in each slice
 
 UNUSUAL = 4.0  # a residual so many times the usual one is no ordinary volume
 SMALL_RESIDUAL = 0.1  # ... unless it is small anyway
@@ -44,15 +47,6 @@ MAX_RESIDUAL = 0.4  # whatever was usual: the reference explains more than half 
 MIN_RESIDUAL = 1e-6  # below: the reference itself, which says nothing about what is usual
 MEMORY = 0.9  # weight of the past in what is usual
 MAX_OUTLIER_SHARE = 1 / 3  # where more slices do not fit, it is not the slices
-
-
-@dataclass(frozen=True, slots=True)
-class _Fit:
-    """A linearisation and the one pose at which its F is known exactly: where the next step starts from."""
-
-    base: Linearisation
-    known_pose: Float64Array
-    known_value: Float64Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +65,13 @@ class Realigner:
 
     reference : what to align to; its grid, affine and shape are the output's
     mask : (X, Y, Z) bool, voxels that move as one with the head; None: the head and its outline, found in the reference
+    fast : find the pose only, and do not refine it on all voxels: half the time, and about half as exact again
 
     Raises BadVolume (``motion.too_few_slices``) under six slices: six parameters need a volume, not a slab;
     ``mask.empty`` and ``motion.featureless`` where there is nothing to align to.
     """
 
-    def __init__(self, reference: Volume, mask: BoolArray | None = None) -> None:
+    def __init__(self, reference: Volume, mask: BoolArray | None = None, *, fast: bool = False) -> None:
         if min(reference.shape) < MIN_SLICES:
             raise BadVolume(
                 f"expected at least {MIN_SLICES} voxels along each axis to estimate six motion parameters, got "
@@ -94,16 +89,16 @@ class Realigner:
         sigma = SMOOTHING_FWHM_MM / 2.3548 / grid.voxel_mm
         smooth = ndimage.gaussian_filter(values, sigma, mode="mirror")
         centre_mm = grid.affine[:3, :3] @ np.argwhere(use).mean(axis=0) + grid.affine[:3, 3]
-        self._ijk_N3 = np.argwhere(strongest(smooth, use, grid.voxel_mm)).astype(np.int16)
-        self._frame = Frame(prefilter(values), prefilter(smooth), grid.affine, centre_mm)
+        ijk_N3 = np.argwhere(strongest(smooth, use, grid.voxel_mm)).astype(np.int16)
+        self._points, self._frame = instrument(prefilter(values), prefilter(smooth), grid.affine, centre_mm, ijk_N3)
+        self._few, self._survey = self._points.share(FEW), self._points.share(SURVEY_VOXELS)
+        self._fast = fast
         self._coarse = CoarseSearch(values, grid.affine, centre_mm)
         self._grid = grid
         self._pose = np.eye(4)  # volume mm -> reference mm, of the last volume that converged
         self._usual = 0.0  # residual of the volumes so far
         self._usual_Z = np.zeros(grid.n_slices)  # and each slice's error
         self._gain, self._offset = 1.0, 0.0  # of the last volume against the reference
-        self._base_pose, self._known_pose = self._pose, self._pose
-        self._fit: _Fit | None = None
         self._rehearse(values)
 
     @property
@@ -112,8 +107,7 @@ class Realigner:
         return self._frame.centre_mm
 
     def prepare(self) -> None:
-        """Do now what the next ``align`` would do first. Never needed, changes no result; for idle time."""
-        self._ready()
+        """Nothing: every step is taken at the pose itself, so that no work can be put off to idle time any more."""
 
     def align(self, volume: Volume) -> Aligned:
         """Estimate the pose of the next volume. Bounded work whatever comes in; ``converged`` says how it went.
@@ -122,35 +116,33 @@ class Realigner:
         """
         values, grid = in_memory_order(volume)
         if not grid.same_as(self._grid):
-            self._change_grid(grid)
-        flat = values.reshape(-1)
+            self._change_grid(values, grid)
         limit = MAX_RESIDUAL
         if self._usual > 0.0:
             limit = min(max(UNUSUAL * self._usual, SMALL_RESIDUAL), MAX_RESIDUAL)
-        pose, fit = self._pose, self._ready()
-        judged = self._judge(fit, flat, pose)
+        pose = self._pose
+        judged = self._judge(values, pose)
         for start_pose in (self._pose, np.eye(4)):  # a jump; or the last pose was wrong
             if judged.residual <= limit:
                 break
             found = self._coarse.find(values, grid.affine, start_pose)
-            near = self._fit_at(found)
-            if near is not None and (verdict := self._judge(near, flat, found)).residual < judged.residual:
-                pose, fit, judged = found, near, verdict
+            if (verdict := self._judge(values, found)).residual < judged.residual:
+                pose, judged = found, verdict
         settled = False
-        for _ in range(2):  # again where the better pose shows other slices at fault
+        for _ in range(3):  # again where the better pose shows other slices at fault
             keep_Z = judged.keep_Z
-            start = fit if keep_Z.all() else self._fit_at(pose, keep_Z)
-            if start is None or judged.residual > MAX_RESIDUAL:
+            if judged.residual > MAX_RESIDUAL:
                 settled = False
                 break
-            pose, end, settled = self._descend(flat, start, judged.gain)
-            fit = end if keep_Z.all() else fit
-            judged = self._judge(fit, flat, pose)
+            pose, settled = self._descend(self._few, values, pose, judged, SETTLED_MM if self._fast else NEAR_MM)
+            judged = self._judge(values, pose)
             if np.array_equal(judged.keep_Z, keep_Z):
                 break
+        if settled and not self._fast:
+            pose, settled = self._descend(self._points, values, pose, judged, SETTLED_MM)
         converged = settled and judged.residual <= limit
         if converged:
-            self._accept(pose, fit, judged)
+            self._accept(pose, judged)
         else:
             self._usual *= 1.2  # a run that is different from here on is accepted in the end
         return Aligned(
@@ -165,18 +157,20 @@ class Realigner:
 
     def _rehearse(self, values: FloatArray) -> None:
         """Go through every kernel once: compiling is set-up, not the first volume's delay."""
-        flat = values.reshape(-1)
-        fit = self._ready()
         self._coarse.find(values, self._grid.affine, self._pose)
-        self._descend(flat, fit, self._judge(fit, flat, self._pose).gain)
+        self._descend(self._few, values, self._pose, self._judge(values, self._pose), SETTLED_MM)
         still = Aligned(self.reference, self.reference, self._pose, self.centre_mm)
         still.sample(np.ones(self.reference.shape, np.bool_))
         still.sample(self.centre_mm[None])
 
-    def _judge(self, fit: _Fit, flat: FloatArray, pose: Float64Array) -> _Judgement:
+    def _look(self, points: Points, values: FloatArray, pose: Float64Array, keep_Z: BoolArray | None = None) -> Sight:
+        every_Z = np.ones(self._grid.n_slices, np.bool_) if keep_Z is None else keep_Z
+        return look(self._frame, points, self._grid, values, pose, every_Z)
+
+    def _judge(self, values: FloatArray, pose: Float64Array) -> _Judgement:
         """Compare volume and reference at a pose; single out slices that are at fault while most others fit."""
-        survey = fit.base.survey(flat, pose)
-        every_Z = np.ones(self._usual_Z.shape[0], np.bool_)
+        survey = self._look(self._survey, values, pose).survey(self._grid.n_slices)
+        every_Z = np.ones(self._grid.n_slices, np.bool_)
         gain, offset, residual = survey.explain(every_Z)
         errors_Z = survey.errors(gain, offset)
         if residual <= 1.5 * self._usual or not self._usual_Z.any():
@@ -188,99 +182,49 @@ class Realigner:
         gain, offset, residual = survey.explain(keep_Z)
         return _Judgement(gain, offset, residual, survey.errors(gain, offset), keep_Z)
 
-    def _accept(self, pose: Float64Array, fit: _Fit, judged: _Judgement) -> None:
+    def _accept(self, pose: Float64Array, judged: _Judgement) -> None:
         """Take over a volume's pose, and what it says of what is usual."""
         self._gain, self._offset = judged.gain, judged.offset
         if judged.residual > MIN_RESIDUAL:
             weight = MEMORY if self._usual > 0.0 else 0.0
             self._usual = weight * self._usual + (1.0 - weight) * judged.residual
             # At another place another part of each slice fits worse, and a slice that stays worse is the usual one now.
-            weight_Z = 0.0 if self._distance_mm(pose, self._pose) > REBASE_MM else weight
+            moved_mm = rigid.displacement_mm(pose @ rigid.inverse(self._pose), self.centre_mm, HEAD_RADIUS_MM)
+            weight_Z = 0.0 if moved_mm > MOVED_MM else weight
             updated_Z = weight_Z * self._usual_Z + (1.0 - weight_Z) * judged.errors_Z
             self._usual_Z = np.where(judged.keep_Z, updated_Z, 1.2 * self._usual_Z)
-        self._pose, self._fit = pose, fit
-        self._base_pose, self._known_pose = fit.base.pose, fit.known_pose
-        if self._distance_mm(pose, fit.base.pose) > REBASE_MM:
-            self._forget(pose)
+        self._pose = pose
 
-    def _descend(self, flat: FloatArray, fit: _Fit, gain: float) -> tuple[Float64Array, _Fit, bool]:
-        """The pose that explains the volume, from where ``fit`` knows the reference; and whether it settled.
-
-        A step's remaining error is its size times the rate at which steps shrink, so that normally one evaluation of
-        the reference (at the predicted pose) is enough.
-        """
-        target = fit.base.project(flat) / gain
-        before = np.inf
-        rebases = 0
+    def _descend(
+        self, points: Points, values: FloatArray, pose: Float64Array, judged: _Judgement, settled_mm: float
+    ) -> tuple[Float64Array, bool]:
+        """The pose that explains the volume's slices to keep, from one nearby; and whether the last step was small."""
         for _ in range(MAX_STEPS):
-            step = fit.known_value - target
-            size = float(np.linalg.norm(step[:3]) + HEAD_RADIUS_MM * np.linalg.norm(step[3:]))
+            twist = step(self._frame, points, self._look(points, values, pose, judged.keep_Z), judged.gain)
+            size = float(np.linalg.norm(twist[:3]) + HEAD_RADIUS_MM * np.linalg.norm(twist[3:]))
             if not size < MAX_STEP_MM:
                 break
-            pose = rigid.exponential(-step, self.centre_mm) @ fit.known_pose
-            if np.isfinite(before) and size * min(1.0, size / before) < CONVERGED_MM:
-                return pose, fit, True
-            if self._distance_mm(pose, fit.base.pose) > FAR_MM or size > 0.5 * before:
-                rebases += 1
-                there = self._fit_at(pose)
-                if there is None or rebases > MAX_REBASES:
-                    break
-                fit, before = there, np.inf
-                target = fit.base.project(flat) / gain
-            else:
-                fit, before = _Fit(fit.base, pose, fit.base.predicted(pose)), size
-        return fit.known_pose, fit, False
+            pose = rigid.exponential(twist, self.centre_mm) @ pose
+            if size < settled_mm:
+                return pose, True
+        return pose, False
 
-    def _distance_mm(self, a: Float64Array, b: Float64Array) -> float:
-        return rigid.displacement_mm(a @ rigid.inverse(b), self.centre_mm, HEAD_RADIUS_MM)
-
-    def _change_grid(self, grid: Grid) -> None:
-        self._grid = grid
-        self._usual, self._usual_Z = 0.0, np.zeros(grid.n_slices)
-        self._forget(self._pose)
-
-    def _forget(self, pose: Float64Array) -> None:
-        """Linearise at ``pose`` before the next volume."""
-        self._base_pose, self._known_pose, self._fit = pose, pose, None
-
-    def _ready(self) -> _Fit:
-        if self._fit is None:
-            base = self._linearise(self._base_pose)
-            self._fit = _Fit(base, self._known_pose, base.predicted(self._known_pose))
-        return self._fit
-
-    def _fit_at(self, pose: Float64Array, keep_Z: BoolArray | None = None) -> _Fit | None:
-        """None where the volume's slices to keep do not determine a pose there: a search went astray."""
-        try:
-            base = self._linearise(pose, keep_Z)
-        except BadVolume:
-            return None
-        return _Fit(base, pose, base.predicted(pose))
-
-    def _linearise(self, pose: Float64Array, keep_Z: BoolArray | None = None) -> Linearisation:
-        """The linearisation at a pose: a function of reference, mask, pose and the volume's grid (and slices) alone."""
-        grid = self._grid
-        to_volume = np.linalg.inv(grid.affine) @ rigid.inverse(pose) @ self._frame.affine
-        used = np.zeros(grid.shape, np.bool_)
-        mark_nearest(self._ijk_N3, np.ascontiguousarray(to_volume[:3]), used)
-        if keep_Z is not None:
-            used &= keep_Z if grid.slice_axis == 2 else keep_Z[:, None, None]
-        index_N = np.flatnonzero(used)
-        if index_N.shape[0] < MIN_VOXELS:
+    def _change_grid(self, values: FloatArray, grid: Grid) -> None:
+        every_Z = np.ones(grid.n_slices, np.bool_)
+        seen = look(self._frame, self._survey, grid, values, self._pose, every_Z)
+        if seen.values_K.shape[0] < MIN_SEEN:
             raise BadVolume(
                 "expected a volume that overlaps the reference, got one elsewhere: check that both are of the same "
                 "session, or start with a reference of this one",
                 code="motion.no_overlap",
             )
-        ijk_N3 = np.stack(np.unravel_index(index_N, grid.shape), axis=1).astype(np.int16)
-        return Linearisation(self._frame, pose, grid, ijk_N3, index_N)
+        self._grid = grid
+        self._usual, self._usual_Z = 0.0, np.zeros(grid.n_slices)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything that depends on the volumes so far, as arrays."""
         return {
             "pose": self._pose.copy(),
-            "base_pose": self._base_pose.copy(),
-            "known_pose": self._known_pose.copy(),
             "usual": np.array(self._usual),
             "usual_Z": self._usual_Z.copy(),
             "gain_offset": np.array([self._gain, self._offset]),
@@ -292,15 +236,12 @@ class Realigner:
     def load_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Continue from a ``state()`` of a realigner with the same reference and mask, with the same bits."""
         self._pose = np.array(state["pose"], dtype=np.float64)
-        self._base_pose = np.array(state["base_pose"], dtype=np.float64)
-        self._known_pose = np.array(state["known_pose"], dtype=np.float64)
         self._usual = float(state["usual"])
         self._usual_Z = np.array(state["usual_Z"], dtype=np.float64)
         self._gain, self._offset = state["gain_offset"].tolist()
         x, y, z = state["grid_shape"].tolist()
         affine = np.array(state["grid_affine"], dtype=np.float64)
         self._grid = Grid(affine, (x, y, z), int(state["grid_slice_axis"]))
-        self._fit = None
 
     @classmethod
     def restore(cls, reference: Volume, state: dict[str, NDArray[Any]], mask: BoolArray | None = None) -> Realigner:

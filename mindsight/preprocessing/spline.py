@@ -291,6 +291,46 @@ def sample_voxels(coef: FloatArray, m: NDArray[np.float64], ijk_V3: NDArray[np.i
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
+def sample_nearest(
+    coef: FloatArray,
+    there: NDArray[np.float64],
+    back: NDArray[np.float64],
+    back_mm: NDArray[np.float64],
+    ijk_N3: NDArray[np.int16],
+    values_XYZ: FloatArray,
+    slice_axis: int,
+    keep_Z: NDArray[np.bool_],
+) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.int16], NDArray[np.int32]]:
+    """Of the voxels x next to there @ [i, j, k, 1] that are on the grid of values and in a slice to keep:
+
+    the interpolated value at back @ x (K,), the value itself (K,), back_mm @ x (K, 3), the slice (K,), which row of ijk
+    it was (K,). All matrices (3, 4); back: voxels of values -> voxel coordinates of the coefficients.
+    """
+    n_points = ijk_N3.shape[0]
+    interpolated, values = np.empty(n_points, np.float32), np.empty(n_points, np.float32)
+    xyz, slices, rows = np.empty((n_points, 3), np.float32), np.empty(n_points, np.int16), np.empty(n_points, np.int32)
+    nx, ny, nz = values_XYZ.shape
+    kept = 0
+    for n in range(n_points):
+        a, b, c = _transform(there, np.float64(ijk_N3[n, 0]), np.float64(ijk_N3[n, 1]), np.float64(ijk_N3[n, 2]))
+        if not (-0.5 <= a < nx - 0.5 and -0.5 <= b < ny - 0.5 and -0.5 <= c < nz - 0.5):
+            continue
+        i, j, k = int(a + 0.5), int(b + 0.5), int(c + 0.5)
+        z = k if slice_axis == 2 else i
+        if not keep_Z[z]:
+            continue
+        a, b, c = np.float64(i), np.float64(j), np.float64(k)
+        values[kept] = values_XYZ[i, j, k]
+        slices[kept] = z
+        rows[kept] = n
+        xyz[kept, 0], xyz[kept, 1], xyz[kept, 2] = _transform(back_mm, a, b, c)
+        a, b, c = _transform(back, a, b, c)
+        interpolated[kept] = _interpolate(coef, a, b, c)
+        kept += 1
+    return interpolated[:kept], values[:kept], xyz[:kept], slices[:kept], rows[:kept]
+
+
+@njit(cache=True, nogil=True, fastmath={"contract"})
 def sample_points(coef: FloatArray, m: NDArray[np.float64], points_V3: NDArray[np.float64]) -> FloatArray:
     """(V,) values at m @ [point, 1], m (3, 4) being points -> voxel coordinates of the coefficients."""
     out = np.empty(points_V3.shape[0], np.float32)
