@@ -5,6 +5,7 @@ Knows nothing of pace or of where the volumes go.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from mindsight.errors import BadRequest, BadVolume
 from mindsight.events import RunEvent, parse_events_tsv
 from mindsight.scanner.series import OnBad, Series, open_series, strictly
 from mindsight.volume import Volume
+
+_BOLD = re.compile(r"bold\.nii(\.gz)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,29 +54,31 @@ class RecordedRun:
         return iter(self.series)
 
 
-def open_run(folder: Path | str, run: int = 1, *, tr_s: float | None = None, on_bad: OnBad = strictly) -> RecordedRun:
+def open_run(path: Path | str, run: int = 1, *, tr_s: float | None = None, on_bad: OnBad = strictly) -> RecordedRun:
     """The run in a folder: ``bold.nii.gz`` or ``bold.nii``, or DICOM in ``dcm/`` or beside; ``events.tsv`` and
-    ``motion.txt`` where there are any.
+    ``motion.txt`` where there are any. Or a run of a BIDS dataset, as Mindsight's archives hold them: its
+    ``..._bold.nii.gz``, with ``..._bold.json`` and ``..._events.tsv`` beside it.
 
     tr_s : overrides the repetition time of the files
     on_bad : what is done with a file that cannot be read, see ``open_series``
 
     Raises BadVolume for volumes that cannot be read, BadRequest for events or motion that do not fit them.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise BadVolume("expected the folder of a run, got none; check the path", code="series.unreadable")
-    series = open_series(_volumes_at(folder), run, tr_s=tr_s, on_bad=on_bad)
-    events = parse_events_tsv(_text(folder / "events.tsv")) if (folder / "events.tsv").exists() else []
-    motion_T6 = _motion(folder / "motion.txt", series.n_volumes) if (folder / "motion.txt").exists() else None
+    path = Path(path)
+    if not path.exists():
+        raise BadVolume("expected the folder or file of a run, got none; check the path", code="series.unreadable")
+    series = open_series(_volumes_at(path), run, tr_s=tr_s, on_bad=on_bad)
+    beside = path / "events.tsv" if path.is_dir() else path.with_name(_BOLD.sub("events.tsv", path.name))
+    events = parse_events_tsv(_text(beside)) if beside != path and beside.exists() else []
+    motion_T6 = _motion(path / "motion.txt", series.n_volumes) if (path / "motion.txt").exists() else None
     return RecordedRun(run=run, series=series, events=events, motion_T6=motion_T6)
 
 
-def _volumes_at(folder: Path) -> Path:
+def _volumes_at(path: Path) -> Path:
     for name in ("bold.nii.gz", "bold.nii", "dcm"):
-        if (folder / name).exists():
-            return folder / name
-    return folder
+        if (path / name).exists():
+            return path / name
+    return path
 
 
 def _text(path: Path) -> str:
