@@ -18,7 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight import __version__
-from mindsight.archive import ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession, Stage, write_archive
+from mindsight.archive import (
+    ArchivedAnswer,
+    ArchivedEvent,
+    ArchivedPlace,
+    ArchivedRun,
+    ArchivedSession,
+    Stage,
+    write_archive,
+)
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Log, Sessions, WorkQueue
 from mindsight.errors import MindsightError
@@ -28,6 +36,7 @@ from mindsight.protocol import (
     Message,
     Reconstruction,
     Result,
+    RunPlaced,
     SessionArchived,
     VolumeProcessed,
     dump_message,
@@ -194,6 +203,7 @@ class Archivist:
                 reports, n, lambda report: None if report.residual is None else float(len(report.outlier_slices))
             ),
             high_pass_hz=None if space is None else space.document["options"]["high_pass_hz"],
+            place=_place([m for m in messages if isinstance(m, RunPlaced) and m.run == run.run]),
             betas=Betas(blobs, betas) if space is not None else {},
             errors=Betas(blobs, errors) if space is not None else {},
         )
@@ -211,6 +221,16 @@ def _column(
 ) -> NDArray[np.float64]:
     values = [of(reports[index]) if index in reports else None for index in range(n)]
     return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _place(said: list[RunPlaced]) -> ArchivedPlace | None:
+    """The last that was said of a run: what was found later was found better."""
+    if not said:
+        return None
+    details = said[-1].model_dump(
+        mode="json", include={"index", "how", "displacement_mm", "coverage", "unexplained", "margin", "overlap", "text"}
+    )
+    return ArchivedPlace(np.array(said[-1].reference_to_run).reshape(4, 4), details, said[-1].image)
 
 
 def _event(entry: AddEvent) -> ArchivedEvent:

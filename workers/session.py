@@ -42,6 +42,7 @@ from mindsight.protocol.work import BetaWork, Repeat, dump_work
 from mindsight.settings import Settings
 from mindsight.subjects.bundle import Bundle
 from mindsight.volume import Volume
+from workers.placed import run_placed
 from workers.snapshot import read_snapshot, write_snapshot
 
 SAVE_EVERY_VOLUMES = 20
@@ -163,9 +164,14 @@ class SessionRunner:
 
     def _take(self, ingest: IngestSession, entry: TakeVolume) -> None:
         taken_t = time.time()
-        output = ingest.push(decode_volume(self.blobs.get(entry.digest)))
+        volume = decode_volume(self.blobs.get(entry.digest))
+        output = ingest.push(volume)
         self._emit_betas(output.betas, entry.acked_t)
         self._report(entry, output, taken_t)
+        if output.placement is not None:
+            assert ingest.space is not None
+            placed = run_placed(self.session, output.placement, volume, ingest.space.reference, self.blobs)
+            self._emit(f"placed-{entry.run}-{entry.index}", placed)
         self._unsaved += 1
 
     def _report(self, entry: TakeVolume, output: VolumeOutput, taken_t: float) -> None:

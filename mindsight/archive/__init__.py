@@ -1,12 +1,13 @@
 """What a session leaves: BIDS, raw and derivatives. Knows nothing of bus, blobs or network."""
 
 from mindsight.archive.names import bids_label
-from mindsight.archive.session import ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession, Stage
+from mindsight.archive.session import ArchivedAnswer, ArchivedEvent, ArchivedPlace, ArchivedRun, ArchivedSession, Stage
 from mindsight.archive.write import write_archive
 
 __all__ = [
     "ArchivedAnswer",
     "ArchivedEvent",
+    "ArchivedPlace",
     "ArchivedRun",
     "ArchivedSession",
     "Stage",

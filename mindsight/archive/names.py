@@ -43,5 +43,10 @@ class Names:
     def run(self, task: str, run: int, rest: str) -> Path:
         return self.func(f"task-{bids_label(task)}_run-{run}_{rest}")
 
+    def figure(self, task: str, run: int, rest: str) -> Path:
+        """A picture of a run for a report, where fMRIPrep's are."""
+        label = bids_label(self.subject)
+        return Path(f"sub-{label}") / "figures" / f"{self.stem}_task-{bids_label(task)}_run-{run}_{rest}"
+
     def picture(self, rest: str) -> Path:
         return self.folder / "images" / rest

@@ -52,6 +52,20 @@ class ArchivedAnswer:
 
 
 @dataclass(frozen=True, eq=False)
+class ArchivedPlace:
+    """Where a run's head was in the subject's space.
+
+    rigid : (4, 4) mm of the subject's reference → mm of the run's volumes
+    details : how it was found and how good it is, as JSON knows it; written as it is
+    picture : digest
+    """
+
+    rigid: NDArray[np.float64]
+    details: Mapping[str, Any]
+    picture: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class ArchivedRun:
     """One run.
 
@@ -62,6 +76,7 @@ class ArchivedRun:
     series_TV : (T, V) float32, the mask's voxels after realignment, in C order; None where they were not kept
     residual_T, outlier_slices_T : see ``preprocessing.Aligned``, the latter their number; NaN where unknown
     high_pass_hz : cut of the model's drifts; None where it is not known
+    place : None where nobody looked for it
     betas : (trial, stage) → (V,) in C order of the session's mask; looked up one at a time, so it may be lazy
     errors : the same of the betas' standard errors, where they were kept
     """
@@ -80,6 +95,7 @@ class ArchivedRun:
     residual_T: NDArray[np.float64] | None = None
     outlier_slices_T: NDArray[np.float64] | None = None
     high_pass_hz: float | None = None
+    place: ArchivedPlace | None = None
     betas: Mapping[tuple[int, Stage], NDArray[np.float32]] = field(default_factory=dict)
     errors: Mapping[tuple[int, Stage], NDArray[np.float32]] = field(default_factory=dict)
 

@@ -9,7 +9,7 @@ import errno
 import shutil
 from pathlib import Path
 
-from mindsight.archive import confounds, derivatives, raw
+from mindsight.archive import confounds, derivatives, place, raw
 from mindsight.archive.names import Names
 from mindsight.archive.session import ArchivedSession
 from mindsight.errors import Conflict, StorageFull
@@ -54,6 +54,7 @@ def _write(session: ArchivedSession, root: Path) -> None:
     for run in session.runs:
         missing = raw.write_run(rawdata, names, run, session.images)
         confounds.write_confounds(derived, names, run, session, missing)
+        place.write_place(derived, names, run, session.images)
         derivatives.write_series(derived, names, run, session)
         derivatives.write_betas(derived, names, run, session)
         for archived in run.events:

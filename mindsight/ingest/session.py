@@ -215,10 +215,16 @@ class IngestSession:
         return self._run.last_alerts()
 
     def run_series(self, run: int) -> NDArray[np.float32]:
-        """(T, V) voxels of the latest run, open or ended, until the next one starts. Raises NotFound for another."""
+        """(T, V) voxels of the latest run, open or ended, until the next one starts; 0 where its volumes show nothing.
+
+        Raises NotFound for another run.
+        """
         if self._run is None or self._run.number != run:
             raise NotFound(f"expected the latest run, got run {run}", code="run.unknown", run=run)
-        return self._run.series()
+        series_TV = self._run.series()
+        if self._places is not None and self._realigns and self._places.uncovered_V.any():
+            return np.where(self._places.uncovered_V, np.float32(0.0), series_TV)
+        return series_TV
 
     def prepare(self) -> None:
         """Do now what the next ``push`` would do first. Never needed, changes no result; for idle time."""

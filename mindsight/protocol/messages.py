@@ -78,6 +78,28 @@ class RunEnded(_Base):
     n_missing: int = 0
 
 
+class RunPlaced(_Base):
+    """Where a run's head is in the subject's space, and whether to believe it."""
+
+    type: Literal["run.placed"] = "run.placed"
+    run: int
+    index: int = Field(description="the volume that says so, usually the run's first")
+    how: Literal["subject", "session", "realigned", "registered", "refused"] = Field(
+        description="it fits the subject's reference, or this session's; it is the session's reference from here on,"
+        " realigned or registered to the subject's; or that was refused, and its place is a guess"
+    )
+    reference_to_run: tuple[float, ...] = Field(
+        min_length=16, max_length=16, description="4 x 4, row by row: mm of the subject's reference to mm of the run"
+    )
+    displacement_mm: float = Field(description="of the head, from where the subject's reference has it")
+    coverage: float = Field(ge=0, le=1, description="share of the decoder's voxels that the run's volumes show")
+    unexplained: float | None = Field(default=None, description="share of the volume that the reference leaves so")
+    margin: float | None = Field(default=None, description="of a registration over what is certainly wrong")
+    overlap: float | None = Field(default=None, description="of a registration: share of the smaller head in the other")
+    text: str = Field(description="the same for a person")
+    image: Digest | None = Field(default=None, description="picture of the run's volume on the subject's reference")
+
+
 class EventAdded(_Base):
     type: Literal["event.added"] = "event.added"
     run: int
@@ -223,6 +245,7 @@ Message = Annotated[
     | SessionClosed
     | SessionArchived
     | RunStarted
+    | RunPlaced
     | RunEnded
     | EventAdded
     | VolumeReceived

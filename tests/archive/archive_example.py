@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mindsight.archive import ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession
+from mindsight.archive import ArchivedAnswer, ArchivedEvent, ArchivedPlace, ArchivedRun, ArchivedSession
 from mindsight.events import RunEvent
 from mindsight.volume import Volume
 
 AFFINE = np.array([[-3.0, 0, 0, 12], [0, 2.9, -0.5, -20], [0, 0.5, 3.2, -9], [0, 0, 0, 1]])
+PLACE = np.array([[1, 0, 0, 4.25], [0, 0.96, -0.28, 1e-5], [0, 0.28, 0.96, -7], [0, 0, 0, 1]])
 SHAPE, N_VOLUMES, TR_S = (8, 9, 6), 20, 1.5
 MISSING = (0, 7)
 
@@ -70,6 +71,7 @@ def make_run(run: int, mask_XYZ: np.ndarray, stimuli: list[str]) -> ArchivedRun:
         residual_T=np.full(N_VOLUMES, 0.04),
         outlier_slices_T=np.zeros(N_VOLUMES),
         high_pass_hz=0.05,
+        place=ArchivedPlace(PLACE, {"how": "registered", "margin": 0.5}, stimuli[2]),
         errors={(trial, "final"): np.full(n, 0.5 * trial, dtype=np.float32) for trial in (1, 2, 3)},
         betas={
             (trial, stage): np.full(n, 100 * run + trial, dtype=np.float32)

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from archive_example import AFFINE, MISSING, N_VOLUMES, SHAPE, TR_S, make_session, raw_volumes
+from archive_example import AFFINE, MISSING, N_VOLUMES, PLACE, SHAPE, TR_S, make_session, picture, raw_volumes
 from bids_validator import BIDSValidator
 from nilearn.interfaces.fmriprep import load_confounds
 from PIL import Image
@@ -58,8 +58,9 @@ def test_every_derivative_name_is_made_of_entities_in_order(derived: Path) -> No
     """The validator package has no rules for derivatives: entities and their order are those of BIDS 1.10."""
     pattern = re.compile(
         r"sub-[A-Za-z0-9]+_ses-[A-Za-z0-9]+(_task-[A-Za-z0-9]+)?(_run-[0-9]+)?(_trial-[0-9]+)?(_desc-[A-Za-z0-9]+)?"
-        r"(_stat-[A-Za-z0-9]+)?_(timeseries|bold|statmap|mask|results|reconstruction|contactsheet-[0-9]+)"
-        r"\.(tsv|json|jsonl|nii\.gz|png)"
+        r"(_stat-[A-Za-z0-9]+)?(_from-session_to-reference_mode-image)?"
+        r"_(timeseries|bold|statmap|mask|xfm|results|reconstruction|contactsheet-[0-9]+)"
+        r"\.(tsv|txt|json|jsonl|nii\.gz|png)"
     )
     names = [
         path.name for path in (derived / "sub-S7f3a").rglob("*") if path.is_file() and path.parent.name != "retrieved"
@@ -180,6 +181,14 @@ def test_a_beta_goes_to_its_voxel(tmp_path: Path) -> None:
     map_XYZ = np.asanyarray(nib.load(path).dataobj)[..., 0]
     assert session.mask_XYZ is not None
     np.testing.assert_array_equal(map_XYZ[session.mask_XYZ], beta_V)
+
+
+def test_each_runs_place_is_a_transform_its_figures_and_a_picture(derived: Path) -> None:
+    stem = derived / FUNC / f"{STEM}_task-scenes1_run-2_from-session_to-reference_mode-image_xfm"
+    np.testing.assert_array_equal(np.loadtxt(f"{stem}.txt"), PLACE)
+    assert json.loads(Path(f"{stem}.json").read_text())["how"] == "registered"
+    figure = derived / "sub-S7f3a" / "figures" / f"{STEM}_task-scenes1_run-2_desc-placement_bold.png"
+    assert figure.read_bytes() == picture(2)
 
 
 def test_answers_are_whole_as_lines_and_flat_as_a_table(derived: Path) -> None:

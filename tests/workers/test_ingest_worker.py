@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mindsight.protocol import BetaReady, Message, VolumeProcessed, Warned
+from mindsight.protocol import BetaReady, Message, RunPlaced, VolumeProcessed, Warned
 from mindsight.simulator.experiment import RunPlan
 from mindsight.volume import Volume
 
@@ -60,6 +60,10 @@ def test_killed_at_any_volume_it_loses_nothing_and_doubles_nothing(
     assert betas(disturbed) == betas(undisturbed)
     assert processed(disturbed) == processed(undisturbed) == list(range(len(volumes)))
     assert not [m for m in disturbed if isinstance(m, Warned) and m.code == "log.diverged"]
+    (before,), (after,) = ([m for m in said if isinstance(m, RunPlaced)] for said in (undisturbed, disturbed))
+    assert (before.how, before.index, before.coverage) == ("subject", 0, 1.0)
+    assert (after.reference_to_run, after.image) == (before.reference_to_run, before.image)
+    assert house.blobs.get(before.image).startswith(b"\x89PNG")
     assert [m.id for m in disturbed] == list(range(1, len(disturbed) + 1))
 
 
