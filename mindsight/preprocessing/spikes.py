@@ -2,7 +2,7 @@
 
 Knows nothing of motion, which realignment has taken out. Compared with the last *good* volume and not with the last one
 (as DVARS is, Power et al. 2012), so that the volume after a broken one is not taken for broken too. A change that stays
-is not a spike: after ``MAX_IN_A_ROW`` it is what the scanner gives now.
+is not a spike: after ``MAX_IN_A_ROW`` it is what the scanner gives now, and what is usual is learned anew.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class SpikeDetector:
         if broken:
             self._in_a_row += 1
         elif good:
-            self._steps = np.append(self._steps, step)[-_REMEMBERED:]
+            stays = self._in_a_row == MAX_IN_A_ROW
+            self._steps = np.zeros(0) if stays else np.append(self._steps, step)[-_REMEMBERED:]
             self._good_V, self._n_good, self._in_a_row = voxels_V.copy(), self._n_good + 1, 0
         return broken
 

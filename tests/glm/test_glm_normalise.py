@@ -119,3 +119,30 @@ def test_state_goes_on_to_the_same_bits(beta_KV: NDArray[np.float32]) -> None:
         assert ours.n == theirs.n
         assert ours.mean_V.tobytes() == theirs.mean_V.tobytes()
         assert ours.std_V.tobytes() == theirs.std_V.tobytes()
+
+
+def test_running_including_scores_a_trial_by_itself_too(beta_KV: NDArray[np.float32]) -> None:
+    normaliser = Normaliser(40, "running_including", None, min_betas=2)
+    normaliser.put(0, beta_KV[0])
+    assert normaliser.statistics(0)[1] == "none"
+    for trial in range(1, 8):
+        normaliser.put(trial, beta_KV[trial])
+    got, source = normaliser.statistics(3)
+    assert source == "running_including"
+    assert_equal(got, beta_KV[:8])
+    normaliser.end_run()
+    normaliser.put(3, beta_KV[8])
+    assert_equal(normaliser.statistics(3)[0], beta_KV[:9])
+
+
+def test_the_floor_keeps_a_voxel_that_hardly_varied_from_being_everything(beta_KV: NDArray[np.float32]) -> None:
+    beta_KV[:8, 5] = beta_KV[0, 5] + np.linspace(0.0, 1e-3, 8, dtype=np.float32)
+    stds = {}
+    for floor in (0.0, 0.1, 0.5):
+        normaliser = Normaliser(40, "run", None, std_floor=floor)
+        for trial in range(8):
+            normaliser.put(trial, beta_KV[trial])
+        stds[floor] = normaliser.statistics(1)[0].std_V
+    assert stds[0.0][5] < 1e-3
+    for floor in (0.1, 0.5):
+        assert stds[floor].min() == pytest.approx(floor * np.median(stds[0.0]), rel=1e-5)

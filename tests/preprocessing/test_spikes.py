@@ -59,3 +59,8 @@ def test_the_state_is_all_there_is(run: np.ndarray) -> None:
         if detector.push(voxels_V, good=True):
             found.append(t)
     assert found == whole
+
+
+def test_noise_that_stays_is_the_scanner_s(run: np.ndarray) -> None:
+    run[30:] += np.random.default_rng(1).normal(0.0, 60.0, (30, V))
+    assert broken(run) == list(range(30, 30 + MAX_IN_A_ROW))

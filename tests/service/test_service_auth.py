@@ -60,6 +60,7 @@ REQUESTS: dict[str, tuple[str, str, set[Role]]] = {
     "events": ("POST", "/v1/sessions/x/runs/1/events", {"admin", "experimenter", "console"}),
     "volume": ("PUT", "/v1/sessions/x/runs/1/volumes/0", {"admin", "experimenter", "console"}),
     "missing": ("POST", "/v1/sessions/x/runs/1/volumes/0/missing", {"admin", "experimenter", "console"}),
+    "limits": ("POST", "/v1/sessions/x/limits", {"admin", "experimenter", "console"}),
     "warn": ("POST", "/v1/sessions/x/warnings", {"admin", "experimenter", "console"}),
     "results": ("GET", "/v1/sessions/x/results", {"admin", "experimenter", "viewer"}),
     "sse": ("GET", "/v1/sessions/x/events", {"admin", "experimenter", "viewer"}),
