@@ -107,11 +107,25 @@ def stream(
     task: Annotated[str, typer.Option(help="name of the task")] = "view",
     events: Annotated[Path | None, typer.Option(help="BIDS events.tsv to declare with the run")] = None,
     spool: Annotated[Path | None, typer.Option(help="where unacknowledged volumes are kept")] = None,
+    triggers: Annotated[
+        str | None,
+        typer.Option(
+            help="live: where to listen for trigger pulses, a line of text each: tcp://HOST:PORT?skip=DUMMIES"
+        ),
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="live: keep what comes in this folder, to be replayed (its run-NNN)")
+    ] = None,
 ) -> None:
     """Send a series, or what a scanner sends now, to the service, in order. Nothing unacknowledged is dropped."""
-    from mindsight.stream import stream_source
+    from mindsight.stream import is_live, stream_source
 
-    stream_source(source, session, to=to, key=key, run=run, task=task, events=events, spool=spool, speed=math.inf)
+    if (triggers or record) and not is_live(source):
+        raise BadRequest("--triggers and --record are for what a scanner sends now", code="cli.live")
+    stream_source(
+        source, session, to=to, key=key, run=run, task=task, events=events, spool=spool, speed=math.inf,
+        triggers=triggers, record=record,
+    )  # fmt: skip
 
 
 @app.command()

@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from mindsight.errors import BadRequest, StorageFull
+from mindsight.errors import BadRequest, BadVolume, StorageFull
 from mindsight.evaluation import Accuracy
 from mindsight.events import RunEvent
 from mindsight.glm import Event
 from mindsight.inference import TrialDecoder
 from mindsight.ingest import IngestSession, TrialBeta
-from mindsight.scanner import RecordedRun, open_run
+from mindsight.recording import open_recorded
+from mindsight.scanner import RecordedRun
 from mindsight.subjects.bundle import Bundle
 
 _MAX_SCORES = 100
@@ -84,7 +86,8 @@ def replay(
 ) -> Summary:
     """Stream a recorded run through ingest and decoding, and write down each answer when it comes.
 
-    run : its folder, see ``open_run``; a number at the end of its name is the run's number
+    run : its folder, see ``open_recorded``; what cannot be read is said, and its volume is missing. A number at the end
+        of its name is the run's number
     bundle : folder of the bundle
     speed : 1 is the run's own pace, 2 twice that; infinity as fast as it goes
     results : JSON lines, one ``Answer`` each, replaced where it exists; None writes none
@@ -95,7 +98,7 @@ def replay(
     the bundle raises.
     """
     number = re.search(r"(\d{1,9})$", run.resolve().name)
-    recorded = open_run(run, max(1, int(number[1])) if number else 1)
+    recorded = open_recorded(run, max(1, int(number[1])) if number else 1, on_bad=_say_bad)
     loaded = Bundle.load(bundle)
     hits: dict[str, list[bool]] = {}
     n_answers, began_s = 0, clock()
@@ -226,6 +229,10 @@ def _answer(
         pool=decoder.bundle.pool_digest,
         latency_ms={stage: round(value, 3) for stage, value in times_ms.items()},
     )
+
+
+def _say_bad(error: BadVolume) -> None:
+    print(f"passed over: {error} [{error.code}]", file=sys.stderr, flush=True)
 
 
 def _opened(path: Path) -> IO[str]:

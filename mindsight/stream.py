@@ -1,27 +1,47 @@
 """The console's program: a series of volumes on its way to the service, in order, with nothing dropped.
 
-Knows nothing of decoding. A volume that is not in the series is declared missing. One that cannot be read stops the
-stream with an error: what was acknowledged stays, and the same command again, once the file is whole, goes on there.
+Knows nothing of decoding. A volume that is not in the series is declared missing, and so is one that cannot be read,
+which is said; the run goes on. What was acknowledged stays, and the same command again goes on there.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import itertools
+import json
+import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
 from mindsight.client import Console
-from mindsight.errors import BadRequest
+from mindsight.client.console import RunState
+from mindsight.errors import (
+    BadRequest,
+    BadVolume,
+    BusUnavailable,
+    Conflict,
+    Diverged,
+    ServiceUnavailable,
+    StorageFull,
+)
 from mindsight.events import RunEvent, parse_events_tsv
-from mindsight.scanner import RecordedRun, open_run
-from mindsight.scanner.transports import Clock, Item, Trouble, open_transport
+from mindsight.recording import keep, open_recorded
+from mindsight.scanner import RecordedRun
+from mindsight.scanner.transports import Clock, Item, RunEnded, Trouble, open_transport
 from mindsight.settings import Settings
 from mindsight.supervisor import gateway_url
 from mindsight.volume import Volume
+
+FIRST_ANSWER_S = 10.0  # for a service that is just being started
+WATCHING = "watching.json"
+MAX_TOLD = 500  # troubles that the service is told of by one process; all of them are printed
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +59,7 @@ class Progress:
     def __init__(self, output: TextIO, total: int | None) -> None:
         self._output = output
         self._total = total
+        self._open = False
 
     def show(self, done: int, missing: int, text: str = "") -> None:
         of = "" if self._total is None else f"/{self._total}"
@@ -46,12 +67,15 @@ class Progress:
         line = f"volume {done}{of} acknowledged{lost}{text}"
         if self._output.isatty():
             print(f"\r\x1b[2K{line}", end="", file=self._output, flush=True)
+            self._open = True
         elif done % 50 == 0 or done == self._total:
             print(line, file=self._output, flush=True)
 
     def end(self) -> None:
-        if self._output.isatty():
-            print(file=self._output)
+        """Other lines may follow."""
+        if self._open:
+            print(file=self._output, flush=True)
+            self._open = False
 
 
 def send_run(
@@ -67,78 +91,215 @@ def send_run(
 ) -> Sent:
     """Declare a run and its events, send its volumes at ``speed`` times their own pace, end it.
 
-    Raises BadVolume for a volume that cannot be read, what the service says, and ServiceUnavailable where it is away
-    for too long: then what was not acknowledged lies in the console's spool, and the same command again sends it.
+    A volume that is not there or cannot be read is declared missing. Raises what the service says, and
+    ServiceUnavailable where it is away for too long: then what was not acknowledged lies in the console's spool, and
+    the same command again sends it.
     """
     run = recorded.run
     console.start_run(run, task=task, tr_s=recorded.tr_s, n_volumes=recorded.n_volumes)
     declare_events(console, run, events)
     progress = Progress(output, recorded.n_volumes)
     began_s, n_sent, n_missing = clock(), 0, 0
+
+    def skip_to(index: int) -> int:
+        for missing in range(n_sent + n_missing, index):
+            console.mark_missing(run, missing, "not in the series, or not to be read")
+        return index - n_sent
+
     for volume in recorded.volumes():
-        while n_sent + n_missing < volume.index:
-            console.mark_missing(run, n_sent + n_missing, "not in the series")
-            n_missing += 1
+        n_missing = skip_to(volume.index)
         wait_s = began_s + volume.index * recorded.tr_s / speed - clock()
         if wait_s > 0.0:
             sleep(wait_s)
         console.send(volume)
         n_sent += 1
         progress.show(n_sent, n_missing)
+    n_missing = skip_to(recorded.n_volumes)
     progress.end()
     console.end_run(run)
     return Sent(n_sent, n_missing, clock() - began_s)
 
 
-def send_live(
-    items: Iterable[Item],
-    console: Console,
-    *,
-    events: list[RunEvent],
-    first_run: int,
-    task: str,
-    clock: Callable[[], float],
-    output: TextIO,
-) -> Sent:
-    """Send what comes from a scanner until it ends: runs find themselves, what is wrong is said, nothing stops them.
+class Trail:
+    """What a process that watches a folder leaves for the next one, which was given the same command.
 
-    ``events`` are those of ``first_run``; later runs' come from whoever shows the pictures.
-
-    Raises what the service says, as ``send_run``.
+    It keeps when the newest file changed that was there at the first start, by the folder's own clock: what is later
+    belongs to the session. The next process reads all that again, and so has to know which run each series became: the
+    first volume tells, whose noise no other one has.
     """
-    progress = Progress(output, None)
-    began_s, n_sent, n_missing, current = clock(), 0, 0, 0
-    early: list[Trouble] = []  # a run cannot be declared before a volume of it says what its TR is
-    for item in items:
-        if isinstance(item, Volume):
-            if item.run != current:
-                current = item.run
-                console.start_run(current, task=task, tr_s=item.tr_s)
-                declare_events(console, current, events if current == first_run else [])
-                for trouble in early:
-                    _mark_missing(console, trouble)
-                n_missing, early = n_missing + len(early), []
-            console.send(item)
-            n_sent += 1
-            progress.show(n_sent, n_missing)
-        elif isinstance(item, Trouble):
-            print(f"{item.text} [{item.code}]", file=sys.stderr, flush=True)
-            if item.missing and item.run == current:
-                _mark_missing(console, item)
-                n_missing += 1
-            elif item.missing:
-                early.append(item)
-        else:
-            console.end_run(item.run)
-            print(f"run {item.run} has ended after {item.n_volumes} volumes", file=output, flush=True)
-    progress.end()
-    return Sent(n_sent, n_missing, clock() - began_s)
+
+    def __init__(self, path: Path, command: str, newest_ns: int) -> None:
+        self._path = path
+        self._command = hashlib.sha256(command.encode()).hexdigest()
+        self.newest_ns = newest_ns
+        self.runs: dict[str, int] = {}
+        self.is_followed = False
+        with contextlib.suppress(OSError, ValueError):
+            noted = json.loads(path.read_text(encoding="utf-8"))
+            if noted["command"] == self._command:
+                self.newest_ns, self.runs, self.is_followed = noted["newest_ns"], noted["runs"], True
+
+    def note(self) -> None:
+        """On the disk when this returns."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        noted = {"command": self._command, "newest_ns": self.newest_ns, "runs": self.runs}
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(noted), encoding="utf-8")
+        temporary.replace(self._path)
+
+    def note_run(self, first: Volume, run: int) -> None:
+        self.runs[self._mark(first)] = run
+        self.note()
+
+    def run_of(self, first: Volume) -> int | None:
+        """The run that a process before made of the series that begins with this volume."""
+        return self.runs.get(self._mark(first)) if self.is_followed else None
+
+    @staticmethod
+    def _mark(first: Volume) -> str:
+        place = f"{first.index} {first.shape} {first.acquired_s} {first.affine.tolist()}"
+        return hashlib.sha256(place.encode() + first.data.tobytes(order="F")).hexdigest()
 
 
-def _mark_missing(console: Console, trouble: Trouble) -> None:
-    assert trouble.run is not None
-    assert trouble.index is not None
-    console.mark_missing(trouble.run, trouble.index, trouble.text[:200])
+class LiveStream:
+    """What comes from a scanner, on its way to the service: runs find themselves, what is wrong is said.
+
+    A process that goes on where another one was stopped sends nothing twice: the service knows how far each run is.
+
+    first_run : least number of a run
+    before : the session's runs, as the service has them
+    events : of the first run that this process begins; later runs' come from whoever shows the pictures
+    trail : of a folder, which is read again; None for what is sent once
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        first_run: int,
+        before: Sequence[RunState],
+        events: list[RunEvent],
+        task: str,
+        trail: Trail | None,
+        clock: Callable[[], float],
+        output: TextIO,
+    ) -> None:
+        self._console = console
+        self._events = events
+        self._task = task
+        self._trail = trail
+        self._clock = clock
+        self._output = output
+        self._progress = Progress(output, None)
+        self._before = {state.run: state for state in before if state.run >= first_run}
+        self._last_run = max(self._before, default=first_run - 1)
+        self._may_go_on = True  # the first that comes may belong to a run that was left open
+        self._early: list[Trouble] = []  # a run cannot be declared before a volume of it says what its TR is
+        self._last: Volume | None = None  # first of the run before
+        self._coming = 0  # the transport's number of the run that is coming
+        self._run = 0  # the session's number of it
+        self._is_over = False
+        self._next_index = 0  # volumes before it are with the service
+        self._n_sent = self._n_missing = self._n_told = 0
+
+    def send(self, items: Iterable[Item]) -> Sent:
+        """Send them until they end. Raises what the service says, as ``send_run``."""
+        began_s = self._clock()
+        for item in items:
+            if isinstance(item, Volume):
+                self._take(item)
+            elif isinstance(item, Trouble):
+                self._tell(item)
+            else:
+                self._end(item)
+        self._progress.end()
+        return Sent(self._n_sent, self._n_missing, self._clock() - began_s)
+
+    def _take(self, volume: Volume) -> None:
+        if volume.run != self._coming:
+            self._begin(volume)
+        if not self._is_over and volume.index >= self._next_index:
+            self._console.send(replace(volume, run=self._run))
+            self._n_sent += 1
+            self._progress.show(self._n_sent, self._n_missing)
+
+    def _begin(self, first: Volume) -> None:
+        self._coming = first.run
+        again = self._trail.run_of(first) if self._trail is not None else None
+        self._run = run = self._run_of(first) if again is None else again
+        before = self._before.get(run)
+        self._is_over = before is not None and before.ended
+        if not self._is_over:
+            self._next_index = self._console.start_run(run, task=self._task, tr_s=first.tr_s)
+            if self._trail is not None and again is None:
+                self._trail.note_run(first, run)
+            events, self._events = self._events, []
+            declare_events(self._console, run, events)
+            if self._next_index:
+                self._say(f"run {run} goes on at volume {self._next_index}; those before are with the service")
+            else:
+                self._say(f"run {run} has begun: {_sides(first)} voxels, TR {first.tr_s:g} s")
+            if self._last is not None and self._last.shape != first.shape:
+                text = f"run {run} has volumes of {_sides(first)} voxels, the run before {_sides(self._last)}"
+                self._warn("run.shape", f"{text}; is it the sequence that was calibrated?", run, None)
+        self._last = first
+        early, self._early = self._early, []
+        for trouble in early:
+            self._tell(trouble)
+
+    def _run_of(self, first: Volume) -> int:
+        """Number of a run that no process before had begun, or that it left open and this goes on."""
+        before, may_go_on = self._before.get(self._last_run), self._may_go_on
+        self._may_go_on = False
+        if before is not None and not before.ended:
+            # What was noted of a run that is read again would have been found, unless nothing of it was sent.
+            is_same = before.next_index == 0 or (self._trail is None and first.index >= before.next_index)
+            if may_go_on and is_same:
+                return self._last_run
+            self._console.end_run(self._last_run)  # it was left open, and the scanner began anew meanwhile
+            self._before[self._last_run] = replace(before, ended=True)
+        self._last_run += 1
+        return self._last_run
+
+    def _tell(self, trouble: Trouble) -> None:
+        if trouble.run is not None and trouble.run > self._coming:
+            self._early.append(trouble)
+            return
+        run, text = trouble.run, trouble.text
+        if run is not None and run == self._coming:
+            text, run = text.replace(f"run {run}:", f"run {self._run}:"), self._run
+        if trouble.missing:
+            assert run is not None
+            assert trouble.index is not None
+            if self._is_over or trouble.index < self._next_index:
+                return
+            self._console.mark_missing(run, trouble.index, text[:200])
+            self._n_missing += 1
+        self._warn(trouble.code, text, run, trouble.index, to_service=not trouble.missing)  # which tells that itself
+
+    def _warn(self, code: str, text: str, run: int | None, index: int | None, *, to_service: bool = True) -> None:
+        self._progress.end()
+        print(f"{text} [{code}]", file=sys.stderr, flush=True)
+        if to_service and self._n_told < MAX_TOLD:
+            self._n_told += 1
+            self._console.warn(code, text, run=run, index=None if index is None or index < 0 else index)
+
+    def _end(self, ended: RunEnded) -> None:
+        if ended.run != self._coming:  # not one volume of it came, so it was never declared
+            self._coming, early, self._early = ended.run, self._early, []
+            for trouble in early:
+                self._warn(trouble.code, trouble.text, None, None)
+        elif not self._is_over:
+            self._console.end_run(self._run)
+            self._say(f"run {self._run} has ended after {ended.n_volumes} volumes")
+
+    def _say(self, text: str) -> None:
+        self._progress.end()
+        print(text, file=self._output, flush=True)
+
+
+def _sides(volume: Volume) -> str:
+    return "×".join(map(str, volume.shape))
 
 
 def declare_events(console: Console, run: int, events: list[RunEvent]) -> None:
@@ -166,36 +327,116 @@ def stream_source(
     events: Path | None,
     spool: Path | None,
     speed: float,
+    triggers: str | None = None,
+    record: Path | None = None,
 ) -> None:
-    """The commands ``mindsight stream`` and ``mindsight replay --session``."""
+    """The commands ``mindsight stream`` and ``mindsight replay --session``.
+
+    triggers, record : of a live source: where pulses are listened for, and the folder where its volumes are kept
+    """
     if not key:
         raise BadRequest("expected a key: set MINDSIGHT_KEY, or pass --key", code="cli.key")
     settings = Settings()
-    given = [] if events is None else parse_events_tsv(events.read_text(encoding="utf-8"))
+    given = [] if events is None else _read_events(events)
     address = to or gateway_url(settings)
-    with Console(address, key, session=session, spool_dir=spool or settings.data_dir / "spool") as console:
-        if is_live(source):
-            with open_transport(source, clock=Clock(time.time, time.monotonic), run=run) as transport:
-                print("listening; Ctrl-C ends it", flush=True)
-                sent = send_live(
-                    transport.items(),
+    spool_dir = spool or settings.data_dir / "spool"
+    with Console(address, key, session=session, deadline_s=FIRST_ANSWER_S) as console:
+        console.runs()  # a wrong address, key or session is said at once, and before anything is listened to
+    with Console(address, key, session=session, spool_dir=spool_dir) as console:
+        try:
+            if is_live(source):
+                sent = _stream_live(source, console, spool_dir / session, given, run, task, triggers, record)
+            else:
+                recorded = open_recorded(Path(source), run, on_bad=_say_bad)
+                sent = send_run(
+                    recorded,
                     console,
-                    events=given,
-                    first_run=run,
+                    events=given if events is not None else recorded.events,
                     task=task,
+                    speed=speed,
                     clock=time.monotonic,
+                    sleep=time.sleep,
                     output=sys.stdout,
                 )
-        else:
-            recorded = open_run(source, run)
-            sent = send_run(
-                recorded,
-                console,
-                events=given if events is not None else recorded.events,
-                task=task,
-                speed=speed,
-                clock=time.monotonic,
-                sleep=time.sleep,
-                output=sys.stdout,
-            )
+        except (ServiceUnavailable, BusUnavailable, StorageFull):
+            text = "nothing that was acknowledged is lost; the same command again goes on from there"
+            print(f"\nthe service did not answer for long: {text}", file=sys.stderr)
+            raise
     print(f"{sent.n_volumes} volumes acknowledged, {sent.n_missing} missing, in {sent.seconds:.1f} s")
+
+
+def _say_bad(error: BadVolume) -> None:
+    print(f"passed over: {error} [{error.code}]", file=sys.stderr, flush=True)
+
+
+def _stream_live(
+    source: str,
+    console: Console,
+    spool: Path,
+    events: list[RunEvent],
+    first_run: int,
+    task: str,
+    triggers: str | None,
+    record: Path | None,
+) -> Sent:
+    _send_what_waits(console)
+    trail, opened = None, source
+    if source.startswith("watch:"):
+        trail = Trail(spool / WATCHING, f"{first_run} {len(events)} {source}", _newest_ns(source))
+        if trail.is_followed and "existing=1" not in source:
+            opened += f"{'&' if '?' in source else '?'}since={trail.newest_ns}"
+    live = LiveStream(
+        console,
+        first_run=first_run,
+        before=console.runs(),
+        events=events,
+        task=task,
+        trail=trail,
+        clock=time.monotonic,
+        output=sys.stdout,
+    )
+    with open_transport(opened, clock=Clock(time.time, time.monotonic), triggers=triggers) as transport:
+        if trail is not None:
+            trail.note()
+
+        def stop(*_: object) -> None:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            threading.Thread(target=transport.close, daemon=True).start()
+
+        previous = signal.signal(signal.SIGINT, stop)
+        try:
+            print("listening; Ctrl-C ends the run and the stream", flush=True)
+            items = transport.items()
+            return live.send(items if record is None else keep(items, record))
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+def _send_what_waits(console: Console) -> None:
+    """What a process that was stopped had read and not seen acknowledged; what is refused stops nothing."""
+    while console.waiting():
+        try:
+            console.resume()
+        except (BadVolume, BadRequest, Conflict, Diverged) as error:
+            print(f"a volume that waited on this machine was put aside: {error} [{error.code}]", file=sys.stderr)
+
+
+def _newest_ns(source: str) -> int:
+    """When the newest file of a watched folder changed, by the folder's own clock; 0 where there is none."""
+    newest_ns = 0
+    folder = source.partition("?")[0].removeprefix("watch:").removeprefix("//")
+    for where, _, names in os.walk(folder) if source.startswith("watch:") else ():
+        for name in names:
+            with contextlib.suppress(OSError):  # gone again
+                newest_ns = max(newest_ns, os.lstat(os.path.join(where, name)).st_mtime_ns)
+    return newest_ns
+
+
+def _read_events(path: Path) -> list[RunEvent]:
+    try:
+        return parse_events_tsv(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(
+            f"expected a BIDS events.tsv with --events: {getattr(error, 'strerror', None) or 'it is not UTF-8'}",
+            code="events.unreadable",
+        ) from None

@@ -1,0 +1,120 @@
+"""``mindsight stream`` on real files, some of them bad, into a real gateway: the run goes on, and losses are said."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gateway_harness import Running
+
+from mindsight.blobs import BlobStore
+from mindsight.bus import Bus, Log
+from mindsight.client import Console
+from mindsight.protocol.inputs import SkipVolume, TakeVolume, parse_input
+from mindsight.protocol.volume_codec import decode_volume
+from mindsight.recording import open_recorded
+from mindsight.scanner import read_series
+from mindsight.stream import stream_source
+from mindsight.volume import Volume
+
+
+@pytest.fixture
+def session(running: Running) -> str:
+    with Console(running.url, running.keys["console"]) as console:
+        return console.open_session(console.enrol())
+
+
+def stream(running: Running, session: str, source: object, tmp_path: Path, **more: object) -> None:
+    options = {"run": 1, "task": "view", "events": None, "spool": tmp_path / "spool", "speed": float("inf")} | more
+    stream_source(str(source), session, to=running.url, key=running.keys["console"], **options)  # type: ignore[arg-type]
+
+
+def taken(running: Running, bus: Bus, session: str) -> tuple[list[Volume], list[int]]:
+    """The volumes that the service has, and the indices that were declared missing."""
+    entries = [parse_input(entry.payload) for entry in Log(bus, session, "input").read()]
+    blobs = BlobStore(running.settings.blobs_dir)
+    volumes = [decode_volume(blobs.get(entry.digest)) for entry in entries if isinstance(entry, TakeVolume)]
+    return volumes, [entry.index for entry in entries if isinstance(entry, SkipVolume)]
+
+
+def test_a_folder_with_bad_files(
+    running: Running, bus: Bus, session: str, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "Doe"
+    folder.mkdir()
+    files = sorted((shared / "data" / "trio_run155" / "dcm").iterdir())[:8]
+    for k, path in enumerate(files):
+        if k != 2:
+            shutil.copy(path, folder / f"Doe_{k}.dcm")
+    for k, n_bytes in ((4, 100_000), (7, 300_000)):
+        (folder / f"Doe_{k}.dcm").write_bytes(files[k].read_bytes()[:n_bytes])
+    stream(running, session, folder, tmp_path)
+    volumes, missing = taken(running, bus, session)
+    truth = [volume for volume, _ in zip(read_series(shared / "data" / "trio_run155" / "dcm"), range(8), strict=False)]
+    assert [volume.index for volume in volumes] == [0, 1, 3, 5, 6]
+    assert missing == [2, 4, 7]
+    for volume in volumes:
+        np.testing.assert_array_equal(volume.data, truth[volume.index].data)
+    said = capsys.readouterr()
+    assert "5 volumes acknowledged, 3 missing" in said.out
+    assert said.err.count("dicom.truncated") == 2
+    assert "Doe" not in said.out + said.err
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_a_live_run_with_pulses_and_a_recording(
+    running: Running, bus: Bus, session: str, shared: Path, tmp_path: Path
+) -> None:
+    folder, port = tmp_path / "in", free_port()
+    folder.mkdir()
+    files = sorted((shared / "data" / "trio_run155" / "dcm").iterdir())[:4]
+    stamps: list[float] = []
+
+    def scanner() -> None:
+        end_s = time.monotonic() + 20.0
+        while time.monotonic() < end_s:
+            try:
+                pulses = socket.create_connection(("127.0.0.1", port), timeout=10)
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        with pulses:
+            begin_s = time.time()
+            for k in range(5):
+                time.sleep(max(0.0, begin_s + 1.97 * k - time.time()))
+                stamps.append(round(time.time() - 1000.0, 6))
+                pulses.sendall(b"%.6f\n" % stamps[-1])
+                if k:
+                    shutil.copy(files[k - 1], folder)
+
+    thread = threading.Thread(target=scanner)
+    thread.start()
+    stream(
+        running,
+        session,
+        f"watch:{folder}?n=4&idle=4",
+        tmp_path,
+        triggers=f"tcp://127.0.0.1:{port}",
+        record=tmp_path / "kept",
+    )
+    thread.join()
+    volumes, missing = taken(running, bus, session)
+    assert missing == []
+    assert [volume.trigger_s for volume in volumes] == [pytest.approx(stamp, abs=1e-5) for stamp in stamps[:4]]
+    replayed = open_recorded(tmp_path / "kept" / "run-001")
+    for volume, kept, truth in zip(
+        volumes, replayed.volumes(), read_series(shared / "data" / "trio_run155" / "dcm"), strict=False
+    ):
+        np.testing.assert_array_equal(volume.data, truth.data)
+        np.testing.assert_array_equal(kept.data, truth.data)
+        assert kept.trigger_s == volume.trigger_s
+        assert kept.arrived_s == volume.arrived_s
