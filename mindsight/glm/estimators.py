@@ -16,6 +16,7 @@ estimate in units of the noise's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from mindsight.glm.design import lss_design
 
 _RELATIVE_ZERO = 1e-8
+# Share of an event's response that no other column explains: of less, sums in single precision lose too much.
+_LEAST_OWN = 0.05
 
 
 class Basis(NamedTuple):
@@ -99,7 +102,7 @@ def separate_weights(regressors_TK: NDArray[np.float64], nuisance_TP: NDArray[np
 
         (r'r p - p'r r)'y / det = ((r'r + p'r) p - p'r s)'y / det
 
-    needs of each event its own short response and of all of them together R + 1 columns. Where these two do not
+    needs of each event its own short response and of all of them together R + 1 columns. Where these two hardly
     determine the estimate (too few frames, an event whose response has not begun), ``of_design`` does.
     """
     q_TR = Basis.of(nuisance_TP).q_TR
@@ -110,7 +113,7 @@ def separate_weights(regressors_TK: NDArray[np.float64], nuisance_TP: NDArray[np
     pp, pr, rr = (own_TK**2).sum(0), (own_TK * rest_TK).sum(0), (rest_TK**2).sum(0)
     determinant = pp * rr - pr**2
     raw = (regressors_TK**2).sum(0)
-    sound_K = (pp > _RELATIVE_ZERO * raw) & (rr > _RELATIVE_ZERO * raw) & (determinant > _RELATIVE_ZERO * pp * rr)
+    sound_K = (rr > _RELATIVE_ZERO * raw) & (determinant > _LEAST_OWN * raw * rr)
     safe = np.where(sound_K, determinant, 1.0)
     of_own_K, of_all_K = (rr + pr) / safe, pr / safe
     of_shared_RK = np.vstack([-inside_RK * of_own_K, -of_all_K])
@@ -129,8 +132,10 @@ def ridge_weights(
     nuisance_TP: NDArray[np.float64],
     rho_B: NDArray[np.float64],
     fraction: float,
+    places: Sequence[int],
 ) -> NDArray[np.float64]:
-    """(K, B, T) weights of all events estimated together, each with a column of its own (least squares, all), by ridge.
+    """(len(places), B, T) weights of the events at these places, where all K are estimated together, each with a column
+    of its own (least squares, all), by ridge.
 
         minimise  |L (y - X b - N c)|^2 + (1 / fraction - 1) sum_k energy_k b_k^2,  answer  b / fraction
 
@@ -141,14 +146,13 @@ def ridge_weights(
 
     The nuisance N is not penalised.
     """
-    n_events = regressors_TK.shape[1]
     scale_K = 1.0 / np.sqrt(energy_K)
     columns_TP = np.column_stack([regressors_TK * scale_K, Basis.of(nuisance_TP).q_TR])
     gram_BPP = gram_matrices(columns_TP, rho_B)
-    places = np.arange(n_events)
-    gram_BPP[:, places, places] += 1.0 / fraction - 1.0
-    c_BPK = np.linalg.solve(gram_BPP, np.eye(columns_TP.shape[1], n_events))
+    of_events = np.arange(regressors_TK.shape[1])
+    gram_BPP[:, of_events, of_events] += 1.0 / fraction - 1.0
+    c_BPK = np.linalg.solve(gram_BPP, np.eye(columns_TP.shape[1])[:, places])
     fitted_KBT = np.swapaxes(c_BPK, 1, 2).swapaxes(0, 1) @ columns_TP.T
     weights_KBT: NDArray[np.float64] = _whitened_twice(fitted_KBT, rho_B[:, None])
-    weights_KBT *= scale_K[:, None, None] / fraction
+    weights_KBT *= scale_K[places, None, None] / fraction
     return weights_KBT

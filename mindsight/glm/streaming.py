@@ -259,9 +259,9 @@ class StreamingGLM:
         for group, regressors_TK in zip(self._groups, regressors_G, strict=True):
             bin_V, rho_B = self._bins(group, Basis.of(np.column_stack([regressors_TK.sum(axis=1), nuisance_TP])))
             energy_K = response_energy(group.kernel_sum_L, durations_s, self.tr_s)
-            weights_KBT = ridge_weights(regressors_TK, energy_K, nuisance_TP, rho_B, fraction)
-            for row, place in enumerate(places):
-                beta_KV[row, group.rows] = self._weighted(group, weights_KBT[place], bin_V)
+            weights_KBT = ridge_weights(regressors_TK, energy_K, nuisance_TP, rho_B, fraction, places)
+            for row, weights_BT in enumerate(weights_KBT):
+                beta_KV[row, group.rows] = self._weighted(group, weights_BT, bin_V)
         return self._in_order(beta_KV)
 
     def series(self) -> NDArray[np.float32]:
