@@ -1,40 +1,38 @@
 """The streaming GLM against nilearn refits of the same data, in the same run, with the floor beside it.
 
-    python benchmarks/bench_glm.py [--voxels 15000] [--volumes 192] [--grid 76 90 74] [--rounds 9] [--no-history]
+    python benchmarks/bench_glm.py [--voxels 15000] [--volumes 192] [--rounds 9] [--whole] [--no-history]
 
-Every round times every method once, in turn, so that whatever else the machine does falls on all of them; one thread
-each. Reported are medians and minima of wall time, medians of process time, and the median over rounds of each ratio.
+Work is one more volume and one trial's beta from all of them (or what the row says), one thread each. Floors: for least
+squares one pass of BLAS over the series (every value must be read once), for AR(1) the two products that give the
+residuals.
 
-Floors, measured in the same rounds: for least squares one pass of BLAS over the series (every value must be read once),
-for AR(1) the two products that give the residuals, at the speed that BLAS reaches on large matrices.
+Parity is the largest difference to nilearn's ``run_glm`` on the data so far, in standard deviations of its betas, after
+every volume from the first answer of the run on, and the number of voxels whose AR(1) coefficient differs: on 2,000
+voxels, and with ``--whole`` on all.
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import json
-import os
-import platform
-import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import nibabel
-import nilearn
 import numpy as np
 import pandas as pd
+import report
 from nilearn.glm.first_level import FirstLevelModel, make_first_level_design_matrix, run_glm
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mindsight.glm import Event, StreamingGLM
+from mindsight.glm.estimators import Basis
+from mindsight.glm.noise import AR_BINS, Residuals
 
-HISTORY = Path(__file__).parent / "history" / "glm.json"
 TR_S = 1.5
 SOA_S = 4.0
 ANSWER_S = 7.5
+PARITY_VOXELS = 2000
+RIDGE_FRACTION = 0.7
 
 
 class Run:
@@ -50,11 +48,8 @@ class Run:
         self.series_TV = series_TV.astype(np.float32)
         self.confounds_TC = np.cumsum(rng.normal(0, 0.02, (n_volumes, 6)), axis=0)
         self.onsets_s = np.arange(2.0, (n_volumes - 1) * TR_S, SOA_S)
-        self.trial = int(np.flatnonzero(self.onsets_s <= n_volumes * TR_S - ANSWER_S)[-1])
-        self.events = pd.DataFrame({"onset": self.onsets_s, "duration": 3.0, "trial_type": "reference"})
-        self.events.loc[self.trial, "trial_type"] = "probe"
-        self.frame_s = TR_S * np.arange(n_volumes)
-        self.design = self.make_design()
+        self.trial = self.answered(n_volumes)
+        self.design = self.make_design(n_volumes, self.trial)
         mask_XYZ = np.zeros(grid, np.uint8)
         mask_XYZ.reshape(-1)[:n_voxels] = 1
         data_XYZT = np.zeros((*grid, n_volumes), np.float32)
@@ -62,35 +57,48 @@ class Run:
         self.mask = nibabel.Nifti1Image(mask_XYZ, np.eye(4))
         self.image = nibabel.Nifti1Image(data_XYZT, np.eye(4))
 
-    def glm(self, noise: str) -> StreamingGLM:
-        glm = StreamingGLM(self.series_TV.shape[1], TR_S, noise=noise, n_confounds=6)
+    def answered(self, n: int) -> int:
+        """The last trial that is answered after ``n`` volumes."""
+        return int(np.flatnonzero(self.onsets_s <= n * TR_S - ANSWER_S)[-1])
+
+    def glm(self, noise: str, n: int, n_planned: int | None = None) -> StreamingGLM:
+        """After the first ``n`` volumes."""
+        glm = StreamingGLM(self.series_TV.shape[1], TR_S, noise=noise, n_confounds=6, n_planned=n_planned)
         for trial, onset_s in enumerate(self.onsets_s):
             glm.add_event(Event(float(onset_s), 3.0, trial))
-        for y_V, confounds_C in zip(self.series_TV[:-1], self.confounds_TC[:-1], strict=True):
-            glm.push(y_V, confounds_C)
+        for i in range(n):
+            glm.push(self.series_TV[i], self.confounds_TC[i])
         return glm
 
-    def make_design(self) -> pd.DataFrame:
-        return make_first_level_design_matrix(self.frame_s, self.events, add_regs=self.confounds_TC)
+    def make_design(self, n: int, trial: int) -> pd.DataFrame:
+        started = self.onsets_s[self.onsets_s <= (n - 1) * TR_S]
+        events = pd.DataFrame({"onset": started, "duration": 3.0, "trial_type": "reference"})
+        events.loc[trial, "trial_type"] = "probe"
+        return make_first_level_design_matrix(TR_S * np.arange(n), events, add_regs=self.confounds_TC[:n])
 
-    def run_glm(self, noise: str) -> NDArray[np.float64]:
-        labels, results = run_glm(self.series_TV, self.make_design().to_numpy(), noise_model=noise)
+    def run_glm(self, noise: str, n: int, trial: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Nilearn's betas, and the AR(1) coefficients that it took."""
+        design = self.make_design(n, trial)
+        labels, results = run_glm(self.series_TV[:n], design.to_numpy(), noise_model=noise)
         beta_V = np.empty(self.series_TV.shape[1])
         for label, result in results.items():
-            beta_V[labels == label] = result.theta[list(self.design.columns).index("probe")]
-        return beta_V
+            beta_V[labels == label] = result.theta[list(design.columns).index("probe")]
+        return beta_V, labels.astype(np.float64)
 
     def first_level_model(self) -> None:
         model = FirstLevelModel(t_r=TR_S, mask_img=self.mask, noise_model="ar1", high_pass=0.01, reports=False)
+        events = pd.DataFrame({"onset": self.onsets_s, "duration": 3.0, "trial_type": "reference"})
+        events.loc[self.trial, "trial_type"] = "probe"
         confounds = pd.DataFrame(self.confounds_TC, columns=[f"motion{i}" for i in range(6)])
-        model.fit(self.image, events=self.events, confounds=confounds)
+        model.fit(self.image, events=events, confounds=confounds)
         model.compute_contrast("probe", output_type="effect_size")
 
 
-def methods(run: Run) -> dict[str, Callable[[], object]]:
-    """Each method's work for one trial's beta after the last volume."""
-    ols, ar1 = run.glm("ols"), run.glm("ar1")
-    states = {glm: glm.state() for glm in (ols, ar1)}
+def methods(run: Run) -> tuple[dict[str, Callable[[], object]], Callable[[str], None]]:
+    """Each method's work after the last volume, and what puts everything back before it."""
+    n, trial = len(run.series_TV), run.trial
+    ols, ar1, fixed = run.glm("ols", n - 1), run.glm("ar1", n - 1), run.glm("ar1", n - 1, n_planned=n)
+    states = {glm: glm.state() for glm in (ols, ar1, fixed)}
 
     def after_last_volume(glm: StreamingGLM, ask: Callable[[], object]) -> Callable[[], object]:
         def work() -> object:
@@ -99,127 +107,105 @@ def methods(run: Run) -> dict[str, Callable[[], object]]:
 
         return work
 
-    series_VT = np.ascontiguousarray(run.series_TV.T)
-    weights_T = np.ones(series_VT.shape[1], np.float32)
-    basis_TR = np.linalg.qr(run.design.to_numpy())[0].astype(np.float32)
-
-    def residuals() -> NDArray[np.float32]:
-        return (series_VT @ basis_TR) @ basis_TR.T
-
-    work = {
-        "ours ols": after_last_volume(ols, lambda: ols.beta(run.trial)),
-        "ours ols, all trials": after_last_volume(ols, ols.betas),
-        "ours ols, standard error": after_last_volume(ols, lambda: ols.estimate(run.trial).error_V),
-        "ours ar1": after_last_volume(ar1, lambda: ar1.beta(run.trial)),
-        "ours ar1, standard error": after_last_volume(ar1, lambda: ar1.estimate(run.trial).error_V),
-        "ours ar1, ridge": after_last_volume(ar1, lambda: ar1.ridge_betas([run.trial], 0.7)),
-        "nilearn run_glm ols": lambda: run.run_glm("ols"),
-        "nilearn run_glm ar1": lambda: run.run_glm("ar1"),
-        "nilearn FirstLevelModel ar1": run.first_level_model,
-        "floor ols": lambda: series_VT @ weights_T,
-        "floor ar1": residuals,
-    }
-
-    def again(name: str) -> Callable[[], object]:
+    def back(_: str) -> None:
         for glm, state in states.items():
             glm.load_state(state)
-        return work[name]
 
-    return {name: lambda name=name: again(name) for name in work}
+    series_VT = np.ascontiguousarray(run.series_TV.T)
+    weights_T = np.ones(n, np.float32)
+    basis_TR = np.linalg.qr(run.design.to_numpy())[0].astype(np.float32)
+    work = {
+        "ours ols": after_last_volume(ols, lambda: ols.beta(trial)),
+        "ours ols, all trials": after_last_volume(ols, ols.betas),
+        "ours ols, with standard error": after_last_volume(ols, lambda: ols.estimate(trial)),
+        "ours ar1": after_last_volume(ar1, lambda: ar1.beta(trial)),
+        "ours ar1, with standard error": after_last_volume(ar1, lambda: ar1.estimate(trial)),
+        "ours ar1, fixed basis": after_last_volume(fixed, lambda: fixed.beta(trial)),
+        "ours ar1, ridge": after_last_volume(ar1, lambda: ar1.ridge_betas([trial], RIDGE_FRACTION)),
+        "nilearn run_glm ols": lambda: run.run_glm("ols", n, trial),
+        "nilearn run_glm ar1": lambda: run.run_glm("ar1", n, trial),
+        "nilearn FirstLevelModel ar1": run.first_level_model,
+        "floor ols": lambda: series_VT @ weights_T,
+        "floor ar1": lambda: (series_VT @ basis_TR) @ basis_TR.T,
+    }
+    return work, back
 
 
-def measure(run: Run, rounds: int) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """Wall and process milliseconds of every method in every round."""
-    prepared = methods(run)
-    wall_ms: dict[str, list[float]] = {name: [] for name in prepared}
-    process_ms: dict[str, list[float]] = {name: [] for name in prepared}
-    for i in range(rounds + 1):
-        for name, prepare in prepared.items():
-            work = prepare()
-            wall, process = time.perf_counter(), time.process_time()
-            work()
-            wall, process = time.perf_counter() - wall, time.process_time() - process
-            if i > 0:  # the first round compiles
-                wall_ms[name].append(1e3 * wall)
-                process_ms[name].append(1e3 * process)
-    return {n: np.array(t) for n, t in wall_ms.items()}, {n: np.array(t) for n, t in process_ms.items()}
+OURS = {
+    "nilearn run_glm ols": "ours ols",
+    "nilearn run_glm ar1": "ours ar1",
+    "nilearn FirstLevelModel ar1": "ours ar1",
+}
+FLOOR = {
+    "ours ols": "floor ols",
+    "ours ols, with standard error": "floor ols",
+    "ours ar1": "floor ar1",
+    "ours ar1, with standard error": "floor ar1",
+    "ours ar1, fixed basis": "floor ar1",
+    "ours ar1, ridge": "floor ar1",
+}
 
 
 def parity(run: Run) -> dict[str, float]:
-    """Largest difference to nilearn, in standard deviations of the betas."""
-    found = {}
-    for noise in ("ols", "ar1"):
-        glm = run.glm(noise)
-        glm.push(run.series_TV[-1], run.confounds_TC[-1])
-        expected_V = run.run_glm(noise)
-        found[noise] = float(np.abs(glm.beta(run.trial) - expected_V).max() / expected_V.std())
-        if noise == "ols":
-            row = glm.started.index(run.trial)
-            found["ols, all trials"] = float(np.abs(glm.betas()[row] - expected_V).max() / expected_V.std())
-    return found
-
-
-PAIRS = [
-    ("nilearn run_glm ols", "ours ols"),
-    ("nilearn run_glm ar1", "ours ar1"),
-    ("nilearn FirstLevelModel ar1", "ours ar1"),
-    ("ours ols", "floor ols"),
-    ("ours ar1", "floor ar1"),
-]
+    """Largest difference to nilearn over all volumes, in sd of the betas; how many AR(1) coefficients differ."""
+    first = int(np.ceil((run.onsets_s[0] + ANSWER_S) / TR_S))
+    n_volumes, n_voxels = run.series_TV.shape
+    found: dict[str, float] = {"ols": 0.0, "ols, all trials": 0.0, "ar1": 0.0, "ar1 coefficients that differ": 0}
+    ols, ar1 = run.glm("ols", first - 1), run.glm("ar1", first - 1)
+    series_VT = np.ascontiguousarray(run.series_TV.T)
+    for n in range(first, n_volumes + 1):
+        trial = run.answered(n)
+        for noise, glm in (("ols", ols), ("ar1", ar1)):
+            glm.push(run.series_TV[n - 1], run.confounds_TC[n - 1])
+            expected_V, rho_V = run.run_glm(noise, n, trial)
+            apart = np.abs(glm.beta(trial) - expected_V).max() / expected_V.std()
+            found[noise] = max(found[noise], float(apart))
+            if noise == "ols":
+                apart = np.abs(glm.betas()[glm.started.index(trial)] - expected_V).max() / expected_V.std()
+                found["ols, all trials"] = max(found["ols, all trials"], float(apart))
+            else:
+                basis = Basis.of(run.make_design(n, trial).to_numpy())
+                if n > basis.q_TR.shape[1]:  # else there are no residuals, and any coefficient gives the same beta
+                    ours_V = Residuals(series_VT - series_VT[:, :1], basis.q_TR).ar_hundredths()
+                    found["ar1 coefficients that differ"] += int((ours_V != np.rint(AR_BINS * rho_V)).sum())
+    return found | {"volumes": n_volumes - first + 1, "voxels": n_voxels}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = report.parser(__doc__, whole="parity of all voxels (minutes)")
     parser.add_argument("--voxels", type=int, default=15000)
     parser.add_argument("--volumes", type=int, default=192)
     parser.add_argument(
         "--grid", type=int, nargs=3, default=(76, 90, 74), help="of the image that FirstLevelModel gets"
     )
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--no-history", action="store_true", help="print only")
-    arguments = parser.parse_args()
+    given = parser.parse_args()
     warnings.simplefilter("ignore")
-    run = Run(arguments.voxels, arguments.volumes, tuple(arguments.grid))
+    began = report.machine()
+    run = Run(given.voxels, given.volumes, tuple(given.grid))
     with threadpool_limits(1):
-        wall_ms, process_ms = measure(run, arguments.rounds)
-    entry = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0],
-        },
-        "versions": {"numpy": np.__version__, "nilearn": nilearn.__version__},
-        "voxels": arguments.voxels,
-        "grid": list(arguments.grid),
-        "volumes": arguments.volumes,
-        "trials": len(run.onsets_s),
-        "rounds": arguments.rounds,
-        "ms": {
-            name: {
-                "median": round(float(np.median(wall)), 3),
-                "min": round(float(wall.min()), 3),
-                "process": round(float(np.median(process_ms[name])), 3),
-            }
-            for name, wall in wall_ms.items()
-        },
-        "ratios": {f"{a} / {b}": round(float(np.median(wall_ms[a] / wall_ms[b])), 1) for a, b in PAIRS},
-        "parity": parity(run),
-    }
+        work, back = methods(run)
+        rows = report.compared(report.in_turn(work, given.rounds, back), ours=OURS, floor=FLOOR)
+        equal = parity(run if given.whole else Run(PARITY_VOXELS, given.volumes, tuple(given.grid)))
+    title = f"{given.voxels} voxels, {given.volumes} volumes, {len(run.onsets_s)} trials; push and beta, one thread"
+    report.print_table(title, rows)
     print(
-        f"{arguments.voxels} voxels, {arguments.volumes} volumes, {len(run.onsets_s)} trials; push and beta, one thread"
+        f"largest difference to nilearn, in sd of the betas, over {equal['volumes']} volumes, {equal['voxels']} voxels:"
     )
-    for name, ms in entry["ms"].items():
-        print(f"{name:30} median {ms['median']:9.3f}  min {ms['min']:9.3f}  process {ms['process']:9.3f} ms")
-    for name, ratio in entry["ratios"].items():
-        print(f"{name:50} {ratio:7.1f}")
-    print(
-        "largest difference to nilearn, in sd of the betas:", entry["parity"], f"; load {entry['machine']['load']:.1f}"
+    print("; ".join(f"{name} {value:.2g}" for name, value in equal.items() if name not in ("volumes", "voxels")))
+    report.finish(
+        "glm",
+        given,
+        began,
+        ["numpy", "numba", "nilearn"],
+        voxels=given.voxels,
+        grid=list(given.grid),
+        volumes=given.volumes,
+        trials=len(run.onsets_s),
+        rounds=given.rounds,
+        ms=rows,
+        parity=equal,
     )
-    if not arguments.no_history:
-        history = json.loads(HISTORY.read_text()) if HISTORY.exists() else []
-        HISTORY.parent.mkdir(exist_ok=True)
-        HISTORY.write_text(json.dumps([*history, entry], indent=1) + "\n")
 
 
 if __name__ == "__main__":

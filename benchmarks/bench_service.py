@@ -1,51 +1,146 @@
-"""A volume's way through the running service: acknowledged → beta, and beta → retrieval.
+"""A volume's way through the running service, on a 2 mm grid: acknowledged, then moved back, then betas in the log.
 
-    python benchmarks/bench_service.py RUN [--speed 5] [--no-history]
+    python benchmarks/bench_service.py [--volumes 192] [--every 0.45] [--whole] [--no-history]
 
-RUN is a recorded run folder (``dcm/`` or ``bold.nii.gz``). It is streamed over HTTP into real processes at ``speed``
-times its own pace, with an event every 4 s, so that many volumes complete a beta. Then the demo's visit is streamed as
-fast as the service takes it, for the way from beta to retrieval and to the picture.
+Bus, gateway and ingest run as processes of their own; volumes go over HTTP by the SDK, and a watcher hears the
+answers. The volumes (120 x 120 x 78) are those whose motion is known, there and back, each with new noise, and one jump
+of 2 mm at two thirds of the run. A trial every 4 s, AR(1), 15,000 voxels, an answer 7.5 s and one 27.5 s after each
+onset. TR is 1.5 s; the volumes are sent every ``--every`` seconds, so that a run takes as long as it must and no volume
+waits for another (``--whole``: at the scanner's own pace, and the demo's visit after it, for the way from beta to
+picture).
 
-The floor beside the first figure is what must be done at least: read the payload once, hash it twice (gateway and
-worker), fsync it once; measured on the same machine in the same run.
+"computing" is what one thread does per volume: by the worker's own clock and, in this process without a service around
+it, as the processor's time. The floor is made of what cannot be left out, measured on the same machine in the same run:
+the payload read and hashed, the multiply-adds of motion correction and of AR(1) residuals at the rate of BLAS, and two
+small files made durable.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
+import report
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
-from mindsight.bus import Bus, Log
-from mindsight.client import Console
-from mindsight.demo import latencies
-from mindsight.protocol import BetaReady, Message, VolumeProcessed, parse_message
+from mindsight.client import Console, Watch
+from mindsight.errors import DeadlineExceeded
+from mindsight.glm import Event, Statistics
+from mindsight.ingest import IngestOptions, IngestSession, Space
+from mindsight.preprocessing.support import MAX_VOXELS
+from mindsight.protocol import BetaReady, Message, VolumeProcessed, VolumeReceived
 from mindsight.protocol.volume_codec import encode_volume
-from mindsight.scanner import open_run
+from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
 from mindsight.settings import Settings
+from mindsight.subjects.bundle import Bundle
 from mindsight.supervisor import Supervisor
+from mindsight.volume import Volume
 
-HISTORY = Path(__file__).parent / "history" / "service.json"
-SOA_S = 4.0
-DEADLINE_S = 120.0
+TR_S, SOA_S, DURATION_S = 1.5, 4.0, 3.0
+N_VOXELS = 15_000
+NOISE = 5.0
+N_CONFOUNDS_AND_DRIFTS = 6 + 6 + 1
+DEADLINE_S = 60.0
+ATTEMPT_GAP_S = 0.02
+SETTLE_S = 3.0  # a session is opened some time before its first volume
 
 
-def stream(run: Path, speed: float) -> tuple[list[Message], float]:
-    """The session's messages, and the floor in milliseconds per volume."""
-    recorded = open_run(run)
+@dataclass(frozen=True)
+class Scans:
+    """A run: volumes with known motion, there and back, each with noise of its own."""
+
+    volumes: list[Volume]
+    mask_XYZ: NDArray[np.bool_]
+    n: int
+
+    @classmethod
+    def load(cls, folder: Path, n: int) -> Scans:
+        image = nib.load(folder / "bold.nii.gz")
+        data_XYZT = np.asarray(image.dataobj)
+        volumes = [
+            Volume(np.asfortranarray(data_XYZT[..., t]), image.affine, TR_S, 1, t) for t in range(data_XYZT.shape[3])
+        ]
+        inside = np.argwhere(np.load(folder / "truth.npz")["mask"])
+        posterior = inside[np.argsort(inside[:, 1], kind="stable")[:N_VOXELS]]
+        mask_XYZ = np.zeros(volumes[0].shape, np.bool_)
+        mask_XYZ[tuple(posterior.T)] = True
+        return cls(volumes, mask_XYZ, n)
+
+    def __iter__(self) -> Iterator[Volume]:
+        rng = np.random.default_rng(3)
+        last = len(self.volumes) - 1
+        there_and_back = [*range(1, last), *range(last, 1, -1)]  # volume 0 is the reference, whose noise it shares
+        noise_XYZ = rng.normal(0.0, NOISE, self.volumes[0].shape).astype(np.int16, order="F")
+        for index in range(self.n):
+            still = self.volumes[there_and_back[index % len(there_and_back)]]
+            data_XYZ = still.data + np.roll(noise_XYZ, rng.integers(1, 100, 3), axis=(0, 1, 2))
+            if index >= 2 * self.n // 3:
+                data_XYZ = np.roll(data_XYZ, 1, axis=1)
+            yield replace(still, data=np.asfortranarray(data_XYZ.clip(0, None)), index=index)
+
+    @property
+    def onsets_s(self) -> NDArray[np.float64]:
+        return np.arange(SOA_S, self.n * TR_S - SOA_S, SOA_S)
+
+
+@dataclass
+class Heard:
+    """What a watcher heard, and when it was sent and heard on this machine's clock."""
+
+    messages: list[Message] = field(default_factory=list)
+    seen_ms: list[float] = field(default_factory=list)
+    sent_t: float = 0.0
+
+    def listen(self, watch: Watch) -> None:
+        for message in watch:
+            if isinstance(message, BetaReady) and message.stage != "final":
+                self.seen_ms.append(1e3 * (time.time() - self.sent_t))
+            self.messages.append(message)
+
+    def wait(self, what: str, done: int) -> None:
+        """Until ``done`` messages of a type were heard."""
+        until = time.monotonic() + DEADLINE_S
+        while sum(message.type == what for message in self.messages) < done:
+            if time.monotonic() > until:
+                raise DeadlineExceeded(f"expected {done} x {what} within {DEADLINE_S:g} s", code="bench.deadline")
+            time.sleep(ATTEMPT_GAP_S)
+
+
+def make_bundle(folder: Path, scans: Scans) -> None:
+    """A subject with 15,000 voxels; nobody decodes here, so that the decoder is empty."""
+    rng = np.random.default_rng(0)
+    Bundle(
+        kind="linear",
+        subject="bench",
+        created="2026-01-01T00:00:00Z",
+        options=IngestOptions(),
+        space=Space(scans.volumes[0], scans.mask_XYZ),
+        statistics=Statistics(np.zeros(N_VOXELS, np.float32), np.ones(N_VOXELS, np.float32), 100),
+        calibration=Calibration(temperature=1.0, null_confidence=0.5, log_loss=0.0, n=2),
+        pool=CandidatePool(("a", "b"), rng.normal(size=(2, 8)).astype(np.float32)),
+        decoder=LinearDecoder(np.zeros((N_VOXELS, 8), np.float32), np.zeros(8, np.float32), (8,), 1.0),
+    ).save(folder)
+
+
+def through_service(scans: Scans, every_s: float) -> Heard:
+    """One session of one run, a volume every ``every_s`` seconds."""
+    heard = Heard()
+    keys: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder), port=0, redis_url="embedded://")
-        keys: dict[str, str] = {}
+        settings.bundles_dir.mkdir(parents=True)
+        make_bundle(settings.bundles_dir / "bench", scans)
         supervisor = Supervisor(
             settings,
             announce=lambda line: keys.update([line.split(" key: ")]) if " key: " in line else None,
@@ -53,52 +148,108 @@ def stream(run: Path, speed: float) -> tuple[list[Message], float]:
         )
         url = supervisor.start()
         try:
-            with Console(url, keys["experimenter"], spool_dir=Path(folder) / "spool") as console:
-                session = console.open_session(console.enrol())
-                console.start_run(1, task="bench", tr_s=recorded.tr_s, n_volumes=recorded.n_volumes)
-                onsets_s = np.arange(4.0, recorded.n_volumes * recorded.tr_s - SOA_S, SOA_S)
-                for trial, onset_s in enumerate(onsets_s, 1):
-                    console.add_event(1, onset_s=float(onset_s), duration_s=3.0, trial=trial)
+            key = keys["experimenter"]
+            with Console(url, key, spool_dir=Path(folder) / "spool") as console:
+                session = console.open_session(console.enrol("bench"))
+                watch = Watch(url, key, session)
+                threading.Thread(target=heard.listen, args=(watch,), daemon=True).start()
+                time.sleep(SETTLE_S)
+                console.start_run(1, task="bench", tr_s=TR_S, n_volumes=scans.n)
+                for trial, onset_s in enumerate(scans.onsets_s, 1):
+                    console.add_event(1, onset_s=float(onset_s), duration_s=DURATION_S, trial=trial)
                 began_s = time.monotonic()
-                payloads = []
-                for volume in recorded.volumes():
-                    wait_s = began_s + volume.index * recorded.tr_s / speed - time.monotonic()
-                    time.sleep(max(0.0, wait_s))
+                for volume in scans:
+                    time.sleep(max(0.0, began_s + volume.index * every_s - time.monotonic()))
+                    heard.sent_t = time.time()
                     console.send(volume)
-                    payloads.append(encode_volume(volume))
-            bus = Bus.from_settings(settings)
-            until = time.monotonic() + DEADLINE_S
-            while time.monotonic() < until:
-                messages = read_all(Log(bus, session, "messages"))
-                if sum(isinstance(m, VolumeProcessed) for m in messages) == recorded.n_volumes:
-                    break
-                time.sleep(0.2)
-            return messages, floor_ms(payloads[: min(30, len(payloads))], Path(folder))
+                heard.wait("volume.processed", scans.n)
+                console.end_run(1)
+                answered = 2 * len(scans.onsets_s)  # the last trials have no revised answer, but all have a final one
+                heard.wait("beta.ready", answered)
+                time.sleep(1.0)
+                watch.close()
         finally:
             supervisor.stop()
+    return heard
 
 
-def read_all(log: Log) -> list[Message]:
-    found: list[Message] = []
-    after = 0
-    while page := log.read(after):
-        found += [parse_message(entry.payload, id=entry.seq) for entry in page]
-        after = page[-1].seq
-    return found
+def computed(scans: Scans) -> dict[str, list[float]]:
+    """Processor milliseconds of each volume in this process: motion, glm, beta, and all of them."""
+    session = IngestSession(IngestOptions(), Space(scans.volumes[0], scans.mask_XYZ), clock=time.process_time)
+    session.start_run(1, TR_S, scans.n)
+    for trial, onset_s in enumerate(scans.onsets_s, 1):
+        session.add_event(1, Event(float(onset_s), DURATION_S, trial))
+    stages: dict[str, list[float]] = {"motion": [], "glm": [], "beta": []}
+    for volume in scans:
+        session.prepare()
+        output = session.push(volume)
+        for stage, value in output.timings_ms.items():
+            stages[stage].append(value)
+    stages["computing"] = np.sum(list(stages.values()), axis=0).tolist()
+    stages["beta"] = [value for value in stages["beta"] if value > 0.1]  # of volumes that bring one
+    return stages
 
 
-def floor_ms(payloads: list[bytes], folder: Path) -> float:
-    """Median of hashing a payload twice and making it durable once."""
-    taken = []
-    for i, payload in enumerate(payloads):
-        began_s = time.perf_counter()
-        hashlib.sha256(payload).digest()
-        hashlib.sha256(payload).digest()
-        with (folder / f"floor-{i}").open("wb") as file:
-            file.write(payload)
-            os.fsync(file.fileno())
-        taken.append(1e3 * (time.perf_counter() - began_s))
-    return float(np.median(taken))
+def floors(scans: Scans, folder: Path) -> dict[str, float]:
+    """Median milliseconds of what a volume with one answer cannot do without."""
+    payloads = [encode_volume(volume) for volume in replace(scans, n=20)]
+    paths = [folder / f"payload-{i}" for i in range(len(payloads))]
+    for path, payload in zip(paths, payloads, strict=True):
+        path.write_bytes(payload)
+    read, hashed = report.Clock(), report.Clock()
+    for path in paths:
+        payload = read.time(path.read_bytes)
+        hashed.time(lambda payload=payload: hashlib.sha256(payload).digest())
+    beta = report.durable([bytes(4 * N_VOXELS)] * 20, folder)
+    statistics = report.durable([bytes(8 * N_VOXELS)] * 20, folder)
+    received = report.durable(payloads, folder)
+    with threadpool_limits(1):
+        per_multiply_add = report.blas_ms_per_multiply_add()
+    box = float(np.prod(np.ptp(np.argwhere(scans.mask_XYZ), axis=0) + 1))
+    motion = MAX_VOXELS * (6 + 6 + 64 + 36) + box * 3 * 4 + N_VOXELS * (64 + 36)
+    residuals = 2 * N_VOXELS * scans.n / 2 * (N_CONFOUNDS_AND_DRIFTS + 2)
+
+    def median(clock: report.Clock) -> float:
+        return float(np.median(clock.wall_ms))
+
+    found = {
+        "read the payload": median(read),
+        "hash the payload": median(hashed),
+        "multiply-adds of motion": motion * per_multiply_add,
+        "multiply-adds of AR(1)": residuals * per_multiply_add,
+        "beta and statistics durable": median(beta) + median(statistics),
+    }
+    found["computing"] = found["multiply-adds of motion"] + found["multiply-adds of AR(1)"]
+    found["acknowledged to beta"] = sum(value for name, value in found.items() if name != "computing")
+    found["received to acknowledged"] = median(hashed) + median(received)
+    return {name: round(value, 3) for name, value in found.items()}
+
+
+def heard_figures(heard: Heard) -> dict[str, dict[str, float]]:
+    """Per stage, of the messages' own times."""
+    stages: dict[str, list[float]] = {}
+
+    def add(stage: str, value: float | None) -> None:
+        if value is not None:
+            stages.setdefault(stage, []).append(value)
+
+    for message in heard.messages:
+        if isinstance(message, VolumeReceived):
+            add("received to acknowledged", message.latency_ms.receive)
+        elif isinstance(message, VolumeProcessed):
+            took = message.latency_ms
+            add("acknowledged to taken", took.queue)
+            add("worker: motion", took.motion)
+            add("worker: glm", took.glm)
+            add("worker: betas", took.estimate)
+            add("worker: computing", (took.motion or 0.0) + (took.glm or 0.0) + (took.estimate or 0.0))
+        elif isinstance(message, BetaReady):
+            stage = "end of run to final betas" if message.stage == "final" else f"acknowledged to {message.stage} beta"
+            add(stage, message.latency_ms.beta)
+            if message.stage != "final":
+                add("acknowledged to beta", message.latency_ms.beta)
+    stages["sent to beta at a watcher"] = heard.seen_ms
+    return {name: {**report.spread(values), "n": len(values)} for name, values in sorted(stages.items())}
 
 
 def demo() -> dict[str, dict[str, float]]:
@@ -106,45 +257,46 @@ def demo() -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "mindsight.cli", "demo", "--once", "--data-dir", folder]
         finished = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
-        latency_ms: dict[str, dict[str, float]] = json.loads(finished.stdout.splitlines()[-1])["latency_ms"]
-        return latency_ms
+    latency_ms = json.loads(finished.stdout.splitlines()[-1])["latency_ms"]
+    return {f"demo: {stage}": {"median": value["p50"], "p99": value["p99"]} for stage, value in latency_ms.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", type=Path, nargs="?", default=Path(__file__).parents[2] / "shared/data/trio_run155")
-    parser.add_argument("--speed", type=float, default=5.0)
-    parser.add_argument("--no-history", action="store_true")
+    parser = report.parser(__doc__, whole="at the scanner's own pace (5 minutes), and the demo's visit")
+    parser.add_argument("--volumes", type=int, default=192)
+    parser.add_argument("--every", type=float, default=0.45, help="seconds from volume to volume")
+    parser.add_argument("--truth", type=Path, default=report.DATA / "motion_truth" / "typical")
     given = parser.parse_args()
-    if not given.run.is_dir():
-        print("bench_service: no recorded run there; name one", file=sys.stderr)
+    if not given.truth.is_dir():
+        print("bench_service: volumes with known motion are not there; name their folder with --truth", file=sys.stderr)
         return
-    load = os.getloadavg()[0]
-    messages, floor = stream(given.run, given.speed)
-    n_betas = sum(isinstance(message, BetaReady) for message in messages)
-    ingest = latencies(messages)
-    visit = demo()
-    print(f"load before: {load:.1f} on {os.cpu_count()} cores; {n_betas} betas; ms, p50 / p99")
-    for stage, value in ingest.items():
-        print(f"  run   {stage:<10} {value['p50']:8.1f} {value['p99']:8.1f}")
-    ratio = ingest["beta"]["p50"] / floor
-    print(f"  floor {'payload':<10} {floor:8.1f}            ack -> beta is {ratio:.1f} x the floor")
-    for stage, value in visit.items():
-        print(f"  demo  {stage:<10} {value['p50']:8.1f} {value['p99']:8.1f}")
-    if not given.no_history:
-        record = {
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "load": round(load, 2),
-            "speed": given.speed,
-            "run": ingest,
-            "floor_ms": round(floor, 2),
-            "demo": visit,
-        }
-        HISTORY.parent.mkdir(exist_ok=True)
-        history = json.loads(HISTORY.read_text()) if HISTORY.exists() else []
-        HISTORY.write_text(json.dumps([*history, record], indent=1) + "\n")
+    began = report.machine()
+    scans = Scans.load(given.truth, given.volumes)
+    every_s = TR_S if given.whole else given.every
+    heard = through_service(scans, every_s)
+    service = heard_figures(heard)
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
+        floor_ms = floors(scans, Path(folder))
+        cpu = {stage: {**report.spread(ms), "n": len(ms)} for stage, ms in computed(scans).items()}
+    for name, row in (*service.items(), *((f"processor: {stage}", row) for stage, row in cpu.items())):
+        floor = floor_ms.get(name.partition(": ")[2] or name)
+        if floor is not None:
+            row["floor"] = floor
+    rows = {**service, **{f"processor: {stage}": row for stage, row in cpu.items()}}
+    seen = demo() if given.whole else {}
+    report.print_table(f"{scans.n} volumes, one every {every_s:g} s; {N_VOXELS} voxels, AR(1)", rows | seen)
+    print("floor, ms: " + "; ".join(f"{name} {value:.2f}" for name, value in floor_ms.items()))
+    report.finish(
+        "service",
+        given,
+        began,
+        ["numpy", "numba", "redis", "fastapi", "uvicorn"],
+        volumes=scans.n,
+        every_s=every_s,
+        voxels=N_VOXELS,
+        ms=rows | seen,
+        floor_ms=floor_ms,
+    )
 
 
 if __name__ == "__main__":
