@@ -140,7 +140,7 @@ def answers(
         for beta in betas:
             yield _answer(beta, trials, decoder, clock, arrived_s, ready_s)
     ended_s = clock()
-    betas = session.end_run(recorded.run)
+    betas = fill_gap(session, recorded.run, recorded.n_volumes) + session.end_run(recorded.run)
     ready_s = clock()
     for beta in betas:
         yield _answer(beta, trials, decoder, clock, ended_s, ready_s)

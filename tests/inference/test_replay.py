@@ -94,7 +94,7 @@ def test_final_answers_come_after_the_last_volume(folder: Path, bundle: Path, tm
 def test_a_missing_volume_flags_the_trial_it_fell_into_and_no_other(folder: Path, bundle: Path) -> None:
     recorded = open_run(folder, 4)
     there = [volume for volume in recorded.volumes() if volume.index != LAST]
-    gappy = replace(recorded, series=replace(recorded.series, _volumes=lambda: iter(there)))
+    gappy = replace(recorded, series=replace(recorded.series, _volumes=lambda _: iter(there)))
     found = list(answers(gappy, Bundle.load(bundle), speed=math.inf, clock=ticks(), sleep=no_sleep))
     assert len(found) == 24
     hit = [answer for answer in found if answer.stage == "final" and answer.flagged]
