@@ -17,6 +17,7 @@ import "./panels/events.js";
 import "./panels/header.js";
 import "./panels/latency.js";
 import "./panels/motion.js";
+import "./panels/place.js";
 import "./panels/signal.js";
 import "./panels/trial.js";
 import "./panels/trials.js";
@@ -27,7 +28,7 @@ const CATCHING_UP_MS = 1000; // how often it is drawn meanwhile
 const FD_LIMIT_MM = 0.5; // Power et al. 2012; what ingest takes where a session does not say
 const LEFT = ["motion", "displacement", "latency", "signal"];
 const MIDDLE = ["trial", "candidates"];
-const RIGHT = ["brain", "events"];
+const RIGHT = ["brain", "place", "events"];
 const PANELS = ["header", "banner", ...LEFT, ...MIDDLE, ...RIGHT, "trials", "accuracy"];
 
 export class LivePage {

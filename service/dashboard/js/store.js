@@ -28,7 +28,7 @@ export const emptySession = () => ({
 });
 
 const emptyRun = (run) => ({
-  run, task: null, trS: null, nVolumes: null, startedT: null, ended: null, volumes: [], trials: {},
+  run, task: null, trS: null, nVolumes: null, startedT: null, ended: null, place: null, volumes: [], trials: {},
 });
 
 const emptyTrial = (run, trial) => ({
@@ -103,6 +103,7 @@ const HANDLERS = {
     run: m.run,
     lastVolumeT: null,
   }),
+  "run.placed": (s, m) => withRun(s, m.run, () => ({ place: m })),
   "run.ended": (s, m) =>
     withRun(s, m.run, () => ({ ended: { t: m.t, nVolumes: m.n_volumes, nMissing: m.n_missing ?? 0 } })),
   "event.added": (s, m) =>

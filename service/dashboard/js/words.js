@@ -67,6 +67,9 @@ const WORDS = {
     const parts = [`run ${m.run} started: ${m.task}`, `TR ${duration(m.tr_s * 1000)}`];
     return { level: "info", text: [...parts, ...(m.n_volumes ? [plural(m.n_volumes, "volume")] : [])].join(", ") };
   },
+  "run.placed": (_, m) => ({
+    level: "info", text: `run ${m.run} ${m.how === "refused" ? "not placed" : "placed"}: ${m.text}`,
+  }),
   "run.ended": (_, m) => ({
     level: m.n_missing ? "warning" : "info",
     text: `run ${m.run} complete: ${plural(m.n_volumes, "volume")}${m.n_missing ? `, ${count(m.n_missing)} missing` : ""}`,
