@@ -1,14 +1,12 @@
 """Exact retrieval from a memory-mapped pool against the floor of reading its bytes, and the sketch's recall.
 
-    python benchmarks/bench_retrieval.py [--candidates 1500] [--tokens 256 1664] [--rounds 9] [--no-history]
+    python benchmarks/bench_retrieval.py [--candidates 1500] [--tokens 256 1664] [--rounds 9] [--whole] [--no-history]
 
-Every round times every method once, in turn, so that whatever else the machine does falls on all of them. The pool lies
-in a temporary file. First it stays in the page cache: the floor of memory reads the same bytes of the same map in the
-same round, with as many threads as the search has (``NUMBA_NUM_THREADS``). Then, three times, the file is dropped from
-the page cache before each method, as if it were larger than memory: the floor of the disk reads the file in blocks of
-8 MB. The peer converts each block to single precision in NumPy and
-multiplies it with BLAS, which is how one would write it. Reported are medians and minima of wall time, medians of
-process time, and the median over rounds of each ratio.
+The pool lies in a temporary file. First it stays in the page cache: the floor of memory reads the same bytes of the
+same map in the same round, with as many threads as the search has (``NUMBA_NUM_THREADS``). Then, three times, the file
+is dropped from the page cache before each method, as if it were larger than memory: the floor of the disk reads the
+file in blocks of 8 MB. The peer converts each block to single precision in NumPy and multiplies it with BLAS, which is
+how one would write it. ``--whole`` searches 10,000 candidates (8.5 GB) and takes the recall from as many.
 
 Recall is that of the exact ten best in the sketch's short list. Synthetic candidates share half of their power; of the
 rest, 70 % lie in 256 factors that fall off as 1/sqrt(k), the others are each candidate's own. A query is the shared
@@ -17,27 +15,25 @@ part and ``fidelity`` times what is particular to one candidate, filled up with 
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import itertools
-import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
+import report
 from numpy.typing import NDArray
 
 from mindsight.retrieval import CandidatePool, LinearDecoder, ReducedIndex, RidgeTrials, cosine_scores, rank
 from mindsight.retrieval.ranking import best_places
 from mindsight.retrieval.tensors import map_tensors, tensor_header
 
-HISTORY = Path(__file__).parent / "history" / "retrieval.json"
+WHOLE_CANDIDATES = 10_000
 FACTORS = 256
 
 
@@ -107,23 +103,6 @@ def converted(query_D: NDArray[np.float32], pool: CandidatePool) -> NDArray[np.f
     return np.concatenate([flat[i : i + step].astype(np.float32) @ query_D for i in range(0, len(pool), step)])
 
 
-def timed(
-    work: dict[str, Callable[[], object]], rounds: int
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """Wall and process milliseconds of every method in every round; the first round compiles and is left out."""
-    wall_ms: dict[str, list[float]] = {name: [] for name in work}
-    process_ms: dict[str, list[float]] = {name: [] for name in work}
-    for i in range(rounds + 1):
-        for name, method in work.items():
-            wall, process = time.perf_counter(), time.process_time()
-            method()
-            wall, process = time.perf_counter() - wall, time.process_time() - process
-            if i > 0:
-                wall_ms[name].append(1e3 * wall)
-                process_ms[name].append(1e3 * process)
-    return {n: np.array(t) for n, t in wall_ms.items()}, {n: np.array(t) for n, t in process_ms.items()}
-
-
 def recall(n: int, numbers: int, sizes: tuple[int, ...], queries: int = 60) -> list[dict[str, float]]:
     """Of the exact ten best, and of the exact first, in short lists of 64 and 256."""
     rng = np.random.default_rng(1)
@@ -160,30 +139,33 @@ def recall(n: int, numbers: int, sizes: tuple[int, ...], queries: int = 60) -> l
     return found
 
 
-def streaming_ridge(rounds: int) -> dict[str, float]:
-    """One more trial of 300, 5,000 voxels into 768 numbers, and the refit of all: milliseconds and difference."""
+def streaming_ridge(rounds: int) -> tuple[dict[str, dict[str, Any]], float]:
+    """One more trial of 300, 5,000 voxels into 768 numbers, and the refit of all: figures and largest difference."""
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(300, 5000)), rng.normal(size=(300, 768))
-    trials = RidgeTrials()
+    trials, whole = RidgeTrials(), RidgeTrials()
     trials.push(x[:-1], y[:-1])
-    start = time.perf_counter()
-    trials.push(x[-1:], y[-1:])
-    push_ms = 1e3 * (time.perf_counter() - start)
-    wall_ms, _ = timed({"solve": trials.solve, "fit": lambda: LinearDecoder.fit(x, y)}, rounds)
-    whole = RidgeTrials()
+    push = report.Clock()
+    push.time(lambda: trials.push(x[-1:], y[-1:]))
+    clocks = report.in_turn({"solve": trials.solve, "fit of all trials": lambda: LinearDecoder.fit(x, y)}, rounds)
     whole.push(x, y)
-    difference = (
-        np.abs(trials.solve().weights_VD - whole.solve().weights_VD).max() / np.abs(whole.solve().weights_VD).max()
-    )
-    return {
-        "push_ms": round(push_ms, 2),
-        "solve_ms": round(float(np.median(wall_ms["solve"])), 1),
-        "fit_ms": round(float(np.median(wall_ms["fit"])), 1),
-        "largest_relative_difference": float(difference),
-    }
+    expected_VD = whole.solve().weights_VD
+    difference = np.abs(trials.solve().weights_VD - expected_VD).max() / np.abs(expected_VD).max()
+    rows = report.compared(clocks, ours={"fit of all trials": "solve"})
+    return {"push of one trial": push.figures(), **rows}, float(difference)
 
 
-def search(folder: Path, n: int, shape: tuple[int, int], rounds: int) -> dict[str, object]:
+OURS = {
+    "peer: convert, then BLAS": "exact search",
+    "10,000 x 1,024: peer": "10,000 x 1,024: exact search",
+}
+FLOOR = {
+    "exact search": "floor: read the bytes",
+    "10,000 x 1,024: exact search": "10,000 x 1,024: floor",
+}
+
+
+def search(folder: Path, n: int, shape: tuple[int, int], rounds: int) -> dict[str, Any]:
     """Full token resolution from the map, and 10,000 pooled embeddings in memory."""
     threads = numba.config.NUMBA_NUM_THREADS
     pool = mapped_pool(folder / "pool.safetensors", n, shape)
@@ -196,21 +178,15 @@ def search(folder: Path, n: int, shape: tuple[int, int], rounds: int) -> dict[st
     small = rng.standard_normal(1024, np.float32)
     index = ReducedIndex.build(pool, rng)
     work: dict[str, Callable[[], object]] = {
-        "floor: read the bytes": lambda: read(pool, threads),
         "exact search": lambda: rank(query, pool, 10),
-        "peer: convert, then BLAS": lambda: converted(flat_query, pool),
         "sketch and short list of 64": lambda: index.rank(query, 10, shortlist=64),
-        "10,000 x 1,024: floor": lambda: read(pooled, 1),
+        "peer: convert, then BLAS": lambda: converted(flat_query, pool),
+        "floor: read the bytes": lambda: read(pool, threads),
         "10,000 x 1,024: exact search": lambda: rank(small, pooled, 10),
         "10,000 x 1,024: peer": lambda: converted(small, pooled),
+        "10,000 x 1,024: floor": lambda: read(pooled, 1),
     }
-    wall_ms, process_ms = timed(work, rounds)
-    pairs = [
-        ("exact search", "floor: read the bytes"),
-        ("peer: convert, then BLAS", "exact search"),
-        ("10,000 x 1,024: exact search", "10,000 x 1,024: floor"),
-        ("10,000 x 1,024: peer", "10,000 x 1,024: exact search"),
-    ]
+    rows = report.compared(report.in_turn(work, rounds), ours=OURS, floor=FLOOR)
     gigabytes = pool.embeddings.nbytes / 1e9
     norms = np.sqrt(np.array([float(np.vdot(row, row)) for row in pool.flat_ND[:50].astype(np.float64)]))
     exact = pool.flat_ND[:50].astype(np.float64) @ flat_query.astype(np.float64) / norms
@@ -220,57 +196,62 @@ def search(folder: Path, n: int, shape: tuple[int, int], rounds: int) -> dict[st
         "gigabytes": round(gigabytes, 3),
         "threads": threads,
         "gigabytes_per_s": {
-            name: round(1e3 * gigabytes / float(np.median(wall_ms[name])), 1)
-            for name in ("floor: read the bytes", "exact search")
+            name: round(1e3 * gigabytes / rows[name]["median"], 1) for name in ("floor: read the bytes", "exact search")
         },
-        "ms": {
-            name: {
-                "median": round(float(np.median(wall)), 3),
-                "min": round(float(wall.min()), 3),
-                "process": round(float(np.median(process_ms[name])), 3),
-            }
-            for name, wall in wall_ms.items()
-        },
-        "ratios": {f"{a} / {b}": round(float(np.median(wall_ms[a] / wall_ms[b])), 2) for a, b in pairs},
+        "ms": rows,
         "largest_difference_to_float64": float(np.abs(rank(query, pool, 1).scores_N[:50] - exact).max()),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = report.parser(__doc__, whole=f"{WHOLE_CANDIDATES} candidates: 8.5 GB on disk and in memory")
     parser.add_argument("--candidates", type=int, default=1500)
     parser.add_argument("--tokens", type=int, nargs=2, default=(256, 1664))
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--recall-candidates", type=int, default=10000)
+    parser.add_argument("--recall-candidates", type=int, default=2000)
     parser.add_argument("--recall-numbers", type=int, default=32768)
     parser.add_argument("--folder", type=Path, help="where the temporary pool lies; the system's choice by default")
-    parser.add_argument("--no-history", action="store_true", help="print only")
     given = parser.parse_args()
+    if given.whole:
+        given.candidates = given.recall_candidates = WHOLE_CANDIDATES
+    began = report.machine()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         searched = search(Path(folder), given.candidates, tuple(given.tokens), given.rounds)
         searched["from_disk"] = from_disk(Path(folder) / "pool.safetensors")
-    entry = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0],
-        },
-        "versions": {"numpy": np.__version__, "numba": numba.__version__},
-        "rounds": given.rounds,
-        "search": searched,
-        "recall": {
-            "candidates": given.recall_candidates,
-            "numbers": given.recall_numbers,
-            "rows": recall(given.recall_candidates, given.recall_numbers, (512, 1024, 2048)),
-        },
-        "ridge": streaming_ridge(min(given.rounds, 5)),
-    }
-    print(json.dumps(entry, indent=1))
-    if not given.no_history:
-        history = json.loads(HISTORY.read_text()) if HISTORY.exists() else []
-        HISTORY.parent.mkdir(exist_ok=True)
-        HISTORY.write_text(json.dumps([*history, entry], indent=1) + "\n")
+    ridge, difference = streaming_ridge(min(given.rounds, 5))
+    recalled = recall(given.recall_candidates, given.recall_numbers, (512, 1024, 2048))
+    show(searched, ridge, difference, recalled)
+    report.finish(
+        "retrieval",
+        given,
+        began,
+        ["numpy", "numba"],
+        rounds=given.rounds,
+        search=searched,
+        ridge={"ms": ridge, "largest_relative_difference": difference},
+        recall={"candidates": given.recall_candidates, "numbers": given.recall_numbers, "rows": recalled},
+    )
+
+
+def show(
+    searched: dict[str, Any], ridge: dict[str, dict[str, Any]], difference: float, recalled: list[dict[str, float]]
+) -> None:
+    x, y = searched["tokens"]
+    title = (
+        f"{searched['candidates']} candidates of {x} x {y}, {searched['gigabytes']} GB, {searched['threads']} threads"
+    )
+    report.print_table(title, searched["ms"])
+    speeds = ", ".join(f"{name} {value} GB/s" for name, value in searched["gigabytes_per_s"].items())
+    print(f"{speeds}; largest difference to float64 {searched['largest_difference_to_float64']:.1e}")
+    print(f"from the disk: exact search {searched['from_disk']['exact search / floor']} x the time of reading the file")
+    report.print_table("ridge, 300 trials, 5,000 voxels into 768 numbers", ridge)
+    print(f"largest relative difference to all trials at once {difference:.1e}")
+    print(
+        "\nrecall of the sketch: numbers it keeps, fidelity; of ten and of the first, in short lists of 64 and of 256"
+    )
+    for row in recalled:
+        kept = " ".join(f"{row[f'{what}_in_{n}']:7.4f}" for n in (64, 256) for what in ("ten", "first"))
+        print(f"{row['size']:6.0f} {row['fidelity']:4.1f} {kept}")
 
 
 if __name__ == "__main__":
