@@ -8,10 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -20,65 +17,13 @@ import pandas as pd
 import pydicom
 import pytest
 import scipy.io
+from live import DEADLINE_S, Service
 from nilearn.glm import compute_contrast
 from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
 
-from mindsight.bus import Bus, Log
-from mindsight.client import Console
-from mindsight.protocol import Message, SessionArchived, VolumeProcessed, VolumeReceived, parse_message
-from mindsight.settings import Settings
-from mindsight.supervisor import Supervisor, environment
+from mindsight.protocol import Message, SessionArchived, VolumeProcessed, VolumeReceived
 
-DEADLINE_S = 150.0
-
-
-@dataclass
-class Service:
-    settings: Settings
-    supervisor: Supervisor
-    url: str
-    key: str
-
-    def mindsight(self, *arguments: object, key: str | None = None) -> subprocess.CompletedProcess[str]:
-        """The command line, as a person uses it."""
-        return subprocess.run(
-            [sys.executable, "-m", "mindsight.cli", *map(str, arguments)],
-            env=environment(self.settings) | {"MINDSIGHT_KEY": self.key if key is None else key},
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-        )
-
-    def open_session(self) -> str:
-        with self.console() as console:
-            return console.open_session(console.enrol())
-
-    def console(self, session: str | None = None) -> Console:
-        return Console(self.url, self.key, session=session, spool_dir=self.settings.data_dir / "spool", deadline_s=5.0)
-
-    def messages(self, session: str) -> list[Message]:
-        log, found, after = Log(Bus.from_settings(self.settings), session, "messages"), [], 0
-        while page := log.read(after):
-            found += [parse_message(entry.payload, id=entry.seq) for entry in page]
-            after = page[-1].seq
-        return found
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    settings = Settings(data_dir=tmp_path_factory.mktemp("live") / "data", port=0)
-    keys: dict[str, str] = {}
-
-    def hear(line: str) -> None:
-        role, _, key = line.partition(" key: ")
-        keys[role] = key
-
-    supervisor = Supervisor(settings, announce=hear, parts=("bus", "gateway", "ingest"))
-    url = supervisor.start()
-    try:
-        yield Service(settings, supervisor, url, keys["experimenter"])
-    finally:
-        supervisor.stop()
+MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +58,7 @@ def test_motion_follows_spm(trio: tuple[Path, list[Message]], shared: Path) -> N
     archive, _ = trio
     (path,) = archive.rglob("*_desc-confounds_timeseries.tsv")
     confounds = pd.read_csv(path, sep="\t")
-    ours_T6 = confounds[["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]].to_numpy()
+    ours_T6 = confounds[MOTION].to_numpy()
     mat = scipy.io.loadmat(shared / "data" / "trio_run155" / "spm_motion.mat")
     (spm_T6,) = (value for name, value in mat.items() if not name.startswith("_"))
     assert spm_T6.shape == ours_T6.shape == (155, 6)
@@ -139,7 +84,7 @@ def test_both_rois_respond_to_the_blocks(trio: tuple[Path, list[Message]], share
     image = nib.load(path)
     series_XYZT = image.get_fdata(dtype=np.float32)
     (path,) = archive.rglob("*_desc-confounds_timeseries.tsv")
-    motion_T6 = pd.read_csv(path, sep="\t").iloc[:, :6].to_numpy()
+    motion_T6 = pd.read_csv(path, sep="\t")[MOTION].to_numpy()
     design = make_first_level_design_matrix(
         1.97 * np.arange(155), pd.read_csv(data / "events.tsv", sep="\t"), hrf_model="spm", high_pass=0.01,
         add_regs=motion_T6, add_reg_names=[f"motion{i}" for i in range(6)],
@@ -167,37 +112,6 @@ def test_the_same_command_again_changes_nothing(service: Service, shared: Path, 
     assert again.returncode == 0, again.stderr
     received = [(m.run, m.index) for m in service.messages(session) if isinstance(m, VolumeReceived)]
     assert received == [(run, index) for run in (1, 2) for index in range(5)]
-
-
-def test_a_watched_folder_is_streamed_as_its_files_appear(service: Service, shared: Path, tmp_path: Path) -> None:
-    """In any order, one twice, one truncated at first: every volume arrives once, in order, and the run ends."""
-    folder = tmp_path / "export"
-    folder.mkdir()
-    session = service.open_session()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mindsight.cli", "stream", f"watch:{folder}?idle=8&late=4", "--session", session],
-        env=environment(service.settings) | {"MINDSIGHT_KEY": service.key},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert "listening" in process.stdout.readline()
-    files = sorted((shared / "data" / "trio_run155" / "dcm").iterdir())[:10]
-    for index in (0, 1, 2, 4, 3, 5, 6, 7, 8, 9):
-        whole = files[index].read_bytes()
-        if index == 6:
-            (folder / files[index].name).write_bytes(whole[:100_000])
-            time.sleep(0.3)
-        (folder / files[index].name).write_bytes(whole)
-        if index == 2:
-            (folder / "again.dcm").write_bytes(whole)
-        time.sleep(0.1)
-    _, errors = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, errors
-    received = [(m.run, m.index) for m in service.messages(session) if isinstance(m, VolumeReceived)]
-    assert received == [(1, index) for index in range(10)]
-    assert any(m.type == "run.ended" for m in service.messages(session))
 
 
 def test_no_identity_gets_past_the_reader(service: Service, shared: Path, tmp_path: Path) -> None:
