@@ -16,7 +16,7 @@ from mindsight.bus import Log, WorkQueue
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, Space
 from mindsight.protocol import Message, Reconstruction, Result, Warned
-from mindsight.protocol.work import BetaWork, dump_work
+from mindsight.protocol.work import BetaWork, Repeat, dump_work
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
 from mindsight.subjects.bundle import Bundle
 from mindsight.volume import Volume
@@ -50,8 +50,8 @@ def bundle(house: House) -> Bundle:
     return made.save(house.settings.bundles_dir / "known")
 
 
-def put(house: House, trial: int, bundle: str) -> None:
-    """A job: the beta of picture ``trial - 1``."""
+def put(house: House, trial: int, bundle: str, *others: int) -> None:
+    """A job: the beta of picture ``trial - 1``; ``others`` are trials to average it with."""
     work = BetaWork(
         session="ses-a",
         subject="sub-test",
@@ -59,6 +59,8 @@ def put(house: House, trial: int, bundle: str) -> None:
         trial=trial,
         stage="fast",
         beta=house.blobs.put(VOXELS_NV[trial - 1].astype("<f4").tobytes()),
+        repeats=tuple(Repeat(beta=house.blobs.put(VOXELS_NV[o - 1].astype("<f4").tobytes())) for o in others),
+        n_statistics=N,
         pairs=(("picture-0", "picture-1"),),
         n_volumes=10,
         n_voxels=V,
@@ -105,6 +107,17 @@ def test_every_beta_is_answered_and_drawn_once_though_the_worker_is_killed(house
     assert picture.brain_map is not None
     with Image.open(io.BytesIO(house.blobs.get(picture.brain_map))) as image:
         assert image.size[0] == 3 * image.size[1]
+
+
+def test_an_answer_says_how_many_trials_it_averages(house: House, bundle: Bundle) -> None:
+    """Two trials of picture 4 outweigh one of picture 7."""
+    house.open("ses-a", "known")
+    put(house, 7, "known", 4, 4)
+    house.start("workers.inference")
+    messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 1)
+    (result,) = (m for m in messages if isinstance(m, Result))
+    assert (result.n_repeats, result.n_statistics) == (3, N)
+    assert [candidate.id for candidate in result.candidates[:2]] == ["picture-3", "picture-6"]
 
 
 def test_a_job_that_cannot_be_done_is_reported_and_put_aside(house: House, bundle: Bundle) -> None:
