@@ -51,7 +51,7 @@ def read_sidecar(nifti: Path, n_slices: int) -> Sidecar:
     return Sidecar(
         tr_s=tr_s,
         slice_times_s=_slice_times(said["SliceTiming"], said["SliceEncodingDirection"] or "k", n_slices, tr_s),
-        missing=frozenset(n for n in missing if isinstance(n, int)) if isinstance(missing, list) else frozenset(),
+        missing=frozenset(n for n in missing if type(n) is int) if isinstance(missing, list) else frozenset(),
     )
 
 

@@ -235,8 +235,15 @@ def test_a_volume_without_a_place_is_centred() -> None:
         ("explicit 0 1 0.5 1.5 0.2 0.7", [0, 1, 0.5, 1.5, 0.2, 0.7]),
         ("explicit 0 1000 500 1500 200 700", [0, 1, 0.5, 1.5, 0.2, 0.7]),
         ("explicit 0 1", None),
-        ("alt+z", None),
         ("explicit 0 1 2 3 x 5", None),
+        ("alt+q", None),
+        ("", None),
+        ("seq+z", np.arange(6) / 3),
+        ("seq-z", np.arange(5, -1, -1) / 3),
+        ("alt+z", np.array([0, 3, 1, 4, 2, 5]) / 3),
+        ("alt+z2", np.array([3, 0, 4, 1, 5, 2]) / 3),
+        ("alt-z", np.array([5, 2, 4, 1, 3, 0]) / 3),
+        ("alt-z2", np.array([2, 5, 1, 4, 0, 3]) / 3),
     ],
 )
 def test_slice_times(pattern: str, expected: list[float] | None) -> None:

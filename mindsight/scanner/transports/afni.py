@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -39,6 +39,14 @@ _DATUMS = {"short": "i2", "float": "f4", "byte": "u1", "int": "i4"}
 _ORDERS = {"LSB_FIRST": "<", "MSB_FIRST": ">"}
 # AFNI's frame is DICOM's: +x to the left, +y to posterior, +z to superior.
 _DIRECTIONS = {"R": (0, -1), "L": (0, 1), "A": (1, -1), "P": (1, 1), "I": (2, -1), "S": (2, 1)}
+_PATTERNS: dict[str, Callable[[int], list[int]]] = {
+    "seq+z": lambda n: [*range(n)],
+    "seq-z": lambda n: [*range(n - 1, -1, -1)],
+    "alt+z": lambda n: [*range(0, n, 2), *range(1, n, 2)],
+    "alt+z2": lambda n: [*range(1, n, 2), *range(0, n, 2)],
+    "alt-z": lambda n: [*range(n - 1, -1, -2), *range(n - 2, -1, -2)],
+    "alt-z2": lambda n: [*range(n - 2, -1, -2), *range(n - 1, -1, -2)],
+}
 _NUMBER = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)([RLAPIS])?$")
 
 
@@ -258,8 +266,15 @@ def _slice_order(said: Mapping[str, list[str]], n: int) -> tuple[int, ...]:
 
 
 def _slice_times(said: Mapping[str, list[str]], n: int, tr_s: float) -> NDArray[np.float64] | None:
-    """Seconds after the volume's start, from ``TPATTERN explicit``; None where they cannot be those of a volume."""
+    """Seconds after the volume's start, by ``TPATTERN``; None where they cannot be those of a volume.
+
+    A pattern's name stands for an order of slices at equal distances: ``alt+z`` is 0, 2, 4, ..., 1, 3, ...; a ``2``
+    begins with the second, a ``-`` at the last slice (AFNI's README.realtime and to3d's help).
+    """
     words = said.get("TPATTERN", [])
+    order = _PATTERNS[words[0]](n) if len(words) == 1 and words[0] in _PATTERNS else None
+    if order is not None:
+        return np.asarray(np.argsort(order) * tr_s / n, dtype=np.float64)
     if words[:1] != ["explicit"] or len(words) != n + 1 or not all(_NUMBER.match(word) for word in words[1:]):
         return None
     times = np.array([float(word.rstrip("RLAPIS")) for word in words[1:]])
