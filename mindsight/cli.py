@@ -247,17 +247,55 @@ def convert_mindeye2(
 
 @app.command()
 def evaluate(
-    answers: Annotated[Path, typer.Argument(help="folder with manifest.json and reconstructions or tokens")],
-    images: Annotated[Path, typer.Argument(help="the pictures that were shown: a folder, .npy or .pt")],
-    out: Annotated[Path, typer.Option(help="folder for table.txt, evaluation.json and evaluation.html")],
+    answers: Annotated[
+        Path, typer.Argument(help="a session's archive, or a folder with manifest.json and reconstructions or tokens")
+    ],
+    images: Annotated[
+        Path | None, typer.Argument(help="of a folder: the pictures that were shown, a folder, .npy or .pt")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for table.txt, evaluation.json and evaluation.html; default: here")
+    ] = None,
     networks: Annotated[Path | None, typer.Option(help="folder with the feature networks' published files")] = None,
+    image_tokens: Annotated[
+        Path | None, typer.Option(help="of a folder: .npy of the pictures' embeddings, for retrieval")
+    ] = None,
+    betas: Annotated[
+        Path | None, typer.Option(help="of a folder: .npy of measured activity, for brain correlation")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="of a folder: .npz of regions, for brain correlation")] = None,
+    stage: Annotated[str, typer.Option(help="of an archive: fast, revised or final answers")] = "final",
+    bundle: Annotated[
+        Path | None, typer.Option(help="of an archive: its bundle, for retrieval both ways and more controls")
+    ] = None,
+    generator: Annotated[Path | None, typer.Option(help="with --bundle: folder of the generator")] = None,
+    allow_best_of_n: Annotated[
+        bool, typer.Option(help="of a folder: measure answers of which the best was picked, and say so")
+    ] = False,
     seed: Annotated[int, typer.Option(help="of the draws of retrieval and of the intervals")] = 0,
+    device: Annotated[str, typer.Option(help="of the feature networks: cpu, cuda")] = "cpu",
 ) -> None:
     """The published metrics by their protocol, with controls: a table, JSON and a page with the pictures."""
-    from mindsight.evaluate import evaluate_folder
+    from mindsight.evaluate import evaluate_archive, evaluate_folder
+    from mindsight.evaluation.session import is_archive
     from mindsight.evaluation.table import text_table
 
-    typer.echo(text_table(evaluate_folder(answers, images, out, networks=networks, seed=seed)))
+    out = out or Path(f"evaluation-{answers.resolve().name}")
+    if is_archive(answers):
+        if images or image_tokens or betas or masks or allow_best_of_n:
+            raise BadRequest("expected an archive alone: its pictures and answers are in it", code="cli.evaluate")
+        evaluation = evaluate_archive(
+            answers, out, stage=stage, bundle=bundle, generator=generator, networks=networks, seed=seed, device=device
+        )
+    elif images is None:
+        raise BadRequest("expected a session's archive, or a folder of answers and the pictures", code="cli.evaluate")
+    else:
+        evaluation = evaluate_folder(
+            answers, images, out, networks=networks, image_tokens=image_tokens, betas=betas, masks=masks,
+            allow_best_of_n=allow_best_of_n, seed=seed, device=device,
+        )  # fmt: skip
+    typer.echo(text_table(evaluation))
+    typer.echo(f"{out / 'evaluation.html'}")
 
 
 @app.command()

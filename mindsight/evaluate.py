@@ -14,11 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest, NotFound
-from mindsight.evaluation.answers import Manifest, read_answers, read_array, read_controls, read_manifest, read_pictures
+from mindsight.evaluation.answers import (
+    Manifest,
+    read_answers,
+    read_array,
+    read_controls,
+    read_live,
+    read_manifest,
+    read_pictures,
+)
 from mindsight.evaluation.measure import Evaluation, Truth, measure
 from mindsight.evaluation.networks import NETWORKS
 from mindsight.evaluation.page import html_page
 from mindsight.evaluation.published import image_set
+from mindsight.evaluation.session import STAGES
 from mindsight.evaluation.table import as_json, text_table
 
 
@@ -69,7 +78,14 @@ def evaluate_folder(
     given = read_answers(answers, manifest.name, manifest.selection)
     controls = read_controls(answers)
     loaded = _load_networks(networks, device)
-    evaluation = measure(truth, given, controls, loaded, seed=seed, allow_best_of_n=allow_best_of_n)
+    evaluation = measure(
+        truth, given, controls, loaded, seed=seed, allow_best_of_n=allow_best_of_n, live=read_live(answers)
+    )
+    if not manifest.training_image_ids:
+        evaluation.notes.append(
+            "Not checked: whether the decoder was trained on these pictures or near-duplicates of them (the manifest's"
+            " training_image_ids and cluster_of)."
+        )
 
     made_from = {"pictures": _digest(truth.images_KHWC)}
     if given.recons_KSHWC is not None:
@@ -82,10 +98,45 @@ def evaluate_folder(
     whole = as_json(evaluation) | {"image_ids": manifest.image_ids, "made_from_sha256": made_from}
     (out / "evaluation.json").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     page = html_page(
-        evaluation, truth, given, controls, image_ids=manifest.image_ids, made_from=made_from, n_pictures=n_pictures
+        evaluation, truth, given, controls, captions=manifest.captions, made_from=made_from, n_pictures=n_pictures
     )
     (out / "evaluation.html").write_text(page, encoding="utf-8")
     return evaluation
+
+
+def evaluate_archive(
+    archive: Path,
+    out: Path,
+    *,
+    stage: str = "final",
+    bundle: Path | None = None,
+    generator: Path | None = None,
+    networks: Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Evaluation:
+    """Measure a session by what it left; the folder of answers that is measured stays in ``out``.
+
+    See ``evaluate_session.export_session`` and ``evaluate_folder`` for the arguments and what is raised.
+    """
+    from mindsight.evaluate_session import export_session
+
+    for path in (archive, bundle, generator):
+        if path is not None and not path.exists():
+            raise NotFound(f"expected a file or folder, got {path.name}, which is not there", code="evaluate.path")
+    known = next((name for name in STAGES if name == stage), None)
+    if known is None:
+        raise BadRequest(f"expected a stage of {', '.join(STAGES)}, got {stage!r}", code="evaluate.options")
+    export_session(archive, out, known, bundle=bundle, generator=generator, seed=seed)
+    return evaluate_folder(
+        out / "answers",
+        out / "images.npy",
+        out,
+        networks=networks,
+        image_tokens=None if bundle is None else out / "image_tokens.npy",
+        seed=seed,
+        device=device,
+    )
 
 
 def _truth(

@@ -175,6 +175,12 @@ class TrialDecoder:
             timings_ms={"decode": 1e3 * (decoded - start), "retrieve": 1e3 * (end - decoded)},
         )
 
+    def embed(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:
+        """What the pool is searched with: the mean over the repeats. Arguments and errors are those of ``retrieve``."""
+        query_R, _ = self._decoder.decode(self._z_scored(beta_V, mean_V, std_V))
+        query: NDArray[np.float32] = query_R.mean(axis=0)
+        return query
+
     def reconstruct(self, retrieval: Retrieval, seed: int) -> Picture:
         """The picture of a retrieval; the same seed gives the same picture.
 

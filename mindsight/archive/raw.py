@@ -39,6 +39,7 @@ _EVENT_COLUMNS = {
     "trial": {"Description": "Number of the trial in its run, from 1; n/a for an event that was not decoded"},
     "stim_file": {"Description": "Picture that was shown, below stimuli/"},
     "stimulus": {"Description": "sha256 of the picture that was shown"},
+    "candidate": {"Description": "Id of the picture in the decoder's candidate pool"},
 }
 
 
@@ -99,6 +100,7 @@ def _write_events(root: Path, names: Names, run: ArchivedRun, images: Mapping[st
         if digest is not None and content is not None:
             write_stimulus(root, digest, content)
         stim_file = digest + extension(content) if digest is not None and content is not None else event.stim_file
-        rows.append([event.onset_s, event.duration_s, event.label, archived.trial, stim_file, digest])
+        own = [event.onset_s, event.duration_s, event.label, archived.trial, stim_file, digest, event.stim_file]
+        rows.append(own)
     write_tsv(root / names.run(run.task, run.run, "events.tsv"), list(_EVENT_COLUMNS), rows)
     write_json(root / f"task-{bids_label(run.task)}_events.json", _EVENT_COLUMNS)

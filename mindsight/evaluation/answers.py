@@ -6,6 +6,7 @@ Knows nothing of metrics. A folder of answers holds ``manifest.json`` (``Manifes
   of each (K, S, H, H, 3), or ``.pt`` as the reference writes it, (K, 3, H, H)
 - ``tokens.npy``: (K, ...) the brain's retrieval embeddings
 - ``predicted_betas.npy``: (K, V) activity that an encoder predicts for the reconstructions
+- ``live.json``: how often answers were right as they came (``session.LiveFigure``)
 - ``controls/<name>/``: the same three files, made by the whole path from a control's input (``controls.py``)
 
 Everything is in the order of the manifest's ``image_ids``. Nothing is unpickled.
@@ -18,13 +19,15 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from mindsight.errors import BadRequest
 from mindsight.evaluation.measure import Answers
+from mindsight.evaluation.session import LiveFigure
 from mindsight.evaluation.splits import require_disjoint
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
+_LIVE: TypeAdapter[tuple[LiveFigure, ...]] = TypeAdapter(tuple[LiveFigure, ...])
 
 
 class Manifest(BaseModel):
@@ -32,6 +35,7 @@ class Manifest(BaseModel):
 
     image_set : ``nsd1000``, ``nsd982``, or a name of one's own
     image_ids : the picture of each answer; for NSD the 0-based index among the 73,000
+    image_names : what people call them, in the same order; empty where the ids do
     training_image_ids : what the decoder was trained on; none of it, nor a near-duplicate, may be among ``image_ids``
     cluster_of : id -> number, the same for near-duplicates (``splits.near_duplicates``); an id that is not listed is
         alone
@@ -42,9 +46,21 @@ class Manifest(BaseModel):
     name: str
     image_set: str
     image_ids: tuple[int, ...]
+    image_names: tuple[str, ...] = ()
     selection: Literal["none", "by_prediction", "by_truth"]
     training_image_ids: tuple[int, ...] = ()
     cluster_of: dict[int, int] = {}
+
+    @model_validator(mode="after")
+    def _as_many_names(self) -> Manifest:
+        if self.image_names and len(self.image_names) != len(self.image_ids):
+            raise ValueError(f"expected {len(self.image_ids)} image_names, got {len(self.image_names)}")
+        return self
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """A name for each answer's picture."""
+        return self.image_names or tuple(map(str, self.image_ids))
 
     def clusters(self) -> NDArray[np.int64]:
         """(K,) cluster of each answer's picture."""
@@ -86,6 +102,16 @@ def read_answers(folder: Path, name: str, selection: str = "none") -> Answers:
         predicted_KV=read_array(folder / "predicted_betas.npy"),
         selection=selection,
     )
+
+
+def read_live(folder: Path) -> tuple[LiveFigure, ...]:
+    """What ``live.json`` says, nothing where there is none. Raises BadRequest (``answers.live``)."""
+    try:
+        return _LIVE.validate_json((folder / "live.json").read_bytes())
+    except FileNotFoundError:
+        return ()
+    except ValidationError as error:
+        raise BadRequest(f"expected figures in live.json: {error.errors()[0]['msg']}", code="answers.live") from None
 
 
 def read_controls(folder: Path) -> list[Answers]:

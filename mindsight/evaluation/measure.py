@@ -23,6 +23,7 @@ from mindsight.evaluation.networks.catalog import NETWORKS, NetworkSpec
 from mindsight.evaluation.pixels import pixcorr, ssim
 from mindsight.evaluation.published import ImageSet
 from mindsight.evaluation.resize import as_pictures
+from mindsight.evaluation.session import LiveFigure
 from mindsight.evaluation.similarity import cosine_matrix
 
 EXCHANGED = "pairs exchanged"
@@ -90,6 +91,7 @@ class Evaluation:
     not_measured : title of a metric -> why
     notes : what to know before comparing
     leaks : controls that are above chance; one is reason enough to believe none of the figures
+    live : how often answers were right as they came
     """
 
     image_set: ImageSet
@@ -100,6 +102,7 @@ class Evaluation:
     leaks: list[str]
     pool: int
     seed: int
+    live: tuple[LiveFigure, ...] = ()
 
 
 def measure(
@@ -111,6 +114,7 @@ def measure(
     seed: int = 0,
     encoder: BrainEncoder | None = None,
     allow_best_of_n: bool = False,
+    live: Sequence[LiveFigure] = (),
 ) -> Evaluation:
     """Every metric that what is given allows, for the answers and for each control, and for the answers to each other.
 
@@ -141,9 +145,10 @@ def measure(
         rows=rows,
         not_measured=_missing(truth, networks, rows[0].scores),
         notes=_notes(truth, answers, rows[0].scores, pool),
-        leaks=_leaks(rows, truth.clusters_K, seed),
+        leaks=[*_leaks(rows, truth.clusters_K, seed), *_live_leaks(live)],
         pool=pool,
         seed=seed,
+        live=tuple(live),
     )
 
 
@@ -309,3 +314,12 @@ def _leaks(rows: Sequence[Row], clusters_K: NDArray[np.int64], seed: int) -> lis
                 f"{score.metric.chance:.1%}. Something other than the brain's answer to the picture gives it away."
             )
     return found
+
+
+def _live_leaks(live: Sequence[LiveFigure]) -> list[str]:
+    """The same for what was answered live, by Wilson's interval."""
+    return [
+        f"Control {figure.title} is above chance: {figure.accuracy}."
+        for figure in live
+        if figure.control and figure.accuracy.interval[0] > figure.accuracy.chance
+    ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mindsight.evaluation.measure import Answers, Evaluation, Truth
 from mindsight.evaluation.metric import CLIP, PIXCORR, SSIM
 from mindsight.evaluation.resize import as_pictures
-from mindsight.evaluation.table import HEADINGS, Line, columns, lines
+from mindsight.evaluation.table import HEADINGS, LIVE_HEADING, Line, columns, lines
 
 _SIDE = 128
 _SHOWN = (PIXCORR, SSIM, CLIP)
@@ -50,12 +50,13 @@ def html_page(
     answers: Answers,
     controls: Sequence[Answers] = (),
     *,
-    image_ids: Sequence[int],
+    captions: Sequence[str],
     made_from: dict[str, str],
     n_pictures: int = 60,
 ) -> str:
     """The page. Pictures are every so manyth of the test set, so that none is there for its score.
 
+    captions : a name for each picture
     made_from : name -> digest of what was measured
     """
     title = escape(f"{evaluation.rows[0].title}: {evaluation.n_images} pictures")
@@ -64,12 +65,14 @@ def html_page(
         f"<title>{title}</title><style>{_STYLE}</style>",
         f"<h1>{title}</h1><p class='dim'>{escape(evaluation.image_set.title)}</p>",
         *(f"<p class='warning'>⚠ {escape(leak)}</p>" for leak in evaluation.leaks),
+        _live(evaluation),
+        "<h2>By the published metrics</h2>" if evaluation.live else "",
         _table(evaluation),
         "<p class='dim'>Under a figure its 95 % interval over pictures (bootstrap, near-duplicates drawn together). "
         "↑ higher is better, ↓ lower is better. Rows marked as published are other people's figures.</p>",
         _list("Notes", evaluation.notes),
         _list("Not measured", [f"{what}: {why}" for what, why in evaluation.not_measured.items()]),
-        _pictures(evaluation, truth, answers, controls, image_ids, n_pictures),
+        _pictures(evaluation, truth, answers, controls, captions, n_pictures),
         _list("Made from", [f"{name}: sha256 {digest}" for name, digest in made_from.items()]),
         f"<p class='dim'>Seed {evaluation.seed}.</p></html>",
     ]
@@ -90,6 +93,22 @@ def _table(evaluation: Evaluation) -> str:
     return f"<div class='scroll'><table><tr><th></th>{heads}</tr>{''.join(rows)}</table></div>"
 
 
+def _live(evaluation: Evaluation) -> str:
+    if not evaluation.live:
+        return ""
+    rows = "".join(
+        f"<tr class='{'control' if figure.control else 'ours'}'><td>{escape(figure.title)}</td>"
+        f"<td>{figure.accuracy.value:.1%}</td>"
+        f"<td>{figure.accuracy.interval[0]:.1%} to {figure.accuracy.interval[1]:.1%}</td>"
+        f"<td>{figure.accuracy.n}</td><td>{figure.accuracy.chance:.1%}</td>"
+        f"<td>{'' if figure.confidence is None else f'{figure.confidence:.1%}'}</td></tr>"
+        for figure in evaluation.live
+    )
+    heads = "<th></th><th>right</th><th>95 % interval</th><th>n</th><th>chance</th><th>said of themselves</th>"
+    title = LIVE_HEADING[0].upper() + LIVE_HEADING[1:]
+    return f"<h2>{title}</h2><div class='scroll'><table><tr>{heads}</tr>{rows}</table></div>"
+
+
 def _line(line: Line) -> str:
     cells = "".join(
         f"<td>{escape(cell)}{f'<small>{escape(span)}</small>' if span else ''}</td>"
@@ -104,7 +123,7 @@ def _pictures(
     truth: Truth,
     answers: Answers,
     controls: Sequence[Answers],
-    image_ids: Sequence[int],
+    captions: Sequence[str],
     n_pictures: int,
 ) -> str:
     if answers.recons_KSHWC is None:
@@ -125,7 +144,7 @@ def _pictures(
         own = " · ".join(
             f"{metric.title} {scores[metric.key].values_K[place]:.3f}" for metric in _SHOWN if metric.key in scores
         )
-        caption = f"{image_ids[place]} · {own}"
+        caption = f"{captions[place]} · {own}"
         figures.append(f"<figure><div>{pictures}</div><figcaption>{escape(caption)}</figcaption></figure>")
     many = f"{n} of {evaluation.n_images}, evenly through the test set, the first sample of each"
     return f"<h2>Pictures</h2><p class='dim'>{many}</p><div class='pairs'>{''.join(figures)}</div>"

@@ -13,6 +13,7 @@ from mindsight.evaluation.identification import RetrievalScore
 from mindsight.evaluation.measure import Evaluation, Row
 from mindsight.evaluation.metric import METRICS, Metric, Score
 from mindsight.evaluation.published import PublishedRow, published_rows
+from mindsight.evaluation.session import LiveFigure
 
 FORMAT = 1
 _ABSENT = "–"
@@ -57,6 +58,15 @@ HEADINGS = {
 }
 
 
+LIVE_HEADING = "answers as they came, among the candidates of the session's pool"
+
+
+def live_text(figure: LiveFigure) -> str:
+    """The accuracy with its chance, n and interval, and what the answers said of themselves."""
+    said = "" if figure.confidence is None else f"; they said {figure.confidence:.1%} on average"
+    return f"{figure.accuracy}{said}"
+
+
 def text_table(evaluation: Evaluation) -> str:
     """The table for a terminal, with intervals under the measured rows, and the notes."""
     heads = [wrap(_heading(metric), _WIDTH) for metric in columns(evaluation)]
@@ -85,6 +95,8 @@ def text_table(evaluation: Evaluation) -> str:
         out.append(put(line.title, line.cells))
         if any(line.intervals):
             out.append(put("  95 % interval", line.intervals))
+    if evaluation.live:
+        out += ["", "-- " + LIVE_HEADING, *(f"{figure.title}: {live_text(figure)}" for figure in evaluation.live)]
     out += ["", *(f"not measured: {what}: {why}" for what, why in evaluation.not_measured.items()), *evaluation.notes]
     out += [f"LEAK: {leak}" for leak in evaluation.leaks]
     return "\n".join(out) + "\n"
@@ -101,6 +113,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "not_measured": evaluation.not_measured,
         "notes": evaluation.notes,
         "leaks": evaluation.leaks,
+        "live": [_live(figure) for figure in evaluation.live],
         "published": [
             {
                 "title": row.title,
@@ -112,6 +125,19 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
             for group in published_rows(evaluation.image_set)
             for row in group
         ],
+    }
+
+
+def _live(figure: LiveFigure) -> dict[str, Any]:
+    accuracy = figure.accuracy
+    return {
+        "title": figure.title,
+        "control": figure.control,
+        "value": accuracy.value,
+        "interval_95": accuracy.interval,
+        "n": accuracy.n,
+        "chance": accuracy.chance,
+        "mean_confidence": figure.confidence,
     }
 
 
