@@ -219,8 +219,9 @@ def floors(scans: Scans, folder: Path) -> dict[str, float]:
         "multiply-adds of AR(1)": residuals * per_multiply_add,
         "beta and statistics durable": median(beta) + median(statistics),
     }
+    found["payload in, betas out"] = median(read) + median(hashed) + median(beta) + median(statistics)
     found["computing"] = found["multiply-adds of motion"] + found["multiply-adds of AR(1)"]
-    found["acknowledged to beta"] = sum(value for name, value in found.items() if name != "computing")
+    found["acknowledged to beta"] = found["payload in, betas out"] + found["computing"]
     found["received to acknowledged"] = median(hashed) + median(received)
     return {name: round(value, 3) for name, value in found.items()}
 
@@ -233,6 +234,7 @@ def heard_figures(heard: Heard) -> dict[str, dict[str, float]]:
         if value is not None:
             stages.setdefault(stage, []).append(value)
 
+    last_beta: float | None = None  # of the volume whose turn it is: its betas come before it is said to be processed
     for message in heard.messages:
         if isinstance(message, VolumeReceived):
             add("received to acknowledged", message.latency_ms.receive)
@@ -242,12 +244,17 @@ def heard_figures(heard: Heard) -> dict[str, dict[str, float]]:
             add("worker: motion", took.motion)
             add("worker: glm", took.glm)
             add("worker: betas", took.estimate)
-            add("worker: computing", (took.motion or 0.0) + (took.glm or 0.0) + (took.estimate or 0.0))
+            computing = (took.motion or 0.0) + (took.glm or 0.0) + (took.estimate or 0.0)
+            add("worker: computing", computing)
+            if last_beta is not None:
+                add("worker: payload in, betas out", last_beta - (took.queue or 0.0) - computing)
+            last_beta = None
         elif isinstance(message, BetaReady):
             stage = "end of run to final betas" if message.stage == "final" else f"acknowledged to {message.stage} beta"
             add(stage, message.latency_ms.beta)
             if message.stage != "final":
-                add("acknowledged to beta", message.latency_ms.beta)
+                last_beta = message.latency_ms.beta
+                add("acknowledged to beta", last_beta)
     stages["sent to beta at a watcher"] = heard.seen_ms
     return {name: {**report.spread(values), "n": len(values)} for name, values in sorted(stages.items())}
 
