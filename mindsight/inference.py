@@ -244,7 +244,7 @@ class _MindEye2:
     def decode(self, voxels_BV: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         import torch
 
-        tokens = self._model.tokens(torch.from_numpy(voxels_BV))
+        tokens = self._model.tokens(torch.from_numpy(voxels_BV), lowlevel=False)
         return tokens.retrieval.numpy(), tokens.backbone.numpy()
 
     def picture_tokens(self, condition_BNC: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float32], int]:

@@ -9,7 +9,8 @@ from mindsight.mindeye.folded import FoldedMindEye2, fold
 from mindsight.mindeye.layout import Layout, PriorLayout
 from mindsight.mindeye.loading import load_mindeye2
 from mindsight.mindeye.model import MindEye2, Tokens
-from mindsight.mindeye.prior import DiffusionPrior, Sampler
+from mindsight.mindeye.prior import DiffusionPrior
+from mindsight.mindeye.sampler import Sampler
 
 __all__ = [
     "Converted",

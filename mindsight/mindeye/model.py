@@ -62,11 +62,7 @@ class MindEye2(nn.Module):
 
     def tokens_of(self, latent_BH: Tensor) -> Tokens:
         """Tokens of latents, which may come from several subjects' ridge layers."""
-        return heads(self.backbone, self.backbone.mix(latent_BH))
-
-
-def heads(backbone: Backbone, mixed_BH: Tensor) -> Tokens:
-    """All heads of a pass, from the latent behind the mixer blocks."""
-    backbone_BND = backbone.tokens(mixed_BH)
-    lowlevel = backbone.lowlevel(mixed_BH) if backbone.layout.lowlevel else None
-    return Tokens(backbone_BND, backbone.clip_proj(backbone_BND), lowlevel)
+        mixed_BH = self.backbone.mix(latent_BH)
+        backbone_BND = self.backbone.tokens(mixed_BH)
+        lowlevel = self.backbone.lowlevel(mixed_BH) if self.layout.lowlevel else None
+        return Tokens(backbone_BND, self.backbone.clip_proj(backbone_BND), lowlevel)

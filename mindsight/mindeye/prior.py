@@ -2,20 +2,21 @@
 
 Knows nothing of betas. Scotti et al. 2024, section 2.2; sampled as in the reference: raw token space, no scaling.
 
-Axes: B batch, N tokens, D channels, T evaluations of a sampler.
+Axes: B batch, N tokens, D channels.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mindsight.mindeye.layout import Layout
-from mindsight.mindeye.schedule import TIMESTEPS, Step, alphas_cumprod, sampler_table
+from mindsight.mindeye.sampler import Sampler, guide
+from mindsight.mindeye.schedule import alphas_cumprod
 from mindsight.mindeye.transformer import Positions, Transformer
 
 
@@ -111,40 +112,6 @@ class DiffusionPrior(nn.Module):
         return F.mse_loss(self.predict(image_BND, t_B, cond_BND), target_BND)
 
 
-class Sampler:
-    """One sampler with all that does not depend on the trial computed once: table, time tokens, positions, null.
-
-    The null prediction of guidance depends on time alone (both token sets are nulled), so guidance costs nothing per
-    trial. Make a new one when the prior's weights change.
-    """
-
-    @torch.inference_mode()
-    def __init__(self, prior: DiffusionPrior, steps: int = 20, cond_scale: float = 1.0) -> None:
-        self._net, self._cond_scale = prior.net, cond_scale
-        self._table: tuple[Step, ...] = sampler_table(steps)
-        times_T = torch.tensor([step.t for step in self._table], device=prior.net.learned_query.device)
-        self._at = prior.net.positions()
-        self._time_T1D = prior.net.time_tokens(times_T)
-        self._null_TND = prior.predict_null(times_T) if cond_scale != 1.0 else None
-
-    @torch.inference_mode()
-    def __call__(
-        self, cond_BND: Tensor, noises: Iterable[Tensor] | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Image tokens (B, N, D); see ``DiffusionPrior.sample``."""
-        draws = iter(noises) if noises is not None else _normal_draws(cond_BND, generator)
-        image_BND = next(draws)
-        for number, step in enumerate(self._table):
-            time_B1D = self._time_T1D[number].expand(len(cond_BND), 1, -1)
-            clean_BND: Tensor = self._net(image_BND, time_B1D, cond_BND, self._at)
-            if self._null_TND is not None:
-                clean_BND = guide(clean_BND, self._null_TND[number], self._cond_scale)
-            image_BND = step.clean * clean_BND + step.noisy * image_BND
-            if step.noise:
-                image_BND = image_BND + step.noise * next(draws)
-        return image_BND
-
-
 class Sinusoid(nn.Module):
     """Continuous time embedding: sines then cosines, frequencies from 1 to 1/10000."""
 
@@ -171,12 +138,3 @@ class TimeMlp(nn.Module):
     def forward(self, embedded_BD: Tensor) -> Tensor:
         out: Tensor = self.net(embedded_BD.to(next(self.parameters()).dtype))
         return out
-
-
-def guide(conditional: Tensor, null: Tensor, scale: float) -> Tensor:
-    return null + scale * (conditional - null)
-
-
-def _normal_draws(like: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
-    for _ in range(TIMESTEPS + 1):
-        yield torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 _BUCKETS, _MAX_DISTANCE = 32, 128
-_COSINE_SCALE = 16.0
+COSINE_SCALE = 16.0
 
 
 class Positions(NamedTuple):
@@ -38,7 +38,7 @@ class Gain(nn.Module):
         self.g = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.g.shape, self.g, None, 1e-5 if x.dtype == torch.float32 else 1e-3)
+        return F.layer_norm(x, self.g.shape, self.g, None, gain_epsilon(x.dtype))
 
 
 class RotaryFrequencies(nn.Module):
@@ -80,7 +80,7 @@ class Attention(nn.Module):
             k_BKE[:, None],
             v_BKE[:, None],
             attn_mask=at.bias_SHK[-rows:].flatten(0, 1),
-            scale=_COSINE_SCALE,
+            scale=COSINE_SCALE,
         )
         out: Tensor = self.to_out(taken_BRE.reshape(batch, rows, -1))
         return out
@@ -148,6 +148,10 @@ class Transformer(nn.Module):
         x_BRD = self.norm(x_BRD / x_BRD.detach().amax(dim=-1, keepdim=True))
         out: Tensor = self.project_out(x_BRD)
         return out
+
+
+def gain_epsilon(dtype: torch.dtype) -> float:
+    return 1e-5 if dtype == torch.float32 else 1e-3
 
 
 def rotary_width(dim_head: int) -> int:

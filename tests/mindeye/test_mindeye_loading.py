@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mindsight.errors import ModelMismatch
-from mindsight.mindeye import MindEye2, fold, load_mindeye2
+from mindsight.mindeye import MindEye2, load_mindeye2
 from mindsight.mindeye.layout import Layout, PriorLayout, infer_layout
 
 
@@ -107,18 +106,7 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
             load_mindeye2(tmp_path / name)
 
 
-@pytest.mark.parametrize(("dtype", "error"), [(torch.float16, 2e-2), (torch.bfloat16, 1e-1)])
-def test_half_precision(
-    weights: dict[str, Tensor], model: MindEye2, reference: dict[str, Any], dtype: torch.dtype, error: float
-) -> None:
-    half = load_mindeye2(weights, dtype).requires_grad_(False)
-    voxels = reference["voxels0"][:, 0]
-    tokens, exact = fold(half).tokens(voxels.to(dtype)), model.tokens(voxels)
-    assert (tokens.retrieval.float() - exact.retrieval).abs().max() < error
-    x, t, cond = reference["prior_x"], reference["prior_t"], reference["backbone"]
-    predicted = half.prior.predict(x.to(dtype), t, cond.to(dtype)).float()
-    assert predicted.dtype == torch.float32
-    assert (predicted - reference["prior_pred"]).abs().max() < 3 * error
-    assert (
-        half.state_dict()["diffusion_prior.net.causal_transformer.layers.0.0.rotary_emb.freqs"].dtype is torch.float32
-    )
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_keeps_rotation_in_float32(weights: dict[str, Tensor], dtype: torch.dtype) -> None:
+    for key, tensor in load_mindeye2(weights, dtype).state_dict().items():
+        assert tensor.dtype == (torch.float32 if key.endswith("rotary_emb.freqs") else dtype)

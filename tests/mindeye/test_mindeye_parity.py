@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from mindsight.mindeye import MindEye2, Sampler, fold, losses
+from mindsight.mindeye import MindEye2, losses
 from mindsight.mindeye.schedule import alphas_cumprod, sampler_table
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -45,23 +45,6 @@ def test_sampler(model: MindEye2, reference: dict[str, Any], steps: int, recorde
     assert_close(drawn, reference[recorded], **CLOSE)
 
 
-def test_guided_sampler_equals_the_loop_over_guided_evaluations(model: MindEye2, reference: dict[str, Any]) -> None:
-    cond, noises = reference["backbone"], iter(reference["ddim20_noises"])
-    x = next(noises)
-    for step in sampler_table(20):
-        clean = model.prior.predict(x, torch.full((len(x),), step.t), cond, cond_scale=2.0)
-        x = step.clean * clean + step.noisy * x
-        x = x + step.noise * next(noises) if step.noise else x
-    assert_close(Sampler(model.prior, 20, cond_scale=2.0)(cond, reference["ddim20_noises"]), x, **CLOSE)
-
-
-def test_a_seeded_generator_draws_the_same_tokens_again(model: MindEye2, reference: dict[str, Any]) -> None:
-    first, second = (
-        model.prior.sample(reference["backbone"], 5, generator=torch.Generator().manual_seed(7)) for _ in range(2)
-    )
-    assert torch.equal(first, second)
-
-
 def test_prior_loss(model: MindEye2, reference: dict[str, Any]) -> None:
     loss = model.prior.loss(
         reference["loss_target"], reference["backbone"], reference["loss_t"], reference["loss_noise"]
@@ -83,13 +66,6 @@ def test_noise_schedule(weights: dict[str, Tensor]) -> None:
     assert [step.t for step in sampler_table(100)] == list(range(99, -1, -1))
     with pytest.raises(ValueError, match="2 to 100 steps, got 101"):
         sampler_table(101)
-
-
-@pytest.mark.parametrize("subject", [0, 1])
-def test_folding_changes_nothing(model: MindEye2, reference: dict[str, Any], subject: int) -> None:
-    voxels = reference[f"voxels{subject}"][:, 0]
-    for folded, full in zip(fold(model, subject).tokens(voxels), model.tokens(voxels, subject), strict=True):
-        assert_close(folded, full, **CLOSE)
 
 
 def test_mixing_channels_has_no_influence(model: MindEye2, reference: dict[str, Any]) -> None:
@@ -125,14 +101,3 @@ def test_soft_cont(golden: dict[str, Tensor]) -> None:
 
 def test_temperatures(golden: dict[str, Tensor]) -> None:
     assert_close(losses.temperatures(101), golden["anneal_101"], **CLOSE)
-
-
-def test_a_folded_decoder_holds_no_mixer_blocks(model: MindEye2, reference: dict[str, Any]) -> None:
-    folded = fold(model)
-    held = sum(parameter.numel() for parameter in folded.trunk.parameters())
-    dead = sum(p.numel() for name, p in model.backbone.named_parameters() if name.startswith("mixer_blocks"))
-    assert held + dead == sum(parameter.numel() for parameter in model.backbone.parameters())
-    assert all(
-        a.data_ptr() == b.data_ptr()
-        for a, b in zip(folded.trunk.clip_proj.parameters(), model.backbone.clip_proj.parameters(), strict=True)
-    )
