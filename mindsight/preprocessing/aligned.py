@@ -6,7 +6,7 @@ Knows nothing of how the pose was found.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from mindsight.preprocessing import rigid
 from mindsight.preprocessing.memory import in_memory_order
 from mindsight.preprocessing.spline import RADIUS, mask_bounds, prefilter, sample_grid, sample_mask, sample_points
 from mindsight.volume import Volume
+
+if TYPE_CHECKING:
+    from mindsight.preprocessing.device import DeviceVolume
 
 Float64Array = NDArray[np.float64]
 
@@ -43,9 +46,11 @@ class Aligned:
         converged: bool = True,
         residual: float = 0.0,
         outlier_slices: tuple[int, ...] = (),
+        on_device: DeviceVolume | None = None,
     ) -> None:
         self._reference = reference
         self._raw = raw
+        self._on_device = on_device
         self.rigid = motion
         self.centre_mm = centre_mm
         self.converged = converged
@@ -89,6 +94,8 @@ class Aligned:
             points_V3 = np.ascontiguousarray(where, dtype=np.float64).reshape(-1, 3)
             if points_V3.shape[0] == 0:
                 return np.empty(0, np.float32)
+            if self._on_device is not None:
+                return self._on_device.sample(points_V3, self._to_raw_voxel(to_voxel))
             coef, matrix = self._around(np.stack([points_V3.min(axis=0), points_V3.max(axis=0)]), to_voxel)
             return sample_points(coef, matrix, points_V3)
         if where.shape != self._reference.shape:
@@ -96,12 +103,18 @@ class Aligned:
                 f"expected a mask of the reference's shape {self._reference.shape}, got {where.shape}",
                 code="volume.shape_mismatch",
             )
+        if self._on_device is not None:
+            return self._on_device.sample(where, self._to_raw_voxel(to_voxel @ self._reference.affine))
         mask_XYZ = np.ascontiguousarray(where)
         bounds = mask_bounds(mask_XYZ)
         if bounds[1, 0] < 0:
             return np.empty(0, np.float32)
         coef, matrix = self._around(bounds, to_voxel @ self._reference.affine)
         return sample_mask(coef, matrix, mask_XYZ)
+
+    def _to_raw_voxel(self, to_mm: Float64Array) -> Float64Array:
+        _, grid = in_memory_order(self._raw)
+        return np.asarray(np.linalg.inv(grid.affine) @ to_mm, dtype=np.float64)
 
     def _around(self, bounds_23: Float64Array, to_mm: Float64Array) -> tuple[NDArray[np.float32], Float64Array]:
         """Coefficients of the part of the volume that holds a box of coordinates, and the coordinates' way into it.

@@ -32,11 +32,12 @@ SMOOTHING_FWHM_MM = 5.0
 HEAD_RADIUS_MM = 60.0
 
 # A step leaves about a twentieth of itself.
-FEW = 40_000  # voxels that find the pose; all of the chosen ones then refine it
+FEW = 1 / 4  # of the chosen voxels find the pose; all of them then refine it
 NEAR_MM = 0.2  # the last step of the few is smaller, where all follow
 SETTLED_MM = 0.02  # and the last step of all
 MAX_STEP_MM = 60.0
 MAX_STEPS = 20
+MAX_ROUNDS = 5  # of a device's fixed number of steps
 SURVEY_VOXELS = 8192
 MIN_SEEN = 100  # of those: where fewer are on the volume, it lies elsewhere
 MOVED_MM = 0.7  # since the last volume: other parts of the head are in each slice
@@ -66,12 +67,16 @@ class Realigner:
     reference : what to align to; its grid, affine and shape are the output's
     mask : (X, Y, Z) bool, voxels that move as one with the head; None: the head and its outline, found in the reference
     fast : find the pose only, and do not refine it on all voxels: half the time, and about half as exact again
+    device : where the steps and the sampling are done, as torch names it ("cuda"; see device.py); None: this processor,
+        one thread, by compiled kernels. What is judged about a volume, and a search from far away, are done here anyway
 
     Raises BadVolume (``motion.too_few_slices``) under six slices: six parameters need a volume, not a slab;
     ``mask.empty`` and ``motion.featureless`` where there is nothing to align to.
     """
 
-    def __init__(self, reference: Volume, mask: BoolArray | None = None, *, fast: bool = False) -> None:
+    def __init__(
+        self, reference: Volume, mask: BoolArray | None = None, *, fast: bool = False, device: str | None = None
+    ) -> None:
         if min(reference.shape) < MIN_SLICES:
             raise BadVolume(
                 f"expected at least {MIN_SLICES} voxels along each axis to estimate six motion parameters, got "
@@ -91,8 +96,13 @@ class Realigner:
         centre_mm = grid.affine[:3, :3] @ np.argwhere(use).mean(axis=0) + grid.affine[:3, 3]
         ijk_N3 = np.argwhere(strongest(smooth, use, grid.voxel_mm)).astype(np.int16)
         self._points, self._frame = instrument(prefilter(values), prefilter(smooth), grid.affine, centre_mm, ijk_N3)
-        self._few, self._survey = self._points.share(FEW), self._points.share(SURVEY_VOXELS)
+        self._few, self._survey = self._points.share(FEW), self._points.share(SURVEY_VOXELS / len(ijk_N3))
         self._fast = fast
+        self._device = None
+        if device is not None:
+            from mindsight.preprocessing.device import OnDevice  # torch, which others need not wait for
+
+            self._device = OnDevice(self._frame, self._few if fast else self._points, device)
         self._coarse = CoarseSearch(values, grid.affine, centre_mm)
         self._grid = grid
         self._pose = np.eye(4)  # volume mm -> reference mm, of the last volume that converged
@@ -117,6 +127,8 @@ class Realigner:
         values, grid = in_memory_order(volume)
         if not grid.same_as(self._grid):
             self._change_grid(values, grid)
+        if self._device is not None:
+            self._device.load(values, grid)
         limit = MAX_RESIDUAL
         if self._usual > 0.0:
             limit = min(max(UNUSUAL * self._usual, SMALL_RESIDUAL), MAX_RESIDUAL)
@@ -134,11 +146,11 @@ class Realigner:
             if judged.residual > MAX_RESIDUAL:
                 settled = False
                 break
-            pose, settled = self._descend(self._few, values, pose, judged, SETTLED_MM if self._fast else NEAR_MM)
+            pose, settled = self._approach(values, pose, judged)
             judged = self._judge(values, pose)
             if np.array_equal(judged.keep_Z, keep_Z):
                 break
-        if settled and not self._fast:
+        if settled and not self._fast and self._device is None:
             pose, settled = self._descend(self._points, values, pose, judged, SETTLED_MM)
         converged = settled and judged.residual <= limit
         if converged:
@@ -153,6 +165,7 @@ class Realigner:
             converged=converged,
             residual=judged.residual,
             outlier_slices=tuple(np.flatnonzero(~judged.keep_Z).tolist()) if converged else (),
+            on_device=None if self._device is None or not settled else self._device.volume(),
         )
 
     def _rehearse(self, values: FloatArray) -> None:
@@ -194,6 +207,18 @@ class Realigner:
             updated_Z = weight_Z * self._usual_Z + (1.0 - weight_Z) * judged.errors_Z
             self._usual_Z = np.where(judged.keep_Z, updated_Z, 1.2 * self._usual_Z)
         self._pose = pose
+
+    def _approach(self, values: FloatArray, pose: Float64Array, judged: _Judgement) -> tuple[Float64Array, bool]:
+        """Near the pose by the few voxels; or, on a device, by all and to the end at once."""
+        if self._device is None:
+            return self._descend(self._few, values, pose, judged, SETTLED_MM if self._fast else NEAR_MM)
+        for _ in range(MAX_ROUNDS):
+            pose, size_mm = self._device.descend(pose, judged.gain, judged.keep_Z)
+            if not size_mm < MAX_STEP_MM:
+                break
+            if size_mm < SETTLED_MM:
+                return pose, True
+        return self._pose, False
 
     def _descend(
         self, points: Points, values: FloatArray, pose: Float64Array, judged: _Judgement, settled_mm: float

@@ -58,10 +58,10 @@ class Points:
     ijk_N3: NDArray[np.int16]
     slope_N3: FloatArray
 
-    def share(self, n: int) -> Points:
-        """About ``n`` of them, evenly spread but in step with no grid (a golden section of the list)."""
+    def share(self, part: float) -> Points:
+        """About this part of them, evenly spread but in step with no grid (golden sections of the list)."""
         golden = 0.6180339887498949
-        chosen_N = (np.arange(len(self.ijk_N3)) * golden) % 1.0 < n / len(self.ijk_N3)
+        chosen_N = (np.arange(len(self.ijk_N3)) * golden) % 1.0 < part
         return Points(self.ijk_N3[chosen_N].copy(), self.slope_N3[chosen_N].copy())
 
 
