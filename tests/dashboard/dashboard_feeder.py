@@ -20,6 +20,7 @@ from typing import Any
 
 import uvicorn
 from dashboard_record import Record, Scanner
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -30,6 +31,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from mindsight.protocol.messages import SessionClosed, SessionOpened, dump_message
+from service.bodies import ChangeLimits
+from service.problems import explain_validation
 
 KEY = "ms_test_key"  # a made-up key of a server that exists for seconds
 DASHBOARD = Path(__file__).resolve().parents[2] / "service" / "dashboard"
@@ -66,6 +69,7 @@ class Feeder:
         self.images = {digest: data for record in records for digest, data in record.images.items()}
         self.tickets: set[str] = set()
         self.refuse = False
+        self.limits: list[dict[str, Any]] = []
         config = uvicorn.Config(
             self._app(),
             host="127.0.0.1",
@@ -104,8 +108,9 @@ class Feeder:
         self.loop.call_soon_threadsafe(lambda: feed.publish(n, last_was_s_ago=last_was_s_ago))
 
     def reset(self) -> None:
-        """As after the start: nothing published, nothing refused."""
+        """As after the start: nothing published, nothing refused, no limits set."""
         self.refuse = False
+        self.limits = []
         self.feeds = {session: Feed(feed.record) for session, feed in self.feeds.items()}
 
     def drop(self, session: str) -> None:
@@ -120,6 +125,7 @@ class Feeder:
         routes = [
             Route("/v1/sessions", self._sessions),
             Route("/v1/sessions/{session}", self._session),
+            Route("/v1/sessions/{session}/limits", self._limits, methods=["POST"]),
             Route("/v1/ws-tickets", self._ticket, methods=["POST"]),
             Route("/v1/images/{digest}", self._image),
             WebSocketRoute("/v1/sessions/{session}/stream", self._stream),
@@ -141,6 +147,14 @@ class Feeder:
         feed = self.feeds.get(request.path_params["session"])
         return JSONResponse(self._item(feed)) if feed else JSONResponse({"title": "no such session"}, 404)
 
+    async def _limits(self, request: Request) -> Response:
+        try:
+            body = ChangeLimits.model_validate_json(await request.body())
+        except ValidationError as error:
+            return JSONResponse({"title": "Unprocessable", "detail": explain_validation(error.errors())}, 422)
+        self.limits.append(body.model_dump(exclude_none=True))
+        return JSONResponse({"change": "c", "duplicate": False}, 201)
+
     def _item(self, feed: Feed) -> dict[str, Any]:
         opened = feed.record.messages[0]
         assert isinstance(opened, SessionOpened)
@@ -149,7 +163,7 @@ class Feeder:
             "session": opened.session,
             "subject": opened.subject,
             "bundle": opened.bundle,
-            "options": {"blinded": opened.blinded, "fd_mm": None},
+            "options": {"blinded": opened.blinded, "fd_mm": None, "limits": {"drift_percent": 2.0, "spikes": None}},
             "state": "closed" if closed else "open",
             "opened_t": opened.t + feed.shift_s,
         }

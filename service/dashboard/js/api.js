@@ -27,13 +27,21 @@ async function request(path, options = {}) {
 
 /**
  * @typedef {{session: string, subject: string, bundle: ?string, state: "open"|"closed"|"archived", opened_t: number,
- *   options: {blinded: boolean, fd_mm: ?number}}} SessionRecord
+ *   options: {blinded: boolean, fd_mm: ?number, limits: Object<string, ?(number|string)>}}} SessionRecord
  * @returns {Promise<SessionRecord[]>}
  */
 export const listSessions = async () => (await request("/v1/sessions")).json();
 
 /** @returns {Promise<SessionRecord>} */
 export const getSession = async (session) => (await request(`/v1/sessions/${encodeURIComponent(session)}`)).json();
+
+/** Other limits of quality from the next volume on; `limits` by name, numbers or "off". */
+export const setLimits = async (session, fdMm, limits) =>
+  (await request(`/v1/sessions/${encodeURIComponent(session)}/limits`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ fd_mm: fdMm, limits }),
+  })).json();
 
 /** A ticket for one WebSocket: single use, short-lived. */
 export const takeTicket = async () => (await (await request("/v1/ws-tickets", { method: "POST" })).json()).ticket;

@@ -1,8 +1,8 @@
 // One session, live: messages in, views out to the panels, at most one drawing per frame.
 //
 // A view is what a panel sees: {name, session, shown: {run, trial} | null, live, trial, run, truthHidden, connection, stale,
-// settled, fdLimitMm, now}. `shown` is the trial looked at, `run` the run whose volumes the charts show, `now` the server's
-// clock in seconds.
+// settled, limits, fdLimitMm, now}. `shown` is the trial looked at, `run` the run whose volumes the charts show, `now` the server's
+// clock in seconds, `limits` what the session was told of them, by the gateway's names.
 
 import { h } from "./dom.js";
 import { allTrials, sessionState, trialState, truthHidden } from "./figures.js";
@@ -31,6 +31,8 @@ const MIDDLE = ["trial", "candidates"];
 const RIGHT = ["brain", "place", "events"];
 const PANELS = ["header", "banner", ...LEFT, ...MIDDLE, ...RIGHT, "trials", "accuracy"];
 
+const named = (limits) => Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit !== null && limit !== undefined));
+
 export class LivePage {
   #session = emptySession();
   #connection = { state: "connecting", attempt: 0, retryAt: null, lostAt: null };
@@ -38,7 +40,8 @@ export class LivePage {
   #offset = null; // server's clock minus ours, seconds
   #refusedGap = null;
   #frame = null;
-  #fdLimitMm = FD_LIMIT_MM;
+  #record = {}; // limits that the session was opened with
+  #limits = [null, null, {}]; // the record's and the session's, and both together
   #settled = false; // caught up with the log: until then the past goes by and is not drawn at every step
   #quiet = null;
   #drawnAt = 0;
@@ -56,7 +59,7 @@ export class LivePage {
       lastId: () => this.#session.lastId,
       onMessage: (message) => this.#take(message),
       onTick: (t) => this.#tick(t),
-      onRecord: (record) => (this.#fdLimitMm = record.options.fd_mm ?? FD_LIMIT_MM),
+      onRecord: (record) => (this.#record = named({ ...record.options.limits, fd_mm: record.options.fd_mm })),
       onState: (state) => this.#connected(state),
     });
   }
@@ -167,8 +170,16 @@ export class LivePage {
     return allTrials(session).findLast((trial) => trialState(session, trial) === "waiting") ?? null;
   }
 
+  /** The same object as long as nothing changed. */
+  #told() {
+    const [record, session] = [this.#record, this.#session.limits];
+    if (this.#limits[0] !== record || this.#limits[1] !== session) this.#limits = [record, session, { ...record, ...session }];
+    return this.#limits[2];
+  }
+
   #view() {
     const session = this.#session;
+    const limits = this.#told();
     const shown = this.#selected ?? this.#liveTrial(session);
     const run = session.runs[this.#selected ? this.#selected.run : session.run] ?? null;
     return {
@@ -182,7 +193,8 @@ export class LivePage {
       connection: this.#connection,
       stale: this.#connection.state !== "open" && (this.#connection.attempt > 0 || this.#connection.state === "missing"),
       settled: this.#settled,
-      fdLimitMm: this.#fdLimitMm,
+      limits,
+      fdLimitMm: limits.fd_mm ?? FD_LIMIT_MM,
       now: Date.now() / 1000 + (this.#offset ?? 0),
     };
   }

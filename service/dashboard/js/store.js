@@ -21,6 +21,7 @@ export const emptySession = () => ({
   archive: null,
   run: null,
   runs: {},
+  limits: {}, // limits of quality that were changed during the session, by the gateway's names
   lastVolumeT: null,
   newest: null, // {run, trial} of the trial that the live view shows
   latency: {},
@@ -113,6 +114,11 @@ const HANDLERS = {
           onsetS: m.onset_s, durationS: m.duration_s, stimulus: m.stimulus ?? null, candidate: m.candidate ?? null,
           label: m.label ?? null,
         })),
+  // the alert of motion has a limit of its own, which the page does not show: fd_mm is what takes a volume out
+  "limits.changed": (s, m) => {
+    const { fd_mm: _, ...limits } = m.limits ?? {};
+    return { ...s, limits: { ...s.limits, ...limits, ...(typeof m.fd_mm === "number" ? { fd_mm: m.fd_mm } : {}) } };
+  },
   "volume.received": (s, m) => ({
     ...withLatency(withVolume(s, m, { receiveMs: m.latency_ms?.receive ?? null }), m.latency_ms),
     lastVolumeT: m.t,

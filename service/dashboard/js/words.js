@@ -77,6 +77,10 @@ const WORDS = {
   "volume.missing": (_, m) => ({
     level: "warning", kind: "missing", run: m.run, from: m.index, to: m.index, reason: m.reason,
   }),
+  "limits.changed": (_, m) => {
+    const changes = [...(m.fd_mm ? [["censoring fd_mm", m.fd_mm]] : []), ...Object.entries(m.limits ?? {})];
+    return { level: "info", text: `limits changed: ${changes.map(([name, limit]) => `${name} ${limit}`).join(", ")}` };
+  },
   "result": answered,
   "warning": warned,
 };

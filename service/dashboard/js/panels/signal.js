@@ -1,5 +1,7 @@
 // Is the signal good: temporal signal-to-noise so far in the run, and DVARS of each volume.
 
+import { LimitsForm } from "../limits.js";
+import { h } from "../dom.js";
 import { Panel } from "../panel.js";
 import { INK, Plot, nice, rule, text, trace } from "../plot.js";
 import { markTrial, runNote, volumeAxis } from "../runs.js";
@@ -8,15 +10,22 @@ class SignalPanel extends Panel {
   title_ = "Signal";
 
   build(body) {
+    this.form = new LimitsForm();
+    const open = () => this.form.open(this.view.name, this.view.limits);
+    this.set = h("button", { type: "button", class: "small", text: "limits", onclick: open });
+    this.querySelector("header").append(this.set);
+    this.append(this.form.element);
     this.tsnr = new Plot(body.appendChild(document.createElement("div")));
     this.dvars = new Plot(body.appendChild(document.createElement("div")));
   }
 
   inputs(view) {
-    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown];
+    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.limits, view.session.closedT];
   }
 
   draw(view) {
+    this.view = view;
+    this.set.hidden = view.session.closedT !== null;
     this.say("Signal", view.run && view.run.volumes.length ? runNote(view, view.run).replace(" · ", "") : "");
     const rows = view.run?.volumes ?? [];
     this.#trace(this.tsnr, view, "tSNR", "", rows.map((v) => v?.tsnr ?? null), 0);
