@@ -39,19 +39,30 @@ def test_volumes_equal_those_of_dcm2niix(data: Path, series: str, truth: str) ->
         np.testing.assert_allclose(volume.affine, image.affine, atol=1e-4)  # float32 in the NIfTI
 
 
-@pytest.mark.parametrize(
-    ("series", "shape", "n", "tr_s", "dtype", "timed"),
-    [
-        ("trio_run155/dcm", (74, 74, 36), 155, 1.97, "uint16", True),
-        ("siemens_ve11_multiband_mosaic", (86, 86, 51), 2, 1.3, "uint16", True),
-        ("siemens_vd13_mosaic_order/ep2d_Asc_HF_10", (64, 64, 36), 6, 3.2, "uint16", True),
-        ("pyneal/siemens_prisma_mosaic_3", (64, 64, 18), 3, 1.0, "uint16", True),
-        ("siemens_xa30_enhanced", (64, 64, 33), 20, 1.0, "uint16", True),
-        ("pyneal/ge_mr750_slices_54", (64, 64, 18), 3, 1.0, "int16", True),
-        ("ge_mr750/mr_0004", (64, 64, 15), 10, 5.0, "int16", False),
-        ("philips_elition_slices8", (96, 96, 63), 8, 1.259232421875, "float32", False),
-    ],
-)
+SETS = [
+    ("trio_run155/dcm", (74, 74, 36), 155, 1.97, "uint16", True),
+    ("siemens_ve11_multiband_mosaic", (86, 86, 51), 2, 1.3, "uint16", True),
+    ("siemens_vd13_mosaic_order/ep2d_Asc_2", (64, 64, 36), 6, 3.2, "uint16", True),
+    ("siemens_vd13_mosaic_order/ep2d_Asc_HF_10", (64, 64, 36), 6, 3.2, "uint16", True),
+    ("pyneal/siemens_prisma_mosaic_3", (64, 64, 18), 3, 1.0, "uint16", True),
+    ("siemens_xa30_enhanced", (64, 64, 33), 20, 1.0, "uint16", True),
+    ("pyneal/ge_mr750_slices_54", (64, 64, 18), 3, 1.0, "int16", True),
+    ("ge_mr750/mr_0004", (64, 64, 15), 10, 5.0, "int16", False),
+    ("ge_mr750/mr_0005", (64, 64, 15), 10, 5.0, "int16", False),
+    ("philips_elition_slices8", (96, 96, 63), 8, 1.259232421875, "float32", False),
+    *((f"haxby2001/run-{run:03d}/bold.nii.gz", (40, 20, 1), 121, 2.5, "int16", False) for run in range(1, 10)),
+    ("motion_truth/typical/bold.nii.gz", (120, 120, 78), 12, 1.5, "int16", False),
+]
+
+
+def test_no_set_is_left_out(data: Path) -> None:
+    """Every folder below the data that holds volumes is in the table."""
+    holding = {path.parent for path in data.rglob("*") if path.suffix in (".dcm", ".gz") or ".MRDC." in path.name}
+    named = {data / name for name, *_ in SETS}
+    assert holding == {path.parent if path.suffix == ".gz" else path for path in named}
+
+
+@pytest.mark.parametrize(("series", "shape", "n", "tr_s", "dtype", "timed"), SETS)
 def test_every_set_reads(
     data: Path, series: str, shape: tuple[int, int, int], n: int, tr_s: float, dtype: str, timed: bool
 ) -> None:
