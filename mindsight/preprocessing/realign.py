@@ -141,14 +141,14 @@ class Realigner:
             if (verdict := self._judge(values, found)).residual < judged.residual:
                 pose, judged = found, verdict
         settled = False
-        for _ in range(3):  # again where the better pose shows other slices at fault
+        for _ in range(3):  # again where the better pose shows that slices were at fault which were used
             keep_Z = judged.keep_Z
             if judged.residual > MAX_RESIDUAL:
                 settled = False
                 break
             pose, settled = self._approach(values, pose, judged)
             judged = self._judge(values, pose)
-            if np.array_equal(judged.keep_Z, keep_Z):
+            if np.array_equal(judged.keep_Z, keep_Z) or (self._device is None and not (keep_Z & ~judged.keep_Z).any()):
                 break
         if settled and not self._fast and self._device is None:
             pose, settled = self._descend(self._points, values, pose, judged, SETTLED_MM)
