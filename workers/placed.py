@@ -49,5 +49,5 @@ def _picture(placement: Placement, volume: Volume, reference: Volume, blobs: Blo
     except BadVolume:
         return None
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return blobs.put(buffer.getvalue())

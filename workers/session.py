@@ -21,7 +21,16 @@ from mindsight.bus import Bus, Lease, Log, WorkQueue
 from mindsight.errors import BadVolume, Diverged, MindsightError
 from mindsight.glm import Event
 from mindsight.glm.normalise import Statistics
-from mindsight.ingest import IngestOptions, IngestSession, IngestState, Repeats, Space, TrialBeta, VolumeOutput
+from mindsight.ingest import (
+    IngestOptions,
+    IngestSession,
+    IngestState,
+    Placement,
+    Repeats,
+    Space,
+    TrialBeta,
+    VolumeOutput,
+)
 from mindsight.preprocessing.alerts import Alert, Baseline, QualityLimits
 from mindsight.protocol import BetaReady, Message, StageLatency, VolumeProcessed, Warned, dump_message
 from mindsight.protocol.inputs import (
@@ -65,6 +74,7 @@ class SessionRunner:
     closed: bool = False
     repeats: Repeats[tuple[str, str | None]] = field(default_factory=Repeats)
     _unsaved: int = 0
+    _place: tuple[Placement, Volume] | None = None
 
     def __post_init__(self) -> None:
         self.inputs = Log(self.bus, self.session, "input")
@@ -96,6 +106,7 @@ class SessionRunner:
         """Write state and position."""
         if self.ingest is None or self.opened is None:
             return
+        self._say_place()  # a snapshot is behind all that was said
         state = self.ingest.state()
         document = {
             "opened": self.opened.model_dump(mode="json"),
@@ -110,6 +121,17 @@ class SessionRunner:
         if self.ingest is not None:
             with suppress(BadVolume):  # the next volume meets the same, and says so
                 self.ingest.prepare()
+            self._say_place()
+
+    def _say_place(self) -> None:
+        """Say where the run is, with a picture: drawing it takes a fraction of a second, so it waits for idle time."""
+        if self._place is None:
+            return
+        (placement, volume), self._place = self._place, None
+        assert self.ingest is not None
+        assert self.ingest.space is not None
+        placed = run_placed(self.session, placement, volume, self.ingest.space.reference, self.blobs)
+        self._emit(f"placed-{placement.run}-{placement.index}", placed)
 
     def apply(self, position: int, entry: Input) -> None:
         """One entry of the input log. An entry that cannot be carried out is reported, and the session goes on."""
@@ -169,9 +191,8 @@ class SessionRunner:
         self._emit_betas(output.betas, entry.acked_t)
         self._report(entry, output, taken_t)
         if output.placement is not None:
-            assert ingest.space is not None
-            placed = run_placed(self.session, output.placement, volume, ingest.space.reference, self.blobs)
-            self._emit(f"placed-{entry.run}-{entry.index}", placed)
+            self._say_place()
+            self._place = output.placement, volume
         self._unsaved += 1
 
     def _report(self, entry: TakeVolume, output: VolumeOutput, taken_t: float) -> None:
