@@ -41,6 +41,7 @@ MAX_ROUNDS = 5  # of a device's fixed number of steps
 SURVEY_VOXELS = 8192
 MIN_SEEN = 100  # of those: where fewer are on the volume, it lies elsewhere
 MOVED_MM = 0.7  # since the last volume: other parts of the head are in each slice
+MOVED_UNUSUAL = 16.0  # ... so that one at fault is told from one that fits worse there by its being far worse
 
 UNUSUAL = 4.0  # a residual so many times the usual one is no ordinary volume
 SMALL_RESIDUAL = 0.1  # ... unless it is small anyway
@@ -189,7 +190,9 @@ class Realigner:
         if residual <= 1.5 * self._usual or not self._usual_Z.any():
             return _Judgement(gain, offset, residual, errors_Z, every_Z)
         # The last volume's gain, because slices at fault would spoil this one's and so put others at fault.
-        keep_Z = survey.errors(self._gain, self._offset) <= UNUSUAL * self._usual_Z
+        limit = MOVED_UNUSUAL if self._has_moved(pose) else UNUSUAL
+        unknown_Z = self._usual_Z == 0.0  # there was too little of the head in it
+        keep_Z = unknown_Z | (survey.errors(self._gain, self._offset) <= limit * self._usual_Z)
         if np.mean(~keep_Z) > MAX_OUTLIER_SHARE:
             return _Judgement(gain, offset, residual, errors_Z, every_Z)
         gain, offset, residual = survey.explain(keep_Z)
@@ -202,8 +205,7 @@ class Realigner:
             weight = MEMORY if self._usual > 0.0 else 0.0
             self._usual = weight * self._usual + (1.0 - weight) * judged.residual
             # At another place another part of each slice fits worse, and a slice that stays worse is the usual one now.
-            moved_mm = rigid.displacement_mm(pose @ rigid.inverse(self._pose), self.centre_mm, HEAD_RADIUS_MM)
-            weight_Z = 0.0 if moved_mm > MOVED_MM else weight
+            weight_Z = np.where((self._usual_Z == 0.0) | self._has_moved(pose), 0.0, weight)
             updated_Z = weight_Z * self._usual_Z + (1.0 - weight_Z) * judged.errors_Z
             self._usual_Z = np.where(judged.keep_Z, updated_Z, 1.2 * self._usual_Z)
         self._pose = pose
@@ -219,6 +221,10 @@ class Realigner:
             if size_mm < SETTLED_MM:
                 return pose, True
         return self._pose, False
+
+    def _has_moved(self, pose: Float64Array) -> bool:
+        """Since the last volume, so far that what was usual then says little."""
+        return rigid.displacement_mm(pose @ rigid.inverse(self._pose), self.centre_mm, HEAD_RADIUS_MM) > MOVED_MM
 
     def _descend(
         self, points: Points, values: FloatArray, pose: Float64Array, judged: _Judgement, settled_mm: float
