@@ -30,11 +30,11 @@ from mindsight.ingest.records import Mode
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.alerts import Baseline, baseline_of, measure_signal
 from mindsight.replay import Trials, fill_gap, number_trials, start_run
-from mindsight.retrieval import CandidatePool
+from mindsight.retrieval import CandidatePool, LinearDecoder
 from mindsight.scanner import RecordedRun, open_run
 from mindsight.subjects.bundle import Bundle
-from training.glm_choice import VoxelRun, choose
-from training.linear import RunTrials, fit_linear, leave_one_run_out
+from training.glm_choice import VoxelRun, choose, slice_lags
+from training.linear import RunTrials, choose_linear, fit_linear
 
 Labels = Literal["trial_type", "stim_file"]
 
@@ -54,17 +54,20 @@ def calibrate(
     created: datetime,
     mode: Mode = "nilearn",
     when: Mapping[str, Any] | None = None,
+    pool: CandidatePool | None = None,
 ) -> Bundle:
-    """A linear bundle, not saved yet, that tells the labels of the runs' trials apart.
+    """A linear bundle, not saved yet, that decodes into the embeddings of a pool, or tells labels apart.
 
     folders : two or more runs, see ``open_run``
     labels : column of the events that says what was shown; events without it are modelled and not decoded
     mode : of the GLM's drift basis, see ``glm.streaming``
     when : ``fast_s``, ``fast_volumes`` and so on of ``IngestOptions``, what sessions take that do not say otherwise
+    pool : what the labels name candidates of, see ``CandidatePool.named``; None: the labels are the candidates
 
     What else of the GLM may be chosen is chosen on the runs, see ``glm_choice``; betas are z-scored by run.
 
-    Raises BadRequest (``calibration.runs``, ``calibration.labels``) and what reading the runs raises.
+    Raises BadRequest (``calibration.runs``, ``calibration.labels``), ModelMismatch (``pool.unknown_candidate``), and
+    what reading the runs raises.
     """
     if len(folders) < 2:
         raise BadRequest(
@@ -80,14 +83,18 @@ def calibrate(
             + (f", and none in {without[0]}" if without else ""),
             code="calibration.labels",
         )
-    pool = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
+    classes = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
+    pool = pool or classes
+    place_of = {name: pool.place(pool.named(name)) for name in names}
+    # to choose by, only what was shown: a pool of ten thousand would make every option slow
+    shown = replace(classes, embeddings=pool.embeddings[[place_of[name] for name in names]])
     space = _space(runs[0].recorded)
     usual = replace(IngestOptions(normalise="run", mode=mode), **(when or {}))
-    chosen = choose(_voxel_runs(runs, space, usual, pool), pool, usual)
-    space = replace(space, hrf_V=chosen.hrf_V, noise_pool_V=chosen.noise_pool_V)
+    chosen = choose(_voxel_runs(runs, space, usual, shown), shown, usual, slice_lags(space))
+    space = replace(space, hrf_V=chosen.hrf_V, lag_V=chosen.lag_V, noise_pool_V=chosen.noise_pool_V)
     finals, baseline = _ingest(runs, space, chosen.options)
-    trials = [_run_trials(run, betas, pool) for run, betas in zip(runs, finals, strict=True)]
-    held_out = leave_one_run_out(trials, pool, np.random.default_rng(0))
+    trials = [_run_trials(run, betas, place_of) for run, betas in zip(runs, finals, strict=True)]
+    held_out = choose_linear(trials, pool, np.random.default_rng(0))
     return Bundle(
         kind="linear",
         subject=subject,
@@ -97,7 +104,7 @@ def calibrate(
         statistics=_statistics(finals),
         calibration=held_out.calibration,
         pool=pool,
-        decoder=fit_linear(trials, pool),
+        decoder=fit_linear(trials, pool, held_out.method),
         baseline=baseline,
         labels=labels,
         accuracy=held_out.accuracy,
@@ -174,9 +181,9 @@ def _push(session: IngestSession, run: LabelledRun) -> tuple[list[VolumeReport |
     return reports, answers
 
 
-def _run_trials(run: LabelledRun, betas: Sequence[TrialBeta], pool: CandidatePool) -> RunTrials:
+def _run_trials(run: LabelledRun, betas: Sequence[TrialBeta], place_of: Mapping[str, int]) -> RunTrials:
     z_KV = np.stack([z_scored(beta.beta_V, beta.mean_V, beta.std_V) for beta in betas])
-    return RunTrials(z_KV, np.array([pool.place(run.trials.labels[beta.trial]) for beta in betas]))
+    return RunTrials(z_KV, np.array([place_of[run.trials.labels[beta.trial]] for beta in betas]))
 
 
 def _statistics(finals: Sequence[Sequence[TrialBeta]]) -> Statistics:
@@ -193,11 +200,20 @@ def summary(bundle: Bundle) -> str:
             f" {bundle.statistics.n} trials",
             f"events {options.event_lag_s:+g} s, high-pass {options.high_pass_hz:g} Hz, noise {options.noise}"
             f"{_extras(bundle)}: chosen on these runs",
+            f"{_fit(bundle)}: chosen on these runs",
             f"leave-one-run-out accuracy {bundle.accuracy} (with options chosen on the same runs)",
             f"temperature {calibration.temperature:.3f}, mean confidence for shuffled betas"
             f" {calibration.null_confidence:.2f}",
         ]
     )
+
+
+def _fit(bundle: Bundle) -> str:
+    """How the decoder was fitted, and where candidates are seen from."""
+    assert isinstance(bundle.decoder, LinearDecoder)
+    inverted = np.isnan(bundle.decoder.penalty)
+    fit = "an encoding model, inverted" if inverted else f"ridge regression, penalty {bundle.decoder.penalty:.3g}"
+    return f"{fit}; candidates seen from {'the mean embedding' if bundle.calibration.centred else 'zero'}"
 
 
 def _extras(bundle: Bundle) -> str:
@@ -207,6 +223,8 @@ def _extras(bundle: Bundle) -> str:
         extras += f", events modelled with {options.event_duration_s:g} s"
     if bundle.space.hrf_V is not None:
         extras += ", a response per voxel"
+    if bundle.space.lag_V is not None:
+        extras += ", slices at their own times"
     if options.ridge_fraction is not None:
         extras += f", late answers by ridge with fraction {options.ridge_fraction:g}"
     if options.n_noise_components:
@@ -234,6 +252,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a recorded run")
     parser.add_argument("--decoder", choices=["linear"], default="linear")
     parser.add_argument("--labels", choices=["trial_type", "stim_file"], default="trial_type")
+    parser.add_argument(
+        "--pool",
+        type=Path,
+        metavar="POOL",
+        help="candidate pool whose embeddings to decode into (mindsight pool build); labels name its candidates, by id"
+        " or by file name; without: the labels are what is told apart",
+    )
     parser.add_argument("--subject", default="sub-01", help="pseudonym, e.g. sub-01")
     parser.add_argument(
         "--fixed-basis",
@@ -254,7 +279,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         mode: Mode = "fixed" if given.fixed_basis else "nilearn"
         when = _waits({stage: getattr(given, stage) for stage in ("fast", "revised", "final")})
-        bundle = calibrate(given.runs, given.labels, given.subject, datetime.now(UTC), mode, when).save(given.out)
+        pool = None if given.pool is None else CandidatePool.load(given.pool)
+        bundle = calibrate(given.runs, given.labels, given.subject, datetime.now(UTC), mode, when, pool).save(given.out)
     except MindsightError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

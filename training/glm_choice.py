@@ -10,9 +10,10 @@ In this order, each with what was chosen before:
 - the high-pass, by the log loss of the linear decoder on runs left out. What a block shows that comes once in a run
   lies at frequencies that the usual 0.01 Hz takes away; for brief and dense trials that cut is the right one. One
   standard error, the rule of L. Breiman et al., Classification and Regression Trees, 1984.
-- the duration of the events, a response per voxel out of ``LIBRARY``, ridge for late answers and common noise
-  components, each by the same loss. These help some people and experiments and harm others, so that the bar is higher:
-  Student's one-sided test over the runs at 5 %, shared among the options (Bonferroni). Two runs can hardly pass it.
+- the duration of the events, the moment at which each slice was measured, a response per voxel out of ``LIBRARY``,
+  ridge for late answers and common noise components, each by the same loss. These help some people and experiments and
+  harm others, so that the bar is higher: Student's one-sided test over the runs at 5 %, shared among the options
+  (Bonferroni). Two runs can hardly pass it.
 
 Which response a voxel has and which voxels are the noise pool is told by the same one regressor for all trials, without
 labels, from all runs.
@@ -31,7 +32,7 @@ from mindsight.glm import Event, Normaliser, StreamingGLM
 from mindsight.glm.design import nuisance
 from mindsight.glm.hrf import LIBRARY, Hrf, Shape, kernel, regressors
 from mindsight.inference import z_scored
-from mindsight.ingest import IngestOptions
+from mindsight.ingest import IngestOptions, Space
 from mindsight.retrieval import CandidatePool
 from training.linear import RunTrials, leave_one_run_out
 
@@ -42,6 +43,7 @@ RIDGE_FRACTIONS = (0.5, 0.8)
 N_COMPONENTS = (2, 4)
 _SIGNIFICANCE = 0.05
 _MAX_POOL = 1000
+_LAGS_PER_TR = 8  # each lag has a design of its own, which costs about a millisecond; the response does not need finer
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +70,20 @@ class Chosen:
 
     options: IngestOptions
     hrf_V: NDArray[np.uint8] | None = None
+    lag_V: NDArray[np.float32] | None = None
     noise_pool_V: NDArray[np.bool_] | None = None
 
 
-def choose(runs: Sequence[VoxelRun], pool: CandidatePool, options: IngestOptions) -> Chosen:
-    """``options`` with what these runs (two or more) ask for."""
+def choose(
+    runs: Sequence[VoxelRun],
+    pool: CandidatePool,
+    options: IngestOptions,
+    lag_V: NDArray[np.float32] | None = None,
+) -> Chosen:
+    """``options`` with what these runs (two or more) ask for.
+
+    lag_V : see ``slice_lags``, None where nobody knows when slices were measured
+    """
     explained_RO = np.array([[_explained(run, replace(options, event_lag_s=lag)) for lag in LAGS_S] for run in runs])
     lag = _best(explained_RO, LAGS_S.index(options.event_lag_s), standard_errors=2.0)
     options = replace(options, event_lag_s=LAGS_S[lag])
@@ -87,6 +98,8 @@ def choose(runs: Sequence[VoxelRun], pool: CandidatePool, options: IngestOptions
         chosen, losses_R = [chosen, *candidates][best], losses_OR[best]
 
     improve([replace(chosen, options=replace(chosen.options, event_duration_s=s)) for s in DURATIONS_S])
+    if lag_V is not None:
+        improve([replace(chosen, lag_V=lag_V)])
     improve([replace(chosen, hrf_V=responses(runs, chosen.options))])
     improve([replace(chosen, options=replace(chosen.options, ridge_fraction=f)) for f in RIDGE_FRACTIONS])
     pool_V = noise_pool(runs, chosen.options)
@@ -137,6 +150,21 @@ def responses(runs: Sequence[VoxelRun], options: IngestOptions) -> NDArray[np.ui
     return best_V.astype(np.uint8)
 
 
+def slice_lags(space: Space) -> NDArray[np.float32] | None:
+    """(V,) when each voxel's slice was measured, from the middle of all slices' times, to an eighth of the TR.
+
+    The difference between slices is meant; what all have in common is the events' lag, an option. None where the times
+    are not known or all the same.
+    """
+    times_s = space.reference.slice_times_s
+    if times_s is None:
+        return None
+    step_s = space.reference.tr_s / _LAGS_PER_TR
+    lag_Z = np.rint((times_s - (times_s.min() + times_s.max()) / 2.0) / step_s) * step_s
+    lag_V: NDArray[np.float32] = lag_Z[np.argwhere(space.mask_XYZ)[:, 2]].astype(np.float32)
+    return lag_V if np.ptp(lag_V) > 0.0 else None
+
+
 def noise_pool(runs: Sequence[VoxelRun], options: IngestOptions) -> NDArray[np.bool_]:
     """(V,) the half of the voxels, or fewer, of which the trials explain least over all runs."""
     squares_R2V = np.array([_explained_squares(run, options, options.hrf) for run in runs])
@@ -182,6 +210,7 @@ def _trials(run: VoxelRun, chosen: Chosen) -> RunTrials:
         options.noise,
         n_confounds,
         hrf_V=chosen.hrf_V,
+        lag_V=chosen.lag_V,
         noise_pool_V=chosen.noise_pool_V,
         n_components=options.n_noise_components,
     )

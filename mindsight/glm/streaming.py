@@ -53,10 +53,12 @@ _T = TypeVar("_T", bound=np.generic)
 
 
 class _Group(NamedTuple):
-    """Rows of the buffer whose voxels answer alike: running sum of their response to an impulse."""
+    """Rows of the buffer whose voxels answer alike: running sum of their response to an impulse, and how much later
+    than the frame they are measured."""
 
     rows: slice
     kernel_sum_L: NDArray[np.float64]
+    lag_s: float
 
 
 class Estimate(NamedTuple):
@@ -77,6 +79,8 @@ class StreamingGLM:
     n_confounds : C, columns given with every ``push``
     n_planned : frames of the whole run (two or more): keep one basis throughout; None: as nilearn, see above
     hrf_V : (V,) place in ``hrf.LIBRARY`` of each voxel's response
+    lag_V : (V,) seconds after the frame's time at which each voxel is measured (its slice's time): the regressors are
+        those of that moment, nothing is interpolated. Each different lag has a design of its own, so few are better
     noise_pool_V : (V,) bool, voxels that do not answer to the events; their ``n_components`` first common components
         are regressors
 
@@ -94,6 +98,7 @@ class StreamingGLM:
         *,
         n_planned: int | None = None,
         hrf_V: NDArray[np.integer[Any]] | None = None,
+        lag_V: NDArray[np.floating[Any]] | None = None,
         noise_pool_V: NDArray[np.bool_] | None = None,
         n_components: int = 0,
     ) -> None:
@@ -115,7 +120,7 @@ class StreamingGLM:
         self.noise = noise
         self._high_pass_hz = high_pass_hz
         self._n_planned = n_planned
-        self._order_V, self._groups = _grouped(n_voxels, tr_s, hrf, hrf_V)
+        self._order_V, self._groups = _grouped(n_voxels, tr_s, hrf, hrf_V, lag_V)
         self._n_components = n_components
         pool = np.zeros(0, np.int64) if noise_pool_V is None else np.flatnonzero(noise_pool_V)
         self._pool = pool if self._order_V is None else np.flatnonzero(np.isin(self._order_V, pool))
@@ -347,7 +352,7 @@ class StreamingGLM:
             onsets = np.array([event.onset_s for event in started])
             durations = np.array([event.duration_s for event in started])
             self._regressors = [
-                regressors(group.kernel_sum_L, onsets, durations, n, self.tr_s, self._n_planned)
+                regressors(group.kernel_sum_L, onsets - group.lag_s, durations, n, self.tr_s, self._n_planned)
                 for group in self._groups
             ]
         if self._nuisance is None:
@@ -417,24 +422,38 @@ class StreamingGLM:
 
 
 def _grouped(
-    n_voxels: int, tr_s: float, hrf: Hrf, hrf_V: NDArray[np.integer[Any]] | None
+    n_voxels: int,
+    tr_s: float,
+    hrf: Hrf,
+    hrf_V: NDArray[np.integer[Any]] | None,
+    lag_V: NDArray[np.floating[Any]] | None,
 ) -> tuple[NDArray[np.intp] | None, list[_Group]]:
-    """Order of the voxels in which those of one response lie together (None: as they are), and the groups."""
-    if hrf_V is None:
-        return None, [_Group(slice(0, n_voxels), np.cumsum(kernel(hrf, tr_s)))]
-    if hrf_V.shape != (n_voxels,) or hrf_V.min() < 0 or hrf_V.max() >= len(LIBRARY):
+    """Order of the voxels in which those of one response and lag lie together (None: as they are), and the groups."""
+    if hrf_V is None and lag_V is None:
+        return None, [_Group(slice(0, n_voxels), np.cumsum(kernel(hrf, tr_s)), 0.0)]
+    if hrf_V is not None and (hrf_V.shape != (n_voxels,) or hrf_V.min() < 0 or hrf_V.max() >= len(LIBRARY)):
         raise BadRequest(
             f"expected for each of {n_voxels} voxels a response from 0 to {len(LIBRARY) - 1}, got shape {hrf_V.shape}"
             f" from {hrf_V.min()} to {hrf_V.max()}",
             code="glm.option",
         )
-    order_V = np.argsort(hrf_V, kind="stable")
-    shapes, counts = np.unique(hrf_V, return_counts=True)
-    ends = np.cumsum(counts)
-    return order_V, [
-        _Group(slice(int(end - count), int(end)), np.cumsum(kernel(LIBRARY[shape], tr_s)))
-        for shape, count, end in zip(shapes, counts, ends, strict=True)
+    if lag_V is not None and (lag_V.shape != (n_voxels,) or not np.abs(lag_V).max() <= tr_s):
+        raise BadRequest(
+            f"expected for each of {n_voxels} voxels a lag of at most a TR, got shape {lag_V.shape}", code="glm.option"
+        )
+    shape_V = np.full(n_voxels, -1) if hrf_V is None else hrf_V.astype(np.int64)
+    of_frame_V = np.zeros(n_voxels) if lag_V is None else lag_V.astype(np.float64)
+    kinds_G2, kind_V = np.unique(np.column_stack([shape_V, of_frame_V]), axis=0, return_inverse=True)
+    ends = np.cumsum(np.bincount(kind_V.reshape(-1)))
+    groups = [
+        _Group(
+            slice(int(start), int(end)),
+            np.cumsum(kernel(hrf if shape < 0 else LIBRARY[int(shape)], tr_s)),
+            float(lag_s),
+        )
+        for start, end, (shape, lag_s) in zip([0, *ends[:-1]], ends, kinds_G2, strict=True)
     ]
+    return np.argsort(kind_V.reshape(-1), kind="stable"), groups
 
 
 def _distinct(residuals: Residuals) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -98,12 +98,14 @@ class Space:
     reference : the volume that others are aligned to
     mask_XYZ : (X, Y, Z) bool, the V voxels in it
     hrf_V : (V,) place in ``glm.hrf.LIBRARY`` of each voxel's response; None: all as ``IngestOptions.hrf``
+    lag_V : (V,) seconds at which each voxel is measured, from the middle of the volume; None: nobody cares
     noise_pool_V : (V,) bool, voxels that do not answer to events; None: nobody looked for them
     """
 
     reference: Volume
     mask_XYZ: NDArray[np.bool_]
     hrf_V: NDArray[np.uint8] | None = None
+    lag_V: NDArray[np.float32] | None = None
     noise_pool_V: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
@@ -113,7 +115,7 @@ class Space:
                 f" {self.mask_XYZ.shape} with {int(self.mask_XYZ.sum())}",
                 code="space.mask",
             )
-        for name, of_voxels in (("responses", self.hrf_V), ("noise pool", self.noise_pool_V)):
+        for name, of_voxels in (("responses", self.hrf_V), ("lags", self.lag_V), ("noise pool", self.noise_pool_V)):
             if of_voxels is not None and of_voxels.shape != (self.n_voxels,):
                 raise BadRequest(
                     f"expected {name} for {self.n_voxels} voxels, got shape {of_voxels.shape}", code="space.voxels"

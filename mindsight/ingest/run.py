@@ -81,6 +81,7 @@ class Run:
             n_confounds,
             n_planned=n_volumes if options.mode == "fixed" else None,
             hrf_V=None if space is None else space.hrf_V,
+            lag_V=None if space is None else space.lag_V,
             noise_pool_V=None if space is None else space.noise_pool_V,
             n_components=0 if space is None or space.noise_pool_V is None else options.n_noise_components,
         )

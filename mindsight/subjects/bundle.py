@@ -37,7 +37,7 @@ _BUNDLE, _SPACE, _STATISTICS, _DECODER = (
 )
 
 # Of ``Space``, where calibration found them out
-_OF_VOXELS = ("hrf_V", "noise_pool_V")
+_OF_VOXELS = ("hrf_V", "lag_V", "noise_pool_V")
 
 Kind = Literal["linear", "mindeye2"]
 

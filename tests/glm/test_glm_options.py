@@ -318,3 +318,37 @@ def test_options_that_make_no_model_are_refused() -> None:
         with pytest.raises(BadRequest, match="expected") as raised:
             make()
         assert raised.value.code == "glm.option"
+
+
+# Slices at their own times
+
+
+@pytest.mark.parametrize("noise", ["ols", "ar1"])
+def test_a_voxel_measured_later_is_estimated_as_if_the_events_were_earlier(noise: str) -> None:
+    rng = np.random.default_rng(0)
+    n_voxels, tr_s = 30, 1.5
+    lag_V = np.tile([0.0, 0.75, -0.5], 10)
+    hrf_V = np.repeat([3, 7], 15)
+    y_TV = rng.normal(100.0, 2.0, (60, n_voxels))
+    together = StreamingGLM(n_voxels, tr_s, noise=noise, hrf_V=hrf_V, lag_V=lag_V)
+    events = [Event(4.0 + 9.0 * k, 2.0, k + 1) for k in range(8)]
+    for event in events:
+        together.add_event(event)
+    for row_V in y_TV:
+        together.push(row_V)
+    for lag_s in (0.0, 0.75, -0.5):
+        for shape in (3, 7):
+            own_V = (lag_V == lag_s) & (hrf_V == shape)
+            alone = StreamingGLM(int(own_V.sum()), tr_s, noise=noise, hrf_V=hrf_V[own_V])
+            for event in events:
+                alone.add_event(replace(event, onset_s=event.onset_s - lag_s))
+            for row_V in y_TV:
+                alone.push(row_V[own_V])
+            np.testing.assert_allclose(together.beta(5)[own_V], alone.beta(5), rtol=1e-6, atol=1e-8)
+            np.testing.assert_allclose(together.betas()[:, own_V], alone.betas(), rtol=1e-5, atol=1e-6)
+
+
+def test_lags_that_fit_no_voxels_are_refused() -> None:
+    for lag_V in (np.zeros(3), np.full(5, 2.0), np.full(5, np.nan)):
+        with pytest.raises(BadRequest, match="lag of at most a TR"):
+            StreamingGLM(5, 1.5, lag_V=lag_V)

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from mindsight.glm import Event
 from mindsight.glm.hrf import LIBRARY, kernel, regressors
-from mindsight.ingest import IngestOptions
+from mindsight.ingest import IngestOptions, Space
 from mindsight.retrieval import CandidatePool
 from mindsight.scanner import open_run
 from mindsight.subjects.bundle import Bundle
 from training.calibrate import main, summary
-from training.glm_choice import VoxelRun, choose, noise_pool, responses, significantly_best
+from training.glm_choice import VoxelRun, choose, noise_pool, responses, significantly_best, slice_lags
 
 TR_S = 1.5
 N_FRAMES = 130
@@ -27,22 +27,32 @@ POOL = CandidatePool(("a", "b", "c"), np.eye(3, dtype=np.float32))
 
 
 def simulated(
-    seed: int, hrf_V: NDArray[np.int64], common: float, response: float = 6.0, n_runs: int = 6
+    seed: int,
+    hrf_V: NDArray[np.int64],
+    common: float,
+    response: float = 6.0,
+    n_runs: int = 6,
+    lag_V: NDArray[np.float32] | None = None,
 ) -> list[VoxelRun]:
     """Runs of three kinds of trials; the second half of the voxels answers to none, and all share two
-    courses of noise, in every run otherwise."""
+    courses of noise, in every run otherwise. Voxels are measured ``lag_V`` later than the frames."""
+    lag_V = np.zeros(N_VOXELS, np.float32) if lag_V is None else lag_V
     rng = np.random.default_rng(seed)
     patterns_KV = rng.normal(size=(3, N_VOXELS)) + 1.0
     patterns_KV[:, N_VOXELS // 2 :] = 0.0
     shapes_STK = {
-        shape: regressors(np.cumsum(kernel(LIBRARY[shape], TR_S)), ONSETS_S, np.full(24, 2.0), N_FRAMES, TR_S)
-        for shape in set(hrf_V.tolist())
+        (shape, lag): regressors(
+            np.cumsum(kernel(LIBRARY[shape], TR_S)), ONSETS_S - lag, np.full(24, 2.0), N_FRAMES, TR_S
+        )
+        for shape, lag in set(zip(hrf_V.tolist(), lag_V.tolist(), strict=True))
     }
     events = tuple(Event(float(onset), 2.0, number + 1) for number, onset in enumerate(ONSETS_S))
     runs = []
     for _ in range(n_runs):
         kinds = rng.permutation(np.arange(24) % 3)
-        clean_TV = np.stack([shapes_STK[int(s)] @ patterns_KV[kinds, v] for v, s in enumerate(hrf_V)], axis=1)
+        clean_TV = np.stack(
+            [shapes_STK[int(hrf_V[v]), float(lag_V[v])] @ patterns_KV[kinds, v] for v in range(N_VOXELS)], axis=1
+        )
         noise_TV = rng.normal(size=(N_FRAMES, N_VOXELS))
         noise_TV += common * rng.normal(size=(N_FRAMES, 2)) @ rng.normal(size=(2, N_VOXELS))
         series_TV = (500.0 + noise_TV + response * clean_TV).astype(np.float32)
@@ -97,6 +107,29 @@ def test_responses_that_differ_switch_the_library_on() -> None:
     assert chosen.hrf_V is not None
 
 
+def test_slices_at_times_of_their_own_are_modelled_where_it_helps() -> None:
+    lag_V = np.where(np.arange(N_VOXELS) % 2 == 0, -1.5, 1.5).astype(np.float32)
+    shape_V = np.full(N_VOXELS, 6)  # near the usual response
+    late = choose(simulated(4, shape_V, common=0.0, response=0.4, n_runs=20, lag_V=lag_V), POOL, OPTIONS, lag_V)
+    assert late.lag_V is lag_V
+    at_once = choose(simulated(4, shape_V, common=0.0, response=0.4, n_runs=20), POOL, OPTIONS, lag_V)
+    assert at_once.lag_V is None
+
+
+def test_lags_are_the_slices_own_from_the_middle(shared: Path) -> None:
+    trio = next(open_run(shared / "data" / "trio_run155").volumes())
+    space = Space(trio, np.ones(trio.shape, np.bool_))
+    lag_V = slice_lags(space)
+    assert lag_V is not None
+    lag_Z = lag_V.reshape(trio.shape)[0, 0]
+    times_s = trio.slice_times_s
+    assert times_s is not None
+    assert np.abs(lag_Z - (times_s - times_s.mean())).max() <= trio.tr_s / 16 + 1e-6
+    assert len(np.unique(lag_Z)) <= 9
+    assert slice_lags(Space(replace(trio, slice_times_s=None), space.mask_XYZ)) is None
+    assert slice_lags(Space(replace(trio, slice_times_s=np.full(36, 0.5)), space.mask_XYZ)) is None
+
+
 def test_a_bundle_remembers_when_to_answer_and_what_the_signal_was_like(shared: Path, tmp_path: Path) -> None:
     folder = shared / "data" / "haxby2001"
     runs = [folder / f"run-{number:03d}" for number in (1, 2)]
@@ -130,7 +163,20 @@ def test_a_bundle_remembers_a_fixed_basis(shared: Path, tmp_path: Path, capsys: 
     extras = replace(
         bundle,
         options=replace(bundle.options, ridge_fraction=0.5, n_noise_components=2, event_duration_s=1.0),
-        space=replace(bundle.space, hrf_V=np.zeros(bundle.space.n_voxels, np.uint8)),
+        space=replace(
+            bundle.space,
+            hrf_V=np.zeros(bundle.space.n_voxels, np.uint8),
+            lag_V=np.full(bundle.space.n_voxels, 0.5, np.float32),
+        ),
     )
-    for said in ("ridge with fraction 0.5", "2 noise components", "modelled with 1 s", "a response per voxel"):
+    again = replace(extras, folder=None).save(tmp_path / "again")
+    assert again.space.lag_V is not None
+    assert np.array_equal(again.space.lag_V, extras.space.lag_V)
+    for said in (
+        "ridge with fraction 0.5",
+        "2 noise components",
+        "modelled with 1 s",
+        "a response per voxel",
+        "own times",
+    ):
         assert said in summary(extras)

@@ -160,6 +160,7 @@ class TrialPanel extends Panel {
       result && `decoder ${short(result.model)}`,
       result && `pool ${short(result.pool)} (${count(result.pool_size)})`,
       result && `z-score ${result.normalised_by}`,
+      result?.n_repeats > 1 && `mean of ${count(result.n_repeats)} trials`,
       beta && `beta of ${count(beta.n_volumes)} volumes, ${count(beta.n_voxels)} voxels`,
     ];
     setText(this.how, parts.filter(Boolean).join(" · "));
