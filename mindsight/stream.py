@@ -123,9 +123,10 @@ def send_run(
 class Trail:
     """What a process that watches a folder leaves for the next one, which was given the same command.
 
-    It keeps when the newest file changed that was there at the first start, by the folder's own clock: what is later
-    belongs to the session. The next process reads all that again, and so has to know which run each series became: the
-    first volume tells, whose noise no other one has.
+    It keeps when the newest file changed that is none of its business, by the folder's own clock: of those that were
+    there at the first start, or when the process before was stopped. Where that one was killed, the next process reads
+    all that came later once more, and so has to know which run each series became: the first volume tells, whose noise
+    no other one has.
     """
 
     def __init__(self, path: Path, command: str, newest_ns: int) -> None:
@@ -407,7 +408,11 @@ def _stream_live(
         try:
             print("listening; Ctrl-C ends the run and the stream", flush=True)
             items = transport.items()
-            return live.send(items if record is None else keep(items, record))
+            sent = live.send(items if record is None else keep(items, record))
+            if trail is not None:  # it was not killed: all that is there now has been dealt with
+                trail.newest_ns = max(trail.newest_ns, _newest_ns(source))
+                trail.note()
+            return sent
         finally:
             signal.signal(signal.SIGINT, previous)
 

@@ -1,4 +1,4 @@
-"""The service that the live tests of one file share."""
+"""The service that the live tests share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from live import Service, running_service
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running_service(tmp_path_factory.mktemp("live") / "data") as service:
         yield service
