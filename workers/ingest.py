@@ -13,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mindsight.blobs import BlobStore
@@ -88,22 +90,30 @@ class IngestWorker:
             self.stop.wait(LOOK_S / 2)
             return
         positions = {runner.inputs: runner.position for runner in self._runners.values()}
-        for log, entries in read_many(positions, LOOK_S / 2, PAGE).items():
-            runner = self._runners[log.session]
-            try:
+        found = read_many(positions, LOOK_S / 2, PAGE)
+        for log, entries in found.items():
+            with self._holding(log.session):
                 for entry in entries:
-                    runner.apply(entry.seq, parse_input(entry.payload))
+                    self._runners[log.session].apply(entry.seq, parse_input(entry.payload))
                     if self.stop.is_set() or log.session in self._lost:
                         break
-                runner.prepare()
-            except LeaseLost as error:
-                print(f"ingest: session {log.session}: {error}", file=sys.stderr, flush=True)
-                self._runners.pop(log.session, None)
-                continue
-            if runner.closed:
+        for session in (log.session for log in found if log.session in self._runners):
+            with self._holding(session):
+                self._runners[session].prepare()
+            runner = self._runners.get(session)
+            if runner is not None and runner.closed:
                 runner.lease.release()
-                del self._runners[log.session]
-                self._archive(log.session)
+                del self._runners[session]
+                self._archive(session)
+
+    @contextmanager
+    def _holding(self, session: str) -> Iterator[None]:
+        """Leave the session to whoever has taken its lease."""
+        try:
+            yield
+        except LeaseLost as error:
+            print(f"ingest: session {session}: {error}", file=sys.stderr, flush=True)
+            self._runners.pop(session, None)
 
     def _archive(self, session: str) -> None:
         """The archive is written by a process of its own: compressing must not delay another session's volumes."""
