@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import bench_motion
 import nibabel as nib
 import numpy as np
 import report
@@ -38,7 +39,6 @@ from mindsight.client import Console, Watch
 from mindsight.errors import DeadlineExceeded
 from mindsight.glm import Event, Statistics
 from mindsight.ingest import IngestOptions, IngestSession, Space
-from mindsight.preprocessing.support import MAX_VOXELS
 from mindsight.protocol import BetaReady, Message, VolumeProcessed, VolumeReceived
 from mindsight.protocol.volume_codec import encode_volume
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
@@ -190,7 +190,7 @@ def computed(scans: Scans) -> dict[str, list[float]]:
     return stages
 
 
-def floors(scans: Scans, folder: Path) -> dict[str, float]:
+def floors(scans: Scans, truth: Path, folder: Path) -> dict[str, float]:
     """Median milliseconds of what a volume with one answer cannot do without."""
     payloads = [encode_volume(volume) for volume in replace(scans, n=20)]
     paths = [folder / f"payload-{i}" for i in range(len(payloads))]
@@ -205,8 +205,7 @@ def floors(scans: Scans, folder: Path) -> dict[str, float]:
     received = report.durable(payloads, folder)
     with threadpool_limits(1):
         per_multiply_add = report.blas_ms_per_multiply_add()
-    box = float(np.prod(np.ptp(np.argwhere(scans.mask_XYZ), axis=0) + 1))
-    motion = MAX_VOXELS * (6 + 6 + 64 + 36) + box * 3 * 4 + N_VOXELS * (64 + 36)
+        motion_ms = sum(bench_motion.floor_ms(bench_motion.Course.given(truth)).values())
     residuals = 2 * N_VOXELS * scans.n / 2 * (N_CONFOUNDS_AND_DRIFTS + 2)
 
     def median(clock: report.Clock) -> float:
@@ -215,7 +214,7 @@ def floors(scans: Scans, folder: Path) -> dict[str, float]:
     found = {
         "read the payload": median(read),
         "hash the payload": median(hashed),
-        "multiply-adds of motion": motion * per_multiply_add,
+        "multiply-adds of motion": motion_ms,
         "multiply-adds of AR(1)": residuals * per_multiply_add,
         "beta and statistics durable": median(beta) + median(statistics),
     }
@@ -283,7 +282,7 @@ def main() -> None:
     heard = through_service(scans, every_s)
     service = heard_figures(heard)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
-        floor_ms = floors(scans, Path(folder))
+        floor_ms = floors(scans, given.truth, Path(folder))
         cpu = {stage: {**report.spread(ms), "n": len(ms)} for stage, ms in computed(scans).items()}
     for name, row in (*service.items(), *((f"processor: {stage}", row) for stage, row in cpu.items())):
         floor = floor_ms.get(name.partition(": ")[2] or name)
