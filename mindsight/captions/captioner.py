@@ -1,0 +1,70 @@
+"""A sentence for a trial: converter, decoder, and the words of the vocabulary put together.
+
+Knows nothing of who asks. Scotti et al. 2024: what is captioned are the diffusion prior's tokens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mindsight.captions.converter import TokenConverter
+from mindsight.captions.git import GitDecoder
+from mindsight.errors import ModelMismatch
+
+CONVERTERS = ("converter.safetensors", "bigG_to_L_epoch8.pth")
+_SILENT = frozenset({"[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"})
+_CLOSING = (".", ",", "!", "?", ";", ":", ")", "'")
+
+
+class Captioner:
+    """Raises ModelMismatch where converter, decoder and vocabulary do not fit each other."""
+
+    def __init__(self, converter: TokenConverter, decoder: GitDecoder, vocabulary: tuple[str, ...]) -> None:
+        if (width := len(converter.along_bias_C)) != decoder.feature_width:
+            raise ModelMismatch(
+                f"expected a converter to features {decoder.feature_width} wide, got one to {width}",
+                code="captions.converter",
+            )
+        self._converter, self._decoder, self._vocabulary = converter, decoder, vocabulary
+
+    @classmethod
+    def load(cls, folder: Path) -> Captioner:
+        """A folder with GIT as it is downloaded (``microsoft/git-large-coco``) and the token converter beside it.
+
+        Files: ``config.json``, ``vocab.txt``, ``model.safetensors`` or ``pytorch_model.bin``, and
+        ``bigG_to_L_epoch8.pth`` or ``converter.safetensors``. Nothing is downloaded.
+
+        Raises ModelMismatch: ``captions.folder`` where one is missing, and what reading them raises.
+        """
+        converter = next((folder / name for name in CONVERTERS if (folder / name).is_file()), None)
+        if converter is None or not (folder / "vocab.txt").is_file():
+            raise ModelMismatch(
+                f"expected vocab.txt and {' or '.join(CONVERTERS)} beside GIT's weights, got a folder without",
+                code="captions.folder",
+            )
+        vocabulary = tuple((folder / "vocab.txt").read_text(encoding="utf-8").splitlines())
+        return cls(TokenConverter.load(converter), GitDecoder.load(folder), vocabulary)
+
+    def caption(self, tokens_BND: NDArray[np.float32], max_length: int = 20) -> list[str]:
+        """One sentence for each row of image tokens; the same tokens give the same sentence.
+
+        Raises ModelMismatch (``captions.tokens``) for tokens of another number or width.
+        """
+        features_BMC = self._converter(torch.from_numpy(np.ascontiguousarray(tokens_BND, dtype=np.float32)))
+        return [sentence(row, self._vocabulary) for row in self._decoder.words(features_BMC, max_length)]
+
+
+def sentence(words: list[int], vocabulary: tuple[str, ...]) -> str:
+    """Pieces of words put together: ``##`` continues a word, closing signs stand close."""
+    said = ""
+    for word in words:
+        piece = vocabulary[word] if word < len(vocabulary) else "[UNK]"
+        if piece in _SILENT:
+            continue
+        joined = piece.startswith("##") or piece in _CLOSING or said.endswith(("'", "("))
+        said += piece.removeprefix("##") if joined or not said else f" {piece}"
+    return said
