@@ -29,7 +29,7 @@ class IngestOptions:
 
     hrf, high_pass_hz, noise : of ``StreamingGLM``; ``hrf`` where the space does not say it per voxel
     mode : "nilearn" for a drift basis over the volumes so far, "fixed" for one over the planned run, whose length must
-        then be declared: see ``glm.streaming``
+        then be declared: see ``glm.streaming``; a trial's final answer is then its revised one, where it got that
     fast_s, revised_s, final_s : seconds after a trial's onset of its first answer, of the revised one (None: no such
         answer) and of the final one (None: at the end of the run, where trials get it whose time has not come)
     fast_volumes, revised_volumes, final_volumes : the same in volumes, that is so many TR after the onset; where given,
