@@ -31,8 +31,8 @@ test: check ## everything that must hold
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	touch $@
 
-bench: .venv/.bench ## speed, side by side with peers; appends to benchmarks/history/
-	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+bench: .venv/.bench ## speed, side by side with peers; appends to benchmarks/history/; WHOLE=1 takes the long way
+	for file in benchmarks/bench_*.py; do $(BIN)/python $$file $(if $(WHOLE),--whole) || exit 1; done
 
 lock: ## pin what is installed now
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/ @ .*//; s/+cpu//' | sort -f > constraints.txt

@@ -167,12 +167,11 @@ def _cpu() -> str:
     return platform.machine()
 
 
-def parser(description: str | None, *, whole: str | None = None) -> argparse.ArgumentParser:
-    """Of a benchmark, with what all of them have; ``whole`` says what the long way is, where there is one."""
+def parser(description: str | None, *, whole: str = "the same: nothing is left out") -> argparse.ArgumentParser:
+    """Of a benchmark, with what all of them have; ``whole`` says what the long way is."""
     made = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     made.add_argument("--no-history", action="store_true", help="print only")
-    if whole is not None:
-        made.add_argument("--whole", action="store_true", help=whole)
+    made.add_argument("--whole", action="store_true", help=whole)
     return made
 
 
