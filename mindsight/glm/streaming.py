@@ -8,8 +8,8 @@ design may change with every frame, as nilearn's cosine basis does, and the answ
 
 By default the cosine basis is nilearn's, over the frames so far. It is another basis after each frame and gains columns
 as the run grows, which moves the betas of trials that were over long ago. With ``n_planned`` the basis is that of the
-whole planned run from the first frame on, and finished trials no longer move for such a reason (``ingest`` then lets them
-stand altogether). To be precise:
+whole planned run from the first frame on, and finished trials no longer move for such a reason (``ingest`` then lets
+them stand altogether). To be precise:
 
 - a frame's row of the design, once pushed, never changes, nor does the number of columns, but for what is new by its
   nature: a column per censored frame, events that are declared late, and noise components where they are asked for;
