@@ -14,7 +14,8 @@ from mindsight.errors import BadVolume
 from mindsight.scanner import open_series, read_series
 from mindsight.scanner.deidentify import read_dicom
 from mindsight.scanner.transports import Expected
-from mindsight.scanner.transports.assemble import Arrival, Assembler
+from mindsight.scanner.transports.arrivals import Arrival
+from mindsight.scanner.transports.assemble import Assembler
 from mindsight.volume import Volume
 
 ASCENDING_36 = [0.0, 0.075, 0.15, 0.2225, 0.2975, 0.3725]  # as dcm2niix states them for both slice orders

@@ -191,7 +191,8 @@ def test_what_is_not_the_run_is_read_over() -> None:
         sender(transport, parts)
         items = take(transport, lambda items: bool(ends(items)))
     assert places(items) == [(1, 0), (1, 1)]
-    assert codes(items) == ["series.ignored", "series.ignored"]
+    assert codes(items)[:2] == ["series.ignored", "series.ignored"]
+    assert codes(items)[2:] in ([], ["volume.after_end"])
     assert [(end.run, end.n_volumes) for end in ends(items)] == [(1, 2)]
 
 
@@ -296,7 +297,7 @@ def test_a_mutated_header_is_one_or_is_refused(data: st.DataObject) -> None:
     with contextlib.suppress(BadVolume):
         said = parse_header(bytes(text))
         if said.image_bytes * said.images_per_volume < 1_000_000:
-            said.volume([bytes(said.image_bytes)] * said.images_per_volume, 1, 0, 0.0)
+            said.volume([bytes(said.image_bytes)] * said.images_per_volume)
 
 
 def good(transport: AfniReceiver) -> None:
@@ -339,7 +340,8 @@ def test_a_sender_that_falls_silent_is_let_go() -> None:
         silent.sendall(header(small()) + b"123")
         items = take(transport, until_trouble("peer.truncated"))
         assert silent.recv(1) == b""
-    assert [(end.run, end.n_volumes) for end in ends(items)] == [(1, 0)]
+    assert codes(items) == ["peer.truncated"]
+    assert ends(items) == []
 
 
 def test_the_control_port_takes_nothing_but_an_address() -> None:

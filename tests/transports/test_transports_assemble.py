@@ -13,7 +13,8 @@ from taking import codes, ends, places, trio_file, troubles, volumes
 from mindsight.scanner import read_series
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
 from mindsight.scanner.transports import Expected, Item, Trouble
-from mindsight.scanner.transports.assemble import Arrival, Assembler
+from mindsight.scanner.transports.arrivals import Arrival
+from mindsight.scanner.transports.assemble import Assembler
 from mindsight.volume import Volume
 
 

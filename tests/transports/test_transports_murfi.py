@@ -166,7 +166,7 @@ def test_a_mutated_header_is_one_or_is_refused(data: st.DataObject) -> None:
         said = parse_header(bytes(content))
         if said.data_bytes < 1_000_000:
             with np.errstate(all="ignore"):
-                said.volume(bytes(said.data_bytes), 0.0)
+                said.volume(bytes(said.data_bytes))
 
 
 def test_the_struct_is_as_the_compiler_lays_it_out() -> None:

@@ -16,7 +16,7 @@ from taking import CLOCK, IMPATIENT, codes, ends, places, take, trio_file, troub
 from mindsight.errors import BadRequest
 from mindsight.scanner import read_series
 from mindsight.scanner.transports import Expected, Patience, Trouble, open_transport
-from mindsight.scanner.transports.assemble import Arrival
+from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.folder import FolderReader
 from mindsight.scanner.transports.watch import FolderWatch, Mode, others_write
 from mindsight.volume import Volume

@@ -19,9 +19,9 @@ from taking import CLOCK, IMPATIENT, codes, ends, places, take, trio_file, troub
 
 from mindsight.scanner import read_series
 from mindsight.scanner.transports import Expected, Patience, Trouble
-from mindsight.scanner.transports.assemble import Arrival
+from mindsight.scanner.transports.arrivals import Arrival, Placed
 from mindsight.scanner.transports.folder import FolderReader
-from mindsight.scanner.transports.pairs import PairOrder, Placed
+from mindsight.scanner.transports.pairs import PairOrder
 from mindsight.scanner.transports.watch import FolderWatch, Mode
 from mindsight.volume import Volume
 

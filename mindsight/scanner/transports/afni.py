@@ -80,7 +80,7 @@ class AfniHeader:
     def images_per_volume(self) -> int:
         return self.shape[2] if self.by_slice else 1
 
-    def volume(self, images: Sequence[bytes], run: int, index: int, arrived_s: float) -> Volume:
+    def volume(self, images: Sequence[bytes]) -> Volume:
         """The volume of these images, in the order they came. Raises BadVolume."""
         x, y, z = self.shape
         planes_ZYX: NDArray[Any] = np.frombuffer(b"".join(images), self.dtype).reshape(z, y, x)
@@ -90,9 +90,8 @@ class AfniHeader:
             data=planes_ZYX.astype(np.dtype(self.dtype).newbyteorder("="), copy=False).T,
             affine=self.affine,
             tr_s=self.tr_s,
-            run=run,
-            index=index,
-            arrived_s=arrived_s,
+            run=1,
+            index=0,
             slice_times_s=self.slice_times_s,
         )
 

@@ -18,32 +18,16 @@ from mindsight.scanner.transports.afni import (
     control_port,
     parse_header,
 )
-from mindsight.scanner.transports.contract import Clock, Expected, Item, Patience, RunEnded, Trouble
+from mindsight.scanner.transports.arrivals import Arrival, Ended, Placed
+from mindsight.scanner.transports.assemble import Assembler
+from mindsight.scanner.transports.contract import Clock, Expected, Patience, Trouble
 from mindsight.scanner.transports.receiver import Receiver
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
-from mindsight.volume import Volume
 
 MAX_CONTROL_BYTES = 4096
 
 
-class _AsTold:
-    """The protocol keeps order by itself: what comes is told."""
-
-    def add(self, arrival: Item, now_s: float) -> Sequence[Item]:
-        return (arrival,)
-
-    def tick(self, now_s: float) -> Sequence[Item]:
-        return ()
-
-    def finish(self) -> Sequence[Item]:
-        return ()
-
-
-def _n_bytes(item: Item) -> int:
-    return item.data.nbytes if isinstance(item, Volume) else 0
-
-
-class AfniReceiver(Receiver[Item]):
+class AfniReceiver(Receiver):
     """The transport. It listens on both ports from when it is made; one sender at a time sends data.
 
     port : 7961 as Dimon has it by default
@@ -65,9 +49,10 @@ class AfniReceiver(Receiver[Item]):
         run: int = 1,
         allow: Sequence[Network] = (),
     ) -> None:
-        super().__init__(_AsTold(), patience or Patience(), clock, _n_bytes)
-        self._expected = expected or Expected()
-        self._runs = itertools.count(run)
+        patience, expected = patience or Patience(), expected or Expected()
+        super().__init__(Assembler(expected, patience.late_s, run), patience, clock)
+        self._tr_s = expected.tr_s
+        self._series = itertools.count(1)
         self._sending = threading.Lock()
         now_s = clock.monotonic_s
         self._data = Listener(host, data_port, self._serve_data, self.put, now_s, allow=allow)
@@ -105,19 +90,18 @@ class AfniReceiver(Receiver[Item]):
         try:
             while wire.wait(self._patience.idle_s):
                 text = wire.until(b"\0", MAX_HEADER_BYTES, self._patience.stall_s)
-                self._serve_run(wire, parse_header(text.strip(), self._expected.tr_s))
+                self._serve_run(wire, parse_header(text.strip(), self._tr_s))
         finally:
             self._sending.release()
 
     def _serve_run(self, wire: Wire, header: AfniHeader) -> None:
         """One run's images, up to the mark that ends it or the end of the connection."""
-        why_not = self._why_not(header)
-        if why_not is not None:
-            self.put(Trouble("series.ignored", f"a series was passed over: {why_not}"))
+        series = f"header {next(self._series)}"
+        if not header.is_series:
+            self.put(Trouble("series.ignored", "a series was passed over: it is a single volume"))
         if header.n_channels > 1:
             text = f"{header.n_channels} channels (echoes) take turns; the first is read"
             self.put(Trouble("afni.channels", text))
-        run = None if why_not is not None else next(self._runs)
         index, images = 0, list[bytes]()  # of the volume that is coming
         try:
             for number in itertools.count():
@@ -126,31 +110,18 @@ class AfniReceiver(Receiver[Item]):
                 image = wire.exactly(header.image_bytes, self._patience.stall_s)
                 if image.startswith(END_OF_RUN):
                     break
-                if run is None or number % header.n_channels:
+                if not header.is_series or number % header.n_channels:
                     continue
                 images.append(image)
                 if len(images) == header.images_per_volume:
-                    self.put(header.volume(images, run, index, self._clock.wall_s()))
+                    self._put(Placed(series, index, header.volume(images), is_run=True))
                     index += 1
                     images.clear()
-                if index == self._expected.n_volumes:
-                    self._end(run, index, 0)
-                    run = None
         finally:
-            if run is not None:
-                self._end(run, index, len(images))
+            if images:
+                text = f"the last volume of a run came in part ({len(images)} slices); dropped"
+                self.put(Trouble("volume.incomplete", text, index))
+            self._put(Ended(series))
 
-    def _end(self, run: int, n_volumes: int, n_left: int) -> None:
-        if n_left:
-            text = f"run {run}: the last volume came in part ({n_left} slices); dropped"
-            self.put(Trouble("volume.incomplete", text, n_volumes, run))
-        wanted = self._expected.n_volumes
-        if wanted is not None and n_volumes < wanted:
-            text = f"run {run}: ended after {n_volumes} of {wanted} volumes"
-            self.put(Trouble("run.short", text, None, run))
-        self.put(RunEnded(run, n_volumes))
-
-    def _why_not(self, header: AfniHeader) -> str | None:
-        if not header.is_series:
-            return "it is a single volume"
-        return self._expected.why_not(header.shape, header.tr_s)
+    def _put(self, content: Placed | Ended) -> None:
+        self.put(Arrival(content, self._clock.wall_s()))

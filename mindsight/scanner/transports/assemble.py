@@ -11,31 +11,18 @@ from dataclasses import dataclass, field, replace
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
 from mindsight.scanner.enhanced import enhanced_positions, enhanced_volumes, is_enhanced
-from mindsight.scanner.kinds import MAGNITUDE, kind_of
+from mindsight.scanner.kinds import kind_of
 from mindsight.scanner.mosaic import is_mosaic
 from mindsight.scanner.series import record_volume, stated_tr
 from mindsight.scanner.slices import slice_place, slices_volume, volume_number
+from mindsight.scanner.transports.arrivals import Arrival, Ended, Placed
 from mindsight.scanner.transports.contract import Expected, Item, Trouble
-from mindsight.scanner.transports.pairs import PairOrder, Placed
+from mindsight.scanner.transports.pairs import PairOrder
 from mindsight.scanner.transports.runs import Runs
 from mindsight.volume import MAX_SIDE, Volume
 
 MAX_HELD_BYTES = 1 << 30
 MAX_HELD_SLICES = 200_000
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One DICOM object, read or still as bytes, or a volume, and when it came (seconds since the Unix epoch)."""
-
-    content: DicomRecord | Placed | bytes
-    arrived_s: float
-
-    @property
-    def n_bytes(self) -> int:
-        if isinstance(self.content, Placed):
-            return self.content.volume.data.nbytes
-        return len(self.content if isinstance(self.content, bytes) else self.content.pixels)
 
 
 @dataclass(slots=True)
@@ -68,6 +55,8 @@ class Assembler:
             return [arrival]
         try:
             content = arrival.content
+            if isinstance(content, Ended):
+                return self._runs.end(content.series)
             if isinstance(content, Placed):
                 come = replace(content, volume=replace(content.volume, arrived_s=arrival.arrived_s))
                 return self._placed(self._pairs.add(come), now_s)
@@ -89,7 +78,11 @@ class Assembler:
     def _placed(self, decided: Sequence[Placed], now_s: float) -> list[Item]:
         told: list[Item] = []
         for placed in decided:
-            told += self._runs.add(placed.series, placed.position, placed.volume, now_s)
+            why_not = self._expected.why_not_kind(placed.kind)
+            if why_not is not None:  # MURFI's senders put raw and corrected volumes into one series
+                told += self._runs.ignore(f"{placed.series} {placed.kind}", why_not)
+            else:
+                told += self._runs.add(placed.series, placed.position, placed.volume, now_s, is_run=placed.is_run)
         return told
 
     def _record(self, record: DicomRecord, arrived_s: float, now_s: float) -> list[Item]:
@@ -122,13 +115,7 @@ class Assembler:
     def _why_not(self, record: DicomRecord) -> str | None:
         if record.modality != "MR":
             return "expected MR images, got another modality"
-        kind = kind_of(record)
-        if kind.component not in (MAGNITUDE, "mixed"):
-            return f"it holds {kind} images, not magnitudes"
-        if kind.corrected != self._expected.motion_corrected:
-            said = "" if kind.corrected else "not "
-            return f"it is {said}corrected for motion by the scanner; `motion_corrected` chooses"
-        return None
+        return self._expected.why_not_kind(kind_of(record))
 
     def _slice(self, record: DicomRecord, arrived_s: float, now_s: float) -> list[Item]:
         series = record.series

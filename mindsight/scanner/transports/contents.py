@@ -17,7 +17,7 @@ from mindsight.scanner.deidentify import DicomRecord, read_dicom
 from mindsight.scanner.nifti import check_whole, is_nifti, nifti_volumes
 from mindsight.scanner.parrec import is_parrec, read_parrec
 from mindsight.scanner.series import read_bytes, stated_tr
-from mindsight.scanner.transports.pairs import Placed
+from mindsight.scanner.transports.arrivals import Ended, Placed
 
 PAIR = ".{par,rec}"
 _SPELLINGS = (".par", ".PAR", ".Par"), (".rec", ".REC", ".Rec")
@@ -41,7 +41,7 @@ def members(unit: str) -> tuple[str, ...]:
     return tuple(path for path in found if path is not None)
 
 
-def read_unit(unit: str, tr_s: float | None) -> Iterator[DicomRecord | Placed]:
+def read_unit(unit: str, tr_s: float | None) -> Iterator[DicomRecord | Placed | Ended]:
     """What the unit holds; a run of several volumes one at a time.
 
     tr_s : of files that state none
@@ -59,24 +59,27 @@ def read_unit(unit: str, tr_s: float | None) -> Iterator[DicomRecord | Placed]:
         yield read_dicom(read_bytes(Path(unit)))
 
 
-def _nifti(path: Path, given_s: float | None) -> Iterator[Placed]:
+def _nifti(path: Path, given_s: float | None) -> Iterator[Placed | Ended]:
     header = check_whole(path)
     tr_s = stated_tr(None, header.tr_s or given_s)
     series, number = _series_and_number(str(path)[: path.name.lower().rindex(".nii") - len(path.name)])
     if header.n_volumes > 1:
         series, number = _digest(str(path)), 1
     for volume in nifti_volumes(path, tr_s, 1):
-        yield Placed(series, number - 1 + volume.index, volume)
+        yield Placed(series, number - 1 + volume.index, volume, is_run=header.n_volumes > 1)
+    if header.n_volumes > 1:
+        yield Ended(series)
 
 
-def _pair(par: Path, stem: str, given_s: float | None) -> Iterator[Placed]:
+def _pair(par: Path, stem: str, given_s: float | None) -> Iterator[Placed | Ended]:
     """A pair of one volume has two numbers: that of its name, and that of the volume in its run, by its header."""
     pair = read_parrec(par)
     tr_s = stated_tr(None, pair.tr_s or given_s)
     first = pair.dynamics[0]
     if pair.n_volumes > 1:
         for volume in pair.volumes(tr_s, 1):
-            yield Placed(_digest(stem), first - 1 + volume.index, volume)
+            yield Placed(_digest(stem), first - 1 + volume.index, volume, is_run=True)
+        yield Ended(_digest(stem))
         return
     series, number = _series_and_number(stem)
     for volume in pair.volumes(tr_s, 1):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from mindsight.scanner.kinds import MAGNITUDE, Kind
 from mindsight.volume import Volume
 
 
@@ -57,6 +58,15 @@ class Expected:
     tr_s: float | None = None
     n_volumes: int | None = None
     motion_corrected: bool = False
+
+    def why_not_kind(self, kind: Kind) -> str | None:
+        """What speaks against a series of this kind; None where nothing does."""
+        if kind.component not in (MAGNITUDE, "mixed"):
+            return f"it holds {kind} images, not magnitudes"
+        if kind.corrected != self.motion_corrected:
+            said = "" if kind.corrected else "not "
+            return f"it is {said}corrected for motion by the scanner; `motion_corrected` chooses"
+        return None
 
     def why_not(self, shape: tuple[int, int, int], tr_s: float) -> str | None:
         """What speaks against a series of such volumes; None where nothing does."""

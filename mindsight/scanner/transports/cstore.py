@@ -25,7 +25,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 
 from mindsight.errors import BadRequest
 from mindsight.scanner.series import MAX_DICOM_BYTES
-from mindsight.scanner.transports.assemble import Arrival, Assembler
+from mindsight.scanner.transports.arrivals import Arrival
+from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Clock, Expected, Patience, Trouble
 from mindsight.scanner.transports.receiver import Receiver
 
@@ -39,7 +40,7 @@ QUEUE_LENGTH = 256
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
 
-class CStoreReceiver(Receiver[Arrival]):
+class CStoreReceiver(Receiver):
     """The transport. It listens from when it is made.
 
     ae_title : what peers have to call it
@@ -67,7 +68,7 @@ class CStoreReceiver(Receiver[Arrival]):
     ) -> None:
         patience = patience or Patience()
         assembler = Assembler(expected or Expected(), patience.late_s, run)
-        super().__init__(assembler, patience, clock, lambda arrival: arrival.n_bytes, queue_length=queue_length)
+        super().__init__(assembler, patience, clock, queue_length=queue_length)
         self._max_object_bytes = max_object_bytes
         self._peers_lock = threading.Lock()
         self._peers: list[tuple[Any, socket.socket]] = []

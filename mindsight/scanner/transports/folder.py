@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.transports.assemble import Arrival
+from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.contents import members, read_unit, unit_of
 from mindsight.scanner.transports.contract import Patience, Trouble
 

@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.transports.contract import Clock, Expected, Item, Patience, Trouble
+from mindsight.scanner.kinds import Kind
+from mindsight.scanner.transports.arrivals import Arrival, Placed
+from mindsight.scanner.transports.assemble import Assembler
+from mindsight.scanner.transports.contract import Clock, Expected, Patience
 from mindsight.scanner.transports.receiver import Receiver
-from mindsight.scanner.transports.runs import Runs
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
 from mindsight.volume import MAX_SIDE, Volume
 
@@ -57,7 +59,7 @@ class MurfiHeader:
         x, y, z = self.shape
         return 2 * x * y * (self.tiles_a_side**2 if self.is_mosaic else z)
 
-    def volume(self, data: bytes, arrived_s: float) -> Volume:
+    def volume(self, data: bytes) -> Volume:
         """Raises BadVolume."""
         x, y, z = self.shape
         if self.is_mosaic:
@@ -66,7 +68,7 @@ class MurfiHeader:
             planes_ZYX = tiles.reshape(side * side, y, x)[:z]
         else:
             planes_ZYX = np.frombuffer(data, "<i2").reshape(z, y, x)
-        return Volume(planes_ZYX.T, self.affine, self.tr_s, 1, 0, arrived_s=arrived_s)
+        return Volume(planes_ZYX.T, self.affine, self.tr_s, 1, 0)
 
 
 def parse_header(data: bytes) -> MurfiHeader:
@@ -95,44 +97,7 @@ def _refuse(message: str) -> NoReturn:
     raise BadVolume(f"MURFI header: {message}", code="murfi.header")
 
 
-@dataclass(frozen=True, slots=True)
-class _Arrival:
-    header: MurfiHeader
-    volume: Volume
-
-
-class _Chooser:
-    """The run of one kind: as acquired, or corrected for motion by the scanner."""
-
-    def __init__(self, expected: Expected, late_s: float, run: int) -> None:
-        self._corrected = expected.motion_corrected
-        self._runs = Runs(expected, late_s, run)
-        self._first: dict[str, int] = {}
-
-    def add(self, arrival: _Arrival | Trouble, now_s: float) -> Sequence[Item]:
-        if isinstance(arrival, Trouble):
-            return [arrival]
-        header = arrival.header
-        if header.corrected != self._corrected:
-            kind = "" if header.corrected else "not "
-            why = f"it is {kind}corrected for motion by the scanner; `motion_corrected` chooses"
-            return self._runs.ignore(f"{header.series} other", why)
-        if self._runs.is_over(header.series):
-            self._first.pop(header.series, None)
-        # Siemens counts from 1; MURFI's own tools from 0.
-        first = self._first.setdefault(header.series, min(1, header.number))
-        if len(self._first) > 1000:
-            del self._first[next(iter(self._first))]
-        return self._runs.add(header.series, header.number - first, arrival.volume, now_s)
-
-    def tick(self, now_s: float) -> Sequence[Item]:
-        return self._runs.tick(now_s)
-
-    def finish(self) -> Sequence[Item]:
-        return self._runs.finish()
-
-
-class MurfiReceiver(Receiver[_Arrival]):
+class MurfiReceiver(Receiver):
     """The transport. It listens from when it is made.
 
     allow : networks that senders may be in; any where empty
@@ -152,8 +117,7 @@ class MurfiReceiver(Receiver[_Arrival]):
         allow: Sequence[Network] = (),
     ) -> None:
         patience = patience or Patience()
-        chooser = _Chooser(expected or Expected(), patience.late_s, run)
-        super().__init__(chooser, patience, clock, lambda arrival: arrival.volume.data.nbytes)
+        super().__init__(Assembler(expected or Expected(), patience.late_s, run), patience, clock)
         self._listener = Listener(host, port, self._serve, self.put, clock.monotonic_s, allow=allow)
 
     @property
@@ -178,4 +142,6 @@ class MurfiReceiver(Receiver[_Arrival]):
             _refuse(f"expected {header.data_bytes} bytes of voxels from the header, got {sizes[1]} announced")
         data = wire.exactly(header.data_bytes, stall_s)
         arrived_s = self._clock.wall_s()
-        self.put(_Arrival(header, header.volume(data, arrived_s)))
+        # Siemens counts from 1; MURFI's own tools from 0, which a run finds out by itself.
+        placed = Placed(header.series, header.number - 1, header.volume(data), Kind(corrected=header.corrected))
+        self.put(Arrival(placed, arrived_s))

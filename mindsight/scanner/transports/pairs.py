@@ -9,27 +9,12 @@ is the second pair tells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from mindsight.volume import Volume
+from mindsight.scanner.transports.arrivals import Placed
 
 MAX_HELD = 8
 MAX_REMEMBERED = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A volume of a file that is no DICOM, and its place.
-
-    series : digest that tells series apart, as far as the file and its name do
-    position : in its series, the first being 0
-    stated : what the header of a pair numbers its volume, from 1; None where that is ``position`` already
-    """
-
-    series: str
-    position: int
-    volume: Volume
-    stated: int | None = None
 
 
 class PairOrder:

@@ -7,56 +7,43 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, Protocol, Self, TypeVar
+from collections.abc import Iterator
+from typing import Self
 
+from mindsight.scanner.transports.arrivals import Arrival
+from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Clock, Item, Patience, Trouble
 
 QUEUE_LENGTH = 256
 MAX_QUEUED_BYTES = 512 * 1024 * 1024
 TICK_S = 0.05
 
-A_contra = TypeVar("A_contra", contravariant=True)
-A = TypeVar("A")
 
-
-class Machine(Protocol[A_contra]):
-    """What turns arrivals into items. It has no threads and no clock."""
-
-    def add(self, arrival: A_contra | Trouble, now_s: float) -> Sequence[Item]: ...
-
-    def tick(self, now_s: float) -> Sequence[Item]: ...
-
-    def finish(self) -> Sequence[Item]: ...
-
-
-class Receiver(Generic[A]):
+class Receiver:
     """A transport whose threads call ``offer`` or ``put``, and whose ``items`` are read by one other thread.
 
-    weigh : bytes that an arrival holds. At most MAX_QUEUED_BYTES wait, or one arrival that is larger by itself
+    At most MAX_QUEUED_BYTES wait, or one arrival that is larger by itself.
     """
 
     def __init__(
         self,
-        machine: Machine[A],
+        assembler: Assembler,
         patience: Patience,
         clock: Clock,
-        weigh: Callable[[A], int],
         *,
         queue_length: int = QUEUE_LENGTH,
     ) -> None:
-        self._machine = machine
+        self._assembler = assembler
         self._patience = patience
         self._clock = clock
-        self._weigh = weigh
-        self._queue: queue.Queue[tuple[A | Trouble, int]] = queue.Queue(queue_length)
+        self._queue: queue.Queue[tuple[Arrival | Trouble, int]] = queue.Queue(queue_length)
         self._queued_bytes = 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
-    def offer(self, arrival: A | Trouble) -> bool:
+    def offer(self, arrival: Arrival | Trouble) -> bool:
         """False where the reader is so far behind that this is not taken."""
-        weight = 0 if isinstance(arrival, Trouble) else self._weigh(arrival)
+        weight = 0 if isinstance(arrival, Trouble) else arrival.n_bytes
         with self._lock:
             if self._queued_bytes and self._queued_bytes + weight > MAX_QUEUED_BYTES:
                 return False
@@ -67,7 +54,7 @@ class Receiver(Generic[A]):
             self._queued_bytes += weight
         return True
 
-    def put(self, arrival: A | Trouble) -> None:
+    def put(self, arrival: Arrival | Trouble) -> None:
         """Waits for the reader, until the transport is closed."""
         while not self.offer(arrival) and not self._closed.wait(TICK_S):
             pass
@@ -81,16 +68,16 @@ class Receiver(Generic[A]):
                 now_s = self._clock.monotonic_s()
                 if self._closed.is_set() or now_s - last_s >= self._patience.idle_s:
                     break
-                yield from self._machine.tick(now_s)
+                yield from self._assembler.tick(now_s)
                 continue
             with self._lock:
                 self._queued_bytes -= weight
             now_s = self._clock.monotonic_s()
             if not isinstance(arrival, Trouble):  # whoever sends nothing but rubbish keeps nobody waiting
                 last_s = now_s
-            yield from self._machine.add(arrival, now_s)
-            yield from self._machine.tick(now_s)
-        yield from self._machine.finish()
+            yield from self._assembler.add(arrival, now_s)
+            yield from self._assembler.tick(now_s)
+        yield from self._assembler.finish()
 
     def close(self) -> None:
         self._closed.set()

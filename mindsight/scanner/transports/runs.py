@@ -3,7 +3,8 @@
 Knows nothing of files, headers or sockets. Time is passed in.
 
 A series is a run from its second volume on: a scout, an anatomical, a single-band reference has only one. What came
-first is held until then, so the first volume of a run is one TR late and the others are not.
+first is held until then, so the first volume of a run is one TR late and the others are not; unless what it came from
+says that it is a run.
 """
 
 from __future__ import annotations
@@ -61,20 +62,25 @@ class Runs:
         self._candidates: dict[str, _Candidate] = {}
         self._ignored: dict[str, None] = {}
         self._ended: dict[str, int] = {}
+        self._told_after: dict[str, None] = {}
 
     def is_over(self, series: str) -> bool:
         """Nothing of this series is wanted any more."""
         return series in self._ignored or series in self._ended
 
-    def add(self, series: str, position: int, volume: Volume, now_s: float) -> list[Item]:
+    def add(self, series: str, position: int, volume: Volume, now_s: float, *, is_run: bool = False) -> list[Item]:
         """One volume.
 
         series : what is the same for the volumes of one series, and for no other
         position : its place in the series as the scanner counts, the first being 0
+        is_run : the series is known to be one, and no second volume is waited for
         """
         if series in self._ended:
             run = self._ended[series]
-            return [Trouble("volume.after_end", f"run {run}: a volume came after its end; dropped", None, run)]
+            if series in self._told_after:
+                return []
+            _remember(self._told_after, series, None)
+            return [Trouble("volume.after_end", f"run {run}: volumes came after its end; dropped", None, run)]
         if series in self._ignored:
             return []
         if self._running is not None and self._running.series == series:
@@ -82,7 +88,7 @@ class Runs:
         why_not = self._expected.why_not(volume.shape, volume.tr_s)
         if why_not is not None:
             return self.ignore(series, why_not)
-        return self._consider(series, position, volume, now_s)
+        return self._consider(series, position, volume, now_s, is_run)
 
     def ignore(self, series: str, why: str, code: str = "series.ignored") -> list[Item]:
         """This series is no run; said once."""
@@ -91,6 +97,12 @@ class Runs:
         self._candidates.pop(series, None)
         _remember(self._ignored, series, None)
         return [Trouble(code, f"a series was passed over: {why}")]
+
+    def end(self, series: str) -> list[Item]:
+        """No more of this series comes."""
+        if self._running is not None and self._running.series == series:
+            return self._end()
+        return self.ignore(series, "it had no second volume") if series in self._candidates else []
 
     def tick(self, now_s: float) -> list[Item]:
         return [] if self._running is None else self._running.order.tick(now_s)
@@ -120,7 +132,7 @@ class Runs:
             told += self._end()
         return told
 
-    def _consider(self, series: str, position: int, volume: Volume, now_s: float) -> list[Item]:
+    def _consider(self, series: str, position: int, volume: Volume, now_s: float, is_run: bool) -> list[Item]:
         told: list[Item] = []
         candidate = self._candidates.get(series)
         if candidate is None:
@@ -137,7 +149,7 @@ class Runs:
         running_count = -1 if self._running is None else self._running.count
         candidate.streak = candidate.streak + 1 if running_count == candidate.running_count else 1
         candidate.running_count = running_count
-        if candidate.streak >= 2:
+        if is_run or candidate.streak >= 2:
             return told + self._begin(series, now_s)
         if len(candidate.volumes) >= MAX_UNDECIDED:
             return told + self.ignore(series, "it runs beside the series that is being read", "series.parallel")
@@ -153,13 +165,13 @@ class Runs:
         if first > LATEST_START:
             text = f"run {run}: the first volume that came is numbered {first + 1}; counting from there"
             told.append(Trouble("run.numbering", text, None, run))
-        earliest, following = (volumes[position] for position in sorted(volumes)[:2])
+        earliest, *following = (volumes[position] for position in sorted(volumes)[:2])
         self._running = running = _Running(
             series=series,
             first=first if first < 0 or first > LATEST_START else 0,
             shape=earliest.shape,
             # GE states when the series began, in every volume: that is no clock.
-            has_clock=earliest.acquired_s != following.acquired_s,
+            has_clock=all(earliest.acquired_s != one.acquired_s for one in following),
             # GE's slice clock starts within the first volume, which so has no times of its own.
             slice_times_s=next((v.slice_times_s for v in volumes.values() if v.slice_times_s is not None), None),
             order=Sequencer(run, self._late_s),

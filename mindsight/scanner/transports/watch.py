@@ -17,7 +17,7 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from mindsight.errors import BadRequest
-from mindsight.scanner.transports.assemble import Arrival, Assembler
+from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Clock, Expected, Patience
 from mindsight.scanner.transports.folder import FolderReader
 from mindsight.scanner.transports.receiver import Receiver
@@ -56,7 +56,7 @@ class _Events(FileSystemEventHandler):
         self.queue.put((os.fsdecode(path), event.event_type in ("closed", "moved")))
 
 
-class FolderWatch(Receiver[Arrival]):
+class FolderWatch(Receiver):
     """The transport: a folder and all below it, in a thread of its own.
 
     mode : ``events`` as the system tells them, ``polling``, or ``auto``, which polls where another machine may write
@@ -81,7 +81,7 @@ class FolderWatch(Receiver[Arrival]):
         patience = patience or Patience()
         expected = expected or Expected()
         assembler = Assembler(expected, patience.late_s, run)
-        super().__init__(assembler, patience, clock, lambda arrival: arrival.n_bytes)
+        super().__init__(assembler, patience, clock)
         if not folder.is_dir():
             raise BadRequest("expected a folder to watch, got none; check the path", code="watch.folder")
         self._events = _Events()

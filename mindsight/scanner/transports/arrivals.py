@@ -1,0 +1,59 @@
+"""What a transport's threads hand to the thread that reads it: a DICOM object, a volume, or that a series is over.
+
+Knows nothing of how it came or of what is made of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mindsight.scanner.deidentify import DicomRecord
+from mindsight.scanner.kinds import Kind
+from mindsight.volume import Volume
+
+AS_ACQUIRED = Kind()
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A volume that came whole, and its place.
+
+    series : digest that tells series apart, as far as what it came from does
+    position : in its series, the first being 0
+    is_run : its series is known to be one, of however few volumes
+    stated : what the header of a PAR/REC pair numbers its volume, from 1; None where that is ``position`` already
+    """
+
+    series: str
+    position: int
+    volume: Volume
+    kind: Kind = AS_ACQUIRED
+    is_run: bool = False
+    stated: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """No more comes of this series."""
+
+    series: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Something that came, DICOM read or still as bytes, and when (seconds since the Unix epoch)."""
+
+    content: DicomRecord | Placed | Ended | bytes
+    arrived_s: float
+
+    @property
+    def n_bytes(self) -> int:
+        match self.content:
+            case bytes():
+                return len(self.content)
+            case Placed():
+                return self.content.volume.data.nbytes
+            case DicomRecord():
+                return len(self.content.pixels)
+            case Ended():
+                return 0
