@@ -73,7 +73,11 @@ class DeviceVolume:
     def sample(self, where: NDArray[Any], to_voxel: Float64Array) -> NDArray[np.float32]:
         """(V,) values at to_voxel (4, 4) @ [p, 1], p being the indices of the voxels of a mask or points (V, 3)."""
         matrix = torch.from_numpy(to_voxel).to(self.coef_XYZ.device)
-        return interpolate(self.coef_XYZ, _moved(matrix, self.points_at(where))).cpu().numpy()
+        return self.sampled(self.points_at(where), matrix).cpu().numpy()
+
+    def sampled(self, points_V3: Tensor, to_voxel: Tensor) -> Tensor:
+        """As ``sample``, for points and a matrix that are on the device, without a word to the host."""
+        return interpolate(self.coef_XYZ, _moved(to_voxel, points_V3))
 
 
 class OnDevice:
