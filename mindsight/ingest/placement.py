@@ -35,6 +35,7 @@ class Placement:
     unexplained : share of the volume's variance that the reference it was aligned to leaves, see ``Aligned``; None
         where it looks too different for that
     registration : verdict and figures; None where there was no need
+    recovered : what was placed before was refused
     """
 
     run: int
@@ -45,15 +46,11 @@ class Placement:
     coverage: float
     unexplained: float | None
     registration: Registration | None = None
+    recovered: bool = False
 
     @property
     def trusted(self) -> bool:
         return self.how != "refused"
-
-    @property
-    def is_new(self) -> bool:
-        """Whether the head was placed in the subject's space, and not only in the session's."""
-        return self.how != "session"
 
     def describe(self) -> str:
         """One line for a person."""
@@ -80,10 +77,13 @@ class Placement:
                 " trial is flagged."
             )
             return [Alert("place.refused", text, "error")]
+        alerts = []
+        if self.recovered:
+            alerts.append(Alert("place.refused.over", f"The head is placed now: {self.describe()}.", "info"))
         if self.coverage < MIN_COVERAGE:
             text = (
                 f"The volumes show {self.coverage:.0%} of the decoder's voxels. Place the slices as at calibration and"
                 " start a new run; until then the other voxels count as usual, and answers are less certain."
             )
-            return [Alert("place.coverage", text, "error" if self.coverage < POOR_COVERAGE else "warning")]
-        return []
+            alerts.append(Alert("place.coverage", text, "error" if self.coverage < POOR_COVERAGE else "warning"))
+        return alerts

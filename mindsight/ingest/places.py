@@ -165,9 +165,11 @@ class Places:
     def _move_to(self, volume: Volume, found: _Found) -> Placed:
         """Take what was found for the present reference. A guess is no pose: its volume must not count."""
         self._realigner, self._to_reference = found.realigner, found.to_reference
+        recovered = self._trusted is False and found.how != "refused"
         self._trusted = found.how != "refused"
         self._settled = found.how == "subject"  # another reference must show that the next volume fits it
         placement = self._placement(volume, found.aligned, found.how, found.unexplained, found.registration)
+        placement = replace(placement, recovered=recovered)
         return replace(self._sampled(found.aligned, placement), converged=self.trusted)
 
     def _placement(

@@ -203,7 +203,7 @@ class IngestSession:
         finals = present.finals()
         for trial, answer in finals.items():
             if present.has_risen(trial):
-                self._normaliser.put(trial, self._seen(trial, answer).beta_V)
+                self._learn(trial, answer)
         answers = [self._with_statistics(present, trial, "final", answer) for trial, answer in finals.items()]
         self._normaliser.end_run()
         return answers
@@ -346,9 +346,15 @@ class IngestSession:
         answers = []
         for trial, stage in run.due():
             answer = run.answer(trial, stage)
-            self._normaliser.put(trial, self._seen(trial, answer).beta_V)
+            self._learn(trial, answer)
             answers.append(self._with_statistics(run, trial, stage, answer))
         return answers
+
+    def _learn(self, trial: int, answer: Answer) -> None:
+        """Take a beta into what others are z-scored by; not one from a place that is a guess."""
+        assert self._normaliser is not None
+        if self._places is None or not self._realigns or self._places.trusted:
+            self._normaliser.put(trial, self._seen(trial, answer).beta_V)
 
     def _seen(self, trial: int, answer: Answer) -> Answer:
         """The answer as far as the run's place lets it be one.
