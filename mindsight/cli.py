@@ -117,7 +117,22 @@ def stream(
         Path | None, typer.Option(help="live: keep what comes in this folder, to be replayed (its run-NNN)")
     ] = None,
 ) -> None:
-    """Send a series, or what a scanner sends now, to the service, in order. Nothing unacknowledged is dropped."""
+    """Send a series, or what a scanner sends now, to the service, in order. Nothing unacknowledged is dropped.
+
+    Live, runs find themselves: a series is a run from its second volume on.
+    What is wrong is printed, told to all who watch the session, and stops
+    nothing. The same command again goes on where one that was killed was.
+
+    Options of a live source follow it: 'watch:/export?n=192&tr=1.5'
+    all: n=192 (volumes of a run, which then ends with the last),
+    tr=1.5 and shape=64x64x36 (only such series are runs),
+    moco=1 (the scanner's motion-corrected series instead of the raw one),
+    late=3 (seconds until a volume that did not come is missing),
+    idle=300 (seconds with nothing new until the stream ends by itself)
+    watch: existing=1 (read what is there already), mode=polling
+    cstore: ae=MINDSIGHT (our title), calling=A,B (who may send), cert, key, ca
+    afni: data=7960 (port); afni and murfi: allow=192.168.1.0/24
+    """
     from mindsight.stream import is_live, stream_source
 
     if (triggers or record) and not is_live(source):

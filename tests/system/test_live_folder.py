@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,7 @@ def timetable(shared: Path, folder: Path, acquired_s: list[float]) -> list[tuple
 
 def other_shape(content: bytes, path: Path) -> bytes:
     """The same mosaic with 64 × 64 of the 74 × 74 pixels of each tile, the head where it was."""
-    dataset = pydicom.dcmread(pydicom.filebase.DicomBytesIO(content))
+    dataset = pydicom.dcmread(io.BytesIO(content))
     tiles = dataset.pixel_array.reshape(6, 74, 6, 74)[:, :64, :, :64]
     directions = np.array(dataset.ImageOrientationPatient, float).reshape(2, 3)
     # a mosaic's position is that of a slice as large as the whole mosaic, around the same centre
@@ -110,6 +111,14 @@ def other_shape(content: bytes, path: Path) -> bytes:
     dataset.PixelData = np.ascontiguousarray(tiles).tobytes()
     dataset.save_as(path)
     return path.read_bytes()
+
+
+def numbered_anew(content: bytes, index: int) -> bytes:
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    dataset.InstanceNumber = index + 1
+    written = io.BytesIO()
+    dataset.save_as(written)
+    return written.getvalue()
 
 
 @dataclass
@@ -243,7 +252,7 @@ def test_a_killed_stream_goes_on_where_it_was(
     service: Service, shared: Path, run155: list[Volume], tmp_path: Path
 ) -> None:
     """SIGKILL in the middle of a run, the same command again; and once more, for the run after."""
-    folder, xa30 = tmp_path / "export", shared / "data" / "siemens_xa30_enhanced"
+    folder = tmp_path / "export"
     folder.mkdir()
     session = service.open_session()
     for index in range(3):  # of another day, and nobody's business
@@ -268,13 +277,13 @@ def test_a_killed_stream_goes_on_where_it_was(
         service.wait(session, has_received(1, 40))
         assert " 0 missing" in stream.stop()
     with LiveStream(service, session, source) as stream:
-        for path in sorted(xa30.iterdir())[:6]:
-            put(folder, f"run2_{path.name}", path.read_bytes())
+        for index in range(6):
+            put(folder, f"run2_{index}.dcm", numbered_anew(trio_bytes(shared, 60 + index, 3), index))
         service.wait(session, has_received(2, 6))
         assert stream.stop().startswith("6 volumes acknowledged, 0 missing")
     arrived = service.arrived(session)
     same(arrived[1], run155[:40])
-    same(arrived[2], list(read_series(xa30))[:6])
+    same(arrived[2], [replace(volume, index=k) for k, volume in enumerate(run155[60:66])])
     assert service.missing(session) == []
     ends = [(m.run, m.n_volumes, m.n_missing) for m in service.messages(session) if isinstance(m, RunEnded)]
     assert ends == [(1, 40, 0), (2, 6, 0)]
