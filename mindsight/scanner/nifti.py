@@ -30,6 +30,8 @@ from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume
 
 MAX_EXTENSION_BYTES = 1024 * 1024
 MAX_RUN_BYTES = 16 * 1024**3
+MAX_GZIP_RATIO = 128  # of measured images one is rarely above 5; one that holds little may be anything
+MIN_GZIP_BYTES = 64 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 MIN_VOXEL_MM, MAX_VOXEL_MM = 0.1, 20.0
 
@@ -162,8 +164,9 @@ def _header(stream: BinaryIO, path: Path) -> NiftiHeader:
     code = _DTYPES.get(int(raw["datatype"]))
     if code is None:
         _refuse("dtype", f"expected integers or floats, got NIfTI data type {int(raw['datatype'])}")
-    if x * y * z * t * np.dtype(code).itemsize > MAX_RUN_BYTES:  # a gzip of little may promise and hold it all
-        _refuse("too_large", f"expected a run of at most {MAX_RUN_BYTES} bytes")
+    most = min(MAX_RUN_BYTES, max(MIN_GZIP_BYTES, MAX_GZIP_RATIO * path.stat().st_size))
+    if x * y * z * t * np.dtype(code).itemsize > most:  # a gzip of little may promise and hold it all
+        _refuse("too_large", f"expected a run of at most {most} bytes in a file of this size")
     beside = read_sidecar(path, z)
     missing = beside.missing.intersection(range(t))
     if len(missing) == t:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,12 @@ from mindsight.events import RunEvent, parse_events_tsv
 from mindsight.scanner.series import OnBad, Series, open_series, strictly
 from mindsight.volume import Volume
 
+MotionOrder = Literal["translations", "rotations"]
+_MOTION_FILES: tuple[tuple[str, MotionOrder | None], ...] = (
+    ("motion.txt", None),
+    ("*.par", "rotations"),
+    ("rp_*.txt", "translations"),
+)
 _BOLD = re.compile(r"bold\.nii(\.gz)?$")
 
 
@@ -27,14 +34,18 @@ class RecordedRun:
 
     run : number that its volumes carry, from 1
     events : as in ``events.tsv``, empty where there is none
-    motion_T6 : six parameters per volume from ``motion.txt``, in the file's own order and units (programs differ in
-        both), for use as confounds; None where there is none
+    motion_T6 : six parameters per volume, in the file's own order and units, for use as confounds; None where there is
+        no file
+    motion_order : which three come first, with translations in mm and rotations in radians, told by whose file it is:
+        "rotations" in FSL's (``*.par``), "translations" in SPM's (``rp_*.txt``); None of ``motion.txt``, where programs
+        differ in both
     """
 
     run: int
     series: Series
     events: list[RunEvent]
     motion_T6: NDArray[np.float64] | None
+    motion_order: MotionOrder | None = None
 
     @property
     def tr_s(self) -> float:
@@ -55,8 +66,8 @@ class RecordedRun:
 
 
 def open_run(path: Path | str, run: int = 1, *, tr_s: float | None = None, on_bad: OnBad = strictly) -> RecordedRun:
-    """The run in a folder: ``bold.nii.gz`` or ``bold.nii``, or DICOM in ``dcm/`` or beside; ``events.tsv`` and
-    ``motion.txt`` where there are any. Or a run of a BIDS dataset, as Mindsight's archives hold them: its
+    """The run in a folder: ``bold.nii.gz`` or ``bold.nii``, or DICOM in ``dcm/`` or beside; ``events.tsv`` and motion
+    parameters (see ``RecordedRun``) where there are any. Or a run of a BIDS dataset, as Mindsight's archives hold them: its
     ``..._bold.nii.gz``, with ``..._bold.json`` and ``..._events.tsv`` beside it.
 
     tr_s : overrides the repetition time of the files
@@ -70,8 +81,10 @@ def open_run(path: Path | str, run: int = 1, *, tr_s: float | None = None, on_ba
     series = open_series(_volumes_at(path), run, tr_s=tr_s, on_bad=on_bad)
     beside = path / "events.tsv" if path.is_dir() else path.with_name(_BOLD.sub("events.tsv", path.name))
     events = parse_events_tsv(_text(beside)) if beside != path and beside.exists() else []
-    motion_T6 = _motion(path / "motion.txt", series.n_volumes) if (path / "motion.txt").exists() else None
-    return RecordedRun(run=run, series=series, events=events, motion_T6=motion_T6)
+    for pattern, order in _MOTION_FILES:
+        for file in sorted(path.glob(pattern))[:1] if path.is_dir() else []:
+            return RecordedRun(run, series, events, _motion(file, series.n_volumes), order)
+    return RecordedRun(run, series, events, None)
 
 
 def _volumes_at(path: Path) -> Path:
@@ -93,7 +106,7 @@ def _motion(path: Path, n_volumes: int) -> NDArray[np.float64]:
     if len(rows) != n_volumes or any(len(row) != 6 for row in rows):
         widths = sorted({len(row) for row in rows})
         raise BadRequest(
-            f"expected in motion.txt a row of 6 numbers for each of {n_volumes} volumes, not {len(rows)} of {widths}",
+            f"expected in {path.name} a row of 6 numbers for each of {n_volumes} volumes, not {len(rows)} of {widths}",
             code="motion.shape",
         )
     try:
@@ -101,5 +114,5 @@ def _motion(path: Path, n_volumes: int) -> NDArray[np.float64]:
     except ValueError:
         motion_T6 = np.full((n_volumes, 6), np.nan)
     if not np.isfinite(motion_T6).all():
-        raise BadRequest("expected motion.txt to hold numbers only", code="motion.number")
+        raise BadRequest(f"expected {path.name} to hold numbers only", code="motion.number")
     return motion_T6

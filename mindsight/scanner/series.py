@@ -172,10 +172,10 @@ def read_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             n_bytes = os.fstat(file.fileno()).st_size  # a buffer of the bound itself would be made for each file
-            data = file.read(min(n_bytes, MAX_DICOM_BYTES) + 1)
+            data = file.read(n_bytes + 1) if n_bytes <= MAX_DICOM_BYTES else None
     except OSError as error:
         raise BadVolume(f"the file cannot be read: {error.strerror}", code="dicom.unreadable") from None
-    if len(data) > MAX_DICOM_BYTES:
+    if data is None or len(data) > MAX_DICOM_BYTES:
         raise BadVolume(f"expected a file of at most {MAX_DICOM_BYTES} bytes", code="dicom.too_large")
     return data
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import shutil
 import threading
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,3 +227,25 @@ def test_mutated_files_are_told_or_read(cuts: st.DataObject, tmp_path: Path) -> 
     told = [one for now_s in (0.0, 1.0, 2.0) for one in reader.read(now_s, 0.0)]
     assert {type(one) for one in told} <= {Arrival, Trouble}
     assert reader.due_s(3.0) == float("inf")  # nothing is waited for any more
+
+
+def test_a_file_that_inflates_without_end_stops_no_run(data: Path, trio: list[Volume], tmp_path: Path) -> None:
+    """A few hundred kilobytes that promise, and would hold, gigabytes."""
+    header = nib.Nifti1Header()
+    header.set_data_shape((256, 256, 256, 100))
+    header.set_data_dtype(np.int16)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    bomb = gzip.compress(header.binaryblock + bytes(4)) + gzip.compress(bytes(64_000_000)) * 4
+    with watch(tmp_path) as transport:
+        (tmp_path / "Doe.nii.gz").write_bytes(bomb)
+        (tmp_path / "huge.dcm").write_bytes(b"")
+        os.truncate(tmp_path / "huge.dcm", 2 << 30)
+        tracemalloc.start()
+        for k in range(4):
+            shutil.copy(trio_file(data, k + 1), tmp_path)
+        items = take(transport, lambda items: len(volumes(items)) >= 4 and len(codes(items)) >= 2)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert places(items) == [(1, k) for k in range(4)]
+    assert sorted(codes(items)) == ["dicom.too_large", "nifti.too_large"]
+    assert peak < 100e6
