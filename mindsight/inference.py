@@ -127,6 +127,9 @@ class TrialDecoder:
             if isinstance(bundle.decoder, LinearDecoder)
             else _MindEye2(bundle.decoder, bundle.space.n_voxels, prior_steps, prior_draws)
         )
+        self._origin = (
+            bundle.decoder.origin if isinstance(bundle.decoder, LinearDecoder) and bundle.calibration.centred else None
+        )
 
     def retrieve(
         self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike, pairs: Sequence[tuple[str, str]] = ()
@@ -149,7 +152,7 @@ class TrialDecoder:
         condition = None if condition_R is None else condition_R.mean(axis=0)
         decoded = self._clock()
         pool = self.bundle.pool
-        ranking = rank(query, pool, self._n_candidates)
+        ranking = rank(query, pool, self._n_candidates, self._origin)
         sure = self.bundle.calibration.confidence(ranking)
         candidates = tuple(
             RankedCandidate(

@@ -175,7 +175,7 @@ def number_trials(events: Sequence[RunEvent], column: str | None) -> Trials:
 
 def start_run(session: IngestSession, recorded: RecordedRun, events: Sequence[Event]) -> None:
     """Begin a recorded run in a session, with the motion that came with it and all its events declared."""
-    session.start_run(recorded.run, recorded.tr_s, recorded.n_volumes, recorded.motion_T6)
+    session.start_run(recorded.run, recorded.tr_s, recorded.n_volumes, recorded.motion_T6, recorded.motion_order)
     for event in events:
         session.add_event(recorded.run, event)
 
@@ -217,7 +217,7 @@ def _answer(
         onset_s=trials.onsets_s[beta.trial],
         label=label,
         predicted=predicted,
-        correct=None if label is None else predicted == label,
+        correct=None if label is None else predicted == decoder.bundle.pool.named(label),
         confidence=retrieval.confidence,
         null_confidence=retrieval.null_confidence,
         chance=retrieval.chance,

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mindsight.errors import BadRequest, MindsightError
 from mindsight.glm import Statistics
 from mindsight.inference import z_scored
-from mindsight.ingest import IngestOptions, IngestSession, Space, TrialBeta, VolumeReport
+from mindsight.ingest import IngestOptions, IngestSession, Placement, Space, TrialBeta, VolumeReport
 from mindsight.ingest.records import Mode
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.alerts import Baseline, baseline_of, measure_signal
@@ -168,16 +168,27 @@ def _ingest(
 
 
 def _push(session: IngestSession, run: LabelledRun) -> tuple[list[VolumeReport | None], list[TrialBeta]]:
-    """What ingest says of each volume, None for one that the recording does not have, and all its answers."""
+    """What ingest says of each volume, None for one that the recording does not have, and all its answers.
+
+    Raises BadRequest (``calibration.place``) where the run's head is not the one of the runs before.
+    """
     start_run(session, run.recorded, run.trials.events)
     reports: list[VolumeReport | None] = []
     answers: list[TrialBeta] = []
+    placement: Placement | None = None
     for volume in run.recorded.volumes():
         answers += fill_gap(session, run.recorded.run, volume.index)
         reports += [None] * (volume.index - len(reports))
         output = session.push(volume)
         reports.append(output.report)
         answers += output.betas
+        placement = output.placement or placement
+    if placement is not None and not placement.trusted:
+        raise BadRequest(
+            f"expected runs of one person, in run {run.recorded.run} the head could not be placed where the others are:"
+            f" {placement.describe()}",
+            code="calibration.place",
+        )
     return reports, answers
 
 

@@ -3,7 +3,8 @@
 Knows nothing of networks or pictures. After Naselaris et al. 2009 (Bayesian reconstruction from an encoding model) and
 van Bergen et al. 2015 (noise covariance from residuals). Where trials are few and the latent is wide it keeps more of
 the latent than ridge regression does: of a simulated participant's pictures 36 % of the variance against 32 % after 300
-trials, 42 % against 40 % after 720. Where the errors are mostly common to all voxels it does worse.
+trials, 42 % against 40 % after 720. Where the errors are mostly common to all voxels it does worse. What each does for
+retrieval ``linear`` says, which measures both on the person at hand.
 
 Axes: K trials, V voxels, H numbers of the latent, R rank of the trials' latents.
 """
@@ -28,6 +29,12 @@ def invert_encoding(betas_KV: NDArray[Any], latent_KH: NDArray[Any]) -> tuple[ND
     residuals, shrunk to its diagonal.
     """
     betas, latent = np.asarray(betas_KV, np.float64), np.asarray(latent_KH, np.float64)
+    varied_H = np.ptp(latent, axis=0) > 0.0
+    if not varied_H.all():  # what never varied is its mean, whatever the betas say
+        whole_VH = np.zeros((betas.shape[1], latent.shape[1]), np.float32)
+        intercept_H = latent.mean(axis=0).astype(np.float32)
+        whole_VH[:, varied_H], intercept_H[varied_H] = invert_encoding(betas, latent[:, varied_H])
+        return whole_VH, intercept_H
     mean_V, mean_H = betas.mean(axis=0), latent.mean(axis=0)
     left_KR, lengths_R, right_RH = np.linalg.svd(latent - mean_H, full_matrices=False)
     loads_RV = left_KR.T @ (betas - mean_V)

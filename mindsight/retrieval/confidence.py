@@ -64,6 +64,7 @@ class Calibration:
     null_top, null_margin : (Q,) quantiles 0, 0.01 ... 1 of shuffled betas' best score and margin; empty in calibrations
         from before they were kept
     null_n : of how many shuffled betas
+    centred : scores are as seen from what the decoder predicts of an average beta, see ``ranking.cosine_scores``
     """
 
     temperature: float
@@ -74,6 +75,7 @@ class Calibration:
     null_top: tuple[float, ...] = ()
     null_margin: tuple[float, ...] = ()
     null_n: int = 0
+    centred: bool = False
 
     def probabilities(self, scores_N: NDArray[Any]) -> NDArray[np.float64]:
         """(..., N) calibrated probabilities of scores of the kind that was fitted."""

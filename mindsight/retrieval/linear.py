@@ -27,7 +27,8 @@ class LinearDecoder:
     weights_VD : (V, D) float32
     intercept_D : (D,) float32
     shape : of one embedding, (D,) or (tokens, channels)
-    penalty : lambda of the ridge, on the scale of the voxels' sum of squares
+    penalty : lambda of the ridge, on the scale of the voxels' sum of squares; NaN where the weights came about in
+        another way
     """
 
     weights_VD: NDArray[np.float32]
@@ -56,6 +57,11 @@ class LinearDecoder:
         ridge = trials.solve(penalty)
         weights_VD, intercept_D = ridge.weights_VD.astype(np.float32), ridge.intercept_D.astype(np.float32)
         return cls(weights_VD, intercept_D, trials.target_shape, ridge.penalty)
+
+    @property
+    def origin(self) -> NDArray[np.float32]:
+        """(*shape,) what is predicted of an average beta, z-scored: the mean of the embeddings it was fitted to."""
+        return self.intercept_D.reshape(self.shape)
 
     def predict(self, voxels_BV: NDArray[Any]) -> NDArray[np.float32]:
         """(B, *shape) embeddings of z-scored betas. Raises ModelMismatch (``decoder.voxel_count``)."""

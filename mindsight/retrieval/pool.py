@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,14 @@ class CandidatePool:
                 f"expected one of {len(self)} candidates, got {candidate!r}", code="pool.unknown_candidate"
             )
         return self._places[candidate]
+
+    def named(self, label: str) -> str:
+        """The id of the candidate that a label of an experiment means: the id, or the name of the picture's file,
+        with its folder or without. The label as it is where it means none.
+        """
+        path = PurePosixPath(label)
+        names = (label, (path.parent / path.stem).as_posix(), path.stem)
+        return next((name for name in names if name in self._places), label)
 
     def save(self, folder: Path) -> list[Path]:
         """Write embeddings, index and pictures into the folder; returns the files."""

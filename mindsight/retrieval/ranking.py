@@ -26,7 +26,7 @@ class Ranking:
 
     places_K : (K,) rows of the pool, best first; equal scores in the pool's order
     scores_N : (N,) cosine of every candidate, in the pool's order
-    length : Euclidean length of the query, which the cosine leaves out
+    length : Euclidean length of the query, which the cosine leaves out; from the origin, where one was given
     """
 
     places_K: NDArray[np.int64]
@@ -34,36 +34,53 @@ class Ranking:
     length: float = 1.0
 
 
-def cosine_scores(queries_BD: NDArray[Any], pool: CandidatePool) -> NDArray[np.float32]:
+def cosine_scores(
+    queries_BD: NDArray[Any], pool: CandidatePool, origin_D: NDArray[Any] | None = None
+) -> NDArray[np.float32]:
     """(B, N) cosine between each query and each candidate; 0 where one of the two has no length.
+
+    origin_D : where both are seen from, None for zero. What all candidates have in common says nothing of any of them;
+        seen from a point in their midst, it is gone
 
     Queries may carry the pool's token axes; all tokens of a candidate count as one vector (Scotti et al. 2024, the
     retrieval of MindEye2). The pool is read once, in its order, and no more than ``CHUNK_BYTES`` of it is copied.
     Raises ModelMismatch (``pool.query_shape``).
     """
     if len(queries_BD) < _MANY:
-        return cosines_at(queries_BD, pool, np.arange(len(pool)))
-    unit_BD = _unit_queries(queries_BD, pool)
+        return cosines_at(queries_BD, pool, np.arange(len(pool)), origin_D)
+    unit_BD = _unit_queries(queries_BD, pool, origin_D)
+    origin = None if origin_D is None else np.asarray(origin_D, np.float32).reshape(-1)
     scores_BN = np.empty((len(unit_BD), len(pool)), np.float32)
     for start in range(0, len(pool), pool.rows_per_chunk):
         rows = slice(start, start + pool.rows_per_chunk)
         chunk = widened(pool.flat_ND[rows])
+        chunk = chunk if origin is None else chunk - origin
         norms = np.sqrt(np.einsum("nd,nd->n", chunk, chunk, dtype=np.float32))
         scores_BN[:, rows] = _divide(unit_BD @ chunk.T, norms)
     return scores_BN
 
 
-def cosines_at(queries_BD: NDArray[Any], pool: CandidatePool, places_P: NDArray[np.int64]) -> NDArray[np.float32]:
+def cosines_at(
+    queries_BD: NDArray[Any], pool: CandidatePool, places_P: NDArray[np.int64], origin_D: NDArray[Any] | None = None
+) -> NDArray[np.float32]:
     """(B, P) cosine between each query and the candidates at these places; only these are read."""
-    dots_BP, squares_P = dot_products(_unit_queries(queries_BD, pool), pool.flat_ND, places_P)
-    return _divide(dots_BP, np.sqrt(squares_P)).astype(np.float32)
+    unit_BD = _unit_queries(queries_BD, pool, origin_D)
+    if origin_D is None:
+        dots_BP, squares_P = dot_products(unit_BD, pool.flat_ND, places_P)
+        return _divide(dots_BP, np.sqrt(squares_P)).astype(np.float32)
+    # in the same pass, without a copy: (e - o) q = e q - o q and |e - o|^2 = |e|^2 - 2 e o + |o|^2
+    origin = np.asarray(origin_D, np.float32).reshape(1, -1)
+    wide = origin[0].astype(np.float64)
+    dots_BP, squares_P = dot_products(np.concatenate([unit_BD, origin]), pool.flat_ND, places_P)
+    seen_P = np.maximum(squares_P - 2.0 * dots_BP[-1] + wide @ wide, 0.0)
+    return _divide(dots_BP[:-1] - (unit_BD @ wide)[:, None], np.sqrt(seen_P)).astype(np.float32)
 
 
-def rank(query_D: NDArray[Any], pool: CandidatePool, k: int) -> Ranking:
-    """The k candidates closest to the query. Raises ModelMismatch (``pool.query_shape``)."""
+def rank(query_D: NDArray[Any], pool: CandidatePool, k: int, origin_D: NDArray[Any] | None = None) -> Ranking:
+    """The k candidates closest to the query, see ``cosine_scores``. Raises ModelMismatch (``pool.query_shape``)."""
     query = np.asarray(query_D)
-    scores_N = cosine_scores(query[None], pool)[0]
-    return Ranking(best_places(scores_N, k), scores_N, query_length(query))
+    scores_N = cosine_scores(query[None], pool, origin_D)[0]
+    return Ranking(best_places(scores_N, k), scores_N, query_length(query if origin_D is None else query - origin_D))
 
 
 def best_places(scores_N: NDArray[Any], k: int) -> NDArray[np.int64]:
@@ -83,13 +100,17 @@ def query_length(query_D: NDArray[Any]) -> float:
     return float(np.linalg.norm(np.asarray(query_D, dtype=np.float32)))
 
 
-def _unit_queries(queries_BD: NDArray[Any], pool: CandidatePool) -> NDArray[np.float32]:
+def _unit_queries(
+    queries_BD: NDArray[Any], pool: CandidatePool, origin_D: NDArray[Any] | None = None
+) -> NDArray[np.float32]:
     flat_BD = np.asarray(queries_BD, dtype=np.float32).reshape(len(queries_BD), -1)
     if flat_BD.shape[1] != pool.flat_ND.shape[1]:
         raise ModelMismatch(
             f"expected queries of {pool.flat_ND.shape[1]} numbers {pool.token_shape}, got {flat_BD.shape[1]}",
             code="pool.query_shape",
         )
+    if origin_D is not None:
+        flat_BD = flat_BD - np.asarray(origin_D, np.float32).reshape(-1)
     return _divide(flat_BD, np.linalg.norm(flat_BD, axis=1, keepdims=True))
 
 

@@ -17,7 +17,7 @@ from mindsight.glm import Event
 from mindsight.glm.hrf import kernel, regressors
 from mindsight.ingest import IngestOptions
 from mindsight.replay import Summary, replay
-from mindsight.retrieval import CandidatePool
+from mindsight.retrieval import CandidatePool, LinearDecoder
 from mindsight.subjects.bundle import Bundle
 from training.calibrate import calibrate, main
 from training.glm_choice import VoxelRun, choose
@@ -95,6 +95,35 @@ def test_the_command_makes_a_bundle_and_says_how_good_it_is(
     bundle = Bundle.load(tmp_path / "bundle")
     assert (bundle.kind, bundle.labels, bundle.statistics.n) == ("linear", "trial_type", 24)
     assert set(bundle.pool.ids) == KINDS
+
+
+def test_labels_are_decoded_into_the_embeddings_of_a_pool(folders: list[Path], tmp_path: Path) -> None:
+    """Eight kinds among twelve candidates of 20 numbers that share most of their power, named as files are."""
+    rng = np.random.default_rng(0)
+    ids = [f"objects/{kind}" for kind in sorted(KINDS)] + [f"never/{i}" for i in range(4)]
+    embeddings = rng.normal(size=(12, 20)) + 2.0 * rng.normal(size=20)
+    CandidatePool(tuple(ids), embeddings.astype(np.float16), source="a test").save(tmp_path / "pool")
+    copies = []
+    for folder in folders[:4]:
+        copies.append(tmp_path / folder.name)
+        copies[-1].mkdir()
+        for name in ("bold.nii.gz", "motion.txt"):
+            (copies[-1] / name).symlink_to(folder / name)
+        rows = [line.split("\t") for line in (folder / "events.tsv").read_text().splitlines()[1:]]
+        lines = [f"{row[0]}\t{row[1]}\t{row[2]}\tobjects/{row[2]}.jpg" for row in rows]
+        (copies[-1] / "events.tsv").write_text("\n".join(["onset\tduration\ttrial_type\tstim_file", *lines]) + "\n")
+    arguments = [*map(str, copies[:3]), "--labels", "stim_file", "--pool", str(tmp_path / "pool")]
+    assert main([*arguments, "--out", str(tmp_path / "bundle")]) == 0
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert isinstance(bundle.decoder, LinearDecoder)
+    assert bundle.decoder.shape == bundle.pool.token_shape == (20,)
+    assert (bundle.pool.ids, bundle.pool.source) == (tuple(ids), "a test")
+    assert bundle.accuracy is not None
+    assert (bundle.accuracy.n, bundle.accuracy.chance) == (24, pytest.approx(1 / 12))
+    assert bundle.accuracy.interval[0] > 1 / 12
+    accuracy = replayed(copies[3], tmp_path / "bundle", tmp_path / "results.jsonl").accuracy["final"]
+    assert (accuracy.n, accuracy.chance) == (8, pytest.approx(1 / 12))
+    assert accuracy.hits >= 2
 
 
 @pytest.mark.parametrize("wrong", ["one run", "no labels", "no folder", "taken"])
