@@ -46,8 +46,12 @@ def assert_same(got: list[Volume], expected: list[Volume]) -> None:
     "name",
     [
         "siemens_xa30_enhanced",
+        "siemens_vd13_mosaic_order/ep2d_Asc_2",
         "siemens_vd13_mosaic_order/ep2d_Asc_HF_10",
+        "siemens_ve11_multiband_mosaic",
+        "pyneal/siemens_prisma_mosaic_3",
         "pyneal/ge_mr750_slices_54",
+        "ge_mr750/mr_0004",
         "ge_mr750/mr_0005",
         "philips_elition_slices8",
     ],
@@ -106,6 +110,41 @@ def test_phase_and_the_scanners_own_correction_are_told_apart(old: bytes, new: b
     if b"MOCO" in new:
         told = everything(Assembler(Expected(motion_corrected=True), 1.0), mixed)
         assert places(told) == [(1, 0), (1, 1), (1, 2)]
+
+
+def phase(record: DicomRecord) -> DicomRecord:
+    return replace(record, image_type=(*record.image_type[:2], "P", *record.image_type[3:]), component="PHASE")
+
+
+def corrected(record: DicomRecord) -> DicomRecord:
+    return replace(record, image_type=(*record.image_type, "MOCO"), series="corrected")
+
+
+@pytest.mark.parametrize("double", [phase, corrected])
+@pytest.mark.parametrize(
+    ("name", "n_files"),
+    [
+        ("siemens_xa30_enhanced", 4),
+        ("siemens_ve11_multiband_mosaic", 2),
+        ("siemens_vd13_mosaic_order/ep2d_Asc_2", 4),
+        ("pyneal/ge_mr750_slices_54", 54),
+        ("philips_elition_slices8", 126),  # magnitude and phase are one series there
+    ],
+)
+def test_doubles_of_every_format_are_told_apart(
+    name: str, n_files: int, double: Callable[[DicomRecord], DicomRecord], series: Callable[[str], Path]
+) -> None:
+    raw = [read_dicom(content) for content in contents(series(name))[:n_files]]
+    doubles = [replace(double(record), pixels=bytes(len(record.pixels))) for record in raw]
+    mixed = [one for pair in zip(doubles, raw, strict=True) for one in pair]
+    alone, told = everything(Assembler(Expected(), 1.0), raw), everything(Assembler(Expected(), 1.0), mixed)
+    assert len(volumes(alone)) >= 2
+    assert_same(volumes(told), volumes(alone))
+    assert codes(told) == ["series.ignored"]
+    if double is corrected:
+        told = everything(Assembler(Expected(motion_corrected=True), 1.0), mixed)
+        assert [int(volume.data.max()) for volume in volumes(told)] == [0] * len(volumes(alone))
+        assert codes(told) == ["series.ignored"]
 
 
 def test_a_missing_slice_costs_its_volume_and_no_other(data: Path) -> None:
