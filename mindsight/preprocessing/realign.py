@@ -35,7 +35,7 @@ SMOOTHING_FWHM_MM = 5.0
 HEAD_RADIUS_MM = 60.0
 
 # A step leaves about a twentieth of itself.
-FEW = 1 / 4  # of the chosen voxels find the pose; all of them then refine it
+FEW = 0.3  # of the chosen voxels find the pose; all of them then refine it
 NEAR_MM = 0.2  # the last step of the few is smaller, where all follow
 SETTLED_MM = 0.02  # and the last step of all
 FAST_SETTLED_MM = 0.05  # and of the few, where they are all that is asked
