@@ -21,6 +21,7 @@ from mindsight.volume import Volume
 
 Stage = Literal["fast", "revised", "final"]
 Mode = Literal["nilearn", "fixed"]
+MotionOrder = Literal["translations", "rotations"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class VolumeReport:
         confounds are about the head's centre); None where ingest does not estimate it (it was given,
         or the volume is too thin)
     fd_mm : framewise displacement against the volume before (Power et al. 2012), None for a run's first volume and
-        where motion is not estimated
+        where motion is neither estimated nor given in a known order
     dvars_percent, tsnr : see ``QualityFigures``
     residual, outlier_slices : see ``Aligned``; None and none where motion is not estimated
     aligned : False where no pose explained the volume

@@ -20,6 +20,7 @@ from mindsight.ingest.places import Places
 from mindsight.ingest.records import (
     IngestOptions,
     IngestState,
+    MotionOrder,
     Space,
     Stage,
     TrialBeta,
@@ -68,6 +69,7 @@ class IngestSession:
         self._run: Run | None = None
         self._runs: list[int] = []
         self._motion_T6: NDArray[np.float64] | None = None
+        self._motion_order: MotionOrder | None = None
         self._grid: tuple[tuple[int, int, int], NDArray[np.float64]] | None = None
         if space is not None:
             self._settle(space)
@@ -109,11 +111,18 @@ class IngestSession:
         return None if self._run is None or self._run.ended else self._run.number
 
     def start_run(
-        self, run: int, tr_s: float, n_volumes: int | None = None, motion_T6: ArrayLike | None = None
+        self,
+        run: int,
+        tr_s: float,
+        n_volumes: int | None = None,
+        motion_T6: ArrayLike | None = None,
+        motion_order: MotionOrder | None = None,
     ) -> None:
         """Begin a run.
 
         motion_T6 : (T, 6) motion parameters of its volumes, raw, used as confounds; motion is then not estimated
+        motion_order : which three of them come first, in mm and radians; None: nobody knows, and there is no
+            framewise displacement
 
         Raises Conflict (``run.active``, ``run.taken``), BadRequest (``motion.shape``, ``run.length_unknown``).
         """
@@ -129,7 +138,7 @@ class IngestSession:
                 f"expected six motion parameters for each of {n_volumes or 'T'} volumes, got shape {motion.shape}",
                 code="motion.shape",
             )
-        self._motion_T6 = motion
+        self._motion_T6, self._motion_order = motion, motion_order
         self._grid = None
         if self._places is not None:
             self._places.start_run()
@@ -306,10 +315,11 @@ class IngestSession:
             translation_mm, rotation_rad = _triple(aligned.translation_mm), _triple(aligned.rotation_rad)
             residual, outlier_slices = aligned.residual, aligned.outlier_slices
         else:
-            voxels_V, motion_6, converged = volume.data[self._space.mask_XYZ].astype(np.float32), np.zeros(6), True
+            voxels_V = volume.data[self._space.mask_XYZ].astype(np.float32)
+            motion_6, converged = self._given_motion(volume.index), True
         spike = run.is_broken(voxels_V, converged)
         figures = run.judge(voxels_V, motion_6, spike or not converged)
-        fd_mm = figures.fd_mm if self._realigns else None
+        fd_mm = figures.fd_mm if self._realigns or self._motion_order is not None else None
         good = converged and (fd_mm is None or fd_mm <= self._fd_threshold_mm)
         alerts = run.alert(
             VolumeFigures(
@@ -340,6 +350,13 @@ class IngestSession:
         )
         confounds_6 = motion_6 if self._motion_T6 is None else self._motion_T6[volume.index]
         return voxels_V, report, confounds_6[: self._n_confounds()], placement
+
+    def _given_motion(self, index: int) -> NDArray[np.float64]:
+        """Translations in mm, then rotations in radians; zeros where that is not known."""
+        if self._motion_T6 is None or self._motion_order is None:
+            return np.zeros(6)
+        given_6 = self._motion_T6[index]
+        return np.roll(given_6, 3) if self._motion_order == "rotations" else given_6
 
     def _answer(self, run: Run) -> list[TrialBeta]:
         assert self._normaliser is not None
@@ -396,6 +413,7 @@ class IngestSession:
             "options": asdict(self._options),
             "limits": asdict(self._limits),
             "fd_threshold_mm": self._fd_threshold_mm,
+            "motion_order": self._motion_order,
             "runs": self._runs.copy(),
             "run": None,
             "space": None,
@@ -446,7 +464,7 @@ class IngestSession:
             session._settle(Space(reference, arrays["space.mask"].astype(np.bool_)))
         session._runs = list(meta["runs"])
         if "motion_T6" in arrays:
-            session._motion_T6 = arrays["motion_T6"].astype(np.float64)
+            session._motion_T6, session._motion_order = arrays["motion_T6"].astype(np.float64), meta["motion_order"]
         if "grid.shape" in arrays:
             x, y, z = (int(n) for n in arrays["grid.shape"])
             session._grid = ((x, y, z), arrays["grid.affine"].astype(np.float64))

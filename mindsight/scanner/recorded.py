@@ -22,7 +22,7 @@ from mindsight.volume import Volume
 MotionOrder = Literal["translations", "rotations"]
 _MOTION_FILES: tuple[tuple[str, MotionOrder | None], ...] = (
     ("motion.txt", None),
-    ("*.par", "rotations"),
+    ("*_mcf.par", "rotations"),
     ("rp_*.txt", "translations"),
 )
 _BOLD = re.compile(r"bold\.nii(\.gz)?$")
@@ -37,7 +37,7 @@ class RecordedRun:
     motion_T6 : six parameters per volume, in the file's own order and units, for use as confounds; None where there is
         no file
     motion_order : which three come first, with translations in mm and rotations in radians, told by whose file it is:
-        "rotations" in FSL's (``*.par``), "translations" in SPM's (``rp_*.txt``); None of ``motion.txt``, where programs
+        "rotations" in FSL's (``*_mcf.par``), "translations" in SPM's (``rp_*.txt``); None of ``motion.txt``, where programs
         differ in both
     """
 
@@ -67,8 +67,8 @@ class RecordedRun:
 
 def open_run(path: Path | str, run: int = 1, *, tr_s: float | None = None, on_bad: OnBad = strictly) -> RecordedRun:
     """The run in a folder: ``bold.nii.gz`` or ``bold.nii``, or DICOM in ``dcm/`` or beside; ``events.tsv`` and motion
-    parameters (see ``RecordedRun``) where there are any. Or a run of a BIDS dataset, as Mindsight's archives hold them: its
-    ``..._bold.nii.gz``, with ``..._bold.json`` and ``..._events.tsv`` beside it.
+    parameters (see ``RecordedRun``) where there are any. Or a run of a BIDS dataset, as Mindsight's archives hold them:
+    its ``..._bold.nii.gz``, with ``..._bold.json`` and ``..._events.tsv`` beside it.
 
     tr_s : overrides the repetition time of the files
     on_bad : what is done with a file that cannot be read, see ``open_series``

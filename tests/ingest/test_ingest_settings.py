@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ from scipy import ndimage
 
 from mindsight.glm import Event, StreamingGLM
 from mindsight.ingest import IngestOptions, IngestSession, Repeats, TrialBeta
+from mindsight.replay import start_run
+from mindsight.scanner import open_run
 
 OFTEN_MOVED = (10, 15, 20, 25)
 
@@ -163,6 +166,37 @@ def test_every_answer_says_how_sure_it_is(noise: str) -> None:
         if trial > 1:  # of the first trial's fast answer there may be too few volumes to tell
             assert fast.error > final.error
     assert answers_of(replace(OPTIONS, ridge_fraction=0.5))[1, "final"].error is None
+
+
+@pytest.mark.parametrize(
+    ("order", "file"), [("translations", "rp_bold.txt"), ("rotations", "bold_mcf.par"), (None, "motion.txt")]
+)
+def test_given_motion_censors_where_its_order_is_known(
+    order: str | None, file: str, tmp_path: Path, shared: Path
+) -> None:
+    bold = shared / "data" / "haxby2001" / "run-001" / "bold.nii.gz"
+    (tmp_path / "bold.nii.gz").symlink_to(bold)
+    n = open_run(tmp_path).n_volumes
+    motion_T6 = np.zeros((n, 6))
+    motion_T6[12:] = [0.3, 0.0, 0.0, 0.0, 0.01, 0.0]  # mm, rad: 0.3 mm + 50 mm * 0.01
+    motion_T6[20:] += [0.0, 0.2, 0.0, 0.0, 0.0, 0.0]
+    np.savetxt(tmp_path / file, np.roll(motion_T6, 3, axis=1) if order == "rotations" else motion_T6)
+    recorded = open_run(tmp_path)
+    assert recorded.motion_order == order
+    session = new_session()
+    start_run(session, recorded, [])
+    reports = []
+    for volume_ in recorded.volumes():
+        if volume_.index > 25:
+            break
+        session = IngestSession.restore(through_json(session.state()), OPTIONS, clock=Ticks())
+        reports.append(session.push(volume_).report)
+    if order is None:
+        assert all(report.fd_mm is None and not report.censored for report in reports)
+        return
+    assert reports[12].fd_mm == pytest.approx(0.8)
+    assert reports[20].fd_mm == pytest.approx(0.2)
+    assert [i for i, report in enumerate(reports) if report.censored] == [12]
 
 
 def test_of_many_voxels_the_typical_error_is_that_of_a_thousand() -> None:
