@@ -1,4 +1,4 @@
-"""Weights and pictures that follow from a formula, so that another implementation can be given the same ones."""
+"""Weights that follow from a formula: the same in every run."""
 
 from __future__ import annotations
 
@@ -25,9 +25,3 @@ def closed_form_weights(wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
             wave = 0.1 * wave
         state[key] = wave.float()
     return state
-
-
-def closed_form_pixels(size: int) -> Tensor:
-    """(2, 3, size, size) between -2 and 2."""
-    places = torch.arange(2 * 3 * size * size, dtype=torch.float64)
-    return (torch.sin(0.37 * places) + torch.cos(0.0113 * places)).reshape(2, 3, size, size).float()

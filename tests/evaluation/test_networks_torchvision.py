@@ -1,0 +1,54 @@
+"""The feature networks against torchvision's own, layer by layer, with the same random weights and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision.models as published
+from torch import Tensor
+
+from mindsight.evaluation.networks import NETWORKS
+from mindsight.evaluation.networks.loading import load_network
+
+SPECS = {spec.key: spec for spec in NETWORKS}
+MADE = {
+    "alexnet": lambda: published.alexnet(weights=None),
+    "inception": lambda: published.inception_v3(weights=None, transform_input=True, init_weights=False),
+    "efficientnet": lambda: published.efficientnet_b1(weights=None),
+    "swav": lambda: published.resnet50(weights=None),
+}
+
+
+@pytest.mark.parametrize("key", MADE)
+def test_features_equal_torchvisions(key: str, tmp_path: Path) -> None:
+    spec, rng = SPECS[key], np.random.default_rng(0)
+    torch.manual_seed(0)
+    model = MADE[key]().eval()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():  # statistics as after training, or a norm is the identity
+            if name.endswith("running_mean"):
+                tensor.copy_(0.1 * torch.randn_like(tensor))
+            elif name.endswith("running_var"):
+                tensor.copy_(0.5 + torch.rand_like(tensor))
+    torch.save(model.state_dict(), tmp_path / spec.files[0])
+    images = rng.random((2, 256, 256, 3)).astype(np.float32)
+
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    pixels = torch.nn.functional.interpolate(pixels, (spec.size, spec.size), mode="bilinear", antialias=False)
+    mean, std = (torch.tensor(of)[:, None, None] for of in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    expected: dict[str, Tensor] = {}
+    for layer in spec.metrics:
+        model.get_submodule(layer).register_forward_hook(
+            lambda _module, _inputs, output, layer=layer: expected.update({layer: output.clone()})
+        )
+    with torch.inference_mode():
+        model((pixels - mean) / std)
+    got = load_network(spec, tmp_path / spec.files[0]).features(images)
+    assert set(got) == set(spec.metrics)
+    for layer, values in got.items():
+        theirs = expected[layer].flatten(1).numpy()
+        assert theirs.std() > 0
+        np.testing.assert_allclose(values, theirs, rtol=1e-3, atol=1e-4 * float(np.abs(theirs).max()))
