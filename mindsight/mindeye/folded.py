@@ -15,8 +15,8 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from mindsight.mindeye.affine import affine
 from mindsight.mindeye.backbone import Backbone
 from mindsight.mindeye.model import MindEye2, Tokens
 from mindsight.mindeye.prior import DiffusionPrior
@@ -39,9 +39,11 @@ class FoldedMindEye2:
     @torch.inference_mode()
     def tokens(self, voxels_BV: Tensor, *, lowlevel: bool = True) -> Tokens:
         """Tokens of z-scored betas (B, V). Without the low-level head where neither ranking nor picture asks for it."""
-        latent = voxels_BV if self._ridge_HV is None else F.linear(voxels_BV, self._ridge_HV, self._shift_H)
-        backbone_BND = self.trunk.tokens(latent)
-        blurry = self.trunk.lowlevel(latent) if lowlevel and self.trunk.layout.lowlevel else None
+        latent, linear, layout = voxels_BV, self.trunk.backbone_linear, self.trunk.layout
+        if self._ridge_HV is not None and self._shift_H is not None:
+            latent = affine(voxels_BV, self._ridge_HV, self._shift_H)
+        backbone_BND = affine(latent, linear.weight, linear.bias).reshape(-1, layout.tokens, layout.dim)
+        blurry = self.trunk.lowlevel(latent) if lowlevel and layout.lowlevel else None
         return Tokens(backbone_BND, self.trunk.clip_proj(backbone_BND), blurry)
 
     def tokens_of_repeats(self, voxels_RV: Tensor, *, lowlevel: bool = True) -> Tokens:

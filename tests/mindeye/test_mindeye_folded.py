@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from mindsight import models
 from mindsight.mindeye import FoldedMindEye2, MindEye2, fold, load_mindeye2
+from mindsight.mindeye.affine import affine
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
@@ -96,6 +97,21 @@ def test_a_revised_beta_leaves_no_trace(model: MindEye2, reference: dict[str, An
     assert torch.equal(again.retrieval, first.retrieval)
     one = folded.tokens_of_repeats(voxels[:1])
     assert_close(one.retrieval, folded.tokens(voxels[:1]).retrieval, **CLOSE)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5])
+@pytest.mark.parametrize(("outputs", "inputs"), [(7, 5), (3001, 1700)])
+def test_a_layer_for_few_rows(rows: int, outputs: int, inputs: int) -> None:
+    """One thread and several, few rows and too many: the product in float64."""
+    rng = torch.Generator().manual_seed(rows)
+    x, weight, bias = (torch.randn(shape, generator=rng) for shape in ((rows, inputs), (outputs, inputs), (outputs,)))
+    expected = x.double() @ weight.double().T + bias.double()
+    threads = torch.get_num_threads()
+    for n in (1, 3):
+        torch.set_num_threads(n)
+        assert_close(affine(x, weight, bias).double(), expected, atol=1e-4, rtol=1e-5)
+        assert_close(affine(x, weight.T.contiguous().T, bias).double(), expected, atol=1e-4, rtol=1e-5)
+    torch.set_num_threads(threads)
 
 
 def relative(found: Tensor, exact: Tensor) -> float:
