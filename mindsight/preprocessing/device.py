@@ -1,7 +1,7 @@
 """The steps of step.py by torch, on a GPU: every step and the sampling without a word to the host.
 
 Knows nothing of when a pose is to be trusted; see realign.py. The same sums over the same voxels as on the processor,
-in another order and with float64 where that one has float32, so that poses agree to 1e-3 mm and samples to 1e-4 of the
+in another order and with float64 where that one has float32, so that poses agree to 2e-3 mm and samples to 1e-4 of the
 mean value; the bits differ. A fixed number of steps, so that they can be captured as one CUDA graph: nothing here
 branches on a value, allocates by one, or reads one back.
 

@@ -179,7 +179,9 @@ class Realigner:
     def _rehearse(self, values: FloatArray) -> None:
         """Go through every kernel once: compiling is set-up, not the first volume's delay."""
         self._coarse.find(values, self._grid.affine, self._pose)
-        self._descend(self._few, values, self._pose, self._judge(values, self._pose), SETTLED_MM)
+        if self.on_device is not None:
+            self.on_device.load(values, self._grid)
+        self._approach(values, self._pose, self._judge(values, self._pose))
         still = Aligned(self.reference, self.reference, self._pose, self.centre_mm)
         still.sample(np.ones(self.reference.shape, np.bool_))
         still.sample(self.centre_mm[None])
