@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -34,7 +35,7 @@ from mindsight.errors import (
 from mindsight.events import RunEvent, parse_events_tsv
 from mindsight.recording import keep, open_recorded
 from mindsight.scanner import RecordedRun
-from mindsight.scanner.transports import Clock, Item, RunEnded, Trouble, open_transport
+from mindsight.scanner.transports import Clock, Item, RunEnded, Transport, Trouble, open_transport
 from mindsight.settings import Settings
 from mindsight.supervisor import gateway_url
 from mindsight.volume import Volume
@@ -337,6 +338,8 @@ def stream_source(
     """
     if not key:
         raise BadRequest("expected a key: set MINDSIGHT_KEY, or pass --key", code="cli.key")
+    if not re.match(r"^[A-Za-z0-9]{1,64}$", task):  # else it were refused when the scanner has begun
+        raise BadRequest("expected --task to be letters and digits, as BIDS has it", code="cli.task")
     settings = Settings()
     given = [] if events is None else _read_events(events)
     address = to or gateway_url(settings)
@@ -396,7 +399,7 @@ def _stream_live(
         clock=time.monotonic,
         output=sys.stdout,
     )
-    with open_transport(opened, clock=Clock(time.time, time.monotonic), triggers=triggers) as transport:
+    with _listening(opened, triggers) as transport:
         if trail is not None:
             trail.note()
 
@@ -415,6 +418,16 @@ def _stream_live(
             return sent
         finally:
             signal.signal(signal.SIGINT, previous)
+
+
+def _listening(source: str, triggers: str | None) -> Transport:
+    try:
+        return open_transport(source, clock=Clock(time.time, time.monotonic), triggers=triggers)
+    except BadRequest as error:
+        if error.code != "transport.address":
+            raise
+        hint = "is another stream still running, or another program at this port? stop it, or name another port"
+        raise BadRequest(f"{error}; {hint}", code=error.code) from None
 
 
 def _send_what_waits(console: Console) -> None:

@@ -78,6 +78,10 @@ class Http:
         """The answer, or the error after which it is worth trying again."""
         try:
             answer = self._client.request(method, path, json=body, content=content, headers=headers)
+        except httpx.UnsupportedProtocol:
+            raise errors.BadRequest(
+                f"expected an address like http://HOST:PORT, got {self._client.base_url}", code="service.address"
+            ) from None
         except httpx.TransportError as error:
             return ServiceUnavailable(
                 f"the gateway at {self._client.base_url} could not be reached ({type(error).__name__}); is it running?"

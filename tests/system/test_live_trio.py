@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -174,6 +175,12 @@ def test_wrong_commands_print_one_line(service: Service, shared: Path, tmp_path:
     one_line(service.mindsight("stream", few, "--session", session, key="ms_00000000_" + "x" * 43), "auth.key")
     one_line(service.mindsight("stream", few, "--session", session, key=""), "MINDSIGHT_KEY")
     one_line(service.mindsight("stream", tmp_path / "nothing", "--session", session), "series")
+    one_line(service.mindsight("stream", few, "--session", session, "--task", "my task"), "cli.task")
+    one_line(service.mindsight("stream", few, "--session", session, "--to", "127.0.0.1:9"), "http://HOST:PORT")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        source = f"murfi://127.0.0.1:{taken.getsockname()[1]}"
+        one_line(service.mindsight("stream", source, "--session", session), "another port", "transport.address")
+    one_line(service.mindsight("stream", f"watch:{tmp_path}/nothing", "--session", session), "check the path")
     one_line(
         service.mindsight("stream", few, "--session", session, "--to", "http://127.0.0.1:9"), "service.unavailable"
     )
@@ -182,7 +189,10 @@ def test_wrong_commands_print_one_line(service: Service, shared: Path, tmp_path:
     one_line(service.mindsight("stream", few, "--session", session, "--events", events), "event.outside_run")
     broken = sorted(few.iterdir())[2]
     broken.write_bytes(broken.read_bytes()[:60_000])
-    one_line(service.mindsight("stream", few, "--session", service.open_session()), "dicom")
+    finished = service.mindsight("stream", few, "--session", service.open_session())
+    assert finished.returncode == 0
+    assert "passed over: file 3 of 4" in finished.stderr
+    assert "3 volumes acknowledged, 1 missing" in finished.stdout
 
 
 def test_a_bus_that_is_down_is_said_and_nothing_acknowledged_is_lost(
