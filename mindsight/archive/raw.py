@@ -100,7 +100,15 @@ def _write_events(root: Path, names: Names, run: ArchivedRun, images: Mapping[st
         if digest is not None and content is not None:
             write_stimulus(root, digest, content)
         stim_file = digest + extension(content) if digest is not None and content is not None else event.stim_file
-        own = [event.onset_s, event.duration_s, event.label, archived.trial, stim_file, digest, event.stim_file]
+        own: list[object] = [
+            event.onset_s,
+            event.duration_s,
+            event.label,
+            archived.trial,
+            stim_file,
+            digest,
+            event.stim_file,
+        ]
         rows.append(own)
     write_tsv(root / names.run(run.task, run.run, "events.tsv"), list(_EVENT_COLUMNS), rows)
     write_json(root / f"task-{bids_label(run.task)}_events.json", _EVENT_COLUMNS)

@@ -37,8 +37,8 @@ class RecordedRun:
     motion_T6 : six parameters per volume, in the file's own order and units, for use as confounds; None where there is
         no file
     motion_order : which three come first, with translations in mm and rotations in radians, told by whose file it is:
-        "rotations" in FSL's (``*_mcf.par``), "translations" in SPM's (``rp_*.txt``); None of ``motion.txt``, where programs
-        differ in both
+        "rotations" in FSL's (``*_mcf.par``), "translations" in SPM's (``rp_*.txt``); None of ``motion.txt``, since
+        programs differ in both
     """
 
     run: int
