@@ -224,6 +224,20 @@ def pool_build(
     typer.echo(f"{len(pool):,} candidates {pool.token_shape} in {out}, digest {pool.digest}\n{pool.source}")
 
 
+@pool_app.command("reduce")
+def pool_reduce(
+    pool: Annotated[Path, typer.Argument(help="folder of a pool")],
+    size: Annotated[int, typer.Option(min=64, help="numbers of a candidate's sketch")] = 2048,
+) -> None:
+    """Sketch a pool too large to be read for every answer: the best by their sketches are compared in full."""
+    from mindsight.pool import reduce
+
+    index = reduce(pool, size)
+    typer.echo(
+        f"{len(index.pool):,} candidates in sketches of {index.size:,} numbers, {index.sketches_NM.nbytes:,} bytes"
+    )
+
+
 @pool_app.command("verify")
 def pool_verify(pool: Annotated[Path, typer.Argument(help="folder of a pool")]) -> None:
     """Read a whole pool and compare it with the digest that was written with it."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mindsight.errors import ModelMismatch
-from mindsight.retrieval import Choice, LinearDecoder, choose_between, rank
+from mindsight.retrieval import Choice, LinearDecoder, Ranking, choose_between, rank
 from mindsight.subjects.bundle import Bundle
 
 
@@ -152,7 +152,7 @@ class TrialDecoder:
         condition = None if condition_R is None else condition_R.mean(axis=0)
         decoded = self._clock()
         pool = self.bundle.pool
-        ranking = rank(query, pool, self._n_candidates, self._origin)
+        ranking = self._rank(query, pairs)
         sure = self.bundle.calibration.confidence(ranking)
         candidates = tuple(
             RankedCandidate(
@@ -177,6 +177,13 @@ class TrialDecoder:
             condition=condition,
             timings_ms={"decode": 1e3 * (decoded - start), "retrieve": 1e3 * (end - decoded)},
         )
+
+    def _rank(self, query_D: NDArray[np.float32], pairs: Sequence[tuple[str, str]]) -> Ranking:
+        """Of the whole pool; by its index where there is one, which knows nothing of an origin."""
+        pool, index = self.bundle.pool, self.bundle.index
+        if index is None or self._origin is not None:
+            return rank(query_D, pool, self._n_candidates, self._origin)
+        return index.rank(query_D, self._n_candidates, also={pool.place(name) for pair in pairs for name in pair})
 
     def embed(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:
         """What the pool is searched with: the mean over the repeats. Arguments and errors are those of ``retrieve``."""

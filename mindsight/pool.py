@@ -13,8 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest, NotFound
-from mindsight.retrieval import CandidatePool, FolderPictures, Hdf5Pictures, Pictures, Progress, build_pool
+from mindsight.retrieval import (
+    CandidatePool,
+    FolderPictures,
+    Hdf5Pictures,
+    Pictures,
+    Progress,
+    ReducedIndex,
+    build_pool,
+)
 from mindsight.retrieval.build import Embed
+from mindsight.retrieval.reduced import INDEX
 
 _HDF5 = {".h5", ".hdf5", ".hdf"}
 
@@ -49,6 +58,13 @@ def build(
             raise NotFound(f"expected a file or folder, got {path.name}, which is not there", code="pool.path")
     embed, size_px, source = _embedder(weights, model, embedding, values, device)
     return build_pool(_pictures(pictures, size_px, rows), embed, out, source=source, batch=batch, report=report)
+
+
+def reduce(folder: Path, size: int) -> ReducedIndex:
+    """Write the index of a pool into its folder; a bundle that is made with the pool takes it along."""
+    index = ReducedIndex.build(CandidatePool.load(folder), np.random.default_rng(0), size)
+    index.save(folder / INDEX)
+    return index
 
 
 def _embedder(weights: Path | None, model: str, embedding: str, values: str, device: str) -> tuple[Embed, int, str]:

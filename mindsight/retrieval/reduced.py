@@ -13,6 +13,7 @@ none of the pool's candidates: it can be drawn before the first is embedded.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from mindsight.retrieval.pool import CandidatePool
 from mindsight.retrieval.ranking import Ranking, best_places, cosines_at, query_length
 from mindsight.retrieval.streaming import dot_products, sketches
 from mindsight.retrieval.tensors import map_tensors, write_tensors
+
+INDEX = "index.safetensors"  # in the pool's folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,11 @@ class ReducedIndex:
             sketches_NM[start : start + len(rows)] = sketches(rows, slot_D, size) / lengths[:, None]
         return cls(pool, slot_D, sketches_NM)
 
+    @classmethod
+    def beside(cls, folder: Path, pool: CandidatePool) -> ReducedIndex | None:
+        """The index in the pool's folder, None where there is none. Raises what ``load`` does."""
+        return cls.load(folder / INDEX, pool) if (folder / INDEX).exists() else None
+
     @property
     def size(self) -> int:
         """M."""
@@ -73,17 +81,22 @@ class ReducedIndex:
         estimates_N: NDArray[np.float32] = (dots_1N[0] / (query_length(query_D) or 1.0)).astype(np.float32)
         return estimates_N
 
-    def rank(self, query_D: NDArray[Any], k: int, shortlist: int = 256) -> Ranking:
+    def rank(self, query_D: NDArray[Any], k: int, shortlist: int = 256, also: Collection[int] = ()) -> Ranking:
         """The k best of the ``shortlist`` candidates that the sketches put first, in the order of their exact cosines.
 
-        The scores of the short list are exact, the others are the sketches' estimates. Raises ModelMismatch
+        also : places to compare at full resolution whatever the sketches say
+
+        The scores of the short list are exact, the others are the sketches' estimates, which err either way and are cut
+        at the last of the k: none that was not compared stands above one that was. Raises ModelMismatch
         (``pool.query_shape``).
         """
         scores_N = self.estimates(query_D)
-        near_P = np.sort(best_places(scores_N, max(k, shortlist)))
+        near_P = np.union1d(best_places(scores_N, max(k, shortlist)), np.array(sorted(also), np.int64))
         exact_P = cosines_at(np.asarray(query_D)[None], self.pool, near_P)[0]
+        best_K = near_P[best_places(exact_P, k)]
+        scores_N = np.minimum(scores_N, exact_P.min() if len(best_K) < k else np.sort(exact_P)[-k])
         scores_N[near_P] = exact_P
-        return Ranking(near_P[best_places(exact_P, k)], scores_N, query_length(query_D))
+        return Ranking(best_K, scores_N, query_length(query_D))
 
     def save(self, path: Path) -> None:
         """Write to one safetensors file, with the digest of the pool that it belongs to."""

@@ -24,7 +24,8 @@ from mindsight.evaluation import Accuracy
 from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions, Space
 from mindsight.preprocessing.alerts import Baseline
-from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
+from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder, ReducedIndex
+from mindsight.retrieval.reduced import INDEX
 from mindsight.retrieval.tensors import map_tensors, write_tensors
 from mindsight.volume import Volume
 
@@ -57,6 +58,7 @@ class Bundle:
     baseline : signal and tSNR of the calibration runs in the mask, None where they were not measured
     accuracy : leave-one-run-out, at calibration; None where it was not measured
     decoder : the linear one, or the file with MindEye2's weights
+    index : sketches of a pool too large to be read for every answer; None: the whole pool is read
     folder : where it was loaded from; None until it is saved
     digest : sha256 over everything in the folder; empty until it is saved
     """
@@ -70,6 +72,7 @@ class Bundle:
     calibration: Calibration
     pool: CandidatePool
     decoder: LinearDecoder | Path
+    index: ReducedIndex | None = None
     baseline: Baseline | None = None
     labels: str | None = None
     accuracy: Accuracy | None = None
@@ -114,6 +117,7 @@ class Bundle:
         described = _read_description(folder)
         _verify(folder, described.files)
         space, statistics = map_tensors(folder / _SPACE), map_tensors(folder / _STATISTICS)
+        pool = CandidatePool.load(folder / "pool")
         bundle = cls(
             kind=described.kind,
             subject=described.subject,
@@ -126,8 +130,9 @@ class Bundle:
             ),
             statistics=Statistics(np.array(statistics["mean"]), np.array(statistics["std"]), int(statistics["n"][0])),
             calibration=described.calibration,
-            pool=CandidatePool.load(folder / "pool"),
+            pool=pool,
             decoder=LinearDecoder.load(folder / _DECODER) if described.kind == "linear" else folder / _DECODER,
+            index=ReducedIndex.beside(folder / "pool", pool),
             baseline=described.baseline,
             labels=described.labels,
             accuracy=described.accuracy,
@@ -180,6 +185,8 @@ class Bundle:
             {"mean": statistics.mean_V, "std": statistics.std_V, "n": np.array([statistics.n], np.int64)},
         )
         self.pool.save(folder / "pool")
+        if self.index is not None:
+            self.index.save(folder / "pool" / INDEX)
         if isinstance(self.decoder, LinearDecoder):
             self.decoder.save(folder / _DECODER)
         else:

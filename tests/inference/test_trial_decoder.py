@@ -16,7 +16,7 @@ from mindsight.errors import ModelMismatch
 from mindsight.glm import Statistics
 from mindsight.inference import TrialDecoder
 from mindsight.ingest import IngestOptions, Space
-from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
+from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder, ReducedIndex
 from mindsight.subjects.bundle import Bundle
 from mindsight.volume import Volume
 
@@ -92,6 +92,41 @@ def test_of_two_that_look_alike_the_nearer_is_chosen_however_low_both_rank(
         assert choice.probability == pytest.approx(odds / (1 + odds))
     with pytest.raises(ModelMismatch, match="nobody"):
         TrialDecoder(linear, clock=ticks()).retrieve(*beta, pairs=[("c0", "nobody")])
+
+
+def test_a_bundle_with_an_index_searches_by_it(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(2)
+    pool = CandidatePool(
+        tuple(f"c{i}" for i in range(700)), rng.normal(size=(700, TOKENS, CHANNELS)).astype(np.float16)
+    )
+    index = ReducedIndex.build(pool, rng, 16)
+    exact, reduced = (
+        TrialDecoder(replace(linear, pool=pool, index=with_index).save(tmp_path / name), clock=ticks())
+        for name, with_index in (("exact", None), ("reduced", index))
+    )
+    pairs = [("c3", "c4"), ("c5", "c6")]
+    whole, short = exact.retrieve(*beta, pairs=pairs), reduced.retrieve(*beta, pairs=pairs)
+    assert short.candidates[0].id == whole.candidates[0].id
+    assert short.candidates[0].score == whole.candidates[0].score
+    assert [(p.chosen, p.margin) for p in short.pairs] == [(p.chosen, p.margin) for p in whole.pairs]
+    assert isinstance(reduced.bundle.index, ReducedIndex)
+    assert exact.bundle.index is None
+    assert reduced.bundle.digest != exact.bundle.digest
+
+
+def test_candidates_are_seen_from_the_mean_where_calibration_says_so(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    assert isinstance(linear.decoder, LinearDecoder)
+    centred = replace(linear, calibration=Calibration(0.1, 0.2, 1.0, 300, "projection", centred=True))
+    found = TrialDecoder(centred, clock=ticks(), n_candidates=12).retrieve(*beta)
+    query = linear.decoder.predict(((beta[0] - beta[1]) / beta[2])[None])[0] - linear.decoder.origin
+    seen = (linear.pool.embeddings - linear.decoder.origin).reshape(12, -1).astype(np.float64)
+    along = seen @ query.ravel() / np.linalg.norm(seen, axis=1)
+    assert found.candidates[0].id == linear.pool.ids[int(np.argmax(along))]
+    assert found.margin == pytest.approx(np.sort(along)[-1] - np.sort(along)[-2], rel=1e-4)
 
 
 def test_a_voxel_that_never_varied_says_nothing(

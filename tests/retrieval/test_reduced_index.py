@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from mindsight.cli import app
 from mindsight.errors import ModelMismatch
 from mindsight.retrieval import CandidatePool, ReducedIndex, cosine_scores, rank
 
@@ -101,3 +103,28 @@ def test_a_candidate_without_length_is_far_from_everything() -> None:
     index = ReducedIndex.build(pool, np.random.default_rng(0), 8)
     np.testing.assert_allclose(index.estimates(np.ones(8)), [0.0, 1.0], atol=1e-3)
     np.testing.assert_array_equal(index.estimates(np.zeros(8)), [0.0, 0.0])
+
+
+def test_what_is_asked_for_is_compared_in_full_and_nothing_unseen_stands_above(
+    case: tuple[CandidatePool, np.ndarray, ReducedIndex],
+) -> None:
+    pool, own, index = case
+    query = own[3] + 0.5 * own[900]
+    exact = cosine_scores(query[None], pool)[0]
+    worst = int(np.argmin(exact))
+    ranking = index.rank(query, 5, shortlist=8, also={worst, 7})
+    for place in (*ranking.places_K, worst, 7):
+        assert ranking.scores_N[place] == exact[place]
+    np.testing.assert_array_equal(np.argsort(-ranking.scores_N, kind="stable")[:5].tolist(), ranking.places_K.tolist())
+
+
+def test_the_command_writes_the_index_beside_the_pool(tmp_path: Path) -> None:
+    pool, own = similar_pool(n=40, numbers=512)
+    pool.save(tmp_path / "pool")
+    assert ReducedIndex.beside(tmp_path / "pool", pool) is None
+    done = CliRunner().invoke(app, ["pool", "reduce", str(tmp_path / "pool"), "--size", "128"])
+    assert done.exit_code == 0, done.output
+    index = ReducedIndex.beside(tmp_path / "pool", CandidatePool.load(tmp_path / "pool"))
+    assert index is not None
+    assert index.size == 128
+    assert index.rank(own[11], 1, shortlist=10).places_K[0] == 11
