@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mindsight.errors import BadRequest, MindsightError
 from mindsight.glm import Statistics
 from mindsight.inference import z_scored
-from mindsight.ingest import IngestOptions, IngestSession, Placement, Space, TrialBeta, VolumeReport
+from mindsight.ingest import IngestOptions, IngestSession, Space, TrialBeta, VolumeReport
 from mindsight.ingest.records import Mode
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.alerts import Baseline, baseline_of, measure_signal
@@ -175,18 +175,16 @@ def _push(session: IngestSession, run: LabelledRun) -> tuple[list[VolumeReport |
     start_run(session, run.recorded, run.trials.events)
     reports: list[VolumeReport | None] = []
     answers: list[TrialBeta] = []
-    placement: Placement | None = None
     for volume in run.recorded.volumes():
         answers += fill_gap(session, run.recorded.run, volume.index)
         reports += [None] * (volume.index - len(reports))
         output = session.push(volume)
         reports.append(output.report)
         answers += output.betas
-        placement = output.placement or placement
-    if placement is not None and not placement.trusted:
+    if not any(report is not None and report.aligned for report in reports):
         raise BadRequest(
-            f"expected runs of one person, in run {run.recorded.run} the head could not be placed where the others are:"
-            f" {placement.describe()}",
+            f"expected runs of one person: the head of run {run.recorded.run} could not be placed where the first's is."
+            " Leave this run out, or check that its images are not flipped",
             code="calibration.place",
         )
     return reports, answers

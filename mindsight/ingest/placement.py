@@ -27,7 +27,7 @@ class Placement:
     run, index : of the volume that says so
     how : "subject": it fits the subject's reference, motion is estimated against that; "session": it fits the
         session's; "realigned", "registered": it is the session's reference from here on, placed by either; "refused":
-        it is that too, for want of a better one, and its place is a guess that nothing must rest on
+        its place is a guess that nothing must rest on
     rigid : (4, 4) mm of the subject's reference -> mm of the volume
     displacement_mm : how far the head is from where the subject's reference has it, in the scanner's coordinates: of
         its centre, and the arc of the rotation at 60 mm from it

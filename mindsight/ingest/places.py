@@ -103,28 +103,29 @@ class Places:
 
     def place(self, volume: Volume) -> Placed:
         """The next volume. Usually milliseconds; a run's first ones may take seconds."""
-        if self._settled:
+        if self._settled and self._said:
             return self._sampled(self._align(volume))
+        aligned = None
         if self._trusted or (self._trusted is False and self._tries > 0):
             aligned = self._align(volume)
             if aligned.converged and aligned.residual <= FIT_RESIDUAL:
                 self._settled = True
                 how: How = "subject" if self._realigner is self._subject else "session"
                 return self._sampled(aligned, None if self._said else self._placement(volume, aligned, how))
-        else:
-            aligned = None
         if self._tries < MAX_TRIES:
             self._tries += 1
             kept = self._realigner.state()
             found = self._find(volume)
-            if found is not None:
+            if isinstance(found, _Found):
                 return self._move_to(volume, found)
             self._realigner.load_state(kept)
-        self._settled = self._tries == MAX_TRIES
-        return self._sampled(self._align(volume) if aligned is None else aligned)
+            self._settled = self._tries == MAX_TRIES
+            if self._settled and not self._said and found is not None:
+                return self._given_up(volume, aligned or self._align(volume), found)
+        return replace(self._sampled(aligned or self._align(volume)), converged=False)
 
-    def _find(self, volume: Volume) -> _Found | None:
-        """The volume in the subject's space; None where it holds no head, or where what is known is better."""
+    def _find(self, volume: Volume) -> _Found | Registration | None:
+        """The volume in the subject's space; a refusal where what is known is better; None where it holds no head."""
         subject = self._subject
         subject.load_state(self._fresh)
         aligned = self._align(volume, subject)
@@ -138,7 +139,7 @@ class Places:
             return None
         if not registration.converged:
             if self._trusted:
-                return None
+                return registration
             return self._as_reference(volume, "refused", registration.rigid, None, registration)
         # From so near the realigner may see that it is the same head after all, and place it exacter.
         pose = rigid.inverse(registration.rigid)
@@ -172,6 +173,21 @@ class Places:
         placement = replace(placement, recovered=recovered)
         return replace(self._sampled(found.aligned, placement), converged=self.trusted)
 
+    def _given_up(self, volume: Volume, aligned: Aligned, refusal: Registration) -> Placed:
+        """The present place stays; the run is not there, and none of its volumes counts until one is."""
+        to_volume = refusal.rigid
+        distance_mm = rigid.displacement_mm(to_volume, self._subject.centre_mm, HEAD_RADIUS_MM)
+        covered_V = self._shown(volume, to_volume)
+        share = float(covered_V.mean())
+        placement = Placement(volume.run, volume.index, "refused", to_volume, distance_mm, share, None, refusal)
+        return replace(self._sampled(aligned, placement), converged=False)
+
+    def _shown(self, volume: Volume, to_volume: Float64Array) -> NDArray[np.bool_]:
+        """(V,) voxels that lie within a volume."""
+        matrix = np.linalg.inv(volume.affine) @ to_volume
+        voxels_V3 = self._points_V3 @ matrix[:3, :3].T + matrix[:3, 3]
+        return np.asarray(((voxels_V3 >= -0.5) & (voxels_V3 <= np.array(volume.shape) - 0.5)).all(axis=1))
+
     def _placement(
         self,
         volume: Volume,
@@ -181,9 +197,7 @@ class Places:
         registration: Registration | None = None,
     ) -> Placement:
         to_volume = aligned.rigid @ self._to_reference
-        matrix = np.linalg.inv(volume.affine) @ to_volume
-        voxels_V3 = self._points_V3 @ matrix[:3, :3].T + matrix[:3, 3]
-        covered_V = ((voxels_V3 >= -0.5) & (voxels_V3 <= np.array(volume.shape) - 0.5)).all(axis=1)
+        covered_V = self._shown(volume, to_volume)
         self._uncovered_V = np.asarray(~covered_V)
         self._said = True
         return Placement(

@@ -142,6 +142,22 @@ def test_a_run_that_looks_unlike_the_session_is_looked_for_anew(head: Head, spac
     assert all(output.report.aligned and not output.report.censored for output in outputs)
 
 
+def test_a_run_that_fits_nowhere_is_refused_and_the_place_stays(head: Head, space: Space) -> None:
+    ingest = session(space)
+    begin(ingest)
+    ingest.push(head.volume(np.eye(4)))
+    ingest.end_run(1)
+    begin(ingest, 2)
+    flipped = [replace(v, data=np.ascontiguousarray(v.data[::-1])) for v in itertools.islice(head.run(np.eye(4), 2), 4)]
+    outputs = [ingest.push(volume) for volume in flipped]
+    assert [output.placement and output.placement.how for output in outputs] == [None, None, "refused", None]
+    assert "place.refused" in [alert.code for alert in outputs[2].report.alerts]
+    assert not any(output.report.aligned for output in outputs)
+    back = ingest.push(head.volume(np.eye(4), 4, 2))
+    assert back.report.aligned
+    assert back.placement.how == "subject"
+
+
 def test_an_empty_first_volume_does_not_become_the_reference(head: Head, elsewhere: np.ndarray, space: Space) -> None:
     ingest = session(space)
     begin(ingest)

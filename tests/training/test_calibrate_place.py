@@ -35,6 +35,6 @@ def test_another_persons_run_is_refused(shared: Path, tmp_path: Path) -> None:
         recorded(data / "trio_run155" / "dcm", tmp_path / "run-1"),
         recorded(data / "siemens_ve11_multiband_mosaic", tmp_path / "run-2"),
     ]
-    with pytest.raises(BadRequest, match="in run 2 the head could not be placed") as raised:
+    with pytest.raises(BadRequest, match="head of run 2 could not be placed") as raised:
         calibrate(runs, "trial_type", "sub-01", datetime.now(UTC))
     assert raised.value.code == "calibration.place"
