@@ -103,13 +103,13 @@ class OnDevice:
         self._where: tuple[NDArray[Any], Tensor] | None = None
 
     def _tensor(self, array: NDArray[Any], dtype: torch.dtype = torch.float64) -> Tensor:
-        return torch.as_tensor(array).to(self._device, dtype)
+        return torch.tensor(array).to(self._device, dtype)
 
     def load(self, values: FloatArray, grid: Grid) -> None:
         """Take a volume to the device; for another grid than the last, make ready for it first."""
         if self._grid is None or not grid.same_as(self._grid):
             self.settle(grid)
-        self._values.copy_(torch.from_numpy(values))
+        self._values.copy_(torch.from_numpy(values if values.flags.writeable else values.copy()))
 
     def descend(self, pose: Float64Array, gain: float, keep_Z: NDArray[np.bool_]) -> tuple[Float64Array, float]:
         """The pose STEPS steps further, and the length in mm of the last of them (a turn as an arc at LENGTH_MM).

@@ -47,7 +47,7 @@ def test_values_between_voxels_are_those_of_the_compiled_kernels(device: str) ->
 
 
 def course(phantom: Phantom) -> list[Volume]:
-    """A drift, a jump that needs the search from far away, a volume with bad slices, a change of grid."""
+    """A drift, a jump that needs the search from far away, bad slices, a change of grid, an array not to be written."""
     motions = [phantom.moved([0.2 * t, -0.1 * t, 0.1], [0.1 * t, 0.2, -0.1 * t]) for t in range(5)]
     motions += [phantom.moved([7.0, -6.0, 5.0], [6.0, -5.0, 7.0])] * 3
     volumes = [phantom.volume(motion, seed=t + 1, index=t) for t, motion in enumerate(motions)]
@@ -55,6 +55,9 @@ def course(phantom: Phantom) -> list[Volume]:
     spoilt[:, :, 8:11] //= 3
     volumes[4] = Volume(spoilt, phantom.affine, 2.0, 1, 4)
     volumes[7] = Volume(np.asfortranarray(volumes[7].data), phantom.affine, 2.0, 1, 7)
+    kept = volumes[2].data.astype(np.float32)
+    kept.flags.writeable = False
+    volumes[2] = Volume(kept, phantom.affine, 2.0, 1, 2)
     return volumes
 
 
