@@ -1,14 +1,23 @@
 """MindEye2 from voxels to tokens, stage by stage, beside the same mathematics written plainly, with the floor.
 
-    python benchmarks/bench_mindeye.py [--scale 8] [--device cpu] [--threads 1] [--rounds 7] [--whole] [--no-history]
+    python benchmarks/bench_mindeye.py [--scale 8] [--device cpu] [--dtype float32] [--threads 1] [--rounds 7] [--whole]
+        [--no-history]
 
 ``--scale 8`` is an eighth of the published widths (latent 4,096, tokens 256 x 1,664, 32 heads, 15,724 voxels) and a
-quarter of the tokens, with random weights; ``--whole`` is the published size, for a GPU. One trial at a time. The peer
-(``plain_mindeye.py``) runs what the description says, with the mixer blocks and with keys and values copied for each
-head. Outputs of both are compared on the same noise.
+quarter of the tokens, with random weights; the low-level head has one size and keeps it. ``--whole`` is the published
+size, for a GPU, in float16 there. The peer (``plain_mindeye.py``) runs what the description says, with the mixer blocks
+and with keys and values copied for each head. Outputs of both are compared on the same noise.
 
-The floor of voxels to tokens is reading every weight once (a sum over them), that of the prior its multiply-adds at the
-rate that large products reach on the same device and threads.
+- retrieval: voxels of one trial to retrieval tokens.
+- retrieval, 3 repeats: of the three trials of a picture, averaged behind the head; the peer takes one after the other,
+  as the reference does.
+- all heads, 3 repeats: with the low-level head, which the reference cannot leave out.
+- prior: backbone tokens to image tokens. On a GPU ours is one CUDA graph.
+- whole way: voxels of one trial to retrieval tokens and image tokens.
+
+The floor of retrieval is reading every weight once (a sum over them), that of the prior its multiply-adds at the rate
+that large products reach on the same device and threads in the same precision. Both halves of a comparison in float16
+round differently, and random weights make much of it: that they are equal is for float32 to show.
 """
 
 from __future__ import annotations
@@ -21,17 +30,23 @@ import torch
 from plain_mindeye import PlainMindEye2
 from torch import Tensor
 
-from mindsight.mindeye import Layout, MindEye2, PriorLayout, Sampler, fold
+from mindsight.mindeye import Layout, MindEye2, PriorLayout, Sampler, fold, load_mindeye2
 
 SUBJECT_VOXELS, HIDDEN, TOKENS, DIM, HEADS, DIM_HEAD, INNER, DEPTH = 15_724, 4096, 256, 1664, 32, 52, 6656, 6
 STEPS = (20, 10, 5)
+LOWLEVEL = ("blin1.", "bnorm.", "bupsampler.")
 
 
 def layout_of(scale: int) -> Layout:
     tokens = TOKENS if scale == 1 else TOKENS // 4
     prior = PriorLayout(depth=DEPTH, heads=HEADS // scale, dim_head=DIM_HEAD, inner=INNER // scale)
     return Layout(
-        voxels=(SUBJECT_VOXELS // scale,), hidden=HIDDEN // scale, tokens=tokens, dim=DIM // scale, prior=prior
+        voxels=(SUBJECT_VOXELS // scale,),
+        hidden=HIDDEN // scale,
+        tokens=tokens,
+        dim=DIM // scale,
+        lowlevel=True,
+        prior=prior,
     )
 
 
@@ -45,10 +60,10 @@ def multiply_adds(layout: Layout) -> float:
     return (prior.depth - 1) * length * of_row + last + layout.tokens * dim * dim
 
 
-def large_product(layout: Layout, device: torch.device) -> tuple[Callable[[], object], float]:
+def large_product(layout: Layout, device: torch.device, dtype: torch.dtype) -> tuple[Callable[[], object], float]:
     """A product that runs at the device's full rate, and how often its work is one evaluation of the prior."""
-    n = 4096 if device.type == "cuda" else 1024
-    a, out = torch.ones(n, n, device=device), torch.empty(n, n, device=device)
+    n = 8192 if device.type == "cuda" else 1024
+    a, out = (torch.full((n, n), 0.01, device=device, dtype=dtype) for _ in range(2))
     return lambda: torch.mm(a, a, out=out), multiply_adds(layout) / n**3
 
 
@@ -64,36 +79,56 @@ def waited(method: Callable[[], object], device: torch.device) -> Callable[[], o
     return work
 
 
+def sizes(tensors: list[Tensor]) -> dict[str, int]:
+    """Numbers and bytes that a trial's tokens are made with, each read once."""
+    return {
+        "numbers": sum(tensor.numel() for tensor in tensors),
+        "bytes": sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+    }
+
+
 def apart(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.std())
 
 
-def measure(layout: Layout, device: torch.device, rounds: int) -> dict[str, Any]:
+def measure(layout: Layout, device: torch.device, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
     torch.manual_seed(0)
-    model = MindEye2(layout).eval().requires_grad_(False).to(device)
+    with device:
+        model = load_mindeye2(MindEye2(layout).state_dict(), dtype).requires_grad_(False)
     assert model.prior is not None
     assert layout.prior is not None
     state = {key: tensor.detach() for key, tensor in model.state_dict().items()}
     folded, peer = fold(model), PlainMindEye2(state, layout.prior.heads)
     samplers = {steps: Sampler(model.prior, steps) for steps in STEPS}
-    voxels_BV = torch.randn(1, layout.voxels[0], device=device)
-    noises = [torch.randn(1, layout.tokens, layout.dim, device=device) for _ in range(max(STEPS))]
+    repeats_RV = torch.randn(3, layout.voxels[0], device=device, dtype=dtype)
+    voxels_BV = repeats_RV[:1]
+    noises = list(torch.randn(max(STEPS), 1, layout.tokens, layout.dim, device=device, dtype=dtype))
     backbone, retrieval = peer.tokens(voxels_BV)
-    ours = folded.tokens(voxels_BV, lowlevel=False)
+    ours = folded.tokens(voxels_BV)
     weights = folded.tensors()
-    product, products = large_product(layout, device)
+    lowlevel = [tensor for name, tensor in folded.trunk.named_parameters() if name.startswith(LOWLEVEL)]
+    ids = {id(tensor) for tensor in lowlevel}
+    needed = [tensor for tensor in weights if id(tensor) not in ids]
+    product, products = large_product(layout, device, dtype)
 
-    def whole(steps: int) -> Tensor:
-        return samplers[steps](folded.tokens(voxels_BV, lowlevel=False).backbone, noises)
+    def peer_repeats(all_heads: bool) -> list[Tensor]:
+        each = [peer.tokens(row_V[None])[1] for row_V in repeats_RV]
+        means = [torch.stack(each).mean(0)]
+        if all_heads:
+            means.append(torch.stack([peer.lowlevel(row_V[None]) for row_V in repeats_RV]).mean(0))
+        return means
 
     methods: dict[str, Callable[[], object]] = {
-        "tokens: ours": lambda: folded.tokens(voxels_BV, lowlevel=False),
-        "tokens: not folded": lambda: model.tokens(voxels_BV),
-        "tokens: peer": lambda: peer.tokens(voxels_BV),
-        "tokens: floor": lambda: [tensor.sum() for tensor in weights],
+        "retrieval: ours": lambda: folded.tokens(voxels_BV, lowlevel=False),
+        "retrieval: peer": lambda: peer.tokens(voxels_BV),
+        "retrieval: floor": lambda: [tensor.sum() for tensor in needed],
+        "retrieval, 3 repeats: ours": lambda: folded.tokens_of_repeats(repeats_RV, lowlevel=False),
+        "retrieval, 3 repeats: peer": lambda: peer_repeats(all_heads=False),
+        "all heads, 3 repeats: ours": lambda: folded.tokens_of_repeats(repeats_RV),
+        "all heads, 3 repeats: peer": lambda: peer_repeats(all_heads=True),
         **{f"prior, {n} steps: ours": lambda n=n: samplers[n](backbone, noises) for n in STEPS},
         **{f"prior, {n} steps: peer": lambda n=n: peer.sample(backbone, n, iter(noises)) for n in STEPS[:1]},
-        "whole way, 20 steps: ours": lambda: whole(20),
+        "whole way, 20 steps: ours": lambda: samplers[20](folded.tokens(voxels_BV, lowlevel=False).backbone, noises),
         "whole way, 20 steps: peer": lambda: peer.sample(peer.tokens(voxels_BV)[0], 20, iter(noises)),
         "a large product": product,
     }
@@ -102,6 +137,10 @@ def measure(layout: Layout, device: torch.device, rounds: int) -> dict[str, Any]
         equal = {
             "backbone tokens": apart(ours.backbone, backbone),
             "retrieval tokens": apart(ours.retrieval, retrieval),
+            "low-level latent": apart(ours.lowlevel, peer.lowlevel(voxels_BV)) if ours.lowlevel is not None else 0.0,
+            "retrieval tokens of 3 repeats": apart(
+                folded.tokens_of_repeats(repeats_RV).retrieval, peer_repeats(False)[0]
+            ),
             "prior, 20 steps": apart(samplers[20](backbone, noises), peer.sample(backbone, 20, iter(noises))),
         }
     one = clocks.pop("a large product")
@@ -110,17 +149,18 @@ def measure(layout: Layout, device: torch.device, rounds: int) -> dict[str, Any]
         clocks[f"prior, {steps} steps: floor"] = report.Clock(
             [factor * ms for ms in one.wall_ms], [factor * ms for ms in one.process_ms]
         )
-    live = sum(tensor.numel() for tensor in weights)
-    every = sum(t.numel() for key, t in state.items() if not key.startswith("diffusion_prior."))
-    ours_of = {name: name.replace("peer", "ours").replace("not folded", "ours") for name in clocks}
+    clocks["retrieval, 3 repeats: floor"] = clocks["retrieval: floor"]
+    full = [tensor for key, tensor in state.items() if not key.startswith("diffusion_prior.")]
+    ours_of = {name: name.replace("peer", "ours") for name in clocks}
     floor_of = {name: name.replace("ours", "floor") for name in clocks if name.endswith("ours")}
+    floor_of |= {name: name.replace("peer", "floor") for name in clocks if name.endswith("peer")}
     return {
         "ms": report.compared(
             clocks,
             ours={name: other for name, other in ours_of.items() if name != other},
             floor={name: other for name, other in floor_of.items() if other in clocks},
         ),
-        "weights_read": {"full": every, "folded": live, "bytes_full": 4 * every, "bytes_folded": 4 * live},
+        "weights": {name: sizes(held) for name, held in (("full", full), ("folded", weights), ("retrieval", needed))},
         "largest_difference_in_sd": equal,
     }
 
@@ -131,20 +171,24 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="on a busy processor more wait for each other")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--dtype", default="", choices=("", "float32", "float16", "bfloat16"))
     given = parser.parse_args()
     scale = 1 if given.whole else given.scale
     layout, device = layout_of(scale), torch.device(given.device)
+    precision = given.dtype or ("float16" if given.whole and device.type == "cuda" else "float32")
     torch.set_num_threads(given.threads)
     began = report.machine()
-    found = measure(layout, device, given.rounds)
+    found = measure(layout, device, getattr(torch, precision), given.rounds)
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{given.threads} CPU threads"
-    title = f"{layout.voxels[0]} voxels, latent {layout.hidden}, {layout.tokens} x {layout.dim} tokens, float32, {kind}"
-    report.print_table(title, found["ms"])
-    read = found["weights_read"]
-    print(f"weights a trial's tokens need: {read['full']:,} in full, {read['folded']:,} folded")
+    size = f"{layout.voxels[0]} voxels, latent {layout.hidden}, {layout.tokens} x {layout.dim} tokens"
+    report.print_table(f"{size}, {precision}, {kind}", found["ms"])
+    for name, held in found["weights"].items():
+        print(f"weights of one trial's tokens, {name}: {held['numbers']:,} numbers, {held['bytes'] / 1e6:,.1f} MB")
     differences = "; ".join(f"{name} {value:.1e}" for name, value in found["largest_difference_in_sd"].items())
     print(f"largest difference to the peer, in sd: {differences}")
-    report.finish("mindeye", given, began, ["torch"], scale=scale, device=kind, rounds=given.rounds, **found)
+    report.finish(
+        "mindeye", given, began, ["torch"], scale=scale, device=kind, dtype=precision, rounds=given.rounds, **found
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ _TIMESTEPS = 100
 
 
 class PlainMindEye2:
-    """state : under the reference's keys; heads : of the prior."""
+    """state : under the reference's keys, with the low-level head; heads : of the prior."""
 
     def __init__(self, state: Mapping[str, Tensor], heads: int) -> None:
         self._state, self._heads = state, heads
@@ -27,10 +27,42 @@ class PlainMindEye2:
         layers = [key.split(".") for key in state if ".causal_transformer.layers." in key]
         self._depth = 1 + max(int(parts[parts.index("layers") + 1]) for parts in layers)
         self._dim = len(state["backbone.clip_proj.0.weight"])
+        from diffusers.models.autoencoders.vae import Decoder
+
+        import mindsight  # noqa: F401  # lets diffusers be imported beside a torch without CUDA
+
+        with torch.device("meta"):
+            self._upsampler = Decoder(
+                in_channels=64,
+                out_channels=4,
+                up_block_types=("UpDecoderBlock2D",) * 3,
+                block_out_channels=(32, 64, 128),
+                layers_per_block=1,
+            ).eval()
+        prefix = "backbone.bupsampler."
+        upsampling = {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+        self._upsampler.load_state_dict(upsampling, assign=True)
 
     @torch.inference_mode()
     def tokens(self, voxels_BV: Tensor) -> tuple[Tensor, Tensor]:
         """Backbone and retrieval tokens (B, N, D)."""
+        backbone = self._linear("backbone.backbone_linear", self._latent(voxels_BV))
+        backbone = backbone.reshape(len(voxels_BV), -1, self._dim)
+        projected = backbone
+        for place in (0, 3, 6):
+            normed = F.gelu(self._norm(f"backbone.clip_proj.{place}", projected))
+            projected = self._linear(f"backbone.clip_proj.{place + 2}", normed)
+        return backbone, projected
+
+    @torch.inference_mode()
+    def lowlevel(self, voxels_BV: Tensor) -> Tensor:
+        """The blurry picture's latent (B, 4, 28, 28); in its middle is diffusers' decoder, as in the reference."""
+        flat = self._linear("backbone.blin1", self._latent(voxels_BV)).reshape(-1, 64, 7, 7)
+        normed = F.group_norm(flat, 1, self._state["backbone.bnorm.weight"], self._state["backbone.bnorm.bias"])
+        latent: Tensor = self._upsampler(normed)
+        return latent
+
+    def _latent(self, voxels_BV: Tensor) -> Tensor:
         x_BSH = self._linear("ridge.linears.0", voxels_BV)[:, None]
         first, second = x_BSH, x_BSH.transpose(1, 2)
         for b in range(self._blocks):
@@ -40,12 +72,7 @@ class PlainMindEye2:
             x_BSH = self._mixer(f"backbone.mixer_blocks2.{b}", x_BSH) + second
             second = x_BSH
             x_BSH = x_BSH.transpose(1, 2)
-        backbone = self._linear("backbone.backbone_linear", x_BSH[:, 0]).reshape(len(voxels_BV), -1, self._dim)
-        projected = backbone
-        for place in (0, 3, 6):
-            normed = F.gelu(self._norm(f"backbone.clip_proj.{place}", projected))
-            projected = self._linear(f"backbone.clip_proj.{place + 2}", normed)
-        return backbone, projected
+        return x_BSH[:, 0]
 
     @torch.inference_mode()
     def sample(self, cond_BND: Tensor, steps: int, noises: Iterator[Tensor]) -> Tensor:
@@ -72,7 +99,7 @@ class PlainMindEye2:
         half = self._dim // 2
         frequencies = torch.exp(torch.arange(half, device=t_B.device) * (-math.log(10000) / (half - 1)))
         angles = t_B[:, None] * frequencies
-        time = torch.cat((angles.sin(), angles.cos()), dim=-1)
+        time = torch.cat((angles.sin(), angles.cos()), dim=-1).to(brain_BND.dtype)
         time = F.silu(self._linear(f"{net}.to_time_embeds.0.1.net.0.0", time))
         time = F.silu(self._linear(f"{net}.to_time_embeds.0.1.net.1.0", time))
         time = self._linear(f"{net}.to_time_embeds.0.1.net.2", time)[:, None]
@@ -130,4 +157,4 @@ def _rotated(x: Tensor, frequencies: Tensor) -> Tensor:
     head, tail = x[..., :turned], x[..., turned:]
     pairs = head.reshape(*head.shape[:-1], -1, 2)
     swapped = torch.stack((-pairs[..., 1], pairs[..., 0]), dim=-1).reshape(head.shape)
-    return torch.cat((head * angles.cos() + swapped * angles.sin(), tail), dim=-1)
+    return torch.cat((head * angles.cos() + swapped * angles.sin(), tail), dim=-1).to(x.dtype)
