@@ -77,9 +77,12 @@ class Retrieval:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """pixels (H, W, 3) uint8; the network evaluations that made it; ``timings_ms`` of ``generate``."""
+    """pixels (H, W, 3) uint8; tokens (N, C) it was drawn from; the network evaluations that made it; ``timings_ms`` of
+    ``generate``.
+    """
 
     pixels: NDArray[np.uint8]
+    tokens_NC: NDArray[np.float32]
     evaluations: int
     timings_ms: dict[str, float]
 
@@ -205,7 +208,7 @@ class TrialDecoder:
         tokens_BNC, evaluations = self._decoder.picture_tokens(retrieval.condition[None], seed)
         pixels = self._generator.generate(tokens_BNC, seed, self._evaluations)[0]
         timings_ms = {"generate": 1e3 * (self._clock() - start)}
-        return Picture(pixels, evaluations + self._evaluations, timings_ms)
+        return Picture(pixels, tokens_BNC[0], evaluations + self._evaluations, timings_ms)
 
     def _z_scored(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:
         beta, mean, std = (np.asarray(values, dtype=np.float32) for values in (beta_V, mean_V, std_V))

@@ -19,6 +19,7 @@ class Settings(BaseSettings):
     max_volume_bytes : upper bound of one volume's payload
     bus_timeout_s : how long one bus command may take
     generator_dir : the unCLIP generator; empty: the one that ships with Mindsight
+    captions_dir : GIT's text decoder with MindEye2's token converter; empty: no captions
     """
 
     model_config = SettingsConfigDict(env_prefix="MINDSIGHT_", extra="ignore")
@@ -32,6 +33,7 @@ class Settings(BaseSettings):
     max_volume_bytes: int = 64 * 1024 * 1024
     bus_timeout_s: float = 2.0
     generator_dir: Path | None = None
+    captions_dir: Path | None = None
 
     @property
     def blobs_dir(self) -> Path:

@@ -23,10 +23,12 @@ from PIL import Image
 from mindsight import models
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Job, Log, WorkQueue
+from mindsight.captions import Captioner
 from mindsight.errors import BusUnavailable, Conflict, MindsightError, StorageFull
 from mindsight.inference import Retrieval, TrialDecoder, z_scored
 from mindsight.protocol import (
     Candidate,
+    Captioned,
     Message,
     PairChoice,
     Reconstruction,
@@ -69,6 +71,11 @@ def load_generator(settings: Settings) -> Generator:
     return generator
 
 
+def load_captioner(settings: Settings) -> Captioner | None:
+    """None where no folder is named."""
+    return None if settings.captions_dir is None else Captioner.load(settings.captions_dir)
+
+
 @dataclass
 class LoadedBundle:
     """A bundle that decodes, and where the pictures of its pool lie in the blob store."""
@@ -87,6 +94,7 @@ class InferenceWorker:
     name: str
     stop: threading.Event
     generator: Generator
+    captioner: Captioner | None = None
     _bundles: dict[str, LoadedBundle] = field(default_factory=dict)
     _failure: Exception | None = None
     _loading: threading.Lock = field(default_factory=threading.Lock)
@@ -180,6 +188,26 @@ class InferenceWorker:
         )
         key = f"reconstruction-{work.run}-{work.trial}-{work.stage}"
         identity = _identity(work, loaded.bundle, self.generator.digest)
+        Log(self.bus, work.session, "messages").append(key, dump_message(message), identity=identity)
+        if self.captioner is not None:
+            self._caption(work, loaded, self.captioner, picture.tokens_NC)
+
+    def _caption(
+        self, work: BetaWork, loaded: LoadedBundle, captioner: Captioner, tokens_NC: NDArray[np.float32]
+    ) -> None:
+        """The picture's caption, when the picture is out: nobody waits for it."""
+        (text,) = captioner.caption(tokens_NC[None])
+        message = Captioned(
+            session=work.session,
+            t=time.time(),
+            run=work.run,
+            trial=work.trial,
+            stage=work.stage,
+            text=text,
+            model=captioner.digest,
+        )
+        key = f"caption-{work.run}-{work.trial}-{work.stage}"
+        identity = _identity(work, loaded.bundle, captioner.digest)
         Log(self.bus, work.session, "messages").append(key, dump_message(message), identity=identity)
 
     def _result(self, work: BetaWork, loaded: LoadedBundle, retrieval: Retrieval) -> Result:
@@ -305,11 +333,11 @@ def _identity(work: BetaWork, bundle: Bundle, *more: str) -> str:
 
 def main() -> int:
     name = f"{socket.gethostname()}-{os.getpid()}"
-    generators: list[Generator] = []
+    loaded: list[tuple[Generator, Captioner | None]] = []
     return run_process(
         "inference",
-        lambda settings: generators.append(load_generator(settings)),
-        lambda settings, bus, stop: InferenceWorker(settings, bus, name, stop, generators[0]).run(),
+        lambda settings: loaded.append((load_generator(settings), load_captioner(settings))),
+        lambda settings, bus, stop: InferenceWorker(settings, bus, name, stop, *loaded[0]).run(),
     )
 
 

@@ -5,6 +5,8 @@ Knows nothing of who asks. Scotti et al. 2024: what is captioned are the diffusi
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from mindsight.captions.git import GitDecoder
 from mindsight.errors import ModelMismatch
 
 CONVERTERS = ("converter.safetensors", "bigG_to_L_epoch8.pth")
+_FILES = ("config.json", "vocab.txt", "model.safetensors", "pytorch_model.bin")
 _SILENT = frozenset({"[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"})
 _CLOSING = (".", ",", "!", "?", ";", ":", ")", "'")
 
@@ -23,13 +26,16 @@ _CLOSING = (".", ",", "!", "?", ";", ":", ")", "'")
 class Captioner:
     """Raises ModelMismatch where converter, decoder and vocabulary do not fit each other."""
 
-    def __init__(self, converter: TokenConverter, decoder: GitDecoder, vocabulary: tuple[str, ...]) -> None:
+    def __init__(
+        self, converter: TokenConverter, decoder: GitDecoder, vocabulary: tuple[str, ...], digest: str = ""
+    ) -> None:
         if (width := len(converter.along_bias_C)) != decoder.feature_width:
             raise ModelMismatch(
                 f"expected a converter to features {decoder.feature_width} wide, got one to {width}",
                 code="captions.converter",
             )
         self._converter, self._decoder, self._vocabulary = converter, decoder, vocabulary
+        self.digest = digest
 
     @classmethod
     def load(cls, folder: Path) -> Captioner:
@@ -37,6 +43,8 @@ class Captioner:
 
         Files: ``config.json``, ``vocab.txt``, ``model.safetensors`` or ``pytorch_model.bin``, and
         ``bigG_to_L_epoch8.pth`` or ``converter.safetensors``. Nothing is downloaded.
+
+        ``digest`` is then the sha256 of all of them.
 
         Raises ModelMismatch: ``captions.folder`` where one is missing, and what reading them raises.
         """
@@ -47,7 +55,10 @@ class Captioner:
                 code="captions.folder",
             )
         vocabulary = tuple((folder / "vocab.txt").read_text(encoding="utf-8").splitlines())
-        return cls(TokenConverter.load(converter), GitDecoder.load(folder), vocabulary)
+        decoder, files = GitDecoder.load(folder), [converter, *(folder / name for name in _FILES)]
+        sums = {path.name: _sha256(path) for path in files if path.is_file()}
+        digest = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+        return cls(TokenConverter.load(converter), decoder, vocabulary, digest)
 
     def caption(self, tokens_BND: NDArray[np.float32], max_length: int = 20) -> list[str]:
         """One sentence for each row of image tokens; the same tokens give the same sentence.
@@ -56,6 +67,11 @@ class Captioner:
         """
         features_BMC = self._converter(torch.from_numpy(np.ascontiguousarray(tokens_BND, dtype=np.float32)))
         return [sentence(row, self._vocabulary) for row in self._decoder.words(features_BMC, max_length)]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sentence(words: list[int], vocabulary: tuple[str, ...]) -> str:

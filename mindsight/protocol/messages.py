@@ -230,6 +230,17 @@ class Reconstruction(_Base):
     latency_ms: StageLatency = StageLatency()
 
 
+class Captioned(_Base):
+    """A sentence for what was decoded, of the same image tokens as the picture; it comes after the picture."""
+
+    type: Literal["caption"] = "caption"
+    run: int
+    trial: int
+    stage: Stage
+    text: str = Field(max_length=1000)
+    model: Digest = Field(description="the captioner's files")
+
+
 class Warned(_Base):
     type: Literal["warning"] = "warning"
     code: str
@@ -255,6 +266,7 @@ Message = Annotated[
     | LimitsChanged
     | Result
     | Reconstruction
+    | Captioned
     | Warned,
     Field(discriminator="type"),
 ]

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from mindsight.bus import Log, WorkQueue
+from mindsight.captions import Captioner
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, Space
-from mindsight.protocol import Message, Reconstruction, Result, Warned
+from mindsight.protocol import Captioned, Message, Reconstruction, Result, Warned
 from mindsight.protocol.work import BetaWork, Repeat, dump_work
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
 from mindsight.subjects.bundle import Bundle
@@ -132,3 +137,59 @@ def test_a_job_that_cannot_be_done_is_reported_and_put_aside(house: House, bundl
     dead = WorkQueue(house.bus, "inference").dead()
     assert [job.key for job in dead] == ["ses-a-1-1-fast"]
     assert Log(house.bus, "ses-a", "messages").find("result-1-2-fast") is not None
+
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{i}" for i in range(4, 30)))
+
+
+def write_captioner(folder: Path) -> None:
+    """GIT's layout at a tiny size, with a converter from this bundle's 16 tokens of 64; the weights are random."""
+    draw = torch.Generator().manual_seed(0)
+
+    def linear(outputs: int, inputs: int) -> dict[str, torch.Tensor]:
+        return {"weight": torch.randn(outputs, inputs, generator=draw) / 3, "bias": torch.zeros(outputs)}
+
+    norm = {"weight": torch.ones(8), "bias": torch.zeros(8)}
+    layer = "git.encoder.layer.0"
+    parts = {
+        "git.embeddings.LayerNorm": norm,
+        "git.embeddings.word_embeddings": {"weight": torch.randn(len(WORDS), 8, generator=draw)},
+        "git.embeddings.position_embeddings": {"weight": torch.randn(24, 8, generator=draw)},
+        "git.visual_projection.visual_projection.0": linear(8, 6),
+        "git.visual_projection.visual_projection.1": norm,
+        **{f"{layer}.attention.self.{name}": linear(8, 8) for name in ("query", "key", "value")},
+        f"{layer}.attention.output.dense": linear(8, 8),
+        f"{layer}.attention.output.LayerNorm": norm,
+        f"{layer}.intermediate.dense": linear(16, 8),
+        f"{layer}.output.dense": linear(8, 16),
+        f"{layer}.output.LayerNorm": norm,
+        "output": linear(len(WORDS), 8),
+    }
+    folder.mkdir()
+    tensors = {f"{part}.{name}": t.clone() for part, held in parts.items() for name, t in held.items()}
+    save_file(tensors, folder / "model.safetensors")
+    converter = {"linear1": linear(5, 16), "linear2": linear(6, 64)}
+    converting = {f"{part}.{name}": t for part, held in converter.items() for name, t in held.items()}
+    save_file(converting, folder / "converter.safetensors")
+    config = {"num_attention_heads": 2, "num_hidden_layers": 1, "bos_token_id": 2, "eos_token_id": 3}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+
+
+def test_a_caption_follows_the_picture(house: House, bundle: Bundle, tmp_path: Path) -> None:
+    house.settings.captions_dir = tmp_path / "captions"
+    write_captioner(house.settings.captions_dir)
+    house.open("ses-a", "known")
+    put(house, 5, "known")
+    put(house, 6, "known")
+    house.start("workers.inference")
+    messages = house.wait("ses-a", lambda messages: count(messages, Captioned) == 2)
+    captioner = Captioner.load(house.settings.captions_dir)
+    for caption in (m for m in messages if isinstance(m, Captioned)):
+        (picture,) = (m for m in messages if isinstance(m, Reconstruction) and m.trial == caption.trial)
+        assert picture.id < caption.id
+        assert caption.text.startswith("word")
+        assert caption.model == captioner.digest
+        z_V = (VOXELS_NV[caption.trial - 1] - VOXELS_NV.mean(axis=0)) / VOXELS_NV.std(axis=0)
+        assert isinstance(bundle.decoder, LinearDecoder)
+        assert [caption.text] == captioner.caption(bundle.decoder.predict(z_V[None].astype(np.float32)))
