@@ -12,6 +12,7 @@ import argparse
 import itertools
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,9 +31,10 @@ from mindsight.ingest.records import Mode
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.alerts import Baseline, baseline_of, measure_signal
 from mindsight.replay import Trials, fill_gap, number_trials, start_run
-from mindsight.retrieval import CandidatePool, LinearDecoder
+from mindsight.retrieval import CandidatePool, LinearDecoder, ReducedIndex
 from mindsight.scanner import RecordedRun, open_run
 from mindsight.subjects.bundle import Bundle
+from mindsight.volume import Volume
 from training.glm_choice import VoxelRun, choose, slice_lags
 from training.linear import RunTrials, choose_linear, fit_linear
 
@@ -69,6 +71,37 @@ def calibrate(
     Raises BadRequest (``calibration.runs``, ``calibration.labels``), ModelMismatch (``pool.unknown_candidate``), and
     what reading the runs raises.
     """
+    runs, names = labelled_runs(folders, labels)
+    classes = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
+    pool = pool or classes
+    place_of = {name: pool.place(pool.named(name)) for name in names}
+    # to choose by, only what was shown: a pool of ten thousand would make every option slow
+    shown = replace(classes, embeddings=pool.embeddings[[place_of[name] for name in names]])
+    space = _space(runs[0].recorded)
+    usual = replace(IngestOptions(normalise="run", mode=mode), **(when or {}))
+    chosen = choose(_voxel_runs(runs, space, usual, shown), shown, usual, slice_lags(space))
+    space = replace(space, hrf_V=chosen.hrf_V, lag_V=chosen.lag_V, noise_pool_V=chosen.noise_pool_V)
+    finals, baseline = ingest_runs(runs, space, chosen.options)
+    trials = [run_trials(run, betas, place_of) for run, betas in zip(runs, finals, strict=True)]
+    held_out = choose_linear(trials, pool, np.random.default_rng(0))
+    return Bundle(
+        kind="linear",
+        subject=subject,
+        created=created.astimezone(UTC).isoformat(timespec="seconds"),
+        options=chosen.options,
+        space=space,
+        statistics=statistics_of(finals),
+        calibration=held_out.calibration,
+        pool=pool,
+        decoder=fit_linear(trials, pool, held_out.method),
+        baseline=baseline,
+        labels=labels,
+        accuracy=held_out.accuracy,
+    )
+
+
+def labelled_runs(folders: Sequence[Path], labels: Labels) -> tuple[list[LabelledRun], tuple[str, ...]]:
+    """The runs, and all labels in them. Raises BadRequest as ``calibrate`` says."""
     if len(folders) < 2:
         raise BadRequest(
             f"expected two or more runs, so that each can be left out once, got {len(folders)}", code="calibration.runs"
@@ -83,37 +116,17 @@ def calibrate(
             + (f", and none in {without[0]}" if without else ""),
             code="calibration.labels",
         )
-    classes = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
-    pool = pool or classes
-    place_of = {name: pool.place(pool.named(name)) for name in names}
-    # to choose by, only what was shown: a pool of ten thousand would make every option slow
-    shown = replace(classes, embeddings=pool.embeddings[[place_of[name] for name in names]])
-    space = _space(runs[0].recorded)
-    usual = replace(IngestOptions(normalise="run", mode=mode), **(when or {}))
-    chosen = choose(_voxel_runs(runs, space, usual, shown), shown, usual, slice_lags(space))
-    space = replace(space, hrf_V=chosen.hrf_V, lag_V=chosen.lag_V, noise_pool_V=chosen.noise_pool_V)
-    finals, baseline = _ingest(runs, space, chosen.options)
-    trials = [_run_trials(run, betas, place_of) for run, betas in zip(runs, finals, strict=True)]
-    held_out = choose_linear(trials, pool, np.random.default_rng(0))
-    return Bundle(
-        kind="linear",
-        subject=subject,
-        created=created.astimezone(UTC).isoformat(timespec="seconds"),
-        options=chosen.options,
-        space=space,
-        statistics=_statistics(finals),
-        calibration=held_out.calibration,
-        pool=pool,
-        decoder=fit_linear(trials, pool, held_out.method),
-        baseline=baseline,
-        labels=labels,
-        accuracy=held_out.accuracy,
-    )
+    return runs, names
+
+
+def middle_volume(recorded: RecordedRun) -> Volume:
+    """Past the first volumes' approach to steady state."""
+    return next(itertools.islice(recorded.volumes(), recorded.n_volumes // 2, None))
 
 
 def _space(recorded: RecordedRun) -> Space:
-    """The middle volume of the run, which is past the first volumes' approach to steady state, and the head in it."""
-    reference = next(itertools.islice(recorded.volumes(), recorded.n_volumes // 2, None))
+    """The middle volume of the run, and the head in it."""
+    reference = middle_volume(recorded)
     return Space(reference, brain_mask(reference.data))
 
 
@@ -152,7 +165,7 @@ def _confounds(recorded: RecordedRun, reports: Sequence[VolumeReport | None]) ->
     return np.array([motion.get(index, nothing) for index in range(len(reports))], dtype=np.float64)
 
 
-def _ingest(
+def ingest_runs(
     runs: Sequence[LabelledRun], space: Space, options: IngestOptions
 ) -> tuple[list[list[TrialBeta]], Baseline]:
     """Final betas of each run, as a session that goes through all of them gives them, and what the signal was like."""
@@ -190,12 +203,12 @@ def _push(session: IngestSession, run: LabelledRun) -> tuple[list[VolumeReport |
     return reports, answers
 
 
-def _run_trials(run: LabelledRun, betas: Sequence[TrialBeta], place_of: Mapping[str, int]) -> RunTrials:
+def run_trials(run: LabelledRun, betas: Sequence[TrialBeta], place_of: Mapping[str, int]) -> RunTrials:
     z_KV = np.stack([z_scored(beta.beta_V, beta.mean_V, beta.std_V) for beta in betas])
     return RunTrials(z_KV, np.array([place_of[run.trials.labels[beta.trial]] for beta in betas]))
 
 
-def _statistics(finals: Sequence[Sequence[TrialBeta]]) -> Statistics:
+def statistics_of(finals: Sequence[Sequence[TrialBeta]]) -> Statistics:
     betas_KV = np.stack([beta.beta_V for betas in finals for beta in betas]).astype(np.float64)
     return Statistics(betas_KV.mean(axis=0).astype(np.float32), betas_KV.std(axis=0).astype(np.float32), len(betas_KV))
 
@@ -210,7 +223,8 @@ def summary(bundle: Bundle) -> str:
             f"events {options.event_lag_s:+g} s, high-pass {options.high_pass_hz:g} Hz, noise {options.noise}"
             f"{_extras(bundle)}: chosen on these runs",
             f"{_fit(bundle)}: chosen on these runs",
-            f"leave-one-run-out accuracy {bundle.accuracy} (with options chosen on the same runs)",
+            f"accuracy {bundle.accuracy}"
+            + (" (each run left out once, options chosen on the same runs)" if bundle.kind == "linear" else ""),
             f"temperature {calibration.temperature:.3f}, mean confidence for shuffled betas"
             f" {calibration.null_confidence:.2f}",
         ]
@@ -219,7 +233,8 @@ def summary(bundle: Bundle) -> str:
 
 def _fit(bundle: Bundle) -> str:
     """How the decoder was fitted, and where candidates are seen from."""
-    assert isinstance(bundle.decoder, LinearDecoder)
+    if not isinstance(bundle.decoder, LinearDecoder):
+        return "MindEye2's weights as they are; temperature"
     inverted = np.isnan(bundle.decoder.penalty)
     fit = "an encoding model, inverted" if inverted else f"ridge regression, penalty {bundle.decoder.penalty:.3g}"
     return f"{fit}; candidates seen from {'the mean embedding' if bundle.calibration.centred else 'zero'}"
@@ -259,7 +274,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; 0, or 1 after an error in one line on stderr."""
     parser = argparse.ArgumentParser(prog="mindsight calibrate", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a recorded run")
-    parser.add_argument("--decoder", choices=["linear"], default="linear")
+    parser.add_argument("--decoder", choices=["linear", "mindeye2"], default="linear")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FOLDER",
+        help="of mindeye2: what mindsight convert mindeye2 wrote; the weights stay as they are, with --pool and --mask",
+    )
+    parser.add_argument(
+        "--mask", type=Path, metavar="NIFTI", help="of mindeye2: the voxels that the weights read, on the runs' grid"
+    )
+    parser.add_argument(
+        "--layer", type=int, default=0, help="of mindeye2: which of several subjects' ridge layers (default 0)"
+    )
     parser.add_argument("--labels", choices=["trial_type", "stim_file"], default="trial_type")
     parser.add_argument(
         "--pool",
@@ -283,18 +310,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make")
     given = parser.parse_args(arguments)
+    if given.decoder == "linear" and (given.weights or given.mask or given.layer):
+        parser.error("--weights, --mask and --layer are of --decoder mindeye2")
     if not re.fullmatch(r"sub-[A-Za-z0-9]+", given.subject):
         parser.error(f"expected a subject like sub-01, got {given.subject!r}")
     try:
         mode: Mode = "fixed" if given.fixed_basis else "nilearn"
         when = _waits({stage: getattr(given, stage) for stage in ("fast", "revised", "final")})
         pool = None if given.pool is None else CandidatePool.load(given.pool)
-        bundle = calibrate(given.runs, given.labels, given.subject, datetime.now(UTC), mode, when, pool).save(given.out)
+        if given.decoder == "linear":
+            made = calibrate(given.runs, given.labels, given.subject, datetime.now(UTC), mode, when, pool)
+            bundle = made.save(given.out)
+        else:
+            bundle = _around_weights(given, pool, mode, when)
     except MindsightError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(summary(bundle))
     return 0
+
+
+def _around_weights(
+    given: argparse.Namespace, pool: CandidatePool | None, mode: Mode, when: Mapping[str, Any]
+) -> Bundle:
+    from training.released import Released, bundle_of
+
+    if given.weights is None or given.mask is None or pool is None:
+        raise BadRequest("expected --weights, --mask and --pool with --decoder mindeye2", code="calibration.weights")
+    index = ReducedIndex.beside(given.pool, pool)
+    released = Released(given.weights, given.mask, pool, index, given.layer)
+    with tempfile.TemporaryDirectory() as scratch:
+        made = bundle_of(
+            released, given.runs, given.labels, given.subject, datetime.now(UTC), Path(scratch), mode, when
+        )
+        return made.save(given.out)
 
 
 if __name__ == "__main__":

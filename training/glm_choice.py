@@ -192,10 +192,8 @@ def _log_losses(runs: Sequence[VoxelRun], chosen: Chosen, pool: CandidatePool) -
     """Per run, the mean negative log probability of what was shown, by a decoder fitted to the other runs."""
     trials = [_trials(run, chosen) for run in runs]
     held_out = leave_one_run_out(trials, pool, np.random.default_rng(0))
-    probabilities_KN = held_out.calibration.probabilities(held_out.scores_KN)
-    losses_K = -np.log(probabilities_KN[held_out.right_KN])
     ends = np.cumsum([len(run.shown_K) for run in trials])
-    return [float(losses.mean()) for losses in np.split(losses_K, ends[:-1])]
+    return [float(losses.mean()) for losses in np.split(held_out.log_loss_K, ends[:-1])]
 
 
 def _trials(run: VoxelRun, chosen: Chosen) -> RunTrials:

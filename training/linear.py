@@ -72,8 +72,9 @@ class HeldOut:
 
     @property
     def log_loss_K(self) -> NDArray[np.float64]:
-        """(K,) negative log probability of what each trial showed."""
-        probabilities_K = self.calibration.probabilities(self.scores_KN)[self.right_KN]
+        """(K,) negative log probability of what each trial showed, at the temperature that fits them best."""
+        fitted = calibrate(self.scores_KN, self.right_KN, self.null_MN, self.score, doubt=0.0)
+        probabilities_K = fitted.probabilities(self.scores_KN)[self.right_KN]
         return np.asarray(-np.log(np.maximum(probabilities_K, np.finfo(np.float64).tiny)))
 
 

@@ -101,14 +101,23 @@ class Calibration:
 
 
 def calibrate(
-    scores_KN: NDArray[Any], right_KN: NDArray[np.bool_], null_scores_MN: NDArray[Any], score: Score = "cosine"
+    scores_KN: NDArray[Any],
+    right_KN: NDArray[np.bool_],
+    null_scores_MN: NDArray[Any],
+    score: Score = "cosine",
+    doubt: float = 1.0,
 ) -> Calibration:
     """Fit the temperature to scores of trials that the decoder had not seen.
+
+    As if ``doubt`` trials more had been of nothing at all: their loss is that of the shuffled betas against equal
+    probabilities. With many trials that is no matter. But where all of a few were right, the temperature that fits them
+    best is none, and any answer, to noise too, would be certain.
 
     scores_KN : (K, N) of held-out trials
     right_KN : (K, N) which candidates are right, one or more per trial; theirs is the sum of the probabilities
     null_scores_MN : (M, N) of shuffled betas
     score : which scores these are; for ``projection``, cosines times the length of each prediction
+    doubt : 0 for the temperature that fits the trials best, to compare decoders by
 
     Raises ModelMismatch (``calibration.empty``) where a trial has no right candidate or there is no trial.
     """
@@ -120,7 +129,8 @@ def calibrate(
     unit = 1.0 if score == "cosine" else float(np.median(np.abs(scores_KN).max(axis=1))) or 1.0
     temperatures = unit * np.exp(_LOG_TEMPERATURES)
     losses = np.array([_log_loss(scores_KN, right_KN, float(t)) for t in temperatures])
-    best = int(np.argmin(losses))
+    of_nothing = np.array([_loss_of_nothing(null_scores_MN, float(t)) for t in temperatures])
+    best = int(np.argmin(len(scores_KN) * losses + doubt * of_nothing))
     temperature = float(temperatures[best])
     null = float(softmax(null_scores_MN, temperature).max(axis=1).mean())
     return Calibration(
@@ -138,6 +148,14 @@ def calibrate(
 def _log_loss(scores_KN: NDArray[Any], right_KN: NDArray[np.bool_], temperature: float) -> float:
     right_K = (softmax(scores_KN, temperature) * right_KN).sum(axis=1)
     return float(-np.log(np.maximum(right_K, np.finfo(np.float64).tiny)).mean())
+
+
+def _loss_of_nothing(null_scores_MN: NDArray[Any], temperature: float) -> float:
+    """Mean negative log probability over all candidates alike."""
+    scaled_MN = np.asarray(null_scores_MN, dtype=np.float64) / temperature
+    top_M = scaled_MN.max(axis=1)
+    normaliser_M = top_M + np.log(np.exp(scaled_MN - top_M[:, None]).sum(axis=1))
+    return float((normaliser_M - scaled_MN.mean(axis=1)).mean())
 
 
 def _margins(scores_MN: NDArray[Any]) -> NDArray[np.float64]:

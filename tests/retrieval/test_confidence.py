@@ -40,3 +40,17 @@ def test_a_trial_without_its_candidate_is_refused() -> None:
     right[2] = False
     with pytest.raises(ModelMismatch, match="right candidate"):
         calibrate(scores, right, scores)
+
+
+def test_where_all_of_a_few_trials_were_right_noise_is_not_certain() -> None:
+    """Twenty answers that are right by a wide margin, among 50: what fits them best is a temperature of nothing."""
+    rng = np.random.default_rng(0)
+    right = np.eye(50, dtype=bool)[rng.integers(0, 50, 20)]
+    scores, null = 0.5 * right + 0.05 * rng.normal(size=(20, 50)), 0.05 * rng.normal(size=(400, 50))
+    found = calibrate(scores, right, null)
+    assert softmax(null, 1e-3).max(axis=1).mean() > 0.9  # at that temperature
+    assert found.null_confidence < 0.3
+    assert found.probabilities(scores)[right].mean() > 0.95
+    # and with many trials one of nothing is no matter
+    scores, right = drawn(0.3, 4000)
+    assert calibrate(scores, right, null[:, :6]).temperature == pytest.approx(0.3, rel=0.1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mindsight.evaluation import top_k
-from mindsight.retrieval import CandidatePool, LinearDecoder, cosine_scores
+from mindsight.retrieval import CandidatePool, LinearDecoder, calibrate, cosine_scores
 from training.inversion import invert_encoding
 from training.linear import HeldOut, RunTrials, choose_linear, fit_linear, leave_one_run_out
 
@@ -74,7 +74,9 @@ def test_scores_are_the_lengths_along_the_candidates() -> None:
 def test_log_losses_are_of_the_probabilities(rng: np.random.Generator) -> None:
     right = np.eye(5, dtype=bool)[rng.integers(0, 5, 40)]
     held = HeldOut((right + rng.normal(size=(40, 5))).astype(np.float32), right, np.zeros((3, 5), np.float32))
-    assert held.log_loss_K.mean() == pytest.approx(held.calibration.log_loss, rel=1e-6)
+    fitted = calibrate(held.scores_KN, right, held.null_MN, doubt=0.0)
+    assert held.log_loss_K.mean() == pytest.approx(fitted.log_loss, rel=1e-6)
+    assert fitted.log_loss <= held.calibration.log_loss
 
 
 def test_an_inversion_ignores_what_never_varied(rng: np.random.Generator) -> None:
