@@ -293,6 +293,9 @@ def evaluate(
         Path | None, typer.Option(help="of a folder: .npy of measured activity, for brain correlation")
     ] = None,
     masks: Annotated[Path | None, typer.Option(help="of a folder: .npz of regions, for brain correlation")] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="of a folder: JSON of people's captions, beside the answers' captions.json")
+    ] = None,
     stage: Annotated[str, typer.Option(help="of an archive: fast, revised or final answers")] = "final",
     bundle: Annotated[
         Path | None, typer.Option(help="of an archive: its bundle, for retrieval both ways and more controls")
@@ -311,7 +314,7 @@ def evaluate(
 
     out = out or Path(f"evaluation-{answers.resolve().name}")
     if is_archive(answers):
-        if images or image_tokens or betas or masks or allow_best_of_n:
+        if images or image_tokens or betas or masks or captions or allow_best_of_n:
             raise BadRequest("expected an archive alone: its pictures and answers are in it", code="cli.evaluate")
         evaluation = evaluate_archive(
             answers, out, stage=stage, bundle=bundle, generator=generator, networks=networks, seed=seed, device=device
@@ -321,7 +324,7 @@ def evaluate(
     else:
         evaluation = evaluate_folder(
             answers, images, out, networks=networks, image_tokens=image_tokens, betas=betas, masks=masks,
-            allow_best_of_n=allow_best_of_n, seed=seed, device=device,
+            captions=captions, allow_best_of_n=allow_best_of_n, seed=seed, device=device,
         )  # fmt: skip
     typer.echo(text_table(evaluation))
     typer.echo(f"{out / 'evaluation.html'}")

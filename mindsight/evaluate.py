@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mindsight.evaluation.answers import (
     Manifest,
     read_answers,
     read_array,
+    read_captions,
     read_controls,
     read_live,
     read_manifest,
@@ -40,6 +42,7 @@ def evaluate_folder(
     image_tokens: Path | None = None,
     betas: Path | None = None,
     masks: Path | None = None,
+    captions: Path | None = None,
     seed: int = 0,
     allow_best_of_n: bool = False,
     n_pictures: int = 60,
@@ -61,6 +64,8 @@ def evaluate_folder(
         ``.npy`` (K, ...): the pictures' own embeddings, for retrieval.
     betas, masks
         ``.npy`` (K, V) measured activity and ``.npz`` region -> (V,) bool, for brain correlation.
+    captions
+        JSON with K captions by people, or lists of them.
 
     Raises
     ------
@@ -69,12 +74,14 @@ def evaluate_folder(
     NotFound
         A file that was named is not there.
     """
-    for path in (answers, images, networks, image_tokens, betas, masks):
+    for path in (answers, images, networks, image_tokens, betas, masks, captions):
         if path is not None and not path.exists():
             raise NotFound(f"expected a file or folder, got {path.name}, which is not there", code="evaluate.path")
     manifest = read_manifest(answers)
     manifest.require_held_out()
     truth = _truth(manifest, read_pictures(images), image_tokens, betas, masks)
+    if captions is not None:
+        truth = replace(truth, captions_K=read_captions(captions))
     given = read_answers(answers, manifest.name, manifest.selection)
     controls = read_controls(answers)
     loaded = _load_networks(networks, device)

@@ -6,6 +6,7 @@ Knows nothing of metrics. A folder of answers holds ``manifest.json`` (``Manifes
   of each (K, S, H, H, 3), or ``.pt`` as the reference writes it, (K, 3, H, H)
 - ``tokens.npy``: (K, ...) the brain's retrieval embeddings
 - ``predicted_betas.npy``: (K, V) activity that an encoder predicts for the reconstructions
+- ``captions.json``: K strings
 - ``live.json``: how often answers were right as they came (``session.LiveFigure``)
 - ``controls/<name>/``: the same three files, made by the whole path from a control's input (``controls.py``)
 
@@ -15,9 +16,10 @@ Everything is in the order of the manifest's ``image_ids``. Nothing is unpickled
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import MinLen
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
@@ -27,6 +29,7 @@ from mindsight.evaluation.session import LiveFigure
 from mindsight.evaluation.splits import require_disjoint
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
+_CAPTIONS: TypeAdapter[list[str | list[str]]] = TypeAdapter(list[str | Annotated[list[str], MinLen(1)]])
 _LIVE: TypeAdapter[tuple[LiveFigure, ...]] = TypeAdapter(tuple[LiveFigure, ...])
 
 
@@ -95,11 +98,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 def read_answers(folder: Path, name: str, selection: str = "none") -> Answers:
     """What a folder holds, memory-mapped where it can be."""
+    captions = read_captions(folder / "captions.json")
     return Answers(
         name=name,
         recons_KSHWC=_reconstructions(folder),
         tokens_KND=read_array(folder / "tokens.npy"),
         predicted_KV=read_array(folder / "predicted_betas.npy"),
+        captions_K=None if captions is None else [one[0] for one in captions],
         selection=selection,
     )
 
@@ -129,6 +134,22 @@ def read_array(path: Path) -> NDArray[Any] | None:
     except ValueError as error:
         raise BadRequest(f"expected an array of numbers in {path.name}: {error}", code="answers.array") from None
     return array
+
+
+def read_captions(path: Path) -> list[list[str]] | None:
+    """One or more of each picture, from a JSON list of strings or of lists of strings; None where there is no file.
+
+    Raises BadRequest (``answers.captions``).
+    """
+    if not path.exists():
+        return None
+    try:
+        held = _CAPTIONS.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise BadRequest(
+            f"expected a list of captions in {path.name}: {error.errors()[0]['msg']}", code="answers.captions"
+        ) from None
+    return [[one] if isinstance(one, str) else one for one in held]
 
 
 def read_pictures(path: Path) -> NDArray[Any]:

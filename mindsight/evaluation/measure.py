@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
 from mindsight.evaluation.brain import BrainEncoder, brain_scores
+from mindsight.evaluation.captions import rouge_1, rouge_l
 from mindsight.evaluation.controls import exchanged
 from mindsight.evaluation.features import feature_distance, two_way_identification
 from mindsight.evaluation.identification import DRAWS, POOL, Retrieval, RetrievalScore, retrieval_of
@@ -46,6 +47,7 @@ class Truth:
     clusters_K : (K,) near-duplicates share a number
     tokens_KND : (K, ...) the pictures' embeddings, for retrieval
     betas_KV, masks : measured activity (mean of the repeats) and the regions, for brain correlation
+    captions_K : one or more of each picture, by people
     """
 
     image_set: ImageSet
@@ -54,6 +56,7 @@ class Truth:
     tokens_KND: NDArray[Any] | None = None
     betas_KV: NDArray[Any] | None = None
     masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    captions_K: Sequence[Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +66,7 @@ class Answers:
     recons_KSHWC : (K, S, H, H, 3); every sample is scored and the mean is taken, none is picked
     tokens_KND : (K, ...) the brain's embeddings, for retrieval
     predicted_KV : (K, V) activity that an encoder predicts for the first sample, where it was computed elsewhere
+    captions_K : of each answer
     selection : how a reconstruction was picked among others before it came here: ``none``, ``by_prediction`` (something
         that was decoded decided) or ``by_truth`` (the picture itself decided)
     """
@@ -71,6 +75,7 @@ class Answers:
     recons_KSHWC: NDArray[Any] | None = None
     tokens_KND: NDArray[Any] | None = None
     predicted_KV: NDArray[Any] | None = None
+    captions_K: Sequence[str] | None = None
     selection: str = "none"
 
 
@@ -132,6 +137,7 @@ def measure(
     pool = min(POOL, len(truth.images_KHWC))
     _retrieval_scores(truth, everyone, order_K, pool, seed, table)
     _brain_scores(truth, everyone, encoder, table)
+    _caption_scores(truth, everyone, order_K, table)
 
     titles = [_title(given) for given in everyone] + [EXCHANGED]
     rows = []
@@ -154,7 +160,7 @@ def measure(
 
 def _check(truth: Truth, answers: Answers, allow_best_of_n: bool) -> None:
     n = len(truth.images_KHWC)
-    for given in (answers.recons_KSHWC, answers.tokens_KND, answers.predicted_KV):
+    for given in (answers.recons_KSHWC, answers.tokens_KND, answers.predicted_KV, answers.captions_K):
         if given is not None and len(given) != n:
             raise BadRequest(f"expected {n} answers of {answers.name}, got {len(given)}", code="answers.count")
     if answers.selection != "none" and not allow_best_of_n:
@@ -255,6 +261,22 @@ def _brain_scores(
         if predicted_KV is not None:
             regions = brain_scores(predicted_KV, truth.betas_KV, truth.masks)
             table[place].update({score.metric.key: score for score in regions.values()})
+
+
+def _caption_scores(
+    truth: Truth, everyone: Sequence[Answers], order_K: NDArray[np.int64], table: list[dict[str, Score]]
+) -> None:
+    if truth.captions_K is None:
+        return
+    for place, given in enumerate(everyone):
+        if given.captions_K is None:
+            continue
+        for rouge in (rouge_1, rouge_l):
+            score = rouge(truth.captions_K, given.captions_K)
+            table[place][score.metric.key] = score
+            if place == 0:
+                moved = rouge(truth.captions_K, [given.captions_K[i] for i in order_K])
+                table[-1][score.metric.key] = moved
 
 
 def _missing(truth: Truth, networks: Sequence[FeatureSource], scores: Mapping[str, Score]) -> dict[str, str]:

@@ -32,9 +32,9 @@ class Line:
 
 
 def columns(evaluation: Evaluation) -> list[Metric]:
-    """The published columns, and the regions of brain correlation where they were measured."""
-    brain = [score.metric for key, score in evaluation.rows[0].scores.items() if key.startswith("brain_")]
-    return [*METRICS, *brain]
+    """The published columns, and the regions of brain correlation and captions where they were measured."""
+    held = evaluation.rows[0].scores.items()
+    return [*METRICS, *(score.metric for key, score in held if key.startswith(("brain_", "caption_")))]
 
 
 def lines(evaluation: Evaluation) -> list[Line]:

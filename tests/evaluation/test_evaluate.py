@@ -261,3 +261,27 @@ def test_files_that_are_not_there_are_named(lab: Path, tmp_path: Path) -> None:
         run(lab, tmp_path, betas=tmp_path / "betas.npy")
     with pytest.raises(BadRequest, match=r"manifest\.json"):
         evaluate_folder(lab / "images", lab / "images", tmp_path)
+
+
+def test_captions_stand_beside_the_published_ones(lab: Path, tmp_path: Path) -> None:
+    people = [
+        ["a red circle", "a circle in red"],
+        *(["a house by the sea", f"house {place}"] for place in range(K - 1)),
+    ]
+    (tmp_path / "people.json").write_text(json.dumps(people))
+    given = ["a circle in red", *["a house"] * (K - 1)]
+    (lab / "answers" / "captions.json").write_text(json.dumps(given))
+    try:
+        held = run(lab, tmp_path / "out", captions=tmp_path / "people.json")
+        scores = held["rows"][0]["scores"]
+        assert scores["caption_rouge1"]["per_picture"] == pytest.approx([1.0] + [4 / 7] * (K - 1), abs=1e-6)
+        assert scores["caption_rougeL"]["title"] in (tmp_path / "out" / "evaluation.html").read_text()
+        assert held["rows"][-1]["scores"]["caption_rouge1"]["value"] < scores["caption_rouge1"]["value"]
+        (tmp_path / "people.json").write_text(json.dumps(people[1:]))
+        with pytest.raises(BadRequest, match="of each of 8 pictures"):
+            run(lab, tmp_path / "no", captions=tmp_path / "people.json")
+        (tmp_path / "people.json").write_text("[1, 2]")
+        with pytest.raises(BadRequest, match=r"people\.json"):
+            run(lab, tmp_path / "no", captions=tmp_path / "people.json")
+    finally:
+        (lab / "answers" / "captions.json").unlink()
