@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from annotated_types import MinLen
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mindsight.errors import BadRequest
 from mindsight.evaluation.measure import Answers
@@ -29,7 +28,7 @@ from mindsight.evaluation.session import LiveFigure
 from mindsight.evaluation.splits import require_disjoint
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
-_CAPTIONS: TypeAdapter[list[str | list[str]]] = TypeAdapter(list[str | Annotated[list[str], MinLen(1)]])
+_CAPTIONS: TypeAdapter[list[str | list[str]]] = TypeAdapter(list[str | Annotated[list[str], Field(min_length=1)]])
 _LIVE: TypeAdapter[tuple[LiveFigure, ...]] = TypeAdapter(tuple[LiveFigure, ...])
 
 
