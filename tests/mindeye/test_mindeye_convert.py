@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from mindsight import models
 from mindsight.cli import app
 from mindsight.errors import Conflict, ModelMismatch, StorageFull
-from mindsight.mindeye import convert_mindeye2, load_mindeye2, read_state_dict
+from mindsight.mindeye import Layout, MindEye2, PriorLayout, convert_mindeye2, load_mindeye2, read_state_dict
 from mindsight.mindeye.convert import MANIFEST, WEIGHTS
 
 # Conversion in a process of its own: what a large file adds to the memory that a small one took, with all imports
@@ -105,6 +105,32 @@ def test_layouts_without_lowlevel_head_and_with_many_subjects(
     assert len(converted.subjects) == subjects
     assert converted.layout["lowlevel"] is False
     assert load_mindeye2(tmp_path / "out").layout == load_mindeye2(state).layout
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(voxels=(11,), hidden=24, tokens=3, dim=10, n_blocks=1),
+        Layout(voxels=(5, 9, 7), hidden=16, tokens=6, dim=12, n_blocks=7, lowlevel=True),
+        Layout(
+            voxels=(30, 20),
+            hidden=8,
+            tokens=2,
+            dim=36,
+            n_blocks=2,
+            prior=PriorLayout(depth=1, heads=3, dim_head=12, inner=20),
+        ),
+        Layout(voxels=(6,), hidden=40, tokens=5, dim=64, prior=PriorLayout(depth=9, heads=1, dim_head=64, inner=7)),
+    ],
+)
+def test_every_dimension_is_read_off_the_file(layout: Layout, tmp_path: Path) -> None:
+    state = MindEye2(layout).state_dict()
+    torch.save({"model_state_dict": state}, tmp_path / "last.pth")
+    converted = convert_mindeye2(tmp_path / "last.pth", tmp_path / "out")
+    loaded = load_mindeye2(tmp_path / "out")
+    assert loaded.layout == layout
+    assert len(converted.subjects) == len(layout.voxels)
+    assert all(torch.equal(tensor, state[key]) for key, tensor in loaded.state_dict().items())
 
 
 def test_the_manifest_names_the_subjects_by_their_voxels(weights: dict[str, Tensor], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import mindsight
-from mindsight.mindeye import MindEye2, fold, load_mindeye2
+from mindsight.mindeye import MindEye2, Sampler, fold, load_mindeye2
 from mindsight.simulator.scenes import random_scenes, render_batch
 from mindsight.unclip.artefact import read_artefact
 from mindsight.unclip.encoder import Encoder
@@ -52,3 +52,21 @@ def test_an_invented_brain_is_decoded_after_200_trials(shipped: MindEye2) -> Non
     draws = decoder.prior.sample(found.backbone.repeat(4, 1, 1), 10, generator=rng).unflatten(0, (4, 100)).mean(0)
     mean_picture = known.mean(0).expand_as(new)
     assert F.mse_loss(draws, new) < 0.9 * F.mse_loss(mean_picture, new)
+
+
+@torch.no_grad()
+def test_few_steps_of_the_prior_stay_faithful(shipped: MindEye2) -> None:
+    """Mean of four draws and the true tokens: half of the steps cost nothing, a quarter hardly anything."""
+    true = tokens(14, 40)
+    latent = shipped.ridge(true.flatten(1))
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(0))
+    condition = shipped.tokens_of(latent + 0.8 * noise * latent.std(0)).backbone
+    cosines = {}
+    for steps in (20, 10, 5):
+        sampler, rng = Sampler(shipped.prior, steps), torch.Generator().manual_seed(1)
+        mean = torch.stack([sampler(condition, generator=rng) for _ in range(4)]).mean(0)
+        cosines[steps] = float(F.cosine_similarity(mean.flatten(1), true.flatten(1)).mean())
+    before = float(F.cosine_similarity(condition.flatten(1), true.flatten(1)).mean())
+    assert cosines[20] > before + 0.1
+    assert cosines[10] > cosines[20] - 0.01
+    assert cosines[5] > cosines[20] - 0.03
