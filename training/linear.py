@@ -32,7 +32,7 @@ Method = Literal["ridge", "inversion"]
 
 _SHUFFLES, _MAX_NULL = 20, 5000
 # Inverting an encoding model inverts a D x D matrix.
-_MAX_INVERTED = 4096
+_MAX_INVERTED = 2048
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.mindeye.torchfiles import read_torch_file
 
 Embedding = Literal["tokens", "pooled"]
 Values = Literal["mindeye2", "clip"]
@@ -69,7 +70,7 @@ class ImageTower:
             a JSON file like its ``open_clip_config.json``
 
         Raises BadRequest (``tower.model``) where the configuration is unknown, ModelMismatch (``model.file``,
-        ``tower.weights``) where there is no such tower in the file, or it is another one.
+        ``checkpoint.unreadable``, ``tower.weights``) where there is no such tower in the file, or it is another one.
         """
         name, described, preprocess = _configuration(model)
         held = _Checkpoint(weights)
@@ -141,7 +142,9 @@ class _Checkpoint:
             with self._safetensors() as file:
                 self.keys = list(file.keys())
         else:
-            self._tensors = _torch_tensors(path)
+            held = read_torch_file(path)
+            state = held.get("state_dict", held)
+            self._tensors = {str(key): tensor for key, tensor in state.items() if isinstance(tensor, Tensor)}
             self.keys = list(self._tensors)
 
     def read(self, prefix: str) -> dict[str, Tensor]:
@@ -161,20 +164,6 @@ class _Checkpoint:
             raise ModelMismatch(
                 f"expected a safetensors file, got {self._path.name}: {error}", code="model.file"
             ) from None
-
-
-def _torch_tensors(path: Path) -> dict[str, Tensor]:
-    from pickle import UnpicklingError
-
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, UnpicklingError, RuntimeError, EOFError) as error:
-        raise ModelMismatch(
-            f"expected a file of tensors, got {path.name}, which cannot be read as one without running code: {error}",
-            code="model.file",
-        ) from None
-    state = held.get("state_dict", held) if isinstance(held, dict) else {}
-    return {str(key): tensor for key, tensor in state.items() if isinstance(tensor, Tensor)}
 
 
 def _prefix(keys: list[str], name: str) -> str:

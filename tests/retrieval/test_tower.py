@@ -112,7 +112,7 @@ def test_files_without_that_tower_are_refused(files: dict[str, Path], tmp_path: 
     save_file(two, tmp_path / "two.safetensors")
     assert "embedders.1" in refused(tmp_path / "two.safetensors")
     (tmp_path / "code.pt").write_bytes(pickle.dumps(Path("code")))
-    assert "model.file" in refused(tmp_path / "code.pt")
+    assert "checkpoint.unreadable" in refused(tmp_path / "code.pt")
     (tmp_path / "cut.safetensors").write_bytes(files["release"].read_bytes()[:1000])
     assert "model.file" in refused(tmp_path / "cut.safetensors")
     assert "tower.model" in refused(files["release"], "ViT-nothing")
