@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
 from mindsight.preprocessing import rigid
-from mindsight.preprocessing.memory import in_memory_order
+from mindsight.preprocessing.memory import as_values, in_memory_order, raw_in_memory_order
 from mindsight.preprocessing.spline import RADIUS, mask_bounds, prefilter, sample_grid, sample_mask, sample_points
 from mindsight.volume import Volume
 
@@ -113,7 +113,7 @@ class Aligned:
         return sample_mask(coef, matrix, mask_XYZ)
 
     def _to_raw_voxel(self, to_mm: Float64Array) -> Float64Array:
-        _, grid = in_memory_order(self._raw)
+        _, grid = raw_in_memory_order(self._raw)
         return np.asarray(np.linalg.inv(grid.affine) @ to_mm, dtype=np.float64)
 
     def _around(self, bounds_23: Float64Array, to_mm: Float64Array) -> tuple[NDArray[np.float32], Float64Array]:
@@ -122,7 +122,7 @@ class Aligned:
         to_mm : (4, 4) the coordinates -> mm of the volume. Filtering only what is needed halves the cost of a visual
         cortex; RADIUS voxels around it make the result the same to float32 precision.
         """
-        values, grid = in_memory_order(self._raw)
+        data, grid = raw_in_memory_order(self._raw)
         matrix = np.ascontiguousarray((np.linalg.inv(grid.affine) @ to_mm)[:3], dtype=np.float64)
         corners = np.stack(np.meshgrid(*bounds_23.T, indexing="ij")).reshape(3, 8)
         voxels = matrix[:, :3] @ corners + matrix[:, 3:]
@@ -131,4 +131,4 @@ class Aligned:
         high = np.minimum(np.clip(np.ceil(voxels.max(axis=1)), 0, last).astype(int) + RADIUS, last)
         matrix[:, 3] -= low
         box = tuple(slice(first, final + 1) for first, final in zip(low.tolist(), high.tolist(), strict=True))
-        return prefilter(np.ascontiguousarray(values[box])), matrix
+        return prefilter(as_values(data[box])), matrix

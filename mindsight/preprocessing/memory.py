@@ -48,16 +48,27 @@ class Grid:
 
 
 def in_memory_order(volume: Volume) -> tuple[NDArray[np.float32], Grid]:
-    """C-contiguous float32 values, 0 where the volume is not finite or absurd (over MAX_VALUE), and their grid.
+    """All of the volume: see ``as_values``."""
+    data, grid = raw_in_memory_order(volume)
+    return as_values(data), grid
 
-    One dtype for every kernel: the copy costs less than compiling each of them for each scanner's dtype would.
-    """
+
+def raw_in_memory_order(volume: Volume) -> tuple[NDArray[Any], Grid]:
+    """The volume's own numbers, of its own dtype, and their grid."""
     data, affine, slice_axis = volume.data, volume.affine, 2
     if data.flags.f_contiguous and not data.flags.c_contiguous:
         data, affine, slice_axis = data.T, affine[:, [2, 1, 0, 3]], 0
+    x, y, z = data.shape
+    return data, Grid(np.ascontiguousarray(affine), (x, y, z), slice_axis)
+
+
+def as_values(data: NDArray[Any]) -> NDArray[np.float32]:
+    """C-contiguous float32, 0 where the data is not finite or absurd (over MAX_VALUE).
+
+    One dtype for every kernel: the copy costs less than compiling each of them for each scanner's dtype would.
+    """
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(data, dtype=np.float32)
     if data.dtype.kind == "f" and not (np.abs(values) <= MAX_VALUE).all():
         values = np.where(np.abs(values) <= MAX_VALUE, values, np.float32(0.0))
-    x, y, z = values.shape
-    return values, Grid(np.ascontiguousarray(affine), (x, y, z), slice_axis)
+    return values

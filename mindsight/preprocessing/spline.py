@@ -340,14 +340,26 @@ def sample_points(coef: FloatArray, m: NDArray[np.float64], points_V3: NDArray[n
     return out
 
 
+@njit(cache=True, nogil=True)
+def _n_true(row_Z: NDArray[np.bool_]) -> int:
+    """Without a branch per voxel, so that rows without any cost next to nothing."""
+    n = 0
+    for k in range(row_Z.shape[0]):
+        n += row_Z[k]
+    return n
+
+
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def sample_mask(coef: FloatArray, m: NDArray[np.float64], mask_XYZ: NDArray[np.bool_]) -> FloatArray:
     """(V,) values at m @ [i, j, k, 1] for the voxels in the mask, in C order."""
+    nx, ny, nz = mask_XYZ.shape
     out = np.empty(mask_XYZ.sum(), np.float32)
     v = 0
-    for i in range(mask_XYZ.shape[0]):
-        for j in range(mask_XYZ.shape[1]):
-            for k in range(mask_XYZ.shape[2]):
+    for i in range(nx):
+        for j in range(ny):
+            if _n_true(mask_XYZ[i, j]) == 0:
+                continue
+            for k in range(nz):
                 if mask_XYZ[i, j, k]:
                     x, y, z = _transform(m, np.float64(i), np.float64(j), np.float64(k))
                     out[v] = _interpolate(coef, x, y, z)
@@ -362,6 +374,8 @@ def mask_bounds(mask_XYZ: NDArray[np.bool_]) -> NDArray[np.float64]:
     out = np.array([[nx, ny, nz], [-1, -1, -1]], np.float64)
     for i in range(nx):
         for j in range(ny):
+            if _n_true(mask_XYZ[i, j]) == 0:
+                continue
             for k in range(nz):
                 if mask_XYZ[i, j, k]:
                     out[0, 0], out[1, 0] = min(out[0, 0], i), max(out[1, 0], i)
