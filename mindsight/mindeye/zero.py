@@ -22,14 +22,23 @@ from mindsight.errors import ModelMismatch
 from mindsight.mindeye.torchfiles import read_torch_file
 
 MODEL_STATES = "mp_rank_00_model_states.pt"
+_STAGES = ("ZeRO of stage 1 or 2", "one of stage 3: write one file with DeepSpeed's zero_to_fp32 first")
 _SHARD = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt$")
 
 
 def find_zero_folder(folder: Path) -> Path | None:
-    """The folder itself or the checkpoint in it that ``latest`` names, or ``last``; None where there is none."""
+    """The folder itself or the checkpoint in it that ``latest`` names, or ``last``; None where there is none.
+
+    Raises ModelMismatch (``checkpoint.zero``) for stage 3, where the weights themselves are cut over the processes.
+    """
     latest = folder / "latest"
     tag = latest.read_text(encoding="utf-8").strip() if latest.is_file() else "last"
-    return next((place for place in (folder, folder / Path(tag).name) if (place / MODEL_STATES).is_file()), None)
+    for place in (folder, folder / Path(tag).name):
+        if (place / MODEL_STATES).is_file():
+            return place
+        if any(place.glob(f"zero_pp_rank_*_{MODEL_STATES}")):
+            raise _unsupported(*_STAGES)
+    return None
 
 
 def zero_files(folder: Path) -> list[Path]:
@@ -77,9 +86,7 @@ def _parts(path: Path, n_ranks: int) -> list[Tensor]:
     """One rank's part of each group's flat vector."""
     optimizer = read_torch_file(path).get("optimizer_state_dict")
     if not isinstance(optimizer, dict) or optimizer.get("zero_stage", 2) > 2:
-        raise _unsupported(
-            "stage 1 or 2 of ZeRO", f"{path.name} of another: write one file with DeepSpeed's zero_to_fp32 first"
-        )
+        raise _unsupported(*_STAGES)
     counts = optimizer.get("partition_count", n_ranks)
     if (count := max(counts) if isinstance(counts, list) else counts) != n_ranks:
         raise _unsupported(f"the optimizer's parts of {count} ranks", f"{n_ranks} files")
@@ -89,8 +96,9 @@ def _parts(path: Path, n_ranks: int) -> list[Tensor]:
 def _cut(parts: list[Tensor], shapes: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors that lie behind one another in the parts. Only those that cross from part to part are copied."""
     held, needed = sum(part.numel() for part in parts), sum(math.prod(shape) for shape in shapes.values())
-    # the last part is padded, so that all are equally long
-    if needed > held:
+    # parts are padded so that all are equally long, and twice their number divides them
+    step = 2 * len(parts)
+    if -(-needed // step) != -(-held // step):
         raise _unsupported(f"{needed} numbers of {len(shapes)} parameters", f"{held}")
     tensors = {}
     rest = [part.detach().reshape(-1) for part in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,15 @@ def test_what_is_not_there_is_said(weights: dict[str, Tensor], tmp_path: Path) -
     short = write_zero(tmp_path / "short", weights, 3)
     (short / "zero_pp_rank_2_mp_rank_00_optim_states.pt").unlink()
     refused(short, "of 3 ranks, got 2 files")
+    third = tmp_path / "whole_third/last"
+    third.mkdir(parents=True)
+    (third / "zero_pp_rank_0_mp_rank_00_model_states.pt").touch()
+    refused(third.parent, "zero_to_fp32")
+    more = {**weights, "backbone.more.weight": torch.zeros(50, 2)}
+    other = write_zero(tmp_path / "other", more, 2)
+    fewer = write_zero(tmp_path / "fewer", weights, 2)
+    shutil.copy(fewer / "mp_rank_00_model_states.pt", other)
+    refused(other, r"numbers of \d+ parameters, got")
     cut = write_zero(tmp_path / "cut", weights, 1)
     (cut / "mp_rank_01_model_states.pt").touch()
     refused(cut, "not cut into parts")
