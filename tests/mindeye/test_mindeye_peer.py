@@ -1,0 +1,56 @@
+"""The benchmark's peer: the specification written plainly gives the reference's numbers, and ours are its numbers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from listing import at_an_eighth, random_state, released
+from torch import Tensor
+from torch.testing import assert_close
+
+from mindsight.mindeye import Sampler, fold, load_mindeye2
+
+CLOSE = {"atol": 1e-5, "rtol": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def plain() -> ModuleType:
+    sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+    import plain_mindeye
+
+    return plain_mindeye
+
+
+def test_the_peer_gives_what_the_reference_gave(
+    plain: ModuleType, weights: dict[str, Tensor], reference: dict[str, Any]
+) -> None:
+    peer = plain.PlainMindEye2(weights, heads=2)
+    backbone, retrieval = peer.tokens(reference["voxels0"][:, 0])
+    assert_close(backbone, reference["backbone"], **CLOSE)
+    assert_close(retrieval, reference["clip_proj"], **CLOSE)
+    assert_close(peer.lowlevel(reference["voxels0"][:, 0]), reference["blur_latent"], **CLOSE)
+    drawn = peer.sample(reference["backbone"], 20, iter(reference["ddim20_noises"]))
+    assert_close(drawn, reference["ddim20"], atol=2e-5, rtol=1e-5)
+
+
+def test_from_voxels_to_image_tokens_as_the_peer(plain: ModuleType, shared: Path) -> None:
+    """The whole way at an eighth, prior at 20 steps, to 1e-4 of the tokens' spread."""
+    state = random_state(at_an_eighth(released(shared, "A")))
+    model, peer = load_mindeye2(state).requires_grad_(False), plain.PlainMindEye2(state, heads=4)
+    rng = torch.Generator().manual_seed(2)
+    voxels_BV = torch.randn(1, 1965, generator=rng)
+    noises = list(torch.randn(19, 1, 32, 208, generator=rng))
+    ours = fold(model).tokens(voxels_BV)
+    backbone, retrieval = peer.tokens(voxels_BV)
+    pairs = {
+        "retrieval": (ours.retrieval, retrieval),
+        "lowlevel": (ours.lowlevel, peer.lowlevel(voxels_BV)),
+        "prior": (Sampler(model.prior)(ours.backbone, noises), peer.sample(backbone, 20, iter(noises))),
+    }
+    for name, (found, expected) in pairs.items():
+        assert (found - expected).abs().max() < 1e-4 * expected.std(), name
