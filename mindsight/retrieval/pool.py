@@ -134,12 +134,17 @@ class CandidatePool:
         return next((name for name in names if name in self._places), label)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write embeddings, index and pictures into the folder; returns the files."""
+        """Write embeddings, index and pictures into the folder; returns the files.
+
+        The file of a pool that was read becomes a second name of the same file where that can be: neither the disk nor
+        the memory of the workers then holds it once for each bundle. Nobody writes into it.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _TENSORS).open("wb") as file:
-            file.write(tensor_header("embeddings", self.embeddings.dtype, self.embeddings.shape))
-            for chunk in self.chunks():
-                file.write(chunk.data)
+        if not self._link(folder / _TENSORS):
+            with (folder / _TENSORS).open("wb") as file:
+                file.write(tensor_header("embeddings", self.embeddings.dtype, self.embeddings.shape))
+                for chunk in self.chunks():
+                    file.write(chunk.data)
         names: list[str | None] = []
         files = [folder / _TENSORS, folder / _INDEX]
         for place, image in enumerate(self.images or (None,) * len(self)):
@@ -152,6 +157,26 @@ class CandidatePool:
         described = {**index, "source": self.source, "digest": self._digest}
         (folder / _INDEX).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         return files
+
+    def _link(self, target: Path) -> bool:
+        """Whether the embeddings are those of a whole file of a pool, and now have this name too."""
+        own = getattr(self.embeddings, "filename", None)
+        if own is None or Path(own).name != _TENSORS or not Path(own).exists():
+            target.unlink(missing_ok=True)  # it may be mapped, or have other names: never written over
+            return False
+        held = map_tensors(Path(own))
+        whole = set(held) == {"embeddings"} and held["embeddings"].shape == self.embeddings.shape
+        whole = whole and self.embeddings.flags.c_contiguous
+        if whole and target.exists() and target.samefile(own):
+            return True
+        target.unlink(missing_ok=True)
+        if not whole:
+            return False
+        try:
+            target.hardlink_to(own)
+        except OSError:  # another disk, or a file system without links
+            return False
+        return True
 
     @classmethod
     def load(cls, folder: Path) -> CandidatePool:

@@ -109,3 +109,33 @@ def test_a_truncated_pool_is_refused(tmp_path: Path, keep: int) -> None:
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(ModelMismatch):
         CandidatePool.load(tmp_path)
+
+
+def test_a_pool_that_was_read_is_on_the_disk_once(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    made = CandidatePool(tuple("abcde"), rng.normal(size=(5, 2, 3)).astype(np.float16))
+    made.save(tmp_path / "first")
+    read = CandidatePool.load(tmp_path / "first")
+    read.save(tmp_path / "second")
+    first, second = (tmp_path / name / "pool.safetensors" for name in ("first", "second"))
+    assert first.samefile(second)
+    CandidatePool.load(tmp_path / "second").verify()
+    parts = {
+        "some": CandidatePool(read.ids[:3], read.embeddings[:3]),
+        "turned": CandidatePool(read.ids, read.embeddings[::-1]),
+        "chosen": CandidatePool(read.ids, read.embeddings[[1, 0, 2, 3, 4]]),
+    }
+    for name, part in parts.items():
+        part.save(tmp_path / name)
+        again = CandidatePool.load(tmp_path / name)
+        np.testing.assert_array_equal(again.embeddings, part.embeddings)
+        again.verify()
+        assert not (tmp_path / name / "pool.safetensors").samefile(first)
+    np.testing.assert_array_equal(CandidatePool.load(tmp_path / "first").embeddings, made.embeddings)
+    for _ in range(2):  # once more over itself, and over what another has too
+        read.save(tmp_path / "first")
+        read.save(tmp_path / "second")
+    parts["some"].save(tmp_path / "second")
+    np.testing.assert_array_equal(CandidatePool.load(tmp_path / "second").embeddings, made.embeddings[:3])
+    np.testing.assert_array_equal(CandidatePool.load(tmp_path / "first").embeddings, made.embeddings)
+    np.testing.assert_array_equal(read.embeddings, made.embeddings)
