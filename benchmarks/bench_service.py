@@ -181,7 +181,6 @@ def computed(scans: Scans) -> dict[str, list[float]]:
         session.add_event(1, Event(float(onset_s), DURATION_S, trial))
     stages: dict[str, list[float]] = {"motion": [], "glm": [], "beta": []}
     for volume in scans:
-        session.prepare()
         output = session.push(volume)
         for stage, value in output.timings_ms.items():
             stages[stage].append(value)

@@ -18,6 +18,7 @@ class Settings(BaseSettings):
     behind_proxy : a TLS-terminating proxy stands in front; without it only loopback addresses are bound
     max_volume_bytes : upper bound of one volume's payload
     bus_timeout_s : how long one bus command may take
+    motion_device : where head motion is estimated, as torch names it ("cuda"); empty: this processor
     generator_dir : the unCLIP generator; empty: the one that ships with Mindsight
     captions_dir : GIT's text decoder with MindEye2's token converter; empty: no captions
     """
@@ -32,6 +33,7 @@ class Settings(BaseSettings):
     behind_proxy: bool = False
     max_volume_bytes: int = 64 * 1024 * 1024
     bus_timeout_s: float = 2.0
+    motion_device: str | None = None
     generator_dir: Path | None = None
     captions_dir: Path | None = None
 

@@ -99,7 +99,7 @@ class IngestWorker:
                         break
         for session in (log.session for log in found if log.session in self._runners):
             with self._holding(session):
-                self._runners[session].prepare()
+                self._runners[session].tidy()
             runner = self._runners.get(session)
             if runner is not None and runner.closed:
                 runner.lease.release()

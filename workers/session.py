@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,13 @@ class SessionRunner:
             options, space, statistics, baseline = runner._settings(runner.opened)
             state = IngestState(snapshot.arrays, snapshot.document["ingest"])
             runner.ingest = IngestSession.restore(
-                state, options, space, statistics, baseline=baseline, clock=time.perf_counter
+                state,
+                options,
+                space,
+                statistics,
+                baseline=baseline,
+                clock=time.perf_counter,
+                motion_device=settings.motion_device,
             )
             runner.repeats.load_state(snapshot.document["repeats"])
             runner.position = snapshot.position
@@ -116,12 +121,11 @@ class SessionRunner:
         write_snapshot(self.snapshot_path, self.position, document, state.arrays)
         self._unsaved = 0
 
-    def prepare(self) -> None:
-        """Do in idle time what the next volume would have to wait for."""
-        if self.ingest is not None:
-            with suppress(BadVolume):  # the next volume meets the same, and says so
-                self.ingest.prepare()
-            self._say_place()
+    def tidy(self) -> None:
+        """Do in idle time what no answer waits for."""
+        self._say_place()
+        if self._unsaved >= SAVE_EVERY_VOLUMES:
+            self.save()
 
     def _say_place(self) -> None:
         """Say where the run is, with a picture: drawing it takes a fraction of a second, so it waits for idle time."""
@@ -147,14 +151,19 @@ class SessionRunner:
             if isinstance(entry, TakeVolume) and isinstance(error, BadVolume) and self.ingest is not None:
                 self._emit_betas(self.ingest.mark_missing(entry.run, entry.index), entry.acked_t)
         self.position = position
-        if self._unsaved >= SAVE_EVERY_VOLUMES:
-            self.save()
 
     def _apply(self, entry: Input) -> None:
         if isinstance(entry, OpenSession):
             self.opened = entry
             options, space, statistics, baseline = self._settings(entry)
-            self.ingest = IngestSession(options, space, statistics, baseline=baseline, clock=time.perf_counter)
+            self.ingest = IngestSession(
+                options,
+                space,
+                statistics,
+                baseline=baseline,
+                clock=time.perf_counter,
+                motion_device=self.settings.motion_device,
+            )
             return
         ingest = self.ingest
         assert ingest is not None, "the gateway opens a session before anything else is logged"

@@ -66,14 +66,17 @@ class _Found:
 class Places:
     """What is known of a session's place. Raises as ``Realigner`` does.
 
+    fast, device : of ``Realigner``
+
     The same volumes give the same bits, also where ``state`` and ``load_state`` stand between any two of them.
     """
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, *, fast: bool = False, device: str | None = None) -> None:
         self._space = space
+        self._fast, self._device = fast, device
         affine = space.reference.affine
         self._points_V3 = np.argwhere(space.mask_XYZ) @ affine[:3, :3].T + affine[:3, 3]
-        self._subject = Realigner(space.reference)
+        self._subject = self._realigner_to(space.reference)
         self._fresh = self._subject.state()
         self._realigner = self._subject
         self._to_reference = np.eye(4)  # mm of the subject's reference -> mm of the present one
@@ -96,10 +99,6 @@ class Places:
     def start_run(self) -> None:
         """The next volume is a run's first."""
         self._settled, self._tries, self._said = False, 0, False
-
-    def prepare(self) -> None:
-        """Do now what the next ``place`` would do first. Never needed, changes no result; for idle time."""
-        self._realigner.prepare()
 
     def place(self, volume: Volume) -> Placed:
         """The next volume. Usually milliseconds; a run's first ones may take seconds."""
@@ -158,7 +157,7 @@ class Places:
         registration: Registration | None = None,
     ) -> _Found | None:
         try:
-            realigner = Realigner(_in_file_order(volume))
+            realigner = self._realigner_to(_in_file_order(volume))
         except BadVolume:
             return None
         return _Found(how, realigner, realigner.align(volume), pose, unexplained, registration)
@@ -218,6 +217,9 @@ class Places:
             voxels_V = aligned.sample(self._points_V3, self._to_reference)
         return Placed(aligned, voxels_V, aligned.converged, placement)
 
+    def _realigner_to(self, reference: Volume) -> Realigner:
+        return Realigner(reference, fast=self._fast, device=self._device)
+
     def _align(self, volume: Volume, realigner: Realigner | None = None) -> Aligned:
         """Its pose; not ``converged`` also where the volume lies elsewhere than the reference."""
         realigner = realigner or self._realigner
@@ -249,7 +251,7 @@ class Places:
             reference = Volume(
                 np.array(state["reference.data"]), np.array(state["reference.affine"]), tr_s, int(run), int(index)
             )
-            self._realigner = Realigner(_in_file_order(reference))
+            self._realigner = self._realigner_to(_in_file_order(reference))
         prefix = "realigner."
         self._realigner.load_state(
             {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}

@@ -42,6 +42,7 @@ class IngestOptions:
     event_lag_s : added to every onset in the model; it does not move the time of the answers
     fd_threshold_mm : a volume with more framewise displacement is censored
     limits : beyond which a person is told
+    fast_motion : motion is estimated in half the time at twice the error, see ``Realigner``
     motion_confounds : the six motion parameters are regressors, raw, as nilearn's FirstLevelModel takes them
     normalise, min_betas, prior_betas, std_floor : of ``Normaliser``
     """
@@ -60,6 +61,7 @@ class IngestOptions:
     fd_threshold_mm: float = 0.5
     limits: QualityLimits = field(default_factory=QualityLimits)
     motion_confounds: bool = True
+    fast_motion: bool = False
     mode: Mode = "nilearn"
     ridge_fraction: float | None = None
     n_noise_components: int = 0

@@ -42,6 +42,7 @@ class IngestSession:
     statistics : of the calibration's betas, None where there was none
     baseline : the calibration's signal, None where it was not measured
     clock : seconds, for ``VolumeOutput.timings_ms`` only
+    motion_device : where motion is estimated, see ``Realigner``; None: this processor
 
     Motion is estimated, and each run placed in the subject's space, see ``Places``; unless a run brings its own motion
     (``motion_T6``) or the reference has too few slices for six parameters: volumes are then taken as they are.
@@ -55,6 +56,7 @@ class IngestSession:
         *,
         baseline: Baseline | None = None,
         clock: Callable[[], float],
+        motion_device: str | None = None,
     ) -> None:
         self._options = options
         self._fd_threshold_mm = options.fd_threshold_mm
@@ -62,6 +64,7 @@ class IngestSession:
         self._baseline = baseline
         self._statistics = statistics
         self._clock = clock
+        self._motion_device = motion_device
         self._space: Space | None = None
         self._space_is_own = space is None
         self._places: Places | None = None
@@ -235,17 +238,12 @@ class IngestSession:
             return np.where(self._places.uncovered_V, np.float32(0.0), series_TV)
         return series_TV
 
-    def prepare(self) -> None:
-        """Do now what the next ``push`` would do first. Never needed, changes no result; for idle time."""
-        if self._places is not None:
-            self._places.prepare()
-
     def _settle(self, space: Space) -> None:
         # The realigner's sums follow the order in memory, which a way through a file may change: x fastest, always.
         reference = replace(space.reference, data=np.asfortranarray(space.reference.data))
         space = replace(space, reference=reference)
         if min(space.reference.shape) >= MIN_SLICES:
-            self._places = Places(space)
+            self._places = Places(space, fast=self._options.fast_motion, device=self._motion_device)
         self._space = space
         self._normaliser = Normaliser(
             space.n_voxels,
@@ -446,6 +444,7 @@ class IngestSession:
         *,
         baseline: Baseline | None = None,
         clock: Callable[[], float],
+        motion_device: str | None = None,
     ) -> IngestSession:
         """The session as it was when ``state`` was taken, made with the same options, space, statistics and
         baseline.
@@ -457,7 +456,7 @@ class IngestSession:
             raise Conflict(
                 "expected the options that the session began with, got others", code="ingest.options_changed"
             )
-        session = cls(options, space, statistics, baseline=baseline, clock=clock)
+        session = cls(options, space, statistics, baseline=baseline, clock=clock, motion_device=motion_device)
         session._limits, session._fd_threshold_mm = QualityLimits(**meta["limits"]), meta["fd_threshold_mm"]
         if meta["space"] is not None:
             reference = Volume(data=arrays["space.data"], affine=arrays["space.affine"], **meta["space"])

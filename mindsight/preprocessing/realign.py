@@ -122,9 +122,6 @@ class Realigner:
         """(3,) the head's centre, in reference mm."""
         return self._frame.centre_mm
 
-    def prepare(self) -> None:
-        """Nothing: every step is taken at the pose itself, so that no work can be put off to idle time any more."""
-
     def align(self, volume: Volume) -> Aligned:
         """Estimate the pose of the next volume. Bounded work whatever comes in; ``converged`` says how it went.
 
