@@ -87,7 +87,7 @@ class FolderPictures:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: Pillow's of a broken PNG
             raise BadRequest(
-                f"expected a picture in {self.files[place].name}: {error or type(error).__name__}",
+                f"expected a picture in {self.files[place].name}: it cannot be read ({type(error).__name__})",
                 code="pictures.unreadable",
             ) from None
         return _square(upright, self.size_px)
@@ -140,7 +140,9 @@ class Hdf5Pictures:
         try:
             picture = np.asarray(self._array[self._rows[place]])
         except OSError as error:
-            raise BadRequest(f"row {self.ids[place]} cannot be read: {error}", code="pictures.unreadable") from None
+            raise BadRequest(
+                f"expected a picture in row {self.ids[place]}: it cannot be read ({error})", code="pictures.unreadable"
+            ) from None
         picture_HWC = picture if picture.shape[-1] == 3 else np.moveaxis(picture, 0, -1)
         if picture_HWC.dtype != np.uint8:
             picture_HWC = picture_HWC.astype(np.float32)
