@@ -12,26 +12,29 @@ from dataclasses import replace
 from pathlib import Path
 
 from mindsight.errors import BadVolume
-from mindsight.events import parse_events_tsv
 from mindsight.protocol.volume_codec import decode_volume, encode_volume
 from mindsight.scanner import RecordedRun, Series, open_run
+from mindsight.scanner.recorded import read_events
 from mindsight.scanner.series import OnBad, read_bytes, strictly
 from mindsight.scanner.transports import Item, Trouble
 from mindsight.volume import Volume
 
+_RUN = re.compile(r"run-(\d{3,9})")
 _NAME = re.compile(r"volume-(\d{6})\.msv")
 
 
 def keep(items: Iterable[Item], folder: Path) -> Iterator[Item]:
     """The same items; each volume is in ``folder/run-NNN/volume-NNNNNN.msv`` before it goes on.
 
-    A disk that is full ends the recording, which is told, and nothing else.
+    Nothing is written over: where the folder has runs, counting goes on from the last, for a stream that is started
+    anew begins with run 1. A disk that is full ends the recording, which is told, and nothing else.
     """
     recording = True
+    before = max((int(match[1]) for found in _files(folder) if (match := _RUN.fullmatch(found.name))), default=0)
     for item in items:
         if recording and isinstance(item, Volume):
             try:
-                _write(folder / f"run-{item.run:03d}", item)
+                _write(folder / f"run-{before + item.run:03d}", item)
             except OSError as error:
                 recording = False
                 yield Trouble("recording.failed", f"recording has ended, the run goes on: {error.strerror}")
@@ -65,7 +68,7 @@ def open_recorded(path: Path, run: int = 1, *, on_bad: OnBad = strictly) -> Reco
         raise met[0]
     series = Series(max(files) + 1, first.shape, first.tr_s, (), volumes, on_bad)
     beside = path / "events.tsv"
-    events = parse_events_tsv(beside.read_text(encoding="utf-8")) if beside.exists() else []
+    events = read_events(beside) if beside.exists() else []
     return RecordedRun(run=run, series=series, events=events, motion_T6=None)
 
 

@@ -80,7 +80,7 @@ def open_run(path: Path | str, run: int = 1, *, tr_s: float | None = None, on_ba
         raise BadVolume("expected the folder or file of a run, got none; check the path", code="series.unreadable")
     series = open_series(_volumes_at(path), run, tr_s=tr_s, on_bad=on_bad)
     beside = path / "events.tsv" if path.is_dir() else path.with_name(_BOLD.sub("events.tsv", path.name))
-    events = parse_events_tsv(_text(beside)) if beside != path and beside.exists() else []
+    events = read_events(beside) if beside != path and beside.exists() else []
     for pattern, order in _MOTION_FILES:
         for file in sorted(path.glob(pattern))[:1] if path.is_dir() else []:
             return RecordedRun(run, series, events, _motion(file, series.n_volumes), order)
@@ -94,19 +94,26 @@ def _volumes_at(path: Path) -> Path:
     return path
 
 
-def _text(path: Path) -> str:
+def read_events(path: Path) -> list[RunEvent]:
+    """A run's ``events.tsv``. Raises BadRequest."""
+    return parse_events_tsv(_text(path, "events"))
+
+
+def _text(path: Path, what: str) -> str:
+    """What the file holds; errors do not name it, as names may be a person's."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        raise BadRequest(f"expected {path.name} to be readable text in UTF-8", code="run.unreadable") from None
+        raise BadRequest(f"expected the run's {what} to be readable text in UTF-8", code="run.unreadable") from None
 
 
 def _motion(path: Path, n_volumes: int) -> NDArray[np.float64]:
-    rows = [line.split() for line in _text(path).splitlines() if line.strip()]
+    rows = [line.split() for line in _text(path, "motion parameters").splitlines() if line.strip()]
     if len(rows) != n_volumes or any(len(row) != 6 for row in rows):
         widths = sorted({len(row) for row in rows})
         raise BadRequest(
-            f"expected in {path.name} a row of 6 numbers for each of {n_volumes} volumes, not {len(rows)} of {widths}",
+            f"expected as motion parameters a row of 6 numbers for each of {n_volumes} volumes, not {len(rows)} of"
+            f" {widths}",
             code="motion.shape",
         )
     try:
@@ -114,5 +121,5 @@ def _motion(path: Path, n_volumes: int) -> NDArray[np.float64]:
     except ValueError:
         motion_T6 = np.full((n_volumes, 6), np.nan)
     if not np.isfinite(motion_T6).all():
-        raise BadRequest(f"expected {path.name} to hold numbers only", code="motion.number")
+        raise BadRequest("expected the motion parameters to be numbers only", code="motion.number")
     return motion_T6

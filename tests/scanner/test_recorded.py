@@ -57,6 +57,14 @@ def test_motion_that_does_not_fit_is_a_bad_request(tmp_path: Path, motion: str, 
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("motion", ["0 0\n", "0 0 0 0 0 x\n" * 4, "\udcff"])
+def test_what_is_wrong_with_motion_is_said_without_the_files_name(tmp_path: Path, motion: str) -> None:
+    (write_run(tmp_path) / "rp_Doe.txt").write_text(motion, errors="surrogateescape")
+    with pytest.raises(BadRequest) as caught:
+        open_run(tmp_path)
+    assert "Doe" not in str(caught.value)
+
+
 def test_a_folder_that_is_not_there_or_empty_is_a_bad_volume(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(BadVolume):

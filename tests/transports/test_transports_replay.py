@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from taking import CLOCK, IMPATIENT, ends, take, trio_file, until_volumes, volum
 from test_transports_watch_files import image
 
 from mindsight.archive import ArchivedEvent, ArchivedRun, ArchivedSession, write_archive
-from mindsight.errors import BadVolume
+from mindsight.errors import BadRequest, BadVolume
 from mindsight.events import RunEvent
 from mindsight.recording import keep, open_recorded
 from mindsight.scanner.transports import Item, Transport, Trouble
@@ -155,3 +156,20 @@ def test_a_recording_that_cannot_be_written_stops_nothing(tmp_path: Path) -> Non
     items = list(keep([small(0), small(1)], tmp_path / "file"))
     assert [type(item) for item in items] == [Trouble, Volume, Volume]
     assert ends(items) == []
+
+
+def test_a_recording_is_never_written_over(tmp_path: Path) -> None:
+    """A stream that was started anew counts its runs from 1 again."""
+    list(keep([small(k) for k in range(3)], tmp_path))
+    other = replace(small(0), data=np.full((3, 4, 5), 9, np.int16))
+    list(keep([other, replace(other, run=2)], tmp_path))
+    assert [volume.data[0, 0, 0] for volume in open_recorded(tmp_path / "run-001").volumes()] == [0, 1, 2]
+    for name in ("run-002", "run-003"):
+        assert [volume.data[0, 0, 0] for volume in open_recorded(tmp_path / name).volumes()] == [9]
+
+
+def test_events_beside_a_recording_that_are_no_text_are_told(tmp_path: Path) -> None:
+    list(keep([small(0)], tmp_path))
+    (tmp_path / "run-001" / "events.tsv").write_bytes(b"onset\tduration\ttrial_type\n1\t1\tB\xe4r\n")
+    with pytest.raises(BadRequest, match="UTF-8"):
+        open_recorded(tmp_path / "run-001")
