@@ -366,8 +366,10 @@ class IngestSession:
         return answers
 
     def _learn(self, trial: int, answer: Answer) -> None:
-        """Take a beta into what others are z-scored by; not one from a place that is a guess."""
+        """Take a beta into what others are z-scored by; not one of no volumes, nor from a place that is a guess."""
         assert self._normaliser is not None
+        if answer.n_volumes == 0:
+            return
         if self._places is None or not self._realigns or self._places.trusted:
             self._normaliser.put(trial, self._seen(trial, answer).beta_V)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ingest_world import Ticks, bits, through_json
-from place_world import OPTIONS, Grid, Head, Played, begin, error, inverted, play, session
+from place_world import EVENTS, OPTIONS, Grid, Head, Played, begin, error, inverted, play, session
 
 from mindsight.ingest import IngestSession, Placement, Space
 from mindsight.preprocessing import brain_mask, rigid
@@ -154,6 +154,19 @@ def test_a_run_that_fits_nowhere_is_refused_and_the_place_stays(head: Head, spac
     back = ingest.push(head.volume(np.eye(4), 4, 2))
     assert back.report.aligned
     assert back.placement.how == "subject"
+
+
+def test_a_refused_run_teaches_nothing(head: Head, space: Space) -> None:
+    """None of its volumes counts, so its betas are zeros, which nothing must be z-scored by."""
+    ingest = session(space)
+    play(ingest, head.run(np.eye(4)))
+    begin(ingest, 2)
+    flipped = (replace(v, data=np.ascontiguousarray(v.data[::-1])) for v in head.run(np.eye(4), 2))
+    answers = [beta for volume in itertools.islice(flipped, 16) for beta in ingest.push(volume).betas]
+    answers += ingest.end_run(2)
+    assert {beta.trial for beta in answers} == {event.trial for event in EVENTS}
+    assert all(beta.flagged and beta.n_volumes == 0 for beta in answers)
+    assert ingest.state().arrays["normaliser.ended_n"] == len(EVENTS)
 
 
 def test_an_empty_first_volume_does_not_become_the_reference(head: Head, elsewhere: np.ndarray, space: Space) -> None:
