@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +147,7 @@ class SessionRunner:
         except MindsightError as error:
             if error.http_status >= 500 or error.code == "lease.lost":
                 raise
-            self._warn(f"input-{position}", error)
+            self._warn(f"input-{position}", error, "error" if isinstance(entry, OpenSession) else "warning")
             if isinstance(entry, TakeVolume) and isinstance(error, BadVolume) and self.ingest is not None:
                 self._emit_betas(self.ingest.mark_missing(entry.run, entry.index), entry.acked_t)
         self.position = position
@@ -166,7 +166,9 @@ class SessionRunner:
             )
             return
         ingest = self.ingest
-        assert ingest is not None, "the gateway opens a session before anything else is logged"
+        if ingest is None:  # its bundle could not be loaded, which was said; a new worker tries again from the start
+            self.closed = isinstance(entry, CloseSession)
+            return
         match entry:
             case StartRun():
                 self._end_run(ingest, ingest.open_run, entry.t)
@@ -346,8 +348,8 @@ class SessionRunner:
         identity = hashlib.sha256(message.model_dump_json(exclude={"t", "latency_ms", "id"}).encode()).hexdigest()
         self.messages.append(key, dump_message(message), identity=identity, fence=self.lease.fence)
 
-    def _warn(self, key: str, error: MindsightError) -> None:
-        self._emit(key, Warned(session=self.session, t=time.time(), code=error.code, text=str(error)))
+    def _warn(self, key: str, error: MindsightError, level: Literal["warning", "error"] = "warning") -> None:
+        self._emit(key, Warned(session=self.session, t=time.time(), code=error.code, text=str(error), level=level))
 
     def _settings(self, opened: OpenSession) -> tuple[IngestOptions, Space | None, Statistics | None, Baseline | None]:
         """What the session's ingest is made with; the same whenever it is asked for."""

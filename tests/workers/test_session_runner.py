@@ -150,3 +150,25 @@ def test_without_being_asked_nothing_is_averaged(
     assert jobs
     assert all(work.repeats == () for work in jobs)
     assert {work.normalised_by for work in jobs} == {"running_including"}
+
+
+def test_a_session_whose_bundle_cannot_be_read_stops_no_other(
+    house: House, bundle: Bundle, plan: RunPlan, volumes: list[Volume]
+) -> None:
+    """It is said once; the session is closed, and archived, as any."""
+    recorder = house.open("ses-spoilt", "made")
+    (house.settings.bundles_dir / "made" / "space.safetensors").write_bytes(b"spoilt")
+    recorder.start_run(StartRun(t=time.time(), run=1, task="view", tr_s=plan.tr_s, n_volumes=plan.n_volumes))
+    recorder.add_events(1, [AddEvent(t=time.time(), run=1, trial=1, onset_s=0.0, duration_s=1.0)])
+    house.put(recorder, volumes[0])
+    recorder.end_run(1)
+    recorder.close()
+    lease = Lease.acquire(house.bus, "ses-spoilt", "test", 60.0)
+    assert lease is not None
+    runner = SessionRunner("ses-spoilt", lease, house.bus, house.blobs, WorkQueue(house.bus, "none"), house.settings)
+    for entry in Log(house.bus, "ses-spoilt", "input").read(0, 1000):
+        runner.apply(entry.seq, parse_input(entry.payload))
+        runner.tidy()
+    assert runner.closed
+    (said,) = (m for m in house.messages("ses-spoilt") if isinstance(m, Warned))
+    assert (said.code, said.level) == ("bundle.tampered", "error")
