@@ -33,6 +33,7 @@ from mindsight.errors import MindsightError
 from mindsight.events import RunEvent
 from mindsight.protocol import (
     BetaReady,
+    Captioned,
     Message,
     Reconstruction,
     Result,
@@ -128,7 +129,8 @@ class Archivist:
             betas = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, BetaReady)}
             answered = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Result)}
             drawn = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Reconstruction)}
-            complete = betas <= answered & drawn
+            said = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Captioned)}
+            complete = betas <= answered & drawn and (self.settings.captions_dir is None or betas <= said)
             if complete or idle or self._opened().bundle is None or time.monotonic() > deadline:
                 return messages
             time.sleep(POLL_S)
@@ -240,12 +242,16 @@ def _event(entry: AddEvent) -> ArchivedEvent:
 
 def _answers(messages: list[Message]) -> list[ArchivedAnswer]:
     drawn = {(m.run, m.trial, m.stage): m for m in messages if isinstance(m, Reconstruction)}
+    said = {(m.run, m.trial, m.stage): m for m in messages if isinstance(m, Captioned)}
     answers = []
     for result in (m for m in messages if isinstance(m, Result)):
         picture = drawn.get((result.run, result.trial, result.stage))
         details: dict[str, Any] = {"result": result.model_dump(mode="json", exclude_none=True)}
         if picture is not None:
-            details["reconstruction"] = picture.model_dump(mode="json", exclude_none=True)
+            details["drawing"] = picture.model_dump(mode="json", exclude_none=True)
+        caption = said.get((result.run, result.trial, result.stage))
+        if caption is not None:
+            details["captioning"] = caption.model_dump(mode="json", exclude_none=True)
         first = result.candidates[0]
         answers.append(
             ArchivedAnswer(
@@ -256,6 +262,7 @@ def _answers(messages: list[Message]) -> list[ArchivedAnswer]:
                 retrieved=first.image,
                 retrieved_label=first.label or first.id,
                 reconstruction=None if picture is None else picture.image,
+                caption=None if caption is None else caption.text,
                 details=details,
             )
         )
@@ -273,6 +280,7 @@ def _provenance(opened: OpenSession, messages: list[Message]) -> dict[str, Any]:
         "models": sorted({m.model for m in messages if isinstance(m, Result)}),
         "pools": sorted({m.pool for m in messages if isinstance(m, Result)}),
         "generators": sorted({m.generator for m in messages if isinstance(m, Reconstruction)}),
+        "captioners": sorted({m.model for m in messages if isinstance(m, Captioned)}),
     }
 
 

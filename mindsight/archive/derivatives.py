@@ -164,6 +164,7 @@ def _row(answer: ArchivedAnswer) -> dict[str, Any]:
         "retrieved_label": answer.retrieved_label,
         "retrieved": answer.retrieved,
         "reconstruction": answer.reconstruction,
+        "caption": answer.caption,
     }
     return own | {key: value for key, value in sorted(answer.details.items()) if key not in own}
 

@@ -38,7 +38,8 @@ class ArchivedAnswer:
 
     retrieved : digest of the closest candidate's image, retrieved_label its label
     reconstruction : digest of the image that was made
-    details : everything else of the answer, as JSON knows it; written as it is
+    caption : the sentence that was said of it
+    details : everything else of the answer, as JSON knows it, under names of its own; written as it is
     """
 
     run: int
@@ -48,6 +49,7 @@ class ArchivedAnswer:
     retrieved: str | None = None
     retrieved_label: str | None = None
     reconstruction: str | None = None
+    caption: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
 

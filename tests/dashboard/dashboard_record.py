@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from mindsight.protocol.messages import (
     BetaReady,
     Candidate,
+    Captioned,
     EventAdded,
     Message,
     Reconstruction,
@@ -40,7 +41,9 @@ N_TRIALS = 12
 POOL = 100
 STARTED_T = 1_700_000_000.0
 HIT = {"fast": 0.5, "revised": 0.62, "final": 0.72}
-MODEL, POOL_DIGEST, GENERATOR = (hashlib.sha256(x).hexdigest() for x in (b"decoder", b"pool", b"generator"))
+MODEL, POOL_DIGEST, GENERATOR, CAPTIONER = (
+    hashlib.sha256(x).hexdigest() for x in (b"decoder", b"pool", b"generator", b"captioner")
+)
 
 
 @dataclass
@@ -303,6 +306,8 @@ class Scanner:
                 latency_ms=StageLatency(generate=rng.gammavariate(30, 1.9)),
             )
         )
+        said = f"a sun low over {order[0] % 8 + 2} hills with a small house in front of them"
+        self.add(Captioned(**self.common(), **where, text=said, model=CAPTIONER))
 
 
 def iter_trials(record: Record) -> Iterator[EventAdded]:

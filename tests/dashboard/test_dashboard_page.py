@@ -10,7 +10,7 @@ from dashboard_browser import SIZES, Tab
 from dashboard_feeder import KEY, Feeder
 from dashboard_record import N_VOLUMES, Record, iter_trials
 
-from mindsight.protocol.messages import Candidate, Reconstruction, Result
+from mindsight.protocol.messages import Candidate, Captioned, Reconstruction, Result
 
 FITS = "document.documentElement.scrollHeight <= innerHeight && document.documentElement.scrollWidth <= innerWidth"
 # Every panel whose content is larger than itself; only the events may be scrolled.
@@ -213,6 +213,22 @@ def test_a_reconstruction_is_never_without_its_confidence_and_how_it_was_made(
         assert made.generator[:7] in card
         assert "null 0.24" in card
         tab.page.keyboard.press("ArrowLeft")
+
+
+def test_a_caption_stands_on_the_picture_that_it_was_said_of(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+    last = max(n for n, m in enumerate(open_record.messages) if isinstance(m, Reconstruction))
+    drawn = open_record.messages[last]
+    said = open_record.messages[last + 1]
+    assert isinstance(drawn, Reconstruction)
+    assert isinstance(said, Captioned)
+    _open(tab, feeder, open_record, last + 1)
+    tab.until(f"document.querySelector('ms-trial .how').textContent.includes('seed {drawn.seed}')")
+    assert not tab.page.is_visible("ms-trial .said")  # that of an earlier stage is not this picture's
+    feeder.publish(open_record.session, last + 2)
+    tab.until("[...document.querySelectorAll('ms-trial .said')].some((el) => el.checkVisibility())")
+    assert said.text in tab.text("ms-trial .pair figure:last-child .frame")
+    assert f"captioner {said.model[:7]}" in tab.text("ms-trial .how")
+    assert tab.problems == []
 
 
 def test_a_wrong_key_is_asked_for_again(tab: Tab, feeder: Feeder, open_record: Record) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from mindsight.archive import write_archive
 from mindsight.bus import Log, WorkQueue
-from mindsight.protocol import BetaReady, dump_message
+from mindsight.protocol import BetaReady, Captioned, Message, Reconstruction, Result, dump_message
+from mindsight.protocol.messages import Candidate
 from workers import archive
 from workers.archive import Archivist
 
@@ -48,3 +52,64 @@ def test_it_waits_while_there_is_work_and_no_longer(house: House, monkeypatch: p
     thread.join(10.0)
     assert returned.is_set()
     assert time.monotonic() - began_s < 5.0
+
+
+ANSWER = {"session": "ses-a", "t": 1.0, "run": 1, "trial": 1, "stage": "final"}
+DIGESTS = {name: 63 * "0" + name for name in "abcdef"}
+
+
+def write_messages(house: House, *messages: Message) -> None:
+    for message in messages:
+        Log(house.bus, "ses-a", "messages").append(message.type, dump_message(message))
+
+
+def test_what_was_drawn_and_said_is_kept_with_how_it_was_made(house: House, tmp_path: Path) -> None:
+    house.open("ses-a", "some-bundle")
+    write_messages(
+        house,
+        Result(
+            **ANSWER, candidates=(Candidate(id="c", score=0.5, probability=0.5),), confidence=0.5,
+            null_confidence=0.1, chance=0.1, pool_size=10, model=DIGESTS["a"], pool=DIGESTS["b"],
+            normalised_by="bundle",
+        ),
+        Reconstruction(**ANSWER, image=DIGESTS["c"], confidence=0.5, seed=77, evaluations=4, generator=DIGESTS["d"]),
+        Captioned(**ANSWER, text="a dog on a lawn", model=DIGESTS["e"]),
+    )  # fmt: skip
+    archivist = Archivist(house.settings, house.bus, "ses-a")
+    gathered = archivist._gather(archivist._await_answers())
+    assert gathered.provenance["captioners"] == [DIGESTS["e"]]
+    write_archive(gathered, tmp_path / "archive")
+    (path,) = tmp_path.rglob("*_desc-decoding_results.jsonl")
+    (row,) = (json.loads(line) for line in path.read_text().splitlines())
+    assert row["caption"] == "a dog on a lawn"
+    assert row["captioning"]["model"] == DIGESTS["e"]
+    assert row["reconstruction"] == DIGESTS["c"]
+    assert row["drawing"]["seed"] == 77
+    assert row["drawing"]["generator"] == DIGESTS["d"]
+
+
+def test_it_waits_for_captions_where_there_is_a_captioner(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "ANSWERS_DEADLINE_S", 20.0)
+    house.settings.captions_dir = Path("captions")
+    house.open("ses-a", "some-bundle")
+    write_messages(
+        house,
+        BetaReady(**ANSWER, n_volumes=9, n_voxels=5, flagged=False, beta="0" * 64),
+        Result(
+            **ANSWER, candidates=(Candidate(id="c", score=0.5, probability=0.5),), confidence=0.5,
+            null_confidence=0.1, chance=0.1, pool_size=10, model=DIGESTS["a"], pool=DIGESTS["b"],
+            normalised_by="bundle",
+        ),
+        Reconstruction(**ANSWER, image=DIGESTS["c"], confidence=0.5, seed=77, evaluations=4, generator=DIGESTS["d"]),
+    )  # fmt: skip
+    WorkQueue(house.bus, "pictures").put("one", b"y")  # drawn, and still being captioned
+    found: list[Message] = []
+    archivist = Archivist(house.settings, house.bus, "ses-a")
+    thread = threading.Thread(target=lambda: found.extend(archivist._await_answers()))
+    thread.start()
+    thread.join(0.7)
+    assert thread.is_alive()
+    write_messages(house, Captioned(**ANSWER, text="a dog on a lawn", model=DIGESTS["e"]))
+    thread.join(10.0)
+    assert not thread.is_alive()
+    assert any(isinstance(message, Captioned) for message in found)

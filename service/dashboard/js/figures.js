@@ -53,6 +53,9 @@ export function reconstructionOf(trial) {
   return stage ? trial.stages[stage].reconstruction : null;
 }
 
+/** What was said of a picture: of the same tokens, so only its own stage's counts. */
+export const captionOf = (trial, made) => trial.stages[made.stage].caption ?? null;
+
 export const truthKnown = (trial) => trial.candidate !== null || trial.label !== null;
 
 /** Whether a candidate is what was shown: true, false, or null where the truth is not known here. */

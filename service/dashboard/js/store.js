@@ -138,6 +138,7 @@ const HANDLERS = {
   },
   "reconstruction": (s, m) =>
     withAnswerTotal(withLatency(withStage(s, m, { reconstruction: m }), m.latency_ms), m),
+  "caption": (s, m) => withStage(s, m, { caption: m }),
   "warning": (s) => s,
 };
 

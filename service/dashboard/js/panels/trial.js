@@ -1,7 +1,7 @@
 // What did the brain say: one trial's stimulus beside its reconstruction, never without confidence and how it was made.
 
 import { h, setAttr, setText } from "../dom.js";
-import { STAGES, hit, reconstructionOf, resultOf, stageOf, trialState, truthKnown } from "../figures.js";
+import { STAGES, captionOf, hit, reconstructionOf, resultOf, stageOf, trialState, truthKnown } from "../figures.js";
 import { clock, count, duration, short } from "../format.js";
 import { show } from "../images.js";
 import { Panel } from "../panel.js";
@@ -13,10 +13,11 @@ const SIGN = { planned: "·", waiting: "○", fast: "◔", revised: "◑", final
 function figure(name) {
   const img = h("img", { alt: "", hidden: true });
   const words = h("p", { class: "instead" });
-  const frame = h("div", { class: "frame" }, img, words);
+  const said = h("p", { class: "said" });
+  const frame = h("div", { class: "frame" }, img, words, said);
   const caption = h("b", { text: name });
   const note = h("span", { class: "note" });
-  return { el: h("figure", {}, frame, h("figcaption", {}, caption, note)), frame, img, words, caption, note };
+  return { el: h("figure", {}, frame, h("figcaption", {}, caption, note)), frame, img, words, said, caption, note };
 }
 
 class TrialPanel extends Panel {
@@ -68,6 +69,7 @@ class TrialPanel extends Panel {
     this.#instead(this.stimulus, view.session.blinded ? "hidden until unblinding" : "no stimulus yet");
     this.#instead(this.picture, waiting);
     for (const part of [this.stimulus, this.picture]) setText(part.note, "");
+    this.#said(null);
     setText(this.picture.caption, "Reconstruction");
     this.#confidence(null);
     setText(this.how, "");
@@ -109,6 +111,7 @@ class TrialPanel extends Panel {
     const part = this.picture;
     const made = reconstructionOf(trial);
     const result = resultOf(trial);
+    this.#said(made && captionOf(trial, made));
     if (made) {
       this.#picture(part, made.image, `reconstruction of trial ${trial.trial}, ${made.stage}`);
       setText(part.caption, `Reconstruction · ${made.stage}`);
@@ -119,6 +122,12 @@ class TrialPanel extends Panel {
     setText(part.note, "");
     if (!result) this.#instead(part, view.session.closedT === null ? "waiting for the response" : "no answer");
     else this.#instead(part, nameOf(result.candidates[0]), "closest candidate; no picture was made", "large");
+  }
+
+  /** The sentence on the picture that it was said of. */
+  #said(caption) {
+    setText(this.picture.said, caption ? caption.text : "");
+    setAttr(this.picture.said, "title", caption ? `caption, by the captioner ${short(caption.model)}` : null);
   }
 
   #picture(part, digest, alt) {
@@ -157,6 +166,7 @@ class TrialPanel extends Panel {
     const parts = [
       made && `generator ${short(made.generator)} seed ${made.seed}`,
       made?.latency_ms?.generate !== undefined && `made in ${duration(made.latency_ms.generate)}`,
+      made && captionOf(trial, made) && `captioner ${short(captionOf(trial, made).model)}`,
       result && `decoder ${short(result.model)}`,
       result && `pool ${short(result.pool)} (${count(result.pool_size)})`,
       result && `z-score ${result.normalised_by}`,
