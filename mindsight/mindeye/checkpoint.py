@@ -55,7 +55,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         return _read_safetensors(path)
     held = read_torch_file(path)
     state = held.get("model_state_dict", held)
-    return {key: tensor for key, tensor in state.items() if isinstance(tensor, Tensor)}
+    if not isinstance(state, Mapping):
+        raise ModelMismatch(
+            f"expected a state dict in {path.name}, got a {type(state).__name__}", code="checkpoint.unreadable"
+        )
+    return {key: tensor for key, tensor in state.items() if isinstance(key, str) and isinstance(tensor, Tensor)}
 
 
 def fitting_state(state: Mapping[str, Tensor]) -> tuple[Layout, dict[str, Tensor]]:

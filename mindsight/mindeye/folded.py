@@ -16,6 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mindsight.errors import ModelMismatch
 from mindsight.mindeye.affine import affine
 from mindsight.mindeye.backbone import Backbone
 from mindsight.mindeye.model import MindEye2, Tokens
@@ -36,9 +37,23 @@ class FoldedMindEye2:
         self.trunk, self._ridge_HV, self._shift_H = trunk, ridge_HV, shift_H
         self.prior = prior
 
+    @property
+    def n_voxels(self) -> int:
+        weight = self.trunk.backbone_linear.weight if self._ridge_HV is None else self._ridge_HV
+        return weight.shape[1]
+
     @torch.inference_mode()
     def tokens(self, voxels_BV: Tensor, *, lowlevel: bool = True) -> Tokens:
-        """Tokens of z-scored betas (B, V). Without the low-level head where neither ranking nor picture asks for it."""
+        """Tokens of z-scored betas (B, V). Without the low-level head where neither ranking nor picture asks for it.
+
+        Raises ModelMismatch (``decoder.voxel_count``) for betas of another mask.
+        """
+        if voxels_BV.ndim != 2 or voxels_BV.shape[1] != self.n_voxels:
+            raise ModelMismatch(
+                f"expected betas (B, {self.n_voxels}) of the decoder's {self.n_voxels} voxels, got "
+                f"{tuple(voxels_BV.shape)}: sample the subject's mask",
+                code="decoder.voxel_count",
+            )
         latent, linear, layout = voxels_BV, self.trunk.backbone_linear, self.trunk.layout
         if self._ridge_HV is not None and self._shift_H is not None:
             latent = affine(voxels_BV, self._ridge_HV, self._shift_H)

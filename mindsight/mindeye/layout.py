@@ -82,7 +82,7 @@ def infer_layout(state: Mapping[str, Tensor]) -> Layout:
 
     wide, hidden = state["backbone.backbone_linear.weight"].shape
     dim = len(state["backbone.clip_proj.0.weight"])
-    if wide % dim:
+    if not dim or wide % dim:
         raise ModelMismatch(
             f"expected backbone_linear to give whole tokens of {dim} (the width of clip_proj), "
             f"got {wide} outputs; this is not a MindEye2 checkpoint or it is damaged"
@@ -129,6 +129,7 @@ def require_keys(
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """One more than the highest index that ``pattern`` finds at the start of a key."""
-    found = (re.match(pattern, key) for key in state)
-    return 1 + max((int(match[1]) for match in found if match), default=-1)
+    """How many indexes ``pattern`` finds at the start of a key. They ought to be the first so many: what a hole leaves
+    out is missing then, and no number in a key makes a model larger than its file.
+    """
+    return len({match[1] for key in state if (match := re.match(pattern, key))})

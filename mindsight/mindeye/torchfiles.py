@@ -18,6 +18,9 @@ import torch
 
 from mindsight.errors import ModelMismatch
 
+# what torch's reader raises, as it comes, of a file that is not as it was written
+_DAMAGED = (UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError)
+
 
 def read_torch_file(path: Path) -> dict[str, Any]:
     """The dict in a file of ``torch.save``; its tensors are memory-mapped and cost nothing until they are used.
@@ -38,7 +41,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols and typed storages, which are as they are
             held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (UnpicklingError, RuntimeError, ValueError, TypeError, EOFError) as error:
+    except _DAMAGED as error:
         raise ModelMismatch(
             f"expected a checkpoint of tensors, got {path.name}, which cannot be read as one without running code: "
             f"{_reason(error)}",

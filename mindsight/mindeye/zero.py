@@ -23,6 +23,7 @@ from mindsight.mindeye.torchfiles import read_torch_file
 
 MODEL_STATES = "mp_rank_00_model_states.pt"
 _STAGES = ("ZeRO of stage 1 or 2", "one of stage 3: write one file with DeepSpeed's zero_to_fp32 first")
+_TAG = re.compile(r"\w[\w.-]*")
 _SHARD = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt$")
 
 
@@ -32,8 +33,10 @@ def find_zero_folder(folder: Path) -> Path | None:
     Raises ModelMismatch (``checkpoint.zero``) for stage 3, where the weights themselves are cut over the processes.
     """
     latest = folder / "latest"
-    tag = latest.read_text(encoding="utf-8").strip() if latest.is_file() else "last"
-    for place in (folder, folder / Path(tag).name):
+    tag = latest.read_text(encoding="utf-8", errors="replace").strip() if latest.is_file() else "last"
+    if not _TAG.fullmatch(tag):
+        raise _unsupported("the name of a folder in its file latest", "something else")
+    for place in (folder, folder / tag):
         if (place / MODEL_STATES).is_file():
             return place
         if any(place.glob(f"zero_pp_rank_*_{MODEL_STATES}")):
@@ -60,7 +63,13 @@ def read_zero(folder: Path) -> dict[str, Tensor]:
 
     Raises ModelMismatch (``checkpoint.zero``) for stage 3 and for parts that do not fit their shapes.
     """
-    model_file, *shard_files = zero_files(folder)
+    try:
+        return _read(*zero_files(folder))
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        raise _unsupported("the parts that DeepSpeed writes", f"others ({type(error).__name__}: {error})") from None
+
+
+def _read(model_file: Path, *shard_files: Path) -> dict[str, Tensor]:
     held = read_torch_file(model_file)
     module: dict[str, Tensor] = {
         key: tensor for key, tensor in (held.get("module") or {}).items() if isinstance(tensor, Tensor)

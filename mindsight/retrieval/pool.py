@@ -185,11 +185,16 @@ class CandidatePool:
             index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
             embeddings = map_tensors(folder / _TENSORS)["embeddings"]
             ids, labels, names = index["ids"], index["labels"], index["images"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelMismatch(
                 f"expected a pool of {_INDEX} and {_TENSORS}: {type(error).__name__}", code="pool.invalid"
             ) from None
         images = tuple(None if name is None else folder / name for name in names)
+        inside = folder.resolve()
+        if strays := [image for image in images if image is not None and inside not in image.resolve().parents]:
+            raise ModelMismatch(
+                f"expected pictures in the pool's own folder, got {len(strays)} elsewhere", code="pool.invalid"
+            )
         return cls(
             tuple(ids),
             embeddings,

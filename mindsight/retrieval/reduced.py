@@ -114,8 +114,24 @@ class ReducedIndex:
             raise ModelMismatch(
                 f"expected the index of a pool, {path.name} has no {sorted(missing)}", code="model.file"
             )
+        slots, sketched = tensors["slots"], tensors["sketches"]
+        numbers = pool.flat_ND.shape[1]
+        # the loops over them do not look where they end
+        if (
+            slots.dtype != np.int32
+            or slots.shape != (numbers,)
+            or sketched.dtype != np.float16
+            or sketched.shape[:1] != (len(pool),)
+            or sketched.ndim != 2
+            or not (slots.min() >= 0 and slots.max() < 2 * sketched.shape[1])
+        ):
+            raise ModelMismatch(
+                f"expected slots of {numbers} numbers and a sketch of each of {len(pool)} candidates, got {slots.shape}"
+                f" and {sketched.shape} in {path.name}, or slots beyond the sketch: build it again",
+                code="model.file",
+            )
         if tensors["pool"].tobytes().hex() != pool.digest:
             raise ModelMismatch(
                 f"expected the index of this pool, {path.name} was built for another: build it again", code="pool.index"
             )
-        return cls(pool, np.array(tensors["slots"]), tensors["sketches"])
+        return cls(pool, np.array(slots), sketched)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,22 +56,26 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
         if length > min(size - 8, _MAX_HEADER):
             raise ModelMismatch(f"expected a safetensors file, got {path.name} with no header in it", code="model.file")
         try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
+            header = dict(json.loads(file.read(length)))
+        except (ValueError, TypeError, RecursionError) as error:
             raise ModelMismatch(f"expected a JSON header in {path.name}: {error}", code="model.file") from None
     header.pop("__metadata__", None)
     return {name: _map(path, size, 8 + length, name, entry) for name, entry in header.items()}
 
 
-def _map(path: Path, size: int, start: int, name: str, entry: dict[str, Any]) -> NDArray[Any]:
-    if entry["dtype"] not in _DTYPES:
+def _map(path: Path, size: int, start: int, name: str, entry: Any) -> NDArray[Any]:
+    try:
+        kind, shape = str(entry["dtype"]), tuple(operator.index(n) for n in entry["shape"])
+        first, last = (operator.index(offset) for offset in entry["data_offsets"])
+    except (KeyError, TypeError, ValueError):
         raise ModelMismatch(
-            f"expected a dtype of {sorted(_DTYPES)} in {path.name}, got {entry['dtype']}", code="model.file"
-        )
-    dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), tuple(entry["shape"])
-    first, last = entry["data_offsets"]
-    n_bytes = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-    if last - first != n_bytes or first < 0 or start + last > size:
+            f"expected dtype, shape and two offsets of {name} in {path.name}", code="model.file"
+        ) from None
+    if kind not in _DTYPES:
+        raise ModelMismatch(f"expected a dtype of {sorted(_DTYPES)} in {path.name}, got {kind}", code="model.file")
+    dtype = np.dtype(_DTYPES[kind])
+    n_bytes = dtype.itemsize * math.prod(shape)
+    if min(shape, default=0) < 0 or last - first != n_bytes or first < 0 or start + last > size:
         raise ModelMismatch(
             f"expected {n_bytes} bytes of {name} in {path.name}, got a range of {last - first} in a file of {size}",
             code="model.file",

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,26 @@ def test_a_file_that_asks_for_the_operating_system_is_refused(tmp_path: Path, we
     with pytest.raises(ModelMismatch, match="without running code") as raised:
         load_mindeye2(tmp_path / "last.pth")
     assert raised.value.code == "checkpoint.unreadable"
+
+
+def test_a_pickle_with_any_damage_is_read_or_refused(tmp_path: Path) -> None:
+    """Each byte of a small file's pickle changed in turn."""
+    torch.save({"model_state_dict": {"a": torch.ones(2)}}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    pickle = next(name for name in members if name.endswith("data.pkl"))
+    refused = 0
+    for place in range(len(members[pickle])):
+        damaged = bytearray(members[pickle])
+        damaged[place] ^= 0x15
+        with zipfile.ZipFile(tmp_path / "damaged.pth", "w") as file:
+            for name, content in (members | {pickle: bytes(damaged)}).items():
+                file.writestr(name, content)
+        try:
+            read_state_dict(tmp_path / "damaged.pth")
+        except ModelMismatch as error:
+            refused += error.code == "checkpoint.unreadable"
+    assert refused > len(members[pickle]) // 2
 
 
 def test_files_that_are_none(tmp_path: Path, weights: dict[str, Tensor]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from mindsight import models
+from mindsight.errors import ModelMismatch
 from mindsight.mindeye import FoldedMindEye2, MindEye2, fold, load_mindeye2
 from mindsight.mindeye.affine import affine
 
@@ -112,6 +113,16 @@ def test_a_layer_for_few_rows(rows: int, outputs: int, inputs: int) -> None:
         assert_close(affine(x, weight, bias).double(), expected, atol=1e-4, rtol=1e-5)
         assert_close(affine(x, weight.T.contiguous().T, bias).double(), expected, atol=1e-4, rtol=1e-5)
     torch.set_num_threads(threads)
+
+
+def test_betas_of_another_mask_are_refused(model: MindEye2, eighth: MindEye2) -> None:
+    """The loop over weights does not look where a row of betas ends."""
+    for held in (model, eighth):
+        folded, voxels = fold(held), held.layout.voxels[0]
+        for n in (voxels - 1, voxels + 1):
+            with pytest.raises(ModelMismatch, match=f"{voxels} voxels") as raised:
+                folded.tokens(torch.zeros(1, n))
+            assert raised.value.code == "decoder.voxel_count"
 
 
 def relative(found: Tensor, exact: Tensor) -> float:

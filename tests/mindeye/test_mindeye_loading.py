@@ -89,6 +89,10 @@ def test_wrong_keys_are_listed(weights: dict[str, Tensor]) -> None:
         ("ridge.linears.0.weight", None, "missing (ridge.linears.0.weight)"),
         ("backbone.clip_proj.0.weight", torch.zeros(2, 2), "clip_proj.0.weight: (2, 2), needs 1 axes"),
         ("backbone.clip_proj.0.weight", torch.zeros(103), "whole tokens of 103"),
+        ("backbone.clip_proj.0.weight", torch.zeros(0), "whole tokens of 0"),
+        # numbers that would take a machine's memory if they were believed
+        ("ridge.linears.999999999999.weight", torch.zeros(2, 2), "missing (ridge.linears.2.weight)"),
+        ("backbone.mixer_blocks1.999999999999.0.weight", torch.zeros(2), "mixer_blocks1.999999999999.0.weight"),
         ("backbone.mixer_blocks2.0.0.weight", torch.zeros(2), "one that mixes 2"),
     ],
 )
@@ -110,3 +114,10 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
 def test_half_precision_keeps_rotation_in_float32(weights: dict[str, Tensor], dtype: torch.dtype) -> None:
     for key, tensor in load_mindeye2(weights, dtype).state_dict().items():
         assert tensor.dtype == (torch.float32 if key.endswith("rotary_emb.freqs") else dtype)
+
+
+@pytest.mark.parametrize("held", [3, [1], None, {1: torch.zeros(2)}, {"a": 1}])
+def test_a_state_dict_that_is_none_is_refused(tmp_path: Path, held: object) -> None:
+    torch.save({"model_state_dict": held}, tmp_path / "last.pth")
+    with pytest.raises(ModelMismatch, match="expected"):
+        load_mindeye2(tmp_path / "last.pth")

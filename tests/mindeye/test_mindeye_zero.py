@@ -119,3 +119,38 @@ def test_what_is_not_there_is_said(weights: dict[str, Tensor], tmp_path: Path) -
     cut = write_zero(tmp_path / "cut", weights, 1)
     (cut / "mp_rank_01_model_states.pt").touch()
     refused(cut, "not cut into parts")
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("mp_rank_00_model_states.pt", {"module": 3, "param_shapes": [{"a": "b"}, {}]}),
+        ("mp_rank_00_model_states.pt", {"param_shapes": 7}),
+        ("mp_rank_00_model_states.pt", {"frozen_param_fragments": [1]}),
+        ("zero_pp_rank_1_mp_rank_00_optim_states.pt", {"optimizer_state_dict": {"zero_stage": 2}}),
+        ("zero_pp_rank_1_mp_rank_00_optim_states.pt", {"optimizer_state_dict": {"zero_stage": "two"}}),
+        (
+            "zero_pp_rank_1_mp_rank_00_optim_states.pt",
+            {"optimizer_state_dict": {"single_partition_of_fp32_groups": [torch.zeros(2)]}},
+        ),
+    ],
+)
+def test_files_with_something_else_in_them_are_refused(
+    weights: dict[str, Tensor], tmp_path: Path, file: str, change: dict[str, Any]
+) -> None:
+    folder = write_zero(tmp_path / "last", weights, 2)
+    torch.save({**torch.load(folder / file, weights_only=False), **change}, folder / file)
+    with pytest.raises(ModelMismatch) as raised:
+        load_mindeye2(folder)
+    assert raised.value.code == "checkpoint.zero"
+
+
+def test_a_tag_that_is_no_name_is_refused(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    write_zero(tmp_path / "run/last", weights, 1)
+    for tag in (b"\xff\xfe\x00", b"a\x00b", b"..", b"last\n"):
+        (tmp_path / "run/latest").write_bytes(tag)
+        if tag == b"last\n":
+            load_mindeye2(tmp_path / "run")
+            continue
+        with pytest.raises(ModelMismatch):
+            load_mindeye2(tmp_path / "run")

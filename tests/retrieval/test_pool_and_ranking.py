@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from mindsight.errors import ModelMismatch
 from mindsight.retrieval import CandidatePool, cosine_scores, rank
+from mindsight.retrieval.tensors import map_tensors
 
 
 def make_pool(n: int = 50, shape: tuple[int, ...] = (4, 8), dtype: type = np.float16) -> CandidatePool:
@@ -139,3 +141,36 @@ def test_a_pool_that_was_read_is_on_the_disk_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(CandidatePool.load(tmp_path / "second").embeddings, made.embeddings[:3])
     np.testing.assert_array_equal(CandidatePool.load(tmp_path / "first").embeddings, made.embeddings)
     np.testing.assert_array_equal(read.embeddings, made.embeddings)
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../secret.png", "pool_images/../../secret.png", "link.png"])
+def test_a_pools_pictures_lie_in_its_folder(tmp_path: Path, name: str) -> None:
+    """What a pool names as a picture is shown to people: one from elsewhere may name none of this machine's files."""
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    make_pool().save(tmp_path / "pool")
+    (tmp_path / "pool/link.png").symlink_to(tmp_path / "secret.png")
+    index = json.loads((tmp_path / "pool/pool.json").read_text())
+    index["images"][3] = name
+    (tmp_path / "pool/pool.json").write_text(json.dumps(index))
+    with pytest.raises(ModelMismatch) as error:
+        CandidatePool.load(tmp_path / "pool")
+    assert error.value.code == "pool.invalid"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        {"dtype": "F16", "shape": [2**32, 2**32], "data_offsets": [0, 0]},
+        {"dtype": "F16", "shape": [-1], "data_offsets": [0, -2]},
+        {"dtype": "F16", "shape": 7, "data_offsets": [0, 14]},
+        {"dtype": ["F16"], "shape": [7], "data_offsets": [0, 14]},
+        7,
+    ],
+)
+def test_a_header_that_lies_is_refused(tmp_path: Path, entry: object) -> None:
+    head = json.dumps({"embeddings": entry}).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(64))
+    with pytest.raises(ModelMismatch) as error:
+        map_tensors(tmp_path / "x.safetensors")
+    assert error.value.code == "model.file"

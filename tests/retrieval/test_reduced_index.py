@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from mindsight.cli import app
 from mindsight.errors import ModelMismatch
 from mindsight.retrieval import CandidatePool, ReducedIndex, cosine_scores, rank
+from mindsight.retrieval.tensors import map_tensors, write_tensors
 
 
 def similar_pool(n: int = 1500, numbers: int = 8192, common: float = 0.5) -> tuple[CandidatePool, np.ndarray]:
@@ -96,6 +97,30 @@ def test_an_index_survives_its_file_and_knows_its_pool(
     assert error.value.code == "pool.index"
     with pytest.raises(ModelMismatch, match="8192 numbers"):
         index.rank(query[1:], 1)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"slots": np.full(8192, 2048, np.int32)},
+        {"slots": np.full(8192, -1, np.int32)},
+        {"slots": np.zeros(8191, np.int32)},
+        {"slots": np.zeros(8192, np.float32)},
+        {"sketches": np.zeros((1499, 1024), np.float16)},
+        {"sketches": np.zeros(1500, np.float16)},
+        {"sketches": np.zeros((1500, 1024), np.int32)},
+    ],
+)
+def test_an_index_that_would_be_read_or_written_past_its_end_is_refused(
+    tmp_path: Path, case: tuple[CandidatePool, np.ndarray, ReducedIndex], changed: dict[str, np.ndarray]
+) -> None:
+    pool, _, index = case
+    index.save(tmp_path / "index.safetensors")
+    tensors = {name: np.array(held) for name, held in map_tensors(tmp_path / "index.safetensors").items()}
+    write_tensors(tmp_path / "index.safetensors", {**tensors, **changed})
+    with pytest.raises(ModelMismatch) as error:
+        ReducedIndex.load(tmp_path / "index.safetensors", pool)
+    assert error.value.code == "model.file"
 
 
 def test_a_candidate_without_length_is_far_from_everything() -> None:
