@@ -200,6 +200,7 @@ class LiveStream:
         self._last: Volume | None = None  # first of the run before
         self._coming = 0  # the transport's number of the run that is coming
         self._run = 0  # the session's number of it
+        self._runs: dict[int, int] = {}  # the same of all that came
         self._is_over = False
         self._next_index = 0  # volumes before it are with the service
         self._n_sent = self._n_missing = self._n_told = 0
@@ -228,7 +229,7 @@ class LiveStream:
     def _begin(self, first: Volume) -> None:
         self._coming = first.run
         again = self._trail.run_of(first) if self._trail is not None else None
-        self._run = run = self._run_of(first) if again is None else again
+        self._run = self._runs[first.run] = run = self._run_of(first) if again is None else again
         before = self._before.get(run)
         self._is_over = before is not None and before.ended
         if not self._is_over:
@@ -267,9 +268,9 @@ class LiveStream:
         if trouble.run is not None and trouble.run > self._coming:
             self._early.append(trouble)
             return
-        run, text = trouble.run, trouble.text
-        if run is not None and run == self._coming:
-            text, run = text.replace(f"run {run}:", f"run {self._run}:"), self._run
+        run, text = None if trouble.run is None else self._runs.get(trouble.run), trouble.text
+        if run is not None:
+            text = text.replace(f"run {trouble.run}:", f"run {run}:")
         if trouble.missing:
             assert run is not None
             assert trouble.index is not None

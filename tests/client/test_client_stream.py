@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
@@ -15,11 +16,13 @@ from gateway_harness import Running
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Log
 from mindsight.client import Console
+from mindsight.protocol import Warned, parse_message
 from mindsight.protocol.inputs import SkipVolume, TakeVolume, parse_input
 from mindsight.protocol.volume_codec import decode_volume
 from mindsight.recording import open_recorded
 from mindsight.scanner import read_series
-from mindsight.stream import stream_source
+from mindsight.scanner.transports import RunEnded, Trouble
+from mindsight.stream import LiveStream, stream_source
 from mindsight.volume import Volume
 
 
@@ -118,3 +121,30 @@ def test_a_live_run_with_pulses_and_a_recording(
         np.testing.assert_array_equal(kept.data, truth.data)
         assert kept.trigger_s == volume.trigger_s
         assert kept.arrived_s == volume.arrived_s
+
+
+def test_what_comes_after_a_run_is_told_of_that_run(
+    running: Running, bus: Bus, session: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The transport counts runs from 1, the session from wherever it is."""
+    volumes = [Volume(np.zeros((8, 8, 8), np.int16), np.eye(4), 1.0, run, 0) for run in (1, 2)]
+    items = [
+        *(volumes[0], RunEnded(1, 1), volumes[1]),
+        Trouble("volume.after_end", "run 1: volumes came after its end; dropped", None, 1),
+    ]
+    with Console(running.url, running.keys["console"], session=session) as console:
+        live = LiveStream(
+            console,
+            first_run=5,
+            before=[],
+            events=[],
+            task="view",
+            trail=None,
+            clock=time.monotonic,
+            output=sys.stdout,
+        )
+        live.send(items)
+    messages = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]
+    (told,) = [message for message in messages if isinstance(message, Warned)]
+    assert (told.run, told.text) == (5, "run 5: volumes came after its end; dropped")
+    assert "run 5: volumes came after its end" in capsys.readouterr().err
