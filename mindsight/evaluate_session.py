@@ -32,7 +32,8 @@ from mindsight.evaluation.session import (
 
 _Betas = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 _SHUFFLED, _NOISE = "betas_of_other_trials", "noise_into_the_generator"
-_CONTROL_EVALUATIONS = 4  # of the generator, as the inference worker has it
+# of generator and prior, as the inference worker has them: a control goes the whole way that the answers went
+_CONTROL_EVALUATIONS, _PRIOR_STEPS, _PRIOR_DRAWS = 4, 10, 8
 
 
 def export_session(
@@ -127,7 +128,12 @@ class _Decoding:
         self._require_same(archive)
         self._generator = Generator.load(generator or models.GENERATOR)
         self._decoder = TrialDecoder(
-            self._bundle, clock=time.perf_counter, generator=self._generator, evaluations=_CONTROL_EVALUATIONS
+            self._bundle,
+            clock=time.perf_counter,
+            generator=self._generator,
+            prior_steps=_PRIOR_STEPS,
+            prior_draws=_PRIOR_DRAWS,
+            evaluations=_CONTROL_EVALUATIONS,
         )
         self._betas = _read_betas(archive)
         self._seed = seed

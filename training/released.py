@@ -130,7 +130,7 @@ def _one_layer(released: Released, n_voxels: int, scratch: Path) -> tuple[Path, 
         )
     model = load_mindeye2(path)
     layout = model.layout
-    if not released.layer < len(layout.voxels) or layout.voxels[released.layer] != n_voxels:
+    if not 0 <= released.layer < len(layout.voxels) or layout.voxels[released.layer] != n_voxels:
         raise ModelMismatch(
             f"expected a ridge layer {released.layer} for the {n_voxels} voxels of the mask, got layers for"
             f" {list(layout.voxels)}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,10 @@ from mindsight.errors import BadRequest
 from mindsight.evaluation.brain import BrainEncoder, brain_scores
 from mindsight.evaluation.captions import rouge_1, rouge_l
 from mindsight.evaluation.controls import exchanged
-from mindsight.evaluation.features import feature_distance, two_way_identification
 from mindsight.evaluation.identification import DRAWS, POOL, Retrieval, RetrievalScore, retrieval_of
 from mindsight.evaluation.metric import PIXCORR, SSIM, Metric, Score
 from mindsight.evaluation.networks.catalog import NETWORKS, NetworkSpec
+from mindsight.evaluation.perceptual import FeatureSource, of_features
 from mindsight.evaluation.pixels import pixcorr, ssim
 from mindsight.evaluation.published import ImageSet
 from mindsight.evaluation.resize import as_pictures
@@ -28,15 +28,6 @@ from mindsight.evaluation.session import LiveFigure
 from mindsight.evaluation.similarity import cosine_matrix
 
 EXCHANGED = "pairs exchanged"
-
-
-class FeatureSource(Protocol):
-    """What ``networks.loading.FeatureNetwork`` is."""
-
-    @property
-    def spec(self) -> NetworkSpec: ...
-
-    def features(self, images_KHWC: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -212,8 +203,7 @@ def _of_pairs(
     scores = {PIXCORR.key: pixcorr(images, recons), SSIM.key: ssim(images, recons)}
     for network, of_images, of_recons in zip(networks, shown, features, strict=True):
         for layer, metric in network.spec.metrics.items():
-            compare = two_way_identification if metric.higher_is_better else feature_distance
-            scores[metric.key] = compare(metric, of_images[layer], of_recons[layer])
+            scores[metric.key] = of_features(metric, of_images[layer], of_recons[layer])
     return scores
 
 

@@ -3,6 +3,7 @@
 Knows nothing of scanners, candidate pools or image generators.
 """
 
+from mindsight.mindeye import losses
 from mindsight.mindeye.checkpoint import read_state_dict
 from mindsight.mindeye.convert import Converted, convert_mindeye2
 from mindsight.mindeye.folded import FoldedMindEye2, fold
@@ -24,5 +25,6 @@ __all__ = [
     "convert_mindeye2",
     "fold",
     "load_mindeye2",
+    "losses",
     "read_state_dict",
 ]

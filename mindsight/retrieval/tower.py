@@ -143,7 +143,8 @@ class _Checkpoint:
                 self.keys = list(file.keys())
         else:
             held = read_torch_file(path)
-            state = held.get("state_dict", held)
+            inner = held.get("state_dict")
+            state = inner if isinstance(inner, Mapping) else held
             self._tensors = {str(key): tensor for key, tensor in state.items() if isinstance(tensor, Tensor)}
             self.keys = list(self._tensors)
 

@@ -10,7 +10,9 @@ import torch
 from closed_form import closed_form_weights
 from torch import Tensor
 
-from mindsight.errors import ModelMismatch
+from mindsight import evaluation
+from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.evaluation.metric import PICTURE_METRICS
 from mindsight.evaluation.networks import NETWORKS, NetworkSpec
 from mindsight.evaluation.networks.alexnet import AlexNet
 from mindsight.evaluation.networks.efficientnet import EfficientNetB1
@@ -153,3 +155,36 @@ def test_a_clip_folder_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelMismatch, match=r"model\.safetensors"):
         load_network(spec, folder)
+
+
+class Colours:
+    """Stands in for a network's features: the pictures themselves, another power of them for each layer."""
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        self.spec = spec
+
+    def features(self, images_KHWC: np.ndarray) -> dict[str, np.ndarray]:
+        flat = images_KHWC.reshape(len(images_KHWC), -1)
+        return {layer: flat**power for power, layer in enumerate(self.spec.metrics, 1)}
+
+
+def test_there_is_one_function_for_each_published_metric() -> None:
+    """Each against its definition in plain NumPy, and none takes another's network."""
+    rng = np.random.default_rng(4)
+    images = rng.random((7, 6, 6, 3), np.float32)
+    recons = (0.3 * images + 0.7 * rng.random((7, 6, 6, 3), np.float32)).astype(np.float32)
+    named = {
+        "alexnet2": ("alexnet", evaluation.alexnet_2, 1), "alexnet5": ("alexnet", evaluation.alexnet_5, 2),
+        "inception": ("inception", evaluation.inception, 1), "clip": ("clip", evaluation.clip, 1),
+        "efficientnet": ("efficientnet", evaluation.efficientnet, 1), "swav": ("swav", evaluation.swav, 1),
+    }  # fmt: skip
+    assert {"pixcorr", "ssim", *named} == {metric.key for metric in PICTURE_METRICS}
+    for key, (network, function, power) in named.items():
+        score = function(images, recons, Colours(SPECS[network]))
+        r = np.corrcoef(images.reshape(7, -1) ** power, recons.reshape(7, -1) ** power)[:7, 7:]
+        expected = (r < np.diag(r)).sum(axis=0) / 6 if score.metric.higher_is_better else 1 - np.diag(r)
+        np.testing.assert_allclose(score.values_K, expected, atol=1e-6)
+        assert score.metric.key == key
+        with pytest.raises(BadRequest) as raised:
+            function(images, recons, Colours(SPECS["swav" if network != "swav" else "clip"]))
+        assert raised.value.code == "features.network"

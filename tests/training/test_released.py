@@ -103,6 +103,7 @@ def test_what_does_not_fit_is_one_line(lab: Path, tmp_path: Path, capsys: pytest
         return error
 
     assert "layers for" in said("--layer", "1")
+    assert "layers for" in said("--layer=-1")
     nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), tmp_path / "other.nii.gz")
     assert "resample" in said("--mask", str(tmp_path / "other.nii.gz"))
     (lab / "last.pth").write_bytes(b"")

@@ -124,7 +124,7 @@ def _torch_file(path: Path) -> dict[str, Any]:
 
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+    except (UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError) as error:
         raise ModelMismatch(
             f"expected a file of tensors, got {path.name}, which cannot be read as one: {error}", code="model.file"
         ) from None
