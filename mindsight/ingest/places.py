@@ -142,7 +142,7 @@ class Places:
             return self._as_reference(volume, "refused", registration.rigid, None, registration)
         # From so near the realigner may see that it is the same head after all, and place it exacter.
         pose = rigid.inverse(registration.rigid)
-        subject.load_state({**self._fresh, "pose": pose, "base_pose": pose, "known_pose": pose})
+        subject.load_state({**self._fresh, "pose": pose})
         aligned = self._align(volume, subject)
         if _is_same(aligned):
             return self._as_reference(volume, "registered", aligned.rigid, aligned.residual, registration)

@@ -281,10 +281,3 @@ class Realigner:
         x, y, z = state["grid_shape"].tolist()
         affine = np.array(state["grid_affine"], dtype=np.float64)
         self._grid = Grid(affine, (x, y, z), int(state["grid_slice_axis"]))
-
-    @classmethod
-    def restore(cls, reference: Volume, state: dict[str, NDArray[Any]], mask: BoolArray | None = None) -> Realigner:
-        """A realigner as it was when ``state()`` was taken."""
-        realigner = cls(reference, mask)
-        realigner.load_state(state)
-        return realigner

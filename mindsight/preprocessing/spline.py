@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 
 PAD_LOW = 1  # the four taps of a coordinate in cell i are i-1 .. i+2
-PAD_HIGH = 2
 _POLE = math.sqrt(3.0) - 2.0
 RADIUS = 13  # |pole|^13 = 4e-8: what is cut from the impulse response is below float32
 
@@ -277,16 +276,6 @@ def gradient_voxels(coef: FloatArray, m: NDArray[np.float64], ijk_V3: NDArray[np
         out[v, 1] = weighted_sum(coef, at, stride_x, stride_y, _slopes(t_x), w_y, w_z)
         out[v, 2] = weighted_sum(coef, at, stride_x, stride_y, w_x, _slopes(t_y), w_z)
         out[v, 3] = weighted_sum(coef, at, stride_x, stride_y, w_x, w_y, _slopes(t_z))
-    return out
-
-
-@njit(cache=True, nogil=True, fastmath={"contract"})
-def sample_voxels(coef: FloatArray, m: NDArray[np.float64], ijk_V3: NDArray[np.int16]) -> FloatArray:
-    """(V,) values at m @ [i, j, k, 1], m (3, 4) being these voxels -> voxel coordinates of the coefficients."""
-    out = np.empty(ijk_V3.shape[0], np.float32)
-    for v in range(ijk_V3.shape[0]):
-        x, y, z = _transform(m, np.float64(ijk_V3[v, 0]), np.float64(ijk_V3[v, 1]), np.float64(ijk_V3[v, 2]))
-        out[v] = _interpolate(coef, x, y, z)
     return out
 
 

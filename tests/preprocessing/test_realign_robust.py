@@ -19,7 +19,9 @@ def coils() -> Realigner:
 
 
 def copy(realigner: Realigner) -> Realigner:
-    return Realigner.restore(realigner.reference, realigner.state())
+    other = Realigner(realigner.reference)
+    other.load_state(realigner.state())
+    return other
 
 
 @pytest.mark.parametrize(

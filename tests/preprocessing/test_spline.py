@@ -59,11 +59,12 @@ def test_the_gradient_is_the_slope_of_the_value() -> None:
     values = ndimage.gaussian_filter(np.random.default_rng(5).uniform(0, 1000, (16, 16, 16)), 1.5).astype(np.float32)
     coef, step = spline.prefilter(values), 0.05
     ijk = np.array([[6, 7, 9], [3, 11, 5]], np.int16)
-    shift = np.array([0.3, 0.8, 0.1])
+    points, shift = ijk.astype(float), np.array([0.3, 0.8, 0.1])
     found = spline.gradient_voxels(coef, np.c_[np.eye(3), shift], ijk)
-    np.testing.assert_allclose(found[:, 0], spline.sample_voxels(coef, np.c_[np.eye(3), shift], ijk), rtol=1e-5)
+    np.testing.assert_allclose(found[:, 0], spline.sample_points(coef, np.c_[np.eye(3), shift], points), rtol=1e-5)
     for axis in range(3):
         ahead, behind = (
-            spline.sample_voxels(coef, np.c_[np.eye(3), shift + sign * step * np.eye(3)[axis]], ijk) for sign in (1, -1)
+            spline.sample_points(coef, np.c_[np.eye(3), shift + sign * step * np.eye(3)[axis]], points)
+            for sign in (1, -1)
         )
         np.testing.assert_allclose(found[:, 1 + axis], (ahead - behind) / (2 * step), atol=0.03)
