@@ -44,7 +44,8 @@ class TokenConverter:
             )
         converter = cls(*(state[key].float() for key in _KEYS))
         m, c = len(converter.across_bias_M), len(converter.along_bias_C)
-        if converter.across_MN.shape[:1] != (m,) or converter.along_CD.shape[:1] != (c,):
+        weights = (converter.across_MN, converter.along_CD)
+        if [(weight.ndim, len(weight)) for weight in weights] != [(2, m), (2, c)]:
             raise ModelMismatch(
                 f"expected weights for {m} tokens of {c}, got {tuple(converter.across_MN.shape)} and "
                 f"{tuple(converter.along_CD.shape)} in {path.name}",

@@ -179,4 +179,4 @@ def _read_used(folder: Path) -> dict[str, Tensor]:
                 f"expected safetensors, got a file that is none: {error}", code="captions.folder"
             ) from None
     held = read_torch_file(folder / "pytorch_model.bin")
-    return {key: tensor for key, tensor in held.items() if key.startswith(_USED) and isinstance(tensor, Tensor)}
+    return {key: tensor for key, tensor in held.items() if str(key).startswith(_USED) and isinstance(tensor, Tensor)}

@@ -184,22 +184,29 @@ class CandidatePool:
         try:
             index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
             embeddings = map_tensors(folder / _TENSORS)["embeddings"]
-            ids, labels, names = index["ids"], index["labels"], index["images"]
+            ids, labels = _names(index["ids"]), None if index["labels"] is None else _names(index["labels"])
+            images = tuple(None if name is None else folder / name for name in index["images"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelMismatch(
                 f"expected a pool of {_INDEX} and {_TENSORS}: {type(error).__name__}", code="pool.invalid"
             ) from None
-        images = tuple(None if name is None else folder / name for name in names)
         inside = folder.resolve()
         if strays := [image for image in images if image is not None and inside not in image.resolve().parents]:
             raise ModelMismatch(
                 f"expected pictures in the pool's own folder, got {len(strays)} elsewhere", code="pool.invalid"
             )
         return cls(
-            tuple(ids),
+            ids,
             embeddings,
-            None if labels is None else tuple(labels),
+            labels,
             images,
             index.get("source"),
             index.get("digest"),
         )
+
+
+def _names(held: list[str]) -> tuple[str, ...]:
+    """Raises TypeError where something else than names is held."""
+    if not isinstance(held, list) or not all(isinstance(name, str) for name in held):
+        raise TypeError("expected a list of names")
+    return tuple(held)

@@ -174,3 +174,15 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, entry: object) -> None:
     with pytest.raises(ModelMismatch) as error:
         map_tensors(tmp_path / "x.safetensors")
     assert error.value.code == "model.file"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"images": None}, {"images": [3] * 50}, {"ids": 3}, {"ids": [["a"]] * 50}, {"labels": "abc"}]
+)
+def test_an_index_of_something_else_is_refused(tmp_path: Path, changed: dict[str, object]) -> None:
+    make_pool().save(tmp_path)
+    index = json.loads((tmp_path / "pool.json").read_text())
+    (tmp_path / "pool.json").write_text(json.dumps({**index, **changed}))
+    with pytest.raises(ModelMismatch) as error:
+        CandidatePool.load(tmp_path)
+    assert error.value.code == "pool.invalid"
