@@ -99,6 +99,19 @@ def test_a_series_beside_the_run_is_passed_over_once() -> None:
     assert codes(told) == ["series.parallel"]
 
 
+def test_a_whole_run_in_a_file_does_not_end_the_one_that_comes_volume_by_volume() -> None:
+    """A converter may write the run before into the folder that is watched."""
+    runs = Runs(Expected(), late_s=3.0)
+    told = send(runs, "live", [0, 1, 2])
+    for k in range(3):
+        told += runs.add("file", k, volume(k), 0.0, is_run=True)
+    told += runs.end("file") + send(runs, "live", [3, 4])
+    assert [item.index for item in told if isinstance(item, Volume)] == [0, 1, 2, 3, 4]
+    assert codes(told) == ["series.parallel"]
+    told = runs.end("live") + runs.add("other file", 0, volume(0), 0.0, is_run=True)
+    assert [item.run for item in told if isinstance(item, Volume)] == [2]
+
+
 @pytest.mark.parametrize(
     ("expected", "words"),
     [(Expected(shape=(2, 3, 5)), "2×3×5"), (Expected(tr_s=1.0), "TR of 1 s")],

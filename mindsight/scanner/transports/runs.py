@@ -88,6 +88,8 @@ class Runs:
         why_not = self._expected.why_not(volume.shape, volume.tr_s)
         if why_not is not None:
             return self.ignore(series, why_not)
+        if is_run and self._running is not None:  # what is whole in a file ends by itself: another one is coming now
+            return self.ignore(series, "it came whole while another run is being read", "series.parallel")
         return self._consider(series, position, volume, now_s, is_run)
 
     def ignore(self, series: str, why: str, code: str = "series.ignored") -> list[Item]:
