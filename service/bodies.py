@@ -8,7 +8,7 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from mindsight.protocol.inputs import FdThreshold, Limits, SessionOptions
-from mindsight.protocol.messages import Digest, Reconstruction, Result
+from mindsight.protocol.messages import Captioned, Digest, Reconstruction, Result
 from service.keys import Role
 
 SESSION_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
@@ -131,6 +131,7 @@ class Image(_Body):
 class Results(_Body):
     results: list[Result]
     reconstructions: list[Reconstruction]
+    captions: list[Captioned]
 
 
 class Health(_Body):

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from mindsight.bus import Log, SessionRecord
 from mindsight.errors import BadRequest, NotFound
 from mindsight.events import parse_events_tsv
-from mindsight.protocol import Reconstruction, Result, parse_message
+from mindsight.protocol import Captioned, Reconstruction, Result, parse_message
 from mindsight.protocol.inputs import AddEvent, SetLimits, StartRun
 from mindsight.protocol.messages import Stage
 from mindsight.subjects.registry import Subject
@@ -267,7 +267,7 @@ def get_results(
     found = [
         message
         for entry in _all_messages(gateway, session)
-        if isinstance(message := parse_message(entry[1], id=entry[0]), Result | Reconstruction)
+        if isinstance(message := parse_message(entry[1], id=entry[0]), Result | Reconstruction | Captioned)
         and run in (None, message.run)
         and trial in (None, message.trial)
         and stage in (None, message.stage)
@@ -275,6 +275,7 @@ def get_results(
     return Results(
         results=[message for message in found if isinstance(message, Result)],
         reconstructions=[message for message in found if isinstance(message, Reconstruction)],
+        captions=[message for message in found if isinstance(message, Captioned)],
     )
 
 

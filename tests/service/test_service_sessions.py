@@ -8,7 +8,7 @@ import pytest
 from gateway_harness import Running
 
 from mindsight.bus import Bus, Log
-from mindsight.protocol import parse_message
+from mindsight.protocol import Captioned, Reconstruction, dump_message, parse_message
 from mindsight.protocol.inputs import AddEvent, OpenSession, TakeVolume, parse_input
 from mindsight.protocol.messages import EventAdded, RunEnded, VolumeReceived, Warned
 
@@ -171,6 +171,22 @@ def test_the_first_received_volume_gives_the_shape_also_after_missing_ones(
         assert admin.post(f"/v1/sessions/{session}/runs/1/volumes/{index}/missing").is_success
     assert put(admin, session, 2, make_payload(2)).is_success
     problem(put(admin, session, 3, make_payload(3, shape=(4, 4, 4))), 422, "volume.shape_mismatch")
+
+
+def test_results_are_what_was_decoded_drawn_and_said(admin: httpx.Client, session: str, bus: Bus) -> None:
+    where = {"session": session, "t": 1.0, "run": 1}
+    drawn = Reconstruction(
+        **where, trial=1, stage="final", image="0" * 64, confidence=0.5, seed=7, evaluations=4, generator="1" * 64
+    )
+    log = Log(bus, session, "messages")
+    log.append("drawn", dump_message(drawn))
+    for trial in (1, 2):
+        said = Captioned(**where, trial=trial, stage="final", text=f"a dog, {trial}", model="2" * 64)
+        log.append(f"said-{trial}", dump_message(said))
+    found = admin.get(f"/v1/sessions/{session}/results", params={"trial": 1}).json()
+    assert found["results"] == []
+    assert [one["seed"] for one in found["reconstructions"]] == [7]
+    assert [one["text"] for one in found["captions"]] == ["a dog, 1"]
 
 
 def test_what_does_not_exist_or_is_over(admin: httpx.Client, session: str, make_payload: Callable[..., bytes]) -> None:
