@@ -52,7 +52,7 @@ def zero_files(folder: Path) -> list[Path]:
     if (folder / "mp_rank_01_model_states.pt").exists():
         raise _unsupported("a model that is not cut into parts", "one of several (mp_rank_01)")
     shards = {int(found[1]): path for path in folder.iterdir() if (found := _SHARD.search(path.name))}
-    missing = set(range(max(shards, default=-1) + 1)) - set(shards)
+    missing = set(range(len(shards))) - set(shards)
     if missing:
         raise _unsupported("the optimizer's part of every rank", f"none of rank {', '.join(map(str, sorted(missing)))}")
     return [folder / MODEL_STATES, *(shards[rank] for rank in sorted(shards))]
@@ -65,7 +65,7 @@ def read_zero(folder: Path) -> dict[str, Tensor]:
     """
     try:
         return _read(*zero_files(folder))
-    except (TypeError, ValueError, AttributeError, LookupError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError, RuntimeError) as error:
         raise _unsupported("the parts that DeepSpeed writes", f"others ({type(error).__name__}: {error})") from None
 
 

@@ -104,6 +104,9 @@ def test_what_is_not_there_is_said(weights: dict[str, Tensor], tmp_path: Path) -
     hole = write_zero(tmp_path / "hole", weights, 3)
     (hole / "zero_pp_rank_1_mp_rank_00_optim_states.pt").unlink()
     refused(hole, "none of rank 1")
+    far = write_zero(tmp_path / "far", weights, 1)
+    (far / "zero_pp_rank_999999999999_mp_rank_00_optim_states.pt").touch()
+    refused(far, "none of rank 1")  # at once, and not of the 10^12 others
     short = write_zero(tmp_path / "short", weights, 3)
     (short / "zero_pp_rank_2_mp_rank_00_optim_states.pt").unlink()
     refused(short, "of 3 ranks, got 2 files")
@@ -126,6 +129,8 @@ def test_what_is_not_there_is_said(weights: dict[str, Tensor], tmp_path: Path) -
     [
         ("mp_rank_00_model_states.pt", {"module": 3, "param_shapes": [{"a": "b"}, {}]}),
         ("mp_rank_00_model_states.pt", {"param_shapes": 7}),
+        ("mp_rank_00_model_states.pt", {"param_shapes": [{"a": torch.Size([0])}, {}]}),
+        ("mp_rank_00_model_states.pt", {"param_shapes": [{"a": (-4, 2)}, {"b": (2**40,)}]}),
         ("mp_rank_00_model_states.pt", {"frozen_param_fragments": [1]}),
         ("zero_pp_rank_1_mp_rank_00_optim_states.pt", {"optimizer_state_dict": {"zero_stage": 2}}),
         ("zero_pp_rank_1_mp_rank_00_optim_states.pt", {"optimizer_state_dict": {"zero_stage": "two"}}),
