@@ -167,11 +167,11 @@ def _header(stream: BinaryIO, path: Path) -> NiftiHeader:
     most = min(MAX_RUN_BYTES, max(MIN_GZIP_BYTES, MAX_GZIP_RATIO * path.stat().st_size))
     if x * y * z * t * np.dtype(code).itemsize > most:  # a gzip of little may promise and hold it all
         _refuse("too_large", f"expected a run of at most {most} bytes in a file of this size")
-    beside = read_sidecar(path, z)
+    tr_s = _tr_s(raw, n_dims)
+    beside = read_sidecar(path, z, tr_s)
     missing = beside.missing.intersection(range(t))
     if len(missing) == t:
         _refuse("empty", "expected volumes, got a file beside the image that calls all of them missing")
-    tr_s = _tr_s(raw, n_dims)
     return NiftiHeader(
         shape=(x, y, z),
         n_volumes=t,

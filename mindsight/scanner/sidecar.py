@@ -32,8 +32,11 @@ class Sidecar:
     missing: frozenset[int] = frozenset()
 
 
-def read_sidecar(nifti: Path, n_slices: int) -> Sidecar:
-    """That of a NIfTI file; an empty one where there is none that parses: an image is none the worse for it."""
+def read_sidecar(nifti: Path, n_slices: int, image_tr_s: float | None) -> Sidecar:
+    """That of a NIfTI file; an empty one where there is none that parses: an image is none the worse for it.
+
+    image_tr_s : the image's own repetition time, within which its slices lie; None where it states none
+    """
     name = nifti.name[: -len(".gz")] if nifti.name.lower().endswith(".gz") else nifti.name
     path = nifti.with_name(name).with_suffix(".json")
     try:
@@ -49,7 +52,12 @@ def read_sidecar(nifti: Path, n_slices: int) -> Sidecar:
     missing = said["MissingVolumes"]
     return Sidecar(
         tr_s=tr_s,
-        slice_times_s=_slice_times(said["SliceTiming"], said["SliceEncodingDirection"] or "k", n_slices, tr_s),
+        slice_times_s=_slice_times(
+            said["SliceTiming"],
+            said["SliceEncodingDirection"] or "k",
+            n_slices,
+            tr_s if image_tr_s is None else image_tr_s,
+        ),
         missing=frozenset(n for n in missing if type(n) is int) if isinstance(missing, list) else frozenset(),
     )
 

@@ -130,6 +130,7 @@ def test_those_of_the_file_beside(name: str, direction: str | None, tmp_path: Pa
         json.dumps({"SliceTiming": [-1, *TIMES[1:]]}).encode(),
         json.dumps({"SliceTiming": [float("nan"), *TIMES[1:]]}).encode(),
         json.dumps({"SliceTiming": [*TIMES[:5], 1.9], "RepetitionTime": 1.8}).encode(),
+        json.dumps({"SliceTiming": [10 * t for t in TIMES]}).encode(),  # beyond the image's own TR
         json.dumps({"SliceTiming": ["0", *TIMES[1:]]}).encode(),
         json.dumps({"SliceTiming": [10**400, *TIMES[1:]], "RepetitionTime": 10**400}).encode(),
         json.dumps({"SliceTiming": TIMES, "SliceEncodingDirection": "i"}).encode(),
