@@ -162,12 +162,12 @@ class TrialBeta:
     """One trial's response, and what to z-score it by.
 
     beta_V : (V,) float32, in units of the voxel values
-    error_V : (V,) float32, its standard error in the same units, see ``StreamingGLM.estimate``; of final answers, None
-        for others and for those by ridge
+    error_V : (V,) float32, its standard error in the same units, see ``StreamingGLM.estimate``; of final answers and,
+        in a fixed basis, of revised ones; None for others and for those by ridge
     error : median over voxels of the standard error; None by ridge, and as long as too few volumes are there
     n_volumes : volumes of the run that went into it, without missing and censored ones
-    flagged : a missing or censored volume fell into the trial's response, or the run ended before the response had
-        risen
+    flagged : a missing or censored volume fell into the trial's response, the run ended before the response had risen,
+        or the place of the run is a guess
     mean_V, std_V, n_statistics : see ``Statistics``
     normalised_by : which policy these are; "none" is mean 0 and standard deviation 1, for want of betas
     """
