@@ -224,7 +224,11 @@ def summary(bundle: Bundle) -> str:
             f"{_extras(bundle)}: chosen on these runs",
             f"{_fit(bundle)}: chosen on these runs",
             f"accuracy {bundle.accuracy}"
-            + (" (each run left out once, options chosen on the same runs)" if bundle.kind == "linear" else ""),
+            + (
+                " (each run left out once, options chosen on the same runs)"
+                if bundle.kind == "linear"
+                else " (held out only if the weights never saw these runs)"
+            ),
             f"temperature {calibration.temperature:.3f}, mean confidence for shuffled betas"
             f" {calibration.null_confidence:.2f}",
         ]
