@@ -112,7 +112,7 @@ class InferenceWorker:
         drawing = threading.Thread(target=self._draw_until_stopped, name="drawing")
         drawing.start()
         try:
-            self._work_on(self.betas, self.answer, self._load_new_bundles)
+            self._work_on(self.betas, self.answer, "no {stage} answer", self._load_new_bundles)
         finally:
             self.stop.set()
             drawing.join()
@@ -121,32 +121,37 @@ class InferenceWorker:
 
     def _draw_until_stopped(self) -> None:
         try:
-            self._work_on(self.pictures, self.draw, lambda: None)
+            self._work_on(self.pictures, self.draw, "no picture or caption of its {stage} answer", lambda: None)
         except Exception as error:  # handed to the main thread, which ends the process with it
             self._failure = error
             self.stop.set()
 
-    def _work_on(self, queue: WorkQueue, carry_out: Callable[[BetaWork], None], idle: Callable[[], None]) -> None:
+    def _work_on(
+        self, queue: WorkQueue, carry_out: Callable[[BetaWork], None], lack: str, idle: Callable[[], None]
+    ) -> None:
         while not self.stop.is_set():
             try:
                 job = queue.take(self.name, BLOCK_S)
                 if job is None:
                     idle()
                 else:
-                    self._do(job, carry_out)
+                    self._do(job, carry_out, lack)
             except BusUnavailable as error:
                 print(f"inference: {error}", file=sys.stderr, flush=True)
                 self.bus.wait_ready(BUS_DEADLINE_S)
 
-    def _do(self, job: Job, carry_out: Callable[[BetaWork], None]) -> None:
-        """One job. What cannot be carried out is reported in the session, and not tried again."""
+    def _do(self, job: Job, carry_out: Callable[[BetaWork], None], lack: str) -> None:
+        """One job. What cannot be carried out is reported in the session, and not tried again.
+
+        lack : what a trial then has
+        """
         work = parse_work(job.payload)
         try:
             carry_out(work)
         except (BusUnavailable, StorageFull):
             raise  # it stays in this worker's hands, and is delivered again
         except MindsightError as error:
-            self._warn(work, error)
+            self._warn(work, error, lack.format(stage=work.stage))
             job.reject(f"{error.code}: {error}")
         else:
             job.ack()
@@ -312,12 +317,12 @@ class InferenceWorker:
                 except MindsightError as error:
                     print(f"inference: bundle {folder.name} cannot be used: {error}", file=sys.stderr, flush=True)
 
-    def _warn(self, work: BetaWork, error: MindsightError) -> None:
+    def _warn(self, work: BetaWork, error: MindsightError, lack: str) -> None:
         warning: Message = Warned(
             session=work.session,
             t=time.time(),
             code=error.code,
-            text=f"trial {work.trial} of run {work.run} has no {work.stage} answer: {error}",
+            text=f"trial {work.trial} of run {work.run} has {lack}: {error}",
             run=work.run,
             trial=work.trial,
         )

@@ -55,7 +55,7 @@ def bundle(house: House) -> Bundle:
     return made.save(house.settings.bundles_dir / "known")
 
 
-def put(house: House, trial: int, bundle: str, *others: int) -> None:
+def put(house: House, trial: int, bundle: str, *others: int, queue: str = "inference") -> None:
     """A job: the beta of picture ``trial - 1``; ``others`` are trials to average it with."""
     work = BetaWork(
         session="ses-a",
@@ -73,7 +73,7 @@ def put(house: House, trial: int, bundle: str, *others: int) -> None:
         volume_acked_t=time.time(),
         logged_t=time.time(),
     )
-    WorkQueue(house.bus, "inference").put(work.key, dump_work(work), identity=work.beta)
+    WorkQueue(house.bus, queue).put(work.key, dump_work(work), identity=work.beta)
 
 
 def count(messages: list[Message], kind: type[Message]) -> int:
@@ -137,6 +137,15 @@ def test_a_job_that_cannot_be_done_is_reported_and_put_aside(house: House, bundl
     dead = WorkQueue(house.bus, "inference").dead()
     assert [job.key for job in dead] == ["ses-a-1-1-fast"]
     assert Log(house.bus, "ses-a", "messages").find("result-1-2-fast") is not None
+
+
+def test_a_picture_that_cannot_be_drawn_is_not_called_an_answer(house: House, bundle: Bundle) -> None:
+    house.open("ses-a", "known")
+    put(house, 1, "unknown", queue="pictures")
+    house.start("workers.inference")
+    messages = house.wait("ses-a", lambda messages: count(messages, Warned) == 1)
+    (warning,) = (m for m in messages if isinstance(m, Warned))
+    assert warning.text.startswith("trial 1 of run 1 has no picture or caption of its fast answer: ")
 
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{i}" for i in range(4, 30)))
