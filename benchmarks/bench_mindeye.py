@@ -24,6 +24,7 @@ round differently, and random weights make much of it: that they are equal is fo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,7 @@ from mindsight.mindeye import Layout, MindEye2, PriorLayout, Sampler, fold, load
 
 SUBJECT_VOXELS, HIDDEN, TOKENS, DIM, HEADS, DIM_HEAD, INNER, DEPTH = 15_724, 4096, 256, 1664, 32, 52, 6656, 6
 STEPS = (20, 10, 5)
+PAUSE_S = 0.02  # as between trials, nothing runs before: threads that wait for work by spinning have gone to sleep
 LOWLEVEL = ("blin1.", "bnorm.", "bupsampler.")
 
 
@@ -136,7 +138,9 @@ def measure(layout: Layout, device: torch.device, dtype: torch.dtype, rounds: in
         "a large product": product,
     }
     with torch.inference_mode():
-        clocks = report.in_turn({name: waited(method, device) for name, method in methods.items()}, rounds)
+        clocks = report.in_turn(
+            {name: waited(method, device) for name, method in methods.items()}, rounds, lambda _: time.sleep(PAUSE_S)
+        )
         equal = {
             "backbone tokens": apart(ours.backbone, backbone),
             "retrieval tokens": apart(ours.retrieval, retrieval),

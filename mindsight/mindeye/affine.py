@@ -36,7 +36,8 @@ def affine(x_BK: Tensor, weight_NK: Tensor, bias_N: Tensor) -> Tensor:
         _rows(*arrays, 0, n_outputs)
     else:
         cuts = [n_outputs * part // threads for part in range(threads + 1)]
-        parts = [_pool(threads).submit(_rows, *arrays, *cuts[part : part + 2]) for part in range(threads)]
+        parts = [_pool(threads - 1).submit(_rows, *arrays, *cuts[part : part + 2]) for part in range(1, threads)]
+        _rows(*arrays, *cuts[:2])
         for part in parts:
             part.result()
     return out_BN
