@@ -32,8 +32,6 @@ from mindsight.evaluation.session import (
 
 _Betas = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 _SHUFFLED, _NOISE = "betas_of_other_trials", "noise_into_the_generator"
-# of generator and prior, as the inference worker has them: a control goes the whole way that the answers went
-_CONTROL_EVALUATIONS, _PRIOR_STEPS, _PRIOR_DRAWS = 4, 10, 8
 
 
 def export_session(
@@ -120,7 +118,7 @@ class _Decoding:
 
     def __init__(self, archive: Path, bundle: Path, generator: Path | None, seed: int) -> None:
         from mindsight import models
-        from mindsight.inference import TrialDecoder
+        from mindsight.inference import EVALUATIONS, PRIOR_DRAWS, PRIOR_STEPS, TrialDecoder
         from mindsight.subjects.bundle import Bundle
         from mindsight.unclip.generator import Generator
 
@@ -131,10 +129,11 @@ class _Decoding:
             self._bundle,
             clock=time.perf_counter,
             generator=self._generator,
-            prior_steps=_PRIOR_STEPS,
-            prior_draws=_PRIOR_DRAWS,
-            evaluations=_CONTROL_EVALUATIONS,
+            prior_steps=PRIOR_STEPS,
+            prior_draws=PRIOR_DRAWS,
+            evaluations=EVALUATIONS,
         )
+        self._evaluations = EVALUATIONS
         self._betas = _read_betas(archive)
         self._seed = seed
 
@@ -159,7 +158,7 @@ class _Decoding:
             noise = out / "answers" / "controls" / _NOISE
             noise.mkdir(parents=True, exist_ok=True)
             tokens = noise_tokens(np.array(pool.embeddings, np.float32), rng)[rng.integers(len(pool), size=len(shown))]
-            drawn = [self._generator.generate(one[None], self._seed, _CONTROL_EVALUATIONS)[0] for one in tokens]
+            drawn = [self._generator.generate(one[None], self._seed, self._evaluations)[0] for one in tokens]
             np.save(noise / "reconstructions.npy", np.stack(drawn))
 
     def _embed(self, trials: Sequence[ShownTrial]) -> NDArray[np.float32]:

@@ -20,6 +20,9 @@ from mindsight.errors import ModelMismatch
 from mindsight.retrieval import Choice, LinearDecoder, Ranking, choose_between, rank
 from mindsight.subjects.bundle import Bundle
 
+# What the service draws a picture with; controls must go the same way as the answers that they stand beside.
+PRIOR_STEPS, PRIOR_DRAWS, EVALUATIONS = 10, 8, 4
+
 
 class PictureMaker(Protocol):
     """What is asked of a generator: ``mindsight.unclip.Generator`` is one."""

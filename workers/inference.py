@@ -25,7 +25,7 @@ from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Job, Log, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.errors import BusUnavailable, Conflict, MindsightError, StorageFull
-from mindsight.inference import Retrieval, TrialDecoder, z_scored
+from mindsight.inference import EVALUATIONS, PRIOR_DRAWS, PRIOR_STEPS, Retrieval, TrialDecoder, z_scored
 from mindsight.protocol import (
     Candidate,
     Captioned,
@@ -46,8 +46,6 @@ from workers.process import BUS_DEADLINE_S, run_process
 
 BLOCK_S = 0.25
 STALE_S = 10.0  # what a worker that died had in its hands goes to another after this
-PRIOR_STEPS, PRIOR_DRAWS = 10, 8
-EVALUATIONS = 4
 
 
 def png(pixels_HW3: NDArray[np.uint8]) -> bytes:
