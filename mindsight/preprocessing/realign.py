@@ -101,7 +101,7 @@ class Realigner:
         sigma = SMOOTHING_FWHM_MM / 2.3548 / grid.voxel_mm
         smooth = ndimage.gaussian_filter(values, sigma, mode="mirror")
         centre_mm = grid.affine[:3, :3] @ np.argwhere(use).mean(axis=0) + grid.affine[:3, 3]
-        ijk_N3 = np.argwhere(strongest(smooth, use, grid.voxel_mm)).astype(np.int16)
+        ijk_N3 = np.ascontiguousarray(np.argwhere(strongest(smooth, use, grid.voxel_mm)), np.int16)
         self._points, self._frame = instrument(prefilter(values), prefilter(smooth), grid.affine, centre_mm, ijk_N3)
         self._few = self._points.share(FAST_FEW if fast else FEW)
         self._survey = self._points.share(SURVEY_VOXELS / len(ijk_N3))

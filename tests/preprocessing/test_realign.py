@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 from phantoms import Phantom
 
 from mindsight.errors import BadVolume
-from mindsight.preprocessing import Realigner, rigid
+from mindsight.preprocessing import Realigner, coarse, rigid, spline, step, survey
+from mindsight.preprocessing import aligned as aligned_
 from mindsight.volume import Volume
 
 
@@ -26,6 +28,21 @@ def drift(phantom: Phantom, n: int, seed: int = 0) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     steps = np.cumsum(rng.normal(0, 0.08, (n, 6)), axis=0)
     return [phantom.moved(list(step[:3]), list(step[3:])) for step in steps]
+
+
+def test_the_first_volume_waits_for_no_compiler(phantom: Phantom) -> None:
+    """Every kernel was gone through at set-up, with arrays laid out as a volume's are."""
+    realigner = Realigner(phantom.volume())
+    before = {name: len(kernel.signatures) for name, kernel in _kernels().items()}
+    aligned = realigner.align(phantom.volume(phantom.moved([0.5, 0.2, 0.1], [0.01, 0.0, 0.0]), seed=1))
+    aligned.sample(np.ones(realigner.reference.shape, np.bool_))
+    assert aligned.converged
+    assert {name: len(kernel.signatures) for name, kernel in _kernels().items()} == before
+
+
+def _kernels() -> dict[str, Dispatcher]:
+    modules = (aligned_, coarse, spline, step, survey)
+    return {name: value for module in modules for name, value in vars(module).items() if isinstance(value, Dispatcher)}
 
 
 def test_a_wandering_head_is_followed(phantom: Phantom, still: Realigner) -> None:
