@@ -120,6 +120,7 @@ def methods(run: Run) -> tuple[dict[str, Callable[[], object]], Callable[[str], 
         "ours ols, with standard error": after_last_volume(ols, lambda: ols.estimate(trial)),
         "ours ar1": after_last_volume(ar1, lambda: ar1.beta(trial)),
         "ours ar1, with standard error": after_last_volume(ar1, lambda: ar1.estimate(trial)),
+        "ours ar1, all final betas with errors": after_last_volume(ar1, lambda: ar1.estimates(ar1.started)),
         "ours ar1, fixed basis": after_last_volume(fixed, lambda: fixed.beta(trial)),
         "ours ar1, ridge": after_last_volume(ar1, lambda: ar1.ridge_betas([trial], RIDGE_FRACTION)),
         "nilearn run_glm ols": lambda: run.run_glm("ols", n, trial),
@@ -151,6 +152,7 @@ def parity(run: Run) -> dict[str, float]:
     first = int(np.ceil((run.onsets_s[0] + ANSWER_S) / TR_S))
     n_volumes, n_voxels = run.series_TV.shape
     found: dict[str, float] = {"ols": 0.0, "ols, all trials": 0.0, "ar1": 0.0, "ar1 coefficients that differ": 0}
+    found["ar1, all final betas against one by one"] = together(run)
     ols, ar1 = run.glm("ols", first - 1), run.glm("ar1", first - 1)
     series_VT = np.ascontiguousarray(run.series_TV.T)
     for n in range(first, n_volumes + 1):
@@ -169,6 +171,16 @@ def parity(run: Run) -> dict[str, float]:
                     ours_V = Residuals(series_VT - series_VT[:, :1], basis.q_TR).ar_hundredths()
                     found["ar1 coefficients that differ"] += int((ours_V != np.rint(AR_BINS * rho_V)).sum())
     return found | {"volumes": n_volumes - first + 1, "voxels": n_voxels}
+
+
+def together(run: Run) -> float:
+    """Largest difference between all final betas at once and each by itself, in sd of the betas."""
+    glm = run.glm("ar1", len(run.series_TV))
+    apart = 0.0
+    for trial, (beta_V, _) in zip(glm.started, glm.estimates(glm.started), strict=True):
+        alone_V = glm.beta(trial)
+        apart = max(apart, float(np.abs(beta_V - alone_V).max() / alone_V.std()))
+    return apart
 
 
 def main() -> None:

@@ -45,6 +45,7 @@ from mindsight.glm.estimators import (
 from mindsight.glm.hrf import LIBRARY, Hrf, kernel, regressors, response_energy
 from mindsight.glm.kernels import grouped_dot, separate_betas
 from mindsight.glm.noise import AR_BINS, Residuals, common_components
+from mindsight.glm.together import Directions, separate_estimates
 
 Noise = Literal["ols", "ar1"]
 
@@ -220,6 +221,33 @@ class StreamingGLM:
             betas.append(self._weighted(group, estimator.weights_BT, bin_V))
             errors.append(error_V)
         return Estimate(self._in_order(np.concatenate(betas)), self._in_order(np.concatenate(errors)))
+
+    def estimates(self, trials: Sequence[int]) -> list[Estimate]:
+        """``estimate`` of each of these trials, to rounding; their designs' common part is computed once.
+
+        Raises as ``beta``.
+        """
+        events = [self._started_event(trial) for trial in trials]
+        if not events:
+            return []
+        started, regressors_G, nuisance_TP = self._parts()
+        places = np.array([started.index(event) for event in events])
+        parts_G: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+        alone = np.zeros(len(trials), np.bool_)
+        for group, regressors_TK in zip(self._groups, regressors_G, strict=True):
+            directions = Directions.of(regressors_TK, places, nuisance_TP)
+            alone |= ~directions.sound_K
+            beta_KV, error_KV = np.zeros((2, len(trials), group.rows.stop - group.rows.start))
+            if directions.sound_K.any():
+                rows_VN = self._series_VN[group.rows]
+                found = separate_estimates(rows_VN, directions, ar1=self.noise == "ar1")
+                beta_KV[directions.sound_K], error_KV[directions.sound_K] = found
+            parts_G.append((beta_KV, error_KV))
+        betas_KV, errors_KV = (self._in_order(np.hstack(parts)) for parts in zip(*parts_G, strict=True))
+        return [
+            self.estimate(trial) if is_alone else Estimate(betas_KV[k], errors_KV[k])
+            for k, (trial, is_alone) in enumerate(zip(trials, alone, strict=True))
+        ]
 
     def typical_error(self, trial: int) -> float:
         """Median over voxels of ``estimate``'s standard error; of about a thousand voxels where there are more.

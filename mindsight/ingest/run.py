@@ -217,12 +217,15 @@ class Run:
     def finals(self) -> dict[int, Answer]:
         """The final answer of every trial that was not given it yet."""
         asked = [trial for trial in self.trials if (trial, "final") not in self._answered]
-        fraction, moving = self._options.ridge_fraction, [trial for trial in asked if trial not in self._finished]
-        if fraction is None or not moving:
-            return {trial: self.answer(trial, "final") for trial in asked}
-        betas_KV = self._glm.ridge_betas(moving, fraction)
-        by_ridge = {trial: self._stamped(trial, beta_V) for trial, beta_V in zip(moving, betas_KV, strict=True)}
-        return {trial: by_ridge[trial] if trial in by_ridge else self._finished[trial] for trial in asked}
+        moving = [trial for trial in asked if trial not in self._finished]
+        fraction = self._options.ridge_fraction
+        if fraction is None:
+            estimates = zip(moving, self._glm.estimates(moving), strict=True)
+            found = {trial: self._stamped(trial, *estimate) for trial, estimate in estimates}
+        else:
+            betas_KV = self._glm.ridge_betas(moving, fraction) if moving else ()
+            found = {trial: self._stamped(trial, beta_V) for trial, beta_V in zip(moving, betas_KV, strict=True)}
+        return {trial: found[trial] if trial in found else self._finished[trial] for trial in asked}
 
     def _stamped(
         self,
