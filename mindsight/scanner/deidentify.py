@@ -42,7 +42,7 @@ ALLOWED = frozenset(
         *("TemporalPositionIdentifier", "ImagesInAcquisition", "ComplexImageComponent"),
         # when
         *("RepetitionTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "TimezoneOffsetFromUTC"),
-        *("TriggerTime",),
+        *("TriggerTime", "EchoTime", "EchoNumbers"),
         # where
         *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
         # the voxels
@@ -52,7 +52,7 @@ ALLOWED = frozenset(
         *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "MRTimingAndRelatedParametersSequence"),
         *("FrameContentSequence", "FrameAcquisitionDateTime", "TemporalPositionIndex", "PlanePositionSequence"),
         *("PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence"),
-        *("MRImageFrameTypeSequence",),
+        *("MRImageFrameTypeSequence", "MREchoSequence", "EffectiveEchoTime"),
     }
 )
 """Keywords of the DICOM elements that are read."""
@@ -97,6 +97,7 @@ class Frame:
 
     position_mm, row_direction and column_direction are in DICOM's patient frame (LPS). spacing_mm is (down a column,
     along a row), as in PixelSpacing. component is DICOM's word (``PHASE``), empty where the frame has none of its own.
+    echo_number counts the echoes of one excitation from 1; enhanced objects state the echo's time alone.
     """
 
     position_mm: tuple[float, ...] | None
@@ -108,6 +109,8 @@ class Frame:
     acquired_s: float | None
     temporal_position: int | None
     component: str
+    echo_time_ms: float | None = None
+    echo_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +380,8 @@ def _frames(head: _Allowed, shared: _Allowed | None, n_frames: int) -> tuple[Fra
             acquired_s=_acquired_s(head),
             temporal_position=head.integer("TemporalPositionIdentifier"),
             component="",
+            echo_time_ms=head.number("EchoTime"),
+            echo_number=head.integer("EchoNumbers"),
             **_rescale(head),
         )
         return (frame,)
@@ -406,6 +411,7 @@ def _enhanced_frame(shared: _Allowed, own: _Allowed, head: _Allowed) -> Frame:
         acquired_s=_seconds(moment[:8], moment[8:], head.text("TimezoneOffsetFromUTC")) if moment else None,
         temporal_position=content.integer("TemporalPositionIndex"),
         component=macro("MRImageFrameTypeSequence").text("ComplexImageComponent"),
+        echo_time_ms=macro("MREchoSequence").number("EffectiveEchoTime"),
         **_rescale(macro("PixelValueTransformationSequence")),
     )
 
