@@ -14,8 +14,8 @@ from pathlib import Path
 from mindsight.errors import BadVolume
 from mindsight.protocol.volume_codec import decode_volume, encode_volume
 from mindsight.scanner import RecordedRun, Series, open_run
+from mindsight.scanner.files import OnBad, read_bytes, strictly
 from mindsight.scanner.recorded import read_events
-from mindsight.scanner.series import OnBad, read_bytes, strictly
 from mindsight.scanner.transports import Item, Trouble
 from mindsight.volume import Volume
 

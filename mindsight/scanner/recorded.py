@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest, BadVolume
 from mindsight.events import RunEvent, parse_events_tsv
-from mindsight.scanner.series import OnBad, Series, open_series, strictly
+from mindsight.scanner.files import OnBad, strictly
+from mindsight.scanner.series import Series, open_series
 from mindsight.volume import Volume
 
 MotionOrder = Literal["translations", "rotations"]

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
+from mindsight.scanner.dicom_series import record_volume
 from mindsight.scanner.enhanced import enhanced_positions, enhanced_volumes, is_enhanced
+from mindsight.scanner.files import stated_tr
 from mindsight.scanner.kinds import kind_of
 from mindsight.scanner.mosaic import is_mosaic
-from mindsight.scanner.series import record_volume, stated_tr
 from mindsight.scanner.slices import slice_place, slices_volume, volume_number
 from mindsight.scanner.transports.arrivals import Arrival, Ended, Placed
 from mindsight.scanner.transports.contract import Expected, Item, Trouble

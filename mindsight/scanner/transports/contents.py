@@ -14,9 +14,9 @@ from pathlib import Path
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
+from mindsight.scanner.files import read_bytes, stated_tr
 from mindsight.scanner.nifti import check_whole, is_nifti, nifti_volumes
 from mindsight.scanner.parrec import is_parrec, read_parrec
-from mindsight.scanner.series import read_bytes, stated_tr
 from mindsight.scanner.transports.arrivals import Ended, Placed
 
 PAIR = ".{par,rec}"

@@ -24,7 +24,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 )
 
 from mindsight.errors import BadRequest
-from mindsight.scanner.series import MAX_DICOM_BYTES
+from mindsight.scanner.files import MAX_DICOM_BYTES
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Clock, Expected, Patience, Trouble

@@ -1,0 +1,106 @@
+"""What the readers of all formats share: which files of a folder are read, in which order, and what errors say of them.
+
+Knows nothing of formats. File and folder names are identity (a patient's name is often in them): they choose which
+files are read, and appear neither in a volume nor in an error, which names a file by its place in the order of names.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from mindsight.errors import BadVolume
+from mindsight.volume import Volume
+
+MAX_DICOM_BYTES = 256 * 1024 * 1024
+
+T = TypeVar("T")
+OnBad = Callable[[BadVolume], None]
+
+
+def strictly(error: BadVolume) -> None:
+    """What is done with a file that cannot be read, unless somebody says otherwise."""
+    raise error
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    n_volumes: int
+    volumes: Callable[[OnBad], Iterator[Volume]]
+    notes: tuple[str, ...] = ()
+
+
+def natural(path: Path) -> list[tuple[int, str]]:
+    """Sorting key that counts: 2 before 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]{1,18})", path.name) if part]
+
+
+def read_bytes(path: Path) -> bytes:
+    """What a file holds, up to the size that a DICOM object may have. Raises BadVolume."""
+    try:
+        with path.open("rb") as file:
+            n_bytes = os.fstat(file.fileno()).st_size  # a buffer of the bound itself would be made for each file
+            data = file.read(n_bytes + 1) if n_bytes <= MAX_DICOM_BYTES else None
+    except OSError as error:
+        raise BadVolume(f"the file cannot be read: {error.strerror}", code="dicom.unreadable") from None
+    if data is None or len(data) > MAX_DICOM_BYTES:
+        raise BadVolume(f"expected a file of at most {MAX_DICOM_BYTES} bytes", code="dicom.too_large")
+    return data
+
+
+def stated_tr(given_s: float | None, stated_s: float | None) -> float:
+    """The repetition time that was given, else that of the file. Raises BadVolume where there is neither."""
+    tr_s = stated_s if given_s is None else given_s
+    if tr_s is None:
+        raise BadVolume("the file states no repetition time between 0 and 60 s; give tr_s", code="volume.tr")
+    return tr_s
+
+
+def read_heads(n: int, read: Callable[[int], T], on_bad: OnBad) -> dict[int, T]:
+    """What all files promise, by their place in the order of names, from 1. Raises BadVolume where none is left."""
+    met: list[BadVolume] = []
+
+    def tell(error: BadVolume) -> None:
+        met.append(error)
+        on_bad(error)
+
+    found: dict[int, T] = {}
+    for place in range(1, n + 1):
+        for head in each([place], n, read, tell):
+            found[place] = head
+    if not found:
+        raise met[0]
+    return found
+
+
+def each(places: Iterable[int], n: int, read: Callable[[int], T], on_bad: OnBad) -> Iterator[T]:
+    """What is read of these files; errors say which file it was."""
+    for place in places:
+        try:
+            with named(place, n):
+                found = read(place)
+        except BadVolume as error:
+            on_bad(error)
+        else:
+            yield found
+
+
+def counted_from(numbers: dict[int, int], n_bad: int) -> int:
+    """What the run counts from: the first number that is there, but 1 where the bad files may be those before it."""
+    first = min(numbers.values())
+    return 1 if 1 < first <= n_bad + 1 else first
+
+
+@contextmanager
+def named(place: int, n: int) -> Iterator[None]:
+    """Errors within say which file it was."""
+    try:
+        yield
+    except BadVolume as error:
+        details = error.details | {"file": place}
+        raise BadVolume(f"file {place} of {n} by name: {error}", code=error.code, **details) from None

@@ -1,0 +1,39 @@
+"""NIfTI files of one run → its volumes: one 4-D file, or 3-D files in the order of the numbers in their names.
+
+Knows nothing of other formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mindsight.errors import BadVolume
+from mindsight.scanner.files import Contents, OnBad, each, read_heads, stated_tr
+from mindsight.scanner.nifti import nifti_volumes, read_nifti_header
+from mindsight.volume import Volume
+
+
+def nifti_series(files: Sequence[Path], run: int, tr_s: float | None, on_bad: OnBad) -> Contents:
+    headers = read_heads(len(files), lambda place: read_nifti_header(files[place - 1]), on_bad)
+    if len(files) > 1 and any(header.n_volumes != 1 for header in headers.values()):
+        raise BadVolume("expected one 4-D file or 3-D files, got several runs; name one of them", code="series.several")
+    tr = stated_tr(tr_s, next(iter(headers.values())).tr_s)
+    if len(files) == 1:
+
+        def whole(on_bad: OnBad) -> Iterator[Volume]:
+            try:
+                yield from nifti_volumes(files[0], tr, run)
+            except BadVolume as error:
+                on_bad(error)
+
+        return Contents(headers[1].n_volumes, whole)
+
+    def volumes(on_bad: OnBad) -> Iterator[Volume]:
+        def read(place: int) -> Volume:
+            (volume,) = nifti_volumes(files[place - 1], tr, run, place - 1)
+            return volume
+
+        yield from each(headers, len(files), read, on_bad)
+
+    return Contents(len(files), volumes)
