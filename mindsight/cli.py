@@ -11,12 +11,15 @@ import sys
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mindsight import __version__
 from mindsight.errors import BadRequest, MindsightError
+
+if TYPE_CHECKING:
+    from mindsight.stream import Sent
 
 app = typer.Typer(
     help="Real-time fMRI decoding: volumes in, pictures out.",
@@ -47,6 +50,15 @@ def _speed(text: str) -> float:
     if not 0.0 < speed < 10_000.0:
         raise BadRequest(f"expected --speed max or a number above 0, got {text!r}", code="cli.speed")
     return speed
+
+
+LOST = 3
+"""Exit code of a stream that went to its end without something that came or should have come."""
+
+
+def _end_of(sent: Sent) -> None:
+    if not sent.is_whole:
+        raise typer.Exit(LOST)
 
 
 def _become(module: str, *arguments: str) -> None:
@@ -132,15 +144,20 @@ def stream(
     watch: existing=1 (read what is there already), mode=polling
     cstore: ae=MINDSIGHT (our title), calling=A,B (who may send), cert, key, ca
     afni: data=7960 (port); afni and murfi: allow=192.168.1.0/24
+
+    Exit code: 0 all that came is with the service; 3 the stream went to its
+    end, but volumes are missing or something could not be read (it is said);
+    1 the stream could not be served; 2 wrong command line; 130 stopped twice.
     """
     from mindsight.stream import is_live, stream_source
 
     if (triggers or record) and not is_live(source):
         raise BadRequest("--triggers and --record are for what a scanner sends now", code="cli.live")
-    stream_source(
+    sent = stream_source(
         source, session, to=to, key=key, run=run, task=task, events=events, spool=spool, speed=math.inf,
         triggers=triggers, record=record,
     )  # fmt: skip
+    _end_of(sent)
 
 
 @app.command()
@@ -170,7 +187,10 @@ def replay(
         )
     from mindsight.stream import stream_source
 
-    stream_source(str(folder), session, to=to, key=key, run=run, task="view", events=None, spool=None, speed=times)
+    sent = stream_source(
+        str(folder), session, to=to, key=key, run=run, task="view", events=None, spool=None, speed=times
+    )
+    _end_of(sent)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

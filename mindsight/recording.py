@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from mindsight.errors import BadVolume
+from mindsight.errors import BadVolume, MindsightError
 from mindsight.protocol.volume_codec import decode_volume, encode_volume
 from mindsight.scanner import RecordedRun, Series, open_run
 from mindsight.scanner.files import OnBad, read_bytes, strictly
 from mindsight.scanner.recorded import read_events
 from mindsight.scanner.transports import Item, Trouble
+from mindsight.scanner.transports.guard import guarded
 from mindsight.volume import Volume
 
 _RUN = re.compile(r"run-(\d{3,9})")
@@ -34,10 +36,10 @@ def keep(items: Iterable[Item], folder: Path) -> Iterator[Item]:
     for item in items:
         if recording and isinstance(item, Volume):
             try:
-                _write(folder / f"run-{before + item.run:03d}", item)
-            except OSError as error:
+                guarded(partial(_write, folder / f"run-{before + item.run:03d}", item))
+            except MindsightError as error:
                 recording = False
-                yield Trouble("recording.failed", f"recording has ended, the run goes on: {error.strerror}")
+                yield Trouble("recording.failed", f"recording has ended, the run goes on: {error}", lost=True)
         yield item
 
 

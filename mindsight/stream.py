@@ -29,13 +29,14 @@ from mindsight.errors import (
     BusUnavailable,
     Conflict,
     Diverged,
+    MindsightError,
     ServiceUnavailable,
     StorageFull,
 )
 from mindsight.events import RunEvent, parse_events_tsv
 from mindsight.recording import keep, open_recorded
 from mindsight.scanner import RecordedRun
-from mindsight.scanner.transports import Clock, Item, RunEnded, Transport, Trouble, open_transport
+from mindsight.scanner.transports import FAILED, Clock, Item, RunEnded, Transport, Trouble, open_transport
 from mindsight.settings import Settings
 from mindsight.supervisor import gateway_url
 from mindsight.volume import Volume
@@ -47,11 +48,20 @@ MAX_TOLD = 500  # troubles that the service is told of by one process; all of th
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a stream came to: volumes acknowledged, volumes declared missing, seconds it took."""
+    """What a stream came to: volumes acknowledged, volumes declared missing, seconds it took.
+
+    n_lost : things that came and are in no volume: files and objects that cannot be read, slices of broken volumes
+    """
 
     n_volumes: int
     n_missing: int
     seconds: float
+    n_lost: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """All that came, and should have come, is with the service."""
+        return self.n_missing == 0 and self.n_lost == 0
 
 
 class Progress:
@@ -203,26 +213,36 @@ class LiveStream:
         self._runs: dict[int, int] = {}  # the same of all that came
         self._is_over = False
         self._next_index = 0  # volumes before it are with the service
-        self._n_sent = self._n_missing = self._n_told = 0
+        self._n_sent = self._n_missing = self._n_told = self._n_lost = 0
 
     def send(self, items: Iterable[Item]) -> Sent:
-        """Send them until they end. Raises what the service says, as ``send_run``."""
+        """Send them until they end. Raises what the service says, as ``send_run``, and what ended the transport."""
         began_s = self._clock()
+        failed: Trouble | None = None
         for item in items:
             if isinstance(item, Volume):
                 self._take(item)
             elif isinstance(item, Trouble):
+                self._n_lost += item.lost
+                failed = item if item.code == FAILED else failed
                 self._tell(item)
             else:
                 self._end(item)
         self._progress.end()
-        return Sent(self._n_sent, self._n_missing, self._clock() - began_s)
+        if failed is not None:
+            raise MindsightError(failed.text, code=failed.code)
+        return Sent(self._n_sent, self._n_missing, self._clock() - began_s, self._n_lost)
 
     def _take(self, volume: Volume) -> None:
         if volume.run != self._coming:
             self._begin(volume)
         if not self._is_over and volume.index >= self._next_index:
-            self._console.send(replace(volume, run=self._run))
+            try:
+                self._console.send(replace(volume, run=self._run))
+            except BadVolume as error:  # the service takes no such volume; the next one may be better
+                text = f"run {volume.run}: volume {volume.index}: {error}"
+                self._tell(Trouble(error.code, text, volume.index, volume.run, missing=True))
+                return
             self._n_sent += 1
             self._progress.show(self._n_sent, self._n_missing)
 
@@ -332,7 +352,7 @@ def stream_source(
     speed: float,
     triggers: str | None = None,
     record: Path | None = None,
-) -> None:
+) -> Sent:
     """The commands ``mindsight stream`` and ``mindsight replay --session``.
 
     triggers, record : of a live source: where pulses are listened for, and the folder where its volumes are kept
@@ -367,7 +387,9 @@ def stream_source(
             text = "nothing that was acknowledged is lost; the same command again goes on from there"
             print(f"\nthe service did not answer for long: {text}", file=sys.stderr)
             raise
-    print(f"{sent.n_volumes} volumes acknowledged, {sent.n_missing} missing, in {sent.seconds:.1f} s")
+    lost = f", {sent.n_lost} objects left out" if sent.n_lost else ""
+    print(f"{sent.n_volumes} volumes acknowledged, {sent.n_missing} missing{lost}, in {sent.seconds:.1f} s")
+    return sent
 
 
 def _say_bad(error: BadVolume) -> None:

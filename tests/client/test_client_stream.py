@@ -12,17 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gateway_harness import Running
+from typer.testing import CliRunner
 
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Log
+from mindsight.cli import app
 from mindsight.client import Console
+from mindsight.errors import MindsightError
 from mindsight.protocol import Warned, parse_message
 from mindsight.protocol.inputs import SkipVolume, TakeVolume, parse_input
 from mindsight.protocol.volume_codec import decode_volume
 from mindsight.recording import open_recorded
 from mindsight.scanner import read_series
-from mindsight.scanner.transports import RunEnded, Trouble
-from mindsight.stream import LiveStream, stream_source
+from mindsight.scanner.transports import FAILED, Item, RunEnded, Trouble
+from mindsight.stream import LiveStream, Sent, stream_source
 from mindsight.volume import Volume
 
 
@@ -32,9 +35,9 @@ def session(running: Running) -> str:
         return console.open_session(console.enrol())
 
 
-def stream(running: Running, session: str, source: object, tmp_path: Path, **more: object) -> None:
+def stream(running: Running, session: str, source: object, tmp_path: Path, **more: object) -> Sent:
     options = {"run": 1, "task": "view", "events": None, "spool": tmp_path / "spool", "speed": float("inf")} | more
-    stream_source(str(source), session, to=running.url, key=running.keys["console"], **options)  # type: ignore[arg-type]
+    return stream_source(str(source), session, to=running.url, key=running.keys["console"], **options)  # type: ignore[arg-type]
 
 
 def taken(running: Running, bus: Bus, session: str) -> tuple[list[Volume], list[int]]:
@@ -56,7 +59,8 @@ def test_a_folder_with_bad_files(
             shutil.copy(path, folder / f"Doe_{k}.dcm")
     for k, n_bytes in ((4, 100_000), (7, 300_000)):
         (folder / f"Doe_{k}.dcm").write_bytes(files[k].read_bytes()[:n_bytes])
-    stream(running, session, folder, tmp_path)
+    sent = stream(running, session, folder, tmp_path)
+    assert (sent.n_missing, sent.is_whole) == (3, False)
     volumes, missing = taken(running, bus, session)
     truth = [volume for volume, _ in zip(read_series(shared / "data" / "trio_run155" / "dcm"), range(8), strict=False)]
     assert [volume.index for volume in volumes] == [0, 1, 3, 5, 6]
@@ -101,7 +105,7 @@ def test_a_live_run_with_pulses_and_a_recording(
 
     thread = threading.Thread(target=scanner)
     thread.start()
-    stream(
+    sent = stream(
         running,
         session,
         f"watch:{folder}?n=4&idle=4",
@@ -109,6 +113,7 @@ def test_a_live_run_with_pulses_and_a_recording(
         triggers=f"tcp://127.0.0.1:{port}",
         record=tmp_path / "kept",
     )
+    assert sent.is_whole
     thread.join()
     volumes, missing = taken(running, bus, session)
     assert missing == []
@@ -148,3 +153,59 @@ def test_what_comes_after_a_run_is_told_of_that_run(
     (told,) = [message for message in messages if isinstance(message, Warned)]
     assert (told.run, told.text) == (5, "run 5: volumes came after its end; dropped")
     assert "run 5: volumes came after its end" in capsys.readouterr().err
+
+
+def sent_live(running: Running, session: str, items: list[Item]) -> Sent:
+    with Console(running.url, running.keys["console"], session=session) as console:
+        live = LiveStream(
+            console,
+            first_run=1,
+            before=[],
+            events=[],
+            task="view",
+            trail=None,
+            clock=time.monotonic,
+            output=sys.stdout,
+        )
+        return live.send(items)
+
+
+def test_a_volume_that_the_service_cannot_take_is_missing_and_the_next_goes_on(
+    running: Running, bus: Bus, session: str
+) -> None:
+    kinds = (np.int16, np.float16, np.int16)  # half precision has no place on the wire
+    items = [Volume(np.zeros((8, 8, 8), kind), np.eye(4), 1.0, 1, k) for k, kind in enumerate(kinds)]
+    sent = sent_live(running, session, [*items, RunEnded(1, 3)])
+    volumes, missing = taken(running, bus, session)
+    assert ([volume.index for volume in volumes], missing) == ([0, 2], [1])
+    assert (sent.n_volumes, sent.n_missing, sent.is_whole) == (2, 1, False)
+
+
+def test_what_was_lost_is_counted_and_a_transport_that_died_is_an_error(running: Running, session: str) -> None:
+    volume = Volume(np.zeros((8, 8, 8), np.int16), np.eye(4), 1.0, 1, 0)
+    unreadable = Trouble("object.unreadable", "object 7: it cannot be read", lost=True)
+    passed_over = Trouble("series.ignored", "a series was passed over: it had no second volume")
+    sent = sent_live(running, session, [volume, unreadable, passed_over, RunEnded(1, 1)])
+    assert (sent.n_missing, sent.n_lost, sent.is_whole) == (0, 1, False)
+    with pytest.raises(MindsightError) as caught:
+        sent_live(running, session, [Trouble(FAILED, "watching the folder has ended")])
+    assert caught.value.code == FAILED
+
+
+@pytest.mark.parametrize(("which", "code"), [((0, 1, 2), 0), ((0, 2), 3)])
+def test_the_exit_code_tells_whether_something_is_missing(
+    which: tuple[int, ...],
+    code: int,
+    running: Running,
+    session: str,
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MINDSIGHT_KEY", running.keys["console"])
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for k in which:
+        shutil.copy(sorted((shared / "data" / "trio_run155" / "dcm").iterdir())[k], folder)
+    command = ["stream", str(folder), "--session", session, "--to", running.url, "--spool", str(tmp_path / "spool")]
+    assert CliRunner().invoke(app, command).exit_code == code

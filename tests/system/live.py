@@ -168,10 +168,10 @@ class LiveStream:
         self._process.kill()
         self._process.wait(10)
 
-    def stop(self) -> str:
-        """Ctrl-C; returns the last line."""
+    def stop(self, code: int = 0) -> str:
+        """Ctrl-C; returns the last line. Code: 3 where something was lost, which is said."""
         self._process.send_signal(signal.SIGINT)
-        assert self._process.wait(30) == 0, self.errors
+        assert self._process.wait(30) == code, self.errors
         for reader in self._readers:
             reader.join(10)
         return self.said[-1]

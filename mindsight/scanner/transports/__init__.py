@@ -5,6 +5,7 @@ starts threads; its clocks are passed in.
 """
 
 from mindsight.scanner.transports.contract import (
+    FAILED,
     Clock,
     Expected,
     Item,
@@ -15,4 +16,4 @@ from mindsight.scanner.transports.contract import (
 )
 from mindsight.scanner.transports.opening import open_transport
 
-__all__ = ["Clock", "Expected", "Item", "Patience", "RunEnded", "Transport", "Trouble", "open_transport"]
+__all__ = ["FAILED", "Clock", "Expected", "Item", "Patience", "RunEnded", "Transport", "Trouble", "open_transport"]

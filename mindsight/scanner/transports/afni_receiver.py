@@ -10,7 +10,7 @@ import itertools
 import threading
 from collections.abc import Sequence
 
-from mindsight.errors import BadVolume
+from mindsight.errors import BadVolume, MindsightError
 from mindsight.scanner.transports.afni import (
     END_OF_RUN,
     MAX_HEADER_BYTES,
@@ -21,6 +21,7 @@ from mindsight.scanner.transports.afni import (
 from mindsight.scanner.transports.arrivals import Arrival, Ended, Placed
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Clock, Expected, Patience, Trouble
+from mindsight.scanner.transports.guard import guarded
 from mindsight.scanner.transports.receiver import Receiver
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
 
@@ -53,6 +54,7 @@ class AfniReceiver(Receiver):
         super().__init__(Assembler(expected, patience.late_s, run), patience, clock)
         self._tr_s = expected.tr_s
         self._series = itertools.count(1)
+        self._numbers = itertools.count(1)
         self._sending = threading.Lock()
         now_s = clock.monotonic_s
         self._data = Listener(host, data_port, self._serve_data, self.put, now_s, allow=allow)
@@ -114,14 +116,23 @@ class AfniReceiver(Receiver):
                     continue
                 images.append(image)
                 if len(images) == header.images_per_volume:
-                    self._put(Placed(series, index, header.volume(images), is_run=True))
+                    self._put_volume(series, index, header, images)
                     index += 1
                     images.clear()
         finally:
             if images:
                 text = f"the last volume of a run came in part ({len(images)} slices); dropped"
-                self.put(Trouble("volume.incomplete", text, index))
+                self.put(Trouble("volume.incomplete", text, index, lost=True))
             self._put(Ended(series))
 
+    def _put_volume(self, series: str, index: int, header: AfniHeader, images: Sequence[bytes]) -> None:
+        try:
+            volume = guarded(lambda: header.volume(images))
+        except MindsightError as error:  # the next one may be better
+            self.put(Trouble(error.code, f"volume {index}: {error}", index, lost=True))
+        else:
+            self._put(Placed(series, index, volume, is_run=True))
+
     def _put(self, content: Placed | Ended) -> None:
-        self.put(Arrival(content, self._clock.wall_s()))
+        number = next(self._numbers) if isinstance(content, Placed) else 0
+        self.put(Arrival(content, self._clock.wall_s(), number))

@@ -41,10 +41,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Something that came, DICOM read or still as bytes, and when (seconds since the Unix epoch)."""
+    """Something that came, DICOM read or still as bytes, and when (seconds since the Unix epoch).
+
+    number : of the file or object, as the transport counts those that came; by it a person finds a bad one
+    """
 
     content: DicomRecord | Placed | Ended | bytes
     arrived_s: float
+    number: int = 0
 
     @property
     def n_bytes(self) -> int:

@@ -5,10 +5,11 @@ Knows nothing of how they come. Time is passed in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from mindsight.errors import BadVolume
+from mindsight.errors import BadVolume, MindsightError
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
 from mindsight.scanner.dicom_series import record_volume
 from mindsight.scanner.enhanced import enhanced_positions, enhanced_volumes, is_enhanced
@@ -18,6 +19,7 @@ from mindsight.scanner.mosaic import is_mosaic
 from mindsight.scanner.slices import slice_place, slices_volume, volume_number
 from mindsight.scanner.transports.arrivals import Arrival, Ended, Placed
 from mindsight.scanner.transports.contract import Expected, Item, Trouble
+from mindsight.scanner.transports.guard import guarded
 from mindsight.scanner.transports.pairs import PairOrder
 from mindsight.scanner.transports.runs import Runs
 from mindsight.volume import MAX_SIDE, Volume
@@ -54,39 +56,36 @@ class Assembler:
     def add(self, arrival: Arrival | Trouble, now_s: float) -> Sequence[Item]:
         if isinstance(arrival, Trouble):
             return [arrival]
-        try:
-            content = arrival.content
-            if isinstance(content, Ended):
-                return self._runs.end(content.series)
-            if isinstance(content, Placed):
-                come = replace(content, volume=replace(content.volume, arrived_s=arrival.arrived_s))
-                return self._placed(self._pairs.add(come), now_s)
-            record = read_dicom(content) if isinstance(content, bytes) else content
-            return self._record(record, arrival.arrived_s, now_s)
-        except BadVolume as error:
-            return [Trouble(error.code, str(error))]
+        return _told(lambda: self._added(arrival, now_s), f"object {arrival.number}: " if arrival.number else "")
 
     def tick(self, now_s: float) -> Sequence[Item]:
-        return self._runs.tick(now_s)
+        return _told(lambda: self._runs.tick(now_s))
 
     def finish(self) -> Sequence[Item]:
-        told: list[Item] = []
-        told += self._placed(self._pairs.finish(), 0.0)
+        told = _told(lambda: self._placed(self._pairs.finish(), 0.0))
         for series in list(self._slices):
-            told += self._drop(series)
-        return [*told, *self._runs.finish()]
+            told += _told(partial(self._drop, series))
+        return [*told, *_told(self._runs.finish)]
 
-    def _placed(self, decided: Sequence[Placed], now_s: float) -> list[Item]:
-        told: list[Item] = []
+    def _added(self, arrival: Arrival, now_s: float) -> Iterable[Item]:
+        content = arrival.content
+        if isinstance(content, Ended):
+            return self._runs.end(content.series)
+        if isinstance(content, Placed):
+            come = replace(content, volume=replace(content.volume, arrived_s=arrival.arrived_s))
+            return self._placed(self._pairs.add(come), now_s)
+        record = read_dicom(content) if isinstance(content, bytes) else content
+        return self._record(record, arrival.arrived_s, now_s)
+
+    def _placed(self, decided: Sequence[Placed], now_s: float) -> Iterator[Item]:
         for placed in decided:
             why_not = self._expected.why_not_kind(placed.kind)
             if why_not is not None:  # MURFI's senders put raw and corrected volumes into one series
-                told += self._runs.ignore(f"{placed.series} {placed.kind}", why_not)
+                yield from self._runs.ignore(f"{placed.series} {placed.kind}", why_not)
             else:
-                told += self._runs.add(placed.series, placed.position, placed.volume, now_s, is_run=placed.is_run)
-        return told
+                yield from self._runs.add(placed.series, placed.position, placed.volume, now_s, is_run=placed.is_run)
 
-    def _record(self, record: DicomRecord, arrived_s: float, now_s: float) -> list[Item]:
+    def _record(self, record: DicomRecord, arrived_s: float, now_s: float) -> Iterable[Item]:
         series, why_not = record.series, self._why_not(record)
         if why_not is not None:
             # Philips puts magnitude and phase into one series.
@@ -106,12 +105,13 @@ class Assembler:
             volume = record_volume(record, 1, 0, record.tr_s or self._expected.tr_s)
             return self._runs.add(series, number - 1, replace(volume, arrived_s=arrived_s), now_s)
         # Several volumes in one object: a whole run, sent when it is over. Objects of one size follow one another.
+        return self._several(record, (number - 1) * n_volumes, arrived_s, now_s)
+
+    def _several(self, record: DicomRecord, first: int, arrived_s: float, now_s: float) -> Iterator[Item]:
         tr_s = stated_tr(None, record.tr_s or self._expected.tr_s)
-        told: list[Item] = []
         for volume in enhanced_volumes(record, tr_s, 1, 0):
-            position = (number - 1) * n_volumes + volume.index
-            told += self._runs.add(series, position, replace(volume, arrived_s=arrived_s), now_s)
-        return told
+            position = first + volume.index
+            yield from self._runs.add(record.series, position, replace(volume, arrived_s=arrived_s), now_s)
 
     def _why_not(self, record: DicomRecord) -> str | None:
         if record.modality != "MR":
@@ -172,7 +172,22 @@ class Assembler:
             slices.whole.add(number)
             position = number - 1 if slices.numbered else number
             text = f"volume {position}: {n} of {slices.n_slices} slices came; dropped"
-            told.append(Trouble("volume.incomplete", text, position))
+            told.append(Trouble("volume.incomplete", text, position, lost=True))
         if (not slices.partial and not oldest_only) or (oldest_only and not told):
             del self._slices[series]
         return told
+
+
+def _told(work: Callable[[], Iterable[Item]], what: str = "") -> list[Item]:
+    """All that this brings, and what went wrong in it after that."""
+    told: list[Item] = []
+
+    def take() -> None:
+        for item in work():
+            told.append(item)  # noqa: PERF402 - what came before an error is kept
+
+    try:
+        guarded(take)
+    except MindsightError as error:
+        told.append(Trouble(error.code, f"{what}{error}", lost=True))
+    return told

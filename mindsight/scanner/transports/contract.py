@@ -12,6 +12,9 @@ from typing import Protocol, Self
 from mindsight.scanner.kinds import MAGNITUDE, Kind
 from mindsight.volume import Volume
 
+FAILED = "transport.failed"
+"""Code of the trouble after which a transport can bring nothing more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
@@ -21,6 +24,7 @@ class Trouble:
     text : for a person
     index, run : of the volume it is about, where it is about one
     missing : the run has no volume at this index, and will not get one; to be declared missing
+    lost : something that came, or should have, is in no volume; whoever started the stream learns it by the exit code
     """
 
     code: str
@@ -28,6 +32,7 @@ class Trouble:
     index: int | None = None
     run: int | None = None
     missing: bool = False
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ pynetdicom's own log names peers and values of headers, so it is turned off.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import socket
 import ssl
@@ -23,14 +24,15 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     Verification,
 )
 
-from mindsight.errors import BadRequest
+from mindsight.errors import BadRequest, MindsightError
 from mindsight.scanner.files import MAX_DICOM_BYTES
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Clock, Expected, Patience, Trouble
+from mindsight.scanner.transports.guard import guarded
 from mindsight.scanner.transports.receiver import Receiver
 
-SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700
+SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 MAX_PDU_BYTES = 1 << 20
 HANDSHAKE_S = 3.0
@@ -70,6 +72,7 @@ class CStoreReceiver(Receiver):
         assembler = Assembler(expected or Expected(), patience.late_s, run)
         super().__init__(assembler, patience, clock, queue_length=queue_length)
         self._max_object_bytes = max_object_bytes
+        self._numbers = itertools.count(1)
         self._peers_lock = threading.Lock()
         self._peers: list[tuple[Any, socket.socket]] = []
         try:
@@ -112,7 +115,12 @@ class CStoreReceiver(Receiver):
             self._reap()
 
     def _stored(self, event: evt.Event) -> int:
-        arrival = Arrival(event.encoded_dataset(), self._clock.wall_s())
+        number = next(self._numbers)
+        try:
+            arrival = Arrival(guarded(event.encoded_dataset), self._clock.wall_s(), number)
+        except MindsightError as error:
+            self.put(Trouble(error.code, f"object {number}: {error}", lost=True))
+            return CANNOT_UNDERSTAND
         return SUCCESS if self.offer(arrival) else OUT_OF_RESOURCES
 
     def _connected(self, event: evt.Event) -> None:

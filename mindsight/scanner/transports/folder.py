@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mindsight.errors import BadVolume
+from mindsight.errors import MindsightError
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.contents import members, read_unit, unit_of
 from mindsight.scanner.transports.contract import Patience, Trouble
+from mindsight.scanner.transports.guard import each_guarded
 
 RETRY_S = 0.05
 MAX_RETRY_S = 1.0
@@ -73,6 +74,7 @@ class FolderReader:
         self._waiting: dict[str, _Waiting] = {}
         self._given_up: dict[str, Look] = {}
         self._lost = False
+        self._n_dealt_with = 0
         if not existing:
             files = self._files(folder, MAX_DEPTH)
             self._known.update(unit for unit, look in files if since_ns is None or _changed_ns(look) <= since_ns)
@@ -134,15 +136,17 @@ class FolderReader:
         self._waiting[unit] = _Waiting(look, now_s, now_s, now_s)
 
     def _try(self, unit: str, waiting: _Waiting, now_s: float, wall_s: float) -> Iterator[Arrival | Trouble]:
+        contents = each_guarded(read_unit(unit, self._tr_s))
         try:
-            contents = read_unit(unit, self._tr_s)
             first = next(contents)
-        except BadVolume as error:
+        except MindsightError as error:
             for_s = self._patience.whole_s
             if now_s - waiting.since_s >= for_s or now_s - waiting.first_s >= MAX_WAITS * for_s:
                 del self._waiting[unit]
                 self._given_up[unit] = waiting.look
-                yield Trouble(error.code, f"a file was passed over: {error}")
+                self._n_dealt_with += 1
+                text = f"file {self._n_dealt_with} was passed over: {error}"
+                yield Trouble(error.code, text, lost=error.code != "dicom.not_dicom" or _claims_to_be_one(unit))
             else:
                 waiting.next_s = now_s + waiting.retry_s
                 waiting.retry_s = min(2 * waiting.retry_s, MAX_RETRY_S)
@@ -151,12 +155,14 @@ class FolderReader:
             waiting.next_s = now_s
             return
         del self._waiting[unit]
-        yield Arrival(first, wall_s)
+        self._n_dealt_with += 1
+        yield Arrival(first, wall_s, self._n_dealt_with)
         try:
             for content in contents:
-                yield Arrival(content, wall_s)
-        except BadVolume as error:
-            yield Trouble(error.code, f"a file changed while it was read: {error}")
+                yield Arrival(content, wall_s, self._n_dealt_with)
+        except MindsightError as error:
+            text = f"file {self._n_dealt_with} was read in part: {error}"
+            yield Trouble(error.code, text, lost=True)
 
     def _files(self, folder: Path | str, depth: int) -> Iterator[tuple[str, Look]]:
         """Each unit and its look; the look of one that is known is not asked for again unless it was given up."""
@@ -194,6 +200,11 @@ def _look(unit: str) -> Look | None:
 
 def _changed_ns(look: Look) -> int:
     return max(changed_ns for _, changed_ns in look)
+
+
+def _claims_to_be_one(unit: str) -> bool:
+    """By its name it is a scanner's; notes and pictures that lie beside them are not missed."""
+    return unit.lower().endswith((".dcm", ".ima"))
 
 
 def _is_passed_over(path: str) -> bool:

@@ -7,6 +7,7 @@ slice; before it, from some senders, the two sizes. Facts from MURFI's RtExterna
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import struct
 from collections.abc import Sequence
@@ -118,6 +119,7 @@ class MurfiReceiver(Receiver):
     ) -> None:
         patience = patience or Patience()
         super().__init__(Assembler(expected or Expected(), patience.late_s, run), patience, clock)
+        self._numbers = itertools.count(1)
         self._listener = Listener(host, port, self._serve, self.put, clock.monotonic_s, allow=allow)
 
     @property
@@ -144,4 +146,4 @@ class MurfiReceiver(Receiver):
         arrived_s = self._clock.wall_s()
         # Siemens counts from 1; MURFI's own tools from 0, which a run finds out by itself.
         placed = Placed(header.series, header.number - 1, header.volume(data), Kind(corrected=header.corrected))
-        self.put(Arrival(placed, arrived_s))
+        self.put(Arrival(placed, arrived_s, next(self._numbers)))

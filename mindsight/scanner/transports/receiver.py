@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Self
 
+from mindsight.errors import MindsightError
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
-from mindsight.scanner.transports.contract import Clock, Item, Patience, Trouble
+from mindsight.scanner.transports.contract import FAILED, Clock, Item, Patience, Trouble
+from mindsight.scanner.transports.guard import guarded
 
 QUEUE_LENGTH = 256
 MAX_QUEUED_BYTES = 512 * 1024 * 1024
@@ -78,6 +80,14 @@ class Receiver:
             yield from self._assembler.add(arrival, now_s)
             yield from self._assembler.tick(now_s)
         yield from self._assembler.finish()
+
+    def work(self, do: Callable[[], None], what: str) -> None:
+        """The body of a thread that the transport cannot be without: where it fails, that is the end, and is said."""
+        try:
+            guarded(do)
+        except MindsightError as error:
+            self.put(Trouble(FAILED, f"{what} has ended: {error}; start the same command again", lost=True))
+            self._closed.set()
 
     def close(self) -> None:
         self._closed.set()

@@ -195,7 +195,7 @@ class Runs:
         for item in told:
             if isinstance(item, RunEnded) and n_volumes is not None and item.n_volumes < n_volumes:
                 text = f"run {item.run}: ended after {item.n_volumes} of {n_volumes} volumes"
-                yield Trouble("run.short", text, None, item.run)
+                yield Trouble("run.short", text, None, item.run, lost=True)
             yield item
 
 

@@ -9,9 +9,11 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from mindsight.errors import BadRequest, BadVolume
+from mindsight.errors import BadRequest, BadVolume, MindsightError
 from mindsight.scanner.transports.contract import Trouble
+from mindsight.scanner.transports.guard import guarded
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -91,7 +93,7 @@ class Wire:
 class Listener:
     """Accepts connections in a thread, and serves each in one of its own.
 
-    serve : called with each connection, which is closed when it returns. A BadVolume that it raises is told
+    serve : called with each connection, which is closed when it returns. What it raises is told
     tell : takes what was wrong
     allow : networks whose peers may connect; any where empty
 
@@ -144,17 +146,28 @@ class Listener:
                 sock, address = self._socket.accept()
             except OSError:  # nobody came, or they left before they were let in
                 continue
-            if not self._is_allowed(address[0]):
-                self._tell(Trouble("peer.refused", "a peer from a network that is not allowed was sent away"))
+            try:
+                guarded(partial(self._let_in, sock, address[0]))
+            except MindsightError as error:  # no thread can be started
+                self._tell(Trouble("peer.failed", f"a peer was sent away: {error}", lost=True))
                 sock.close()
-            elif not self._free.acquire(blocking=False):
-                text = f"more than {MAX_CONNECTIONS} peers at once; one was sent away"
-                self._tell(Trouble("peer.too_many", text))
-                sock.close()
-            else:
-                thread = threading.Thread(target=self._talk, args=(sock,), name="peer", daemon=True)
+
+    def _let_in(self, sock: socket.socket, host: str) -> None:
+        if not self._is_allowed(host):
+            self._tell(Trouble("peer.refused", "a peer from a network that is not allowed was sent away"))
+            sock.close()
+        elif not self._free.acquire(blocking=False):
+            text = f"more than {MAX_CONNECTIONS} peers at once; one was sent away"
+            self._tell(Trouble("peer.too_many", text))
+            sock.close()
+        else:
+            thread = threading.Thread(target=self._talk, args=(sock,), name="peer", daemon=True)
+            try:
                 thread.start()
-                self._peers = [*(peer for peer in self._peers if peer.is_alive()), thread]
+            except BaseException:
+                self._free.release()
+                raise
+            self._peers = [*(peer for peer in self._peers if peer.is_alive()), thread]
 
     def _is_allowed(self, host: str) -> bool:
         if not self._allow:
@@ -168,10 +181,11 @@ class Listener:
             with sock:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
                 try:
-                    self._serve(Wire(sock, self._clock, self._stopped))
-                except BadVolume as error:
+                    guarded(lambda: self._serve(Wire(sock, self._clock, self._stopped)))
+                except MindsightError as error:
                     if not self._stopped.is_set():  # told before the peer sees the end; what we cut off is no trouble
-                        self._tell(Trouble(error.code, f"a connection was closed: {error}"))
+                        lost = not error.code.endswith(".header")  # who speaks another protocol brought no volume
+                        self._tell(Trouble(error.code, f"a connection was closed: {error}", lost=lost))
         except OSError:  # the peer went away while it was being closed
             return
         finally:

@@ -98,7 +98,8 @@ class FolderWatch(Receiver):
         self._reader = FolderReader(
             folder, patience, settle_s=POLL_S, existing=existing, since_ns=since_ns, tr_s=expected.tr_s
         )
-        self._thread = threading.Thread(target=self._watch, name="folder-watch", daemon=True)
+        watching = (self._watch, "watching the folder")
+        self._thread = threading.Thread(target=self.work, args=watching, name="folder-watch", daemon=True)
         self._thread.start()
 
     @property
