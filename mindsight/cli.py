@@ -63,7 +63,10 @@ def _end_of(sent: Sent) -> None:
 
 def _become(module: str, *arguments: str) -> None:
     """Replace this process by another of the project's, so that its signals and exit code are ours."""
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606
+    from mindsight.processes import module_command
+
+    command = module_command(module, *arguments)
+    os.execv(command[0], command)  # noqa: S606
 
 
 @app.command()

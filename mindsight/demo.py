@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import queue
 import shutil
 import sys
 import threading
@@ -22,7 +23,7 @@ import numpy as np
 
 from mindsight import models
 from mindsight.client import Console, Watch
-from mindsight.errors import DeadlineExceeded
+from mindsight.errors import Conflict, DeadlineExceeded
 from mindsight.evaluation import Accuracy
 from mindsight.protocol import (
     BetaReady,
@@ -42,6 +43,7 @@ BUNDLE = "demo"
 PARTICIPANT, POOL_SEED, N_POOL = 7, 1, 100
 VISIT_SEED, N_RUNS = 21, 2
 LAST_ANSWER_S = 120.0
+KEY_S = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,20 +126,18 @@ def run_demo(*, once: bool, speed: float, data_dir: Path | None) -> None:
     settings = Settings(data_dir=folder.absolute(), port=0, redis_url="embedded://")
     shutil.copytree(models.BUNDLE, settings.bundles_dir / BUNDLE, dirs_exist_ok=True)
     say = _quiet if once else _say
-    keys: dict[str, str] = {}
-    ready = threading.Event()
+    keys: queue.Queue[str] = queue.Queue()
 
-    def hear(line: str) -> None:
-        role, _, rest = line.partition(" key: ")
-        if rest:
-            keys[role] = rest
-        ready.set()
+    def announce(line: str) -> None:
+        role, _, key = line.partition(" key: ")
+        if role == "experimenter":
+            keys.put(key)
 
-    supervisor = Supervisor(settings, announce=hear)
+    supervisor = Supervisor(settings, announce=announce)
     say("starting bus, gateway, ingest and inference ...")
     url = supervisor.start()
     try:
-        outcome = _visit(url, keys["experimenter"], settings, speed, say)
+        outcome = _visit(url, _awaited(keys), settings, speed, say)
         if once:
             print(json.dumps(outcome.summary()), flush=True)
             supervisor.stop()
@@ -147,6 +147,17 @@ def run_demo(*, once: bool, speed: float, data_dir: Path | None) -> None:
             wait_for_stop(supervisor)
     finally:
         supervisor.stop()
+
+
+def _awaited(keys: queue.Queue[str]) -> str:
+    """The experimenter's key, which a thread of the supervisor may read a moment after the service is up."""
+    try:
+        return keys.get(timeout=KEY_S)
+    except queue.Empty:
+        raise Conflict(
+            "expected a new data folder, got one whose keys were printed before; name another with --data-dir",
+            code="demo.data_dir",
+        ) from None
 
 
 def _visit(url: str, key: str, settings: Settings, speed: float, say: Callable[[str], None]) -> Outcome:

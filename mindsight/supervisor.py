@@ -5,12 +5,10 @@ Knows the processes by module name only, so that the library stays free of them.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +19,7 @@ from typing import IO
 import httpx
 
 from mindsight.errors import DeadlineExceeded, ServiceUnavailable
+from mindsight.processes import ending_with_parent, module_command
 from mindsight.settings import Settings
 
 START_DEADLINE_S = 60.0
@@ -32,7 +31,6 @@ MODULES = {
     "ingest": "workers.ingest",
     "inference": "workers.inference",
 }
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 # one thread per process keeps betas the same bits from run to run, and leaves the cores to the processes
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -116,13 +114,13 @@ class Supervisor:
     def _spawn(self, part: str) -> None:
         with (self.logs_dir / f"{part}.log").open("ab") as log:
             self._processes[part] = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", MODULES[part]],
+                module_command(MODULES[part]),
                 env=environment(self.settings),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if part == "gateway" else log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                preexec_fn=ending_with_parent(),
             )
         output = self._processes[part].stdout
         if output is not None:
@@ -160,12 +158,6 @@ class Supervisor:
             if lines:
                 words.append(f"{path.stem}: {lines[-1][:200]}")
         return "; ".join(words) or "no part wrote a line"
-
-
-def _end_with_parent() -> None:
-    """A part must not outlive its supervisor, however that ends (prctl PR_SET_PDEATHSIG, Linux)."""
-    assert _LIBC is not None
-    _LIBC.prctl(1, signal.SIGTERM)
 
 
 def wait_for_stop(supervisor: Supervisor) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Lease, Sessions, WorkQueue, read_many
 from mindsight.errors import BusUnavailable, LeaseLost, MindsightError
+from mindsight.processes import module_command
 from mindsight.protocol.inputs import parse_input
 from mindsight.settings import Settings
 from workers.process import BUS_DEADLINE_S, run_process
@@ -117,7 +118,7 @@ class IngestWorker:
 
     def _archive(self, session: str) -> None:
         """The archive is written by a process of its own: compressing must not delay another session's volumes."""
-        command = [sys.executable, "-m", "workers.archive", session]
+        command = module_command("workers.archive", session)
         self._archivists[session] = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
 
     def _renew(self) -> None:

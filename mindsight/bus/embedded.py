@@ -5,15 +5,12 @@ Knows nothing of what is stored. Other processes of the same data folder find it
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import os
 import shutil
-import signal
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,14 +19,13 @@ from urllib.parse import quote
 
 from mindsight.bus.connection import URL_FILE, Bus
 from mindsight.errors import BusUnavailable, Conflict
+from mindsight.processes import ending_with_parent
 from mindsight.settings import Settings
 
 START_S = 5.0
 LOAD_S = 60.0
 STOP_S = 10.0
 MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes; the server appends to it while it starts
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 class EmbeddedServer:
@@ -173,14 +169,6 @@ def _spawn(binary: str, folder: Path, socket_path: Path, lock: int) -> subproces
     arguments = [binary, "--port", "0", "--unixsocket", str(socket_path), "--unixsocketperm", "700"]
     arguments += ["--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
     arguments += ["--maxmemory-policy", "noeviction", "--daemonize", "no", "--logfile", str(folder / "server.log")]
-    parent = os.getpid()
-
-    def die_with_parent() -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() != parent:
-                os.kill(os.getpid(), signal.SIGTERM)
-
     try:
         return subprocess.Popen(  # noqa: S603 -- the operator's own binary, no shell
             arguments,
@@ -188,7 +176,7 @@ def _spawn(binary: str, folder: Path, socket_path: Path, lock: int) -> subproces
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(lock,),
-            preexec_fn=die_with_parent,
+            preexec_fn=ending_with_parent(),
             start_new_session=True,  # Ctrl-C in a terminal goes to us; we stop the server in order
         )
     except OSError as error:
