@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ def bus(bus_url: str) -> Iterator[Bus]:
     bus = Bus(bus_url)
     yield bus
     bus.close()
+
+
+@pytest.fixture
+def open_bus(settings: Settings) -> Iterator[Callable[[], Bus]]:
+    """Buses of the settings' embedded server, which are closed with the test: a socket left open is an error."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(Bus.from_settings(settings)))
 
 
 @pytest.fixture
