@@ -12,8 +12,22 @@ from pathlib import Path
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
+from mindsight.scanner.echo_series import with_echoes
+from mindsight.scanner.echoes import Echo, EchoChoice, echoes_in, of_echo, stride_of
 from mindsight.scanner.enhanced import enhanced_positions, enhanced_volume, enhanced_volumes, is_enhanced
-from mindsight.scanner.files import Contents, OnBad, counted_from, each, named, read_bytes, read_heads, stated_tr
+from mindsight.scanner.files import (
+    LEFT_CUT_OFF,
+    Contents,
+    OnBad,
+    counted_from,
+    each,
+    is_cut_off,
+    named,
+    read_bytes,
+    read_heads,
+    stated_tr,
+    strictly,
+)
 from mindsight.scanner.kinds import preferred
 from mindsight.scanner.mosaic import is_mosaic, mosaic_volume
 from mindsight.scanner.slices import group_slices, slices_volume, stacked_times_s
@@ -35,32 +49,112 @@ def record_volume(record: DicomRecord, run: int, index: int, tr_s: float | None 
     )
 
 
-def dicom_series(files: Sequence[Path], run: int, tr_s: float | None, on_bad: OnBad) -> Contents:
-    n = len(files)
+def dicom_series(
+    files: Sequence[Path], run: int, tr_s: float | None, on_bad: OnBad, echo: EchoChoice = None
+) -> Contents:
+    n, notes, known = len(files), list[str](), list[Echo]()
 
-    def read(place: int) -> DicomRecord:
-        return read_dicom(read_bytes(files[place - 1]))
+    def head(place: int) -> DicomRecord:
+        return read_dicom(read_bytes(files[place - 1]), header_only=True)
 
-    found = read_heads(n, lambda place: read_dicom(read_bytes(files[place - 1]), header_only=True), on_bad)
+    found = read_heads(n, head, on_bad, notes)
     chosen, note = preferred(found)
-    heads = {place: found[place] for place in chosen}
-    notes = () if note is None else (note,)
-    if all(is_mosaic(record) or is_enhanced(record) for record in heads.values()):
-        places = _numbered(heads, n, n - len(found), on_bad)
-        if any(is_enhanced(record) and len(enhanced_positions(record)) > 1 for record in heads.values()):
-            return _objects_series(list(places.values()), heads, read, run, tr_s, notes)
-        indices = {place: index for index, place in places.items()}
+    notes += [] if note is None else [note]
+    frames = {place: echoes_in(found[place], known) for place in chosen}
+    numbering = _EchoNumbers({place: found[place] for place in chosen}, frames, known)
 
-        def volumes(on_bad: OnBad) -> Iterator[Volume]:
-            yield from each(
-                places.values(), n, lambda place: record_volume(read(place), run, indices[place], tr_s), on_bad
-            )
+    def series(one: Echo) -> Contents:
+        heads = {place: numbering.record(place, found[place], one) for place in chosen if one in frames[place]}
 
-        return Contents(max(places) + 1, volumes, notes)
+        def read(place: int) -> DicomRecord:
+            return numbering.record(place, read_dicom(read_bytes(files[place - 1])), one)
 
-    if len(heads) == 1:
-        record_volume(heads[chosen[0]], run, 0, tr_s)  # says that one slice is no series
-    return _slices_series(heads, read, run, tr_s, notes, on_bad)
+        return _series(heads, read, n, n - len(found), run, tr_s, on_bad)
+
+    return with_echoes(known, series, echo, notes)
+
+
+def _series(
+    heads: dict[int, DicomRecord],
+    read: Callable[[int], DicomRecord],
+    n: int,
+    n_bad: int,
+    run: int,
+    tr_s: float | None,
+    on_bad: OnBad,
+) -> Contents:
+    """Of one echo. n, n_bad : files that there are, and those of them that could not be read."""
+    if not all(is_mosaic(record) or is_enhanced(record) for record in heads.values()):
+        if len(heads) == 1:
+            record_volume(next(iter(heads.values())), run, 0, tr_s)  # says that one slice is no series
+        return _slices_series(heads, read, run, tr_s, on_bad)
+    places = _numbered(heads, n, n_bad, on_bad)
+    if any(is_enhanced(record) and len(enhanced_positions(record)) > 1 for record in heads.values()):
+        return _objects_series(list(places.values()), heads, read, run, tr_s, on_bad)
+    notes = _left_last(places, heads, read, on_bad)
+    indices = {place: index for index, place in places.items()}
+
+    def volumes(on_bad: OnBad) -> Iterator[Volume]:
+        yield from each(places.values(), n, lambda place: record_volume(read(place), run, indices[place], tr_s), on_bad)
+
+    return Contents(max(places) + 1, volumes, notes)
+
+
+class _EchoNumbers:
+    """Numbers of the objects of one echo. Where one count runs through all echoes, each echo has every n-th number.
+
+    frames : each object's echoes, frame by frame
+    """
+
+    def __init__(self, heads: dict[int, DicomRecord], frames: dict[int, list[Echo]], echoes: Sequence[Echo]) -> None:
+        self._frames = frames
+        numbers = {
+            echo: {heads[place].instance_number or 0 for place, own in frames.items() if echo in own} for echo in echoes
+        }
+        self._stride = stride_of(list(numbers.values()))
+
+    def record(self, place: int, record: DicomRecord, echo: Echo) -> DicomRecord:
+        own = of_echo(record, echo, self._frames[place])
+        number = own.instance_number
+        if self._stride == 1 or number is None:
+            return own
+        return replace(own, instance_number=(number - 1) // self._stride + 1, images_in_acquisition=None)
+
+
+def _left_last(
+    places: dict[int, int], heads: dict[int, DicomRecord], read: Callable[[int], DicomRecord], on_bad: OnBad
+) -> tuple[str, ...]:
+    """Takes the last of the objects out where a run that was stopped left it in part, and says so.
+
+    Other than in strict reading it stays in, and ``on_bad`` hears of it when it is come to.
+    """
+    last = max(places)
+    if len(places) == 1 or on_bad is not strictly:
+        return ()
+    counts = {index: len(_places_of(heads[place])) for index, place in places.items()}
+    usual = max(counts.values())
+    if counts[last] < usual:
+        del places[last]
+        return (_left_text(counts[last], usual),)
+    try:
+        read(places[last])
+    except BadVolume as error:
+        if is_cut_off(error):
+            del places[last]
+            return (LEFT_CUT_OFF,)
+    return ()
+
+
+def _places_of(record: DicomRecord) -> list[int]:
+    """Frames of the last volume in the object."""
+    if not is_enhanced(record):
+        return [0]
+    positions = enhanced_positions(record)
+    return positions[max(positions)]
+
+
+def _left_text(n: object, n_slices: object) -> str:
+    return f"left the last volume, of which there are {n} of {n_slices} slices"
 
 
 def _objects_series(
@@ -69,21 +163,30 @@ def _objects_series(
     read: Callable[[int], DicomRecord],
     run: int,
     tr_s: float | None,
-    notes: tuple[str, ...],
+    on_bad: OnBad,
 ) -> Contents:
     """Enhanced objects with several volumes each, one object after the other."""
     tr = stated_tr(tr_s, heads[places[0]].tr_s)
-    spans = [max(numbers) - min(numbers) + 1 for numbers in (enhanced_positions(heads[place]) for place in places)]
+    positions = [enhanced_positions(heads[place]) for place in places]
+    spans = [max(numbers) - min(numbers) + 1 for numbers in positions]
+    notes: tuple[str, ...] = ()
+    usual, last = max(len(frames) for numbers in positions for frames in numbers.values()), positions[-1]
+    if on_bad is strictly and len(last[max(last)]) < usual and sum(map(len, positions)) > 1:
+        notes = (_left_text(len(last[max(last)]), usual),)
+        spans[-1] -= 1
+    n_volumes = sum(spans)
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
         for place, first_index in zip(places, accumulate(spans, initial=0), strict=False):
             try:
                 with named(place, len(heads)):
-                    yield from enhanced_volumes(read(place), tr, run, first_index)
+                    for volume in enhanced_volumes(read(place), tr, run, first_index):
+                        if volume.index < n_volumes:
+                            yield volume
             except BadVolume as error:
                 on_bad(error)
 
-    return Contents(sum(spans), volumes, notes)
+    return Contents(n_volumes, volumes, notes)
 
 
 def _slices_series(
@@ -91,16 +194,19 @@ def _slices_series(
     read: Callable[[int], DicomRecord],
     run: int,
     tr_s: float | None,
-    notes: tuple[str, ...],
     on_bad: OnBad,
 ) -> Contents:
-    groups = group_slices(list(heads.items()), on_bad)
+    met: list[BadVolume] = []
+    groups = group_slices(list(heads.items()), met.append)
+    notes = _stopped(groups, met, read, on_bad)
+    for error in met:
+        on_bad(error)
     tr = stated_tr(tr_s, next(iter(heads.values())).tr_s)
     clocks = _clocks({index: [heads[place] for place in group] for index, group in groups.items()})
     stated = (stacked_times_s([heads[place] for place in group], tr) for group in groups.values())
     times_s = next((times_Z for times_Z in stated if times_Z is not None), None)
     if times_s is None:
-        notes = (*notes, "slice times are unknown: the files of this scanner do not state them")
+        notes = ("slice times are unknown: the files of this scanner do not state them", *notes)
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
         for index, group in groups.items():
@@ -112,6 +218,27 @@ def _slices_series(
                 yield replace(volume, slice_times_s=times_s)
 
     return Contents(max(groups) + 1, volumes, notes)
+
+
+def _stopped(
+    groups: dict[int, list[int]], met: list[BadVolume], read: Callable[[int], DicomRecord], on_bad: OnBad
+) -> tuple[str, ...]:
+    """In strict reading: the last volume is left where slices of it are missing or cut off. Takes it out of both."""
+    told = {int(error.details["volume"] or 0): error for error in met if "volume" in error.details}
+    last = max([*groups, *told])
+    if on_bad is not strictly or (len(groups) == 1 and last in groups):
+        return ()
+    if last in told:
+        met.remove(told[last])
+        return (_left_text(told[last].details["slices"], told[last].details["of"]),)
+    try:
+        for place in groups[last]:
+            read(place)
+    except BadVolume as error:
+        if is_cut_off(error):
+            del groups[last]
+            return (LEFT_CUT_OFF,)
+    return ()
 
 
 def _clocks(groups: dict[int, list[DicomRecord]]) -> dict[int, float | None]:

@@ -18,6 +18,13 @@ from mindsight.errors import BadVolume
 from mindsight.volume import Volume
 
 MAX_DICOM_BYTES = 256 * 1024 * 1024
+LEFT_CUT_OFF = "left the last volume, whose file is cut off: the run was stopped, or the copy"
+_CUT_OFF = frozenset(
+    {
+        *("dicom.truncated", "dicom.unreadable", "dicom.no_image"),
+        *("nifti.truncated", "nifti.unreadable", "parrec.truncated"),
+    }
+)
 
 T = TypeVar("T")
 OnBad = Callable[[BadVolume], None]
@@ -61,21 +68,28 @@ def stated_tr(given_s: float | None, stated_s: float | None) -> float:
     return tr_s
 
 
-def read_heads(n: int, read: Callable[[int], T], on_bad: OnBad) -> dict[int, T]:
-    """What all files promise, by their place in the order of names, from 1. Raises BadVolume where none is left."""
+def read_heads(n: int, read: Callable[[int], T], on_bad: OnBad, notes: list[str]) -> dict[int, T]:
+    """What all files promise, by their place in the order of names, from 1. Raises BadVolume where none is left.
+
+    notes : a run that was stopped may end with a file that is cut off; in strict reading that is no error but a note
+    """
     met: list[BadVolume] = []
-
-    def tell(error: BadVolume) -> None:
-        met.append(error)
-        on_bad(error)
-
     found: dict[int, T] = {}
     for place in range(1, n + 1):
-        for head in each([place], n, read, tell):
+        for head in each([place], n, read, met.append):
             found[place] = head
     if not found:
         raise met[0]
+    if on_bad is strictly and len(met) == 1 and is_cut_off(met[0]) and met[0].details["file"] == n:
+        notes.append(LEFT_CUT_OFF)
+    else:
+        for error in met:
+            on_bad(error)
     return found
+
+
+def is_cut_off(error: BadVolume) -> bool:
+    return error.code in _CUT_OFF
 
 
 def each(places: Iterable[int], n: int, read: Callable[[int], T], on_bad: OnBad) -> Iterator[T]:

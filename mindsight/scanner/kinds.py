@@ -1,15 +1,18 @@
-"""What the values of a DICOM object are: magnitude or phase, as acquired or corrected for motion by the scanner.
+"""What the values of a DICOM object are: magnitude or phase, as acquired or computed by the scanner, and of which echo.
 
 Knows nothing of files, pixels or names: it reads coded words only, since a series' description may hold an identity.
 
 Scanners send the same run more than once: magnitude and phase (Philips: in one series, Siemens: in two), raw and
-motion-corrected (Siemens: in two). They must never be taken for volumes of one run.
+motion-corrected (Siemens: in two), every echo. And they send what they computed of it: statistical maps, means,
+reformats. They must never be taken for volumes of one run.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,16 +30,40 @@ _COMPONENTS = {
 }
 MAGNITUDE = "magnitude"
 
+# Words of ImageType for what is no acquisition, as scanners write them, without what stands between their parts.
+_COMPUTED = {
+    "statistical map": r"([TFZRP]|BETA|CORR|STAT|SPM|FMRI|ACTIVATION)MAPS?|[TFZ]TEST|GLM|STATISTICS?|STATMAPS?",
+    "mean": r"MEAN|MEANMAPS?|AVERAGE|STDDEV|STDEV|VARIANCE",
+    "map": r"E?ADC|EXPADC|TRACEW?|FA|COLFA|TENSOR|DIFFUSIONTENSOR|[RT][12]S?(STAR)?\*?MAPS?|B[01]MAPS?|FIELDMAPS?"
+    r"|PERFUSIONMAPS?|REL(CBF|CBV|MTT)|CB[FV]|MTT|TTP|TMAX|VELOCITYMAPS?|QUANTITY",
+    "reformat": r"MPR|MPRTHICK|MPRTHIN|CPR|MIP|MINIP|PROJECTIONIMAGE|REFORMATTED|RESAMPLED|CSARESAMPLED|VRT|VOLREN"
+    r"|SUBTRACTION|SUBTRACTED",
+    "localiser": r"LOCALI[SZ]ER|SCOUT|SURVEY",
+    "reference": r"SBREF|SINGLEBANDREF|REFERENCE",
+    "picture of a screen": r"SCREENSAVE|SCREENSHOT|SCREENCAPTURE|SECONDARYCAPTURE|REPORT|CURVE|GSPS",
+    "recording of physiology": r"PHYSIO(LOG)?|RAWDATA|SPECTROSCOPY",
+}
+_NO_SERIES = hashlib.sha256(b"").hexdigest()
+_COMPUTED_WORDS = {name: re.compile(words) for name, words in _COMPUTED.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """component : magnitude, phase, real, imaginary, or mixed. corrected : the scanner corrected it for motion."""
+    """component : magnitude, phase, real, imaginary, or mixed. corrected : the scanner corrected it for motion.
+    computed : what the scanner computed, or took for other ends: ``statistical map``, ``localiser``...; empty of a run.
+    derived : the scanner calls it so, which it does of some runs too (filtered, distortion-corrected)
+    """
 
     component: str = MAGNITUDE
     corrected: bool = False
+    computed: str = ""
+    derived: bool = False
 
     def __str__(self) -> str:
-        return f"motion-corrected {self.component}" if self.corrected else self.component
+        if self.computed:
+            return self.computed
+        derived = "derived " if self.derived and not self.corrected else ""
+        return derived + (f"motion-corrected {self.component}" if self.corrected else self.component)
 
 
 def kind_of(record: DicomRecord) -> Kind:
@@ -47,7 +74,10 @@ def kind_of(record: DicomRecord) -> Kind:
     component = "mixed" if stated == "MIXED" else _COMPONENTS.get(stated)
     if component is None:
         component = MAGNITUDE if MAGNITUDE in found or not found else min(found)
-    return Kind(component, "MOCO" in words)
+    plain = [re.sub(r"[^A-Z0-9*]", "", word) for word in words]
+    computed = (name for name, known in _COMPUTED_WORDS.items() if any(known.fullmatch(word) for word in plain))
+    derived = bool(record.image_type) and record.image_type[0].upper() == "DERIVED"
+    return Kind(component, "MOCO" in words, next(computed, ""), derived)
 
 
 def is_magnitude(frame: Frame) -> bool:
@@ -55,33 +85,80 @@ def is_magnitude(frame: Frame) -> bool:
     return _COMPONENTS.get(frame.component.upper(), MAGNITUDE) == MAGNITUDE
 
 
+def series_key(record: DicomRecord) -> str:
+    """What is the same for the objects of one series; where no UID is stated, by the grid and the kind of image."""
+    if record.series != _NO_SERIES:
+        return record.series
+    frame = record.frames[0]
+    turned = tuple(round(cosine, 3) for cosine in frame.orientation or ())
+    return f"{record.rows} {record.columns} {record.tr_s} {turned} {record.image_type} {record.component}"
+
+
 def preferred(records: Mapping[K, DicomRecord]) -> tuple[list[K], str | None]:
     """Which of a folder's objects are the run, and, where others were left out, a sentence that says which.
 
     Magnitudes are the run; of those the raw before the motion-corrected, since Mindsight corrects by itself and knows
-    how well it went.
+    how well it went; what was acquired before what is derived, and a series of volumes before single ones (localiser,
+    single-band reference). The only series there is, is taken, whatever it calls itself. Series may be left that differ
+    in their echo alone.
 
     Raises BadVolume: no magnitudes, or several series of them.
     """
     kinds = {key: kind_of(record) for key, record in records.items()}
-    magnitudes = {key: kind for key, kind in kinds.items() if kind.component in (MAGNITUDE, "mixed")}
+    acquired = [key for key, kind in kinds.items() if not kind.computed] or list(kinds)
+    magnitudes = [key for key in acquired if kinds[key].component in (MAGNITUDE, "mixed")]
     if not magnitudes:
         raise BadVolume(
-            f"expected magnitude images, got {_counted(list(kinds.values()))}; send the magnitudes of the run",
+            f"expected magnitude images, got {_counted(map(str, kinds.values()))}; send the magnitudes of the run",
             code="series.no_magnitude",
         )
-    raw = [key for key, kind in magnitudes.items() if not kind.corrected]
-    chosen = raw or list(magnitudes)
-    n_series = len({records[key].series for key in chosen})
-    if n_series > 1:
-        raise BadVolume(
-            f"expected one series in the folder, got {n_series}; give each a folder of its own", code="series.several"
-        )
+    raw = [key for key in magnitudes if not kinds[key].corrected]
+    chosen = raw or magnitudes
+    if len({series_key(records[key]) for key in chosen}) > 1:
+        chosen = [key for key in chosen if not kinds[key].derived] or chosen
+    chosen = _one_run(chosen, records)
     taken = set(chosen)
-    left = [kind for key, kind in kinds.items() if key not in taken]
-    note = f"chose {_counted([kinds[key] for key in chosen])}; left {_counted(left)}" if left else None
+    left = [str(kind) for key, kind in kinds.items() if key not in taken]
+    note = f"chose {_counted(str(kinds[key]) for key in chosen)}; left {_counted(left)}" if left else None
     return chosen, note
 
 
-def _counted(kinds: list[Kind]) -> str:
+def _one_run(keys: list[K], records: Mapping[K, DicomRecord]) -> list[K]:
+    """Those of the one series that has volumes to make a run, or of its echoes. Raises BadVolume."""
+    series: dict[str, list[K]] = {}
+    for key in keys:
+        series.setdefault(series_key(records[key]), []).append(key)
+    if len(series) > 1:
+        long = {name: members for name, members in series.items() if not _is_single([records[key] for key in members])}
+        series = long or series
+    firsts = [records[members[0]] for members in series.values()]
+    if len(firsts) > 1 and not _are_echoes(firsts):
+        raise BadVolume(
+            f"expected one series in the folder, got {len(firsts)}; give each a folder of its own",
+            code="series.several",
+        )
+    return [key for members in series.values() for key in members]
+
+
+def _is_single(records: list[DicomRecord]) -> bool:
+    """They are one volume: no place is there twice, for one echo."""
+    frames = [frame for record in records for frame in record.frames]
+    met = Counter((frame.position_mm, frame.echo_number, frame.echo_time_ms) for frame in frames)
+    return max(met.values()) == 1 and (len(records) > 1 or len(frames) > 1 or "MOSAIC" in records[0].image_type)
+
+
+def _are_echoes(firsts: list[DicomRecord]) -> bool:
+    """These objects, one of each series, are of one run's echoes: alike in all but the echo, and acquired at once."""
+    grids = {(one.rows, one.columns, one.tr_s, one.frames[0].orientation) for one in firsts}
+    numbers = {one.frames[0].echo_number for one in firsts}
+    times_ms = {one.frames[0].echo_time_ms for one in firsts}
+    clocks = [one.frames[0].acquired_s for one in firsts]
+    known = [clock for clock in clocks if clock is not None]
+    at_once = len(known) < len(firsts) or max(known) - min(known) <= (firsts[0].tr_s or 0.0)
+    counted = len(numbers) == len(firsts) and None not in numbers
+    timed = len(times_ms) == len(firsts) and None not in times_ms and len(known) == len(firsts)
+    return len(grids) == 1 and at_once and (counted or timed)
+
+
+def _counted(kinds: Iterable[str]) -> str:
     return " and ".join(f"{count} {kind} image{'s' * (count > 1)}" for kind, count in Counter(kinds).items())

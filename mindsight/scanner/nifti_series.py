@@ -9,13 +9,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.files import Contents, OnBad, each, read_heads, stated_tr
-from mindsight.scanner.nifti import nifti_volumes, read_nifti_header
+from mindsight.scanner.files import Contents, OnBad, each, read_heads, stated_tr, strictly
+from mindsight.scanner.nifti import NiftiHeader, check_whole, nifti_volumes, read_nifti_header
 from mindsight.volume import Volume
 
 
 def nifti_series(files: Sequence[Path], run: int, tr_s: float | None, on_bad: OnBad) -> Contents:
-    headers = read_heads(len(files), lambda place: read_nifti_header(files[place - 1]), on_bad)
+    notes: list[str] = []
+
+    def head(place: int) -> NiftiHeader:
+        is_last = on_bad is strictly and 1 < place == len(files)
+        return check_whole(files[place - 1]) if is_last else read_nifti_header(files[place - 1])
+
+    headers = read_heads(len(files), head, on_bad, notes)
     if len(files) > 1 and any(header.n_volumes != 1 for header in headers.values()):
         raise BadVolume("expected one 4-D file or 3-D files, got several runs; name one of them", code="series.several")
     tr = stated_tr(tr_s, next(iter(headers.values())).tr_s)
@@ -36,4 +42,4 @@ def nifti_series(files: Sequence[Path], run: int, tr_s: float | None, on_bad: On
 
         yield from each(headers, len(files), read, on_bad)
 
-    return Contents(len(files), volumes)
+    return Contents(max(headers), volumes, tuple(notes))

@@ -15,7 +15,8 @@ from mindsight.volume import Volume
 
 
 def parrec_series(files: Sequence[Path], run: int, tr_s: float | None, on_bad: OnBad) -> Contents:
-    pairs = read_heads(len(files), lambda place: read_parrec(files[place - 1]), on_bad)
+    notes: list[str] = []
+    pairs = read_heads(len(files), lambda place: read_parrec(files[place - 1]), on_bad, notes)
     first = next(iter(pairs.values()))
     tr = stated_tr(tr_s, first.tr_s)
     if len(files) == 1:
@@ -36,4 +37,6 @@ def parrec_series(files: Sequence[Path], run: int, tr_s: float | None, on_bad: O
         yield from each(sorted(pairs, key=numbers.__getitem__), len(files), read, on_bad)
 
     n_volumes = max(numbers.values()) - first_number + 1
-    return Contents(n_volumes, volumes, tuple(dict.fromkeys(note for pair in pairs.values() for note in pair.notes)))
+    return Contents(
+        n_volumes, volumes, tuple(dict.fromkeys([*notes, *(note for pair in pairs.values() for note in pair.notes)]))
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import read_dicom
 from mindsight.scanner.dicom_series import dicom_series, record_volume
+from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.files import OnBad, natural, read_bytes, stated_tr, strictly
 from mindsight.scanner.nifti import is_nifti, nifti_volumes, read_nifti_header
 from mindsight.scanner.nifti_series import nifti_series
@@ -47,7 +48,9 @@ class Series:
             self._on_bad(BadVolume(text, code="volume.shape_mismatch", index=volume.index))
 
 
-def read_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) -> Iterator[Volume]:
+def read_series(
+    path: Path | str, run: int = 1, *, tr_s: float | None = None, echo: EchoChoice = None
+) -> Iterator[Volume]:
     """The volumes of one run in acquisition order, one in memory at a time.
 
     path : a 4-D NIfTI file, a PAR/REC pair (either file), an enhanced multi-frame object, or a folder with one run:
@@ -56,13 +59,14 @@ def read_series(path: Path | str, run: int = 1, *, tr_s: float | None = None) ->
         scanner corrected for motion), the raw magnitudes are taken: see ``Series.notes``
     run : number the volumes are given, from 1
     tr_s : overrides the repetition time of the files; needed where they state none
+    echo : of several echoes the one of this number, or all of them combined (see echoes.py); without, the first
 
     ``index`` counts TRs from the first volume that is there: it has a gap where the instance numbers have one. Hidden
     files, and files that are neither DICOM nor NIfTI by name or content, are passed over.
 
     Raises BadVolume, before the first volume for what the headers show, else when the volume is come to.
     """
-    return iter(open_series(path, run, tr_s=tr_s))
+    return iter(open_series(path, run, tr_s=tr_s, echo=echo))
 
 
 def read_volume(path: Path | str, *, run: int, index: int, tr_s: float | None = None) -> Volume:
@@ -88,7 +92,14 @@ def read_volume(path: Path | str, *, run: int, index: int, tr_s: float | None = 
     return record_volume(read_dicom(read_bytes(path)), run, index, tr_s)
 
 
-def open_series(path: Path | str, run: int = 1, *, tr_s: float | None = None, on_bad: OnBad = strictly) -> Series:
+def open_series(
+    path: Path | str,
+    run: int = 1,
+    *,
+    tr_s: float | None = None,
+    on_bad: OnBad = strictly,
+    echo: EchoChoice = None,
+) -> Series:
     """Like ``read_series``; the series can be iterated over again, and says how long it is.
 
     on_bad : is told of each file that cannot be read, or comes twice, and of each volume that is not whole; if it
@@ -107,7 +118,7 @@ def open_series(path: Path | str, run: int = 1, *, tr_s: float | None = None, on
     elif parrec:
         contents = parrec_series(parrec, run, tr_s, on_bad)
     else:
-        contents = dicom_series(files, run, tr_s, on_bad)
+        contents = dicom_series(files, run, tr_s, on_bad, echo)
     met: list[BadVolume] = []
     first = next(contents.volumes(strictly if on_bad is strictly else met.append), None)
     if first is None:

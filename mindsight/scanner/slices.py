@@ -50,6 +50,8 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadV
             "wait until the volume is whole",
             code="series.incomplete",
             volume=number - first,
+            slices=len(places),
+            of=n_slices,
         )
         on_bad(error)
     if not whole:
