@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from mindsight.events import parse_events_tsv
 from mindsight.protocol import Captioned, Reconstruction, Result, parse_message
 from mindsight.protocol.inputs import AddEvent, SetLimits, StartRun
 from mindsight.protocol.messages import Stage
+from mindsight.subjects.description import pool_ids, pool_size
 from mindsight.subjects.registry import Subject
 from service.auth import require
 from service.bodies import (
@@ -292,17 +292,18 @@ def _check_bundle(gateway: Gateway, bundle: str | None) -> None:
         raise NotFound("there is no such subject bundle; make it with: mindsight calibrate", code="bundle.unknown")
 
 
+def _unreadable_bundle() -> NotFound:
+    return NotFound("the subject's bundle cannot be read; put it back, or set another", code="bundle.unreadable")
+
+
 def _pool_size(gateway: Gateway, bundle: str | None) -> int | None:
-    """As the bundle's description says; whoever decodes with the bundle verifies it."""
+    """As the bundle's description has it; what decodes with the bundle verifies it."""
     if bundle is None:
         return None
-    try:
-        described = json.loads((gateway.settings.bundles_dir / bundle / "bundle.json").read_bytes())
-        return int(described["pool"]["size"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise NotFound(
-            "the subject's bundle cannot be read; put it back, or set another", code="bundle.unreadable"
-        ) from None
+    size = pool_size(gateway.settings.bundles_dir / bundle)
+    if size is None:
+        raise _unreadable_bundle()
+    return size
 
 
 def _check_pairs(gateway: Gateway, bundle: str | None, pairs: tuple[tuple[str, str], ...]) -> None:
@@ -311,13 +312,9 @@ def _check_pairs(gateway: Gateway, bundle: str | None, pairs: tuple[tuple[str, s
         return
     if bundle is None:
         raise BadRequest("expected a subject with a bundle: without one there is no pool to take pairs of")
-    try:
-        described = json.loads((gateway.settings.bundles_dir / bundle / "pool" / "pool.json").read_bytes())
-        known = set(described["ids"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise NotFound(
-            "the subject's bundle cannot be read; put it back, or set another", code="bundle.unreadable"
-        ) from None
+    known = pool_ids(gateway.settings.bundles_dir / bundle)
+    if known is None:
+        raise _unreadable_bundle()
     unknown = sorted({candidate for pair in pairs for candidate in pair} - known)
     if unknown:
         raise BadRequest(

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import socket
 import sys
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
@@ -22,7 +24,7 @@ from PIL import Image
 
 from mindsight import models
 from mindsight.blobs import BlobStore
-from mindsight.bus import Bus, Job, Log, WorkQueue
+from mindsight.bus import Bus, Job, Log, Sessions, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.errors import BusUnavailable, Conflict, MindsightError, StorageFull
 from mindsight.inference import EVALUATIONS, PRIOR_DRAWS, PRIOR_STEPS, Retrieval, TrialDecoder, z_scored
@@ -45,6 +47,8 @@ from workers.brain_map import draw_brain_map
 from workers.process import BUS_DEADLINE_S, run_process
 
 BLOCK_S = 0.25
+PREPARE_EVERY_S = 1.0
+KEPT_RETRIEVALS = 64  # of answers whose picture is still to be drawn; a bigG condition has 1.7 MB
 STALE_S = 10.0  # what a worker that died had in its hands goes to another after this
 
 
@@ -96,6 +100,8 @@ class InferenceWorker:
     _bundles: dict[str, LoadedBundle] = field(default_factory=dict)
     _failure: Exception | None = None
     _loading: threading.Lock = field(default_factory=threading.Lock)
+    _prepared_s: float = -math.inf
+    _decoded: OrderedDict[tuple[str, str], Retrieval] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.betas = WorkQueue(self.bus, "inference", stale_s=STALE_S)
@@ -110,7 +116,7 @@ class InferenceWorker:
         drawing = threading.Thread(target=self._draw_until_stopped, name="drawing")
         drawing.start()
         try:
-            self._work_on(self.betas, self.answer, "no {stage} answer", self._load_new_bundles)
+            self._work_on(self.betas, self.answer, "no {stage} answer", self._prepare_bundles)
         finally:
             self.stop.set()
             drawing.join()
@@ -165,13 +171,18 @@ class InferenceWorker:
             key, dump_message(result), identity=_identity(work, loaded.bundle)
         )
         if retrieval.condition is not None:
+            self._decoded[work.key, work.beta] = retrieval
+            while len(self._decoded) > KEPT_RETRIEVALS:
+                self._decoded.popitem(last=False)
             self.pictures.put(work.key, dump_work(work), identity=work.beta)
 
     def draw(self, work: BetaWork) -> None:
         """One beta's picture."""
         loaded = self._bundle(work.bundle)
         beta_V, mean_V, std_V = self._inputs(work, loaded.bundle)
-        retrieval = loaded.decoder.retrieve(beta_V, mean_V, std_V)
+        retrieval = self._decoded.pop((work.key, work.beta), None)
+        if retrieval is None:  # another worker answered, or this one was started since
+            retrieval = loaded.decoder.retrieve(beta_V, mean_V, std_V)
         z_V = z_scored(beta_V, mean_V, std_V).reshape(-1, beta_V.shape[-1]).mean(axis=0)
         seed = seed_of(work, loaded.bundle.digest)
         picture = loaded.decoder.reconstruct(retrieval, seed)
@@ -304,16 +315,22 @@ class InferenceWorker:
         }
         return LoadedBundle(bundle, decoder, images)
 
-    def _load_new_bundles(self) -> None:
-        """Between jobs, make bundles ready that have appeared: the first beta of a session finds its own loaded."""
-        if not self.settings.bundles_dir.is_dir():
+    def _prepare_bundles(self) -> None:
+        """Between jobs, load the bundles of sessions that are not over, so that a session's first beta finds its own
+        loaded, and give back the memory of those that no such session names."""
+        now_s = time.monotonic()
+        if now_s < self._prepared_s + PREPARE_EVERY_S:
             return
-        for folder in self.settings.bundles_dir.iterdir():
-            if (folder / "bundle.json").exists() and folder.name not in self._bundles:
-                try:
-                    self._bundle(folder.name)
-                except MindsightError as error:
-                    print(f"inference: bundle {folder.name} cannot be used: {error}", file=sys.stderr, flush=True)
+        self._prepared_s = now_s
+        wanted = {record.bundle for record in Sessions(self.bus).unfinished() if record.bundle is not None}
+        with self._loading:
+            for name in set(self._bundles) - wanted:
+                del self._bundles[name]
+        for name in sorted(wanted - set(self._bundles)):
+            try:
+                self._bundle(name)
+            except MindsightError as error:
+                print(f"inference: bundle {name} cannot be used: {error}", file=sys.stderr, flush=True)
 
     def _warn(self, work: BetaWork, error: MindsightError, lack: str) -> None:
         warning: Message = Warned(

@@ -48,7 +48,7 @@ from mindsight.protocol.inputs import (
 from mindsight.protocol.volume_codec import decode_volume
 from mindsight.protocol.work import BetaWork, Repeat, dump_work
 from mindsight.settings import Settings
-from mindsight.subjects.bundle import Bundle
+from mindsight.subjects.space import load_space
 from mindsight.volume import Volume
 from workers.placed import run_placed
 from workers.snapshot import read_snapshot, write_snapshot
@@ -355,8 +355,8 @@ class SessionRunner:
         """What the session's ingest is made with; the same whenever it is asked for."""
         if opened.bundle is None:
             return ingest_options(opened.options, None), None, None, None
-        bundle = Bundle.load(self.settings.bundles_dir / opened.bundle)
-        return ingest_options(opened.options, bundle.options), bundle.space, bundle.statistics, bundle.baseline
+        found = load_space(self.settings.bundles_dir / opened.bundle)
+        return ingest_options(opened.options, found.options), found.space, found.statistics, found.baseline
 
 
 def series_path(settings: Settings, session: str, run: int) -> Path:

@@ -7,17 +7,12 @@ Letters: XYZ the reference's grid, V voxels of the mask (in C order of the grid)
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from mindsight.errors import Conflict, ModelMismatch
 from mindsight.evaluation import Accuracy
@@ -26,21 +21,31 @@ from mindsight.ingest import IngestOptions, Space
 from mindsight.preprocessing.alerts import Baseline
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder, ReducedIndex
 from mindsight.retrieval.reduced import INDEX
-from mindsight.retrieval.tensors import map_tensors, write_tensors
-from mindsight.volume import Volume
-
-VERSION = 1
-_BUNDLE, _SPACE, _STATISTICS, _DECODER = (
-    "bundle.json",
-    "space.safetensors",
-    "statistics.safetensors",
-    "decoder.safetensors",
+from mindsight.subjects.description import (
+    POOL,
+    VERSION,
+    Kind,
+    invalid_description,
+    read_description,
+    verify_files,
+    write_description,
 )
+from mindsight.subjects.space import check_voxels, read_space, write_space
 
-# Of ``Space``, where calibration found them out
-_OF_VOXELS = ("hrf_V", "lag_V", "noise_pool_V")
+_DECODER = "decoder.safetensors"
 
-Kind = Literal["linear", "mindeye2"]
+
+@dataclass(frozen=True)
+class _Parts:
+    """What other rooms define, as it stands in the description."""
+
+    options: IngestOptions
+    calibration: Calibration
+    baseline: Baseline | None
+    accuracy: Accuracy | None
+
+
+_PARTS, _CALIBRATION, _ACCURACY = TypeAdapter(_Parts), TypeAdapter(Calibration), TypeAdapter(Accuracy)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,43 +104,43 @@ class Bundle:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         self._write_parts(partial)
-        files = sorted(path for path in partial.rglob("*") if path.is_file())
-        manifest = {path.relative_to(partial).as_posix(): _sha256(path) for path in files}
-        described = {**self._described(), "files": manifest}
-        described["digest"] = _digest(described)
-        (partial / _BUNDLE).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_description(partial, self._described())
         partial.rename(folder)
         return Bundle.load(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Bundle:
-        """Read a bundle and verify every byte of it.
+        """Read a bundle and verify it: every byte, but for files too large (``description.MAX_HASHED_BYTES``).
+
+        ``space.load_space`` reads what ingest needs, and ``description.read_description`` what can be said of a bundle
+        without loading it.
 
         Raises ModelMismatch: ``bundle.unreadable``, ``bundle.version``, ``bundle.tampered`` where a file is missing,
         added or not what it was, ``bundle.invalid`` where the parts do not fit each other.
         """
-        described = _read_description(folder)
-        _verify(folder, described.files)
-        space, statistics = map_tensors(folder / _SPACE), map_tensors(folder / _STATISTICS)
-        pool = CandidatePool.load(folder / "pool")
+        described = read_description(folder)
+        verify_files(folder, described)
+        calibrated = read_space(folder, described)
+        try:
+            calibration = _CALIBRATION.validate_python(described.calibration)
+            accuracy = None if described.accuracy is None else _ACCURACY.validate_python(described.accuracy)
+        except ValidationError as error:
+            raise invalid_description(error) from None
+        pool = CandidatePool.load(folder / POOL)
         bundle = cls(
             kind=described.kind,
             subject=described.subject,
             created=described.created,
-            options=described.options,
-            space=Space(
-                _reference(space, described.tr_s),
-                np.array(space["mask"]),
-                **{name: np.array(space[name]) for name in _OF_VOXELS if name in space},
-            ),
-            statistics=Statistics(np.array(statistics["mean"]), np.array(statistics["std"]), int(statistics["n"][0])),
-            calibration=described.calibration,
+            options=calibrated.options,
+            space=calibrated.space,
+            statistics=calibrated.statistics,
+            calibration=calibration,
             pool=pool,
             decoder=LinearDecoder.load(folder / _DECODER) if described.kind == "linear" else folder / _DECODER,
-            index=ReducedIndex.beside(folder / "pool", pool),
-            baseline=described.baseline,
+            index=ReducedIndex.beside(folder / POOL, pool),
+            baseline=calibrated.baseline,
             labels=described.labels,
-            accuracy=described.accuracy,
+            accuracy=accuracy,
             folder=folder,
             digest=described.digest,
         )
@@ -143,18 +148,9 @@ class Bundle:
         return bundle
 
     def _check(self) -> None:
-        n = self.space.n_voxels
-        decoded = len(self.decoder.weights_VD) if isinstance(self.decoder, LinearDecoder) else n
-        sizes = {
-            "mean": len(self.statistics.mean_V),
-            "standard deviation": len(self.statistics.std_V),
-            "decoder": decoded,
-        }
-        wrong = {name: size for name, size in sizes.items() if size != n}
-        if wrong:
-            raise ModelMismatch(
-                f"expected everything for the {n} voxels of the mask, got {wrong}", code="bundle.invalid"
-            )
+        decoded = len(self.decoder.weights_VD) if isinstance(self.decoder, LinearDecoder) else self.space.n_voxels
+        sizes = {"mean": len(self.statistics.mean_V), "standard deviation": len(self.statistics.std_V)}
+        check_voxels(self.space, sizes | {"decoder": decoded})
         if isinstance(self.decoder, Path) != (self.kind == "mindeye2") or (
             isinstance(self.decoder, Path) and self.decoder.suffix != ".safetensors"
         ):
@@ -169,124 +165,24 @@ class Bundle:
             )
 
     def _write_parts(self, folder: Path) -> None:
-        space, statistics = self.space, self.statistics
-        of_voxels = {name: getattr(space, name) for name in _OF_VOXELS}
-        write_tensors(
-            folder / _SPACE,
-            {
-                "reference": space.reference.data.astype(np.float32),
-                "affine": space.reference.affine,
-                "mask": space.mask_XYZ,
-                **{name: values for name, values in of_voxels.items() if values is not None},
-            },
-        )
-        write_tensors(
-            folder / _STATISTICS,
-            {"mean": statistics.mean_V, "std": statistics.std_V, "n": np.array([statistics.n], np.int64)},
-        )
-        self.pool.save(folder / "pool")
+        write_space(folder, self.space, self.statistics)
+        self.pool.save(folder / POOL)
         if self.index is not None:
-            self.index.save(folder / "pool" / INDEX)
+            self.index.save(folder / POOL / INDEX)
         if isinstance(self.decoder, LinearDecoder):
             self.decoder.save(folder / _DECODER)
         else:
             shutil.copyfile(self.decoder, folder / _DECODER)
 
     def _described(self) -> dict[str, Any]:
-        return _Description(
-            version=VERSION,
-            kind=self.kind,
-            subject=self.subject,
-            created=self.created,
-            tr_s=self.space.reference.tr_s,
-            options=self.options,
-            calibration=self.calibration,
-            baseline=self.baseline,
-            labels=self.labels,
-            accuracy=self.accuracy,
-            pool=_PoolInfo(size=len(self.pool), digest=self.pool.digest),
-            files={},
-            digest="",
-        ).model_dump(mode="json")
-
-
-class _PoolInfo(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    size: int
-    digest: str
-
-
-class _Description(BaseModel):
-    """bundle.json. ``files`` is path -> sha256; ``digest`` is the sha256 of all else in here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    version: Literal[1]
-    kind: Kind
-    subject: str
-    created: str
-    tr_s: float
-    options: IngestOptions
-    calibration: Calibration
-    baseline: Baseline | None = None
-    labels: str | None
-    accuracy: Accuracy | None
-    pool: _PoolInfo
-    files: dict[str, str]
-    digest: str
-
-
-def _read_description(folder: Path) -> _Description:
-    try:
-        raw = json.loads((folder / _BUNDLE).read_text(encoding="utf-8"))
-        version = raw["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelMismatch(
-            f"expected a bundle folder with a {_BUNDLE}: {type(error).__name__}", code="bundle.unreadable"
-        ) from None
-    if version != VERSION:
-        raise ModelMismatch(
-            f"expected a bundle of version {VERSION}, got {version!r}: calibrate again", code="bundle.version"
-        )
-    try:
-        described = _Description.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelMismatch(
-            f"expected a valid {_BUNDLE}: {'.'.join(map(str, first['loc']))}: {first['msg']}", code="bundle.unreadable"
-        ) from None
-    if described.digest != _digest(raw):
-        raise _tampered(_BUNDLE, "not what its digest says")
-    return described
-
-
-def _reference(space: Mapping[str, NDArray[Any]], tr_s: float) -> Volume:
-    return Volume(np.array(space["reference"]), np.array(space["affine"]), tr_s, run=1, index=0)
-
-
-def _verify(folder: Path, files: Mapping[str, str]) -> None:
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {_BUNDLE}
-    for name in sorted(present ^ set(files)):
-        raise _tampered(name, "not in the manifest" if name in present else "missing")
-    for name, digest in sorted(files.items()):
-        if _sha256(folder / name) != digest:
-            raise _tampered(name, "not what its digest says")
-
-
-def _tampered(name: str, what: str) -> ModelMismatch:
-    return ModelMismatch(
-        f"expected the bundle as it was written, {name} is {what}: restore the folder or calibrate again",
-        code="bundle.tampered",
-        file=name,
-    )
-
-
-def _digest(described: Mapping[str, Any]) -> str:
-    content = {name: value for name, value in described.items() if name != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        plain = _PARTS.dump_python(_Parts(self.options, self.calibration, self.baseline, self.accuracy), mode="json")
+        return {
+            "version": VERSION,
+            "kind": self.kind,
+            "subject": self.subject,
+            "created": self.created,
+            "tr_s": self.space.reference.tr_s,
+            "labels": self.labels,
+            "pool": {"size": len(self.pool), "digest": self.pool.digest},
+            **plain,
+        }

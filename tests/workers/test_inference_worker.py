@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
+import shutil
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +19,16 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from mindsight.bus import Log, WorkQueue
+from mindsight.bus import Log, Sessions, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, Space
 from mindsight.protocol import Captioned, Message, Reconstruction, Result, Warned
-from mindsight.protocol.work import BetaWork, Repeat, dump_work
+from mindsight.protocol.work import BetaWork, Repeat, dump_work, parse_work
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
 from mindsight.subjects.bundle import Bundle
 from mindsight.volume import Volume
+from workers.inference import InferenceWorker, load_generator
 
 if TYPE_CHECKING:
     from conftest import House
@@ -202,3 +206,39 @@ def test_a_caption_follows_the_picture(house: House, bundle: Bundle, tmp_path: P
         z_V = (VOXELS_NV[caption.trial - 1] - VOXELS_NV.mean(axis=0)) / VOXELS_NV.std(axis=0)
         assert isinstance(bundle.decoder, LinearDecoder)
         assert [caption.text] == captioner.caption(bundle.decoder.predict(z_V[None].astype(np.float32)))
+
+
+def test_it_holds_the_bundles_of_sessions_that_are_not_over_and_no_others(house: House, bundle: Bundle) -> None:
+    shutil.copytree(house.settings.bundles_dir / "known", house.settings.bundles_dir / "other")
+    house.open("ses-known", "known")
+    worker = make_worker(house)
+    worker._prepare_bundles()
+    assert set(worker._bundles) == {"known"}
+    house.open("ses-other", "other")
+    Sessions(house.bus).advance("ses-known", "archived")
+    worker._prepared_s = -math.inf
+    worker._prepare_bundles()
+    assert set(worker._bundles) == {"other"}
+
+
+def test_the_picture_of_an_answer_needs_no_second_decoding(house: House, bundle: Bundle) -> None:
+    house.open("ses-a", "known")
+    worker = make_worker(house)
+    put(house, 3, "known")
+    job = worker.betas.take("test", 1.0)
+    assert job is not None
+    work = parse_work(job.payload)
+    worker.answer(work)
+    decoder = worker._bundle("known").decoder
+    decoder.retrieve = None  # type: ignore[assignment,method-assign]  # would raise
+    worker.draw(work)
+    del decoder.retrieve
+    (kept,) = [m for m in house.messages("ses-a") if isinstance(m, Reconstruction)]
+    # a worker that did not answer decodes for itself, and draws the same picture
+    other = make_worker(house)
+    other.draw(work)
+    assert [m for m in house.messages("ses-a") if isinstance(m, Reconstruction)] == [kept]
+
+
+def make_worker(house: House) -> InferenceWorker:
+    return InferenceWorker(house.settings, house.bus, "test", threading.Event(), load_generator(house.settings))
