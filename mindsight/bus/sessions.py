@@ -85,18 +85,18 @@ class Sessions:
         ]
         return sorted(records, key=lambda record: (record.opened_t, record.session))
 
-    def unfinished(self) -> list[SessionRecord]:
+    def unfinished(self) -> tuple[SessionRecord, ...]:
         """Those that are not archived, in no order."""
         reply = self.bus.command("HGETALL", _STATES)
         states = {
             name: state.decode() for name, state in zip(reply[::2], reply[1::2], strict=True) if state != b"archived"
         }
         payloads = self.bus.command("HMGET", _RECORDS, *states) if states else []
-        return [
+        return tuple(
             SessionRecord.model_validate_json(payload).model_copy(update={"state": state})
             for payload, state in zip(payloads, states.values(), strict=True)
             if payload is not None
-        ]
+        )
 
     def advance(self, session: str, state: Literal["closed", "archived"]) -> None:
         """Move on to ``state``; a session never goes back. Raises NotFound."""
