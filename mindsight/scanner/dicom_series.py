@@ -29,7 +29,7 @@ from mindsight.scanner.files import (
     strictly,
 )
 from mindsight.scanner.kinds import preferred
-from mindsight.scanner.mosaic import is_mosaic, mosaic_volume
+from mindsight.scanner.mosaic import is_mosaic, mosaic_note, mosaic_volume
 from mindsight.scanner.slices import group_slices, slices_volume, stacked_times_s
 from mindsight.volume import Volume
 
@@ -60,6 +60,7 @@ def dicom_series(
     found = read_heads(n, head, on_bad, notes)
     chosen, note = preferred(found)
     notes += [] if note is None else [note]
+    notes += dict.fromkeys(said for place in chosen if (said := mosaic_note(found[place])) is not None)
     frames = {place: echoes_in(found[place], known) for place in chosen}
     numbering = _EchoNumbers({place: found[place] for place in chosen}, frames, known)
 

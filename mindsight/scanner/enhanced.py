@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.deidentify import DicomRecord
+from mindsight.scanner.deidentify import DicomRecord, Frame
 from mindsight.scanner.geometry import affine_ras, plane_axes, rescaled, slice_order, stack
 from mindsight.scanner.kinds import is_magnitude
 from mindsight.volume import Volume
 
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+
+Slot = tuple[tuple[float, ...] | None, float | None]
 
 
 def is_enhanced(record: DicomRecord) -> bool:
@@ -26,13 +28,47 @@ def is_enhanced(record: DicomRecord) -> bool:
 def enhanced_positions(record: DicomRecord) -> dict[int, list[int]]:
     """The volumes of one object: number in time (0 where frames state none), and the places of its frames.
 
-    Where frames of several components are mixed (Philips), those that are magnitudes.
+    Where frames of several components are mixed (Philips), those that are magnitudes. A slice is in a volume once:
+    where the stated numbers would have it otherwise (one number for all, none in some frames), slices at one place are
+    counted through by their clock, by their dimension index, and as they come.
     """
     magnitudes = [place for place, frame in enumerate(record.frames) if is_magnitude(frame)]
+    chosen = magnitudes or list(range(len(record.frames)))
+    stated = _grouped({place: record.frames[place].temporal_position or 0 for place in chosen})
+    if _tells_apart(record, stated):
+        return stated
+    alike: dict[Slot, list[int]] = defaultdict(list)
+    for place in chosen:
+        alike[_slot(record.frames[place])].append(place)
+    if None in [frame.position_mm for frame in record.frames]:
+        return stated
+    counted: dict[int, int] = {}
+    for places in alike.values():
+        places.sort(key=lambda place: (record.frames[place].acquired_s or 0.0, record.frames[place].index, place))
+        counted |= {place: number for number, place in enumerate(places, 1)}
+    return _grouped(counted)
+
+
+def _grouped(numbers: dict[int, int]) -> dict[int, list[int]]:
     volumes: dict[int, list[int]] = defaultdict(list)
-    for place in magnitudes or range(len(record.frames)):
-        volumes[record.frames[place].temporal_position or 0].append(place)
+    for place in sorted(numbers):
+        volumes[numbers[place]].append(place)
     return {number: volumes[number] for number in sorted(volumes)}
+
+
+def _slot(frame: Frame) -> Slot:
+    """What a volume has once: a slice's place, and its echo."""
+    place = None if frame.position_mm is None else tuple(round(x, 2) for x in frame.position_mm)
+    return place, frame.echo_time_ms
+
+
+def _tells_apart(record: DicomRecord, volumes: dict[int, list[int]]) -> bool:
+    """Whether no volume has a slice twice, and volumes are more than single slices of one."""
+    slots = [[_slot(record.frames[place]) for place in places] for places in volumes.values()]
+    if any(len(set(volume)) != len(volume) for volume in slots):
+        return False
+    apart = {slot for volume in slots for slot in volume}
+    return len(slots) == 1 or max(map(len, slots)) > 1 or len(apart) < len(slots)
 
 
 def enhanced_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Volume:
@@ -51,7 +87,7 @@ def enhanced_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> V
 
 
 def enhanced_volumes(record: DicomRecord, tr_s: float, run: int, first_index: int) -> Iterator[Volume]:
-    """All volumes of one object, told apart by TemporalPositionIndex; a gap in it is a gap in ``index``.
+    """All volumes of one object, in the order of their time; a gap in the frames' own numbers is a gap in ``index``.
 
     Raises BadVolume where the frames of a volume are no stack of slices.
     """
@@ -62,6 +98,7 @@ def enhanced_volumes(record: DicomRecord, tr_s: float, run: int, first_index: in
 
 
 def _volume(record: DicomRecord, places: Sequence[int], tr_s: float, run: int, index: int) -> Volume:
+    _check_one_stack(record, places)
     order_Z, slice_step = slice_order(tuple(record.frames[place] for place in places))
     ordered = [places[k] for k in order_Z]
     frames = tuple(record.frames[place] for place in ordered)
@@ -82,4 +119,22 @@ def _volume(record: DicomRecord, places: Sequence[int], tr_s: float, run: int, i
         index=index,
         acquired_s=start_s,
         slice_times_s=slice_times_s,
+    )
+
+
+def _check_one_stack(record: DicomRecord, places: Sequence[int]) -> None:
+    """Raises BadVolume where frames of several stacks make no single one."""
+    stacks = [[place for place in places if record.frames[place].stack == stack] for stack in range(len(places))]
+    stacks = [stack for stack in stacks if stack]
+    if len(stacks) < 2:
+        return
+    try:
+        slice_order(tuple(record.frames[place] for place in places))
+    except BadVolume:
+        pass
+    else:
+        return  # numbered as several, but slices at one distance: a slab for each band
+    raise BadVolume(
+        f"expected one stack of slices in a volume, got {len(stacks)} stacks; send each as a series of its own",
+        code="dicom.not_a_stack",
     )

@@ -23,8 +23,11 @@ def plane_axes(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64], 
     Raises BadVolume where the object does not say how its plane lies.
     """
     if frame.orientation is None or frame.spacing_mm is None or frame.position_mm is None:
+        stated = {"position": frame.position_mm, "orientation": frame.orientation, "pixel spacing": frame.spacing_mm}
+        lacking = " and ".join(name for name, value in stated.items() if value is None)
         raise BadVolume(
-            "expected the plane's position, orientation and pixel spacing, got none; export with these elements",
+            "expected the plane's position, orientation and pixel spacing, got none that can be read of its "
+            f"{lacking}; export with these elements",
             code="dicom.no_geometry",
         )
     along_row, down_column = np.array(frame.orientation[:3]), np.array(frame.orientation[3:])

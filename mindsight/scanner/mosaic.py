@@ -26,14 +26,12 @@ def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Vol
     The picture's position is the corner that one image of the mosaic's size would have; that of the first slice is
     found by moving from there to the tile's size around the same centre (as in nibabel's notes on Siemens mosaics).
 
-    Raises BadVolume: no CSA header (which alone tells which way the slices run), or tiles that do not fit.
+    The CSA header alone tells which way the slices run. Where it is not there or unreadable, and the open private
+    elements state the slices, they are taken to run along the normal of their plane (``mosaic_note`` says so).
+
+    Raises BadVolume: no slice count, a CSA header that lacks the normal, or tiles that do not fit.
     """
-    n, normal = record.csa_slices, record.csa_normal
-    if n is None or normal is None:
-        raise BadVolume(
-            "expected Siemens' CSA header with the mosaic's slice count and normal, got none; export with private tags",
-            code="dicom.no_csa",
-        )
+    n = _n_slices(record)
     side = math.isqrt(n - 1) + 1 if n > 0 else 0
     if side < 1 or record.rows % side or record.columns % side or n > 512:
         raise BadVolume(
@@ -44,7 +42,7 @@ def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Vol
 
     frame = record.frames[0]
     row_step, column_step, plane_normal = plane_axes(frame)
-    slice_normal = np.array(normal)
+    slice_normal = plane_normal if record.csa_normal is None else np.array(record.csa_normal)
     if abs(float(plane_normal @ slice_normal)) < 0.99 or not frame.slice_spacing_mm:
         raise BadVolume("expected slices along the normal of their plane, at a distance", code="dicom.no_geometry")
     slice_step = frame.slice_spacing_mm * plane_normal
@@ -71,6 +69,31 @@ def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Vol
         acquired_s=frame.acquired_s,
         slice_times_s=slice_times_s,
     )
+
+
+def mosaic_note(record: DicomRecord) -> str | None:
+    """A sentence for a person where the direction of a mosaic's slices is not stated."""
+    if not is_mosaic(record) or record.csa_normal is not None or record.csa_slices is None:
+        return None
+    why = "there is no CSA header" if record.csa_readable is None else "the CSA header cannot be read"
+    return f"{why}: the slices are taken to run along their plane's normal; check which end of the head comes first"
+
+
+def _n_slices(record: DicomRecord) -> int:
+    if record.csa_slices is not None and (record.csa_normal is not None or not record.csa_readable):
+        return record.csa_slices
+    if record.csa_readable is None:
+        text = (
+            "expected Siemens' CSA header with the mosaic's slice count and normal, got none; export with private tags"
+        )
+    elif record.csa_readable:
+        text = "expected the mosaic's slice count and normal in the CSA header, got one without; export the image again"
+    else:
+        text = (
+            "the CSA header cannot be read, and the mosaic's slice count stands nowhere else; export with private tags "
+            "as the scanner wrote them"
+        )
+    raise BadVolume(text, code="dicom.no_csa")
 
 
 def _slice_times(times_ms: tuple[float, ...] | None, n: int, tr_s: float) -> NDArray[np.float64] | None:

@@ -193,11 +193,14 @@ def _offset(raw: Any, header_bytes: int) -> int:
 
 
 def _scaling(raw: Any) -> dict[str, float]:
+    """0 is the standard's "no scaling", and not a number is what programs write for it."""
     slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
-    if slope == 0.0:  # the standard's "no scaling"
+    if slope == 0.0 or math.isnan(slope):
         return {"slope": 1.0, "intercept": 0.0}
-    if not (math.isfinite(slope) and math.isfinite(intercept)):
+    if math.isinf(slope) or math.isinf(intercept):
         _refuse("slope", f"expected a finite slope and intercept, got {slope} and {intercept}")
+    if math.isnan(intercept):
+        intercept = 0.0
     return {"slope": slope, "intercept": intercept}
 
 

@@ -135,15 +135,28 @@ def test_no_identifier_is_in_an_error_or_its_traceback(kind: str, shared: Path, 
         assert_clean(shown.encode(), chained.encode())
 
 
-def test_a_value_of_the_wrong_kind_is_not_quoted(shared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("element", [b"\x20\x00\x37\x00DS", b"\x28\x00\x30\x00DS"])
+def test_a_value_of_the_wrong_kind_is_not_quoted(element: bytes, shared: Path, tmp_path: Path) -> None:
     """pydicom's own exceptions quote the value that they could not convert."""
     content = (shared / "data" / KINDS["mosaic"]).read_bytes()
-    assert b"\x20\x00\x13\x00IS\x02\x001 " in content
+    start = content.index(element) + len(element)
+    n_bytes = int.from_bytes(content[start : start + 2], "little")
     path = tmp_path / "one.dcm"
-    path.write_bytes(content.replace(b"\x20\x00\x13\x00IS\x02\x001 ", b"\x20\x00\x13\x00IS\x04\x00ZQXJ"))
+    path.write_bytes(content[: start + 2] + b"ZQXJ".ljust(n_bytes) + content[start + 2 + n_bytes :])
     with pytest.raises(BadVolume) as caught:
         read_volume(path, run=1, index=0)
+    assert caught.value.code == "dicom.no_geometry"
     assert_clean(str(caught.value).encode(), repr(caught.value.__context__).encode())
+
+
+def test_a_value_of_the_wrong_kind_is_no_value(shared: Path) -> None:
+    """Where the field may be lacking, the image is none the worse."""
+    content = (shared / "data" / KINDS["mosaic"]).read_bytes()
+    assert b"\x20\x00\x13\x00IS\x02\x001 " in content
+    content = content.replace(b"\x20\x00\x13\x00IS\x02\x001 ", b"\x20\x00\x13\x00IS\x04\x00ZQXJ")
+    record = deidentify.read_dicom(content)
+    assert record.instance_number is None
+    assert_clean(repr(dataclasses.replace(record, pixels=b"")).encode())
 
 
 def test_the_allow_list_names_real_elements_and_no_direct_identifier() -> None:

@@ -27,7 +27,8 @@ def test_pixels_of_slices_lie_where_their_file_says(shared: Path, series: str) -
     seen = set()
     for path in files[::17]:
         dataset = pydicom.dcmread(path)
-        pixels = dataset.pixel_array * float(dataset.get("RescaleSlope", 1)) + float(dataset.get("RescaleIntercept", 0))
+        scale = dataset.get((0x2005, 0x100E))  # Philips: (stored × RS + RI) / (RS × SS), and RI is 0 here
+        pixels = dataset.pixel_array * (1.0 if scale is None else 1.0 / scale.value)
         position = np.array(dataset.ImagePositionPatient, float)
         along_row, down_column = np.array(dataset.ImageOrientationPatient, float).reshape(2, 3)
         between_rows, between_columns = map(float, dataset.PixelSpacing)

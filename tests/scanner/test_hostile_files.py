@@ -126,7 +126,6 @@ def test_a_mutated_nifti_is_a_series_or_a_bad_volume(packed: bool, data: st.Data
         (patched(108, "<f", 352.5), "nifti.offset"),
         (patched(108, "<f", 1e30), "nifti.offset"),
         (patched(108, "<f", float("nan")), "nifti.offset"),
-        (patched(112, "<f", float("nan")), "nifti.slope"),
         (patched(112, "<f", float("inf")), "nifti.slope"),
         (patched(116, "<f", float("inf")), "nifti.slope"),
         (patched(280, "<4f", 0, 0, 0, 0), "nifti.affine"),

@@ -1,0 +1,180 @@
+"""The allow-list, and a data set of which only what is on it can be seen.
+
+Knows nothing of files; ``deidentify.py`` opens data sets and hands them here, and nothing else reads their elements.
+A value that the parser cannot convert is handed on as its bytes: one dirty element is no reason to refuse an image.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from mindsight.scanner.written import first_number, first_text, numbers, texts, whole
+
+ALLOWED = frozenset(
+    {
+        # which series, which file of it
+        *("SOPClassUID", "SeriesInstanceUID", "Modality", "ImageType", "AcquisitionNumber", "InstanceNumber"),
+        *("TemporalPositionIdentifier", "ImagesInAcquisition", "ComplexImageComponent"),
+        # when
+        *("RepetitionTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "TimezoneOffsetFromUTC"),
+        *("TriggerTime", "EchoTime", "EchoNumbers"),
+        # where
+        *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+        # the voxels
+        *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation", "PixelData"),
+        *("BitsStored", "HighBit", "RescaleSlope", "RescaleIntercept"),
+        # where the same is found in an enhanced multi-frame object
+        *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "MRTimingAndRelatedParametersSequence"),
+        *("FrameContentSequence", "FrameAcquisitionDateTime", "FrameReferenceDateTime", "TemporalPositionIndex"),
+        *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "StackID"),
+        *("PixelValueTransformationSequence", "RealWorldValueMappingSequence", "RealWorldValueSlope"),
+        *("RealWorldValueIntercept", "MRImageFrameTypeSequence", "MREchoSequence", "EffectiveEchoTime"),
+        *("DimensionIndexSequence", "DimensionIndexPointer", "DimensionIndexValues"),
+    }
+)
+"""Keywords of the DICOM elements that are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """A private element: group, creator, element in the creator's block, and the struct code of its numbers."""
+
+    group: int
+    creator: str
+    element: int
+    code: str = ""
+
+
+ALLOWED_PRIVATE = {
+    "csa": Private(0x0029, "SIEMENS CSA HEADER", 0x10),
+    "mosaic_slices": Private(0x0019, "SIEMENS MR HEADER", 0x0A, "H"),
+    "mosaic_times": Private(0x0019, "SIEMENS MR HEADER", 0x29, "d"),
+    "siemens_type": Private(0x0021, "SIEMENS MR SDI 02", 0x75),  # ImageType4MF: what ImageType was before XA
+    "siemens_frame": Private(0x0021, "SIEMENS MR SDI 02", 0xFE),
+    "philips_slices": Private(0x2001, "Philips Imaging DD 001", 0x18, "i"),
+    "philips_intercept": Private(0x2005, "Philips MR Imaging DD 001", 0x0D, "f"),
+    "philips_scale": Private(0x2005, "Philips MR Imaging DD 001", 0x0E, "f"),
+    "philips_frame": Private(0x2005, "Philips MR Imaging DD 005", 0x0F),
+    "ge_slices": Private(0x0021, "GEMS_RELA_01", 0x4F, "h"),
+    "ge_component": Private(0x0043, "GEMS_PARM_01", 0x2F, "h"),
+    "ge_multiband": Private(0x0043, "GEMS_PARM_01", 0xB6),
+    "ge_delay": Private(0x0043, "GEMS_PARM_01", 0x7C, "f"),
+    "ge_timer": Private(0x0021, "GEMS_RELA_01", 0x5E, "f"),
+}
+"""Private elements that are read."""
+
+_BLOCKS = range(0x10, 0x20)
+
+
+@functools.cache
+def private_tags() -> tuple[int, ...]:
+    """All tags where a private element of the list, or the name of its creator, may stand."""
+    tags: list[int] = []
+    for private in ALLOWED_PRIVATE.values():
+        for block in _BLOCKS:
+            tags += [private.group << 16 | block, private.group << 16 | block << 8 | private.element]
+    return tuple(dict.fromkeys(tags))
+
+
+class Allowed:
+    """Data sets of which only what is on the lists can be seen; what the first lacks is looked for in the next."""
+
+    def __init__(self, *datasets: Any) -> None:
+        self._datasets = datasets
+
+    def __bool__(self) -> bool:
+        return bool(self._datasets)
+
+    def value(self, keyword: str) -> Any:
+        """None where the element is absent or empty; its bytes where they cannot be converted."""
+        if keyword not in ALLOWED:
+            raise LookupError(keyword)
+        for dataset in self._datasets:
+            found = _converted(dataset, keyword)
+            if found is not None and found != "":
+                return found
+        return None
+
+    def text(self, keyword: str) -> str:
+        return first_text(self.value(keyword))
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        return texts(self.value(keyword))
+
+    def numbers(self, keyword: str, count: int | None) -> tuple[float, ...] | None:
+        return numbers(self.value(keyword), count)
+
+    def number(self, keyword: str) -> float | None:
+        return first_number(self.value(keyword))
+
+    def integer(self, keyword: str) -> int | None:
+        return whole(self.number(keyword))
+
+    def items(self, keyword: str) -> Iterator[Allowed]:
+        return _items(self.value(keyword))
+
+    def merged(self, keyword: str) -> Allowed:
+        """The first item of this sequence in each data set that has one, as one."""
+        found = (next(Allowed(dataset).items(keyword), None) for dataset in self._datasets)
+        return Allowed(*(dataset for item in found if item is not None for dataset in item._datasets))
+
+    def beside(self, other: Allowed) -> Allowed:
+        """Both as one; this one goes first."""
+        return Allowed(*self._datasets, *other._datasets)
+
+    def private(self, name: str) -> Any:
+        return next((value for value in self._privates(name) if value is not None and value != ""), None)
+
+    def private_number(self, name: str) -> float | None:
+        return first_number(self.private(name), ALLOWED_PRIVATE[name].code)
+
+    def private_numbers(self, name: str) -> tuple[float, ...] | None:
+        return numbers(self.private(name), None, ALLOWED_PRIVATE[name].code)
+
+    def private_items(self, name: str) -> Iterator[Allowed]:
+        return _items(self.private(name))
+
+    def private_bytes(self, name: str) -> Iterator[bytes]:
+        """As they stand in the file, whatever VR they have; of each block that the creator has reserved."""
+        for dataset, tag in self._places(name):
+            found = _raw(dataset, tag)
+            if found:
+                yield found
+
+    def _privates(self, name: str) -> Iterator[Any]:
+        for dataset, tag in self._places(name):
+            yield _converted(dataset, tag)
+
+    def _places(self, name: str) -> Iterator[tuple[Any, int]]:
+        private = ALLOWED_PRIVATE[name]
+        for dataset in self._datasets:
+            for block in _BLOCKS:
+                if first_text(_converted(dataset, private.group << 16 | block)) == private.creator:
+                    yield dataset, private.group << 16 | block << 8 | private.element
+
+
+def _items(found: Any) -> Iterator[Allowed]:
+    """Those of a sequence; none of a value that is no sequence of data sets."""
+    if found is None or isinstance(found, (bytes, str)) or not hasattr(found, "__iter__"):
+        return
+    for item in found:
+        if hasattr(item, "get_item"):
+            yield Allowed(item)
+
+
+def _converted(dataset: Any, key: str | int) -> Any:
+    try:
+        found = dataset.get(key)
+    except Exception:  # what the parser's converters raise, which is anything
+        return _raw(dataset, key)
+    return getattr(found, "value", None) if isinstance(key, int) else found
+
+
+def _raw(dataset: Any, key: str | int) -> bytes | None:
+    if key not in dataset:
+        return None
+    value = dataset.get_item(key).value
+    return value if isinstance(value, bytes) else None
