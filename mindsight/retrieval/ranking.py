@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
+from mindsight.retrieval.origin import Origin
 from mindsight.retrieval.pool import CandidatePool
 from mindsight.retrieval.streaming import dot_products, widened
 
 # From this many queries on, a matrix product does more for each candidate than reading it costs.
 _MANY = 9
+# Below this share of |e|^2 + |o|^2, too few digits of a difference of the sums are left: they are good to about 1e-7.
+_CANCELLED = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +43,8 @@ def cosine_scores(
     """(B, N) cosine between each query and each candidate; 0 where one of the two has no length.
 
     origin_D : where both are seen from, None for zero. What all candidates have in common says nothing of any of them;
-        seen from a point in their midst, it is gone
+        seen from a point in their midst, it is gone. A candidate or a query that lies at the origin, as far as its
+        precision can tell, has no length (see ``Origin``)
 
     Queries may carry the pool's token axes; all tokens of a candidate count as one vector (Scotti et al. 2024, the
     retrieval of MindEye2). The pool is read once, in its order, and no more than ``CHUNK_BYTES`` of it is copied.
@@ -49,13 +53,14 @@ def cosine_scores(
     if len(queries_BD) < _MANY:
         return cosines_at(queries_BD, pool, np.arange(len(pool)), origin_D)
     unit_BD = _unit_queries(queries_BD, pool, origin_D)
-    origin = None if origin_D is None else np.asarray(origin_D, np.float32).reshape(-1)
+    origin = None if origin_D is None else Origin.of(origin_D)
     scores_BN = np.empty((len(unit_BD), len(pool)), np.float32)
     for start in range(0, len(pool), pool.rows_per_chunk):
         rows = slice(start, start + pool.rows_per_chunk)
         chunk = widened(pool.flat_ND[rows])
-        chunk = chunk if origin is None else chunk - origin
+        chunk = chunk if origin is None else chunk - origin.place_D
         norms = np.sqrt(np.einsum("nd,nd->n", chunk, chunk, dtype=np.float32))
+        norms = norms if origin is None else origin.lengths(norms, pool.embeddings.dtype)
         scores_BN[:, rows] = _divide(unit_BD @ chunk.T, norms)
     return scores_BN
 
@@ -68,12 +73,7 @@ def cosines_at(
     if origin_D is None:
         dots_BP, squares_P = dot_products(unit_BD, pool.flat_ND, places_P)
         return _divide(dots_BP, np.sqrt(squares_P)).astype(np.float32)
-    # in the same pass, without a copy: (e - o) q = e q - o q and |e - o|^2 = |e|^2 - 2 e o + |o|^2
-    origin = np.asarray(origin_D, np.float32).reshape(1, -1)
-    wide = origin[0].astype(np.float64)
-    dots_BP, squares_P = dot_products(np.concatenate([unit_BD, origin]), pool.flat_ND, places_P)
-    seen_P = np.maximum(squares_P - 2.0 * dots_BP[-1] + wide @ wide, 0.0)
-    return _divide(dots_BP[:-1] - (unit_BD @ wide)[:, None], np.sqrt(seen_P)).astype(np.float32)
+    return _cosines_from(Origin.of(origin_D), unit_BD, pool, places_P)
 
 
 def rank(query_D: NDArray[Any], pool: CandidatePool, k: int, origin_D: NDArray[Any] | None = None) -> Ranking:
@@ -109,9 +109,33 @@ def _unit_queries(
             f"expected queries of {pool.flat_ND.shape[1]} numbers {pool.token_shape}, got {flat_BD.shape[1]}",
             code="pool.query_shape",
         )
-    if origin_D is not None:
-        flat_BD = flat_BD - np.asarray(origin_D, np.float32).reshape(-1)
-    return _divide(flat_BD, np.linalg.norm(flat_BD, axis=1, keepdims=True))
+    if origin_D is None:
+        return _divide(flat_BD, np.linalg.norm(flat_BD, axis=1, keepdims=True))
+    origin = Origin.of(origin_D)
+    flat_BD = flat_BD - origin.place_D
+    lengths_B1 = origin.lengths(np.linalg.norm(flat_BD, axis=1, keepdims=True), np.asarray(queries_BD).dtype)
+    return _divide(flat_BD, lengths_B1)
+
+
+def _cosines_from(
+    origin: Origin, unit_BD: NDArray[np.float32], pool: CandidatePool, places_P: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """In one pass, without a copy: (e - o) q = e q - o q and |e - o|^2 = |e|^2 - 2 e o + |o|^2.
+
+    Where a candidate lies so near the origin that little is left of these differences, they are taken number by number.
+    """
+    wide_D = origin.place_D.astype(np.float64)
+    dots_BP, squares_P = dot_products(np.concatenate([unit_BD, origin.place_D[None]]), pool.flat_ND, places_P)
+    both_P = squares_P + wide_D @ wide_D
+    seen_P = both_P - 2.0 * dots_BP[-1]
+    dots_BP = dots_BP[:-1] - (unit_BD @ wide_D)[:, None]
+    near_P = np.flatnonzero(seen_P < _CANCELLED * both_P)
+    for start in range(0, len(near_P), pool.rows_per_chunk):
+        some = near_P[start : start + pool.rows_per_chunk]
+        left_PD = widened(pool.flat_ND[places_P[some]]) - origin.place_D
+        dots_BP[:, some], seen_P[some] = dot_products(unit_BD, left_PD, np.arange(len(some)))
+    lengths_P = origin.lengths(np.sqrt(seen_P), pool.embeddings.dtype)
+    return _divide(dots_BP, lengths_P).astype(np.float32)
 
 
 def _divide(values: NDArray[Any], lengths: NDArray[Any]) -> NDArray[Any]:
