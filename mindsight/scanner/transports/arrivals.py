@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mindsight.scanner.deidentify import DicomRecord
+from mindsight.scanner.echoes import Echo
 from mindsight.scanner.kinds import Kind
 from mindsight.volume import Volume
 
@@ -21,6 +22,7 @@ class Placed:
     series : digest that tells series apart, as far as what it came from does
     position : in its series, the first being 0
     is_run : its series is known to be one, of however few volumes
+    echo : where it is one of several
     stated : what the header of a PAR/REC pair numbers its volume, from 1; None where that is ``position`` already
     """
 
@@ -29,6 +31,7 @@ class Placed:
     volume: Volume
     kind: Kind = AS_ACQUIRED
     is_run: bool = False
+    echo: Echo | None = None
     stated: int | None = None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.kinds import MAGNITUDE, Kind
 from mindsight.volume import Volume
 
@@ -57,17 +58,21 @@ class Expected:
     tr_s : seconds, compared to a millisecond; taken for that of files that state none
     n_volumes : volumes of each run; the run ends with the last of them
     motion_corrected : take the scanner's own motion-corrected series, and leave the raw one
+    echo : of several echoes the one of this number, or all of them combined; without, the first
     """
 
     shape: tuple[int, int, int] | None = None
     tr_s: float | None = None
     n_volumes: int | None = None
     motion_corrected: bool = False
+    echo: EchoChoice = None
 
     def why_not_kind(self, kind: Kind) -> str | None:
         """What speaks against a series of this kind; None where nothing does."""
         if kind.component not in (MAGNITUDE, "mixed"):
             return f"it holds {kind} images, not magnitudes"
+        if kind.computed:
+            return f"it holds {kind} images, no run"
         if kind.corrected != self.motion_corrected:
             said = "" if kind.corrected else "not "
             return f"it is {said}corrected for motion by the scanner; `motion_corrected` chooses"

@@ -5,6 +5,10 @@ Knows nothing of files, headers or sockets. Time is passed in.
 A series is a run from its second volume on: a scout, an anatomical, a single-band reference has only one. What came
 first is held until then, so the first volume of a run is one TR late and the others are not; unless what it came from
 says that it is a run.
+
+A run that is being read ends when another begins. What the scanner computes meanwhile, an older series that is sent
+again, another echo or a few images of another shape are no other run, and do not end it. Numbers that begin anew with
+other voxels are one, also where the sender calls the series as before.
 """
 
 from __future__ import annotations
@@ -16,7 +20,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.errors import BadVolume
+from mindsight.scanner.echoes import Echo, choice_note, choose
 from mindsight.scanner.transports.contract import Expected, Item, RunEnded, Trouble
+from mindsight.scanner.transports.families import Family
+from mindsight.scanner.transports.marks import mark_of
 from mindsight.scanner.transports.order import Sequencer
 from mindsight.volume import Volume
 
@@ -26,12 +34,36 @@ MAX_CANDIDATES = 8
 MAX_UNDECIDED = 4
 MAX_REMEMBERED = 10_000
 LATEST_START = 1000
+OTHER_SHAPE_STREAK = 3  # a series of another shape may be maps or an anatomical in parts: two are not enough
+SILENT_TRS = 2.5  # a run of which so long nothing came is over
+COMPARABLE_S = 43_200.0  # clocks of one visit; dates may have been blanked, and midnight may have passed
+MAX_MARKED_RUNS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is known of a series beside its volumes.
+
+    is_run : it is known to be one, and no second volume is waited for
+    is_derived : the scanner computed it
+    family, echo : where several echoes may come
+    """
+
+    is_run: bool = False
+    is_derived: bool = False
+    family: Family | None = None
+    echo: Echo | None = None
+
+
+PLAIN = Origin()
 
 
 @dataclass(slots=True)
 class _Candidate:
     """A series that may be a run. streak : its volumes since the running series last brought one."""
 
+    series: str
+    origin: Origin
     volumes: dict[int, Volume] = field(default_factory=dict)
     streak: int = 0
     running_count: int = -1
@@ -45,7 +77,23 @@ class _Running:
     has_clock: bool
     slice_times_s: NDArray[np.float64] | None
     order: Sequencer
+    origin: Origin
+    stride: int
+    first_s: float | None
+    newest_s: float | None
+    came_s: float = 0.0
     count: int = 0
+    marks: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """A run that has ended. marks : of its volumes, by index."""
+
+    run: int
+    first: int
+    stride: int
+    marks: dict[int, int]
 
 
 class Runs:
@@ -61,36 +109,67 @@ class Runs:
         self._running: _Running | None = None
         self._candidates: dict[str, _Candidate] = {}
         self._ignored: dict[str, None] = {}
-        self._ended: dict[str, int] = {}
+        self._ended: dict[str, _Over] = {}
+        self._last_derived: bool | None = None
         self._told_after: dict[str, None] = {}
 
     def is_over(self, series: str) -> bool:
         """Nothing of this series is wanted any more."""
+        if self._running is not None and self._running.series == series:
+            return False
         return series in self._ignored or series in self._ended
 
-    def add(self, series: str, position: int, volume: Volume, now_s: float, *, is_run: bool = False) -> list[Item]:
+    def add(
+        self, series: str, position: int, volume: Volume, now_s: float, *, is_run: bool = False, origin: Origin = PLAIN
+    ) -> list[Item]:
         """One volume.
 
-        series : what is the same for the volumes of one series, and for no other
+        series : what is the same for the volumes of one series (of several echoes, of one echo), and for no other
         position : its place in the series as the scanner counts, the first being 0
         is_run : the series is known to be one, and no second volume is waited for
         """
-        if series in self._ended:
-            run = self._ended[series]
-            if series in self._told_after:
-                return []
-            _remember(self._told_after, series, None)
-            return [Trouble("volume.after_end", f"run {run}: volumes came after its end; dropped", None, run)]
-        if series in self._ignored:
-            return []
+        origin = replace(origin, is_run=True) if is_run else origin
         if self._running is not None and self._running.series == series:
             return self._more(self._running, position, volume, now_s)
+        if series in self._ended:
+            return self._after_end(self._ended[series], series, position, volume, now_s, origin)
+        if series in self._ignored:
+            return []
         why_not = self._expected.why_not(volume.shape, volume.tr_s)
         if why_not is not None:
             return self.ignore(series, why_not)
-        if is_run and self._running is not None:  # what is whole in a file ends by itself: another one is coming now
+        left = self._left_echo(series, origin)
+        if left is not None:
+            return left
+        if origin.is_run and self._running is not None:  # it ends by itself: another one is coming now
             return self.ignore(series, "it came whole while another run is being read", "series.parallel")
-        return self._consider(series, position, volume, now_s, is_run)
+        return self._consider(series, series, position, volume, now_s, origin)
+
+    def _left_echo(self, series: str, origin: Origin) -> list[Item] | None:
+        """What is said of an echo that is not the one that is read; None where it may be."""
+        family = origin.family
+        if family is None or family.begun is None or origin.echo is None or origin.echo == family.begun:
+            return None
+        _remember(self._ignored, series, None)
+        if origin.echo in family.named:
+            return []
+        family.named.add(origin.echo)
+        return [Trouble("series.echoes", choice_note(family.begun, [family.begun, origin.echo]))]
+
+    def _after_end(
+        self, over: _Over, series: str, position: int, volume: Volume, now_s: float, origin: Origin
+    ) -> list[Item]:
+        if over.marks.get(position // over.stride - over.first, mark_of(volume)) != mark_of(volume):
+            return self._again(series, position, volume, now_s, origin)
+        if series in self._told_after:
+            return []
+        _remember(self._told_after, series, None)
+        return [Trouble("volume.after_end", f"run {over.run}: volumes came after its end; dropped", None, over.run)]
+
+    def _again(self, series: str, position: int, volume: Volume, now_s: float, origin: Origin) -> list[Item]:
+        """A number that was there comes with other voxels: the sender may have begun another run under one name."""
+        why_not = self._expected.why_not(volume.shape, volume.tr_s)
+        return [] if why_not is not None else self._consider(f"{series} again", series, position, volume, now_s, origin)
 
     def ignore(self, series: str, why: str, code: str = "series.ignored") -> list[Item]:
         """This series is no run; said once."""
@@ -117,14 +196,19 @@ class Runs:
         return told
 
     def _more(self, running: _Running, position: int, volume: Volume, now_s: float) -> list[Item]:
-        run, index = running.order.run, position - running.first
+        run, index = running.order.run, position // running.stride - running.first
         if index < 0:
             text = f"run {run}: a volume is numbered before the first of its run; dropped"
             return [Trouble("volume.number", text, None, run)]
         if volume.shape != running.shape:
             text = f"run {run}: volume {index}: expected the shape {running.shape} of the first, got {volume.shape}"
             return [Trouble("volume.shape_mismatch", text, index, run)]
+        mark = mark_of(volume)
+        if running.marks.setdefault(index, mark) != mark:
+            return self._again(running.series, position, volume, now_s, running.origin)
         running.count += 1
+        running.came_s = now_s
+        running.newest_s = max((s for s in (running.newest_s, volume.acquired_s) if s is not None), default=None)
         acquired_s = volume.acquired_s if running.has_clock else None
         times_s = running.slice_times_s if volume.slice_times_s is None else volume.slice_times_s
         volume = replace(volume, run=run, index=index, acquired_s=acquired_s, slice_times_s=times_s)
@@ -134,13 +218,19 @@ class Runs:
             told += self._end()
         return told
 
-    def _consider(self, series: str, position: int, volume: Volume, now_s: float, is_run: bool) -> list[Item]:
+    def _consider(
+        self, key: str, series: str, position: int, volume: Volume, now_s: float, origin: Origin
+    ) -> list[Item]:
+        """key : the series, or what a second run of this name is called until it is known to be one"""
         told: list[Item] = []
-        candidate = self._candidates.get(series)
+        why_not = self._why_no_run(volume, origin)
+        if why_not is not None:
+            return self.ignore(key, why_not)
+        candidate = self._candidates.get(key)
         if candidate is None:
             if len(self._candidates) >= MAX_CANDIDATES:
                 told += self.ignore(next(iter(self._candidates)), "it had no second volume for long")
-            candidate = self._candidates[series] = _Candidate()
+            candidate = self._candidates[key] = _Candidate(series, origin)
         if position in candidate.volumes:
             return [
                 *told,
@@ -151,25 +241,75 @@ class Runs:
         running_count = -1 if self._running is None else self._running.count
         candidate.streak = candidate.streak + 1 if running_count == candidate.running_count else 1
         candidate.running_count = running_count
-        if is_run or candidate.streak >= 2:
-            return told + self._begin(series, now_s)
-        if len(candidate.volumes) >= MAX_UNDECIDED:
-            return told + self.ignore(series, "it runs beside the series that is being read", "series.parallel")
+        if origin.is_run or candidate.streak >= self._streak(volume, now_s):
+            not_yet = self._waits_for_echo(key, candidate)
+            if not_yet is None:
+                return told + self._begin(key, now_s)
+            told += not_yet
+        if len(candidate.volumes) >= MAX_UNDECIDED and key in self._candidates:
+            return told + self.ignore(key, "it runs beside the series that is being read", "series.parallel")
         return told
 
-    def _begin(self, series: str, now_s: float) -> list[Item]:
-        volumes = self._candidates.pop(series).volumes
+    def _why_no_run(self, volume: Volume, origin: Origin) -> str | None:
+        """What speaks against another run while one is being read, or after one; None where nothing does."""
+        if origin.is_derived and self._last_derived is False:
+            return "the scanner computed it, and it did not compute the run"
+        running = self._running
+        if running is None or volume.acquired_s is None or running.first_s is None or running.newest_s is None:
+            return None
+        if 0.0 < running.first_s - volume.acquired_s < COMPARABLE_S:
+            return "it is older than the run that is being read"
+        if running.first_s < volume.acquired_s < running.newest_s and origin.family is not running.origin.family:
+            return "it was acquired while the run was that is being read"
+        return None
+
+    def _streak(self, volume: Volume, now_s: float) -> int:
+        """Volumes in a row that make another run."""
+        running = self._running
+        if running is None or volume.shape == running.shape or now_s - running.came_s > SILENT_TRS * volume.tr_s:
+            return 2
+        return OTHER_SHAPE_STREAK
+
+    def _waits_for_echo(self, key: str, candidate: _Candidate) -> list[Item] | None:
+        """None where this echo is the run; else what is said, and it is waited for the one that is."""
+        family, echo, choice = candidate.origin.family, candidate.origin.echo, self._expected.echo
+        if family is None or echo is None or choice == "combine":
+            return None
+        try:
+            chosen = choose(family.echoes, choice)
+        except BadVolume as error:
+            return self.ignore(key, str(error), error.code)
+        is_first = choice is not None or (chosen.number or 1) == 1
+        if chosen == echo and is_first:
+            return None
+        return None if choice is None and len(candidate.volumes) >= MAX_UNDECIDED else []
+
+    def _begin(self, key: str, now_s: float) -> list[Item]:
+        candidate = self._candidates.pop(key)
+        family, echo = candidate.origin.family, candidate.origin.echo
+        stride = 1 if family is None else family.strides()[1]
         told = self._end()
-        for other in list(self._candidates):
-            told += self.ignore(other, "it had no second volume")
-        first = min(volumes)
+        if family is not None and echo is not None and self._expected.echo != "combine":
+            family.begun = echo
+            family.named.update(family.echoes)
+            if len(family.echoes) > 1:
+                told.append(Trouble("series.echoes", choice_note(echo, family.echoes)))
+        for other, one in list(self._candidates.items()):
+            if family is not None and one.origin.family is family:
+                del self._candidates[other]
+                _remember(self._ignored, other, None)
+            else:
+                told += self.ignore(other, "it had no second volume")
+        volumes = candidate.volumes
+        first = min(volumes) // stride
         run, self._next_run = self._next_run, self._next_run + 1
         if first > LATEST_START:
             text = f"run {run}: the first volume that came is numbered {first + 1}; counting from there"
             told.append(Trouble("run.numbering", text, None, run))
         earliest, *following = (volumes[position] for position in sorted(volumes)[:2])
+        self._last_derived = candidate.origin.is_derived
         self._running = running = _Running(
-            series=series,
+            series=candidate.series,
             first=first if first < 0 or first > LATEST_START else 0,
             shape=earliest.shape,
             # GE states when the series began, in every volume: that is no clock.
@@ -177,6 +317,10 @@ class Runs:
             # GE's slice clock starts within the first volume, which so has no times of its own.
             slice_times_s=next((v.slice_times_s for v in volumes.values() if v.slice_times_s is not None), None),
             order=Sequencer(run, self._late_s),
+            origin=candidate.origin,
+            stride=stride,
+            first_s=earliest.acquired_s,
+            newest_s=earliest.acquired_s,
         )
         for position, volume in volumes.items():
             if self._running is running:
@@ -187,7 +331,12 @@ class Runs:
         if self._running is None:
             return []
         running, self._running = self._running, None
-        _remember(self._ended, running.series, running.order.run)
+        over = _Over(running.order.run, running.first, running.stride, running.marks)
+        self._ended.pop(running.series, None)
+        _remember(self._ended, running.series, over)
+        self._told_after.pop(running.series, None)
+        for older in list(self._ended.values())[-MAX_MARKED_RUNS - 1 : -MAX_MARKED_RUNS]:
+            older.marks.clear()
         return list(self._checked(running.order.end()))
 
     def _checked(self, told: list[Item]) -> Iterator[Item]:

@@ -1,0 +1,104 @@
+"""Which of the series that come are echoes of one run, how they are told apart, and how their numbers count.
+
+Knows nothing of volumes. Echoes may come in one series or in a series each, in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from mindsight.scanner.deidentify import DicomRecord
+from mindsight.scanner.echoes import Echo, stride_of
+
+MAX_FAMILIES = 64
+MAX_NUMBERS = 10_000
+
+
+@dataclass(eq=False, slots=True)
+class Family:
+    """One run's echoes.
+
+    grid : what is the same for all of them
+    echoes : those that have come
+    begun : that which is read; None before the run has begun
+    named : those of which it was said that they are left
+    """
+
+    grid: Hashable
+    acquired_s: float | None = None
+    echoes: list[Echo] = field(default_factory=list)
+    begun: Echo | None = None
+    named: set[Echo] = field(default_factory=set)
+    _numbers: dict[Echo, set[int]] = field(default_factory=dict)
+    _within: bool = False
+
+    def see(self, echo: Echo, number: int | None, n_slices: int | None) -> None:
+        """An object of this echo has come, with this instance number.
+
+        n_slices : objects of one volume, where an object is a slice
+        """
+        numbers = self._numbers.setdefault(echo, set())
+        if self.begun is not None or number is None or len(numbers) > MAX_NUMBERS:
+            return
+        numbers.add(number)
+        if n_slices is not None and not self._within and self._in_turn() > 1:
+            every = set[int]().union(*self._numbers.values())
+            self._within = max(every) - min(every) < n_slices
+
+    def strides(self) -> tuple[int, int]:
+        """How far apart the numbers of one echo's slices are in a volume, and those of its volumes."""
+        in_turn = self._in_turn()
+        return (in_turn, 1) if self._within else (1, in_turn)
+
+    def _in_turn(self) -> int:
+        return stride_of(list(self._numbers.values()))
+
+
+class Families:
+    """The family of each series; of many series the last."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Family] = {}
+
+    def of(self, series: str, record: DicomRecord) -> Family:
+        """A series of its own is an echo of the run where it is like it in all but the echo."""
+        family = self._of.get(series)
+        if family is None:
+            frame = record.frames[0]
+            turned = tuple(round(cosine, 3) for cosine in frame.orientation or ())
+            grid = (record.rows, record.columns, record.tr_s, turned)
+            echo = Echo(frame.echo_number, frame.echo_time_ms)
+            near = (one for one in reversed(self._of.values()) if one.grid == grid)
+            found = next((one for one in near if _joins(one, echo, frame.acquired_s, record.tr_s)), None)
+            family = self._of[series] = found or Family(grid, frame.acquired_s)
+            self._bound()
+        return family
+
+    def named(self, series: str) -> Family:
+        """Of a series that has all its echoes in it."""
+        family = self._of.setdefault(series, Family(series))
+        self._bound()
+        return family
+
+    def known(self, series: str) -> Family | None:
+        return self._of.get(series)
+
+    def _bound(self) -> None:
+        if len(self._of) > MAX_FAMILIES:
+            del self._of[next(iter(self._of))]
+
+
+def _joins(family: Family, echo: Echo, acquired_s: float | None, tr_s: float | None) -> bool:
+    if not echo.is_stated or any(one.is_same(echo) for one in family.echoes):
+        return False
+    if echo.number is not None and all(one.number not in (None, echo.number) for one in family.echoes):
+        return True  # counted as another echo
+    if family.begun is not None or acquired_s is None or family.acquired_s is None:
+        return False
+    return abs(acquired_s - family.acquired_s) <= (tr_s or 0.0)
+
+
+def key_of(series: str, family: Family, echo: Echo) -> str:
+    """What tells the objects of one echo apart from all others."""
+    return f"{series} {family.echoes.index(echo)}"
