@@ -42,7 +42,7 @@ from mindsight.supervisor import gateway_url
 from mindsight.volume import Volume
 
 FIRST_ANSWER_S = 10.0  # for a service that is just being started
-WATCHING = "watching.json"
+WATCHING, RECEIVING, RECEIVED = "watching.json", "receiving.json", "received"
 MAX_TOLD = 500  # troubles that the service is told of by one process; all of them are printed
 
 
@@ -132,7 +132,7 @@ def send_run(
 
 
 class Trail:
-    """What a process that watches a folder leaves for the next one, which was given the same command.
+    """What a process that watches a folder, or stores objects, leaves for the next one with the same command.
 
     It keeps when the newest file changed that is none of its business, by the folder's own clock: of those that were
     there at the first start, or when the process before was stopped. Where that one was killed, the next process reads
@@ -181,7 +181,7 @@ class LiveStream:
     first_run : least number of a run
     before : the session's runs, as the service has them
     events : of the first run that this process begins; later runs' come from whoever shows the pictures
-    trail : of a folder, which is read again; None for what is sent once
+    trail : of a folder or of stored objects, which are read again; None for what is sent once
     """
 
     def __init__(
@@ -412,6 +412,8 @@ def _stream_live(
         trail = Trail(spool / WATCHING, f"{first_run} {len(events)} {source}", _newest_ns(source))
         if trail.is_followed and "existing=1" not in source:
             opened += f"{'&' if '?' in source else '?'}since={trail.newest_ns}"
+    elif source.startswith("cstore:"):
+        trail = Trail(spool / RECEIVING, "cstore", 0)  # its objects lie on this disk, whatever the options were
     live = LiveStream(
         console,
         first_run=first_run,
@@ -422,7 +424,7 @@ def _stream_live(
         clock=time.monotonic,
         output=sys.stdout,
     )
-    with _listening(opened, triggers) as transport:
+    with _listening(opened, triggers, spool / RECEIVED) as transport:
         if trail is not None:
             trail.note()
 
@@ -443,9 +445,9 @@ def _stream_live(
             signal.signal(signal.SIGINT, previous)
 
 
-def _listening(source: str, triggers: str | None) -> Transport:
+def _listening(source: str, triggers: str | None, spool: Path) -> Transport:
     try:
-        return open_transport(source, clock=Clock(time.time, time.monotonic), triggers=triggers)
+        return open_transport(source, clock=Clock(time.time, time.monotonic), triggers=triggers, spool=spool)
     except BadRequest as error:
         if error.code != "transport.address":
             raise

@@ -39,7 +39,7 @@ from taking import (
 from mindsight.errors import BadRequest
 from mindsight.scanner import read_series
 from mindsight.scanner.transports import Expected, Patience
-from mindsight.scanner.transports.cstore import OUT_OF_RESOURCES, SUCCESS, CStoreReceiver
+from mindsight.scanner.transports.cstore import NOT_AS_IT_SHOULD_BE, OUT_OF_RESOURCES, SUCCESS, CStoreReceiver
 from mindsight.volume import Volume
 
 
@@ -145,7 +145,7 @@ def test_an_object_that_does_not_parse_is_told_and_the_next_is_read(data: Path) 
         cut.PixelData = cut.PixelData[:1000]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            assert int(peer.send_c_store(cut).Status) == SUCCESS
+            assert int(peer.send_c_store(cut).Status) == NOT_AS_IT_SHOULD_BE  # success is for what is safe on the disk
         for number in (1, 2):
             store(peer, trio_file(data, number))
         items = take(transport, until_volumes(2))
@@ -179,6 +179,7 @@ def test_hostile_bytes_end_their_own_connection(data: Path) -> None:
                         pass
         items = take(transport, until_volumes(2))
     assert places(items) == [(1, 0), (1, 1)]
+    assert {"peer.not_dicom", "peer.tls"} <= set(codes(items)) <= {"peer.not_dicom", "peer.tls", "peer.too_large"}
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

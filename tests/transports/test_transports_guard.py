@@ -19,7 +19,7 @@ from taking import CLOCK, codes, places, take, troubles, until_volumes, volumes
 
 from mindsight.errors import BadVolume
 from mindsight.recording import keep
-from mindsight.scanner.transports import FAILED, Expected, Patience, Trouble, assemble, contents, murfi, tcp
+from mindsight.scanner.transports import FAILED, Expected, Patience, Trouble, assemble, contents, cstore, murfi, tcp
 from mindsight.scanner.transports.afni import AfniHeader
 from mindsight.scanner.transports.afni_receiver import AfniReceiver
 from mindsight.scanner.transports.arrivals import Arrival
@@ -171,13 +171,15 @@ def test_a_thread_that_dies_is_told_and_ends_the_stream(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("where", ["read_dicom", "record_volume"])
 def test_one_object_of_a_store_fails(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assemble, where, failing(getattr(assemble, where), NameError("Doe"), 2))
+    at = cstore if where == "read_dicom" else assemble
+    monkeypatch.setattr(at, where, failing(getattr(at, where), NameError("Doe"), 2))
     with CStoreReceiver(port=0, clock=CLOCK, patience=QUICK) as transport:
         ae = AE("SCANNER")
         ae.add_requested_context(EnhancedMRImageStorage)
         peer = ae.associate(*transport.address, ae_title="MINDSIGHT")
         for number in (1, 2, 3, 4):
-            assert peer.send_c_store(enhanced(number)).Status == 0x0000
+            status = peer.send_c_store(enhanced(number)).Status
+            assert status == (0xB007 if (where, number) == ("read_dicom", 2) else 0x0000)
         peer.release()
         items = take(transport, until_volumes(3))
     assert places(items) == [(1, 0), (1, 2), (1, 3)]
@@ -194,7 +196,7 @@ def test_a_store_that_fails_itself_does_not_say_success(monkeypatch: pytest.Monk
         ae = AE("SCANNER")
         ae.add_requested_context(EnhancedMRImageStorage)
         peer = ae.associate(*transport.address, ae_title="MINDSIGHT")
-        assert peer.send_c_store(enhanced(1)).Status == 0xC000
+        assert peer.send_c_store(enhanced(1)).Status == 0xB007
         peer.release()
         items = take(transport, lambda items: bool(items))
     assert codes(items) == ["object.unreadable"]

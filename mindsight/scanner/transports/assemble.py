@@ -65,6 +65,10 @@ class Assembler:
             return [arrival]
         return _told(lambda: self._added(arrival, now_s), f"object {arrival.number}: " if arrival.number else "")
 
+    def is_over(self, series: str) -> bool:
+        """Nothing that still may come makes anything of the objects of this series."""
+        return self._runs.is_over(series)
+
     def tick(self, now_s: float) -> Sequence[Item]:
         return _told(lambda: self._runs.tick(now_s))
 

@@ -1,8 +1,10 @@
 """A DICOM storage service (C-STORE SCP, PS3.4 Annex B) that takes MR images and answers at once.
 
-Knows nothing of series or volumes: an object is put into a queue as it came, and read elsewhere. Where the queue is
-full the peer is told so (A700, out of resources) and may send again. Many consoles send a series only when it is over;
-this is the way in where there is no better one.
+Knows nothing of series or volumes: an object is de-identified, kept on the disk where there is a folder for it
+(``object_spool.py``), put into a queue, and only then acknowledged. So what a sender was told is safe goes on after a
+kill. Where the queue or the disk is full the peer is told so (A700, out of resources) and may send again. What cannot
+be read is answered with a warning (B007), not with success and not with a failure, at which senders stop. Many consoles
+send a series only when it is over; this is the way in where there is no better one.
 
 pynetdicom's own log names peers and values of headers, so it is turned off.
 """
@@ -14,7 +16,9 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pynetdicom import AE, evt
@@ -24,20 +28,25 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     Verification,
 )
 
-from mindsight.errors import BadRequest, MindsightError
+from mindsight.errors import BadRequest, MindsightError, StorageFull
+from mindsight.scanner.deidentify import read_dicom
 from mindsight.scanner.files import MAX_DICOM_BYTES
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Clock, Expected, Patience, Trouble
 from mindsight.scanner.transports.guard import guarded
+from mindsight.scanner.transports.object_spool import Kept, ObjectSpool
 from mindsight.scanner.transports.receiver import Receiver
+from mindsight.scanner.transports.turned_away import TurnedAway
 
-SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
-UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
+SUCCESS, OUT_OF_RESOURCES, NOT_AS_IT_SHOULD_BE = 0x0000, 0xA700, 0xB007
+SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.5")  # the last, RLE, where there is no other
+IMAGES = (MRImageStorage, EnhancedMRImageStorage)
 MAX_PDU_BYTES = 1 << 20
 HANDSHAKE_S = 3.0
 CLOSE_S = 5.0
 QUEUE_LENGTH = 256
+BACKLOG = 64
 
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
@@ -48,8 +57,9 @@ class CStoreReceiver(Receiver):
     ae_title : what peers have to call it
     calling : AE titles that may send; any where empty
     tls : context of the server, which may ask for certificates of peers
+    spool : folder where acknowledged objects lie until their run has ended; without one they are in memory only
 
-    Raises BadRequest where the address cannot be listened on.
+    Raises BadRequest where the address cannot be listened on, or the folder cannot be written to.
     """
 
     def __init__(
@@ -64,6 +74,7 @@ class CStoreReceiver(Receiver):
         ae_title: str = "MINDSIGHT",
         calling: Sequence[str] = (),
         tls: ssl.SSLContext | None = None,
+        spool: Path | None = None,
         max_associations: int = 8,
         max_object_bytes: int = MAX_DICOM_BYTES,
         queue_length: int = QUEUE_LENGTH,
@@ -72,7 +83,16 @@ class CStoreReceiver(Receiver):
         assembler = Assembler(expected or Expected(), patience.late_s, run)
         super().__init__(assembler, patience, clock, queue_length=queue_length)
         self._max_object_bytes = max_object_bytes
-        self._numbers = itertools.count(1)
+        try:
+            self._spool = None if spool is None else ObjectSpool(spool, clock.monotonic_s)
+        except OSError as error:
+            raise BadRequest(f"cannot keep objects on the disk: {error.strerror}", code="transport.spool") from None
+        self._numbers = itertools.count(1 if self._spool is None else self._spool.last + 1)
+        self._storing = threading.Lock()
+        self._n_dealt_with = 0
+        self._calling = tuple(calling)
+        self._by_tls = tls is not None
+        self._turned_away = TurnedAway(self.offer, ae_title.strip(), [str(image) for image in IMAGES])
         self._peers_lock = threading.Lock()
         self._peers: list[tuple[Any, socket.socket]] = []
         try:
@@ -81,23 +101,31 @@ class CStoreReceiver(Receiver):
             ae.require_calling_aet = list(calling)
         except ValueError:
             raise BadRequest("expected AE titles of 1 to 16 plain characters", code="transport.ae_title") from None
-        for storage in (MRImageStorage, EnhancedMRImageStorage):
-            ae.add_supported_context(storage, list(UNCOMPRESSED))
+        for storage in IMAGES:
+            ae.add_supported_context(storage, list(SYNTAXES))
         ae.add_supported_context(Verification)
         ae.maximum_associations = max_associations
         ae.maximum_pdu_size = MAX_PDU_BYTES
         ae.acse_timeout = ae.dimse_timeout = patience.stall_s
         ae.network_timeout = patience.idle_s
         try:
-            self._server: Any = ae.start_server(
+            server: Any = ae.start_server(
                 (host, port),
                 block=False,
-                ssl_context=None if tls is None else _ImpatientTls(tls),  # type: ignore[arg-type]  # all that is used
-                evt_handlers=[(evt.EVT_C_STORE, self._stored), (evt.EVT_CONN_OPEN, self._connected)],
+                ssl_context=None if tls is None else _ImpatientTls(tls, self._turned_away),  # type: ignore[arg-type]  # all that is used
+                evt_handlers=[
+                    (evt.EVT_C_STORE, self._stored),
+                    (evt.EVT_CONN_OPEN, self._connected),
+                    (evt.EVT_ACCEPTED, lambda event: self._turned_away.accepted(event.assoc)),
+                    (evt.EVT_REJECTED, lambda event: self._turned_away.rejected(event.assoc, self._calling)),
+                ],
             )
         except OSError as error:
             raise BadRequest(f"cannot listen there: {error.strerror}", code="transport.address") from None
-        self._ae = ae
+        self._ae, self._server = ae, server
+        server.socket.listen(BACKLOG)  # socketserver has 5: the next one then waits for a second
+        # Else socketserver prints a traceback that holds the peer's address.
+        server.handle_error = lambda *_: self.offer(Trouble("peer.failed", "a peer could not be let in"))
 
     @property
     def address(self) -> tuple[str, int]:
@@ -115,28 +143,53 @@ class CStoreReceiver(Receiver):
             self._reap()
 
     def _stored(self, event: evt.Event) -> int:
-        number = next(self._numbers)
+        if self.is_full:
+            return OUT_OF_RESOURCES
+        arrived_s = self._clock.wall_s()
         try:
-            arrival = Arrival(guarded(event.encoded_dataset), self._clock.wall_s(), number)
+            record = guarded(lambda: read_dicom(event.encoded_dataset()))
+            with self._storing:  # numbers are in the order of the files and of the queue
+                kept = Kept(record, arrived_s, next(self._numbers))
+                if self._spool is not None:
+                    guarded(partial(self._spool.put, kept))
+                self.put(_arrival(kept))
+        except StorageFull as error:
+            self._turned_away.say("storage", f"an object was sent back: {error}; make room on the disk")
+            return OUT_OF_RESOURCES
         except MindsightError as error:
-            self.put(Trouble(error.code, f"object {number}: {error}", lost=True))
-            return CANNOT_UNDERSTAND
-        return SUCCESS if self.offer(arrival) else OUT_OF_RESOURCES
+            self.put(Trouble(error.code, f"object {next(self._numbers)}: {error}", lost=True))
+            return NOT_AS_IT_SHOULD_BE
+        return SUCCESS
+
+    def _before(self) -> Iterator[Arrival]:
+        return iter(()) if self._spool is None else map(_arrival, self._spool.waiting())
+
+    def _dealt_with(self, arrival: Arrival) -> None:
+        self._n_dealt_with = max(self._n_dealt_with, arrival.number)
+        if self._spool is not None:
+            self._spool.release(self._assembler.is_over, self._n_dealt_with)
+
+    def _finished(self) -> None:
+        if self._spool is not None:
+            self._spool.release(lambda _: True, self._n_dealt_with)
 
     def _connected(self, event: evt.Event) -> None:
         """Bounds what a peer may make pynetdicom read: it takes PDUs of any size, and any number for one object."""
         peer: Any = event.assoc.dul.socket
         raw = peer.socket
         raw.settimeout(self._patience.stall_s)
-        read, left = peer.recv, self._max_object_bytes
+        read, left, first, has_asked = peer.recv, self._max_object_bytes, b"", False
 
         def bounded(n_bytes: int) -> bytearray:
-            nonlocal left
+            nonlocal left, first
             left -= n_bytes
             if n_bytes > MAX_PDU_BYTES + 6 or left < 0:
                 self.offer(Trouble("peer.too_large", "a peer sent more than an object may hold; disconnected"))
                 raise OSError  # which pynetdicom takes for a lost connection
             received: bytearray = read(n_bytes)
+            if received and not first:
+                first = bytes(received[:1])
+                self._turned_away.first_byte(first[0], by_tls=self._by_tls)
             if hasattr(socket, "TCP_QUICKACK"):  # Linux; lasts for one reading
                 # Senders write command and data apart and wait for the first to be acknowledged: 40 ms per object.
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
@@ -146,8 +199,17 @@ class CStoreReceiver(Receiver):
             nonlocal left
             left = self._max_object_bytes
 
+        def asked(_: evt.Event) -> None:
+            nonlocal has_asked
+            has_asked = True
+
+        def gone(_: evt.Event) -> None:
+            if first and not has_asked:
+                self._turned_away.malformed(first[0])
+
         peer.recv = bounded
-        event.assoc.bind(evt.EVT_DIMSE_RECV, received)
+        for happened, do in ((evt.EVT_DIMSE_RECV, received), (evt.EVT_REQUESTED, asked), (evt.EVT_CONN_CLOSE, gone)):
+            event.assoc.bind(happened, do)
         self._reap()
         with self._peers_lock:
             self._peers.append((event.assoc, raw))
@@ -161,16 +223,22 @@ class CStoreReceiver(Receiver):
             self._peers = [(assoc, raw) for assoc, raw in self._peers if raw.fileno() >= 0]
 
 
+def _arrival(kept: Kept) -> Arrival:
+    return Arrival(kept.record, kept.arrived_s, kept.number)
+
+
 class _ImpatientTls:
     """A context whose handshakes end: pynetdicom shakes hands in the thread that accepts connections."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, turned_away: TurnedAway) -> None:
         self._context = context
+        self._turned_away = turned_away
 
     def wrap_socket(self, sock: Any, server_side: bool) -> ssl.SSLSocket:
         sock.settimeout(HANDSHAKE_S)
         try:
             return self._context.wrap_socket(sock, server_side=server_side)
-        except OSError:
+        except OSError as error:
+            self._turned_away.handshake(str(getattr(error, "reason", None) or "it did not answer").lower())
             sock.close()
             raise

@@ -25,7 +25,9 @@ OPTIONS = {
 }
 
 
-def open_transport(spec: str, *, clock: Clock, run: int = 1, triggers: str | None = None) -> Transport:
+def open_transport(
+    spec: str, *, clock: Clock, run: int = 1, triggers: str | None = None, spool: Path | None = None
+) -> Transport:
     """Opens a way in. It listens at once; read its ``items``, and close it.
 
     spec : one of
@@ -41,6 +43,7 @@ def open_transport(spec: str, *, clock: Clock, run: int = 1, triggers: str | Non
     run : number of the first run
     triggers : ``tcp://host:port`` to listen on for the scanner's pulses, a line of text each; with ``skip`` (pulses
         before that of the first volume: dummy scans), ``allow``
+    spool : folder for what a sender is told is safe, and that a process before was told of (``cstore``)
 
     Raises BadRequest: unknown names or values, an address that cannot be listened on, no such folder.
     """
@@ -59,6 +62,7 @@ def open_transport(spec: str, *, clock: Clock, run: int = 1, triggers: str | Non
         "patience": Patience(
             **{f"{name}_s": _seconds(options[name]) for name in ("idle", "late", "whole", "stall") if name in options}
         ),
+        **({"spool": spool} if scheme == "cstore" else {}),
     }
     transport = _OPENERS[scheme](place, options, common)
     try:

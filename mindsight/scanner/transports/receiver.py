@@ -56,6 +56,11 @@ class Receiver:
             self._queued_bytes += weight
         return True
 
+    @property
+    def is_full(self) -> bool:
+        """The reader is so far behind that nothing is taken now."""
+        return self._queue.full() or self._queued_bytes > MAX_QUEUED_BYTES
+
     def put(self, arrival: Arrival | Trouble) -> None:
         """Waits for the reader, until the transport is closed."""
         while not self.offer(arrival) and not self._closed.wait(TICK_S):
@@ -63,6 +68,9 @@ class Receiver:
 
     def items(self) -> Iterator[Item]:
         last_s = self._clock.monotonic_s()
+        for before in self._before():
+            yield from self._assembler.add(before, last_s)
+            self._dealt_with(before)
         while True:
             try:
                 arrival, weight = self._queue.get(timeout=TICK_S)
@@ -79,7 +87,20 @@ class Receiver:
                 last_s = now_s
             yield from self._assembler.add(arrival, now_s)
             yield from self._assembler.tick(now_s)
+            if not isinstance(arrival, Trouble):
+                self._dealt_with(arrival)
         yield from self._assembler.finish()
+        self._finished()
+
+    def _before(self) -> Iterator[Arrival]:
+        """What came to a process before, and was not dealt with."""
+        return iter(())
+
+    def _dealt_with(self, arrival: Arrival) -> None:
+        """All that this made decidable was taken by whoever reads ``items``."""
+
+    def _finished(self) -> None:
+        """The same of all that came."""
 
     def work(self, do: Callable[[], None], what: str) -> None:
         """The body of a thread that the transport cannot be without: where it fails, that is the end, and is said."""

@@ -13,9 +13,9 @@ SHAPE = (6, 5, 4)
 TR_S = 1.5
 
 
-def pixels(number: int) -> np.ndarray:
+def pixels(number: int, series: str = "1.2.3") -> np.ndarray:
     """(Z, Y, X) of volume ``number``, from 1."""
-    return np.random.default_rng(number).integers(0, 900, SHAPE[::-1]).astype("<u2")
+    return np.random.default_rng([number, len(series), ord(series[-1])]).integers(0, 900, SHAPE[::-1]).astype("<u2")
 
 
 def enhanced(number: int, series: str = "1.2.3") -> Dataset:
@@ -32,7 +32,7 @@ def enhanced(number: int, series: str = "1.2.3") -> Dataset:
     dataset.Rows, dataset.Columns, dataset.NumberOfFrames, dataset.SamplesPerPixel = y, x, z, 1
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
     dataset.PhotometricInterpretation = "MONOCHROME2"
-    dataset.PixelData = pixels(number).tobytes()
+    dataset.PixelData = pixels(number, series).tobytes()
     shared, timing, measures, plane = Dataset(), Dataset(), Dataset(), Dataset()
     timing.RepetitionTime = 1000.0 * TR_S
     measures.PixelSpacing, measures.SliceThickness = [3.0, 3.0], 3.5
