@@ -310,6 +310,38 @@ class Scanner:
         self.add(Captioned(**self.common(), **where, text=said, model=CAPTIONER))
 
 
+def widest(record: Record, each_ms: float) -> Record:
+    """The same session on a slow machine with a restless participant: every figure as wide as it can get.
+
+    each_ms : what every stage takes
+    """
+    volume = {
+        "translation_mm": (-88.88, -88.88, -88.88),
+        "rotation_deg": (-88.88, -88.88, -88.88),
+        "fd_mm": 88.88,
+        "dvars_percent": 88.88,
+        "tsnr": 888.8,
+        "censored": True,
+    }
+    figures = {
+        "run.started": {"n_volumes": 8888},
+        "volume.processed": volume,
+        "beta.ready": {"n_volumes": 8888, "n_voxels": 888_888, "flagged": True},
+        "result": {"pool_size": 888_888, "chance": 1 / 888_888, "n_repeats": 88, "confidence": 0.88},
+        "reconstruction": {"evaluations": 8888, "seed": 2**62 + 1},
+    }
+    messages = []
+    for message in record.messages:
+        update = dict(figures.get(message.type, {}))
+        if (latency := getattr(message, "latency_ms", None)) is not None:
+            update["latency_ms"] = latency.model_copy(update=dict.fromkeys(latency.model_fields_set, each_ms))
+        if isinstance(message, Result):
+            wide = {"score": -0.88, "probability": 0.88}
+            update["candidates"] = tuple(c.model_copy(update=wide) for c in message.candidates)
+        messages.append(message.model_copy(update=update))
+    return Record(f"{record.session}-wide-{each_ms:.0f}", messages, record.images)
+
+
 def iter_trials(record: Record) -> Iterator[EventAdded]:
     """The trials of a record, in order."""
     return (m for m in record.messages if isinstance(m, EventAdded))

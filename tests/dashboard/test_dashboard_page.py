@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 from dashboard_browser import SIZES, Tab
 from dashboard_feeder import KEY, Feeder
-from dashboard_record import N_VOLUMES, Record, iter_trials
+from dashboard_record import N_VOLUMES, Record, iter_trials, widest
 
 from mindsight.protocol.messages import Candidate, Captioned, Reconstruction, Result
 
 FITS = "document.documentElement.scrollHeight <= innerHeight && document.documentElement.scrollWidth <= innerWidth"
 # Every panel whose content is larger than itself; only the events may be scrolled.
-OVERFLOWING = """[...document.querySelectorAll('.live :is(.body, header, figcaption, .row, .cell, .how)')]
+OVERFLOWING = """[...document.querySelectorAll('.live :is(.body, header, figcaption, .row, .cell, .how, .reading)')]
     .filter((el) => el.offsetParent && (el.scrollHeight > el.clientHeight + 1 || el.scrollWidth > el.clientWidth + 1))
     .map((el) => `${el.closest('[role=region], ms-header').localName}: ${el.className} ${el.textContent}`)"""
 BLANK = """[...document.querySelectorAll('.live canvas')].filter((canvas) => {
@@ -24,9 +24,18 @@ BLANK = """[...document.querySelectorAll('.live canvas')].filter((canvas) => {
 PICTURES = "[...document.querySelectorAll('.live img')].filter((i) => !i.hidden && i.naturalWidth > 0).length"
 
 
+# Milliseconds of a stage whose text is as wide as each unit can make it, and of which the sum of stages is so too.
+EACH_MS = (888.8, 8_888.0, 88_888.0, 8_888_888.0)
+
+
 @pytest.fixture(scope="module")
-def server(open_record: Record, blinded_record: Record) -> Iterator[Feeder]:
-    with Feeder([open_record, blinded_record]) as feeder:
+def wide_records(open_record: Record) -> list[Record]:
+    return [widest(open_record, each_ms) for each_ms in EACH_MS]
+
+
+@pytest.fixture(scope="module")
+def server(open_record: Record, blinded_record: Record, wide_records: list[Record]) -> Iterator[Feeder]:
+    with Feeder([open_record, blinded_record, *wide_records]) as feeder:
         yield feeder
 
 
@@ -52,14 +61,31 @@ def test_one_screen_at_three_sizes_without_scrolling_overflow_or_a_console_messa
 ) -> None:
     _open(tab, feeder, open_record, open_record.until(2, 63))
     tab.until(f"({PICTURES}) === 10")
-    for width, height in SIZES:
-        tab.page.set_viewport_size({"width": width, "height": height})
-        tab.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        assert tab.page.evaluate(FITS), (width, height)
-        assert tab.page.evaluate(OVERFLOWING) == [], (width, height)
+    _fits_every_size(tab)
     assert tab.problems == []
     assert all(url.startswith((feeder.url, "blob:")) for url in tab.requests)
     assert tab.page.evaluate(BLANK) == []
+
+
+def _fits_every_size(tab: Tab) -> None:
+    for width, height in SIZES:
+        tab.page.set_viewport_size({"width": width, "height": height})
+        tab.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert tab.page.evaluate(OVERFLOWING) == [], (width, height)
+        assert tab.page.evaluate(FITS), (width, height)
+
+
+@pytest.mark.parametrize("place", range(len(EACH_MS)), ids=[f"{ms:.0f} ms" for ms in EACH_MS])
+def test_the_widest_figures_that_can_occur_fit(
+    tab: Tab, feeder: Feeder, wide_records: list[Record], place: int
+) -> None:
+    """What a machine's clock says decides how wide the figures are: none may push another out of its panel."""
+    record = wide_records[place]
+    silent_s = (3.1, 8.8, 88.0, 8_800.0)[place]  # late, silent, and in the units of an age
+    _open(tab, feeder, record, record.until(2, 63), last_was_s_ago=silent_s)
+    tab.until(f"({PICTURES}) === 10")
+    tab.until("document.querySelector('ms-latency .stage .reading').textContent !== '–'")
+    _fits_every_size(tab)
 
 
 def test_the_key_leaves_the_address_and_stays_in_the_tab(tab: Tab, feeder: Feeder, open_record: Record) -> None:

@@ -16,11 +16,12 @@ export function fixed(x, decimals) {
 /** The same with a plus sign, for quantities around zero. */
 export const signed = (x, decimals) => (x < 0 ? fixed(x, decimals) : `+${fixed(x, decimals)}`);
 
-/** Milliseconds, as seconds from one second on: "0.4 ms", "41 ms", "1.97 s". */
+/** Milliseconds in three figures, in the unit that they fit: "0.4 ms", "41 ms", "1.97 s", "12.5 s", "312 s", "48 min". */
 export function duration(ms) {
-  if (ms >= 10_000) return `${(ms / 1000).toFixed(1)} s`;
-  if (ms >= 1000) return `${(ms / 1000).toFixed(2)} s`;
-  return `${ms < 10 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
+  if (ms < 999.5) return `${ms < 9.95 ? ms.toFixed(1) : ms.toFixed(0)} ms`;
+  const s = ms / 1000;
+  if (s < 999.5) return `${s < 9.995 ? s.toFixed(2) : s < 99.95 ? s.toFixed(1) : s.toFixed(0)} s`;
+  return s < 7200 ? `${Math.round(s / 60)} min` : `${Math.round(s / 3600)} h`;
 }
 
 /** Seconds as m:ss, with the hours once there are any. */

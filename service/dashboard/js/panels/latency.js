@@ -37,7 +37,7 @@ class LatencyPanel extends Panel {
     this.say("Where the time goes", "p50 | p99 of the last 100");
     this.#setBudget(this.volume, latency.volume, tr, "TR");
     const answers = latency.picture ?? latency.answer;
-    this.#setBudget(this.answer, answers, interval && interval * 1000, "to the next stimulus");
+    this.#setBudget(this.answer, answers, interval && interval * 1000, "per trial");
     const longest = Math.max(1, ...STAGES.map(([stage]) => quantile(latency[stage] ?? [], 0.99) ?? 0));
     for (const [stage] of STAGES) this.#setRow(this.rows.get(stage), latency[stage], longest);
   }
