@@ -12,6 +12,18 @@ from mindsight.errors import BadVolume
 
 MAX_SIDE = 512
 MAX_VOXELS = 32 * 1024 * 1024
+MIN_TR_S, MAX_TR_S = 0.05, 60.0  # the fastest whole-head sequences take 0.1 s and more, a single slice 0.05 s
+SAME_TR = 1e-3  # of the longer one: what rounding in headers and in people's notes makes of one repetition time
+
+
+def is_tr(tr_s: float | None) -> bool:
+    """Whether a scanner can measure a volume in this time."""
+    return tr_s is not None and MIN_TR_S <= tr_s < MAX_TR_S
+
+
+def same_tr(one_s: float, other_s: float) -> bool:
+    """Whether two statements of a repetition time mean the same; a millisecond is rounding too."""
+    return abs(one_s - other_s) <= max(1e-3, SAME_TR * max(one_s, other_s)) + 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +63,8 @@ class Volume:
         affine = np.asarray(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
             raise BadVolume("expected a finite, invertible (4, 4) affine", code="volume.affine")
-        if not (0.0 < self.tr_s < 60.0):
-            raise BadVolume(f"expected a TR between 0 and 60 s, got {self.tr_s!r}", code="volume.tr")
+        if not is_tr(self.tr_s):
+            raise BadVolume(f"expected a TR of {MIN_TR_S} to {MAX_TR_S:g} s, got {self.tr_s!r}", code="volume.tr")
         if self.run < 1 or self.index < 0:
             raise BadVolume(f"expected run >= 1 and index >= 0, got {self.run} and {self.index}", code="volume.index")
         object.__setattr__(self, "data", data)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
+from mindsight.scanner.dicom_timing import began_s, moments_of, objects_timing, slices_timing
 from mindsight.scanner.echo_series import with_echoes
 from mindsight.scanner.echoes import Echo, EchoChoice, echoes_in, of_echo, stride_of
 from mindsight.scanner.enhanced import enhanced_positions, enhanced_volume, enhanced_volumes, is_enhanced
@@ -30,15 +31,15 @@ from mindsight.scanner.files import (
 )
 from mindsight.scanner.kinds import preferred
 from mindsight.scanner.mosaic import is_mosaic, mosaic_note, mosaic_volume
-from mindsight.scanner.slices import group_slices, slices_volume, stacked_times_s
-from mindsight.volume import Volume
+from mindsight.scanner.slices import group_slices, slices_volume
+from mindsight.volume import Volume, is_tr
 
 
 def record_volume(record: DicomRecord, run: int, index: int, tr_s: float | None = None) -> Volume:
     """The volume of one DICOM object that holds a whole one: a mosaic, an enhanced object. Raises BadVolume."""
     if record.modality != "MR":
         raise BadVolume("expected an MR image, got another modality", code="dicom.not_mr")
-    tr_s = stated_tr(tr_s, record.tr_s)
+    tr_s = stated_tr(tr_s, record.tr_s if is_tr(record.tr_s) else None)
     if is_mosaic(record):
         return mosaic_volume(record, tr_s, run, index)
     if is_enhanced(record):
@@ -94,11 +95,16 @@ def _series(
         return _objects_series(list(places.values()), heads, read, run, tr_s, on_bad)
     notes = _left_last(places, heads, read, on_bad)
     indices = {place: index for index, place in places.items()}
+    moments = {index: next(iter(moments_of(heads[place]).values())) for index, place in places.items()}
+    timing = objects_timing([heads[place] for place in places.values()], moments, tr_s)
+
+    def read_one(place: int) -> Volume:
+        return timing.applied(record_volume(read(place), run, indices[place], timing.tr_s))
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
-        yield from each(places.values(), n, lambda place: record_volume(read(place), run, indices[place], tr_s), on_bad)
+        yield from each(places.values(), n, read_one, on_bad)
 
-    return Contents(max(places) + 1, volumes, notes)
+    return Contents(max(places) + 1, volumes, (*notes, *timing.notes))
 
 
 class _EchoNumbers:
@@ -167,7 +173,6 @@ def _objects_series(
     on_bad: OnBad,
 ) -> Contents:
     """Enhanced objects with several volumes each, one object after the other."""
-    tr = stated_tr(tr_s, heads[places[0]].tr_s)
     positions = [enhanced_positions(heads[place]) for place in places]
     spans = [max(numbers) - min(numbers) + 1 for numbers in positions]
     notes: tuple[str, ...] = ()
@@ -176,18 +181,27 @@ def _objects_series(
         notes = (_left_text(len(last[max(last)]), usual),)
         spans[-1] -= 1
     n_volumes = sum(spans)
+    firsts = list(accumulate(spans, initial=0))[:-1]
+    moments = {
+        first + number - min(of_object): moment
+        for place, first in zip(places, firsts, strict=True)
+        for of_object in [moments_of(heads[place])]
+        for number, moment in of_object.items()
+        if first + number - min(of_object) < n_volumes
+    }
+    timing = objects_timing([heads[place] for place in places], moments, tr_s)
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
-        for place, first_index in zip(places, accumulate(spans, initial=0), strict=False):
+        for place, first_index in zip(places, firsts, strict=True):
             try:
                 with named(place, len(heads)):
-                    for volume in enhanced_volumes(read(place), tr, run, first_index):
+                    for volume in enhanced_volumes(read(place), timing.tr_s, run, first_index):
                         if volume.index < n_volumes:
-                            yield volume
+                            yield timing.applied(volume)
             except BadVolume as error:
                 on_bad(error)
 
-    return Contents(n_volumes, volumes, notes)
+    return Contents(n_volumes, volumes, (*notes, *timing.notes))
 
 
 def _slices_series(
@@ -202,23 +216,21 @@ def _slices_series(
     notes = _stopped(groups, met, read, on_bad)
     for error in met:
         on_bad(error)
-    tr = stated_tr(tr_s, next(iter(heads.values())).tr_s)
-    clocks = _clocks({index: [heads[place] for place in group] for index, group in groups.items()})
-    stated = (stacked_times_s([heads[place] for place in group], tr) for group in groups.values())
-    times_s = next((times_Z for times_Z in stated if times_Z is not None), None)
-    if times_s is None:
-        notes = ("slice times are unknown: the files of this scanner do not state them", *notes)
+    members = {index: [heads[place] for place in group] for index, group in groups.items()}
+    timing = slices_timing(members, tr_s)
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
         for index, group in groups.items():
             try:
-                volume = slices_volume([read(place) for place in group], tr, run, index, clocks[index])
+                volume = slices_volume(
+                    [read(place) for place in group], timing.tr_s, run, index, began_s(members[index])
+                )
             except BadVolume as error:
                 on_bad(BadVolume(f"volume {index}: {error}", code=error.code, **error.details))
             else:
-                yield replace(volume, slice_times_s=times_s)
+                yield timing.applied(volume)
 
-    return Contents(max(groups) + 1, volumes, notes)
+    return Contents(max(groups) + 1, volumes, (*timing.notes, *notes))
 
 
 def _stopped(
@@ -240,15 +252,6 @@ def _stopped(
             del groups[last]
             return (LEFT_CUT_OFF,)
     return ()
-
-
-def _clocks(groups: dict[int, list[DicomRecord]]) -> dict[int, float | None]:
-    """When each volume was acquired; unknown where all say the same, as from GE, which states when the series began."""
-    times = {
-        index: min((r.frames[0].acquired_s for r in group if r.frames[0].acquired_s is not None), default=None)
-        for index, group in groups.items()
-    }
-    return times if len(set(times.values())) == len(times) else dict.fromkeys(times)
 
 
 def _numbered(heads: dict[int, DicomRecord], n: int, n_bad: int, on_bad: OnBad) -> dict[int, int]:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, Frame
@@ -106,11 +107,7 @@ def _volume(record: DicomRecord, places: Sequence[int], tr_s: float, run: int, i
     pixels = np.frombuffer(record.pixels, record.dtype)
     planes_ZYX = pixels.reshape(len(record.frames), record.rows, record.columns)[ordered]
 
-    times = [frame.acquired_s for frame in frames if frame.acquired_s is not None]
-    start_s = min(times, default=None)
-    slice_times_s = None
-    if start_s is not None and len(times) == len(frames) and max(times) - start_s <= tr_s:
-        slice_times_s = np.array(times) - start_s
+    start_s, slice_times_s = _moments(frames)
     return Volume(
         data=stack(rescaled(planes_ZYX, frames)),
         affine=affine_ras(row_step, column_step, slice_step, np.array(frames[0].position_mm), record.rows),
@@ -138,3 +135,26 @@ def _check_one_stack(record: DicomRecord, places: Sequence[int]) -> None:
         f"expected one stack of slices in a volume, got {len(stacks)} stacks; send each as a series of its own",
         code="dicom.not_a_stack",
     )
+
+
+def enhanced_moments(record: DicomRecord) -> dict[int, tuple[float | None, NDArray[np.float64] | None]]:
+    """Of each volume of the object, by its number in time: when it began, and its slice times as stated.
+
+    Both are None where the frames are no stack of slices, which whoever reads the volume hears.
+    """
+    moments: dict[int, tuple[float | None, NDArray[np.float64] | None]] = {}
+    for number, places in enhanced_positions(record).items():
+        frames = tuple(record.frames[place] for place in places)
+        try:
+            moments[number] = _moments(tuple(frames[k] for k in slice_order(frames)[0]))
+        except BadVolume:
+            moments[number] = None, None
+    return moments
+
+
+def _moments(frames: tuple[Frame, ...]) -> tuple[float | None, NDArray[np.float64] | None]:
+    times = [frame.acquired_s for frame in frames if frame.acquired_s is not None]
+    start_s = min(times, default=None)
+    if start_s is None or len(times) != len(frames) or (len(frames) > 1 and max(times) == start_s):
+        return start_s, None  # one moment for all frames is the volume's
+    return start_s, np.array(times) - start_s

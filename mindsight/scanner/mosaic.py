@@ -54,11 +54,9 @@ def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Vol
 
     tiles = np.frombuffer(record.pixels, record.dtype).reshape(side, n_rows, side, n_columns).transpose(0, 2, 1, 3)
     planes_ZYX = tiles.reshape(side * side, n_rows, n_columns)[:n]
-    slice_times_s = _slice_times(record.csa_times_ms, n, tr_s)
     # The plane's own normal is written with more digits; the CSA header adds which way the tiles run.
     if float(plane_normal @ slice_normal) < 0:
         planes_ZYX = planes_ZYX[::-1]
-        slice_times_s = None if slice_times_s is None else slice_times_s[::-1].copy()
         corner = corner - slice_step * (n - 1)
     return Volume(
         data=stack(rescaled(planes_ZYX, record.frames)),
@@ -67,7 +65,7 @@ def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Vol
         run=run,
         index=index,
         acquired_s=frame.acquired_s,
-        slice_times_s=slice_times_s,
+        slice_times_s=mosaic_times_s(record),
     )
 
 
@@ -96,12 +94,17 @@ def _n_slices(record: DicomRecord) -> int:
     raise BadVolume(text, code="dicom.no_csa")
 
 
-def _slice_times(times_ms: tuple[float, ...] | None, n: int, tr_s: float) -> NDArray[np.float64] | None:
-    """Seconds after the first slice; None where the header's times cannot be those of this volume.
+def mosaic_times_s(record: DicomRecord) -> NDArray[np.float64] | None:
+    """(Z,) seconds after the first slice as the header states them, in the volume's order of slices.
 
-    Some versions count from midnight, some from the start of the volume.
+    Some versions count from midnight, some from the start of the volume. Whether they are to be believed is for
+    ``timing.py``.
     """
-    if times_ms is None or len(times_ms) != n:
+    if not record.csa_times_ms:
         return None
-    times_s = (np.array(times_ms) - min(times_ms)) / 1000.0
-    return times_s if times_s.max() <= tr_s else None
+    times_Z = (np.array(record.csa_times_ms) - min(record.csa_times_ms)) / 1000.0
+    if record.csa_normal is None:
+        return times_Z
+    orientation = record.frames[0].orientation or (0.0,) * 6
+    turned = float(np.cross(orientation[:3], orientation[3:]) @ np.array(record.csa_normal)) < 0
+    return times_Z[::-1].copy() if turned else times_Z

@@ -1,7 +1,7 @@
 """NIfTI-1 and NIfTI-2, 3-D or 4-D, gzipped or not: the header is judged before any data is read, then volume by volume.
 
 Knows nothing of folders or series. Of a JSON file beside the image it takes what ``sidecar.py`` lets pass: its slice
-times go before the header's, which few converters fill, the header's repetition time before its own.
+times go before the header's, which few converters fill, and its repetition time before one without a unit.
 
 A header may claim anything and a gzip stream may hold anything, so no more is ever read than one volume of a size that
 ``Volume`` allows.
@@ -25,8 +25,9 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.sidecar import read_sidecar
-from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume
+from mindsight.scanner.sidecar import Sidecar, read_sidecar
+from mindsight.scanner.timing import Agreed, agreed_tr, why_not_times
+from mindsight.volume import MAX_SIDE, MAX_TR_S, MAX_VOXELS, Volume, is_tr, same_tr
 
 MAX_EXTENSION_BYTES = 1024 * 1024
 MAX_RUN_BYTES = 16 * 1024**3
@@ -34,6 +35,7 @@ MAX_GZIP_RATIO = 128  # of measured images one is rarely above 5; one that holds
 MIN_GZIP_BYTES = 64 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 MIN_VOXEL_MM, MAX_VOXEL_MM = 0.1, 20.0
+MIN_MEANT_S = 0.2  # what a number in a wrong unit must come to, to be taken for a repetition time
 
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _SECONDS = {0: 1.0, 8: 1.0, 16: 1e-3, 24: 1e-6}  # xyzt_units & 0x38; 0 is "not said"
@@ -43,21 +45,39 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True, slots=True)
 class NiftiHeader:
-    """What a NIfTI file holds. tr_s is None where the file does not say, or says what cannot be.
+    """What a NIfTI file holds.
 
+    stated_s : the repetition times that header and JSON file state, by where
+    slice_times_Z : those of the JSON file and of the header, as stated, the ones to be believed first
     missing : volumes that are no measurement, as Mindsight's archives note them
+    notes : what was understood otherwise than it is written, for a person
     """
 
     shape: tuple[int, int, int]
     n_volumes: int
     dtype: np.dtype[Any]
     affine: NDArray[np.float64]
-    tr_s: float | None
+    stated_s: dict[str, float]
     slope: float
     intercept: float
     offset: int
-    slice_times_s: NDArray[np.float64] | None
+    slice_times_Z: tuple[NDArray[np.float64], ...]
     missing: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
+
+    def agreed(self, declared_s: float | None = None) -> Agreed:
+        """The repetition time, and what is to be said of the timing. Raises BadVolume, see ``agreed_tr``."""
+        agreed = agreed_tr(self.stated_s, None, declared_s)
+        notes = (*agreed.notes, *self.notes)
+        reasons = [why_not_times(times_Z, self.shape[2], agreed.tr_s) for times_Z in self.slice_times_Z]
+        if reasons and reasons[0] is not None:
+            notes = (*notes, f"slice times are passed over: {reasons[0]}")
+        return Agreed(agreed.tr_s, notes)
+
+    def slice_times_s(self, tr_s: float) -> NDArray[np.float64] | None:
+        """Those that can be; None where there are none."""
+        fit = (times_Z for times_Z in self.slice_times_Z if why_not_times(times_Z, self.shape[2], tr_s) is None)
+        return next(fit, None)
 
     @property
     def volume_bytes(self) -> int:
@@ -96,6 +116,7 @@ def nifti_volumes(path: Path, tr_s: float, run: int, first_index: int = 0) -> It
     """
     with _opened(path) as stream:
         header = _header(stream, path)
+        slice_times_s = header.slice_times_s(tr_s)
         _read(stream, header.offset - stream.tell(), "header")
         for k in range(header.n_volumes):
             raw = _read(stream, header.volume_bytes, f"volume {k} of {header.n_volumes}")
@@ -107,7 +128,7 @@ def nifti_volumes(path: Path, tr_s: float, run: int, first_index: int = 0) -> It
                 tr_s=tr_s,
                 run=run,
                 index=first_index + k,
-                slice_times_s=header.slice_times_s,
+                slice_times_s=slice_times_s,
             )
         _check_end(stream, header)
 
@@ -167,8 +188,9 @@ def _header(stream: BinaryIO, path: Path) -> NiftiHeader:
     most = min(MAX_RUN_BYTES, max(MIN_GZIP_BYTES, MAX_GZIP_RATIO * path.stat().st_size))
     if x * y * z * t * np.dtype(code).itemsize > most:  # a gzip of little may promise and hold it all
         _refuse("too_large", f"expected a run of at most {most} bytes in a file of this size")
-    tr_s = _tr_s(raw, n_dims)
-    beside = read_sidecar(path, z, tr_s)
+    beside = read_sidecar(path, z)
+    stated_s, notes = _stated_s(raw, n_dims, beside)
+    times = (beside.slice_times_s, _slice_times(raw, z))
     missing = beside.missing.intersection(range(t))
     if len(missing) == t:
         _refuse("empty", "expected volumes, got a file beside the image that calls all of them missing")
@@ -177,11 +199,12 @@ def _header(stream: BinaryIO, path: Path) -> NiftiHeader:
         n_volumes=t,
         dtype=np.dtype(code).newbyteorder(raw.endianness),
         affine=_affine(raw),
-        tr_s=beside.tr_s if tr_s is None else tr_s,
+        stated_s=stated_s,
         **_scaling(raw),
         offset=_offset(raw, size),
-        slice_times_s=_slice_times(raw, z) if beside.slice_times_s is None else beside.slice_times_s,
+        slice_times_Z=tuple(times_Z for times_Z in times if times_Z is not None),
         missing=missing,
+        notes=(*notes, *beside.notes),
     )
 
 
@@ -221,12 +244,35 @@ def _affine(raw: Any) -> NDArray[np.float64]:
     return affine
 
 
-def _tr_s(raw: Any, n_dims: int) -> float | None:
-    unit = int(raw["xyzt_units"]) & 0x38
-    if unit not in _SECONDS or (n_dims == 3 and unit == 0):  # writers fill a 3-D file's fourth zoom with anything
-        return None
-    tr_s = round(float(raw["pixdim"][4]) * _SECONDS[unit], 6)  # float32 in the file
-    return tr_s if 0.0 < tr_s < 60.0 else None
+def _stated_s(raw: Any, n_dims: int, beside: Sidecar) -> tuple[dict[str, float], list[str]]:
+    """The repetition times that are stated, by where, and notes.
+
+    What a header says without a unit, or of a 3-D file, writers may have filled with anything: the JSON file is right.
+    """
+    tr_s, notes = _zoom_s(raw, n_dims)
+    stated = {} if beside.tr_s is None else {"in the JSON file beside": beside.tr_s}
+    is_weak = n_dims == 3 or int(raw["xyzt_units"]) & 0x38 == 0
+    if tr_s is not None and not (stated and is_weak):
+        stated["in the header"] = tr_s
+    elif tr_s is not None and beside.tr_s is not None and not same_tr(tr_s, beside.tr_s):
+        notes.append(f"TR {beside.tr_s:g} s by the JSON file beside; the header says {tr_s:g}, without a unit")
+    return stated, notes
+
+
+def _zoom_s(raw: Any, n_dims: int) -> tuple[float | None, list[str]]:
+    """The header's repetition time. A 1 without a unit is what libraries write where it was not set."""
+    unit, zoom = int(raw["xyzt_units"]) & 0x38, float(raw["pixdim"][4])
+    if unit not in _SECONDS or (n_dims == 3 and unit == 0) or not (math.isfinite(zoom) and zoom > 0.0):
+        return None, []
+    tr_s = round(zoom * _SECONDS[unit], 6)  # float32 in the file
+    if zoom == 1.0 and not (is_tr(tr_s) and unit):
+        return None, [] if n_dims == 3 else ["the header's repetition time is 1 by default, which states none"]
+    if is_tr(tr_s):
+        return tr_s, []
+    meant = [round(zoom * scale, 6) for scale in (1.0, 1e-3, 1e-6) if MIN_MEANT_S <= zoom * scale < MAX_TR_S]
+    if not meant:
+        return None, []
+    return meant[0], [f"the header states a repetition time of {tr_s:g} s; its unit is wrong, taken as {meant[0]:g} s"]
 
 
 def _slice_times(raw: Any, n_slices: int) -> NDArray[np.float64] | None:

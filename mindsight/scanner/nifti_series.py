@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.files import Contents, OnBad, each, read_heads, stated_tr, strictly
+from mindsight.scanner.files import Contents, OnBad, each, read_heads, strictly
 from mindsight.scanner.nifti import NiftiHeader, check_whole, nifti_volumes, read_nifti_header
 from mindsight.volume import Volume
 
@@ -24,7 +24,9 @@ def nifti_series(files: Sequence[Path], run: int, tr_s: float | None, on_bad: On
     headers = read_heads(len(files), head, on_bad, notes)
     if len(files) > 1 and any(header.n_volumes != 1 for header in headers.values()):
         raise BadVolume("expected one 4-D file or 3-D files, got several runs; name one of them", code="series.several")
-    tr = stated_tr(tr_s, next(iter(headers.values())).tr_s)
+    agreed = next(iter(headers.values())).agreed(tr_s)
+    tr = agreed.tr_s
+    notes += agreed.notes
     if len(files) == 1:
 
         def whole(on_bad: OnBad) -> Iterator[Volume]:
@@ -33,7 +35,7 @@ def nifti_series(files: Sequence[Path], run: int, tr_s: float | None, on_bad: On
             except BadVolume as error:
                 on_bad(error)
 
-        return Contents(headers[1].n_volumes, whole)
+        return Contents(headers[1].n_volumes, whole, tuple(notes))
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
         def read(place: int) -> Volume:

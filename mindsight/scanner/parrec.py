@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from mindsight.errors import BadVolume
 from mindsight.scanner.geometry import stack
 from mindsight.scanner.parheader import ParHeader, read_par, refuse
-from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume
+from mindsight.scanner.timing import Agreed, Pace, agreed_tr, pace_of
+from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume, is_tr
 
 Float64Array = NDArray[np.float64]
 
@@ -47,13 +48,16 @@ class ParRec:
     """What a pair holds. Its volumes are read one at a time.
 
     dynamics : numbers of the whole volumes as the scanner counts them, ascending
-    tr_s : None where the header states none between 0 and 60 s
+    stated_s : repetition time of the header; None where it states none. In a 3-D sequence it is that of an excitation,
+        of which a volume needs many
+    begins_s : when each of the dynamics began, after the first
     notes : what was left out, and what is unknown, for a person
     """
 
     shape: tuple[int, int, int]
     affine: Float64Array
-    tr_s: float | None
+    stated_s: float | None
+    begins_s: tuple[float, ...]
     dynamics: tuple[int, ...]
     notes: tuple[str, ...]
     _rec: Path
@@ -66,6 +70,19 @@ class ParRec:
     def n_volumes(self) -> int:
         """From the first to the last, missing ones included."""
         return self.dynamics[-1] - self.dynamics[0] + 1
+
+    @property
+    def pace(self) -> Pace | None:
+        return pace_of(dict(zip(self.dynamics, self.begins_s, strict=True)))
+
+    @property
+    def states_tr(self) -> bool:
+        """Whether there is anything to go by but what a person says."""
+        return is_tr(self.stated_s) or self.pace is not None
+
+    def agreed(self, declared_s: float | None = None) -> Agreed:
+        """Raises BadVolume, see ``agreed_tr``."""
+        return agreed_tr({"in the header": self.stated_s}, self.pace, declared_s)
 
     def volumes(self, tr_s: float, run: int, first_index: int = 0) -> Iterator[Volume]:
         """In the order of the dynamics; a number left out is a gap in ``index``. Raises BadVolume."""
@@ -130,7 +147,8 @@ def read_parrec(path: Path) -> ParRec:
     return ParRec(
         shape=shape,
         affine=affine,
-        tr_s=_tr_s(header, rows_TZ, dynamics),
+        stated_s=header.general["tr_ms"][0] / 1000.0 if header.general.get("tr_ms") else None,
+        begins_s=tuple(table["begin_s"][rows_TZ[:, 0]].tolist()),
         dynamics=dynamics,
         notes=notes,
         _rec=rec,
@@ -256,21 +274,6 @@ def _nibabel_affine(header: ParHeader, rows_Z: NDArray[np.intp]) -> Float64Array
     }
     header_class: Any = PARRECHeader  # untyped
     return np.asarray(header_class(information, definitions).get_affine(), dtype=np.float64)
-
-
-def _tr_s(header: ParHeader, rows_TZ: NDArray[np.intp], dynamics: tuple[int, ...]) -> float | None:
-    """Seconds from dynamic to dynamic; the header's TR, unless the dynamics' begin times say otherwise.
-
-    In a 3-D sequence the header's TR is that of an excitation, of which a volume needs many.
-    """
-    stated = header.general.get("tr_ms", ())
-    tr_s = stated[0] / 1000.0 if stated else 0.0
-    begin_T = header.table["begin_s"][rows_TZ[:, 0]]
-    if len(dynamics) > 1 and (np.diff(begin_T) > 0.0).all():
-        interval_s = float(np.median(np.diff(begin_T) / np.diff(dynamics)))
-        if abs(interval_s - tr_s) > 0.02 * interval_s + 0.01:  # begin times have two digits
-            tr_s = interval_s
-    return tr_s if 0.0 < tr_s < 60.0 else None
 
 
 def _images(rec: Path, places_Z: NDArray[np.int64], image_bytes: int) -> bytes:

@@ -6,18 +6,19 @@ Knows nothing of how files arrive (they are whole and all there), nor of what is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import read_dicom
 from mindsight.scanner.dicom_series import dicom_series, record_volume
 from mindsight.scanner.echoes import EchoChoice
-from mindsight.scanner.files import OnBad, natural, read_bytes, stated_tr, strictly
+from mindsight.scanner.files import OnBad, natural, read_bytes, strictly
 from mindsight.scanner.nifti import is_nifti, nifti_volumes, read_nifti_header
 from mindsight.scanner.nifti_series import nifti_series
 from mindsight.scanner.parrec import is_parrec, par_files, read_parrec
 from mindsight.scanner.parrec_series import parrec_series
+from mindsight.scanner.timing import agreed_times
 from mindsight.volume import Volume
 
 _DICOM_SUFFIXES = (".dcm", ".ima")
@@ -58,7 +59,7 @@ def read_series(
         their names, since NIfTI has no other). Where the run is there more than once (phase images, a series that the
         scanner corrected for motion), the raw magnitudes are taken: see ``Series.notes``
     run : number the volumes are given, from 1
-    tr_s : overrides the repetition time of the files; needed where they state none
+    tr_s : the repetition time, where the files state none or contradict each other; the volumes' own clock must agree
     echo : of several echoes the one of this number, or all of them combined (see echoes.py); without, the first
 
     ``index`` counts TRs from the first volume that is there: it has a gap where the instance numbers have one. Hidden
@@ -78,7 +79,7 @@ def read_volume(path: Path | str, *, run: int, index: int, tr_s: float | None = 
             raise BadVolume(
                 f"expected one volume in the file, got {header.n_volumes}; read it as a series", code="nifti.shape"
             )
-        (volume,) = nifti_volumes(path, stated_tr(tr_s, header.tr_s), run, index)
+        (volume,) = nifti_volumes(path, header.agreed(tr_s).tr_s, run, index)
         return volume
     if is_parrec(path):
         run_in_file = read_parrec(path)
@@ -87,9 +88,10 @@ def read_volume(path: Path | str, *, run: int, index: int, tr_s: float | None = 
                 f"expected one volume in the file, got {run_in_file.n_volumes}; read it as a series",
                 code="parrec.several",
             )
-        (volume,) = run_in_file.volumes(stated_tr(tr_s, run_in_file.tr_s), run, index)
+        (volume,) = run_in_file.volumes(run_in_file.agreed(tr_s).tr_s, run, index)
         return volume
-    return record_volume(read_dicom(read_bytes(path)), run, index, tr_s)
+    volume = record_volume(read_dicom(read_bytes(path)), run, index, tr_s)
+    return replace(volume, slice_times_s=agreed_times([volume.slice_times_s], volume.shape[2], volume.tr_s).times_Z)
 
 
 def open_series(

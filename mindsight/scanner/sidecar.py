@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.volume import is_tr
+
 MAX_BYTES = 1024 * 1024
 
 ALLOWED = ("RepetitionTime", "SliceTiming", "SliceEncodingDirection", "MissingVolumes")
@@ -23,20 +25,19 @@ ALLOWED = ("RepetitionTime", "SliceTiming", "SliceEncodingDirection", "MissingVo
 class Sidecar:
     """What it says; None where it does not, or says what cannot be.
 
-    slice_times_s : (Z,) in the order of the image's slices
+    slice_times_s : (Z,) in the order of the image's slices, whether or not they can be: see ``timing.py``
     missing : volumes of the image that are no measurement
+    notes : what was understood otherwise than it is written, or not at all, for a person
     """
 
     tr_s: float | None = None
     slice_times_s: NDArray[np.float64] | None = None
     missing: frozenset[int] = frozenset()
+    notes: tuple[str, ...] = ()
 
 
-def read_sidecar(nifti: Path, n_slices: int, image_tr_s: float | None) -> Sidecar:
-    """That of a NIfTI file; an empty one where there is none that parses: an image is none the worse for it.
-
-    image_tr_s : the image's own repetition time, within which its slices lie; None where it states none
-    """
+def read_sidecar(nifti: Path, n_slices: int) -> Sidecar:
+    """That of a NIfTI file; an empty one where there is none that parses: an image is none the worse for it."""
     name = nifti.name[: -len(".gz")] if nifti.name.lower().endswith(".gz") else nifti.name
     path = nifti.with_name(name).with_suffix(".json")
     try:
@@ -47,28 +48,41 @@ def read_sidecar(nifti: Path, n_slices: int, image_tr_s: float | None) -> Sideca
     if not isinstance(found, dict):
         return Sidecar()
     said: dict[str, Any] = {name: found.get(name) for name in ALLOWED}
-    tr_s = said["RepetitionTime"]
-    tr_s = float(tr_s) if _is_number(tr_s) and 0.0 < tr_s < 60.0 else None
-    missing = said["MissingVolumes"]
+    notes: list[str] = []
+    missing, times = said["MissingVolumes"], said["SliceTiming"]
+    times_s = _slice_times(times, said["SliceEncodingDirection"] or "k")
+    if times_s is None and times is not None:
+        notes.append(
+            "slice times of the JSON file beside are passed over: they are no numbers along the image's slices"
+        )
+    elif times_s is not None and times_s.size != n_slices:
+        notes.append(f"slice times of the JSON file beside are passed over: {times_s.size} for {n_slices} slices")
+        times_s = None
     return Sidecar(
-        tr_s=tr_s,
-        slice_times_s=_slice_times(
-            said["SliceTiming"],
-            said["SliceEncodingDirection"] or "k",
-            n_slices,
-            tr_s if image_tr_s is None else image_tr_s,
-        ),
+        tr_s=_tr_s(said["RepetitionTime"], notes),
+        slice_times_s=times_s,
         missing=frozenset(n for n in missing if type(n) is int) if isinstance(missing, list) else frozenset(),
+        notes=tuple(notes),
     )
 
 
-def _slice_times(times: Any, direction: Any, n_slices: int, tr_s: float | None) -> NDArray[np.float64] | None:
+def _tr_s(stated: Any, notes: list[str]) -> float | None:
+    if stated is None:
+        return None
+    if _is_number(stated) and is_tr(stated):
+        return float(stated)
+    if _is_number(stated) and is_tr(stated / 1000.0):
+        notes.append(f"the JSON file beside states a repetition time of {stated:g}; taken as milliseconds")
+        return float(stated) / 1000.0
+    notes.append("the JSON file beside states a repetition time that cannot be; passed over")
+    return None
+
+
+def _slice_times(times: Any, direction: Any) -> NDArray[np.float64] | None:
     """BIDS: with the direction ``k-`` the first time is that of the last slice."""
-    if not (isinstance(times, list) and len(times) == n_slices and all(map(_is_number, times))):
+    if not (isinstance(times, list) and all(map(_is_number, times)) and direction in ("k", "k-")):
         return None
     times_s = np.array(times, dtype=np.float64)
-    if times_s.min() < 0.0 or times_s.max() >= (tr_s or 60.0) or direction not in ("k", "k-"):
-        return None
     return times_s[::-1].copy() if direction == "k-" else times_s
 
 

@@ -106,7 +106,10 @@ def stacked_times_s(records: Sequence[DicomRecord], tr_s: float) -> NDArray[np.f
     clocks = [record.slice_clock for record in records if record.slice_clock is not None]
     if len(clocks) != len(records):
         return None
-    order_Z, _ = slice_order(tuple(record.frames[0] for record in records))
+    try:
+        order_Z, _ = slice_order(tuple(record.frames[0] for record in records))
+    except BadVolume:  # no stack, which whoever reads the volume hears
+        return None
     clocks_Z = np.array(clocks)[order_Z]
     moments, counts = np.unique(clocks_Z, return_counts=True)
     if len(moments) < 2 or len(set(counts.tolist())) != 1:

@@ -15,7 +15,9 @@ from mindsight.volume import Volume
 
 
 def volume(value: int = 0, shape: tuple[int, int, int] = (2, 3, 4), tr_s: float = 2.0, run: int = 1) -> Volume:
-    return Volume(np.full(shape, value % 1000, np.int16), np.eye(4), tr_s, run, max(value, 0), acquired_s=100.0 + value)
+    return Volume(
+        np.full(shape, value % 1000, np.int16), np.eye(4), tr_s, run, max(value, 0), acquired_s=100.0 + tr_s * value
+    )
 
 
 def send(runs: Runs, series: str, numbers: list[int], now_s: float = 0.0) -> list[Item]:
@@ -146,7 +148,7 @@ def test_a_clock_that_stands_still_is_none() -> None:
     assert [item.acquired_s for item in told if isinstance(item, Volume)] == [None] * 3
     runs = Runs(Expected(), 1.0)
     told = send(runs, "a", [0, 1, 2])
-    assert [item.acquired_s for item in told if isinstance(item, Volume)] == [100.0, 101.0, 102.0]
+    assert [item.acquired_s for item in told if isinstance(item, Volume)] == [100.0, 102.0, 104.0]
 
 
 @settings(max_examples=100, deadline=None)

@@ -25,7 +25,7 @@ from mindsight.scanner.transports.gather import Gather, Gathered
 from mindsight.scanner.transports.guard import guarded
 from mindsight.scanner.transports.pairs import PairOrder
 from mindsight.scanner.transports.runs import Origin, Runs
-from mindsight.volume import MAX_SIDE, Volume
+from mindsight.volume import MAX_SIDE, Volume, is_tr
 
 MAX_HELD_BYTES = 1 << 30
 MAX_HELD_SLICES = 200_000
@@ -159,7 +159,7 @@ class Assembler:
             origin.family.see(origin.echo, record.instance_number, None)
         n_volumes = len(enhanced_positions(record)) if is_enhanced(record) else 1
         if n_volumes == 1:
-            volume = record_volume(record, 1, 0, record.tr_s or self._expected.tr_s)
+            volume = record_volume(record, 1, 0, self._tr_s(record))
             return self._volume(key, number - 1, replace(volume, arrived_s=arrived_s), now_s, origin)
         # Several volumes in one object: a whole run, sent when it is over. Objects of one size follow one another.
         return self._several(record, key, origin, (number - 1) * n_volumes, arrived_s, now_s)
@@ -167,9 +167,13 @@ class Assembler:
     def _several(
         self, record: DicomRecord, key: str, origin: Origin, first: int, arrived_s: float, now_s: float
     ) -> Iterator[Item]:
-        tr_s = stated_tr(None, record.tr_s or self._expected.tr_s)
+        tr_s = stated_tr(None, self._tr_s(record))
         for volume in enhanced_volumes(record, tr_s, 1, 0):
             yield from self._volume(key, first + volume.index, replace(volume, arrived_s=arrived_s), now_s, origin)
+
+    def _tr_s(self, record: DicomRecord) -> float | None:
+        """As the header states it, to be held against the volumes' clock when the run begins."""
+        return record.tr_s if is_tr(record.tr_s) else self._expected.tr_s
 
     def _why_not(self, record: DicomRecord) -> str | None:
         if record.modality != "MR":
@@ -209,7 +213,7 @@ class Assembler:
     def _stacked(self, members: list[DicomRecord], arrived_s: float) -> Volume:
         acquired = [record.frames[0].acquired_s for record in members]
         acquired_s = min((moment for moment in acquired if moment is not None), default=None)
-        tr_s = stated_tr(None, members[0].tr_s or self._expected.tr_s)
+        tr_s = stated_tr(None, self._tr_s(members[0]))
         return replace(slices_volume(members, tr_s, 1, 0, acquired_s), arrived_s=arrived_s)
 
     def _forget(self, slices: _Slices, number: int) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
-from mindsight.scanner.files import read_bytes, stated_tr
+from mindsight.scanner.files import read_bytes
 from mindsight.scanner.nifti import check_whole, is_nifti, nifti_volumes
 from mindsight.scanner.parrec import is_parrec, read_parrec
 from mindsight.scanner.transports.arrivals import Ended, Placed
@@ -61,7 +61,7 @@ def read_unit(unit: str, tr_s: float | None) -> Iterator[DicomRecord | Placed | 
 
 def _nifti(path: Path, given_s: float | None) -> Iterator[Placed | Ended]:
     header = check_whole(path)
-    tr_s = stated_tr(None, header.tr_s or given_s)
+    tr_s = header.agreed(None if header.stated_s else given_s).tr_s
     series, number = _series_and_number(str(path)[: path.name.lower().rindex(".nii") - len(path.name)])
     if header.n_volumes > 1:
         series, number = _digest(str(path)), 1
@@ -74,7 +74,7 @@ def _nifti(path: Path, given_s: float | None) -> Iterator[Placed | Ended]:
 def _pair(par: Path, stem: str, given_s: float | None) -> Iterator[Placed | Ended]:
     """A pair of one volume has two numbers: that of its name, and that of the volume in its run, by its header."""
     pair = read_parrec(par)
-    tr_s = stated_tr(None, pair.tr_s or given_s)
+    tr_s = pair.agreed(None if pair.states_tr else given_s).tr_s
     first = pair.dynamics[0]
     if pair.n_volumes > 1:
         for volume in pair.volumes(tr_s, 1):

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.kinds import MAGNITUDE, Kind
-from mindsight.volume import Volume
+from mindsight.volume import Volume, same_tr
 
 FAILED = "transport.failed"
 """Code of the trouble after which a transport can bring nothing more."""
@@ -55,7 +55,8 @@ class Expected:
     """Which series is the run; None where any will do.
 
     shape : (X, Y, Z) voxels
-    tr_s : seconds, compared to a millisecond; taken for that of files that state none
+    tr_s : seconds, compared to a millisecond or a thousandth; taken for that of files that state none. Where the
+        volumes have a clock, that must agree, see ``timing.py``, and the header need not
     n_volumes : volumes of each run; the run ends with the last of them
     motion_corrected : take the scanner's own motion-corrected series, and leave the raw one
     echo : of several echoes the one of this number, or all of them combined; without, the first
@@ -78,11 +79,11 @@ class Expected:
             return f"it is {said}corrected for motion by the scanner; `motion_corrected` chooses"
         return None
 
-    def why_not(self, shape: tuple[int, int, int], tr_s: float) -> str | None:
-        """What speaks against a series of such volumes; None where nothing does."""
+    def why_not(self, shape: tuple[int, int, int], tr_s: float | None) -> str | None:
+        """What speaks against a series of such volumes; None where nothing does. tr_s : None where it is yet unknown"""
         if self.shape is not None and shape != self.shape:
             return f"expected volumes of {_sides(self.shape)} voxels, got {_sides(shape)}"
-        if self.tr_s is not None and abs(tr_s - self.tr_s) > 1e-3:
+        if self.tr_s is not None and tr_s is not None and not same_tr(tr_s, self.tr_s):
             return f"expected a TR of {self.tr_s:g} s, got {tr_s:g} s"
         return None
 

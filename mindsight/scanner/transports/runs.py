@@ -17,13 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mindsight.errors import BadVolume
 from mindsight.scanner.echoes import Echo, choice_note, choose
 from mindsight.scanner.transports.contract import Expected, Item, RunEnded, Trouble
 from mindsight.scanner.transports.families import Family
+from mindsight.scanner.transports.live_timing import LiveTiming, must_wait
 from mindsight.scanner.transports.marks import mark_of
 from mindsight.scanner.transports.order import Sequencer
 from mindsight.volume import Volume
@@ -74,8 +72,7 @@ class _Running:
     series: str
     first: int
     shape: tuple[int, int, int]
-    has_clock: bool
-    slice_times_s: NDArray[np.float64] | None
+    timing: LiveTiming
     order: Sequencer
     origin: Origin
     stride: int
@@ -135,7 +132,8 @@ class Runs:
             return self._after_end(self._ended[series], series, position, volume, now_s, origin)
         if series in self._ignored:
             return []
-        why_not = self._expected.why_not(volume.shape, volume.tr_s)
+        # What has a clock is judged by that as well, when the run begins.
+        why_not = self._expected.why_not(volume.shape, volume.tr_s if volume.acquired_s is None else None)
         if why_not is not None:
             return self.ignore(series, why_not)
         left = self._left_echo(series, origin)
@@ -168,7 +166,7 @@ class Runs:
 
     def _again(self, series: str, position: int, volume: Volume, now_s: float, origin: Origin) -> list[Item]:
         """A number that was there comes with other voxels: the sender may have begun another run under one name."""
-        why_not = self._expected.why_not(volume.shape, volume.tr_s)
+        why_not = self._expected.why_not(volume.shape, volume.tr_s if volume.acquired_s is None else None)
         return [] if why_not is not None else self._consider(f"{series} again", series, position, volume, now_s, origin)
 
     def ignore(self, series: str, why: str, code: str = "series.ignored") -> list[Item]:
@@ -183,7 +181,7 @@ class Runs:
         """No more of this series comes."""
         if self._running is not None and self._running.series == series:
             return self._end()
-        return self.ignore(series, "it had no second volume") if series in self._candidates else []
+        return self._undecided(series) if series in self._candidates else []
 
     def tick(self, now_s: float) -> list[Item]:
         return [] if self._running is None else self._running.order.tick(now_s)
@@ -192,8 +190,15 @@ class Runs:
         """Nothing more comes."""
         told = self._end()
         for series in list(self._candidates):
-            told += self.ignore(series, "it had no second volume")
+            told += self._undecided(series)
         return told
+
+    def _undecided(self, series: str) -> list[Item]:
+        """No more comes of a series that has not begun: a run of two volumes that waited for a third, or none."""
+        candidate = self._candidates[series]
+        if candidate.streak >= 2 and must_wait(candidate.volumes, self._expected.tr_s):
+            return [*self._begin(series, 0.0), *self._end()]
+        return self.ignore(series, "it had no second volume")
 
     def _more(self, running: _Running, position: int, volume: Volume, now_s: float) -> list[Item]:
         run, index = running.order.run, position // running.stride - running.first
@@ -209,10 +214,9 @@ class Runs:
         running.count += 1
         running.came_s = now_s
         running.newest_s = max((s for s in (running.newest_s, volume.acquired_s) if s is not None), default=None)
-        acquired_s = volume.acquired_s if running.has_clock else None
-        times_s = running.slice_times_s if volume.slice_times_s is None else volume.slice_times_s
-        volume = replace(volume, run=run, index=index, acquired_s=acquired_s, slice_times_s=times_s)
-        told = running.order.put(volume, now_s)
+        told: list[Item] = []
+        volume = running.timing.applied(replace(volume, run=run, index=index), told)
+        told += running.order.put(volume, now_s)
         n_volumes = self._expected.n_volumes
         if n_volumes is not None and running.order.next_index >= n_volumes:
             told += self._end()
@@ -243,9 +247,9 @@ class Runs:
         candidate.running_count = running_count
         if origin.is_run or candidate.streak >= self._streak(volume, now_s):
             not_yet = self._waits_for_echo(key, candidate)
-            if not_yet is None:
+            if not_yet is None and not must_wait(candidate.volumes, self._expected.tr_s):
                 return told + self._begin(key, now_s)
-            told += not_yet
+            told += not_yet or []
         if len(candidate.volumes) >= MAX_UNDECIDED and key in self._candidates:
             return told + self.ignore(key, "it runs beside the series that is being read", "series.parallel")
         return told
@@ -285,9 +289,18 @@ class Runs:
         return None if choice is None and len(candidate.volumes) >= MAX_UNDECIDED else []
 
     def _begin(self, key: str, now_s: float) -> list[Item]:
-        candidate = self._candidates.pop(key)
-        family, echo = candidate.origin.family, candidate.origin.echo
+        candidate = self._candidates[key]
+        family, echo, volumes = candidate.origin.family, candidate.origin.echo, candidate.volumes
         stride = 1 if family is None else family.strides()[1]
+        earliest = volumes[min(volumes)]
+        by_place = {position // stride: volume for position, volume in volumes.items()}
+        try:
+            timing = LiveTiming(self._next_run, by_place, self._expected.tr_s)
+        except BadVolume as error:
+            return self.ignore(key, str(error))
+        if not timing.has_clock and (why_not := self._expected.why_not(earliest.shape, earliest.tr_s)) is not None:
+            return self.ignore(key, why_not)
+        del self._candidates[key]
         told = self._end()
         if family is not None and echo is not None and self._expected.echo != "combine":
             family.begun = echo
@@ -300,28 +313,24 @@ class Runs:
                 _remember(self._ignored, other, None)
             else:
                 told += self.ignore(other, "it had no second volume")
-        volumes = candidate.volumes
         first = min(volumes) // stride
         run, self._next_run = self._next_run, self._next_run + 1
         if first > LATEST_START:
             text = f"run {run}: the first volume that came is numbered {first + 1}; counting from there"
             told.append(Trouble("run.numbering", text, None, run))
-        earliest, *following = (volumes[position] for position in sorted(volumes)[:2])
         self._last_derived = candidate.origin.is_derived
         self._running = running = _Running(
             series=candidate.series,
             first=first if first < 0 or first > LATEST_START else 0,
             shape=earliest.shape,
-            # GE states when the series began, in every volume: that is no clock.
-            has_clock=all(earliest.acquired_s != one.acquired_s for one in following),
-            # GE's slice clock starts within the first volume, which so has no times of its own.
-            slice_times_s=next((v.slice_times_s for v in volumes.values() if v.slice_times_s is not None), None),
+            timing=timing,
             order=Sequencer(run, self._late_s),
             origin=candidate.origin,
             stride=stride,
             first_s=earliest.acquired_s,
             newest_s=earliest.acquired_s,
         )
+        told += timing.told
         for position, volume in volumes.items():
             if self._running is running:
                 told += self._more(running, position, volume, now_s)

@@ -1,0 +1,82 @@
+"""The timing of a series of DICOM objects, from all of their headers, by the rule of ``timing.py``.
+
+Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.scanner.deidentify import DicomRecord
+from mindsight.scanner.enhanced import enhanced_moments, enhanced_positions
+from mindsight.scanner.mosaic import is_mosaic, mosaic_times_s
+from mindsight.scanner.slices import stacked_times_s
+from mindsight.scanner.timing import AgreedTimes, agreed_times, agreed_tr, pace_of, usual_tr
+from mindsight.volume import Volume
+
+Moment = tuple[float | None, NDArray[np.float64] | None]
+"""When a volume began, and its slice times as stated."""
+
+NO_SLICE_TIMES = "slice times are unknown: the files of this scanner do not state them"
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesTiming:
+    """What the volumes of a series have in common.
+
+    has_clock : their moments are their own; GE states in each when the series began
+    notes : for a person: what contradicts what, and which was taken
+    """
+
+    tr_s: float
+    times: AgreedTimes
+    has_clock: bool
+    notes: tuple[str, ...]
+
+    def applied(self, volume: Volume) -> Volume:
+        began_s = volume.acquired_s if self.has_clock else None
+        return replace(volume, acquired_s=began_s, slice_times_s=self.times.of(volume.slice_times_s))
+
+
+def moments_of(record: DicomRecord) -> dict[int, Moment]:
+    """Of each volume in the object, by its number in time."""
+    if is_mosaic(record):
+        return {0: (record.frames[0].acquired_s, mosaic_times_s(record))}
+    return enhanced_moments(record)
+
+
+def objects_timing(
+    records: Collection[DicomRecord], moments: Mapping[int, Moment], declared_s: float | None
+) -> SeriesTiming:
+    """Of mosaics or enhanced objects; moments : by the volumes' index. Raises BadVolume, see ``agreed_tr``."""
+    first = next(iter(records))
+    n_slices = first.csa_slices or 0 if is_mosaic(first) else len(next(iter(enhanced_positions(first).values())))
+    pace = pace_of({index: began_s for index, (began_s, _) in moments.items()})
+    agreed = agreed_tr({"in the headers": usual_tr([record.tr_s for record in records])}, pace, declared_s)
+    times = agreed_times([times_Z for _, times_Z in moments.values()], n_slices, agreed.tr_s)
+    has_clock = len(moments) < 2 or pace is not None
+    return SeriesTiming(agreed.tr_s, times, has_clock, (*agreed.notes, *_notes(times)))
+
+
+def slices_timing(volumes: Mapping[int, Sequence[DicomRecord]], declared_s: float | None) -> SeriesTiming:
+    """Of volumes that are an object per slice, by their index. Raises BadVolume, see ``agreed_tr``."""
+    pace = pace_of({index: began_s(records) for index, records in volumes.items()})
+    stated_s = usual_tr([record.tr_s for records in volumes.values() for record in records])
+    agreed = agreed_tr({"in the headers": stated_s}, pace, declared_s)
+    stated = [stacked_times_s(records, agreed.tr_s) for records in volumes.values()]
+    times = agreed_times(stated, len(next(iter(volumes.values()))), agreed.tr_s)
+    has_clock = len(volumes) < 2 or pace is not None
+    return SeriesTiming(agreed.tr_s, times, has_clock, (*agreed.notes, *_notes(times)))
+
+
+def _notes(times: AgreedTimes) -> tuple[str, ...]:
+    return times.notes if times.times_Z is not None or times.notes else (NO_SLICE_TIMES,)
+
+
+def began_s(records: Sequence[DicomRecord]) -> float | None:
+    """When the first slice of a volume was acquired."""
+    return min((r.frames[0].acquired_s for r in records if r.frames[0].acquired_s is not None), default=None)

@@ -1,0 +1,239 @@
+"""The one rule of a run's repetition time and slice times: what is stated is held against the volumes' own clock.
+
+Knows nothing of files or formats: statements and moments come in, what is taken and why goes out.
+
+A repetition time (TR) is stated by a header, by a JSON file beside it, or declared by a person; volumes that know when
+they were acquired state it too, by the steps of that clock. What agrees is the TR. Where a steady clock contradicts a
+header, the clock is right: headers state the time of an excitation or of a slice, or leave a pause out. Where it
+contradicts a person, the run is refused, as its events may be wrong as well. Nothing is ever made up.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadVolume
+from mindsight.volume import MAX_TR_S, MIN_TR_S, is_tr, same_tr
+
+Float64Array = NDArray[np.float64]
+
+CLOCK_SHARE = 5e-3  # a Siemens Trio's headers state 1.97 s, and its volumes begin 1.9776 s apart
+DAY_S = 86_400.0
+TICK_S = 2.5e-3  # of Siemens' clock; none is finer
+STEADY_SHARE = 0.1  # a step that varies by more is the heart's or a person's, not a scanner's
+GOOD_SHARE = 2 / 3
+UNSTEADY_SHARE = 0.1  # an unsteady clock is still no other clock
+SAME_MOMENT_S = 5e-3
+SAME_TIMES_S = 0.02  # slice times of two volumes of one run differ by the clock's ticks
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the moments of a run's volumes advance.
+
+    step_s : seconds per volume
+    uncertainty_s : of it, by the clock's resolution, its jitter and the number of volumes
+    steady : most steps are the same
+    """
+
+    step_s: float
+    uncertainty_s: float
+    steady: bool
+
+    @property
+    def tr_s(self) -> float:
+        """The step as headers write it, to a millisecond, unless the clock knows better."""
+        rounded_s = round(self.step_s, 3)
+        return rounded_s if abs(rounded_s - self.step_s) <= max(self.uncertainty_s, 1e-6) else round(self.step_s, 6)
+
+    def agrees(self, tr_s: float) -> bool:
+        return abs(self.step_s - tr_s) <= CLOCK_SHARE * self.step_s + self.uncertainty_s
+
+    def nearest(self, stated: Sequence[float]) -> float | None:
+        """Which of the repetition times it agrees with, the first of those that mean the same; None for none."""
+        agreeing = [tr_s for tr_s in stated if self.agrees(tr_s)]
+        best_s = min(agreeing, key=lambda tr_s: abs(self.step_s - tr_s), default=None)
+        return best_s if best_s is None else next(tr_s for tr_s in agreeing if same_tr(tr_s, best_s))
+
+
+def pace_of(moments_s: Mapping[int, float | None]) -> Pace | None:
+    """The pace of volumes by their index; None where they have no clock.
+
+    One odd volume, a gap in the indices, a pause and midnight (where the date was blanked) change nothing. GE states
+    in every volume when the series began: that is no clock.
+    """
+    known = sorted((index, moment_s) for index, moment_s in moments_s.items() if moment_s is not None)
+    if len(known) < 2:
+        return None
+    places_N, moments_N = np.array([index for index, _ in known]), np.array([moment_s for _, moment_s in known])
+    advances, spans = np.diff(moments_N), np.diff(places_N)
+    advances = np.where(advances < -DAY_S / 2, advances + DAY_S, advances)
+    steps = advances / spans
+    resolution_s = _resolution_s(moments_N)
+    typical_s = float(np.median(steps))
+    jitter_s = 1.4826 * float(np.median(np.abs(steps - typical_s)))
+    good = np.abs(steps - typical_s) <= max(3.0 * jitter_s, 1.5 * resolution_s)
+    n_good = int(spans[good].sum())
+    step_s = float(advances[good].sum()) / n_good
+    if step_s < TICK_S:
+        return None
+    n_pieces = int(good[0]) + int(np.sum(good[1:] & ~good[:-1]))
+    uncertainty_s = resolution_s * n_pieces / n_good + 3.0 * jitter_s / np.sqrt(len(steps))
+    if len(steps) == 1:  # whose jitter is not known
+        uncertainty_s += CLOCK_SHARE * step_s
+    steady = jitter_s <= STEADY_SHARE * step_s + resolution_s and float(np.mean(good)) >= GOOD_SHARE
+    return Pace(step_s, float(uncertainty_s), bool(steady))
+
+
+def _resolution_s(moments_N: Float64Array) -> float:
+    """What the clock counts in; a clock of whole seconds says little of two volumes."""
+    for resolution_s in (1.0, 0.1, 0.01):
+        if np.abs(moments_N / resolution_s - np.round(moments_N / resolution_s)).max() * resolution_s < 1e-5:
+            return resolution_s
+    return TICK_S
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """The repetition time of a run, and what a person must know of how it came about."""
+
+    tr_s: float
+    notes: tuple[str, ...] = ()
+
+
+def agreed_tr(stated_s: Mapping[str, float | None], pace: Pace | None, declared_s: float | None = None) -> Agreed:
+    """The repetition time by the one rule.
+
+    stated_s : where, in words (``in the header``), the one to be believed first; None and what cannot be is not stated
+    pace : of the volumes, None where they have no clock
+    declared_s : by a person
+
+    Raises BadVolume (``volume.tr``) where there is none, (``volume.tr_mismatch``) where two contradict each other and
+    nothing decides.
+    """
+    stated = {who: tr_s for who, tr_s in stated_s.items() if tr_s is not None and is_tr(tr_s)}
+    if declared_s is not None and not is_tr(declared_s):
+        raise BadVolume(f"expected a TR of {MIN_TR_S} to {MAX_TR_S:g} s, got {declared_s!r}", code="volume.tr")
+    steady = pace if pace is not None and pace.steady and is_tr(pace.step_s) else None
+    if declared_s is not None:
+        if steady is not None and steady.nearest([declared_s, *stated.values()]) != declared_s:
+            text = (
+                f"expected a TR of {declared_s:g} s as declared, got {steady.tr_s:g} s by the clock of the volumes; "
+                "find out which is right, and declare that"
+            )
+            raise BadVolume(text, code="volume.tr_mismatch")
+        others = _others(stated, declared_s)
+        return Agreed(declared_s, (f"TR {declared_s:g} s as declared; {others}",) if others else ())
+    if steady is not None:
+        agreeing = steady.nearest(list(stated.values()))
+        tr_s = steady.tr_s if agreeing is None else agreeing
+        others = _others(stated, tr_s, steady)
+        if agreeing is None or others:
+            return Agreed(tr_s, (f"TR {tr_s:g} s by the clock of the volumes; {others or 'nothing else states one'}",))
+        return Agreed(tr_s)
+    if not stated:
+        text = f"the file states no repetition time of {MIN_TR_S} to {MAX_TR_S:g} s; give tr_s"
+        raise BadVolume(text, code="volume.tr")
+    tr_s = next(iter(stated.values()))
+    if any(not same_tr(tr_s, other_s) for other_s in stated.values()):
+        raise _contradiction(stated)
+    if pace is None or not is_tr(pace.step_s):
+        return Agreed(tr_s)
+    if abs(pace.step_s - tr_s) > UNSTEADY_SHARE * tr_s + pace.uncertainty_s:
+        raise _contradiction({**stated, "on average by the clock of the volumes, which is not steady": pace.tr_s})
+    return Agreed(tr_s, (f"TR {tr_s:g} s as stated; the clock of the volumes is not steady, so nothing confirms it",))
+
+
+def _others(stated: Mapping[str, float], taken_s: float, pace: Pace | None = None) -> str:
+    """Those that say something else, in words."""
+    other = {where: tr_s for where, tr_s in stated.items() if not same_tr(tr_s, taken_s)}
+    return " and ".join(
+        f"it is {tr_s:g} s {where}" for where, tr_s in other.items() if pace is None or not pace.agrees(tr_s)
+    )
+
+
+def _contradiction(said: Mapping[str, float]) -> BadVolume:
+    words = " and ".join(f"{tr_s:g} s {where}" for where, tr_s in said.items())
+    return BadVolume(
+        f"expected one repetition time (TR), got {words}; find out which is right, and declare that",
+        code="volume.tr_mismatch",
+    )
+
+
+def usual_tr(stated: Sequence[float | None]) -> float | None:
+    """What most of a series' files state; None where none does."""
+    found = [tr_s for tr_s in stated if tr_s is not None and is_tr(tr_s)]
+    return max(set(found), key=found.count, default=None)
+
+
+def why_not_times(times_Z: Float64Array, n_slices: int, tr_s: float) -> str | None:
+    """What speaks against slice times, in words; None where nothing does. They are seconds after the volume's start."""
+    if times_Z.shape != (n_slices,):
+        return f"{times_Z.size} are stated for {n_slices} slices"
+    if not np.isfinite(times_Z).all() or float(times_Z.min()) < 0.0:
+        return "they are no times after the volume's start"
+    if float(times_Z.max()) > tr_s + TICK_S:
+        unit = "; they would fit in milliseconds" if 1e-3 * float(times_Z.max()) <= tr_s + TICK_S else ""
+        return f"they reach {times_Z.max():g} s, beyond the repetition time of {tr_s:g} s{unit}"
+    if n_slices > 1 and float(np.ptp(times_Z)) < TICK_S / 2:
+        return "all slices have one time"
+    counts = _slices_per_moment(times_Z)
+    if len(set(counts)) > 1:
+        return f"{min(counts)} to {max(counts)} slices have one time, where a sequence excites equally many at a time"
+    return None
+
+
+def _slices_per_moment(times_Z: Float64Array) -> list[int]:
+    """Moments are told apart by gaps: slices that are excited together may be a tick apart."""
+    gaps = np.diff(np.sort(times_Z))
+    apart = gaps[gaps > SAME_MOMENT_S / 2]
+    limit_s = 0.5 * float(np.median(apart)) if apart.size else np.inf
+    ends = [*(np.flatnonzero(gaps > limit_s) + 1).tolist(), len(times_Z)]
+    return [end - start for start, end in itertools.pairwise([0, *ends])]
+
+
+def same_times(one_Z: Float64Array, other_Z: Float64Array) -> bool:
+    """Whether two volumes of a run state the same slice times, as far as their clock's ticks go."""
+    return one_Z.shape == other_Z.shape and float(np.abs(one_Z - other_Z).max()) <= SAME_TIMES_S
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedTimes:
+    """Slice times of a run, None where they are unknown, and what a person must know of them."""
+
+    times_Z: Float64Array | None
+    notes: tuple[str, ...] = ()
+
+    def of(self, own_Z: Float64Array | None) -> Float64Array | None:
+        """Those of one volume: its own where they are the run's, else the run's."""
+        if self.times_Z is None or own_Z is None or not same_times(own_Z, self.times_Z):
+            return self.times_Z
+        return own_Z
+
+
+def agreed_times(stated: Sequence[Float64Array | None], n_slices: int, tr_s: float) -> AgreedTimes:
+    """The slice times of a run from those of its volumes, in order: what most of them state and can be.
+
+    Siemens' first volume may state those of a sequence without multiband (dcm2niix, issues 704 and 879).
+    """
+    found = [times_Z for times_Z in stated if times_Z is not None]
+    reasons = [why_not_times(times_Z, n_slices, tr_s) for times_Z in found]
+    left = [times_Z for times_Z, reason in zip(found, reasons, strict=True) if reason is None]
+    if not left:
+        reason = next((reason for reason in reasons if reason is not None), None)
+        return AgreedTimes(None, () if reason is None else (f"slice times are unknown: {reason}",))
+    typical_Z = np.median(left, axis=0)
+    alike = [times_Z for times_Z in left if same_times(times_Z, typical_Z)]
+    if 2 * len(alike) <= len(found) and len(found) > 1:
+        return AgreedTimes(None, ("slice times are unknown: the volumes state different ones",))
+    n_other = len(found) - len(alike)
+    if n_other == 0:
+        return AgreedTimes(alike[0])
+    is_first = n_other == 1 and alike[0] is not found[0]
+    which = "the first volume states" if is_first else f"{n_other} state"
+    return AgreedTimes(alike[0], (f"slice times are those of {len(alike)} of {len(found)} volumes; {which} others",))

@@ -1,0 +1,116 @@
+"""Repetition time, clock and slice times of one run while its volumes come: the rule of ``timing.py``, live.
+
+Knows nothing of series. A run is held until its second volume, and where the step between the two contradicts what is
+stated until its third: one odd step decides nothing. What later volumes contradict is told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableSequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.scanner.timing import Pace, agreed_tr, pace_of, same_times, why_not_times
+from mindsight.scanner.transports.contract import Item, Trouble
+from mindsight.volume import Volume
+
+N_STEPS = 3  # as many are asked before a run that goes on is said to contradict its clock
+MAX_MOMENTS = 64
+
+
+def must_wait(volumes: Mapping[int, Volume], declared_s: float | None) -> bool:
+    """Whether two volumes contradict what is stated, so that a third must decide."""
+    if len(volumes) != 2:
+        return False
+    pace = _pace(volumes)
+    stated_s = next(iter(volumes.values())).tr_s if declared_s is None else declared_s
+    return pace is not None and not pace.agrees(stated_s)
+
+
+class LiveTiming:
+    """Of a run that begins with these volumes.
+
+    volumes : by their place
+    declared_s : repetition time by a person
+
+    Raises BadVolume, see ``agreed_tr``.
+    """
+
+    def __init__(self, run: int, volumes: Mapping[int, Volume], declared_s: float | None) -> None:
+        first = volumes[min(volumes)]
+        pace = _pace(volumes)
+        agreed = agreed_tr({"in the header": first.tr_s}, pace, declared_s)
+        self.tr_s = agreed.tr_s
+        self.told = [Trouble("volume.tr", f"run {run}: {note}", None, run) for note in agreed.notes]
+        # GE states when the series began, in every volume: that is no clock.
+        self.has_clock = pace is not None or len(volumes) < 2
+        self._run = run
+        self._moments_s: dict[int, float | None] = {}
+        self._times_Z: NDArray[np.float64] | None = None
+        self._candidate_Z: NDArray[np.float64] | None = None  # of a volume that no other has confirmed
+        self._said_times = self._said_pace = False
+        self._learn_times(volumes)
+
+    def applied(self, volume: Volume, now_told: MutableSequence[Item]) -> Volume:
+        """The volume with the run's own timing; what is wrong with it is added to ``now_told``."""
+        acquired_s = volume.acquired_s if self.has_clock else None
+        self._check_pace(volume.index, acquired_s, now_told)
+        times_Z = self._times_of(volume, now_told)
+        return replace(volume, tr_s=self.tr_s, acquired_s=acquired_s, slice_times_s=times_Z)
+
+    def _check_pace(self, index: int, acquired_s: float | None, told: MutableSequence[Item]) -> None:
+        if acquired_s is None or self._said_pace:
+            return
+        self._moments_s[index] = acquired_s
+        if len(self._moments_s) > MAX_MOMENTS:
+            del self._moments_s[next(iter(self._moments_s))]
+        if len(self._moments_s) <= N_STEPS:
+            return
+        pace = pace_of(self._moments_s)
+        if pace is not None and pace.steady and not pace.agrees(self.tr_s):
+            self._said_pace = True
+            text = f"run {self._run}: the volumes come {pace.tr_s:g} s apart by their clock, not {self.tr_s:g} s (TR)"
+            told.append(Trouble("volume.tr_mismatch", text, index, self._run))
+
+    def _learn_times(self, volumes: Mapping[int, Volume]) -> None:
+        """Of the volumes that are there when the run begins; where they state different ones, of none of them."""
+        stated = [volumes[place].slice_times_s for place in sorted(volumes)]
+        n_slices = next(iter(volumes.values())).shape[2]
+        fit = [times_Z for times_Z in stated if times_Z is not None]
+        fit = [times_Z for times_Z in fit if why_not_times(times_Z, n_slices, self.tr_s) is None]
+        if not fit:
+            return
+        if all(same_times(fit[0], times_Z) for times_Z in fit):
+            self._times_Z = fit[0]
+            return
+        self._candidate_Z = fit[-1]
+        if len(fit) > 2 and same_times(fit[-1], fit[-2]):
+            self._times_Z = fit[-1]
+
+    def _times_of(self, volume: Volume, told: MutableSequence[Item]) -> NDArray[np.float64] | None:
+        own_Z = volume.slice_times_s
+        if own_Z is None:
+            return self._times_Z
+        why_not = why_not_times(own_Z, volume.shape[2], self.tr_s)
+        if why_not is None and self._times_Z is not None:
+            if same_times(own_Z, self._times_Z):
+                return own_Z
+            why_not = "they are not those of the other volumes"
+        elif why_not is None:
+            if self._candidate_Z is not None and same_times(own_Z, self._candidate_Z) and volume.index > 1:
+                self._times_Z = own_Z
+                return own_Z
+            self._candidate_Z = own_Z
+            why_not = "the first volumes state different ones"
+        if not self._said_times:
+            self._said_times = True
+            taken = "unknown" if self._times_Z is None else "those of the others"
+            text = f"run {self._run}: slice times of volume {volume.index} are {taken}: {why_not}"
+            told.append(Trouble("volume.slice_times", text, volume.index, self._run))
+        return self._times_Z
+
+
+def _pace(volumes: Mapping[int, Volume]) -> Pace | None:
+    return pace_of({place: volume.acquired_s for place, volume in volumes.items()})
