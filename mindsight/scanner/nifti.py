@@ -89,6 +89,12 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
+def is_packed(path: Path) -> bool:
+    """With gzip, by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(2) == _GZIP_MAGIC
+
+
 def read_nifti_header(path: Path) -> NiftiHeader:
     """Raises BadVolume where the header is not one of a volume or a run."""
     with _opened(path) as stream:

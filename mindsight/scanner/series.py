@@ -116,7 +116,7 @@ def open_series(
     if sum(map(bool, (nifti, parrec, len(files) > len(nifti) + sum(map(is_parrec, files))))) != 1:
         raise BadVolume("expected one format, got a folder with several; name one of them", code="series.several")
     if nifti:
-        contents = nifti_series(nifti, run, tr_s, on_bad)
+        contents = nifti_series(nifti, run, tr_s, on_bad, echo)
     elif parrec:
         contents = parrec_series(parrec, run, tr_s, on_bad)
     else:

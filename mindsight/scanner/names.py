@@ -1,0 +1,178 @@
+"""What the names of a run's files say: which files are one series, which number counts, what programs made of others.
+
+Knows nothing of what is in the files. Names are identity: they choose and order, and no word of them goes anywhere.
+
+Programs write what they made beside the originals: SPM with letters before the name (r resliced, a slice-time
+corrected, u unwarped, w normalised, s smoothed, mean), FSL and AFNI with words after it (_mcf, _st, _mean; .tshift,
+.volreg, .blur).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mindsight.scanner.echoes import Echo
+
+_SPM_LETTERS = {
+    "mean": "mean",
+    "s": "smoothed",
+    "w": "normalised",
+    "u": "unwarped",
+    "r": "resliced",
+    "a": "slice-time corrected",
+    "m": "bias-corrected",
+    "c": "segmented",
+    "y": "deformed",
+}
+_SPM = re.compile(r"^(?:mean|s\d{0,2}|w[cmp]?|c[1-6]|[uramy])+")
+_WORDS = {  # how much was done to what is called so, and what that is
+    **dict.fromkeys(("tcat", "trim"), (1, "trimmed")),
+    **dict.fromkeys(("despike", "despiked"), (2, "despiked")),
+    **dict.fromkeys(("st", "stc", "tshift", "slicetimed"), (3, "slice-time corrected")),
+    **dict.fromkeys(("mcf", "mc", "moco", "volreg", "realigned", "vr"), (4, "realigned")),
+    **dict.fromkeys(("unwarped", "topup", "warped", "warp"), (5, "unwarped")),
+    **dict.fromkeys(("blur", "smooth", "smoothed", "susan"), (6, "smoothed")),
+    **dict.fromkeys(("scale", "scaled", "tempfilt", "filtered", "intnorm"), (7, "filtered")),
+    **dict.fromkeys(("brain", "bet", "ss"), (8, "brain-extracted")),
+    **dict.fromkeys(("mean", "meanvol", "meants", "tmean", "variance", "sigma", "std", "median"), (9, "mean")),
+    **dict.fromkeys(("mask", "automask"), (10, "mask")),
+}
+_SUFFIX = re.compile(rf"[._-](?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})$", re.IGNORECASE)
+_NO_RUN = {  # last words of names for what is no run
+    **dict.fromkeys(("sbref", "boldref", "ref"), "reference"),
+    **dict.fromkeys(("mask", "brainmask", "automask"), "mask"),
+    **dict.fromkeys(("t1w", "t2w", "t1", "t2", "flair", "mprage", "anat", "uni"), "anatomical"),
+    **dict.fromkeys(
+        ("magnitude", "magnitude1", "magnitude2", "phasediff", "phase1", "phase2", "fieldmap"), "field map"
+    ),
+    **dict.fromkeys(("ph", "phase", "part-phase", "imaginary", "real"), "phase"),
+}
+_ECHO = re.compile(r"(?<![a-z0-9])(?:echo[-_]?|e)(\d{1,2})(?![a-z0-9])", re.IGNORECASE)
+_SPM_ECHO = re.compile(r"^(.*-\d{4}-\d{5}-\d{6})-(\d{2})$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """One file. place : in the order of names. stem : its name without ending, and without the echo."""
+
+    place: int
+    stem: str
+    echo: Echo
+
+
+def named(place: int, stem: str) -> Named:
+    """A file and the echo that its name states, as BIDS, dcm2niix, SPM and AFNI write it."""
+    spm = _SPM_ECHO.match(stem)
+    if spm is not None:
+        return Named(place, spm[1], Echo(int(spm[2])))
+    match = _ECHO.search(stem)
+    if match is None:
+        return Named(place, stem, Echo())
+    return Named(place, stem[: match.start(1)] + "#" + stem[match.end(1) :], Echo(int(match[1])))
+
+
+def originals(files: Sequence[Named]) -> tuple[list[Named], list[str]]:
+    """The files that no program made of the others, and what each file that is left is."""
+    by_pattern: dict[str, list[Named]] = defaultdict(list)
+    for file in files:
+        by_pattern[_blank(file.stem)].append(file)
+    made = {pattern: _made(pattern, by_pattern) for pattern in by_pattern}
+    kept = [file for pattern, members in by_pattern.items() if made[pattern] is None for file in members]
+    if not kept:
+        return list(files), []
+    return kept, [kind for pattern, kind in made.items() if kind is not None for _ in by_pattern[pattern]]
+
+
+def _blank(stem: str) -> str:
+    return re.sub(r"\d+", "#", stem)
+
+
+def _made(pattern: str, patterns: Mapping[str, object]) -> str | None:
+    """What a program made of the others to get the files of this name; None of an original."""
+    others = [one for one in patterns if one != pattern]
+    for other in others:
+        before = pattern[: -len(other)] if pattern.endswith(other) else ""
+        if before and _SPM.fullmatch(before.replace("#", "6").lower()):
+            return _letters(before)
+    base, rank, kind = _stripped(pattern)
+    for other in others:
+        if other == base or (rank and _stripped(other)[0] == base and _stripped(other)[1] < rank):
+            return kind
+    if pattern.lower().startswith("mean"):
+        rest = pattern[len("mean") :]
+        ends = (one[: -len(rest)] for one in others if rest and one.endswith(rest))
+        if any(_SPM.fullmatch(end.replace("#", "6").lower()) for end in ends):
+            return "mean"
+    is_alone = all(_last_word(other) in _NO_RUN for other in others)
+    return None if is_alone else _NO_RUN.get(_last_word(pattern))
+
+
+def _last_word(pattern: str) -> str:
+    last = re.split(r"[._]", pattern.replace("#", "1"))[-1].lower()
+    return last if last in _NO_RUN else re.sub(r"\d+$", "", last)
+
+
+def _letters(before: str) -> str:
+    if before.lower().startswith("mean"):
+        return "mean"
+    return _SPM_LETTERS.get(before[0].lower(), "processed")
+
+
+def _stripped(pattern: str) -> tuple[str, int, str]:
+    """Without the words that FSL and AFNI put behind; how much was done; and the last of it in words."""
+    rank, kind = 0, ""
+    while match := _SUFFIX.search(pattern):
+        step, word = _WORDS[match[0][1:].lower()]
+        rank, kind = rank + step, kind or word
+        pattern = pattern[: match.start()]
+    return pattern, rank, kind
+
+
+def runs_of(files: Sequence[Named]) -> list[dict[int, Named]]:
+    """The files of each run by their number in it; a file without a number is alone."""
+    by_pattern: dict[str, list[Named]] = defaultdict(list)
+    for file in files:
+        by_pattern[_blank(file.stem)].append(file)
+    found: list[dict[int, Named]] = []
+    for members in by_pattern.values():
+        columns = [[int(number) for number in re.findall(r"\d+", file.stem)] for file in members]
+        varying = [k for k in range(len(columns[0])) if len({row[k] for row in columns}) > 1]
+        if not varying:
+            found += [{0: file} for file in members]
+            continue
+        count = varying[-1]
+        # Another number that goes up with it (SPM: acquisition and image) tells no runs apart.
+        apart = [k for k in varying[:-1] if not _in_step([(row[k], row[count]) for row in columns])]
+        groups: dict[tuple[int, ...], dict[int, Named]] = defaultdict(dict)
+        for row, file in zip(columns, members, strict=True):
+            groups[tuple(row[k] for k in apart)].setdefault(row[count], file)
+        found += groups.values()
+    return found
+
+
+def _in_step(pairs: list[tuple[int, int]]) -> bool:
+    return all(before[0] < after[0] and before[1] < after[1] for before, after in pairwise(sorted(pairs)))
+
+
+def indices(numbers: Sequence[int]) -> tuple[dict[int, int], str | None]:
+    """Place in the run of each number, and what is to be noted: a gap, or that the numbers do not count volumes.
+
+    They may go up by more than one: by the slices of a volume.
+    """
+    ordered = sorted(numbers)
+    steps = [after - before for before, after in pairwise(ordered)]
+    step = math.gcd(*steps) if len(steps) > 1 else 1
+    found = {number: (number - ordered[0]) // step for number in ordered}
+    n_missing = found[ordered[-1]] + 1 - len(ordered)
+    if n_missing > len(ordered):
+        return (
+            {number: place for place, number in enumerate(ordered)},
+            "the numbers in the files' names do not count volumes; taken in their order",
+        )
+    note = f"{n_missing} volumes are missing: the numbers in the files' names have a gap" if n_missing else None
+    return found, note
