@@ -6,8 +6,8 @@ Knows nothing of files.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from mindsight.scanner.geometry import affine_ras, plane_axes, rescaled, slice_o
 from mindsight.volume import Volume
 
 K = TypeVar("K", bound=Hashable)
+Place = tuple[float, ...]
 
 
 def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadVolume], None]) -> dict[int, list[K]]:
@@ -26,17 +27,17 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadV
     on_bad : is told of volumes that lack slices or have one twice, and of gaps between volumes
 
     Philips numbers the volumes (TemporalPositionIdentifier) and lets the instance number run through time first; GE
-    does not number them, and lets it run through the slices first.
+    does not number them, and lets it run through the slices first. Exports keep some of it: what makes volumes of
+    slices that are each there once is believed.
 
     Raises BadVolume where no volume is whole, and what ``on_bad`` raises.
     """
     records = [record for _, record in slices]
     counts = Counter(slice_place(record) for record in records)
     n_slices = sum(4 * count > max(counts.values()) for count in counts.values())  # one slice gone astray is no place
-    numbered = all(record.frames[0].temporal_position is not None for record in records)
     volumes: dict[int, list[tuple[K, DicomRecord]]] = defaultdict(list)
-    for key, record in slices:
-        volumes[volume_number(record, n_slices, numbered)].append((key, record))
+    for (key, record), number in zip(slices, _volume_numbers(records, n_slices), strict=True):
+        volumes[number].append((key, record))
     first = min(volumes)
     whole: dict[int, list[K]] = {}
     for number in sorted(volumes):
@@ -62,15 +63,64 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadV
     return whole
 
 
-def volume_number(record: DicomRecord, n_slices: int, numbered: bool) -> int:
-    """Which volume of its series the slice belongs to: counted from 1 where the file says it (``numbered``), else from
-    0 by its instance number. Raises BadVolume where the slice has none.
+def _volume_numbers(records: Sequence[DicomRecord], n_slices: int) -> list[int]:
+    """Each slice's volume, by the first of these countings that makes the most volumes whole.
+
+    Temporal positions; instance numbers through the slices of a volume, then through time; the order of instance
+    numbers, and of the clock, at each place. Any of them may be lacking, the same in all slices, or wrong in some.
+
+    Raises BadVolume where no field of the files counts anything.
     """
-    if numbered and record.frames[0].temporal_position is not None:
-        return record.frames[0].temporal_position
-    if record.instance_number is None:
-        raise BadVolume("expected an instance number in every slice", code="dicom.no_number")
-    return (record.instance_number - 1) // (record.images_in_acquisition or n_slices)
+    places = [slice_place(record) for record in records]
+    best: list[int] | None = None
+    most = -1
+    for numbers in _countings(records, places, n_slices):
+        n_whole = _n_whole(numbers, places, n_slices)
+        if n_whole > most:
+            best, most = numbers, n_whole
+    if best is None:
+        raise BadVolume(
+            "expected slices that state their volume by a temporal position, an instance number or their time, got "
+            "none that is in all of them; export with these elements",
+            code="dicom.no_number",
+        )
+    return best
+
+
+def _countings(records: Sequence[DicomRecord], places: Sequence[Place], n_slices: int) -> Iterator[list[int]]:
+    temporal = [record.frames[0].temporal_position for record in records]
+    if None not in temporal:
+        yield [number for number in temporal if number is not None]
+    instances = [record.instance_number for record in records if record.instance_number is not None]
+    if len(instances) == len(records) and len(set(instances)) > 1:
+        stated = {record.images_in_acquisition for record in records} - {None}
+        strides = dict.fromkeys((n_slices, *sorted(count for count in stated if count is not None)))
+        for base in dict.fromkeys((1, min(instances))):
+            yield from ([(number - base) // stride for number in instances] for stride in strides)
+        n_volumes = max(Counter(places).values())
+        yield from ([(number - base) % n_volumes for number in instances] for base in (1, min(instances)))
+        yield from _ranked(instances, places)
+    clock = [(record.frames[0].acquired_s, record.slice_clock) for record in records]
+    if all(moment != (None, None) for moment in clock):
+        yield from _ranked([(since or 0.0, of_slice or 0.0) for since, of_slice in clock], places)
+
+
+def _ranked(values: Sequence[Any], places: Sequence[Place]) -> Iterator[list[int]]:
+    """The slice's place in the order of these values among all at its place, where that tells all volumes apart."""
+    at: dict[Place, list[Any]] = defaultdict(list)
+    for value, place in zip(values, places, strict=True):
+        at[place].append(value)
+    if len({len(found) for found in at.values()}) != 1 or any(len(set(found)) != len(found) for found in at.values()):
+        return
+    ordered = {place: {value: rank for rank, value in enumerate(sorted(found))} for place, found in at.items()}
+    yield [ordered[place][value] for value, place in zip(values, places, strict=True)]
+
+
+def _n_whole(numbers: Sequence[int], places: Sequence[Place], n_slices: int) -> int:
+    members: dict[int, list[Place]] = defaultdict(list)
+    for number, place in zip(numbers, places, strict=True):
+        members[number].append(place)
+    return sum(len(found) == len(set(found)) == n_slices for found in members.values())
 
 
 def slices_volume(
@@ -122,7 +172,7 @@ def stacked_times_s(records: Sequence[DicomRecord], tr_s: float) -> NDArray[np.f
     return None
 
 
-def slice_place(record: DicomRecord) -> tuple[float, ...]:
+def slice_place(record: DicomRecord) -> Place:
     """Where the slice lies, to a hundredth of a millimetre. Raises BadVolume."""
     position_mm = record.frames[0].position_mm
     if position_mm is None:

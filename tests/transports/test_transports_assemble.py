@@ -171,7 +171,7 @@ def test_slices_that_never_make_a_volume_are_bounded(series: Callable[[str], Pat
     assembler = Assembler(Expected(), 1.0, max_held_bytes=10 * size)
     told = feed(assembler, records)
     assert "volume.incomplete" in codes(told)
-    assert assembler._held_bytes <= 10 * size
+    assert assembler._slices.held_bytes <= 10 * size
 
 
 def test_what_does_not_parse_is_told_and_hinders_nothing(data: Path) -> None:

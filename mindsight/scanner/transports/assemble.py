@@ -6,8 +6,7 @@ Knows nothing of how they come. Time is passed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 
 from mindsight.errors import BadVolume, MindsightError
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
@@ -17,7 +16,7 @@ from mindsight.scanner.enhanced import enhanced_positions, enhanced_volumes, is_
 from mindsight.scanner.files import stated_tr
 from mindsight.scanner.kinds import kind_of, series_key
 from mindsight.scanner.mosaic import is_mosaic
-from mindsight.scanner.slices import slice_place, slices_volume, volume_number
+from mindsight.scanner.slices import slices_volume
 from mindsight.scanner.transports.arrivals import Arrival, Ended, Placed
 from mindsight.scanner.transports.contract import Expected, Item, Trouble
 from mindsight.scanner.transports.families import Families, Family, key_of
@@ -25,22 +24,10 @@ from mindsight.scanner.transports.gather import Gather, Gathered
 from mindsight.scanner.transports.guard import guarded
 from mindsight.scanner.transports.pairs import PairOrder
 from mindsight.scanner.transports.runs import Origin, Runs
-from mindsight.volume import MAX_SIDE, Volume, is_tr
+from mindsight.scanner.transports.slice_gathering import MAX_HELD_BYTES, SliceGathering, Stack
+from mindsight.volume import Volume, is_tr
 
-MAX_HELD_BYTES = 1 << 30
-MAX_HELD_SLICES = 200_000
 _COMBINED = "combined "
-
-
-@dataclass(slots=True)
-class _Slices:
-    """The volumes of one series that are not whole yet, each by the place of its slices."""
-
-    n_slices: int
-    numbered: bool
-    partial: dict[int, dict[tuple[float, ...], DicomRecord]] = field(default_factory=dict)
-    whole: set[int] = field(default_factory=set)
-    doubled: set[int] = field(default_factory=set)
 
 
 class Assembler:
@@ -54,10 +41,8 @@ class Assembler:
         self._pairs = PairOrder()
         self._families = Families()
         self._gather = Gather()
-        self._slices: dict[str, _Slices] = {}
-        self._max_held_bytes = max_held_bytes
-        self._held_bytes = 0
-        self._held_slices = 0
+        self._slices = SliceGathering(expected.shape[2] if expected.shape else None, max_held_bytes)
+        self._origins: dict[str, Origin] = {}
         self._combined: dict[Family, tuple[str, Origin]] = {}
 
     def add(self, arrival: Arrival | Trouble, now_s: float) -> Sequence[Item]:
@@ -74,8 +59,7 @@ class Assembler:
 
     def finish(self) -> Sequence[Item]:
         told = _told(lambda: self._placed(self._pairs.finish(), 0.0))
-        for series in list(self._slices):
-            told += _told(partial(self._drop, series))
+        told += _told(lambda: self._stacked(self._slices.finish(), 0.0))
         told += _told(self._gathered_last)
         return [*told, *_told(self._runs.finish)]
 
@@ -147,11 +131,13 @@ class Assembler:
         is_slice = not (is_mosaic(record) or is_enhanced(record))
         if self._runs.is_over(key):
             if key in self._slices:
-                self._drop(key)
+                self._slices.drop(key)
             if is_slice:
                 return []
         if is_slice:
-            return self._slice(record, key, origin, arrived_s, now_s)
+            # Numbers that run through several echoes are told by the places of one echo's slices, as any count is.
+            self._origins.setdefault(key, origin)
+            return self._stacked(self._slices.add(key, record, arrived_s), now_s)
         number = record.acquisition_number if record.instance_number is None else record.instance_number
         if number is None:
             raise BadVolume("expected an instance or acquisition number, got none", code="dicom.no_number")
@@ -180,78 +166,16 @@ class Assembler:
             return "expected MR images, got another modality"
         return self._expected.why_not_kind(kind_of(record))
 
-    def _slice(
-        self, record: DicomRecord, series: str, origin: Origin, arrived_s: float, now_s: float
-    ) -> Iterable[Item]:
-        slices = self._slices.get(series)
-        if slices is None:
-            n_slices = record.images_in_acquisition or (self._expected.shape[2] if self._expected.shape else None)
-            if n_slices is None or n_slices > MAX_SIDE:
-                return self._runs.ignore(series, "its slices do not say how many make a volume; give the shape")
-            # Decided by the first: a mixture would count one volume twice.
-            slices = _Slices(n_slices, record.frames[0].temporal_position is not None)
-            self._slices[series] = slices
-        record = _counted_alone(record, slices, origin)
-        number = volume_number(record, slices.n_slices, slices.numbered)
-        position = number - 1 if slices.numbered else number
-        members = {} if number in slices.whole else slices.partial.setdefault(number, {})
-        place = slice_place(record)
-        if number in slices.whole or place in members:
-            if number in slices.doubled:
-                return []
-            slices.doubled.add(number)
-            return [Trouble("slice.doubled", f"volume {position}: slices came twice or too late; dropped", position)]
-        members[place] = record
-        self._held_bytes += len(record.pixels)
-        self._held_slices += 1
-        if len(members) < slices.n_slices:
-            return self._within_bounds(series)
-        slices.whole.add(number)
-        self._forget(slices, number)
-        return self._volume(series, position, self._stacked(list(members.values()), arrived_s), now_s, origin)
-
-    def _stacked(self, members: list[DicomRecord], arrived_s: float) -> Volume:
-        acquired = [record.frames[0].acquired_s for record in members]
-        acquired_s = min((moment for moment in acquired if moment is not None), default=None)
-        tr_s = stated_tr(None, self._tr_s(members[0]))
-        return replace(slices_volume(members, tr_s, 1, 0, acquired_s), arrived_s=arrived_s)
-
-    def _forget(self, slices: _Slices, number: int) -> int:
-        members = slices.partial.pop(number)
-        self._held_bytes -= sum(len(record.pixels) for record in members.values())
-        self._held_slices -= len(members)
-        return len(members)
-
-    def _within_bounds(self, series: str) -> list[Item]:
-        told: list[Item] = []
-        while self._held_bytes > self._max_held_bytes or self._held_slices > MAX_HELD_SLICES:
-            told += self._drop(next(iter(self._slices)) if len(self._slices) > 1 else series, oldest_only=True)
-        return told
-
-    def _drop(self, series: str, *, oldest_only: bool = False) -> list[Item]:
-        slices = self._slices[series]
-        told: list[Item] = []
-        for number in list(slices.partial)[: 1 if oldest_only else None]:
-            n = self._forget(slices, number)
-            slices.whole.add(number)
-            position = number - 1 if slices.numbered else number
-            text = f"volume {position}: {n} of {slices.n_slices} slices came; dropped"
-            told.append(Trouble("volume.incomplete", text, position, lost=True))
-        if (not slices.partial and not oldest_only) or (oldest_only and not told):
-            del self._slices[series]
-        return told
-
-
-def _counted_alone(record: DicomRecord, slices: _Slices, origin: Origin) -> DicomRecord:
-    """The slice with the number that it would have without the other echoes of its volume."""
-    family, echo, number = origin.family, origin.echo, record.instance_number
-    if slices.numbered or family is None or echo is None or number is None:
-        return record
-    family.see(echo, number, slices.n_slices)
-    stride = family.strides()[0]
-    if stride == 1:
-        return record
-    return replace(record, instance_number=(number - 1) // stride + 1, images_in_acquisition=None)
+    def _stacked(self, found: Iterable[Stack | Trouble], now_s: float) -> Iterator[Item]:
+        for one in found:
+            if isinstance(one, Trouble):
+                yield one
+                continue
+            acquired = [record.frames[0].acquired_s for record in one.records]
+            acquired_s = min((moment for moment in acquired if moment is not None), default=None)
+            tr_s = stated_tr(None, self._tr_s(one.records[0]))
+            volume = replace(slices_volume(one.records, tr_s, 1, 0, acquired_s), arrived_s=one.arrived_s)
+            yield from self._volume(one.series, one.position, volume, now_s, self._origins[one.series])
 
 
 def _told(work: Callable[[], Iterable[Item]], what: str = "") -> list[Item]:
