@@ -136,7 +136,8 @@ class Assembler:
                 return []
         if is_slice:
             # Numbers that run through several echoes are told by the places of one echo's slices, as any count is.
-            self._origins.setdefault(key, origin)
+            if key not in self._slices:
+                self._origins = {one: of for one, of in self._origins.items() if one in self._slices} | {key: origin}
             return self._stacked(self._slices.add(key, record, arrived_s), now_s)
         number = record.acquisition_number if record.instance_number is None else record.instance_number
         if number is None:
