@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 
 from mindsight.errors import BadVolume, MindsightError
+from mindsight.events import EventsTable
 from mindsight.protocol.volume_codec import decode_volume, encode_volume
 from mindsight.scanner import RecordedRun, Series, open_run
 from mindsight.scanner.files import OnBad, read_bytes, strictly
-from mindsight.scanner.recorded import read_events
+from mindsight.scanner.recorded import accompanied
 from mindsight.scanner.transports import Item, Trouble
 from mindsight.scanner.transports.guard import guarded
 from mindsight.volume import Volume
@@ -43,11 +44,13 @@ def keep(items: Iterable[Item], folder: Path) -> Iterator[Item]:
         yield item
 
 
-def open_recorded(path: Path, run: int = 1, *, on_bad: OnBad = strictly) -> RecordedRun:
+def open_recorded(
+    path: Path, run: int = 1, *, events: EventsTable | None = None, on_bad: OnBad = strictly
+) -> RecordedRun:
     """A run's folder as ``keep`` wrote it (``run-NNN``), or whatever ``open_run`` reads. Parameters as there."""
     files = {int(match[1]): found for found in _files(path) if (match := _NAME.fullmatch(found.name))}
     if not files:
-        return open_run(path, run, on_bad=on_bad)
+        return open_run(path, run, events=events, on_bad=on_bad)
 
     def read(index: int) -> Volume:
         volume = decode_volume(read_bytes(files[index]))
@@ -69,9 +72,7 @@ def open_recorded(path: Path, run: int = 1, *, on_bad: OnBad = strictly) -> Reco
     if first is None:
         raise met[0]
     series = Series(max(files) + 1, first.shape, first.tr_s, (), volumes, on_bad)
-    beside = path / "events.tsv"
-    events = read_events(beside) if beside.exists() else []
-    return RecordedRun(run=run, series=series, events=events, motion_T6=None)
+    return accompanied(path, run, series, events)
 
 
 def _files(path: Path) -> list[Path]:

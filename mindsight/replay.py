@@ -18,13 +18,14 @@ from typing import IO
 
 from mindsight.errors import BadRequest, BadVolume, StorageFull
 from mindsight.evaluation import Accuracy
-from mindsight.events import RunEvent
+from mindsight.events import Note, RunEvent, declare, unmeasured
 from mindsight.glm import Event
 from mindsight.inference import TrialDecoder
 from mindsight.ingest import IngestSession, TrialBeta
 from mindsight.recording import open_recorded
 from mindsight.scanner import RecordedRun
 from mindsight.subjects.bundle import Bundle
+from mindsight.volume import Volume
 
 _MAX_SCORES = 100
 
@@ -126,6 +127,7 @@ def answers(
     if not speed > 0.0:
         raise BadRequest(f"expected a speed above 0, or max, got {speed!r}", code="replay.speed")
     trials = number_trials(recorded.events, bundle.labels)
+    say((*recorded.notes, *trials.notes))
     session = IngestSession(bundle.options, bundle.space, bundle.statistics, baseline=bundle.baseline, clock=clock)
     decoder = TrialDecoder(bundle, clock=clock, n_candidates=_MAX_SCORES)
     start_run(session, recorded, trials.events)
@@ -135,7 +137,7 @@ def answers(
         if math.isfinite(speed) and due_s > clock():
             sleep(due_s - clock())
         arrived_s = clock()
-        betas = fill_gap(session, recorded.run, volume.index) + session.push(volume).betas
+        betas = fill_gap(session, recorded.run, volume.index) + _pushed(session, volume)
         ready_s = clock()
         for beta in betas:
             yield _answer(beta, trials, decoder, clock, arrived_s, ready_s)
@@ -144,38 +146,46 @@ def answers(
     ready_s = clock()
     for beta in betas:
         yield _answer(beta, trials, decoder, clock, ended_s, ready_s)
+    say(unmeasured(recorded.run, session.unseen(recorded.run)))
 
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """Events of a run for the GLM; what each trial showed, where the run says so; and each trial's onset."""
+    """Events of a run for the GLM; what each trial showed, where the run says so; each trial's onset; and what is to be
+    said of the events."""
 
     events: tuple[Event, ...]
     labels: dict[int, str]
     onsets_s: dict[int, float]
+    notes: tuple[Note, ...] = ()
 
 
 def number_trials(events: Sequence[RunEvent], column: str | None) -> Trials:
-    """Number the trials of a run from 1, in the order of its events.
+    """The trials of a run, by the one rule of ``mindsight.events``, whatever is asked of them.
 
-    column : ``trial_type``, or anything else for the picture shown (``stim_file``)
-
-    The trials are the events that say what was shown, or all events where none does.
+    column : what ``labels`` says was shown: ``trial_type``, or anything else for the picture (``stim_file``); a trial
+        without it has a number and no label
     """
-    shown = [event.label if column == "trial_type" else event.stim_file for event in events]
-    is_trial = [label is not None for label in shown] if any(shown) else [True] * len(events)
-    numbers = [sum(is_trial[: place + 1]) if trial else None for place, trial in enumerate(is_trial)]
-    rows = list(zip(events, numbers, shown, strict=True))
+    declared = declare(events)
+    trials = [(event, event.trial) for event in declared.events if event.trial is not None]
+    shown = [(number, event.label if column == "trial_type" else event.stim_file) for event, number in trials]
     return Trials(
-        events=tuple(Event(event.onset_s, event.duration_s, number) for event, number, _ in rows),
-        labels={number: label for _, number, label in rows if number is not None and label is not None},
-        onsets_s={number: event.onset_s for event, number, _ in rows if number is not None},
+        events=tuple(Event(event.onset_s, event.duration_s, event.trial) for event in declared.events),
+        labels={number: label for number, label in shown if label is not None},
+        onsets_s={number: event.onset_s for event, number in trials},
+        notes=declared.notes,
     )
 
 
 def start_run(session: IngestSession, recorded: RecordedRun, events: Sequence[Event]) -> None:
     """Begin a recorded run in a session, with the motion that came with it and all its events declared."""
-    session.start_run(recorded.run, recorded.tr_s, recorded.n_volumes, recorded.motion_T6, recorded.motion_order)
+    session.start_run(
+        recorded.run,
+        recorded.tr_s,
+        recorded.n_volumes,
+        motion_order=recorded.motion_order,
+        brings_motion=recorded.motion_T6 is not None,
+    )
     for event in events:
         session.add_event(recorded.run, event)
 
@@ -197,6 +207,17 @@ def parse_speed(text: str) -> float:
     if not speed > 0.0:
         raise BadRequest(f"expected a speed above 0, or max, got {text!r}", code="replay.speed")
     return speed
+
+
+def _pushed(session: IngestSession, volume: Volume) -> list[TrialBeta]:
+    """The answers that a volume brings. One without numbers is missing, as the service takes it."""
+    try:
+        return session.push(volume).betas
+    except BadVolume as error:
+        if error.code != "volume.not_finite":
+            raise
+        _say_bad(error)
+        return session.mark_missing(volume.run, volume.index)
 
 
 def _answer(
@@ -229,6 +250,12 @@ def _answer(
         pool=decoder.bundle.pool_digest,
         latency_ms={stage: round(value, 3) for stage, value in times_ms.items()},
     )
+
+
+def say(notes: Sequence[Note]) -> None:
+    """To the person at this machine."""
+    for note in notes:
+        print(f"{note.text} [{note.code}]", file=sys.stderr, flush=True)
 
 
 def _say_bad(error: BadVolume) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from typing import TextIO
 
 from mindsight.client import Console
 from mindsight.client.console import RunState
+from mindsight.client.events import declare_events, say_unmeasured, tell
 from mindsight.errors import (
     BadRequest,
     BadVolume,
@@ -33,7 +33,7 @@ from mindsight.errors import (
     ServiceUnavailable,
     StorageFull,
 )
-from mindsight.events import RunEvent, parse_events_tsv
+from mindsight.events import DeclaredEvent, EventsTable, declare, decode_table, read_events_table
 from mindsight.recording import keep, open_recorded
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.transports import FAILED, Clock, Item, RunEnded, Transport, Trouble, open_transport
@@ -93,7 +93,7 @@ def send_run(
     recorded: RecordedRun,
     console: Console,
     *,
-    events: list[RunEvent],
+    events: Sequence[DeclaredEvent],
     task: str,
     speed: float,
     clock: Callable[[], float],
@@ -107,7 +107,8 @@ def send_run(
     the same command again sends it.
     """
     run = recorded.run
-    console.start_run(run, task=task, tr_s=recorded.tr_s, n_volumes=recorded.n_volumes)
+    motion = None if recorded.motion_T6 is None else recorded.motion_order or "unknown"
+    console.start_run(run, task=task, tr_s=recorded.tr_s, n_volumes=recorded.n_volumes, motion=motion)
     declare_events(console, run, events)
     progress = Progress(output, recorded.n_volumes)
     began_s, n_sent, n_missing = clock(), 0, 0
@@ -128,6 +129,7 @@ def send_run(
     n_missing = skip_to(recorded.n_volumes)
     progress.end()
     console.end_run(run)
+    say_unmeasured(run, events, recorded.n_volumes, recorded.tr_s)
     return Sent(n_sent, n_missing, clock() - began_s)
 
 
@@ -190,7 +192,7 @@ class LiveStream:
         *,
         first_run: int,
         before: Sequence[RunState],
-        events: list[RunEvent],
+        events: Sequence[DeclaredEvent],
         task: str,
         trail: Trail | None,
         clock: Callable[[], float],
@@ -198,6 +200,7 @@ class LiveStream:
     ) -> None:
         self._console = console
         self._events = events
+        self._events_of: int | None = None  # number of their run
         self._task = task
         self._trail = trail
         self._clock = clock
@@ -256,8 +259,9 @@ class LiveStream:
             self._next_index = self._console.start_run(run, task=self._task, tr_s=first.tr_s)
             if self._trail is not None and again is None:
                 self._trail.note_run(first, run)
-            events, self._events = self._events, []
-            declare_events(self._console, run, events)
+            if self._events_of in (None, run):
+                self._events_of = run
+                declare_events(self._console, run, self._events)
             if self._next_index:
                 self._say(f"run {run} goes on at volume {self._next_index}; those before are with the service")
             else:
@@ -315,6 +319,8 @@ class LiveStream:
         elif not self._is_over:
             self._console.end_run(self._run)
             self._say(f"run {self._run} has ended after {ended.n_volumes} volumes")
+            if self._run == self._events_of and self._last is not None:
+                say_unmeasured(self._run, self._events, ended.n_volumes, self._last.tr_s)
 
     def _say(self, text: str) -> None:
         self._progress.end()
@@ -323,15 +329,6 @@ class LiveStream:
 
 def _sides(volume: Volume) -> str:
     return "×".join(map(str, volume.shape))
-
-
-def declare_events(console: Console, run: int, events: list[RunEvent]) -> None:
-    """Every event with a label or a picture is a trial to be decoded, numbered from 1."""
-    numbers = itertools.count(1)
-    for event in events:
-        trial = next(numbers) if event.label is not None or event.stim_file is not None else None
-        what = {} if event.label is None else {"label": event.label}
-        console.add_event(run, onset_s=event.onset_s, duration_s=event.duration_s, trial=trial, **what)
 
 
 def is_live(source: str) -> bool:
@@ -362,7 +359,7 @@ def stream_source(
     if not re.match(r"^[A-Za-z0-9]{1,64}$", task):  # else it were refused when the scanner has begun
         raise BadRequest("expected --task to be letters and digits, as BIDS has it", code="cli.task")
     settings = Settings()
-    given = [] if events is None else _read_events(events)
+    table = None if events is None else _read_events(events)  # judged before anything is listened to
     address = to or gateway_url(settings)
     spool_dir = spool or settings.data_dir / "spool"
     with Console(address, key, session=session, deadline_s=FIRST_ANSWER_S) as console:
@@ -370,13 +367,17 @@ def stream_source(
     with Console(address, key, session=session, spool_dir=spool_dir) as console:
         try:
             if is_live(source):
-                sent = _stream_live(source, console, spool_dir / session, given, run, task, triggers, record)
+                declared = declare(() if table is None else table.events)
+                tell(console, (*(() if table is None else table.notes), *declared.notes))
+                sent = _stream_live(source, console, spool_dir / session, declared.events, run, task, triggers, record)
             else:
-                recorded = open_recorded(Path(source), run, on_bad=_say_bad)
+                recorded = open_recorded(Path(source), run, events=table, on_bad=_say_bad)
+                declared = declare(recorded.events)
+                tell(console, (*recorded.notes, *declared.notes), run)
                 sent = send_run(
                     recorded,
                     console,
-                    events=given if events is not None else recorded.events,
+                    events=declared.events,
                     task=task,
                     speed=speed,
                     clock=time.monotonic,
@@ -400,7 +401,7 @@ def _stream_live(
     source: str,
     console: Console,
     spool: Path,
-    events: list[RunEvent],
+    events: Sequence[DeclaredEvent],
     first_run: int,
     task: str,
     triggers: str | None,
@@ -475,11 +476,11 @@ def _newest_ns(source: str) -> int:
     return newest_ns
 
 
-def _read_events(path: Path) -> list[RunEvent]:
+def _read_events(path: Path) -> EventsTable:
     try:
-        return parse_events_tsv(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise BadRequest(
-            f"expected a BIDS events.tsv with --events: {getattr(error, 'strerror', None) or 'it is not UTF-8'}",
-            code="events.unreadable",
+            f"expected a BIDS events.tsv with --events: {error.strerror}", code="events.unreadable"
         ) from None
+    return read_events_table(decode_table(content))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +39,10 @@ class Volume:
     acquired_s, arrived_s, trigger_s : the three clocks, seconds since the Unix epoch (trigger: of the stimulus
         computer), None where unknown
     slice_times_s : (Z,) seconds after the volume's start, None where unknown
+    motion_6 : six motion parameters that another program estimated, raw, in an order that the run says; None where
+        there are none
 
-    Raises BadVolume where shape, affine or TR cannot be a volume's.
+    Raises BadVolume where shape, affine, TR or motion cannot be a volume's.
     """
 
     data: NDArray[Any]
@@ -51,6 +54,7 @@ class Volume:
     arrived_s: float | None = None
     trigger_s: float | None = None
     slice_times_s: NDArray[np.float64] | None = None
+    motion_6: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         data = np.asarray(self.data)
@@ -67,6 +71,8 @@ class Volume:
             raise BadVolume(f"expected a TR of {MIN_TR_S} to {MAX_TR_S:g} s, got {self.tr_s!r}", code="volume.tr")
         if self.run < 1 or self.index < 0:
             raise BadVolume(f"expected run >= 1 and index >= 0, got {self.run} and {self.index}", code="volume.index")
+        if self.motion_6 is not None and not (len(self.motion_6) == 6 and all(map(math.isfinite, self.motion_6))):
+            raise BadVolume("expected six finite motion parameters of a volume, or none", code="volume.motion")
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "affine", affine)
 

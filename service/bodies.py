@@ -8,7 +8,7 @@ from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from mindsight.protocol.inputs import FdThreshold, Limits, SessionOptions
-from mindsight.protocol.messages import Captioned, Digest, Reconstruction, Result
+from mindsight.protocol.messages import Captioned, Digest, MotionOrder, Reconstruction, Result
 from service.keys import Role
 
 SESSION_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
@@ -69,6 +69,11 @@ class DeclareRun(_Body):
     task: str = Field(pattern=r"^[A-Za-z0-9]{1,64}$", description="as in BIDS: letters and digits")
     tr_s: float = Field(gt=0, lt=60)
     n_volumes: int | None = Field(default=None, ge=1, le=100_000)
+    motion: MotionOrder | None = Field(
+        default=None,
+        description="each volume brings six motion parameters in its payload: which three come first, in mm and"
+        " radians; null: motion is estimated here",
+    )
 
 
 class Run(_Body):
@@ -89,11 +94,32 @@ class Event(_Body):
     stimulus: Digest | None = Field(default=None, description="the picture shown, from POST /v1/images")
     candidate: str | None = Field(default=None, max_length=200, description="its id in the candidate pool")
     label: str | None = Field(default=None, max_length=200)
+    stim_file: str | None = Field(
+        default=None,
+        max_length=200,
+        description="the picture's file, as an events table has it; names the candidate where that is not given",
+    )
+    occurrence: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="without a trial: the how-many-th of equal events this is; else they are counted in the request",
+    )
+
+
+class EventNote(_Body):
+    code: str
+    text: str
+    level: Literal["info", "warning"]
 
 
 class EventsAdded(_Body):
     added: int
     duplicates: int
+    notes: list[EventNote] = Field(
+        default=[],
+        description="rows of a table that were left out or read in a way that may not be meant; absent where none",
+    )
 
 
 class Missing(_Body):

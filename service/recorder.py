@@ -13,6 +13,7 @@ from typing import Literal
 
 from mindsight.bus import Appended, Bus, ConditionFailed, Log, SessionRecord, Sessions
 from mindsight.errors import BadRequest, BadVolume, Conflict, Diverged, MindsightError, NotFound
+from mindsight.events import EARLIEST_S, in_model_time
 from mindsight.protocol import (
     EventAdded,
     LimitsChanged,
@@ -114,18 +115,23 @@ class Recorder:
             task=declared.task,
             tr_s=declared.tr_s,
             n_volumes=declared.n_volumes,
+            motion=declared.motion,
         )
         return self._write(declared, message, requires=[SESSION_KEY], unless=[CLOSED_KEY])
 
     def add_events(self, run: int, events: list[AddEvent]) -> list[Appended]:
-        """All of them, or the first error; what was written before it stays, and is a duplicate on the next try."""
-        declared = self.run(run).declared
-        end_s = None if declared.n_volumes is None else declared.n_volumes * declared.tr_s
+        """All of them, within the run or not: one that no volume shows is told at the run's end.
+
+        Raises BadRequest, and adds none, where one was over before the model's time begins; else the first error of the
+        log; what was written before it stays, and is a duplicate on the next try.
+        """
+        self.run(run)
         for event in events:
-            if event.onset_s < 0 or (end_s is not None and event.onset_s >= end_s):
-                length = "" if end_s is None else f" and before the run's end at {end_s:g} s"
+            if in_model_time(event.onset_s, event.duration_s) is None:
                 raise BadRequest(
-                    f"expected an onset at or after 0 s{length}, got {event.onset_s:g} s", code="event.outside_run"
+                    f"expected events that last beyond {EARLIEST_S:g} s, got one that began at {event.onset_s:g} s;"
+                    " leave it out, no volume shows it",
+                    code="event.outside_run",
                 )
         return [self._add_event(event) for event in events]
 
@@ -190,7 +196,7 @@ class Recorder:
         return [self.run(run) for run in declared]
 
     def _add_event(self, event: AddEvent) -> Appended:
-        message = EventAdded(session=self._session, **event.model_dump(exclude={"v", "type"}))
+        message = EventAdded(session=self._session, **event.model_dump(exclude={"v", "type", "occurrence"}))
         unless = [CLOSED_KEY, run_ended_key(event.run)]
         return self._write(event, message, requires=[SESSION_KEY, run_key(event.run)], unless=unless)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from pathlib import PurePosixPath
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -12,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from mindsight.bus import Log, SessionRecord
 from mindsight.errors import BadRequest, NotFound
-from mindsight.events import parse_events_tsv
+from mindsight.events import Note, candidate_of, declare, decode_table, file_stem, read_events_table
 from mindsight.protocol import Captioned, Reconstruction, Result, parse_message
 from mindsight.protocol.inputs import AddEvent, SetLimits, StartRun
 from mindsight.protocol.messages import Stage
@@ -24,6 +26,7 @@ from service.bodies import (
     DeclareRun,
     Enrol,
     Event,
+    EventNote,
     EventsAdded,
     LimitsTaken,
     Open,
@@ -40,7 +43,7 @@ from service.problems import explain_validation, responses
 from service.recorder import RunStatus
 from service.transfer import read_body
 
-MAX_EVENTS_BYTES = 1024 * 1024
+MAX_EVENTS_BYTES = 4 * 1024 * 1024
 TSV = "text/tab-separated-values"
 _EVENTS: TypeAdapter[list[Event]] = TypeAdapter(list[Event])
 _EVENT: TypeAdapter[Event] = TypeAdapter(Event)
@@ -217,6 +220,7 @@ def end_run(gateway: GatewayDependency, session: SessionId, run: RunNumber) -> R
 @router.post(
     "/sessions/{session}/runs/{run}/events",
     status_code=201,
+    response_model_exclude_defaults=True,
     tags=["events"],
     dependencies=[Depends(require("sessions:control"))],
     responses=responses(404, 408, 409, 413, 415, 507),
@@ -232,21 +236,61 @@ def end_run(gateway: GatewayDependency, session: SessionId, run: RunNumber) -> R
                         ]
                     }
                 },
-                TSV: {"schema": {"type": "string", "description": "BIDS events.tsv; each row becomes a trial"}},
+                TSV: {
+                    "schema": {
+                        "type": "string",
+                        "description": "BIDS events.tsv; rows that say what was shown are trials",
+                    }
+                },
             },
         }
     },
 )
 async def add_events(request: Request, gateway: GatewayDependency, session: SessionId, run: RunNumber) -> EventsAdded:
-    """Add one event, a list of events, or a BIDS events table. Repeating the same changes nothing."""
+    """Add one event, a list of events, or a BIDS events table. Repeating the same changes nothing.
+
+    Of a table, each row that says what was shown is a trial, numbered in the order of their onsets. What can be kept is
+    kept; ``notes`` say which rows were left out and why, and so does the session's log.
+    """
     body = await read_body(request, MAX_EVENTS_BYTES)
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
-    events = _events_from_tsv(body) if kind == TSV else _events_from_json(body)
-    now = gateway.now()
-    entries = [AddEvent(t=now, run=run, **event.model_dump()) for event in events]
-    added = await run_in_threadpool(gateway.recorder(session).add_events, run, entries)
+    events, notes = _events_from_tsv(body) if kind == TSV else (_events_from_json(body), ())
+    return await run_in_threadpool(_add_events, gateway, session, run, events, notes)
+
+
+def _add_events(
+    gateway: Gateway, session: str, run: int, events: Sequence[Event], notes: Sequence[Note]
+) -> EventsAdded:
+    recorder, now = gateway.recorder(session), gateway.now()
+    recorder.run(run)
+    ids = _pool_ids(gateway, session) if any(event.stim_file for event in events) else frozenset()
+    occurrences: Counter[str] = Counter()
+    entries = []
+    for event in events:
+        declared = event.model_dump(exclude={"occurrence"})
+        if event.candidate is None and event.stim_file is not None:
+            named = candidate_of(event.stim_file, ids)
+            declared["candidate"] = named if named in ids else file_stem(event.stim_file)
+        entry = AddEvent(t=now, run=run, **declared)
+        occurrences[entry.identity] += 1
+        occurrence = event.occurrence or occurrences[entry.identity]
+        entries.append(entry.model_copy(update={"occurrence": occurrence}))
+    added = recorder.add_events(run, entries)
+    for note in notes:
+        recorder.warn(note.code, note.text, note.level, run, None)
     duplicates = sum(appended.duplicate for appended in added)
-    return EventsAdded(added=len(added) - duplicates, duplicates=duplicates)
+    return EventsAdded(
+        added=len(added) - duplicates,
+        duplicates=duplicates,
+        notes=[EventNote(code=note.code, text=note.text, level=note.level) for note in notes],
+    )
+
+
+def _pool_ids(gateway: Gateway, session: str) -> Collection[str]:
+    """The candidates that this session is decoded with; none where nobody can say."""
+    bundle = gateway.sessions.get(session).bundle
+    found = None if bundle is None else pool_ids(gateway.settings.bundles_dir / bundle)
+    return frozenset() if found is None else found
 
 
 @router.get(
@@ -335,22 +379,11 @@ def _events_from_json(body: bytes) -> list[Event]:
         raise BadRequest(explain_validation(error.errors())) from None
 
 
-def _events_from_tsv(body: bytes) -> list[Event]:
+def _events_from_tsv(body: bytes) -> tuple[list[Event], tuple[Note, ...]]:
+    table = read_events_table(decode_table(body))
+    declared = declare(table.events)
     try:
-        rows = parse_events_tsv(body.decode())
-    except UnicodeDecodeError:
-        raise BadRequest("expected an events table in UTF-8", code="events.encoding") from None
-    try:
-        return [
-            Event(
-                onset_s=row.onset_s,
-                duration_s=row.duration_s,
-                trial=trial,
-                label=row.label,
-                # A pool made from a folder of pictures names each after its file.
-                candidate=PurePosixPath(row.stim_file).stem if row.stim_file else None,
-            )
-            for trial, row in enumerate(rows, 1)
-        ]
+        events = [Event.model_validate(asdict(event)) for event in declared.events]
     except ValidationError as error:
         raise BadRequest(explain_validation(error.errors())) from None
+    return events, table.notes + declared.notes

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from mindsight.blobs import BlobWriter
 from mindsight.errors import BadVolume
-from mindsight.protocol.inputs import SkipVolume, TakeVolume
+from mindsight.protocol.inputs import SkipVolume, StartRun, TakeVolume
 from mindsight.protocol.volume_codec import VolumeHeader, read_header
 from service.auth import require
 from service.bodies import Missing, RunNumber, SessionId, VolumeAck, VolumeIndex
@@ -47,11 +47,12 @@ async def put_volume(
     """
     started = time.perf_counter()
     recorder = gateway.recorder(session)
-    await run_in_threadpool(recorder.run, run)  # an unknown session or run is refused before the body is read
+    status = await run_in_threadpool(recorder.run, run)  # an unknown run is refused before the body is read
     body = pieces(request, gateway.settings.max_volume_bytes)
     with await run_in_threadpool(gateway.blobs.writer) as writer:
         try:
             header = await _receive(body, writer, run, index)
+            _check_motion(header, status.declared)
             _check_whole(writer, header, x_content_sha256)
         except BadVolume:
             async for _ in body:  # hear the sender out, so that it can hear the answer
@@ -102,6 +103,16 @@ async def _receive(body: AsyncIterator[bytes], writer: BlobWriter, run: int, ind
                 )
         await run_in_threadpool(writer.write, piece)
     return header if header is not None else read_header(b"")
+
+
+def _check_motion(header: VolumeHeader, declared: StartRun) -> None:
+    if (header.motion_6 is None) != (declared.motion is None):
+        expected = "no motion parameters" if declared.motion is None else "six motion parameters"
+        raise BadVolume(
+            f"expected {expected} with each volume, as run {declared.run} was declared; declare it so, or send volumes"
+            " so",
+            code="volume.motion",
+        )
 
 
 def _check_whole(writer: BlobWriter, header: VolumeHeader, announced_sha256: str | None) -> None:

@@ -24,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest, MindsightError
+from mindsight.events import unmeasured
 from mindsight.glm import Statistics
 from mindsight.inference import z_scored
 from mindsight.ingest import IngestOptions, IngestSession, Space, TrialBeta, VolumeReport
 from mindsight.ingest.records import Mode
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.alerts import Baseline, baseline_of, measure_signal
-from mindsight.replay import Trials, fill_gap, number_trials, start_run
+from mindsight.replay import Trials, fill_gap, number_trials, say, start_run
 from mindsight.retrieval import CandidatePool, LinearDecoder, ReducedIndex
 from mindsight.scanner import RecordedRun, open_run
 from mindsight.subjects.bundle import Bundle
@@ -61,7 +62,8 @@ def calibrate(
     """A linear bundle, not saved yet, that decodes into the embeddings of a pool, or tells labels apart.
 
     folders : two or more runs, see ``open_run``
-    labels : column of the events that says what was shown; events without it are modelled and not decoded
+    labels : column of the events that says what was shown; events without it are modelled, and no decoder is fitted to
+        them
     mode : of the GLM's drift basis, see ``glm.streaming``
     asked : of ``IngestOptions``: ``fast_s``, ``fast_volumes``, ``fast_motion`` and so on, for calibration and sessions
     pool : what the labels name candidates of, see ``CandidatePool.named``; None: the labels are the candidates
@@ -108,6 +110,9 @@ def labelled_runs(folders: Sequence[Path], labels: Labels) -> tuple[list[Labelle
         )
     recorded = [open_run(folder, number) for number, folder in enumerate(folders, 1)]
     runs = [LabelledRun(run, number_trials(run.events, labels)) for run in recorded]
+    for run in runs:
+        notes = (*run.recorded.notes, *run.trials.notes)
+        say([replace(note, text=f"run {run.recorded.run}: {note.text}") for note in notes])
     names = tuple(sorted({label for run in runs for label in run.trials.labels.values()}))
     without = [folder.name for folder, run in zip(folders, runs, strict=True) if not run.trials.labels]
     if len(names) < 2 or without:
@@ -138,13 +143,21 @@ def _voxel_runs(
     for run in runs:
         reports, _ = _push(session, run)
         session.end_run(run.recorded.run)
+        unseen = session.unseen(run.recorded.run)
+        say(unmeasured(run.recorded.run, unseen))
+        shown = {trial: pool.place(label) for trial, label in run.trials.labels.items() if trial not in unseen}
+        if not shown:
+            raise BadRequest(
+                f"expected trials in every run, got none that the volumes of run {run.recorded.run} show; leave it out",
+                code="calibration.labels",
+            )
         voxel_runs.append(
             VoxelRun(
                 series_TV=session.run_series(run.recorded.run),
                 confounds_TC=_confounds(run.recorded, reports),
                 censored_T=np.array([report is None or report.censored for report in reports]),
                 events=run.trials.events,
-                shown={trial: pool.place(label) for trial, label in run.trials.labels.items()},
+                shown=shown,
                 tr_s=run.recorded.tr_s,
             )
         )
@@ -168,13 +181,15 @@ def _confounds(recorded: RecordedRun, reports: Sequence[VolumeReport | None]) ->
 def ingest_runs(
     runs: Sequence[LabelledRun], space: Space, options: IngestOptions
 ) -> tuple[list[list[TrialBeta]], Baseline]:
-    """Final betas of each run, as a session that goes through all of them gives them, and what the signal was like."""
+    """Final betas of each run's labelled trials, as a session that goes through all of them gives them, and what the
+    signal was like."""
     session = IngestSession(options, space, clock=time.perf_counter)
     finals, signals = [], []
     for run in runs:
         reports, answers = _push(session, run)
         answers += session.end_run(run.recorded.run)
-        finals.append([answer for answer in answers if answer.stage == "final"])
+        labelled = [answer for answer in answers if answer.trial in run.trials.labels]
+        finals.append([answer for answer in labelled if answer.stage == "final"])
         good_T = [report is not None and not report.censored for report in reports]
         signals.append(measure_signal(session.run_series(run.recorded.run)[good_T]))
     return finals, baseline_of(signals)

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from mindsight.events import in_model_time
 from mindsight.glm import Event, Normaliser, StreamingGLM
 from mindsight.glm.design import nuisance
 from mindsight.glm.hrf import LIBRARY, Hrf, Shape, kernel, regressors
@@ -178,13 +179,12 @@ def noise_pool(runs: Sequence[VoxelRun], options: IngestOptions) -> NDArray[np.b
 def _modelled(run: VoxelRun, options: IngestOptions) -> list[Event]:
     """The run's events as ingest puts them into the model."""
     duration_s = options.event_duration_s
-    return [
-        replace(
-            event,
-            onset_s=event.onset_s + options.event_lag_s,
-            duration_s=event.duration_s if duration_s is None else duration_s,
-        )
+    times_K = [
+        in_model_time(event.onset_s + options.event_lag_s, event.duration_s if duration_s is None else duration_s)
         for event in run.events
+    ]
+    return [
+        Event(*times_s, event.trial) for event, times_s in zip(run.events, times_K, strict=True) if times_s is not None
     ]
 
 
@@ -223,5 +223,6 @@ def _trials(run: VoxelRun, chosen: Chosen) -> RunTrials:
     for trial, beta_V in betas.items():
         normaliser.put(trial, beta_V)
     statistics, _ = normaliser.statistics(next(iter(betas)))
-    z_KV = z_scored(np.stack(list(betas.values())), statistics.mean_V, statistics.std_V)
-    return RunTrials(z_KV, np.array([run.shown[trial] for trial in betas]))
+    labelled = [trial for trial in betas if trial in run.shown]
+    z_KV = z_scored(np.stack([betas[trial] for trial in labelled]), statistics.mean_V, statistics.std_V)
+    return RunTrials(z_KV, np.array([run.shown[trial] for trial in labelled]))

@@ -236,8 +236,8 @@ def _place(said: list[RunPlaced]) -> ArchivedPlace | None:
 
 
 def _event(entry: AddEvent) -> ArchivedEvent:
-    event = RunEvent(onset_s=entry.onset_s, duration_s=entry.duration_s, label=entry.label, stim_file=entry.candidate)
-    return ArchivedEvent(event, entry.trial, entry.stimulus)
+    event = RunEvent(entry.onset_s, entry.duration_s, entry.label, entry.stim_file or entry.candidate)
+    return ArchivedEvent(event, entry.trial, entry.stimulus, entry.candidate)
 
 
 def _answers(messages: list[Message]) -> list[ArchivedAnswer]:

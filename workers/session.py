@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Lease, Log, WorkQueue
 from mindsight.errors import BadVolume, Diverged, MindsightError
+from mindsight.events import Note, unmeasured
 from mindsight.glm import Event
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import (
@@ -172,7 +173,14 @@ class SessionRunner:
         match entry:
             case StartRun():
                 self._end_run(ingest, ingest.open_run, entry.t)
-                ingest.start_run(entry.run, entry.tr_s, entry.n_volumes)
+                order = None if entry.motion == "unknown" else entry.motion
+                ingest.start_run(
+                    entry.run,
+                    entry.tr_s,
+                    entry.n_volumes,
+                    motion_order=order,
+                    brings_motion=entry.motion is not None,
+                )
             case AddEvent():
                 ingest.add_event(entry.run, Event(entry.onset_s, entry.duration_s, entry.trial))
                 item = entry.stimulus or entry.candidate
@@ -332,6 +340,7 @@ class SessionRunner:
             return
         self._emit_betas(ingest.end_run(run), t)
         self._say(ingest.last_alerts(run), run, max(ingest.n_volumes - 1, 0))
+        self._say_events(ingest, run)
         space = ingest.space
         if space is not None:
             arrays = {
@@ -342,6 +351,17 @@ class SessionRunner:
             document = {"run": run, "options": asdict(ingest.options)}
             write_snapshot(series_path(self.settings, self.session, run), self.position, document, arrays)
         self.save()
+
+    def _say_events(self, ingest: IngestSession, run: int) -> None:
+        """What became of the run's events, where no answer tells."""
+        notes = unmeasured(run, ingest.unseen(run))
+        if ingest.n_events(run) == 0 and self.opened is not None and self.opened.bundle is not None:
+            notes = (Note("events.none", f"run {run}: no events were declared, so nothing was decoded"),)
+        for note in notes:
+            warned = Warned(
+                session=self.session, t=time.time(), code=note.code, text=note.text, level=note.level, run=run
+            )
+            self._emit(f"{note.code}-{run}", warned)
 
     def _emit(self, key: str, message: Message) -> None:
         # times and latencies differ when a recovered worker says the same again

@@ -94,7 +94,7 @@ def write_run(root: Path, names: Names, run: ArchivedRun, images: Mapping[str, b
 
 def _write_events(root: Path, names: Names, run: ArchivedRun, images: Mapping[str, bytes]) -> None:
     rows: list[list[object]] = []
-    for archived in sorted(run.events, key=lambda archived: (archived.event.onset_s, archived.trial or 0)):
+    for archived in sorted(run.events, key=lambda archived: archived.event.onset_s):
         event, digest = archived.event, archived.stimulus
         content = images.get(digest) if digest is not None else None
         if digest is not None and content is not None:
@@ -107,7 +107,7 @@ def _write_events(root: Path, names: Names, run: ArchivedRun, images: Mapping[st
             archived.trial,
             stim_file,
             digest,
-            event.stim_file,
+            archived.candidate or event.stim_file,
         ]
         rows.append(own)
     write_tsv(root / names.run(run.task, run.run, "events.tsv"), list(_EVENT_COLUMNS), rows)

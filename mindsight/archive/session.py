@@ -25,11 +25,13 @@ class ArchivedEvent:
 
     trial : its number in the run, from 1, None where it is not decoded
     stimulus : digest of the picture
+    candidate : its id in the decoder's pool, None where the event does not say
     """
 
     event: RunEvent
     trial: int | None = None
     stimulus: str | None = None
+    candidate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

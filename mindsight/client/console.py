@@ -14,6 +14,8 @@ from typing import Any, Literal
 from mindsight.client.http import Http
 from mindsight.client.spool import Spool, Spooled
 from mindsight.errors import BadRequest, BadVolume, Conflict, Diverged
+from mindsight.events import Note
+from mindsight.protocol.messages import MotionOrder
 from mindsight.protocol.volume_codec import encode_volume
 from mindsight.volume import Volume
 
@@ -103,9 +105,20 @@ class Console:
         body = {"change": secrets.token_hex(8), "fd_mm": fd_mm, "limits": limits}
         self._http.call("POST", f"{self._path}/limits", json=body)
 
-    def start_run(self, run: int, *, task: str, tr_s: float, n_volumes: int | None = None) -> int:
-        """Declare a run; returns the index of the volume that the gateway expects next (0 for a new run)."""
-        body = {"run": run, "task": task, "tr_s": tr_s, "n_volumes": n_volumes}
+    def start_run(
+        self,
+        run: int,
+        *,
+        task: str,
+        tr_s: float,
+        n_volumes: int | None = None,
+        motion: MotionOrder | None = None,
+    ) -> int:
+        """Declare a run; returns the index of the volume that the gateway expects next (0 for a new run).
+
+        motion : its volumes have ``motion_6``, of which these three come first; None: the service estimates motion
+        """
+        body = {"run": run, "task": task, "tr_s": tr_s, "n_volumes": n_volumes, "motion": motion}
         next_index: int = self._http.call("POST", f"{self._path}/runs", json=body)["next_index"]
         return next_index
 
@@ -119,9 +132,17 @@ class Console:
         found = self._http.call("GET", f"{self._path}/runs")
         return [RunState(run["run"], run["next_index"], run["ended"]) for run in found]
 
-    def warn(self, code: str, text: str, *, run: int | None = None, index: int | None = None) -> None:
+    def warn(
+        self,
+        code: str,
+        text: str,
+        *,
+        run: int | None = None,
+        index: int | None = None,
+        level: Literal["info", "warning", "error"] = "warning",
+    ) -> None:
         """Tell everyone who watches what is wrong here: never a name, a path or an address. The same is told once."""
-        body = {"code": code, "text": text[:MAX_WARNING], "run": run, "index": index}
+        body = {"code": code, "text": text[:MAX_WARNING], "level": level, "run": run, "index": index}
         self._http.call("POST", f"{self._path}/warnings", json=body)
 
     def post_image(self, image: bytes) -> str:
@@ -129,22 +150,28 @@ class Console:
         digest: str = self._http.call("POST", "/v1/images", content=image)["digest"]
         return digest
 
-    def add_event(self, run: int, *, onset_s: float, duration_s: float, trial: int | None = None, **what: str) -> None:
+    def add_event(self, run: int, *, onset_s: float, duration_s: float, trial: int | None = None, **what: Any) -> None:
         """Say what is shown when; with a ``trial`` number (from 1 in its run) it is decoded.
 
-        what : ``stimulus`` (a digest from post_image), ``candidate`` (its id in the pool), ``label`` (trial_type)
+        what : ``stimulus`` (a digest from post_image), ``candidate`` (its id in the pool) or ``stim_file`` (its file,
+            which names the candidate), ``label`` (trial_type); ``occurrence`` of an event without a trial that is
+            equal to one before, from 2
         """
         self.add_events(run, [{"onset_s": onset_s, "duration_s": duration_s, "trial": trial, **what}])
 
-    def add_events(self, run: int, events: Sequence[Mapping[str, Any]] | str) -> None:
-        """Several at once: dictionaries with the arguments of add_event, or the text of a BIDS events.tsv."""
+    def add_events(self, run: int, events: Sequence[Mapping[str, Any]] | str) -> tuple[Note, ...]:
+        """Several at once: dictionaries with the arguments of add_event, or the text of a BIDS events.tsv.
+
+        Returns what is to be said of a table: rows that were left out, say. The session's log says it too.
+        """
         path = f"{self._path}/runs/{run}/events"
         if isinstance(events, str):
-            self._http.call(
+            added = self._http.call(
                 "POST", path, content=events.encode(), headers={"Content-Type": "text/tab-separated-values"}
             )
         else:
-            self._http.call("POST", path, json=[dict(event) for event in events])
+            added = self._http.call("POST", path, json=[dict(event) for event in events])
+        return tuple(Note(note["code"], note["text"], note["level"]) for note in added.get("notes", []))
 
     def send(self, volume: Volume) -> Ack:
         """Send a volume, after all that still wait in the spool, and return when the gateway has it durably.

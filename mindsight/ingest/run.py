@@ -5,6 +5,7 @@ Knows nothing of other runs or of realignment: voxels and motion come in. T volu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -12,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
+from mindsight.events import RESPONSE_S, in_model_time
 from mindsight.glm import Event, StreamingGLM
 from mindsight.ingest.records import IngestOptions, Space, Stage
 from mindsight.preprocessing import Quality, QualityFigures
 from mindsight.preprocessing.alerts import Alert, Alerts, Baseline, QualityLimits, VolumeFigures
 from mindsight.preprocessing.spikes import SpikeDetector
 
-# The response to a short event is over after about 12 s, before its undershoot (Glover 1999).
-RESPONSE_S = 12.0
 _ROUNDING_S = 1e-6
 
 
@@ -94,6 +94,7 @@ class Run:
         self._answered: set[tuple[int, Stage]] = set()
         self._finished: dict[int, Answer] = {}
         self._censored: list[bool] = []
+        self._missing: list[bool] = []
         self._last_voxels_V = np.zeros(n_voxels, np.float32)
         self._last_confounds_C = np.zeros(n_confounds)
 
@@ -108,17 +109,21 @@ class Run:
         return len(self._censored) - sum(self._censored)
 
     def add_event(self, event: Event) -> None:
-        """Raises BadRequest: ``event.outside_run``, ``trial.duplicate``."""
-        end_s = np.inf if self.n_volumes is None else self.n_volumes * self.tr_s
-        if not 0.0 <= event.onset_s < end_s:
+        """An event before, in or after the measured time, see ``mindsight.events.declare``.
+
+        Raises BadRequest (``trial.duplicate``).
+        """
+        if event.trial is not None and event.trial in self._trials:
             raise BadRequest(
-                f"expected an onset within the run, from 0 to {end_s:g} s, got {event.onset_s:g} s",
-                code="event.outside_run",
-                onset_s=event.onset_s,
+                f"expected a trial that is not there yet, got trial {event.trial} a second time",
+                code="trial.duplicate",
+                trial=event.trial,
             )
         options = self._options
         duration_s = event.duration_s if options.event_duration_s is None else options.event_duration_s
-        self._glm.add_event(Event(event.onset_s + options.event_lag_s, duration_s, event.trial))
+        times_s = in_model_time(event.onset_s + options.event_lag_s, duration_s)
+        if times_s is not None:
+            self._glm.add_event(Event(*times_s, event.trial))
         self._declared.append(event)
         if event.trial is not None:
             self._trials[event.trial] = event
@@ -174,13 +179,19 @@ class Run:
 
     def take(self, voxels_V: NDArray[np.float32], confounds_C: NDArray[np.float64], censored: bool) -> None:
         """The next volume's voxels."""
-        self._glm.push(voxels_V, confounds_C, censored)
-        self._censored.append(censored)
+        self._push(voxels_V, confounds_C, censored, missing=False)
         self._last_voxels_V, self._last_confounds_C = voxels_V, confounds_C
 
     def skip(self) -> None:
         """The next volume is missing: the last one stands in for it, and counts for nothing."""
-        self.take(self._last_voxels_V, self._last_confounds_C, True)
+        self._push(self._last_voxels_V, self._last_confounds_C, censored=True, missing=True)
+
+    def _push(
+        self, voxels_V: NDArray[np.float32], confounds_C: NDArray[np.float64], censored: bool, missing: bool
+    ) -> None:
+        self._glm.push(voxels_V, confounds_C, censored)
+        self._censored.append(censored)
+        self._missing.append(missing)
 
     def due(self) -> Iterator[tuple[int, Stage]]:
         """Answers whose time has come and that were not given yet, by trial; each is given by being asked for."""
@@ -189,14 +200,27 @@ class Run:
             for stage, wait_s in self._waits_s.items():
                 if (trial, stage) in self._answered or trial not in started:
                     continue
+                if stage == "final" and not self.is_seen(trial):
+                    continue
                 if self._reaches(event.onset_s + wait_s):
                     self._answered.add((trial, stage))
                     yield trial, stage
 
     @property
     def trials(self) -> tuple[int, ...]:
-        """The trials that have started and so have a beta."""
-        return self._glm.started
+        """The trials that have started and of whose response something was measured: those that have a beta."""
+        return tuple(trial for trial in self._glm.started if self.is_seen(trial))
+
+    @property
+    def unseen(self) -> tuple[int, ...]:
+        """The other trials."""
+        seen = set(self.trials)
+        return tuple(trial for trial in self._trials if trial not in seen)
+
+    @property
+    def n_events(self) -> int:
+        """Events that were declared, trials among them."""
+        return len(self._declared)
 
     def answer(self, trial: int, stage: Stage) -> Answer:
         """The response on the data so far, by the estimator of such an answer; of a finished trial, as it was."""
@@ -254,10 +278,19 @@ class Run:
         return self._reaches(self._trials[trial].onset_s + self._waits_s["fast"])
 
     def is_disturbed(self, trial: int) -> bool:
-        """Whether a missing or censored volume falls into the response to the trial."""
+        """Whether a volume is wanting in the response to the trial: missing, censored, or before the run's first."""
         event = self._trials[trial]
         start_s, end_s = event.onset_s, event.onset_s + event.duration_s + RESPONSE_S
+        if start_s <= -self.tr_s:
+            return True
         return any(censored and start_s <= i * self.tr_s <= end_s for i, censored in enumerate(self._censored))
+
+    def is_seen(self, trial: int) -> bool:
+        """Whether a volume of the response to the trial was measured. One that is censored is, and flags the answer."""
+        event = self._trials[trial]
+        first = max(math.floor(event.onset_s / self.tr_s) + 1, 0)  # nothing is seen at the onset itself
+        last = math.floor((event.onset_s + event.duration_s + RESPONSE_S) / self.tr_s + _ROUNDING_S)
+        return not all(self._missing[first : max(last + 1, first)])
 
     def series(self) -> NDArray[np.float32]:
         """(T, V) voxels so far."""
@@ -285,6 +318,7 @@ class Run:
             "n_volumes": self.n_volumes,
             "ended": self.ended,
             "censored": self._censored.copy(),
+            "missing": self._missing.copy(),
             "n_confounds": self._n_confounds,
             "events": [[event.onset_s, event.duration_s, event.trial] for event in self._declared],
             "answered": sorted([trial, stage] for trial, stage in self._answered),
@@ -330,7 +364,7 @@ class Run:
             trial: Answer(arrays["finished_KV"][k].astype(np.float32), None if errors is None else errors[k], *rest)
             for k, (trial, *rest) in enumerate(meta["finished"])
         }
-        run._censored = list(meta["censored"])
+        run._censored, run._missing = list(meta["censored"]), list(meta["missing"])
         run._last_voxels_V = last_voxels_V
         run._last_confounds_C = arrays["last_confounds_C"].astype(np.float64)
         return run

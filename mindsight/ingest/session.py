@@ -45,7 +45,7 @@ class IngestSession:
     motion_device : where motion is estimated, see ``Realigner``; None: this processor
 
     Motion is estimated, and each run placed in the subject's space, see ``Places``; unless a run brings its own motion
-    (``motion_T6``) or the reference has too few slices for six parameters: volumes are then taken as they are.
+    or the reference has too few slices for six parameters: volumes are then taken as they are.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class IngestSession:
         self._runs: list[int] = []
         self._motion_T6: NDArray[np.float64] | None = None
         self._motion_order: MotionOrder | None = None
+        self._brings_motion = False
         self._grid: tuple[tuple[int, int, int], NDArray[np.float64]] | None = None
         if space is not None:
             self._settle(space)
@@ -120,12 +121,15 @@ class IngestSession:
         n_volumes: int | None = None,
         motion_T6: ArrayLike | None = None,
         motion_order: MotionOrder | None = None,
+        *,
+        brings_motion: bool = False,
     ) -> None:
         """Begin a run.
 
         motion_T6 : (T, 6) motion parameters of its volumes, raw, used as confounds; motion is then not estimated
         motion_order : which three of them come first, in mm and radians; None: nobody knows, and there is no
             framewise displacement
+        brings_motion : the same, where each volume brings its own (``Volume.motion_6``)
 
         Raises Conflict (``run.active``, ``run.taken``), BadRequest (``motion.shape``, ``run.length_unknown``).
         """
@@ -141,7 +145,7 @@ class IngestSession:
                 f"expected six motion parameters for each of {n_volumes or 'T'} volumes, got shape {motion.shape}",
                 code="motion.shape",
             )
-        self._motion_T6, self._motion_order = motion, motion_order
+        self._motion_T6, self._motion_order, self._brings_motion = motion, motion_order, brings_motion
         self._grid = None
         if self._places is not None:
             self._places.start_run()
@@ -160,9 +164,9 @@ class IngestSession:
         self._runs.append(run)
 
     def add_event(self, run: int, event: Event) -> None:
-        """An event of the open run, before or after its time.
+        """An event of the open run, before or after its time. One that no volume shows has no answer: ``unseen``.
 
-        Raises BadRequest (``event.outside_run``, ``trial.duplicate``), NotFound or Conflict for another run.
+        Raises BadRequest (``trial.duplicate``), NotFound or Conflict for another run.
         """
         self._open(run).add_event(event)
 
@@ -203,8 +207,8 @@ class IngestSession:
         return self._answer(present) if self._space is not None else []
 
     def end_run(self, run: int) -> list[TrialBeta]:
-        """No more volumes of this run. Returns the final answer of every trial that has started and was not given it
-        yet, as declared in order.
+        """No more volumes of this run. Returns the final answer of every trial of whose response something was measured
+        and that was not given it yet, as declared in order.
 
         Raises NotFound or Conflict for another run than the open one.
         """
@@ -222,18 +226,30 @@ class IngestSession:
 
     def last_alerts(self, run: int) -> list[Alert]:
         """What was said of the latest run's quality and still holds at its end, ended. Raises NotFound for another."""
+        return self._latest(run).last_alerts()
+
+    def unseen(self, run: int) -> tuple[int, ...]:
+        """Trials of the latest run of whose response no volume was measured so far.
+
+        Raises NotFound for another run.
+        """
+        return self._latest(run).unseen
+
+    def n_events(self, run: int) -> int:
+        """Events declared of the latest run. Raises NotFound for another run."""
+        return self._latest(run).n_events
+
+    def _latest(self, run: int) -> Run:
         if self._run is None or self._run.number != run:
             raise NotFound(f"expected the latest run, got run {run}", code="run.unknown", run=run)
-        return self._run.last_alerts()
+        return self._run
 
     def run_series(self, run: int) -> NDArray[np.float32]:
         """(T, V) voxels of the latest run, open or ended, until the next one starts; 0 where its volumes show nothing.
 
         Raises NotFound for another run.
         """
-        if self._run is None or self._run.number != run:
-            raise NotFound(f"expected the latest run, got run {run}", code="run.unknown", run=run)
-        series_TV = self._run.series()
+        series_TV = self._latest(run).series()
         if self._places is not None and self._realigns and self._places.uncovered_V.any():
             return np.where(self._places.uncovered_V, np.float32(0.0), series_TV)
         return series_TV
@@ -255,7 +271,7 @@ class IngestSession:
         )
 
     def _n_confounds(self) -> int:
-        has_motion = self._places is not None or self._motion_T6 is not None
+        has_motion = self._places is not None or self._motion_is_given
         return 6 if has_motion and self._options.motion_confounds else 0
 
     def _open(self, run: int) -> Run:
@@ -282,7 +298,7 @@ class IngestSession:
 
     def _check(self, volume: Volume, space: Space) -> None:
         """One grid per run; where volumes are taken as they are, the reference's, and numbers in the mask."""
-        as_it_is = self._motion_T6 is not None or min(space.reference.shape) < MIN_SLICES
+        as_it_is = self._motion_is_given or min(space.reference.shape) < MIN_SLICES
         shape, affine = self._grid or (space.reference.shape if as_it_is else volume.shape, volume.affine)
         if volume.shape != shape or not np.allclose(volume.affine, affine, rtol=0.0, atol=1e-3):
             other = "" if volume.shape != shape else " at another place"
@@ -292,12 +308,20 @@ class IngestSession:
                 expected="x".join(map(str, shape)),
                 got="x".join(map(str, volume.shape)),
             )
+        if self._brings_motion and volume.motion_6 is None:
+            raise BadVolume(
+                "expected six motion parameters with each volume of the run, got none", code="volume.motion"
+            )
         if as_it_is and not np.isfinite(volume.data[space.mask_XYZ]).all():
             raise BadVolume("expected finite numbers, got NaN or infinity in the mask", code="volume.not_finite")
 
     @property
+    def _motion_is_given(self) -> bool:
+        return self._motion_T6 is not None or self._brings_motion
+
+    @property
     def _realigns(self) -> bool:
-        return self._places is not None and self._motion_T6 is None
+        return self._places is not None and not self._motion_is_given
 
     def _measure(
         self, run: Run, volume: Volume
@@ -314,7 +338,7 @@ class IngestSession:
             residual, outlier_slices = aligned.residual, aligned.outlier_slices
         else:
             voxels_V = volume.data[self._space.mask_XYZ].astype(np.float32)
-            motion_6, converged = self._given_motion(volume.index), True
+            motion_6, converged = self._in_order(self._given_motion(volume)), True
         spike = run.is_broken(voxels_V, converged)
         figures = run.judge(voxels_V, motion_6, spike or not converged)
         fd_mm = figures.fd_mm if self._realigns or self._motion_order is not None else None
@@ -346,14 +370,20 @@ class IngestSession:
             outlier_slices=outlier_slices,
             alerts=(*([] if placement is None else placement.alerts()), *alerts),
         )
-        confounds_6 = motion_6 if self._motion_T6 is None else self._motion_T6[volume.index]
+        confounds_6 = self._given_motion(volume) if self._motion_is_given else motion_6
         return voxels_V, report, confounds_6[: self._n_confounds()], placement
 
-    def _given_motion(self, index: int) -> NDArray[np.float64]:
+    def _given_motion(self, volume: Volume) -> NDArray[np.float64]:
+        """As it came; zeros where none did."""
+        if self._motion_T6 is not None:
+            row_6: NDArray[np.float64] = self._motion_T6[volume.index]
+            return row_6
+        return np.array(volume.motion_6) if self._brings_motion else np.zeros(6)
+
+    def _in_order(self, given_6: NDArray[np.float64]) -> NDArray[np.float64]:
         """Translations in mm, then rotations in radians; zeros where that is not known."""
-        if self._motion_T6 is None or self._motion_order is None:
+        if self._motion_order is None:
             return np.zeros(6)
-        given_6 = self._motion_T6[index]
         return np.roll(given_6, 3) if self._motion_order == "rotations" else given_6
 
     def _answer(self, run: Run) -> list[TrialBeta]:
@@ -414,6 +444,7 @@ class IngestSession:
             "limits": asdict(self._limits),
             "fd_threshold_mm": self._fd_threshold_mm,
             "motion_order": self._motion_order,
+            "brings_motion": self._brings_motion,
             "runs": self._runs.copy(),
             "run": None,
             "space": None,
@@ -464,8 +495,9 @@ class IngestSession:
             reference = Volume(data=arrays["space.data"], affine=arrays["space.affine"], **meta["space"])
             session._settle(Space(reference, arrays["space.mask"].astype(np.bool_)))
         session._runs = list(meta["runs"])
+        session._motion_order, session._brings_motion = meta["motion_order"], meta["brings_motion"]
         if "motion_T6" in arrays:
-            session._motion_T6, session._motion_order = arrays["motion_T6"].astype(np.float64), meta["motion_order"]
+            session._motion_T6 = arrays["motion_T6"].astype(np.float64)
         if "grid.shape" in arrays:
             x, y, z = (int(n) for n in arrays["grid.shape"])
             session._grid = ((x, y, z), arrays["grid.affine"].astype(np.float64))

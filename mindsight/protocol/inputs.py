@@ -22,9 +22,11 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from mindsight.protocol.messages import Digest
+from mindsight.protocol.messages import Digest, MotionOrder
 
-_TIMES = frozenset({"t", "acked_t", "acquired_s"})
+_TIMES = {"t", "acked_t", "acquired_s"}
+_IN_KEY = {"occurrence"}
+_LATER = {"stim_file", "motion"}  # fields that came after the first release: not there is what None is
 
 SESSION_KEY = "session"
 CLOSED_KEY = "session-closed"
@@ -59,8 +61,9 @@ class _Base(BaseModel):
 
     @property
     def identity(self) -> str:
-        """sha256 of what was declared; the same for a retry."""
-        return hashlib.sha256(self.model_dump_json(exclude=set(_TIMES)).encode()).hexdigest()
+        """sha256 of what was declared; the same for a retry, also of one that a version before these fields wrote."""
+        later = {name for name in _LATER & type(self).model_fields.keys() if getattr(self, name) is None}
+        return hashlib.sha256(self.model_dump_json(exclude=_TIMES | _IN_KEY | later).encode()).hexdigest()
 
 
 def _number_or_off(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
@@ -196,6 +199,11 @@ class StartRun(_Base):
     task: str
     tr_s: float = Field(gt=0, lt=60)
     n_volumes: int | None = Field(default=None, ge=1)
+    motion: MotionOrder | None = Field(
+        default=None,
+        description="its volumes bring the six motion parameters that another program estimated, in this order, in mm"
+        " and radians where it is known; they are confounds, and motion is not estimated",
+    )
 
     @property
     def key(self) -> str:
@@ -203,7 +211,11 @@ class StartRun(_Base):
 
 
 class AddEvent(_Base):
-    """A stimulus. ``trial`` numbers what is to be decoded from 1 in its run; None for the rest."""
+    """A stimulus. ``trial`` numbers what is to be decoded from 1 in its run; None for the rest.
+
+    An event without a trial is named by all that it says, and by the how-many-th of its like it is: so any number may
+    begin at one moment, and the same table once more adds none.
+    """
 
     type: Literal["event.add"] = "event.add"
     run: int = Field(ge=1)
@@ -213,12 +225,14 @@ class AddEvent(_Base):
     stimulus: Digest | None = None
     candidate: str | None = None
     label: str | None = None
+    stim_file: str | None = None
+    occurrence: int = Field(default=1, ge=1)
 
     @property
     def key(self) -> str:
         if self.trial is not None:
             return f"event-{self.run}-{self.trial}"
-        return f"event-{self.run}-at-{self.onset_s!r}-{self.label or ''}"
+        return f"event-{self.run}-at-{self.onset_s!r}-{self.identity[:16]}-{self.occurrence}"
 
 
 class TakeVolume(_Base):

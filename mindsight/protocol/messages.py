@@ -3,8 +3,8 @@
 One session has one message log. Its messages are numbered 1, 2, 3, ... without a gap: ``id`` is that number, and it is
 the cursor a client resumes from. Knows nothing of how messages travel.
 
-What was shown (``EventAdded.stimulus`` and ``label``) is the truth of a trial and is in no other message, so that a
-blinded view is the same log through ``without_truth``.
+What was shown (``stimulus``, ``candidate``, ``label`` and ``stim_file`` of ``EventAdded``) is the truth of a trial and
+is in no other message, so that a blinded view is the same log through ``without_truth``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 VERSION: Literal[1] = 1
 
 Stage = Literal["fast", "revised", "final"]
+MotionOrder = Literal["translations", "rotations", "unknown"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the content, hexadecimal")]
 
 
@@ -69,6 +70,7 @@ class RunStarted(_Base):
     task: str
     tr_s: float
     n_volumes: int | None = None
+    motion: MotionOrder | None = Field(default=None, description="of the parameters that its volumes bring")
 
 
 class RunEnded(_Base):
@@ -109,6 +111,7 @@ class EventAdded(_Base):
     stimulus: Digest | None = Field(default=None, description="TRUTH: the picture shown")
     candidate: str | None = Field(default=None, description="TRUTH: id of the picture in the candidate pool")
     label: str | None = Field(default=None, description="TRUTH: trial_type")
+    stim_file: str | None = Field(default=None, description="TRUTH: the picture's file, as the events table has it")
 
 
 class VolumeReceived(_Base):
@@ -288,5 +291,5 @@ def dump_message(message: Message) -> bytes:
 def without_truth(message: Message) -> Message:
     """The same message for a blinded view: what was shown is removed, nothing else changes."""
     if isinstance(message, EventAdded):
-        return message.model_copy(update={"stimulus": None, "candidate": None, "label": None})
+        return message.model_copy(update={"stimulus": None, "candidate": None, "label": None, "stim_file": None})
     return message

@@ -35,6 +35,7 @@ _DTYPES = {
 }
 _CLOCKS = ("acquired_s", "arrived_s", "trigger_s")
 _KEYS = frozenset({"shape", "dtype", "affine", "tr_s", "run", "index", "slice_times_s", *_CLOCKS})
+_OPTIONAL = frozenset({"motion_6"})  # not there where there is none, so that other volumes keep their bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class VolumeHeader:
     arrived_s: float | None
     trigger_s: float | None
     slice_times_s: NDArray[np.float64] | None
+    motion_6: tuple[float, ...] | None
     offset: int
     data_bytes: int
 
@@ -81,6 +83,8 @@ def encode_volume(volume: Volume) -> bytes:
         "index": int(volume.index),
         "slice_times_s": None if times is None else np.asarray(times, dtype=np.float64).tolist(),
     }
+    if volume.motion_6 is not None:
+        fields["motion_6"] = [float(value) for value in volume.motion_6]
     for clock in _CLOCKS:
         value = getattr(volume, clock)
         fields[clock] = None if value is None else float(value)
@@ -136,6 +140,7 @@ def decode_volume(payload: bytes | bytearray | memoryview) -> Volume:
         arrived_s=header.arrived_s,
         trigger_s=header.trigger_s,
         slice_times_s=header.slice_times_s,
+        motion_6=header.motion_6,
     )
 
 
@@ -151,8 +156,8 @@ def _parse_json(text: bytes) -> dict[str, Any]:
         fields = json.loads(text, parse_constant=no_constant)
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         _refuse("header", "expected a header in JSON, got something that does not parse")
-    if not isinstance(fields, dict) or fields.keys() != _KEYS:
-        _refuse("header", f"expected a header with exactly the keys {', '.join(sorted(_KEYS))}")
+    if not isinstance(fields, dict) or fields.keys() - _OPTIONAL != _KEYS:
+        _refuse("header", f"expected a header with exactly the keys {', '.join(sorted(_KEYS))}, or motion_6 too")
     return fields
 
 
@@ -174,6 +179,9 @@ def _validated(fields: dict[str, Any], offset: int) -> VolumeHeader:
     times = fields["slice_times_s"]
     if not (times is None or _is_row(times, shape[2])):
         _refuse("header", f"expected slice_times_s to be null or {shape[2]} numbers, one for each slice")
+    motion = fields.get("motion_6")
+    if "motion_6" in fields and not _is_row(motion, 6):
+        _refuse("header", "expected motion_6 to be 6 numbers, or to be left out")
 
     x, y, z = shape
     # A volume of the same shape that takes no memory: what Volume demands is stated in one place.
@@ -193,6 +201,7 @@ def _validated(fields: dict[str, Any], offset: int) -> VolumeHeader:
         index=volume.index,
         **{clock: None if value is None else float(value) for clock, value in clocks.items()},
         slice_times_s=None if times is None else np.array(times, dtype=np.float64),
+        motion_6=None if motion is None else tuple(map(float, motion)),
         offset=offset,
         data_bytes=x * y * z * dtype.itemsize,
     )

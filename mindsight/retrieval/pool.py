@@ -11,13 +11,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
+from mindsight.events import candidate_of
 from mindsight.retrieval.tensors import map_tensors, tensor_header
 
 _TENSORS, _INDEX, _IMAGES = "pool.safetensors", "pool.json", "pool_images"
@@ -129,9 +130,7 @@ class CandidatePool:
         """The id of the candidate that a label of an experiment means: the id, or the name of the picture's file,
         with its folder or without. The label as it is where it means none.
         """
-        path = PurePosixPath(label)
-        names = (label, (path.parent / path.stem).as_posix(), path.stem)
-        return next((name for name in names if name in self._places), label)
+        return candidate_of(label, self._places)
 
     def save(self, folder: Path) -> list[Path]:
         """Write embeddings, index and pictures into the folder; returns the files.

@@ -5,28 +5,19 @@ Knows nothing of pace or of where the volumes go.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.errors import BadRequest, BadVolume
-from mindsight.events import RunEvent, parse_events_tsv
+from mindsight.errors import BadVolume
+from mindsight.events import EventsTable, Note, RunEvent
+from mindsight.scanner.beside import MotionOrder, find_events, find_motion
 from mindsight.scanner.files import OnBad, strictly
 from mindsight.scanner.series import Series, open_series
 from mindsight.volume import Volume
-
-MotionOrder = Literal["translations", "rotations"]
-_MOTION_FILES: tuple[tuple[str, MotionOrder | None], ...] = (
-    ("motion.txt", None),
-    ("*_mcf.par", "rotations"),
-    ("rp_*.txt", "translations"),
-)
-_BOLD = re.compile(r"bold\.nii(\.gz)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +31,7 @@ class RecordedRun:
     motion_order : which three come first, with translations in mm and rotations in radians, told by whose file it is:
         "rotations" in FSL's (``*_mcf.par``), "translations" in SPM's (``rp_*.txt``); None of ``motion.txt``, since
         programs differ in both
+    notes : what is to be said of events and motion: rows left out, files that were not found or not used
     """
 
     run: int
@@ -47,6 +39,7 @@ class RecordedRun:
     events: list[RunEvent]
     motion_T6: NDArray[np.float64] | None
     motion_order: MotionOrder | None = None
+    notes: tuple[Note, ...] = ()
 
     @property
     def tr_s(self) -> float:
@@ -62,30 +55,46 @@ class RecordedRun:
         return self.series.shape
 
     def volumes(self) -> Iterator[Volume]:
-        """From the first on, each time it is called; one volume in memory at a time; what is bad, ``on_bad`` gets."""
-        return iter(self.series)
+        """From the first on, each time it is called, each with its motion where there is any; one volume in memory at a
+        time; what is bad, ``on_bad`` gets."""
+        for volume in self.series:
+            if self.motion_T6 is None:
+                yield volume
+            else:
+                yield replace(volume, motion_6=tuple(self.motion_T6[volume.index].tolist()))
 
 
-def open_run(path: Path | str, run: int = 1, *, tr_s: float | None = None, on_bad: OnBad = strictly) -> RecordedRun:
+def open_run(
+    path: Path | str,
+    run: int = 1,
+    *,
+    tr_s: float | None = None,
+    events: EventsTable | None = None,
+    on_bad: OnBad = strictly,
+) -> RecordedRun:
     """The run in a folder: ``bold.nii.gz`` or ``bold.nii``, or DICOM in ``dcm/`` or beside; ``events.tsv`` and motion
     parameters (see ``RecordedRun``) where there are any. Or a run of a BIDS dataset, as Mindsight's archives hold them:
-    its ``..._bold.nii.gz``, with ``..._bold.json`` and ``..._events.tsv`` beside it.
+    its ``..._bold.nii.gz``, with ``..._bold.json`` beside it and its table of events where BIDS lets it lie.
 
     tr_s : overrides the repetition time of the files
+    events : the run's, instead of what lies beside it
     on_bad : what is done with a file that cannot be read, see ``open_series``
 
-    Raises BadVolume for volumes that cannot be read, BadRequest for events or motion that do not fit them.
+    Raises BadVolume for volumes that cannot be read, BadRequest for motion that does not fit them. What
+    is wrong with events is in ``RecordedRun.notes``.
     """
     path = Path(path)
     if not path.exists():
         raise BadVolume("expected the folder or file of a run, got none; check the path", code="series.unreadable")
-    series = open_series(_volumes_at(path), run, tr_s=tr_s, on_bad=on_bad)
-    beside = path / "events.tsv" if path.is_dir() else path.with_name(_BOLD.sub("events.tsv", path.name))
-    events = read_events(beside) if beside != path and beside.exists() else []
-    for pattern, order in _MOTION_FILES:
-        for file in sorted(path.glob(pattern))[:1] if path.is_dir() else []:
-            return RecordedRun(run, series, events, _motion(file, series.n_volumes), order)
-    return RecordedRun(run, series, events, None)
+    return accompanied(path, run, open_series(_volumes_at(path), run, tr_s=tr_s, on_bad=on_bad), events)
+
+
+def accompanied(path: Path, run: int, series: Series, events: EventsTable | None) -> RecordedRun:
+    """The series with what lies beside it. Parameters and errors as of ``open_run``."""
+    table = find_events(path) if events is None else events
+    motion = find_motion(path, series.n_volumes)
+    notes = (*table.notes, *motion.notes)
+    return RecordedRun(run, series, list(table.events), motion.motion_T6, motion.order, notes)
 
 
 def _volumes_at(path: Path) -> Path:
@@ -93,34 +102,3 @@ def _volumes_at(path: Path) -> Path:
         if (path / name).exists():
             return path / name
     return path
-
-
-def read_events(path: Path) -> list[RunEvent]:
-    """A run's ``events.tsv``. Raises BadRequest."""
-    return parse_events_tsv(_text(path, "events"))
-
-
-def _text(path: Path, what: str) -> str:
-    """What the file holds; errors do not name it, as names may be a person's."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise BadRequest(f"expected the run's {what} to be readable text in UTF-8", code="run.unreadable") from None
-
-
-def _motion(path: Path, n_volumes: int) -> NDArray[np.float64]:
-    rows = [line.split() for line in _text(path, "motion parameters").splitlines() if line.strip()]
-    if len(rows) != n_volumes or any(len(row) != 6 for row in rows):
-        widths = sorted({len(row) for row in rows})
-        raise BadRequest(
-            f"expected as motion parameters a row of 6 numbers for each of {n_volumes} volumes, not {len(rows)} of"
-            f" {widths}",
-            code="motion.shape",
-        )
-    try:
-        motion_T6 = np.array(rows, dtype=np.float64)
-    except ValueError:
-        motion_T6 = np.full((n_volumes, 6), np.nan)
-    if not np.isfinite(motion_T6).all():
-        raise BadRequest("expected the motion parameters to be numbers only", code="motion.number")
-    return motion_T6

@@ -97,7 +97,7 @@ def test_the_gateways_problems_are_our_errors(running: Running, console: Console
     with pytest.raises(NotFound):
         console.open_session("sub-nobody")
     with pytest.raises(BadRequest):
-        console.add_event(1, onset_s=-5.0, duration_s=1.0)
+        console.add_event(1, onset_s=-50.0, duration_s=1.0)
     with pytest.raises(BadRequest):
         console.open_session(console.enrol(), fats_s=6.0)
     with Console(running.url, running.keys["viewer"], spool_dir=tmp_path) as viewer, pytest.raises(NotAllowed):

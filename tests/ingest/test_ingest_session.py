@@ -324,8 +324,6 @@ def test_errors_say_what_was_expected_and_leave_the_session_as_it_was() -> None:
             each.add_event(1, event)
         each.push(volume(data, 0))
     cases: list[tuple[str, type[MindsightError], object]] = [
-        ("event.outside_run", BadRequest, lambda: session.add_event(1, Event(-1.0, 1.0, 5))),
-        ("event.outside_run", BadRequest, lambda: session.add_event(1, Event(45.0, 1.0, 5))),
         ("trial.duplicate", BadRequest, lambda: session.add_event(1, Event(9.0, 1.0, 2))),
         ("run.unknown", NotFound, lambda: session.add_event(2, Event(9.0, 1.0, 2))),
         ("run.unknown", NotFound, lambda: session.run_series(2)),
@@ -397,3 +395,45 @@ def test_options_and_spaces_that_make_no_sense_are_refused() -> None:
     ):
         with pytest.raises(BadRequest, match="expected"):
             make()
+
+
+def test_a_trial_before_the_run_is_modelled_as_the_glm_does_and_flagged_where_volumes_are_wanting() -> None:
+    data = slice_data(40)
+    session = new_session()
+    play(session, data, events=[Event(-0.5, 1.0, 1), Event(-6.0, 1.0, 2), Event(9.0, 1.0, 3), Event(-3.0, 0.0, None)])
+    finals = {answer.trial: answer for answer in session.end_run(1)}
+    assert {trial: answer.flagged for trial, answer in finals.items()} == {1: False, 2: True, 3: False}
+    glm = StreamingGLM(session.space.n_voxels, TR_S, noise="ar1")
+    for event in (Event(-0.5, 1.0, 1), Event(-6.0, 1.0, 2), Event(9.0, 1.0, 3), Event(-3.0, 0.0, None)):
+        glm.add_event(event)
+    for i in range(40):
+        glm.push(data[i][session.space.mask_XYZ])
+    for trial, answer in finals.items():
+        np.testing.assert_allclose(answer.beta_V, glm.beta(trial), rtol=1e-5, atol=1e-4)
+
+
+def test_a_trial_that_no_volume_shows_has_no_final_answer_and_is_named() -> None:
+    """After a stopped run, in volumes that never came, and over before the first."""
+    data = slice_data(20)
+    late = [Event(40.0, 1.0, 2), Event(28.5, 1.0, 3), Event(900.0, 1.0, 4), Event(-20.0, 2.0, 5), Event(-23.9, 0.0, 6)]
+    straight, resumed = new_session(), new_session()
+    for session in (straight, resumed):
+        session.start_run(1, TR_S, 40)
+        for event in (Event(3.0, 1.0, 1), *late):
+            session.add_event(1, event)
+        for i in range(20):
+            session.push(volume(data, i))
+        for i in range(20, 30):
+            session.mark_missing(1, i)
+    resumed = IngestSession.restore(through_json(straight.state()), OPTIONS, clock=Ticks())
+    for session in (straight, resumed):
+        assert [answer.trial for answer in session.end_run(1)] == [1]
+        assert session.unseen(1) == (2, 3, 4, 5, 6)
+        assert session.n_events(1) == 6
+
+
+def test_a_calibrated_lag_moves_no_event_out_of_the_model() -> None:
+    data = slice_data(12)
+    session = new_session(replace(OPTIONS, event_lag_s=-1.0))
+    play(session, data, events=[Event(-23.5, 0.0, None), Event(-23.5, 30.0, 1), Event(3.0, 1.0, 2)])
+    assert {answer.trial for answer in session.end_run(1)} == {1, 2}

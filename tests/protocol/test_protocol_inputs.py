@@ -24,7 +24,7 @@ ENTRIES: list[tuple[str, Input]] = [
     ("session", OpenSession(t=1.0, session="s", subject="sub-a", options=SessionOptions(fast_s=6.0, blinded=True))),
     ("run-3", StartRun(t=2.0, run=3, task="view", tr_s=1.97, n_volumes=155)),
     ("event-3-9", AddEvent(t=3.0, run=3, trial=9, onset_s=12.5, duration_s=3.0, stimulus=DIGEST, label="face")),
-    ("event-3-at-12.5-rest", AddEvent(t=3.0, run=3, onset_s=12.5, duration_s=3.0, label="rest")),
+    ("event-3-at-12.5-889104b7c6a043a6-1", AddEvent(t=3.0, run=3, onset_s=12.5, duration_s=3.0, label="rest")),
     ("volume-3-17", VOLUME),
     ("volume-3-17", SkipVolume(t=5.0, run=3, index=17, reason="the scanner dropped it")),
     ("run-3-ended", EndRun(t=6.0, run=3)),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mindsight.errors import BadRequest, BadVolume
-from mindsight.events import RunEvent, parse_events_tsv
+from mindsight.events import RunEvent
 from mindsight.scanner import open_run
 
 
@@ -69,36 +69,3 @@ def test_a_folder_that_is_not_there_or_empty_is_a_bad_volume(tmp_path: Path) -> 
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(BadVolume):
             open_run(folder)
-
-
-def test_events_take_what_they_know_and_pass_over_the_rest() -> None:
-    text = "\ufefftrial_type\tonset\tduration\tresponse\tstim_file\r\n"
-    text += "face\t1.5\t3\tleft\ta/b.png\r\nn/a\t-2\t0\tn/a\tn/a\r\n\r\n"
-    assert parse_events_tsv(text) == [RunEvent(1.5, 3, "face", "a/b.png"), RunEvent(-2, 0)]
-    assert parse_events_tsv("onset\tduration\n") == []
-
-
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("", "events.columns"),
-        ("onset\n1\n", "events.columns"),
-        ("onset,duration\n1,2\n", "events.columns"),
-        ("onset\tduration\tonset\n1\t2\t3\n", "events.columns"),
-        ("onset\tduration\tx\tx\n1\t2\t3\t4\n", "events.columns"),
-        ("onset\tduration\n1\n", "events.row"),
-        ("onset\tduration\n1\t2\t3\n", "events.row"),
-        ("onset\tduration\nsoon\t2\n", "events.onset"),
-        ("onset\tduration\nnan\t2\n", "events.onset"),
-        ("onset\tduration\n1\tn/a\n", "events.duration"),
-        ("onset\tduration\n1\t-2\n", "events.duration"),
-        ("onset\tduration\tstim_file\n1\t2\t../x.png\n", "events.stim_file"),
-        ("onset\tduration\tstim_file\n1\t2\t/x.png\n", "events.stim_file"),
-        ("onset\tduration\tstim_file\n1\t2\tC:\\x.png\n", "events.stim_file"),
-    ],
-)
-def test_a_wrong_table_is_a_bad_request(text: str, code: str) -> None:
-    with pytest.raises(BadRequest) as caught:
-        parse_events_tsv(text)
-    assert caught.value.code == code
-    assert "line" in caught.value.details

@@ -211,10 +211,21 @@ def test_what_does_not_exist_or_is_over(admin: httpx.Client, session: str, make_
     problem(put(admin, session, 0, make_payload(0)), 409, "session.closed")
 
 
-@pytest.mark.parametrize("onset_s", [-1.0, 20.0, 1e9])
-def test_an_event_outside_its_run_is_refused(admin: httpx.Client, session: str, onset_s: float) -> None:
+@pytest.mark.parametrize("onset_s", [-24.5, -1.0, 20.0, 1e9])
+def test_an_event_before_or_after_its_run_is_taken_as_planned(
+    admin: httpx.Client, session: str, onset_s: float
+) -> None:
     event = {"onset_s": onset_s, "duration_s": 1.0, "trial": 1}
-    problem(admin.post(f"/v1/sessions/{session}/runs/1/events", json=event), 422, "event.outside_run")
+    answer = admin.post(f"/v1/sessions/{session}/runs/1/events", json=event)
+    assert answer.json() == {"added": 1, "duplicates": 0}
+
+
+def test_an_event_that_no_volume_can_show_is_refused_and_none_with_it_is_added(
+    admin: httpx.Client, bus: Bus, session: str
+) -> None:
+    events = [{"onset_s": onset_s, "duration_s": 1.0} for onset_s in (2.0, -25.0)]
+    problem(admin.post(f"/v1/sessions/{session}/runs/1/events", json=events), 422, "event.outside_run")
+    assert not any(key.startswith("event") for key in inputs(bus, session))
 
 
 def test_a_bids_table_becomes_trials(admin: httpx.Client, bus: Bus, session: str) -> None:
@@ -231,7 +242,7 @@ def test_a_bids_table_becomes_trials(admin: httpx.Client, bus: Bus, session: str
     ]
     changed = problem(admin.post(url, content=table.replace("face", "shoe"), headers=tsv), 409, "log.diverged")
     assert changed["details"] == {"key": "event-1-1"}
-    problem(admin.post(url, content="onset\n1\n", headers=tsv), 422, "events.columns")
+    problem(admin.post(url, content="duration\n1\n", headers=tsv), 422, "events.columns")
     problem(admin.post(url, content=b"onset\tduration\n\xff\t1\n", headers=tsv), 422, "events.encoding")
 
 

@@ -186,8 +186,8 @@ def test_wrong_commands_print_one_line(service: Service, shared: Path, tmp_path:
         service.mindsight("stream", few, "--session", session, "--to", "http://127.0.0.1:9"), "service.unavailable"
     )
     events = tmp_path / "events.tsv"
-    events.write_text("onset\tduration\ttrial_type\n999\t3\tface\n")
-    one_line(service.mindsight("stream", few, "--session", session, "--events", events), "event.outside_run")
+    events.write_text("duration\ttrial_type\n3\tface\n")
+    one_line(service.mindsight("stream", few, "--session", session, "--events", events), "events.columns")
     broken = sorted(few.iterdir())[2]
     broken.write_bytes(broken.read_bytes()[:60_000])
     finished = service.mindsight("stream", few, "--session", service.open_session())

@@ -16,7 +16,7 @@ from taking import CLOCK, IMPATIENT, ends, take, trio_file, until_volumes, volum
 from test_transports_watch_files import image
 
 from mindsight.archive import ArchivedEvent, ArchivedRun, ArchivedSession, write_archive
-from mindsight.errors import BadRequest, BadVolume
+from mindsight.errors import BadVolume
 from mindsight.events import RunEvent
 from mindsight.recording import keep, open_recorded
 from mindsight.scanner.transports import Item, Transport, Trouble
@@ -171,5 +171,6 @@ def test_a_recording_is_never_written_over(tmp_path: Path) -> None:
 def test_events_beside_a_recording_that_are_no_text_are_told(tmp_path: Path) -> None:
     list(keep([small(0)], tmp_path))
     (tmp_path / "run-001" / "events.tsv").write_bytes(b"onset\tduration\ttrial_type\n1\t1\tB\xe4r\n")
-    with pytest.raises(BadRequest, match="UTF-8"):
-        open_recorded(tmp_path / "run-001")
+    recorded = open_recorded(tmp_path / "run-001")
+    assert (recorded.n_volumes, recorded.events) == (1, [])
+    assert [note.code for note in recorded.notes] == ["events.encoding"]

@@ -1,0 +1,192 @@
+"""What lies beside a run's files: its table of events, and the motion parameters that another program estimated.
+
+A table of a BIDS dataset may be named for fewer entities than the image (all echoes of a run have one table) and lie in
+a folder above (the inheritance principle). Notes and errors name no file, as names may be a person's.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest
+from mindsight.events import EventsTable, Note, decode_table, read_events_table
+
+MotionOrder = Literal["translations", "rotations"]
+MAX_TABLE_BYTES = 64 * 1024 * 1024
+
+_MOTION_FILES: tuple[tuple[str, str, MotionOrder | None], ...] = (  # in a run's folder, and beside an image by its name
+    ("motion.txt", "", None),
+    ("*_mcf.par", "{}_mcf.par", "rotations"),
+    ("rp_*.txt", "rp_{}.txt", "translations"),
+)
+_IMAGE = re.compile(r"(.*?)(?:\.nii(?:\.gz)?|\.[^.]*)?")
+_TABLE = re.compile(r"(?:(.*)_)?events\.tsv(?:\.gz)?")
+_BIDS_FOLDER = re.compile(r"func|(?:sub|ses)-[A-Za-z0-9]+")
+_MISSING = Note("events.missing", "no events table was found beside the run: nothing is decoded without events")
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Six parameters per volume and which three come first, see ``RecordedRun``; and what is to be said of them."""
+
+    motion_T6: NDArray[np.float64] | None = None
+    order: MotionOrder | None = None
+    notes: tuple[Note, ...] = ()
+
+
+def find_events(path: Path) -> EventsTable:
+    """The table of a run's folder or image. One that is not there, or cannot be used, is no events and a note."""
+    found = _table_of_folder(path) if path.is_dir() else _table_of_image(path)
+    if not found:
+        return EventsTable((), (_MISSING,))
+    if len(found) > 1:
+        text = f"{len(found)} events tables fit the run, so none is taken: name one of them, or remove the others"
+        return EventsTable((), (Note("events.several", text),))
+    try:
+        return read_events_table(decode_table(_content(found[0], "events")))
+    except BadRequest as error:
+        return EventsTable((), (Note(error.code, f"the events table beside the run is not used: {error}"),))
+
+
+def find_motion(path: Path, n_volumes: int) -> Motion:
+    """The motion parameters of a run's folder or image.
+
+    Raises BadRequest (``motion.shape``, ``motion.number``, ``run.unreadable``) where they do not fit the run.
+    """
+    folder = path if path.is_dir() and path.name != "dcm" else path.parent
+    stem = _stem(path)
+    is_folders = path.is_dir() or stem == "bold"  # the run is all that the folder holds
+    near = [(file, order) for pattern, _, order in _MOTION_FILES for file in sorted(folder.glob(pattern))]
+    own = near if is_folders else [(file, order) for file, order in near if file.name in _own_names(stem)]
+    notes = []
+    tables = [file for file in folder.glob("*_timeseries.tsv") if is_folders or _is_of(stem, file.name)]
+    n_others = len(own) - 1 if own else len(near)
+    if tables:
+        text = "a table of confounds lies beside the run and is not used: ingest estimates motion, or takes six columns"
+        notes.append(Note("motion.unused", f"{text} of motion.txt"))
+    if n_others > 0:
+        text = f"{n_others} files of motion parameters beside the run are not used"
+        notes.append(Note("motion.unused", f"{text}: {'one is' if own else 'none bears its name'}"))
+    if not own:
+        return Motion(notes=tuple(notes))
+    file, order = own[0]
+    return Motion(_parameters(file, n_volumes), order, tuple(notes))
+
+
+def _table_of_folder(folder: Path) -> list[Path]:
+    for where in (folder, folder.parent) if folder.name == "dcm" else (folder,):
+        for name in ("events.tsv", "events.tsv.gz"):
+            if (where / name).exists():
+                return [where / name]
+        if found := [file for file in sorted(where.iterdir()) if _TABLE.fullmatch(file.name)]:
+            return found
+    images = [file for file in folder.iterdir() if re.fullmatch(r".*_bold\.nii(\.gz)?", file.name)]
+    return _table_of_image(images[0]) if len(images) == 1 else []
+
+
+def _table_of_image(image: Path) -> list[Path]:
+    stem = _stem(image)
+    entities = _entities(stem)
+    if "sub" in entities or "task" in entities:
+        for folder in _levels(image.parent):
+            fitting = list(_inherited(folder, entities))
+            if fitting:
+                most = max(n for n, _ in fitting)
+                return sorted(file for n, file in fitting if n == most)
+        return []
+    names = {f"{stem.removesuffix('_bold')}_events.tsv", "events.tsv"}
+    return next(([image.parent / name] for name in sorted(names, reverse=True) if (image.parent / name).exists()), [])
+
+
+def _inherited(folder: Path, entities: dict[str, str]) -> Iterator[tuple[int, Path]]:
+    """The tables of one folder that are for an image of these entities, and how many of them each names."""
+    for file in folder.iterdir() if folder.is_dir() else ():
+        match = _TABLE.fullmatch(file.name)
+        if match is not None and match[1]:
+            named = _entities(match[1])
+            if named and named.items() <= entities.items():
+                yield len(named), file
+
+
+def _levels(folder: Path) -> Iterator[Path]:
+    """The folder, those above it in its dataset, and their like in the raw dataset that a derivative is of."""
+    yield folder
+    within = folder
+    while _BIDS_FOLDER.fullmatch(within.name) and within.parent != within:
+        within = within.parent
+        yield within
+    if "derivatives" in within.parts:
+        above = Path(*within.parts[: within.parts.index("derivatives")])
+        for root in (above, above / "rawdata"):
+            raw = root / folder.relative_to(within)
+            while raw != root:
+                yield raw
+                raw = raw.parent
+            yield root
+
+
+def _entities(stem: str) -> dict[str, str]:
+    """Of a name as BIDS has it; numbers without the zeros before them."""
+    pairs = (part.split("-", 1) for part in stem.split("_") if "-" in part)
+    return {key: str(int(value)) if value.isdecimal() and key in ("run", "echo") else value for key, value in pairs}
+
+
+def _stem(path: Path) -> str:
+    match = _IMAGE.fullmatch(path.name)
+    return path.name if match is None else match[1]
+
+
+def _own_names(stem: str) -> list[str]:
+    return [name.format(stem) for _, name, _ in _MOTION_FILES if name]
+
+
+def _is_of(stem: str, table: str) -> bool:
+    """Whether a derivative's table is of the image: all that the table names, the image is."""
+    named = {key: value for key, value in _entities(table.rsplit("_", 1)[0]).items() if key not in ("desc", "space")}
+    return named.items() <= _entities(stem).items()
+
+
+def _parameters(file: Path, n_volumes: int) -> NDArray[np.float64]:
+    try:
+        text = _content(file, "motion parameters").decode()
+    except UnicodeDecodeError:
+        raise _unreadable("motion parameters") from None
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    if len(rows) != n_volumes or any(len(row) != 6 for row in rows):
+        widths = sorted({len(row) for row in rows})
+        raise BadRequest(
+            f"expected as motion parameters a row of 6 numbers for each of {n_volumes} volumes, not {len(rows)} of"
+            f" {widths}",
+            code="motion.shape",
+        )
+    try:
+        motion_T6 = np.array(rows, dtype=np.float64)
+    except ValueError:
+        motion_T6 = np.full((n_volumes, 6), np.nan)
+    if not np.isfinite(motion_T6).all():
+        raise BadRequest("expected the motion parameters to be numbers only", code="motion.number")
+    return motion_T6
+
+
+def _content(file: Path, what: str) -> bytes:
+    try:
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+            content = opened.read(MAX_TABLE_BYTES + 1)
+    except (OSError, EOFError, zlib.error):
+        raise _unreadable(what) from None
+    if len(content) > MAX_TABLE_BYTES:
+        raise _unreadable(what)
+    return content
+
+
+def _unreadable(what: str) -> BadRequest:
+    return BadRequest(f"expected the run's {what} to be readable text in UTF-8", code="run.unreadable")
