@@ -29,6 +29,7 @@ MAX_TEXT = 200  # characters of a label, of a picture's name
 
 _UNKNOWN = frozenset({"", "n/a", "na", "nan", "null", "#n/a", "#na"})
 _MAX_LINES = 10  # that a note names
+_OURS = ("trial", "stimulus", "candidate")  # all three are in the tables that our archives have, and in no others
 _NAMES = {  # the columns that are read, by BIDS' name and by what stimulus programs write; the first found is taken
     "onset": ("onset", "onset_s", "onsets"),
     "duration": ("duration", "duration_s", "durations"),
@@ -45,6 +46,7 @@ class RunEvent:
     duration_s : seconds; 0 for an impulse
     label : ``trial_type``
     stim_file : picture that was shown, a path relative to the folder of the stimuli
+    number : of the trial, where the table is one of our archives; None of an event that was none, and elsewhere
     line : of the table, the header being line 1; 0 where there is no table
     """
 
@@ -52,6 +54,7 @@ class RunEvent:
     duration_s: float
     label: str | None = None
     stim_file: str | None = None
+    number: int | None = None
     line: int = field(default=0, compare=False)
 
 
@@ -102,7 +105,8 @@ def declare(events: Iterable[RunEvent]) -> DeclaredEvents:
     - Events stand in the order of their onsets; those of one moment in the order of the table.
     - An event is a trial where it says what was shown, by a label or a picture; where none of the run's events does,
       each is. Names are not interpreted: ``rest`` is a trial too. What is not to be decoded has neither, or no row.
-    - Trials are numbered from 1, whatever becomes of them.
+    - Trials are numbered from 1, whatever becomes of them. Events with numbers, as our archives write them, keep these,
+      and those beside them are no trials.
     - An event that was over 24 s before the first volume is left out: it is in no volume. One that began earlier and
       lasts longer counts from there.
     - A trial whose response was over before the first volume is modelled and not asked for.
@@ -111,14 +115,10 @@ def declare(events: Iterable[RunEvent]) -> DeclaredEvents:
     - Equal events are all there: their responses add up.
     """
     ordered = sorted(events, key=lambda event: event.onset_s)
-    says = [event.label is not None or event.stim_file is not None for event in ordered]
-    is_trial = says if any(says) else [True] * len(ordered)
     declared: list[DeclaredEvent] = []
     counts: Counter[RunEvent] = Counter()
-    left_out, unasked, number = list[RunEvent](), list[RunEvent](), 0
-    for event, asked in zip(ordered, is_trial, strict=True):
-        number += asked
-        trial = number if asked else None
+    left_out, unasked = list[RunEvent](), list[RunEvent]()
+    for event, trial in zip(ordered, _numbers(ordered), strict=True):
         times_s = in_model_time(event.onset_s, event.duration_s)
         if times_s is None:
             left_out.append(event)
@@ -144,6 +144,15 @@ def in_model_time(onset_s: float, duration_s: float) -> tuple[float, float] | No
     begin_s = EARLIEST_S + 0.001
     left_s = onset_s + duration_s - begin_s
     return (begin_s, left_s) if left_s > 0.0 else None
+
+
+def _numbers(ordered: Sequence[RunEvent]) -> list[int | None]:
+    """The trial that each event is, None where it is none."""
+    if any(event.number is not None for event in ordered):
+        return [event.number for event in ordered]
+    says = [event.label is not None or event.stim_file is not None for event in ordered]
+    is_trial = says if any(says) else [True] * len(ordered)
+    return [sum(is_trial[: place + 1]) if asked else None for place, asked in enumerate(is_trial)]
 
 
 def trials_after(events: Iterable[DeclaredEvent], n_volumes: int, tr_s: float) -> list[int]:
@@ -196,6 +205,7 @@ def read_events_table(text: str) -> EventsTable:
     - No cell, ``n/a`` and the like are no value. A row without an onset is left out. Without a duration, or with one
       that is none, the event is an impulse.
     - A picture's path that does not stay in its folder is cut to the file's name.
+    - In tables of our archives the trials' numbers hold, and ``candidate`` says what was shown.
 
     Raises BadRequest (``events.columns``) where there is no ``onset``, or a column that is read comes twice.
     """
@@ -218,7 +228,11 @@ def read_events_table(text: str) -> EventsTable:
     notes += [Note(code, f"{_of_lines(faults[code])} {text}", level) for code, text, level in _TOLD if code in faults]
     if not rows:
         notes.append(Note("events.empty", "the events table has no rows"))
-    return EventsTable(tuple(event for event in events if event is not None), tuple(notes))
+    kept = [event for event in events if event is not None]
+    numbers = [event.number for event in kept if event.number is not None]
+    if len(set(numbers)) < len(numbers):
+        kept = [replace(event, number=None) for event in kept]
+    return EventsTable(tuple(kept), tuple(notes))
 
 
 _TOLD: tuple[tuple[str, str, Literal["info", "warning"]], ...] = (
@@ -268,6 +282,8 @@ def _places(header: Sequence[str], line: int) -> tuple[dict[str, int], list[Note
         for name, taken in found.items()
         if taken not in (None, name)
     ]
+    if all(header.count(name) == 1 for name in _OURS):
+        places |= {name: header.index(name) for name in _OURS}
     n_others = len(header) - len(places) - header.count("")
     if n_others > 0:
         notes.append(Note("events.column", f"{n_others} other columns of the events table are passed over", "info"))
@@ -291,7 +307,8 @@ def _event(places: dict[str, int], cells: Sequence[str], line: int, faults: dict
         if "duration" in places:
             fault("events.no_duration" if cell("duration").lower() in _UNKNOWN else "events.duration")
         duration_s = 0.0
-    label, stim_file = _text(cell("trial_type")), _text(cell("stim_file"))
+    label, stim_file = _text(cell("trial_type")), _text(cell("candidate")) or _text(cell("stim_file"))
+    number = int(cell("trial")) if re.fullmatch(r"[1-9]\d{0,5}", cell("trial")) else None
     if stim_file is not None and not _stays_inside(stim_file):
         fault("events.stim_file")
         stim_file = _text(re.split(r"[/\\]", stim_file)[-1].strip("."))
@@ -299,7 +316,7 @@ def _event(places: dict[str, int], cells: Sequence[str], line: int, faults: dict
         fault("events.text")
         label = label and label[:MAX_TEXT]
         stim_file = stim_file and (stim_file if len(stim_file) <= MAX_TEXT else stim_file[-MAX_TEXT:])
-    return RunEvent(onset_s, duration_s, label, stim_file, line)
+    return RunEvent(onset_s, duration_s, label, stim_file, number, line)
 
 
 def _number(cell: str) -> float | None:

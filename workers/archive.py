@@ -206,6 +206,7 @@ class Archivist:
             ),
             high_pass_hz=None if space is None else space.document["options"]["high_pass_hz"],
             place=_place([m for m in messages if isinstance(m, RunPlaced) and m.run == run.run]),
+            motion_order=run.motion,
             betas=Betas(blobs, betas) if space is not None else {},
             errors=Betas(blobs, errors) if space is not None else {},
         )

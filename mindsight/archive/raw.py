@@ -18,6 +18,7 @@ from mindsight.archive.pictures import extension
 from mindsight.archive.session import ArchivedRun
 from mindsight.archive.tables import write_json, write_tsv
 from mindsight.errors import BadRequest
+from mindsight.scanner.sidecar import MOTION, MOTION_ORDER
 from mindsight.volume import Volume
 
 BIDS_VERSION = "1.10.0"
@@ -73,9 +74,11 @@ def write_run(root: Path, names: Names, run: ArchivedRun, images: Mapping[str, b
     path = root / names.run(run.task, run.run, "bold.nii.gz")
     path.parent.mkdir(parents=True, exist_ok=True)
     missing: list[int] = []
+    motion: list[tuple[float, ...] | None] = []
     n = 0
     with nifti_writer(path, first.shape, run.n_volumes, first.data.dtype, first.affine, run.tr_s) as writer:
         for n, volume in enumerate(chain([None] * leading, [first], volumes), 1):
+            motion.append(None if volume is None else volume.motion_6)
             if volume is None:
                 writer.write_missing()
                 missing.append(n - 1)
@@ -87,6 +90,8 @@ def write_run(root: Path, names: Names, run: ArchivedRun, images: Mapping[str, b
     sidecar: dict[str, Any] = {"RepetitionTime": run.tr_s, "TaskName": run.task, "MissingVolumes": missing}
     if first.slice_times_s is not None:
         sidecar["SliceTiming"] = [round(float(t), 6) for t in np.asarray(first.slice_times_s)]
+    if run.motion_order is not None:  # it came with the volumes, and a replay wants it
+        sidecar |= {MOTION: motion, MOTION_ORDER: run.motion_order}
     write_json(root / names.run(run.task, run.run, "bold.json"), sidecar)
     _write_events(root, names, run, images)
     return missing

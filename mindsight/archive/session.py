@@ -81,6 +81,8 @@ class ArchivedRun:
     residual_T, outlier_slices_T : see ``preprocessing.Aligned``, the latter their number; NaN where unknown
     high_pass_hz : cut of the model's drifts; None where it is not known
     place : None where nobody looked for it
+    motion_order : of the motion parameters that the volumes bring: "translations", "rotations" or "unknown"; None where
+        they bring none
     betas : (trial, stage) → (V,) in C order of the session's mask; looked up one at a time, so it may be lazy
     errors : the same of the betas' standard errors, where they were kept
     """
@@ -100,6 +102,7 @@ class ArchivedRun:
     outlier_slices_T: NDArray[np.float64] | None = None
     high_pass_hz: float | None = None
     place: ArchivedPlace | None = None
+    motion_order: str | None = None
     betas: Mapping[tuple[int, Stage], NDArray[np.float32]] = field(default_factory=dict)
     errors: Mapping[tuple[int, Stage], NDArray[np.float32]] = field(default_factory=dict)
 

@@ -12,13 +12,14 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
 from mindsight.events import EventsTable, Note, decode_table, read_events_table
+from mindsight.scanner.sidecar import read_motion
 
 MotionOrder = Literal["translations", "rotations"]
 MAX_TABLE_BYTES = 64 * 1024 * 1024
@@ -77,6 +78,9 @@ def find_motion(path: Path, n_volumes: int) -> Motion:
         text = f"{n_others} files of motion parameters beside the run are not used"
         notes.append(Note("motion.unused", f"{text}: {'one is' if own else 'none bears its name'}"))
     if not own:
+        archived = None if path.is_dir() else read_motion(path)
+        if archived is not None:
+            return _archived(*archived, n_volumes)
         return Motion(notes=tuple(notes))
     file, order = own[0]
     return Motion(_parameters(file, n_volumes), order, tuple(notes))
@@ -153,6 +157,20 @@ def _is_of(stem: str, table: str) -> bool:
     """Whether a derivative's table is of the image: all that the table names, the image is."""
     named = {key: value for key, value in _entities(table.rsplit("_", 1)[0]).items() if key not in ("desc", "space")}
     return named.items() <= _entities(stem).items()
+
+
+def _archived(rows: list[Any], order: str, n_volumes: int) -> Motion:
+    """That of a run of our archives: the order, and a row of each volume, null of a missing one."""
+    if len(rows) != n_volumes or order not in ("translations", "rotations", "unknown"):
+        text = f"expected motion parameters of {n_volumes} volumes beside the run, got {len(rows)}"
+        raise BadRequest(text, code="motion.shape")
+    try:
+        motion_T6 = np.array([[0.0] * 6 if row is None else row for row in rows], dtype=np.float64)
+    except (ValueError, TypeError):
+        motion_T6 = np.full((n_volumes, 6), np.nan)
+    if motion_T6.shape != (n_volumes, 6) or not np.isfinite(motion_T6).all():
+        raise BadRequest("expected the motion parameters to be six numbers each", code="motion.number")
+    return Motion(motion_T6, None if order == "unknown" else cast(MotionOrder, order))
 
 
 def _parameters(file: Path, n_volumes: int) -> NDArray[np.float64]:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from mindsight.volume import is_tr
 
-MAX_BYTES = 1024 * 1024
+MAX_BYTES = 8 * 1024 * 1024
 
-ALLOWED = ("RepetitionTime", "SliceTiming", "SliceEncodingDirection", "MissingVolumes")
-"""Fields that are read: BIDS' own, and that of Mindsight's archives."""
+MOTION, MOTION_ORDER = "MotionParameters", "MotionParametersOrder"
+ALLOWED = ("RepetitionTime", "SliceTiming", "SliceEncodingDirection", "MissingVolumes", MOTION, MOTION_ORDER)
+"""Fields that are read: BIDS' own, and those of Mindsight's archives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +37,28 @@ class Sidecar:
     notes: tuple[str, ...] = ()
 
 
-def read_sidecar(nifti: Path, n_slices: int) -> Sidecar:
-    """That of a NIfTI file; an empty one where there is none that parses: an image is none the worse for it."""
+def read_motion(nifti: Path) -> tuple[list[Any], str] | None:
+    """The motion parameters of each volume (null of a missing one) and their order, as our archives write them."""
+    said = _said(nifti)
+    rows, order = said[MOTION], said[MOTION_ORDER]
+    return (rows, order) if isinstance(rows, list) and isinstance(order, str) else None
+
+
+def _said(nifti: Path) -> dict[str, Any]:
+    """The fields of ``ALLOWED``, None where it has them not, or where there is no such file that parses."""
     name = nifti.name[: -len(".gz")] if nifti.name.lower().endswith(".gz") else nifti.name
     path = nifti.with_name(name).with_suffix(".json")
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(MAX_BYTES + 1)[:MAX_BYTES])
     except (OSError, ValueError, RecursionError):
-        return Sidecar()
-    if not isinstance(found, dict):
-        return Sidecar()
-    said: dict[str, Any] = {name: found.get(name) for name in ALLOWED}
+        found = None
+    return {name: found.get(name) if isinstance(found, dict) else None for name in ALLOWED}
+
+
+def read_sidecar(nifti: Path, n_slices: int) -> Sidecar:
+    """That of a NIfTI file; an empty one where there is none that parses: an image is none the worse for it."""
+    said = _said(nifti)
     notes: list[str] = []
     missing, times = said["MissingVolumes"], said["SliceTiming"]
     times_s = _slice_times(times, said["SliceEncodingDirection"] or "k")

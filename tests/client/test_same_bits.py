@@ -13,9 +13,11 @@ import pytest
 from gateway_harness import Running
 from scipy import ndimage
 
+from mindsight.archive import ArchivedEvent, ArchivedRun, ArchivedSession, write_archive
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Lease, Log, WorkQueue
 from mindsight.client import Console
+from mindsight.events import RunEvent, declare
 from mindsight.glm import Statistics
 from mindsight.inference import TrialDecoder
 from mindsight.ingest import IngestOptions, Space
@@ -100,8 +102,9 @@ def here(folder: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> list[tu
         seen.append((digest(beta_V), digest(mean_V, std_V)))
         return retrieve(self, beta_V, mean_V, std_V)
 
-    monkeypatch.setattr(TrialDecoder, "retrieve", noted)
-    replay(folder, bundle, speed=math.inf, results=None, clock=time.perf_counter, sleep=time.sleep)
+    with monkeypatch.context() as patched:
+        patched.setattr(TrialDecoder, "retrieve", noted)
+        replay(folder, bundle, speed=math.inf, results=None, clock=time.perf_counter, sleep=time.sleep)
     return seen
 
 
@@ -176,3 +179,43 @@ def test_motion_that_comes_with_a_run_is_what_makes_the_difference(
     without = here(folder, bundle, monkeypatch)
     np.savetxt(folder / "motion.txt", np.random.default_rng(2).normal(0, 0.02, (N, 6)))
     assert not {beta for beta, _ in without} & {beta for beta, _ in here(folder, bundle, monkeypatch)}
+
+
+def test_an_archives_raw_data_decode_as_the_session_did(
+    run_folder: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers of trials, what was shown and the motion that came with the volumes are all in it."""
+    folder = tmp_path / "run-1"
+    folder.mkdir()
+    for file in run_folder.iterdir():
+        (folder / file.name).symlink_to(file)
+    np.savetxt(folder / "rp_func.txt", np.random.default_rng(2).normal(0, 0.02, (N, 6)))
+    recorded = open_run(folder)
+    events = [
+        ArchivedEvent(
+            RunEvent(event.onset_s, event.duration_s, event.label, "0f.png" if event.trial else None),
+            event.trial,
+            candidate=event.stim_file,
+        )
+        for event in declare(recorded.events).events
+    ]
+    archived = ArchivedRun(
+        run=1,
+        task="view",
+        tr_s=TR_S,
+        n_volumes=N,
+        volumes=recorded.volumes(),
+        events=events,
+        motion_T6=np.full((N, 6), np.nan),
+        fd_mm_T=np.zeros(N),
+        dvars_percent_T=np.zeros(N),
+        censored_T=np.zeros(N, np.bool_),
+        motion_order=recorded.motion_order,
+    )
+    write_archive(ArchivedSession(subject="a", session="b", runs=[archived]), tmp_path / "archive")
+    (image,) = (tmp_path / "archive" / "rawdata").rglob("*_bold.nii.gz")
+    again = open_run(image)
+    assert again.motion_order == "translations"
+    np.testing.assert_array_equal(again.motion_T6, recorded.motion_T6)
+    assert declare(again.events).events == declare(recorded.events).events
+    assert here(image, bundle, monkeypatch) == here(folder, bundle, monkeypatch)

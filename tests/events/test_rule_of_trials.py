@@ -108,3 +108,15 @@ def test_trials_that_a_run_does_not_reach() -> None:
 )
 def test_a_pictures_name_means_what_the_pool_calls_it(shown: str, ids: set[str], named: str) -> None:
     assert candidate_of(shown, ids) == named
+
+
+def test_the_numbers_and_candidates_of_our_archives_hold() -> None:
+    header = "onset\tduration\ttrial_type\ttrial\tstim_file\tstimulus\tcandidate\n"
+    rows = "2\t1\tface\t7\t0f.png\t0f\timg/f1\n4\t1\trest\tn/a\tn/a\tn/a\tn/a\n6\t1\tface\t3\t0e.png\t0e\timg/f2\n"
+    declared = declare(parse_events_tsv(header + rows)).events
+    assert [(event.trial, event.stim_file) for event in declared] == [(7, "img/f1"), (None, None), (3, "img/f2")]
+    # another program's column of the same name says something else, and so do numbers that come twice
+    other = parse_events_tsv("onset\tduration\ttrial_type\ttrial\n2\t1\tface\t7\n4\t1\thouse\t7\n")
+    twice = parse_events_tsv(header + rows.replace("\t3\t", "\t7\t"))
+    assert [event.trial for event in declare(other).events] == [1, 2]
+    assert [event.trial for event in declare(twice).events] == [1, 2, 3]
