@@ -112,7 +112,7 @@ def stream(
     source: Annotated[
         str,
         typer.Argument(
-            help="folder or file of volumes; or live: watch:/folder, cstore://HOST:PORT, afni://HOST:PORT, murfi://HOST:PORT"
+            help="folder or file of volumes; or live: watch:/folder, or cstore, afni, murfi, mrd, each ://HOST:PORT"
         ),
     ],
     session: Annotated[str, typer.Option(help="id of an open session")],
@@ -146,7 +146,8 @@ def stream(
     idle=300 (seconds with nothing new until the stream ends by itself)
     watch: existing=1 (read what is there already), mode=polling
     cstore: ae=MINDSIGHT (our title), calling=A,B (who may send), cert, key, ca
-    afni: data=7960 (port); afni and murfi: allow=192.168.1.0/24
+    afni: data=7960 (port); afni, murfi and mrd: allow=192.168.1.0/24
+    mrd: return=none (images do not go back to the scanner)
 
     Exit code: 0 all that came is with the service; 3 the stream went to its
     end, but volumes are missing or something could not be read (it is said);

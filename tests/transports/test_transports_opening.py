@@ -11,6 +11,7 @@ from mindsight.errors import BadRequest
 from mindsight.scanner.transports import open_transport
 from mindsight.scanner.transports.afni_receiver import AfniReceiver
 from mindsight.scanner.transports.cstore import CStoreReceiver
+from mindsight.scanner.transports.mrd_receiver import MrdReceiver
 from mindsight.scanner.transports.murfi import MurfiReceiver
 from mindsight.scanner.transports.watch import FolderWatch
 
@@ -25,6 +26,7 @@ COMMON = "shape=64x64x33&tr=1.97&n=155&moco=1&idle=0.1&late=2"
         ("cstore://:0?ae=RT&calling=A,B&stall=5&" + COMMON, CStoreReceiver),
         ("afni://127.0.0.1:0?data=0&allow=127.0.0.0/8,::1&stall=5&" + COMMON, AfniReceiver),
         ("murfi://localhost:0?allow=10.0.0.0/8&" + COMMON, MurfiReceiver),
+        ("mrd://localhost:0?allow=10.0.0.0/8&return=none&stall=5&" + COMMON, MrdReceiver),
     ],
 )
 def test_each_opens_and_closes(spec: str, kind: type, tmp_path: Path) -> None:
@@ -43,6 +45,7 @@ def test_each_opens_and_closes(spec: str, kind: type, tmp_path: Path) -> None:
         *("watch:.?ae=x", "cstore://:0?shape=64x64"),
         *("cstore:11112", "cstore://:99999", "cstore://:x", "cstore://h/path", "cstore://:0?tr=0", "cstore://:0?tr=nan"),
         *("cstore://:0?n=-1", "cstore://:0?cert=/nowhere/Doe.pem", "afni://:0?data=x", "afni://:0?allow=everybody"),
+        *("mrd://:0?return=all", "mrd://:0?data=1"),
         *("murfi://:0?idle=", "murfi://:0?nonsense=1", "murfi://256.256.256.256:0"),
     ],
 )  # fmt: skip

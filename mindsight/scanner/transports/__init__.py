@@ -1,4 +1,4 @@
-"""Ways in: a watched folder, DICOM C-STORE, AFNI's real-time socket, the stream of Siemens' external image sender.
+"""Ways in: a watched folder, DICOM C-STORE, AFNI's real-time socket, Siemens' external image sender, MRD images.
 
 Knows nothing of where the volumes go. This folder is the only one of the scanner's room that listens on sockets and
 starts threads; its clocks are passed in.

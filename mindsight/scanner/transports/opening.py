@@ -22,6 +22,7 @@ OPTIONS = {
     "cstore": ("ae", "calling", "cert", "key", "ca", "stall"),
     "afni": ("data", "allow", "stall"),
     "murfi": ("allow", "stall"),
+    "mrd": ("allow", "return", "stall"),
 }
 
 
@@ -37,6 +38,7 @@ def open_transport(
         ``key`` (PEM files: TLS), ``ca`` (PEM file: peers need a certificate of it)
         ``afni://host:port`` with ``data`` (port), ``allow`` (networks, by commas)
         ``murfi://host:port`` with ``allow``
+        ``mrd://host:port`` with ``return`` (images: each goes back as it came; none), ``allow``
       and ``?name=value&...``, for all: ``shape`` (64x64x33), ``tr`` (seconds), ``n`` (volumes), ``moco`` (1: the
       scanner's motion-corrected series), ``idle``, ``late``, ``whole``, ``stall`` (seconds, see Patience). The host is
       127.0.0.1 where none is named.
@@ -129,11 +131,24 @@ def _murfi(place: str, options: dict[str, str], common: dict[str, Any]) -> Trans
     return MurfiReceiver(host, port, allow=_networks(options), **common)
 
 
+def _mrd(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
+    try:
+        from mindsight.scanner.transports.mrd_receiver import MrdReceiver
+    except ImportError:
+        _refuse("expected the package ismrmrd for mrd; pip install ismrmrd")
+    back = options.get("return", "images")
+    if back not in ("images", "none"):
+        _refuse("expected return to be images or none")
+    host, port = _address(place, 9002)
+    return MrdReceiver(host, port, allow=_networks(options), returns_images=back == "images", **common)
+
+
 _OPENERS: dict[str, Callable[[str, dict[str, str], dict[str, Any]], Transport]] = {
     "watch": _watch,
     "cstore": _cstore,
     "afni": _afni,
     "murfi": _murfi,
+    "mrd": _mrd,
 }
 
 

@@ -72,6 +72,20 @@ class Wire:
             pass
         return bytes(self._ahead[:n_bytes])
 
+    def send(self, data: bytes, stall_s: float) -> bool:
+        """False where the peer takes nothing of it for so long, dawdles, or is gone."""
+        began_s = took_s = self._clock()
+        left, end_s = memoryview(data), began_s + stall_s + len(data) / MIN_BYTES_PER_S
+        while left and not self._stopped.is_set() and self._clock() < min(end_s, took_s + stall_s):
+            try:
+                left = left[self._socket.send(left) :]
+                took_s = self._clock()
+            except TimeoutError:
+                continue
+            except OSError:  # reset by the peer
+                return False
+        return not left
+
     def _receive(self, wait_s: float) -> bool:
         if wait_s <= 0.0:
             return False
