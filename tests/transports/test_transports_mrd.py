@@ -315,13 +315,13 @@ def test_a_repetition_time_that_cannot_be_is_none(tr_ms: str) -> None:
 
 def test_a_measurement_without_a_repetition_time_needs_one() -> None:
     header = xml(Z).replace(b"<TR>1500.0</TR>", b"")
-    for expected, n in ((Expected(), 0), (Expected(tr_s=2.0), 2)):
+    for expected, n in ((Expected(), 0), (Expected(tr_s=1.5), 2)):
         with receiver(expected=expected) as transport, Sender(transport.address) as sender:
             sender.begin(header)
             for message in (*slices(0), *slices(1)):
                 sender.send(message)
             items = take(transport, until_volumes(2) if n else until_trouble("volume.tr"))
-        assert [volume.tr_s for volume in volumes(items)] == [2.0] * n
+        assert [volume.tr_s for volume in volumes(items)] == [1.5] * n
 
 
 def test_xml_with_entities_is_never_unfolded() -> None:

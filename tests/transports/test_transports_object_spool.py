@@ -154,12 +154,7 @@ def test_a_series_that_is_no_run_is_not_kept(tmp_path: Path) -> None:
     with receiver(tmp_path) as transport:
         send(transport, [1], "9.9")
         send(transport, range(1, 5), "1.2.3")
-        stream, items = transport.items(), list[Item]()
-        while len(volumes(items)) < 4:
-            items.append(next(stream))
-        assert len(list(tmp_path.iterdir())) == 1  # the run's
-        transport.close()
-        items += stream
+        items = take(transport, until_volumes(4))
     assert [end.n_volumes for end in ends(items)] == [4]
     assert list(tmp_path.iterdir()) == []
 
