@@ -32,6 +32,10 @@ Key = Annotated[
     str, typer.Option(envvar="MINDSIGHT_KEY", help="API key; better in MINDSIGHT_KEY than on the command line")
 ]
 
+EchoOption = Annotated[
+    str, typer.Option(help="of a run with several echoes: its number, or combine for all of them; default: the first")
+]
+
 
 class WeightsDtype(StrEnum):
     float32 = "float32"
@@ -131,6 +135,7 @@ def stream(
     record: Annotated[
         Path | None, typer.Option(help="live: keep what comes in this folder, to be replayed (its run-NNN)")
     ] = None,
+    echo: EchoOption = "",
 ) -> None:
     """Send a series, or what a scanner sends now, to the service, in order. Nothing unacknowledged is dropped.
 
@@ -141,6 +146,7 @@ def stream(
     Options of a live source follow it: 'watch:/export?n=192&tr=1.5'
     all: n=192 (volumes of a run, which then ends with the last),
     tr=1.5 and shape=64x64x36 (only such series are runs),
+    echo=2 (of several echoes; or echo=combine), as --echo
     moco=1 (the scanner's motion-corrected series instead of the raw one),
     late=3 (seconds until a volume that did not come is missing),
     idle=300 (seconds with nothing new until the stream ends by itself)
@@ -153,13 +159,14 @@ def stream(
     end, but volumes are missing or something could not be read (it is said);
     1 the stream could not be served; 2 wrong command line; 130 stopped twice.
     """
+    from mindsight.scanner.echoes import parse_echo
     from mindsight.stream import is_live, stream_source
 
     if (triggers or record) and not is_live(source):
         raise BadRequest("--triggers and --record are for what a scanner sends now", code="cli.live")
     sent = stream_source(
         source, session, to=to, key=key, run=run, task=task, events=events, spool=spool, speed=math.inf,
-        triggers=triggers, record=record,
+        triggers=triggers, record=record, echo=parse_echo(echo),
     )  # fmt: skip
     _end_of(sent)
 
@@ -176,13 +183,18 @@ def replay(
     to: Annotated[str, typer.Option(help="without --bundle: the gateway's address")] = "",
     key: Key = "",
     run: Annotated[int, typer.Option(min=1, help="number of the run in the session")] = 1,
+    echo: EchoOption = "",
 ) -> None:
     """Stream a recorded run at its own pace, N times faster, or as fast as possible."""
-    times = _speed(speed)
+    from mindsight.scanner.echoes import parse_echo
+
+    times, chosen = _speed(speed), parse_echo(echo)
     if bundle is not None:
         from mindsight.replay import replay as replay_here
 
-        summary = replay_here(folder, bundle, speed=times, results=results, clock=time.monotonic, sleep=time.sleep)
+        summary = replay_here(
+            folder, bundle, speed=times, results=results, clock=time.monotonic, sleep=time.sleep, echo=chosen
+        )
         typer.echo(str(summary))
         return
     if not session:
@@ -192,7 +204,7 @@ def replay(
     from mindsight.stream import stream_source
 
     sent = stream_source(
-        str(folder), session, to=to, key=key, run=run, task="view", events=None, spool=None, speed=times
+        str(folder), session, to=to, key=key, run=run, task="view", events=None, spool=None, speed=times, echo=chosen
     )
     _end_of(sent)
 

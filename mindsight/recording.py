@@ -16,6 +16,7 @@ from mindsight.errors import BadVolume, MindsightError
 from mindsight.events import EventsTable
 from mindsight.protocol.volume_codec import decode_volume, encode_volume
 from mindsight.scanner import RecordedRun, Series, open_run
+from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.files import OnBad, read_bytes, strictly
 from mindsight.scanner.recorded import accompanied
 from mindsight.scanner.transports import Item, Trouble
@@ -45,12 +46,12 @@ def keep(items: Iterable[Item], folder: Path) -> Iterator[Item]:
 
 
 def open_recorded(
-    path: Path, run: int = 1, *, events: EventsTable | None = None, on_bad: OnBad = strictly
+    path: Path, run: int = 1, *, events: EventsTable | None = None, on_bad: OnBad = strictly, echo: EchoChoice = None
 ) -> RecordedRun:
     """A run's folder as ``keep`` wrote it (``run-NNN``), or whatever ``open_run`` reads. Parameters as there."""
     files = {int(match[1]): found for found in _files(path) if (match := _NAME.fullmatch(found.name))}
     if not files:
-        return open_run(path, run, events=events, on_bad=on_bad)
+        return open_run(path, run, events=events, on_bad=on_bad, echo=echo)
 
     def read(index: int) -> Volume:
         volume = decode_volume(read_bytes(files[index]))

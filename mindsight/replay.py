@@ -24,6 +24,7 @@ from mindsight.inference import TrialDecoder
 from mindsight.ingest import IngestSession, TrialBeta
 from mindsight.recording import open_recorded
 from mindsight.scanner import RecordedRun
+from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle import Bundle
 from mindsight.volume import Volume
 
@@ -84,6 +85,7 @@ def replay(
     results: Path | None,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
+    echo: EchoChoice = None,
 ) -> Summary:
     """Stream a recorded run through ingest and decoding, and write down each answer when it comes.
 
@@ -91,6 +93,7 @@ def replay(
         of its name is the run's number
     bundle : folder of the bundle
     speed : 1 is the run's own pace, 2 twice that; infinity as fast as it goes
+    echo : which of several echoes, or all combined, see ``read_series``
     results : JSON lines, one ``Answer`` each, replaced where it exists; None writes none
     clock : seconds, monotonic
     sleep : waits so many seconds
@@ -99,7 +102,7 @@ def replay(
     the bundle raises.
     """
     number = re.search(r"(\d{1,9})$", run.resolve().name)
-    recorded = open_recorded(run, max(1, int(number[1])) if number else 1, on_bad=_say_bad)
+    recorded = open_recorded(run, max(1, int(number[1])) if number else 1, on_bad=_say_bad, echo=echo)
     loaded = Bundle.load(bundle)
     hits: dict[str, list[bool]] = {}
     n_answers, began_s = 0, clock()

@@ -36,6 +36,7 @@ from mindsight.errors import (
 from mindsight.events import DeclaredEvent, EventsTable, declare, decode_table, read_events_table
 from mindsight.recording import keep, open_recorded
 from mindsight.scanner import RecordedRun
+from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.transports import FAILED, Clock, Item, RunEnded, Transport, Trouble, open_transport
 from mindsight.settings import Settings
 from mindsight.supervisor import gateway_url
@@ -349,11 +350,15 @@ def stream_source(
     speed: float,
     triggers: str | None = None,
     record: Path | None = None,
+    echo: EchoChoice = None,
 ) -> Sent:
     """The commands ``mindsight stream`` and ``mindsight replay --session``.
 
     triggers, record : of a live source: where pulses are listened for, and the folder where its volumes are kept
+    echo : which of several echoes, or all combined; the same as ``echo=`` in a live source
     """
+    if echo is not None and is_live(source) and not re.search(r"[?&]echo=", source):
+        source += f"{'&' if '?' in source else '?'}echo={echo}"
     if not key:
         raise BadRequest("expected a key: set MINDSIGHT_KEY, or pass --key", code="cli.key")
     if not re.match(r"^[A-Za-z0-9]{1,64}$", task):  # else it were refused when the scanner has begun
@@ -371,7 +376,7 @@ def stream_source(
                 tell(console, (*(() if table is None else table.notes), *declared.notes))
                 sent = _stream_live(source, console, spool_dir / session, declared.events, run, task, triggers, record)
             else:
-                recorded = open_recorded(Path(source), run, events=table, on_bad=_say_bad)
+                recorded = open_recorded(Path(source), run, events=table, on_bad=_say_bad, echo=echo)
                 declared = declare(recorded.events)
                 tell(console, (*recorded.notes, *declared.notes), run)
                 sent = send_run(

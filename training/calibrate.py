@@ -34,6 +34,7 @@ from mindsight.preprocessing.alerts import Baseline, baseline_of, measure_signal
 from mindsight.replay import Trials, fill_gap, number_trials, say, start_run
 from mindsight.retrieval import CandidatePool, LinearDecoder, ReducedIndex
 from mindsight.scanner import RecordedRun, open_run
+from mindsight.scanner.echoes import EchoChoice, parse_echo
 from mindsight.subjects.bundle import Bundle
 from mindsight.volume import Volume
 from training.glm_choice import VoxelRun, choose, slice_lags
@@ -58,6 +59,7 @@ def calibrate(
     mode: Mode = "nilearn",
     asked: Mapping[str, Any] | None = None,
     pool: CandidatePool | None = None,
+    echo: EchoChoice = None,
 ) -> Bundle:
     """A linear bundle, not saved yet, that decodes into the embeddings of a pool, or tells labels apart.
 
@@ -66,6 +68,7 @@ def calibrate(
         them
     mode : of the GLM's drift basis, see ``glm.streaming``
     asked : of ``IngestOptions``: ``fast_s``, ``fast_volumes``, ``fast_motion`` and so on, for calibration and sessions
+    echo : which of several echoes, or all combined, see ``read_series``; sessions have to take the same
     pool : what the labels name candidates of, see ``CandidatePool.named``; None: the labels are the candidates
 
     What else of the GLM may be chosen is chosen on the runs, see ``glm_choice``; betas are z-scored by run.
@@ -73,7 +76,7 @@ def calibrate(
     Raises BadRequest (``calibration.runs``, ``calibration.labels``), ModelMismatch (``pool.unknown_candidate``), and
     what reading the runs raises.
     """
-    runs, names = labelled_runs(folders, labels)
+    runs, names = labelled_runs(folders, labels, echo)
     classes = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
     pool = pool or classes
     place_of = {name: pool.place(pool.named(name)) for name in names}
@@ -102,13 +105,15 @@ def calibrate(
     )
 
 
-def labelled_runs(folders: Sequence[Path], labels: Labels) -> tuple[list[LabelledRun], tuple[str, ...]]:
+def labelled_runs(
+    folders: Sequence[Path], labels: Labels, echo: EchoChoice = None
+) -> tuple[list[LabelledRun], tuple[str, ...]]:
     """The runs, and all labels in them. Raises BadRequest as ``calibrate`` says."""
     if len(folders) < 2:
         raise BadRequest(
             f"expected two or more runs, so that each can be left out once, got {len(folders)}", code="calibration.runs"
         )
-    recorded = [open_run(folder, number) for number, folder in enumerate(folders, 1)]
+    recorded = [open_run(folder, number, echo=echo) for number, folder in enumerate(folders, 1)]
     runs = [LabelledRun(run, number_trials(run.events, labels)) for run in recorded]
     for run in runs:
         notes = (*run.recorded.notes, *run.trials.notes)
@@ -314,6 +319,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="candidate pool whose embeddings to decode into (mindsight pool build); labels name its candidates, by id"
         " or by file name; without: the labels are what is told apart",
     )
+    parser.add_argument(
+        "--echo", default="", help="of runs with several echoes: its number, or combine; default: first"
+    )
     parser.add_argument("--subject", default="sub-01", help="pseudonym, e.g. sub-01")
     parser.add_argument(
         "--fixed-basis",
@@ -342,7 +350,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         asked["fast_motion"] = given.fast_motion
         pool = None if given.pool is None else CandidatePool.load(given.pool)
         if given.decoder == "linear":
-            made = calibrate(given.runs, given.labels, given.subject, datetime.now(UTC), mode, asked, pool)
+            made = calibrate(
+                given.runs, given.labels, given.subject, datetime.now(UTC), mode, asked, pool, parse_echo(given.echo)
+            )
             bundle = made.save(given.out)
         else:
             bundle = _around_weights(given, pool, mode, asked)
@@ -364,7 +374,15 @@ def _around_weights(
     released = Released(given.weights, given.mask, pool, index, given.layer)
     with tempfile.TemporaryDirectory() as scratch:
         made = bundle_of(
-            released, given.runs, given.labels, given.subject, datetime.now(UTC), Path(scratch), mode, asked
+            released,
+            given.runs,
+            given.labels,
+            given.subject,
+            datetime.now(UTC),
+            Path(scratch),
+            mode,
+            asked,
+            parse_echo(given.echo),
         )
         return made.save(given.out)
 

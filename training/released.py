@@ -21,6 +21,7 @@ from mindsight.evaluation import top_k
 from mindsight.ingest import IngestOptions, Space
 from mindsight.ingest.records import Mode
 from mindsight.retrieval import CandidatePool, ReducedIndex, calibrate, cosine_scores
+from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle import Bundle
 from training.calibrate import Labels, ingest_runs, labelled_runs, middle_volume, run_trials, statistics_of
 
@@ -57,6 +58,7 @@ def bundle_of(
     scratch: Path,
     mode: Mode = "nilearn",
     when: Mapping[str, Any] | None = None,
+    echo: EchoChoice = None,
 ) -> Bundle:
     """A bundle, not saved yet, whose confidence is fitted to the runs' trials.
 
@@ -65,7 +67,7 @@ def bundle_of(
     Arguments not named here, and what is raised, are those of ``training.calibrate.calibrate``; besides, ModelMismatch
     where weights, mask and pool do not fit each other.
     """
-    runs, names = labelled_runs(folders, labels)
+    runs, names = labelled_runs(folders, labels, echo)
     place_of = {name: released.pool.place(released.pool.named(name)) for name in names}
     space = _space(released.mask, runs[0].recorded)
     options = replace(IngestOptions(normalise="run", mode=mode), **(when or {}))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mindsight.errors import BadVolume
 from mindsight.events import EventsTable, Note, RunEvent
 from mindsight.scanner.beside import MotionOrder, find_events, find_motion
+from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.files import OnBad, strictly
 from mindsight.scanner.series import Series, open_series
 from mindsight.volume import Volume
@@ -71,6 +72,7 @@ def open_run(
     tr_s: float | None = None,
     events: EventsTable | None = None,
     on_bad: OnBad = strictly,
+    echo: EchoChoice = None,
 ) -> RecordedRun:
     """The run in a folder: ``bold.nii.gz`` or ``bold.nii``, or DICOM in ``dcm/`` or beside; ``events.tsv`` and motion
     parameters (see ``RecordedRun``) where there are any. Or a run of a BIDS dataset, as Mindsight's archives hold them:
@@ -79,6 +81,7 @@ def open_run(
     tr_s : overrides the repetition time of the files
     events : the run's, instead of what lies beside it
     on_bad : what is done with a file that cannot be read, see ``open_series``
+    echo : which of several echoes, or all combined, see ``read_series``
 
     Raises BadVolume for volumes that cannot be read, BadRequest for motion that does not fit them. What
     is wrong with events is in ``RecordedRun.notes``.
@@ -86,14 +89,15 @@ def open_run(
     path = Path(path)
     if not path.exists():
         raise BadVolume("expected the folder or file of a run, got none; check the path", code="series.unreadable")
-    return accompanied(path, run, open_series(_volumes_at(path), run, tr_s=tr_s, on_bad=on_bad), events)
+    return accompanied(path, run, open_series(_volumes_at(path), run, tr_s=tr_s, on_bad=on_bad, echo=echo), events)
 
 
 def accompanied(path: Path, run: int, series: Series, events: EventsTable | None) -> RecordedRun:
     """The series with what lies beside it. Parameters and errors as of ``open_run``."""
     table = find_events(path) if events is None else events
     motion = find_motion(path, series.n_volumes)
-    notes = (*table.notes, *motion.notes)
+    of_series = (Note("series.note", note, "info") for note in series.notes)
+    notes = (*of_series, *table.notes, *motion.notes)
     return RecordedRun(run, series, list(table.events), motion.motion_T6, motion.order, notes)
 
 

@@ -20,7 +20,7 @@ from taking import CLOCK, IMPATIENT, codes, ends, places, take, troubles, until_
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import read_series
-from mindsight.scanner.transports import Expected
+from mindsight.scanner.transports import Expected, Item
 from mindsight.scanner.transports.afni import END_OF_RUN, AfniHeader, control_port, parse_header
 from mindsight.scanner.transports.afni_receiver import AfniReceiver
 from mindsight.volume import Volume
@@ -176,6 +176,39 @@ def test_of_several_channels_the_first_is_read() -> None:
         items = take(transport, lambda items: bool(ends(items)))
     assert [int(volume.data[0, 0, 0]) for volume in volumes(items)] == [0, 10]
     assert codes(items) == ["afni.channels"]
+
+
+def of_channels(*lines: str, n_volumes: int = 3, **given: object) -> list[Item]:
+    """Three channels of which each is weaker, channel by channel and volume by volume."""
+    images = [image(small(value=1000 - 300 * channel + k)) for k in range(n_volumes) for channel in range(3)]
+    with receiver(expected=Expected(**given)) as transport:
+        sender(transport, [header(small(), "NUM_CHAN 3", *lines), *images])
+        return take(transport, lambda items: bool(ends(items)) or "echoes.none" in codes(items))
+
+
+def test_the_channel_that_was_chosen_is_read_and_named() -> None:
+    items = of_channels("ECHO_TIMES 12 28 44", echo=2)
+    assert [int(volume.data[0, 0, 0]) for volume in volumes(items)] == [700, 701, 702]
+    assert "chose echo 2 (28 ms); left echo 1 (12 ms) and echo 3 (44 ms)" in troubles(items)[0].text
+
+
+def test_channels_are_combined_where_their_times_are_stated() -> None:
+    items = of_channels("ECHO_TIMES 0.012 0.028 0.044", echo="combine")
+    values = [float(volume.data[0, 0, 0]) for volume in volumes(items)]
+    times, signal = np.array([12.0, 28.0, 44.0]), np.array([1000.0, 700.0, 400.0])
+    rate = -np.polyfit(times, np.log(signal), 1)[0]
+    share = times * np.exp(-times * rate) / (times * np.exp(-times * rate)).sum()
+    np.testing.assert_allclose(values, [share @ (signal + k) for k in range(3)], rtol=1e-6)
+    assert codes(items) == ["series.echoes"]
+    items = of_channels(echo="combine")
+    assert volumes(items) == []
+    assert "echoes.no_times" in codes(items)
+
+
+def test_a_channel_that_does_not_come_is_refused_in_words() -> None:
+    items = of_channels(echo=4)
+    assert volumes(items) == []
+    assert "expected echo 4, got echo 1 and echo 2 and echo 3" in troubles(items)[0].text
 
 
 def test_what_is_not_the_run_is_read_over() -> None:

@@ -54,3 +54,12 @@ def test_what_is_wrong_is_refused(spec: str) -> None:
         open_transport(spec, clock=CLOCK)
     assert "Doe" not in str(caught.value)
     assert caught.value.code in ("transport.spec", "transport.address", "watch.folder")
+
+
+@pytest.mark.parametrize(("option", "echo"), [("echo=3", 3), ("echo=combine", "combine"), ("late=1", None)])
+def test_the_echo_is_chosen_in_the_address(option: str, echo: object) -> None:
+    with open_transport(f"murfi://127.0.0.1:0?{option}", clock=CLOCK) as transport:
+        assert transport._assembler._expected.echo == echo  # type: ignore[attr-defined]
+    for wrong in ("0", "x", "-1", "99"):
+        with pytest.raises(BadRequest, match="expected the echo"):
+            open_transport(f"murfi://127.0.0.1:0?echo={wrong}", clock=CLOCK)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
+from mindsight.scanner.echoes import Echo
 from mindsight.scanner.geometry import LPS_TO_RAS
 from mindsight.volume import MAX_SIDE, Volume
 
@@ -31,7 +32,7 @@ _ABSURD = 1e9
 _WANTED = frozenset(
     {
         *("ACQUISITION_TYPE", "TR", "NUMVOL", "NUM_CHAN", "XYMATRIX", "ZNUM", "XYFOV", "ZDELTA", "ZGAP", "ZORDER"),
-        *("DATUM", "BYTEORDER", "XYZAXES", "XYZFIRST", "ZFIRST", "XYZOFF", "OBLIQUE_XFORM", "TPATTERN"),
+        *("DATUM", "BYTEORDER", "XYZAXES", "XYZFIRST", "ZFIRST", "XYZOFF", "OBLIQUE_XFORM", "TPATTERN", "ECHO_TIMES"),
     }
 )
 _TYPES = {"2D+z", "2D+zt", "3D", "3D+t", "3D+timing"}
@@ -57,7 +58,8 @@ class AfniHeader:
     by_slice : an image is a slice, else a whole volume; slice_order is the order they come in
     is_series : the images are those of several volumes
     n_volumes : where the sender says it
-    n_channels : images of different channels take turns; the first is the run
+    n_channels : images of different channels (echoes) take turns
+    echo_times_ms : of each channel, empty where the sender does not say
     """
 
     shape: tuple[int, int, int]
@@ -70,6 +72,13 @@ class AfniHeader:
     slice_times_s: NDArray[np.float64] | None
     n_volumes: int | None
     n_channels: int
+    echo_times_ms: tuple[float, ...] = ()
+
+    @property
+    def echoes(self) -> tuple[Echo, ...]:
+        """Of the channels."""
+        times = self.echo_times_ms or (None,) * self.n_channels
+        return tuple(Echo(number, time_ms) for number, time_ms in enumerate(times, 1))
 
     @property
     def image_bytes(self) -> int:
@@ -131,10 +140,22 @@ def parse_header(text: bytes, tr_s: float | None = None) -> AfniHeader:
         slice_times_s=_slice_times(said, z, stated_s),
         n_volumes=int(count) if 0 < count < 1e6 else None,
         n_channels=int(channels),
+        echo_times_ms=_echo_times_ms(said, int(channels)),
     )
     if header.image_bytes * header.images_per_volume > MAX_IMAGE_BYTES:
         _refuse(f"expected volumes of at most {MAX_IMAGE_BYTES} bytes")
     return header
+
+
+def _echo_times_ms(said: Mapping[str, list[str]], n_channels: int) -> tuple[float, ...]:
+    """One for each channel, else none. Senders state milliseconds, some of them seconds."""
+    words = said.get("ECHO_TIMES", [])
+    if n_channels < 2 or len(words) != n_channels or not all(_NUMBER.match(word) for word in words):
+        return ()
+    times = [float(word.rstrip("RLAPIS")) for word in words]
+    if not all(0.0 < time < _ABSURD for time in times):
+        return ()
+    return tuple(1000.0 * time if max(times) < 1.0 else time for time in times)
 
 
 def control_port(text: bytes) -> int | None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 
 from mindsight.errors import BadVolume, MindsightError
+from mindsight.scanner.echoes import Echo, choice_note, choose
 from mindsight.scanner.transports.afni import (
     END_OF_RUN,
     MAX_HEADER_BYTES,
@@ -53,6 +54,7 @@ class AfniReceiver(Receiver):
         patience, expected = patience or Patience(), expected or Expected()
         super().__init__(Assembler(expected, patience.late_s, run), patience, clock)
         self._tr_s = expected.tr_s
+        self._echo = expected.echo
         self._series = itertools.count(1)
         self._numbers = itertools.count(1)
         self._sending = threading.Lock()
@@ -101,10 +103,8 @@ class AfniReceiver(Receiver):
         series = f"header {next(self._series)}"
         if not header.is_series:
             self.put(Trouble("series.ignored", "a series was passed over: it is a single volume"))
-        if header.n_channels > 1:
-            text = f"{header.n_channels} channels (echoes) take turns; the first is read"
-            self.put(Trouble("afni.channels", text))
-        index, images = 0, list[bytes]()  # of the volume that is coming
+        wanted = self._wanted(header)
+        index, images = 0, {channel: list[bytes]() for channel in wanted}  # of the volume that is coming
         try:
             for number in itertools.count():
                 if not wire.wait(self._patience.idle_s):
@@ -112,26 +112,44 @@ class AfniReceiver(Receiver):
                 image = wire.exactly(header.image_bytes, self._patience.stall_s)
                 if image.startswith(END_OF_RUN):
                     break
-                if not header.is_series or number % header.n_channels:
+                channel = number % header.n_channels
+                if not header.is_series or channel not in wanted:
                     continue
-                images.append(image)
-                if len(images) == header.images_per_volume:
-                    self._put_volume(series, index, header, images)
-                    index += 1
-                    images.clear()
+                images[channel].append(image)
+                if len(images[channel]) == header.images_per_volume:
+                    self._put_volume(series, index, header, images[channel], wanted[channel])
+                    images[channel].clear()
+                    index += channel == max(wanted)
         finally:
-            if images:
-                text = f"the last volume of a run came in part ({len(images)} slices); dropped"
+            n_in_part = sum(map(len, images.values()))
+            if n_in_part:
+                text = f"the last volume of a run came in part ({n_in_part} slices); dropped"
                 self.put(Trouble("volume.incomplete", text, index, lost=True))
             self._put(Ended(series))
 
-    def _put_volume(self, series: str, index: int, header: AfniHeader, images: Sequence[bytes]) -> None:
+    def _wanted(self, header: AfniHeader) -> dict[int, Echo | None]:
+        """The channels that are read, with their echo where several are."""
+        if self._echo == "combine":
+            return dict(enumerate(header.echoes))
+        try:
+            chosen = choose(header.echoes, self._echo)
+        except BadVolume as error:
+            self.put(Trouble(error.code, f"a series was passed over: {error}", lost=True))
+            return {}
+        if header.n_channels > 1:
+            self.put(Trouble("afni.channels", choice_note(chosen, header.echoes)))
+        return {header.echoes.index(chosen): None}
+
+    def _put_volume(
+        self, series: str, index: int, header: AfniHeader, images: Sequence[bytes], echo: Echo | None
+    ) -> None:
         try:
             volume = guarded(lambda: header.volume(images))
         except MindsightError as error:  # the next one may be better
             self.put(Trouble(error.code, f"volume {index}: {error}", index, lost=True))
         else:
-            self._put(Placed(series, index, volume, is_run=True))
+            echoes = header.echoes if echo is not None else ()
+            self._put(Placed(series, index, volume, is_run=True, echo=echo, echoes=echoes))
 
     def _put(self, content: Placed | Ended) -> None:
         number = next(self._numbers) if isinstance(content, Placed) else 0

@@ -22,7 +22,7 @@ class Placed:
     series : digest that tells series apart, as far as what it came from does
     position : in its series, the first being 0
     is_run : its series is known to be one, of however few volumes
-    echo : where it is one of several
+    echo, echoes : where it is one of several, and all of them
     stated : what the header of a PAR/REC pair numbers its volume, from 1; None where that is ``position`` already
     """
 
@@ -32,6 +32,7 @@ class Placed:
     kind: Kind = AS_ACQUIRED
     is_run: bool = False
     echo: Echo | None = None
+    echoes: tuple[Echo, ...] = ()
     stated: int | None = None
 
 

@@ -82,6 +82,8 @@ class Assembler:
                 echo, key, origin = placed.echo, placed.series, Origin(placed.is_run)
                 if echo is not None:
                     family = self._families.named(placed.series)
+                    for one in placed.echoes:
+                        canonical(one, family.echoes)
                     echo = canonical(echo, family.echoes)
                     family.see(echo, placed.position, None)
                     key, origin = key_of(placed.series, family, echo), replace(origin, family=family, echo=echo)

@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
 from mindsight.errors import BadRequest
+from mindsight.scanner.echoes import parse_echo
 from mindsight.scanner.transports.contract import Clock, Expected, Patience, Transport
 
-EVERYWHERE = ("shape", "tr", "n", "moco", "idle", "late")
+EVERYWHERE = ("shape", "tr", "n", "moco", "echo", "idle", "late")
 OPTIONS = {
     "watch": ("mode", "existing", "since", "whole"),
     "cstore": ("ae", "calling", "cert", "key", "ca", "stall"),
@@ -40,8 +41,8 @@ def open_transport(
         ``murfi://host:port`` with ``allow``
         ``mrd://host:port`` with ``return`` (images: each goes back as it came; none), ``allow``
       and ``?name=value&...``, for all: ``shape`` (64x64x33), ``tr`` (seconds), ``n`` (volumes), ``moco`` (1: the
-      scanner's motion-corrected series), ``idle``, ``late``, ``whole``, ``stall`` (seconds, see Patience). The host is
-      127.0.0.1 where none is named.
+      scanner's motion-corrected series), ``echo`` (a number, or combine), ``idle``, ``late``, ``whole``, ``stall``
+      (seconds, see Patience). The host is 127.0.0.1 where none is named.
     run : number of the first run
     triggers : ``tcp://host:port`` to listen on for the scanner's pulses, a line of text each; with ``skip`` (pulses
         before that of the first volume: dummy scans), ``allow``
@@ -182,6 +183,7 @@ def _expected(options: dict[str, str]) -> Expected:
         tr_s=_seconds(options["tr"]) if "tr" in options else None,
         n_volumes=None if n is None else int(n),
         motion_corrected=options.get("moco") == "1",
+        echo=parse_echo(options.get("echo", "")),
     )
 
 
