@@ -40,13 +40,13 @@ def enhanced(number: int, series: str = "1.2.3") -> Dataset:
     shared.MRTimingAndRelatedParametersSequence = Sequence([timing])
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = Sequence([measures]), Sequence([plane])
     dataset.SharedFunctionalGroupsSequence = Sequence([shared])
-    dataset.PerFrameFunctionalGroupsSequence = Sequence([_frame(number, k) for k in range(z)])
+    dataset.PerFrameFunctionalGroupsSequence = Sequence([_frame(number, k, series) for k in range(z)])
     return dataset
 
 
-def _frame(number: int, k: int) -> Dataset:
+def _frame(number: int, k: int, series: str) -> Dataset:
     own, content, place = Dataset(), Dataset(), Dataset()
-    moment_s = 36000.0 + TR_S * number
+    moment_s = 36000.0 + 600.0 * int(series[-1]) + TR_S * number
     hours, minutes, seconds = int(moment_s // 3600), int(moment_s % 3600 // 60), moment_s % 60
     content.FrameAcquisitionDateTime = f"20260101{hours:02d}{minutes:02d}{seconds:09.6f}"
     content.TemporalPositionIndex = 1
