@@ -125,7 +125,8 @@ def _row(pair: Pair, index: int, key: tuple[int, int, int, int], rng: np.random.
     scale = f"{ri:.5f} {rs:.5f} {ss:.5e} 1070 1860"
     where = " ".join(f"{value:.3f}" for value in (*pair.angulation, *centre))
     thick = "" if pair.version == "V3" else f"{pair.thickness:.3f} {pair.gap:.3f}"
-    rest = f"0 {pair.orientation} 0 2 {pair.spacing[0]:.3f} {pair.spacing[1]:.3f} 30.00 {begin_s:.2f} 0.00 0.00"
+    spacing, echo_ms = f"{pair.spacing[0]:.3f} {pair.spacing[1]:.3f}", 15.0 + 15.0 * echo
+    rest = f"0 {pair.orientation} 0 2 {spacing} {echo_ms:.2f} {begin_s:.2f} 0.00 0.00"
     tail = {
         "V3": "90.00",
         "V4": "0 90.00 0 0 0 39 0.0",

@@ -51,7 +51,7 @@ _V4 = {
         "centre_fh": 20,
         "centre_rl": 21,
     },
-    **{"thickness": 22, "gap": 23, "orientation": 25, "spacing_x": 28, "spacing_y": 29, "begin_s": 31},
+    **{"thickness": 22, "gap": 23, "orientation": 25, "spacing_x": 28, "spacing_y": 29, "echo_ms": 30, "begin_s": 31},
 }
 _V41 = _V4 | {"b_value": 41, "gradient": 42}
 _V3 = {
@@ -65,7 +65,7 @@ _V3 = {
         "centre_fh": 16,
         "centre_rl": 17,
     },
-    **{"orientation": 19, "spacing_x": 22, "spacing_y": 23, "begin_s": 25},
+    **{"orientation": 19, "spacing_x": 22, "spacing_y": 23, "echo_ms": 24, "begin_s": 25},
 }
 _VERSIONS = {"V3": _V3, "V4": _V4, "V4.1": _V41, "V4.2": _V41 | {"label": 48}}
 _WHOLE = ("slice", "echo", "dynamic", "phase", "type", "index", "bits", "columns", "rows", "orientation")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nibabel.parrec import PSL_TO_RAS, PARRECHeader, image_def_dtds
 from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
+from mindsight.scanner.echoes import Echo, choose
 from mindsight.scanner.geometry import stack
 from mindsight.scanner.parheader import ParHeader, read_par, refuse
 from mindsight.scanner.timing import Agreed, Pace, agreed_tr, pace_of
@@ -34,7 +35,6 @@ MIN_VOXEL_MM, MAX_VOXEL_MM = 0.1, 50.0
 _ONE_OF_EACH = ("bits", "columns", "rows", "orientation", "spacing_x", "spacing_y", "thickness", "gap")
 _ONE_ANGLE = ("angulation_ap", "angulation_fh", "angulation_rl")
 _NOT_DYNAMICS = {
-    "echo": "echo",
     "phase": "cardiac phase",
     "b_value": "b value",
     "gradient": "gradient",
@@ -51,6 +51,7 @@ class ParRec:
     stated_s : repetition time of the header; None where it states none. In a 3-D sequence it is that of an excitation,
         of which a volume needs many
     begins_s : when each of the dynamics began, after the first
+    echo, echoes : whose volumes these are, and all that the pair holds
     notes : what was left out, and what is unknown, for a person
     """
 
@@ -59,6 +60,8 @@ class ParRec:
     stated_s: float | None
     begins_s: tuple[float, ...]
     dynamics: tuple[int, ...]
+    echo: Echo
+    echoes: tuple[Echo, ...]
     notes: tuple[str, ...]
     _rec: Path
     _dtype: str
@@ -118,11 +121,13 @@ def par_files(files: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(_partner(path, ".par") for path in files if is_parrec(path)))
 
 
-def read_parrec(path: Path) -> ParRec:
+def read_parrec(path: Path, echo: int | None = None) -> ParRec:
     """The pair of a PAR or REC file: its header is read and judged, its values are not yet.
 
+    echo : number of the echo that is read; without, the first
+
     Raises BadVolume: a file of the pair is missing, truncated or damaged; no magnitudes; several images of a slice in
-    one dynamic (echoes, cardiac phases, diffusion); slices that are no stack.
+    one dynamic (cardiac phases, diffusion); slices that are no stack.
     """
     par, rec = _partner(path, ".par"), _partner(path, ".rec")
     header = read_par(par)
@@ -130,11 +135,15 @@ def read_parrec(path: Path) -> ParRec:
     magnitude_I = table["type"] == MAGNITUDE_TYPE
     if not magnitude_I.any():
         refuse("no_magnitude", "expected magnitude images, got none; send the magnitudes of the run")
+    echoes = _echoes(table, magnitude_I)
+    chosen = choose(echoes, echo)
+    n_others = int((~magnitude_I).sum())
+    magnitude_I &= table["echo"] == chosen.number
     image_bytes = _check_sizes(header, rec)
     for name, word in _NOT_DYNAMICS.items():
         if name in table and len(np.unique(table[name][magnitude_I])) > 1:
             refuse("layout", f"expected one {word} per slice and dynamic, got several; export one")
-    rows_TZ, dynamics, notes = _volumes(header, np.flatnonzero(magnitude_I))
+    rows_TZ, dynamics, notes = _volumes(header, np.flatnonzero(magnitude_I), n_others)
     shape = (int(table["columns"][0]), int(table["rows"][0]), rows_TZ.shape[1])
     if shape[0] * shape[1] * shape[2] > MAX_VOXELS:
         refuse("shape", f"expected at most {MAX_VOXELS} voxels, got {shape}")
@@ -150,6 +159,8 @@ def read_parrec(path: Path) -> ParRec:
         stated_s=header.general["tr_ms"][0] / 1000.0 if header.general.get("tr_ms") else None,
         begins_s=tuple(table["begin_s"][rows_TZ[:, 0]].tolist()),
         dynamics=dynamics,
+        echo=chosen,
+        echoes=echoes,
         notes=notes,
         _rec=rec,
         _dtype="<u1" if image_bytes == shape[0] * shape[1] else "<u2",
@@ -157,6 +168,15 @@ def read_parrec(path: Path) -> ParRec:
         _slope_TZ=1.0 / scale[0],
         _intercept_TZ=table["rescale_intercept"][rows_TZ] / (scale[0] * scale[1]),
     )
+
+
+def _echoes(table: Mapping[str, NDArray[np.float64]], magnitude_I: NDArray[np.bool_]) -> tuple[Echo, ...]:
+    """By number, with their times where the table has them."""
+    found = []
+    for number in np.unique(table["echo"][magnitude_I]):
+        time_ms = float(np.median(table["echo_ms"][magnitude_I & (table["echo"] == number)]))
+        found.append(Echo(int(number), time_ms if time_ms > 0.0 else None))
+    return tuple(found)
 
 
 def _partner(path: Path, suffix: str) -> Path:
@@ -196,7 +216,7 @@ def _check_sizes(header: ParHeader, rec: Path) -> int:
 
 
 def _volumes(
-    header: ParHeader, magnitudes: NDArray[np.intp]
+    header: ParHeader, magnitudes: NDArray[np.intp], n_left: int
 ) -> tuple[NDArray[np.intp], tuple[int, ...], tuple[str, ...]]:
     """Rows of the table by volume and slice, the volumes' numbers, and notes. A last volume not whole is left out."""
     table = header.table
@@ -212,7 +232,6 @@ def _volumes(
     if not 1 <= n_slices <= MAX_SIDE or places != list(range(1, n_slices + 1)):
         refuse("incomplete", f"expected slices 1 to {n_slices}, got {len(places)}; wait until the volume is whole")
     notes = ["slice times are unknown: PAR files do not state them"]
-    n_left = len(table["type"]) - len(magnitudes)
     if n_left:
         notes.append(f"chose {len(magnitudes)} magnitude images; left {n_left} others (phase, real or imaginary)")
     numbers = sorted(members)

@@ -118,7 +118,7 @@ def open_series(
     if nifti:
         contents = nifti_series(nifti, run, tr_s, on_bad, echo)
     elif parrec:
-        contents = parrec_series(parrec, run, tr_s, on_bad)
+        contents = parrec_series(parrec, run, tr_s, on_bad, echo)
     else:
         contents = dicom_series(files, run, tr_s, on_bad, echo)
     met: list[BadVolume] = []

@@ -178,7 +178,6 @@ def test_the_tr_is_the_time_between_dynamics(tmp_path: Path) -> None:
     ("pair", "code"),
     [
         (Pair("V5"), "parrec.version"),
-        (Pair(echoes=2), "parrec.layout"),
         (Pair(drop=((2, 1),)), "parrec.incomplete"),
         (Pair(dynamics=(1,), drop=((1, 4),)), "parrec.incomplete"),
         (Pair(orientation=4), "parrec.no_geometry"),

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 from mindsight.errors import BadVolume
@@ -73,17 +74,22 @@ def _nifti(path: Path, given_s: float | None) -> Iterator[Placed | Ended]:
 
 def _pair(par: Path, stem: str, given_s: float | None) -> Iterator[Placed | Ended]:
     """A pair of one volume has two numbers: that of its name, and that of the volume in its run, by its header."""
-    pair = read_parrec(par)
-    tr_s = pair.agreed(None if pair.states_tr else given_s).tr_s
-    first = pair.dynamics[0]
-    if pair.n_volumes > 1:
-        for volume in pair.volumes(tr_s, 1):
-            yield Placed(_digest(stem), first - 1 + volume.index, volume, is_run=True)
-        yield Ended(_digest(stem))
-        return
-    series, number = _series_and_number(stem)
-    for volume in pair.volumes(tr_s, 1):
-        yield Placed(series, number - 1, volume, stated=first)
+    first = read_parrec(par)
+    pairs = [first, *(read_parrec(par, echo.number) for echo in first.echoes if echo != first.echo)]
+    tr_s = first.agreed(None if first.states_tr else given_s).tr_s
+    is_run = first.n_volumes > 1
+    series, number = (_digest(stem), 0) if is_run else _series_and_number(stem)
+    # The echoes of a volume come one after the other.
+    for volumes in zip_longest(*(pair.volumes(tr_s, 1) for pair in pairs)):
+        for pair, volume in zip(pairs, volumes, strict=True):
+            if volume is None:
+                continue
+            position = pair.dynamics[0] - 1 + volume.index if is_run else number - 1
+            echo, echoes = (pair.echo, pair.echoes) if len(pairs) > 1 else (None, ())
+            stated = None if is_run else pair.dynamics[0]
+            yield Placed(series, position, volume, is_run=is_run, echo=echo, echoes=echoes, stated=stated)
+    if is_run:
+        yield Ended(series)
 
 
 def _series_and_number(stem: str) -> tuple[str, int]:

@@ -26,7 +26,7 @@ class PairOrder:
 
     def add(self, placed: Placed) -> list[Placed]:
         """What is decided now: nothing, this one, or the first and this one."""
-        names = placed.series
+        names = _name(placed)
         if placed.stated is None:
             return [placed]
         if names in self._names_count:
@@ -46,7 +46,12 @@ class PairOrder:
 
     def _decided(self, placed: Placed) -> Placed:
         assert placed.stated is not None
-        if self._names_count.get(placed.series, False):
+        if self._names_count.get(_name(placed), False):
             return replace(placed, stated=None)
         ahead = placed.position + 1 - placed.stated
-        return Placed(f"{placed.series} {ahead}", placed.stated - 1, placed.volume)
+        return replace(placed, series=f"{placed.series} {ahead}", position=placed.stated - 1, stated=None)
+
+
+def _name(placed: Placed) -> str:
+    """Of the pairs that count together: each echo by itself."""
+    return placed.series if placed.echo is None else f"{placed.series} {placed.echo}"
