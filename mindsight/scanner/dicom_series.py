@@ -31,6 +31,7 @@ from mindsight.scanner.files import (
 )
 from mindsight.scanner.kinds import preferred
 from mindsight.scanner.mosaic import is_mosaic, mosaic_note, mosaic_volume
+from mindsight.scanner.numbers import object_numbers
 from mindsight.scanner.slices import group_slices, slices_volume
 from mindsight.volume import Volume, is_tr
 
@@ -260,14 +261,7 @@ def _numbered(heads: dict[int, DicomRecord], n: int, n_bad: int, on_bad: OnBad) 
     n, n_bad : files that there are, and those of them that could not be read
     """
     numbers: dict[int, int] = {}
-    for place, record in heads.items():
-        number = record.acquisition_number if record.instance_number is None else record.instance_number
-        if number is None:
-            raise BadVolume(
-                f"file {place} of {n}: expected an instance or acquisition number",
-                code="dicom.no_number",
-                file=place,
-            )
+    for place, number in object_numbers(heads).items():
         if number in numbers:
             text = f"files {numbers[number]} and {place} of {n} have one instance number, {number}; remove one"
             on_bad(BadVolume(text, code="series.duplicate", file=place))

@@ -35,8 +35,9 @@ def enhanced_positions(record: DicomRecord) -> dict[int, list[int]]:
     """
     magnitudes = [place for place, frame in enumerate(record.frames) if is_magnitude(frame)]
     chosen = magnitudes or list(range(len(record.frames)))
-    stated = _grouped({place: record.frames[place].temporal_position or 0 for place in chosen})
-    if _tells_apart(record, stated):
+    numbers = {place: record.frames[place].temporal_position for place in chosen}
+    stated = _grouped({place: number or 0 for place, number in numbers.items()})
+    if (None not in numbers.values() or len(stated) == 1) and _tells_apart(record, stated):
         return stated
     alike: dict[Slot, list[int]] = defaultdict(list)
     for place in chosen:

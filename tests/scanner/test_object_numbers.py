@@ -1,0 +1,89 @@
+"""The order of mosaics and enhanced objects where instance numbers are lacking, one for all, or begin anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_files import csa_of_mosaic, enhanced, mosaic, planes, put, raw, seen
+from pydicom.dataset import Dataset
+
+from mindsight.errors import BadVolume
+from mindsight.scanner import open_series
+
+Change = Callable[[Dataset, int], None]
+
+
+def instances(number: Callable[[int], int]) -> Change:
+    def change(dataset: Dataset, k: int) -> None:
+        dataset.InstanceNumber = number(k)
+
+    return change
+
+
+def no_instance(dataset: Dataset, _k: int) -> None:
+    del dataset.InstanceNumber
+
+
+def dirty_instance(dataset: Dataset, _k: int) -> None:
+    raw(dataset, "InstanceNumber", "none")
+
+
+def no_number(dataset: Dataset, _k: int) -> None:
+    del dataset.InstanceNumber
+    dataset.AcquisitionNumber = 1
+
+
+def missing_in_one(dataset: Dataset, k: int) -> None:
+    if k == 2:
+        del dataset.InstanceNumber
+        dataset.AcquisitionNumber = 1
+
+
+def later(dataset: Dataset, k: int) -> Dataset:
+    """An enhanced object that began k times 2 s later; its acquisition has no number."""
+    for place, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        groups.FrameContentSequence[0].FrameAcquisitionDateTime = f"202401021000{2 * k:02d}.{place * 100_000:06d}"
+    return dataset
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        instances(lambda k: k - 1),
+        instances(lambda k: k - 7),
+        instances(lambda _k: 1),
+        instances(lambda _k: 0),
+        no_instance,
+        dirty_instance,
+        no_number,
+        missing_in_one,
+    ],
+)
+@pytest.mark.parametrize("kind", ["mosaic", "enhanced"])
+def test_objects_are_in_order_by_what_tells_them_apart(change: Change, kind: str, tmp_path: Path) -> None:
+    run = [mosaic(k, csa_of_mosaic()) if kind == "mosaic" else later(enhanced(1, number=k), k) for k in range(1, 5)]
+    for k, dataset in enumerate(run, 1):
+        change(dataset, k)
+    volumes = list(open_series(put(tmp_path, [run[k] for k in (2, 0, 3, 1)])))
+    assert [volume.index for volume in volumes] == [0, 1, 2, 3]
+    for k, volume in enumerate(volumes, kind == "mosaic"):
+        assert np.array_equal(volume.data, seen(planes(k)))
+
+
+def test_one_object_needs_no_number(tmp_path: Path) -> None:
+    dataset = mosaic(1, csa_of_mosaic())
+    del dataset.InstanceNumber, dataset.AcquisitionNumber, dataset.AcquisitionTime
+    assert open_series(put(tmp_path, [dataset])).n_volumes == 1
+
+
+def test_objects_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+    run = [mosaic(k, csa_of_mosaic()) for k in (1, 2, 3)]
+    for dataset in run:
+        no_number(dataset, 1)
+        dataset.AcquisitionTime = "100000"
+    with pytest.raises(BadVolume, match="tells apart") as caught:
+        open_series(put(tmp_path, run))
+    assert caught.value.code == "dicom.no_number"
