@@ -84,16 +84,16 @@ class Allowed:
 
     def __init__(self, *datasets: Any) -> None:
         self._datasets = datasets
+        self._first: dict[str, tuple[Any, ...]] = {}
+        self._beside: Allowed | None = None
 
     def __bool__(self) -> bool:
         return bool(self._datasets)
 
     def value(self, keyword: str) -> Any:
         """None where the element is absent or empty; its bytes where they cannot be converted."""
-        if keyword not in ALLOWED:
-            raise LookupError(keyword)
         for dataset in self._datasets:
-            found = _converted(dataset, keyword)
+            found = _converted(dataset, _listed(keyword))
             if found is not None and found != "":
                 return found
         return None
@@ -118,12 +118,22 @@ class Allowed:
 
     def merged(self, keyword: str) -> Allowed:
         """The first item of this sequence in each data set that has one, as one."""
-        found = (next(Allowed(dataset).items(keyword), None) for dataset in self._datasets)
-        return Allowed(*(dataset for item in found if item is not None for dataset in item._datasets))
+        return Allowed(*self._firsts(keyword))
 
     def beside(self, other: Allowed) -> Allowed:
-        """Both as one; this one goes first."""
-        return Allowed(*self._datasets, *other._datasets)
+        """Both as one; this one goes first. What has been found in the other is not looked for again."""
+        both = Allowed(*self._datasets, *other._datasets)
+        both._beside = other
+        return both
+
+    def _firsts(self, keyword: str) -> tuple[Any, ...]:
+        if keyword not in self._first:
+            other = self._beside
+            own = self._datasets[: len(self._datasets) - len(other._datasets)] if other else self._datasets
+            items = (next(_items(_converted(dataset, _listed(keyword))), None) for dataset in own)
+            found = tuple(dataset for item in items if item is not None for dataset in item._datasets)
+            self._first[keyword] = found + (other._firsts(keyword) if other else ())
+        return self._first[keyword]
 
     def private(self, name: str) -> Any:
         return next((value for value in self._privates(name) if value is not None and value != ""), None)
@@ -150,10 +160,19 @@ class Allowed:
 
     def _places(self, name: str) -> Iterator[tuple[Any, int]]:
         private = ALLOWED_PRIVATE[name]
+        group = private.group << 16
         for dataset in self._datasets:
+            present = dataset.keys()
             for block in _BLOCKS:
-                if first_text(_converted(dataset, private.group << 16 | block)) == private.creator:
-                    yield dataset, private.group << 16 | block << 8 | private.element
+                reserved = group | block
+                if reserved in present and first_text(_converted(dataset, reserved)) == private.creator:
+                    yield dataset, group | block << 8 | private.element
+
+
+def _listed(keyword: str) -> str:
+    if keyword not in ALLOWED:
+        raise LookupError(keyword)
+    return keyword
 
 
 def _items(found: Any) -> Iterator[Allowed]:
