@@ -16,6 +16,10 @@ from mindsight.scanner import open_series
 from mindsight.scanner.csa import read_csa
 from mindsight.scanner.deidentify import read_dicom
 from mindsight.scanner.mosaic import mosaic_note, mosaic_volume
+from mindsight.scanner.transports import Expected, Trouble
+from mindsight.scanner.transports.arrivals import Arrival
+from mindsight.scanner.transports.assemble import Assembler
+from mindsight.volume import Volume
 
 TIMES_S = np.array(TIMES_MS) / 1000.0
 UNREADABLE = {
@@ -101,6 +105,18 @@ def test_a_creator_that_is_there_twice() -> None:
         if content is not None:
             dataset.add_new((0x0029, block << 8 | 0x10), "OB", content + b"\0" * (len(content) % 2))
     assert np.array_equal(mosaic_volume(read_dicom(written(dataset)), 2.0, 1, 0).data, seen(planes(1)))
+
+
+def test_live_the_direction_is_said_once_and_nothing_is_lost() -> None:
+    assembler = Assembler(Expected(), late_s=1.0)
+    run = [written(mosaic(k, UNREADABLE["blanked"])) for k in (1, 2, 3)]
+    items = [item for content in run for item in assembler.add(Arrival(content, 0.0), 0.0)]
+    items += assembler.finish()
+    assert [item.index for item in items if isinstance(item, Volume)] == [0, 1, 2]
+    said = [item for item in items if isinstance(item, Trouble)]
+    assert [(trouble.code, trouble.lost) for trouble in said if trouble.code == "mosaic.direction"] == [
+        ("mosaic.direction", False)
+    ]
 
 
 @pytest.mark.parametrize("what", UNREADABLE)

@@ -15,7 +15,7 @@ from mindsight.scanner.echoes import canonical, echoes_in, of_echo
 from mindsight.scanner.enhanced import enhanced_positions, enhanced_volumes, is_enhanced
 from mindsight.scanner.files import stated_tr
 from mindsight.scanner.kinds import kind_of, series_key
-from mindsight.scanner.mosaic import is_mosaic
+from mindsight.scanner.mosaic import is_mosaic, mosaic_note
 from mindsight.scanner.slices import slices_volume
 from mindsight.scanner.transports.arrivals import Arrival, Ended, Placed
 from mindsight.scanner.transports.contract import Expected, Item, Trouble
@@ -43,6 +43,7 @@ class Assembler:
         self._gather = Gather()
         self._slices = SliceGathering(expected.shape[2] if expected.shape else None, max_held_bytes)
         self._origins: dict[str, Origin] = {}
+        self._noted: str | None = None  # the series of which it was said how its slices are taken to run
         self._combined: dict[Family, tuple[str, Origin]] = {}
 
     def add(self, arrival: Arrival | Trouble, now_s: float) -> Sequence[Item]:
@@ -122,6 +123,10 @@ class Assembler:
             # Philips puts magnitude and phase into one series.
             yield from self._runs.ignore(f"{series} {kind_of(record)}", why_not)
             return
+        note = mosaic_note(record)
+        if note is not None and self._noted != series:
+            self._noted = series
+            yield Trouble("mosaic.direction", note)
         family = self._families.of(series, record)
         frames = echoes_in(record, family.echoes)
         for echo in dict.fromkeys(frames):
