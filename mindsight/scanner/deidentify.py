@@ -45,6 +45,15 @@ MAX_FRAMES = 32_768  # a whole run in one object
 MAX_SIDE_PIXELS = 16_384
 MAX_RLE_RATIO = 64
 
+_STORAGE = "1.2.840.10008.5.1.4.1.1"
+# Objects that scanners send and export beside images, by their class, with those below it: the directory of a medium,
+# secondary captures, raw data and segmentations, reports, documents, presentation states, spectra, waveforms,
+# radiotherapy, and Siemens' own (its recordings of physiology among them).
+_NO_MR_IMAGES = (
+    "1.2.840.10008.1.3.10",
+    *(f"{_STORAGE}.{number}" for number in ("7", "66", "88", "104", "11", "4.2", "9", "481")),
+    "1.3.12.2.1107.5.9.1",
+)
 _IMPLICIT_LITTLE, _EXPLICIT_LITTLE, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
 
@@ -85,6 +94,9 @@ def _tags(header_only: bool) -> list[BaseTag]:
 
 
 def _record(dataset: Dataset, header_only: bool) -> DicomRecord:
+    kind = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    if any(kind == one or kind.startswith(f"{one}.") for one in _NO_MR_IMAGES):
+        _refuse("not_mr", "expected an MR image, got another object (report, raw data, picture of a screen, directory)")
     syntax = str(dataset.file_meta.TransferSyntaxUID)
     if syntax not in (_IMPLICIT_LITTLE, _EXPLICIT_LITTLE, _RLE):
         _refuse("compressed", "expected uncompressed little-endian DICOM, or RLE, got another; export uncompressed")

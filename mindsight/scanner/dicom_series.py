@@ -56,10 +56,22 @@ def dicom_series(
 ) -> Contents:
     n, notes, known = len(files), list[str](), list[Echo]()
 
-    def head(place: int) -> DicomRecord:
-        return read_dicom(read_bytes(files[place - 1]), header_only=True)
+    def head(place: int) -> DicomRecord | None:
+        try:
+            record = read_dicom(read_bytes(files[place - 1]), header_only=True)
+        except BadVolume as error:
+            if error.code != "dicom.not_mr" or n == 1:
+                raise
+            return None
+        return record if record.modality == "MR" or n == 1 else None
 
-    found = read_heads(n, head, on_bad, notes)
+    read_in = read_heads(n, head, on_bad, notes)
+    n_bad = n - len(read_in)
+    found = {place: record for place, record in read_in.items() if record is not None}
+    if not found:
+        raise BadVolume("expected MR images, got other objects", code="dicom.not_mr")
+    n_foreign = len(read_in) - len(found)
+    notes += [f"left what is no MR image: {n_foreign} (reports, raw data, pictures of screens)"] if n_foreign else []
     chosen, note = preferred(found)
     notes += [] if note is None else [note]
     notes += dict.fromkeys(said for place in chosen if (said := mosaic_note(found[place])) is not None)
@@ -72,7 +84,7 @@ def dicom_series(
         def read(place: int) -> DicomRecord:
             return numbering.record(place, read_dicom(read_bytes(files[place - 1])), one)
 
-        return _series(heads, read, n, n - len(found), run, tr_s, on_bad)
+        return _series(heads, read, n, n_bad, run, tr_s, on_bad)
 
     return with_echoes(known, series, echo, notes)
 

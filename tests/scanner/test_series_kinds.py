@@ -12,6 +12,9 @@ from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
 from mindsight.scanner.deidentify import read_dicom
 from mindsight.scanner.kinds import kind_of
+from mindsight.scanner.transports import Expected, Trouble
+from mindsight.scanner.transports.arrivals import Arrival
+from mindsight.scanner.transports.assemble import Assembler
 
 
 def run(n_volumes: int, **given: object) -> list:
@@ -104,3 +107,37 @@ def test_two_runs_without_a_series_uid_are_told_apart_by_their_grid_or_refused(t
     save(tmp_path, run(2, seed=4, series=""), "again")
     with pytest.raises(BadVolume):
         open_series(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "1.2.840.10008.1.3.10",  # DICOMDIR
+        "1.2.840.10008.5.1.4.1.1.7",  # secondary capture
+        "1.2.840.10008.5.1.4.1.1.7.4",
+        "1.2.840.10008.5.1.4.1.1.66",  # raw data
+        "1.2.840.10008.5.1.4.1.1.88.22",  # report
+        "1.3.12.2.1107.5.9.1",  # Siemens' own, as PhysioLog
+    ],
+)
+def test_objects_that_are_no_images_are_left(kind: str, tmp_path: Path) -> None:
+    save(tmp_path, run(3), "run")
+    for k, prefix in enumerate(("a", "z")):
+        other = slice_dataset(0, 0, instance=1, series=f"1.2.8{k}")
+        other.SOPClassUID = other.file_meta.MediaStorageSOPClassUID = kind
+        if k:
+            del other.Rows, other.PixelData
+        save(tmp_path, [other], prefix)
+    assert "left what is no MR image: 2" in noted(tmp_path, 3)
+    assembler = Assembler(Expected(), 3.0)
+    told = [one for path in sorted(tmp_path.iterdir()) for one in assembler.add(Arrival(path.read_bytes(), 0.0), 0.0)]
+    foreign = [one for one in told if isinstance(one, Trouble) and one.code == "dicom.not_mr"]
+    assert [one.lost for one in foreign] == [False, False]
+
+
+def test_another_modality_beside_the_run_is_left(tmp_path: Path) -> None:
+    save(tmp_path, run(3), "run")
+    other = slice_dataset(0, 0, instance=1, series="1.2.8")
+    other.Modality = "OT"
+    save(tmp_path, [other], "a")
+    assert "left what is no MR image: 1" in noted(tmp_path, 3)

@@ -197,5 +197,5 @@ def _told(work: Callable[[], Iterable[Item]], what: str = "") -> list[Item]:
     try:
         guarded(take)
     except MindsightError as error:
-        told.append(Trouble(error.code, f"{what}{error}", lost=True))
+        told.append(Trouble(error.code, f"{what}{error}", lost=error.code != "dicom.not_mr"))
     return told

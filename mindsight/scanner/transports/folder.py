@@ -140,13 +140,15 @@ class FolderReader:
         try:
             first = next(contents)
         except MindsightError as error:
-            for_s = self._patience.whole_s
+            is_foreign = error.code == "dicom.not_mr"  # will not become one
+            for_s = 0.0 if is_foreign else self._patience.whole_s
             if now_s - waiting.since_s >= for_s or now_s - waiting.first_s >= MAX_WAITS * for_s:
                 del self._waiting[unit]
                 self._given_up[unit] = waiting.look
                 self._n_dealt_with += 1
                 text = f"file {self._n_dealt_with} was passed over: {error}"
-                yield Trouble(error.code, text, lost=error.code != "dicom.not_dicom" or _claims_to_be_one(unit))
+                is_noise = error.code == "dicom.not_dicom" and not _claims_to_be_one(unit)
+                yield Trouble(error.code, text, lost=not (is_foreign or is_noise))
             else:
                 waiting.next_s = now_s + waiting.retry_s
                 waiting.retry_s = min(2 * waiting.retry_s, MAX_RETRY_S)
