@@ -27,3 +27,14 @@ def rounding(length: float, dtype: Any = np.float32, condition: float = 1.0) -> 
     condition : see the module
     """
     return float(LAMBDA * math.sqrt(length) * np.finfo(dtype).eps * condition)
+
+
+def network(terms: int, sums: int, evaluations: int = 1) -> dict[str, float]:
+    """``atol`` and ``rtol`` of what a float32 network gives, whose numbers are of order one.
+
+    terms : of its longest sum
+    sums : layers that follow each other, each with such a sum
+    evaluations : of the network on its own output, as a sampler makes them
+    """
+    close = rounding(terms * sums * evaluations)
+    return {"atol": close, "rtol": close}

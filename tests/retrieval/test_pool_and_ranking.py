@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tolerance import rounding
 
 from mindsight.errors import ModelMismatch
 from mindsight.retrieval import CandidatePool, cosine_scores, rank
@@ -25,7 +26,7 @@ def test_scores_are_cosines(dtype: type) -> None:
     queries = np.random.default_rng(2).normal(size=(3, 4, 8))
     e, q = pool.embeddings.astype(np.float64).reshape(50, -1), queries.reshape(3, -1)
     expected = (q / np.linalg.norm(q, axis=1)[:, None]) @ (e / np.linalg.norm(e, axis=1)[:, None]).T
-    np.testing.assert_allclose(cosine_scores(queries, pool), expected, atol=2e-6)
+    np.testing.assert_allclose(cosine_scores(queries, pool), expected, rtol=0, atol=rounding(32))
 
 
 def test_a_candidate_finds_itself_first() -> None:
@@ -34,7 +35,7 @@ def test_a_candidate_finds_itself_first() -> None:
         ranking = rank(pool.embeddings[place], pool, k=5)
         assert ranking.places_K[0] == place
         assert ranking.places_K.shape == (5,)
-        assert ranking.scores_N[place] == pytest.approx(1.0, abs=1e-6)
+        assert ranking.scores_N[place] == pytest.approx(1.0, abs=rounding(32))
 
 
 def test_ties_keep_the_order_of_the_pool() -> None:
@@ -56,7 +57,7 @@ def test_a_pool_read_in_pieces_scores_alike(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("mindsight.retrieval.pool.CHUNK_BYTES", 7 * 32 * 4)
     pieces = make_pool()
     assert pieces.rows_per_chunk == 7
-    np.testing.assert_allclose(rank(query, pieces, 50).scores_N, whole.scores_N, atol=1e-6)
+    np.testing.assert_allclose(rank(query, pieces, 50).scores_N, whole.scores_N, rtol=0, atol=rounding(32))
     assert pieces.digest == make_pool().digest
 
 
