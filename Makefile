@@ -5,7 +5,7 @@ endif
 BIN := .venv/bin
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: setup demo test check bench lock clean
+.PHONY: setup demo test test-portable test-slow check bench lock clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -26,6 +26,12 @@ check: setup ## lint, types, import rules
 
 test: check ## everything that must hold
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=12
+
+test-portable: setup ## the numerical tests again with the kernels of other processors, on one thread and on two
+	$(BIN)/python tests/portable.py
+
+test-slow: setup ## the long forms of checks that `make test` makes in short
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=12 -m slow
 
 .venv/.bench: .venv/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'

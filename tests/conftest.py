@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from missing import missing_line
 
 import mindsight  # noqa: F401 - first of all: makes torchvision importable, which test files may import before us
 
@@ -24,3 +25,11 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("needs the real data beside the checkout (../shared), which this checkout does not have")
     return SHARED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One closing line; with several workers, of all of them."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
+    if line := missing_line(reasons):
+        terminalreporter.write_line(line, yellow=True)

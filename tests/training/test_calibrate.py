@@ -40,9 +40,14 @@ def replayed(folder: Path, bundle: Path, results: Path) -> Summary:
     return replay(folder, bundle, speed=math.inf, results=results, clock=time.perf_counter, sleep=time.sleep)
 
 
-def test_runs_4_to_9_are_told_apart_by_what_came_before(folders: list[Path], tmp_path: Path) -> None:
+# The last two of the runs, and all that have three before them.
+SHORT, LONG = pytest.param(range(7, 9), id="short"), pytest.param(range(3, 9), id="long", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("tested", [SHORT, LONG])
+def test_runs_are_told_apart_by_what_came_before(folders: list[Path], tmp_path: Path, tested: range) -> None:
     total = Accuracy(0, 0, 0.125)
-    for k in range(3, 9):
+    for k in tested:
         bundle = calibrated(folders[:k], tmp_path / f"bundle-{k + 1}")
         results = tmp_path / f"run-{k + 1}.jsonl"
         total += replayed(folders[k], bundle, results).accuracy["final"]
@@ -53,12 +58,13 @@ def test_runs_4_to_9_are_told_apart_by_what_came_before(folders: list[Path], tmp
         assert all(line["run"] == k + 1 and set(line["scores"]) == KINDS for line in lines)
         assert all(max(line["scores"], key=line["scores"].get) == line["predicted"] for line in lines)
         assert all({"beta", "decode", "retrieve", "total"} <= set(line["latency_ms"]) for line in lines)
-    print(f"final answers of runs 4 to 9: {total}")
-    assert (total.n, total.chance) == (48, 0.125)
+    print(f"final answers of runs {tested[0] + 1} to 9: {total}")
+    assert (total.n, total.chance) == (8 * len(tested), 0.125)
     assert total.value >= 0.45
 
 
-def test_shuffled_labels_fall_to_chance(folders: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("tested", [SHORT, LONG])
+def test_shuffled_labels_fall_to_chance(folders: list[Path], tmp_path: Path, tested: range) -> None:
     tables = [(folder / "events.tsv").read_text().splitlines() for folder in folders]
     rows = [[line.split("\t") for line in table[1:]] for table in tables]
     shuffled = shuffled_labels([[row[2] for row in run] for run in rows], np.random.default_rng(0))
@@ -71,11 +77,11 @@ def test_shuffled_labels_fall_to_chance(folders: list[Path], tmp_path: Path) -> 
         lines = [f"{row[0]}\t{row[1]}\t{label}" for row, label in zip(run, labels, strict=True)]
         (copies[-1] / "events.tsv").write_text("\n".join(["onset\tduration\ttrial_type", *lines]) + "\n")
     total = Accuracy(0, 0, 0.125)
-    for k in range(3, 9):
+    for k in tested:
         bundle = calibrated(copies[:k], tmp_path / f"bundle-{k + 1}")
         total += replayed(folders[k], bundle, tmp_path / "results.jsonl").accuracy["final"]
     print(f"with shuffled labels: {total}")
-    assert total.n == 48
+    assert total.n == 8 * len(tested)
     assert total.interval[0] <= 0.125 <= total.interval[1]
 
 
