@@ -37,7 +37,16 @@ from mindsight.events import DeclaredEvent, EventsTable, declare, decode_table, 
 from mindsight.recording import keep, open_recorded
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
-from mindsight.scanner.transports import FAILED, Clock, Item, RunEnded, Transport, Trouble, open_transport
+from mindsight.scanner.transports import (
+    FAILED,
+    Clock,
+    Item,
+    RunEnded,
+    Transport,
+    Trouble,
+    open_transport,
+    planned_volumes,
+)
 from mindsight.settings import Settings
 from mindsight.supervisor import gateway_url
 from mindsight.volume import Volume
@@ -184,6 +193,7 @@ class LiveStream:
     first_run : least number of a run
     before : the session's runs, as the service has them
     events : of the first run that this process begins; later runs' come from whoever shows the pictures
+    n_volumes : of each run, where it is planned
     trail : of a folder or of stored objects, which are read again; None for what is sent once
     """
 
@@ -198,8 +208,10 @@ class LiveStream:
         trail: Trail | None,
         clock: Callable[[], float],
         output: TextIO,
+        n_volumes: int | None = None,
     ) -> None:
         self._console = console
+        self._n_volumes = n_volumes
         self._events = events
         self._events_of: int | None = None  # number of their run
         self._task = task
@@ -257,7 +269,7 @@ class LiveStream:
         before = self._before.get(run)
         self._is_over = before is not None and before.ended
         if not self._is_over:
-            self._next_index = self._console.start_run(run, task=self._task, tr_s=first.tr_s)
+            self._next_index = self._console.start_run(run, task=self._task, tr_s=first.tr_s, n_volumes=self._n_volumes)
             if self._trail is not None and again is None:
                 self._trail.note_run(first, run)
             if self._events_of in (None, run):
@@ -429,6 +441,7 @@ def _stream_live(
         trail=trail,
         clock=time.monotonic,
         output=sys.stdout,
+        n_volumes=planned_volumes(source),
     )
     with _listening(opened, triggers, spool / RECEIVED) as transport:
         if trail is not None:

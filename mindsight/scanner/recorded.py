@@ -32,7 +32,7 @@ class RecordedRun:
     motion_order : which three come first, with translations in mm and rotations in radians, told by whose file it is:
         "rotations" in FSL's (``*_mcf.par``), "translations" in SPM's (``rp_*.txt``); None of ``motion.txt``, since
         programs differ in both
-    notes : what is to be said of events and motion: rows left out, files that were not found or not used
+    notes : what is to be said of the series, of events and motion: what was left out, not found or not used
     """
 
     run: int

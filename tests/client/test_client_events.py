@@ -166,6 +166,14 @@ def test_a_run_without_a_table_is_sent_and_that_is_said(running: Running, bus: B
     assert [warned.code for warned in warnings(bus, session)] == ["events.missing"]
 
 
+def test_what_is_noted_of_a_series_is_said_too(running: Running, bus: Bus, tmp_path: Path) -> None:
+    session = opened(running)
+    folder = write_run(tmp_path / "a", "onset\tduration\ttrial_type\n2\t1\tface\n")
+    (folder / "bold.json").write_text('{"SliceTiming": [0.0]}')
+    stream(running, session, folder, tmp_path)
+    assert {(warned.code, warned.level) for warned in warnings(bus, session)} == {("series.note", "info")}
+
+
 def test_a_table_that_cannot_be_read_ends_the_command_before_the_first_volume(
     running: Running, bus: Bus, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from mindsight.cli import app
 from mindsight.client import Console
 from mindsight.errors import MindsightError
 from mindsight.protocol import Warned, parse_message
-from mindsight.protocol.inputs import SkipVolume, TakeVolume, parse_input
+from mindsight.protocol.inputs import SkipVolume, StartRun, TakeVolume, parse_input
 from mindsight.protocol.volume_codec import decode_volume
 from mindsight.recording import open_recorded
 from mindsight.scanner import read_series
@@ -38,6 +38,10 @@ def session(running: Running) -> str:
 def stream(running: Running, session: str, source: object, tmp_path: Path, **more: object) -> Sent:
     options = {"run": 1, "task": "view", "events": None, "spool": tmp_path / "spool", "speed": float("inf")} | more
     return stream_source(str(source), session, to=running.url, key=running.keys["console"], **options)  # type: ignore[arg-type]
+
+
+def payloads(bus: Bus, session: str) -> list[bytes]:
+    return [entry.payload for entry in Log(bus, session, "input").read()]
 
 
 def taken(running: Running, bus: Bus, session: str) -> tuple[list[Volume], list[int]]:
@@ -116,6 +120,8 @@ def test_a_live_run_with_pulses_and_a_recording(
     assert sent.is_whole
     thread.join()
     volumes, missing = taken(running, bus, session)
+    (begun,) = [entry for entry in map(parse_input, payloads(bus, session)) if isinstance(entry, StartRun)]
+    assert begun.n_volumes == 4  # as the source says: a bundle with a fixed basis needs it
     assert missing == []
     assert [volume.trigger_s for volume in volumes] == [pytest.approx(stamp, abs=1e-5) for stamp in stamps[:4]]
     replayed = open_recorded(tmp_path / "kept" / "run-001")

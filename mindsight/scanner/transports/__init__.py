@@ -14,6 +14,17 @@ from mindsight.scanner.transports.contract import (
     Transport,
     Trouble,
 )
-from mindsight.scanner.transports.opening import open_transport
+from mindsight.scanner.transports.opening import open_transport, planned_volumes
 
-__all__ = ["FAILED", "Clock", "Expected", "Item", "Patience", "RunEnded", "Transport", "Trouble", "open_transport"]
+__all__ = [
+    "FAILED",
+    "Clock",
+    "Expected",
+    "Item",
+    "Patience",
+    "RunEnded",
+    "Transport",
+    "Trouble",
+    "open_transport",
+    "planned_volumes",
+]

@@ -75,6 +75,11 @@ def open_transport(
         raise
 
 
+def planned_volumes(spec: str) -> int | None:
+    """Volumes of each run, where a way in says so (``n``); None where it does not. Raises as ``open_transport``."""
+    return _expected(dict(parse_qsl(spec.partition("?")[2]))).n_volumes
+
+
 def _triggered(transport: Transport, spec: str, clock: Clock) -> Transport:
     from mindsight.scanner.transports.triggers import Triggered
 
