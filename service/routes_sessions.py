@@ -263,14 +263,13 @@ def _add_events(
 ) -> EventsAdded:
     recorder, now = gateway.recorder(session), gateway.now()
     recorder.run(run)
-    ids = _pool_ids(gateway, session) if any(event.stim_file for event in events) else frozenset()
+    ids = _pool_ids(gateway, session) if any(event.stim_file for event in events) else None
     occurrences: Counter[str] = Counter()
     entries = []
     for event in events:
         declared = event.model_dump(exclude={"occurrence"})
         if event.candidate is None and event.stim_file is not None:
-            named = candidate_of(event.stim_file, ids)
-            declared["candidate"] = named if named in ids else file_stem(event.stim_file)
+            declared["candidate"] = _candidate(event.stim_file, ids)
         entry = AddEvent(t=now, run=run, **declared)
         occurrences[entry.identity] += 1
         occurrence = event.occurrence or occurrences[entry.identity]
@@ -286,11 +285,20 @@ def _add_events(
     )
 
 
-def _pool_ids(gateway: Gateway, session: str) -> Collection[str]:
-    """The candidates that this session is decoded with; none where nobody can say."""
+def _candidate(stim_file: str, ids: Collection[str] | None) -> str | None:
+    """The candidate that a picture's file names: of the pool, where it is known; None where it is not in it (a pool of
+    classes, which the label names).
+    """
+    if ids is None:
+        return file_stem(stim_file)
+    named = candidate_of(stim_file, ids)
+    return named if named in ids else None
+
+
+def _pool_ids(gateway: Gateway, session: str) -> Collection[str] | None:
+    """The candidates that this session is decoded with; None where nobody can say."""
     bundle = gateway.sessions.get(session).bundle
-    found = None if bundle is None else pool_ids(gateway.settings.bundles_dir / bundle)
-    return frozenset() if found is None else found
+    return None if bundle is None else pool_ids(gateway.settings.bundles_dir / bundle)
 
 
 @router.get(

@@ -183,7 +183,7 @@ class SessionRunner:
                 )
             case AddEvent():
                 ingest.add_event(entry.run, Event(entry.onset_s, entry.duration_s, entry.trial))
-                item = entry.stimulus or entry.candidate
+                item = entry.stimulus or entry.candidate or entry.stim_file
                 if entry.trial is not None and item is not None:
                     self.repeats.declare(entry.run, entry.trial, item)
             case SetLimits():

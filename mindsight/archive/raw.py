@@ -112,7 +112,7 @@ def _write_events(root: Path, names: Names, run: ArchivedRun, images: Mapping[st
             archived.trial,
             stim_file,
             digest,
-            archived.candidate or event.stim_file,
+            archived.candidate,
         ]
         rows.append(own)
     write_tsv(root / names.run(run.task, run.run, "events.tsv"), list(_EVENT_COLUMNS), rows)

@@ -153,7 +153,7 @@ class SessionOptions(BaseModel):
     )
     average_repeats: bool = Field(
         default=False,
-        description="answer from all trials so far that showed the same picture (its digest, else its candidate)",
+        description="answer from all trials so far that showed the same picture (its digest, candidate or file)",
     )
 
     pairs: tuple[tuple[CandidateId, CandidateId], ...] = Field(

@@ -32,6 +32,7 @@ onset\tduration\ttrial_type\timage_name
 8\tn/a\tanimal\timages/dog.png
 n/a\t1\tanimal\timages/cat.png
 40\t1\tn/a\timages/cow.png
+41\t1\tcow\timages/other.png
 -60\t1\tanimal\timages/cow.png
 """
 
@@ -105,12 +106,14 @@ def test_the_same_table_streamed_and_posted_is_the_same_events(
         *(3 * [(2.0, None, None)]),
         (8.0, 3, "images/dog"),
         (40.0, 4, "cow"),
+        (41.0, 5, None),
     ]
+    assert events[-1]["stim_file"] == "images/other.png"
     told = [{(warned.code, warned.text) for warned in warnings(bus, session)} for session in (streamed, beside, posted)]
     assert told[0] == told[1] == told[2] == {(note.code, note.text) for note in notes}
     assert {"events.onset", "events.too_early", "events.no_duration", "events.column"} == {note.code for note in notes}
     assert all(note.text in said for note in notes)
-    assert "trial 4, outside what was measured" in said
+    assert "trials 4, 5, outside what was measured" in said
     assert "Doe" not in said
     volumes = [entry for entry in inputs(bus, streamed) if isinstance(entry, TakeVolume)]
     assert [volume.index for volume in volumes] == list(range(N))
@@ -119,7 +122,7 @@ def test_the_same_table_streamed_and_posted_is_the_same_events(
 def test_without_a_pool_the_pictures_name_is_its_files(running: Running, bus: Bus, tmp_path: Path) -> None:
     session = opened(running)
     stream(running, session, write_run(tmp_path / "a", TABLE), tmp_path)
-    assert [event["candidate"] for event in events_of(bus, session) if event["trial"]] == ["cat", "dog", "cow"]
+    assert [event["candidate"] for event in events_of(bus, session) if event["trial"]] == ["cat", "dog", "cow", "other"]
     messages = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]
     (cat,) = [m for m in messages if isinstance(m, EventAdded) and m.candidate == "cat"]
     assert cat.stim_file == "images/cat.png"
@@ -142,7 +145,7 @@ def test_the_same_command_again_adds_no_event(running: Running, bus: Bus, tmp_pa
                 clock=time.monotonic,
                 output=sys.stdout,
             ).send(part)
-    assert len(events_of(bus, session)) == 6
+    assert len(events_of(bus, session)) == 7
     assert [entry.index for entry in inputs(bus, session) if isinstance(entry, TakeVolume)] == [0, 1, 2]
 
 

@@ -112,7 +112,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
             ArchivedRun(
                 run=run, task="pictures", tr_s=1.5, n_volumes=3, volumes=volumes(run),
                 events=[
-                    ArchivedEvent(RunEvent(4.0 * t, 3.0, "scene", f"scene-{picture}"), t, digests[picture])
+                    ArchivedEvent(RunEvent(4.0 * t, 3.0, "scene"), t, digests[picture], f"scene-{picture}")
                     for t, picture in enumerate(shown, 1)
                 ],
                 motion_T6=np.zeros((3, 6)), fd_mm_T=np.zeros(3), dvars_percent_T=np.zeros(3),

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from mindsight.errors import BadVolume
 from mindsight.protocol.volume_codec import MAGIC, decode_volume, encode_volume, read_header
-from mindsight.volume import Volume
+from mindsight.volume import MAX_TR_S, MIN_TR_S, Volume
 
 DTYPES = ["<i1", "<u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f4", "<f8", ">i2", ">u2", ">i4", ">f4", ">f8"]
 AFFINE = np.array([[-3.0, 0.1, 0, 90], [0, 2.9, 0.2, -126], [0.1, -0.3, 3.1, -72], [0, 0, 0, 1]])
@@ -47,13 +47,14 @@ def test_a_volume_comes_back_as_it_was(data: st.DataObject) -> None:
     volume = Volume(
         data=array,
         affine=AFFINE,
-        tr_s=data.draw(st.floats(0.01, 59)),
+        tr_s=data.draw(st.floats(MIN_TR_S, MAX_TR_S, exclude_max=True)),
         run=data.draw(st.integers(1, 99)),
         index=data.draw(st.integers(0, 9999)),
         acquired_s=data.draw(clocks),
         arrived_s=data.draw(clocks),
         trigger_s=data.draw(clocks),
         slice_times_s=times,
+        motion_6=data.draw(st.none() | st.tuples(*[st.floats(-100, 100)] * 6)),
     )
 
     payload = encode_volume(volume)
@@ -62,7 +63,7 @@ def test_a_volume_comes_back_as_it_was(data: st.DataObject) -> None:
     assert back.data.dtype == dtype.newbyteorder("<")
     np.testing.assert_array_equal(back.data, volume.data)
     np.testing.assert_array_equal(back.affine, volume.affine)
-    for name in ("tr_s", "run", "index", "acquired_s", "arrived_s", "trigger_s"):
+    for name in ("tr_s", "run", "index", "acquired_s", "arrived_s", "trigger_s", "motion_6"):
         assert getattr(back, name) == getattr(volume, name)
     if times is None:
         assert back.slice_times_s is None
@@ -173,3 +174,18 @@ def test_a_mutated_payload_is_a_volume_or_a_bad_volume(data: st.DataObject) -> N
 def test_what_the_format_cannot_hold_is_not_encoded(changes: dict[str, Any]) -> None:
     with pytest.raises(BadVolume):
         encode_volume(make(**changes))
+
+
+@pytest.mark.parametrize("motion", [None, [0.0] * 5, [0.0] * 7, [0.0] * 5 + ["x"], "0 0 0 0 0 0", [0.0] * 5 + [True]])
+def test_motion_that_is_not_six_numbers_is_refused(motion: object) -> None:
+    assert encode_volume(make()) == encode_volume(make(motion_6=None)), "others keep the bytes that they had"
+    with pytest.raises(BadVolume) as caught:
+        read_header(with_header(motion_6=motion))
+    assert caught.value.code == "volume.payload_header"
+
+
+@pytest.mark.parametrize("motion", [(0.0,) * 5, (*(0.0,) * 5, float("nan")), (*(0.0,) * 5, float("inf"))])
+def test_a_volumes_motion_is_six_finite_numbers(motion: tuple[float, ...]) -> None:
+    with pytest.raises(BadVolume) as caught:
+        make(motion_6=motion)
+    assert caught.value.code == "volume.motion"
