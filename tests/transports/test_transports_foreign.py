@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from enhanced_dataset import enhanced_run
@@ -14,6 +16,7 @@ from taking import codes, places, troubles, volumes
 from mindsight.scanner.transports import Expected, Item
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
+from mindsight.scanner.transports.contents import read_unit
 from mindsight.scanner.transports.runs import Runs
 from mindsight.volume import Volume
 
@@ -241,3 +244,43 @@ def test_a_run_without_a_series_uid_beside_a_scout_without_one() -> None:
     scout.RepetitionTime = 500.0
     made = [one(k, series="") for k in range(3)]
     assert_run(told([scout, *made]), 3)
+
+
+def from_files(folder: Path, **expected: object) -> list[Item]:
+    assembler, items = Assembler(Expected(tr_s=2.0, **expected), 3.0), []
+    for k, path in enumerate(sorted(folder.iterdir())):
+        for content in read_unit(str(path), 2.0):
+            items += assembler.add(Arrival(content, 1000.0 + k, k + 1), 0.01 * k)
+    return [*items, *assembler.finish()]
+
+
+def write_nifti(path: Path, data: np.ndarray) -> None:
+    image = nib.Nifti1Image(data.astype(np.float32), np.diag([3.0, 3.0, 3.0, 1.0]))
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["pixdim"][4] = 2.0
+    image.to_filename(path)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["Doe_{:04d}_e{}.nii", "fDoe-0007-{0:05d}-{0:06d}-{1:02d}.nii", "echo-{1}_{0:03d}.nii"]
+)
+@pytest.mark.parametrize("choice", [None, 2])
+def test_files_of_single_volumes_state_their_echo_by_their_names(
+    pattern: str, choice: int | None, tmp_path: Path
+) -> None:
+    for k in range(1, 5):
+        for echo in (1, 2):
+            write_nifti(tmp_path / pattern.format(k, echo), np.full((4, 4, 3), 100 * echo + k))
+    items = from_files(tmp_path, echo=choice)
+    assert [float(one.data[0, 0, 0]) for one in volumes(items)] == [100 * (choice or 1) + k for k in range(1, 5)]
+    assert {one.run for one in volumes(items)} == {1}
+
+
+def test_whole_runs_of_several_echoes_are_one_run(tmp_path: Path) -> None:
+    for echo in (1, 2):
+        data = np.stack([np.full((4, 4, 3), 100 * echo + k) for k in range(3)], -1)
+        write_nifti(tmp_path / f"sub-1_task-a_echo-{echo}_bold.nii", data)
+    for choice in (None, 2):
+        items = from_files(tmp_path, echo=choice)
+        got = [float(one.data[0, 0, 0]) for one in volumes(items)]
+        assert got == [100 * (choice or 1) + k for k in range(3)]

@@ -16,6 +16,7 @@ from pathlib import Path
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
 from mindsight.scanner.files import read_bytes
+from mindsight.scanner.names import named
 from mindsight.scanner.nifti import check_whole, is_nifti, nifti_volumes
 from mindsight.scanner.parrec import is_parrec, read_parrec
 from mindsight.scanner.transports.arrivals import Ended, Placed
@@ -23,8 +24,8 @@ from mindsight.scanner.transports.arrivals import Ended, Placed
 PAIR = ".{par,rec}"
 _SPELLINGS = (".par", ".PAR", ".Par"), (".rec", ".REC", ".Rec")
 
-# SPM's names: subject-SSSS-AAAAA-IIIIII-EE, of which acquisition and image count.
-_SPM = re.compile(r"^(?P<before>.*-\d{4}-)\d{5}-(?P<number>\d{6})(?P<after>-\d{2})$", re.DOTALL)
+# SPM's names: subject-SSSS-AAAAA-IIIIII-EE, of which acquisition and image count, without the echo at their end.
+_SPM = re.compile(r"^(?P<before>.*-\d{4}-)\d{5}-(?P<number>\d{6})(?P<after>)$", re.DOTALL)
 _COUNTED = re.compile(r"^(?P<before>.*?)(?P<number>\d{1,9})(?P<after>\D*)$", re.DOTALL)
 
 
@@ -63,12 +64,16 @@ def read_unit(unit: str, tr_s: float | None) -> Iterator[DicomRecord | Placed | 
 def _nifti(path: Path, given_s: float | None) -> Iterator[Placed | Ended]:
     header = check_whole(path)
     tr_s = header.agreed(None if header.stated_s else given_s).tr_s
-    series, number = _series_and_number(str(path)[: path.name.lower().rindex(".nii") - len(path.name)])
-    if header.n_volumes > 1:
-        series, number = _digest(str(path)), 1
+    file = named(0, path.name[: path.name.lower().rindex(".nii")])
+    echo = file.echo if file.echo.is_stated else None
+    stem = os.path.join(path.parent, file.stem)
+    is_run = header.n_volumes > 1
+    series, number = _series_and_number(stem)
+    if is_run:
+        series, number = _digest(stem if echo is not None else str(path)), 1
     for volume in nifti_volumes(path, tr_s, 1):
-        yield Placed(series, number - 1 + volume.index, volume, is_run=header.n_volumes > 1)
-    if header.n_volumes > 1:
+        yield Placed(series, number - 1 + volume.index, volume, is_run=is_run, echo=echo)
+    if is_run:
         yield Ended(series)
 
 
