@@ -367,6 +367,21 @@ def evaluate(
 
 
 @app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="a scanner's files: a folder, also of several series, or one file")],
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Say what these files are: scanner, matrix, TR, slice times, runs, what is left out, whether decoding can start.
+
+    Exit code: 0 decoding can start, 1 it cannot.
+    """
+    from mindsight.inspect import inspect as inspect_path
+
+    if not inspect_path(path, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor() -> None:
     """Say whether this machine can run Mindsight, and what to do where it cannot."""
     from mindsight.doctor import examine

@@ -18,6 +18,7 @@ ALLOWED = frozenset(
         # which series, which file of it
         *("SOPClassUID", "SeriesInstanceUID", "Modality", "ImageType", "AcquisitionNumber", "InstanceNumber"),
         *("TemporalPositionIdentifier", "ImagesInAcquisition", "ComplexImageComponent"),
+        "Manufacturer",  # of which one of the known names is made (vendors.py), never the text
         # when
         *("RepetitionTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "TimezoneOffsetFromUTC"),
         *("TriggerTime", "EchoTime", "EchoNumbers"),

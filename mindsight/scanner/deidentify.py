@@ -37,6 +37,7 @@ from mindsight.scanner.vendors import (
     siemens_mosaic,
     siemens_type,
     slices_per_volume,
+    vendor_of,
 )
 
 __all__ = ["ALLOWED", "ALLOWED_PRIVATE", "DicomRecord", "Frame", "read_dicom"]
@@ -137,6 +138,7 @@ def _record(dataset: Dataset, header_only: bool) -> DicomRecord:
         csa_normal=mosaic.normal,
         csa_times_ms=mosaic.times_ms,
         csa_readable=mosaic.readable,
+        vendor=vendor_of(head),
         slice_clock=clock,
         slice_clock_units_s=units_s,
         component=head.text("ComplexImageComponent") or ge_component(head),

@@ -44,6 +44,7 @@ class DicomRecord:
         public one, which is a multiple of the slices in some files
     csa_* : of mosaics alone, from Siemens' private header or the open private elements; times in milliseconds
     csa_readable : whether the mosaic's CSA header could be read; None where there is none
+    vendor : whose scanner it is, one of the known names and never the element's text; empty where it is none of them
     slice_clock : when the slice was acquired, by GE's clocks, in GE's unit (one of ``slice_clock_units_s``); else None
     """
 
@@ -67,3 +68,4 @@ class DicomRecord:
     component: str
     pixels: bytes
     csa_readable: bool | None = None
+    vendor: str = ""

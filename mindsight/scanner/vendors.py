@@ -100,3 +100,20 @@ def philips_scaling(groups: Allowed, slope: float, intercept: float) -> tuple[fl
     if scale is None or scale <= 0.0 or 1.0 / scale > ABSURD or (slope == 0.0 and intercept != 0.0):
         return None
     return 1.0 / scale, intercept / (slope * scale) if intercept else 0.0
+
+
+_VENDORS = {
+    "Siemens": "SIEMENS",
+    "GE": "GE MEDICAL|GE HEALTHCARE|^GE$",
+    "Philips": "PHILIPS",
+    "Canon": "CANON|TOSHIBA",
+    "United Imaging": "UIH|UNITED IMAGING",
+    "Bruker": "BRUKER",
+    "Hitachi": "HITACHI|FUJIFILM",
+}
+
+
+def vendor_of(head: Allowed) -> str:
+    """One of the known names, never the text itself; empty where it is none of them."""
+    stated = head.text("Manufacturer").upper()
+    return next((name for name, words in _VENDORS.items() if re.search(words, stated)), "")
