@@ -13,6 +13,7 @@ from mindsight.blobs import BlobWriter
 from mindsight.errors import BadVolume
 from mindsight.protocol.inputs import SkipVolume, StartRun, TakeVolume
 from mindsight.protocol.volume_codec import VolumeHeader, read_header
+from mindsight.volume import same_tr
 from service.auth import require
 from service.bodies import Missing, RunNumber, SessionId, VolumeAck, VolumeIndex
 from service.context import Gateway, GatewayDependency
@@ -47,12 +48,13 @@ async def put_volume(
     """
     started = time.perf_counter()
     recorder = gateway.recorder(session)
-    status = await run_in_threadpool(recorder.run, run)  # an unknown run is refused before the body is read
+    # an unknown session or run is refused before the body is read
+    declared = (await run_in_threadpool(recorder.run, run)).declared
     body = pieces(request, gateway.settings.max_volume_bytes)
     with await run_in_threadpool(gateway.blobs.writer) as writer:
         try:
-            header = await _receive(body, writer, run, index)
-            _check_motion(header, status.declared)
+            header = await _receive(body, writer, declared, index)
+            _check_motion(header, declared)
             _check_whole(writer, header, x_content_sha256)
         except BadVolume:
             async for _ in body:  # hear the sender out, so that it can hear the answer
@@ -90,16 +92,23 @@ def mark_missing(
     return _ack(gateway, session, run, index, None, appended.duplicate)
 
 
-async def _receive(body: AsyncIterator[bytes], writer: BlobWriter, run: int, index: int) -> VolumeHeader:
+async def _receive(body: AsyncIterator[bytes], writer: BlobWriter, declared: StartRun, index: int) -> VolumeHeader:
     """Write the body; its header, which is in the first piece, is judged before the rest is awaited."""
     header: VolumeHeader | None = None
     async for piece in body:
         if header is None:
             header = read_header(piece)
-            if (header.run, header.index) != (run, index):
+            if (header.run, header.index) != (declared.run, index):
                 raise BadVolume(
-                    f"expected volume {index} of run {run}, got a payload that says {header.index} of {header.run}",
+                    f"expected volume {index} of run {declared.run}, got a payload that says {header.index} of"
+                    f" {header.run}",
                     code="volume.misplaced",
+                )
+            if not same_tr(header.tr_s, declared.tr_s):
+                raise BadVolume(
+                    f"run {declared.run} was declared with a TR of {declared.tr_s:g} s, and its volume states"
+                    f" {header.tr_s:g} s; declare a run with the TR that is right",
+                    code="volume.tr_mismatch",
                 )
         await run_in_threadpool(writer.write, piece)
     return header if header is not None else read_header(b"")

@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from mindsight.errors import BadRequest, BadVolume, Conflict, NotFound, OutOfOrder
 from mindsight.glm import Event, Normaliser, Statistics
+from mindsight.ingest.clocks import Clocks
+from mindsight.ingest.followed import followed
+from mindsight.ingest.followed import motion_6 as motion_about
 from mindsight.ingest.placement import Placement
 from mindsight.ingest.places import Places
 from mindsight.ingest.records import (
@@ -31,7 +34,7 @@ from mindsight.ingest.run import Answer, Run, part
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.alerts import Alert, Baseline, QualityLimits, VolumeFigures, displacement_mm
 from mindsight.preprocessing.realign import MIN_SLICES
-from mindsight.volume import Volume
+from mindsight.volume import Volume, same_tr
 
 
 class IngestSession:
@@ -74,7 +77,9 @@ class IngestSession:
         self._motion_T6: NDArray[np.float64] | None = None
         self._motion_order: MotionOrder | None = None
         self._brings_motion = False
-        self._grid: tuple[tuple[int, int, int], NDArray[np.float64]] | None = None
+        self._grid: tuple[tuple[int, int, int], NDArray[np.float64]] | None = None  # of the run's first volume
+        self._clocks = Clocks()
+        self._said_followed = False
         if space is not None:
             self._settle(space)
 
@@ -147,6 +152,7 @@ class IngestSession:
             )
         self._motion_T6, self._motion_order, self._brings_motion = motion, motion_order, brings_motion
         self._grid = None
+        self._clocks, self._said_followed = Clocks(), False
         if self._places is not None:
             self._places.start_run()
         n_voxels = 0 if self._space is None else self._space.n_voxels
@@ -173,19 +179,22 @@ class IngestSession:
     def push(self, volume: Volume) -> VolumeOutput:
         """The next volume of the open run.
 
-        Raises OutOfOrder (``expected_index``), BadVolume (``volume.shape_mismatch``, ``volume.not_finite``), NotFound
-        or Conflict for another run, BadRequest (``motion.shape``) where the given motion ends. After an error the
-        session is as before.
+        Raises OutOfOrder (``expected_index``), BadVolume (``volume.shape_mismatch``, ``volume.tr_mismatch``,
+        ``volume.not_finite``), NotFound or Conflict for another run, BadRequest (``motion.shape``) where the given
+        motion ends. After an error the session is as before.
         """
         began_s = self._clock()
         run = self._expect(volume.run, volume.index)
         space = self._space or Space(volume, brain_mask(volume.data))
-        self._check(volume, space)
+        stated = self._check(volume, space, run.tr_s)
         if self._space is None:
             self._settle(space)
             run = self._run = run.resized(space.n_voxels, self._n_confounds())
-        self._grid = (volume.shape, volume.affine)
-        voxels_V, report, confounds_C, placement = self._measure(run, volume)
+        self._grid = self._grid or (volume.shape, volume.affine)
+        alerts = self._clocks.push(volume, run.tr_s) + self._say_followed(stated)
+        on_grid = replace(volume, affine=self._grid[1])
+        voxels_V, report, confounds_C, placement = self._measure(run, on_grid, stated)
+        report = replace(report, alerts=(*alerts, *report.alerts))
         measured_s = self._clock()
         run.take(voxels_V, confounds_C, report.censored)
         taken_s = self._clock()
@@ -296,11 +305,20 @@ class IngestSession:
             )
         return present
 
-    def _check(self, volume: Volume, space: Space) -> None:
-        """One grid per run; where volumes are taken as they are, the reference's, and numbers in the mask."""
+    def _check(self, volume: Volume, space: Space, tr_s: float) -> NDArray[np.float64]:
+        """One TR and one grid per run, which may follow the head; where volumes are taken as they are, the
+        reference's, and numbers in the mask. Returns how far the scanner followed the head, see ``followed``.
+        """
+        if not same_tr(volume.tr_s, tr_s):
+            raise BadVolume(
+                f"expected volumes with the run's TR of {tr_s:g} s, got one that states {volume.tr_s:g} s: end the run,"
+                " start another",
+                code="volume.tr_mismatch",
+            )
         as_it_is = self._motion_is_given or min(space.reference.shape) < MIN_SLICES
         shape, affine = self._grid or (space.reference.shape if as_it_is else volume.shape, volume.affine)
-        if volume.shape != shape or not np.allclose(volume.affine, affine, rtol=0.0, atol=1e-3):
+        stated = followed(affine, volume.affine, shape) if volume.shape == shape else None
+        if stated is None:
             other = "" if volume.shape != shape else " at another place"
             raise BadVolume(
                 f"expected a volume of shape {shape} as before, got {volume.shape}{other}: end the run, start another",
@@ -314,6 +332,17 @@ class IngestSession:
             )
         if as_it_is and not np.isfinite(volume.data[space.mask_XYZ]).all():
             raise BadVolume("expected finite numbers, got NaN or infinity in the mask", code="volume.not_finite")
+        return stated
+
+    def _say_followed(self, stated: NDArray[np.float64]) -> list[Alert]:
+        if self._said_followed or np.array_equal(stated, np.eye(4)):
+            return []
+        self._said_followed = True
+        text = (
+            "The scanner moves its slices with the head (prospective motion correction). Volumes are taken on the grid"
+            " of the run's first; what the scanner followed counts as movement."
+        )
+        return [Alert("motion.followed", text, "info")]
 
     @property
     def _motion_is_given(self) -> bool:
@@ -324,7 +353,7 @@ class IngestSession:
         return self._places is not None and not self._motion_is_given
 
     def _measure(
-        self, run: Run, volume: Volume
+        self, run: Run, volume: Volume, stated: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], VolumeReport, NDArray[np.float64], Placement | None]:
         assert self._space is not None
         translation_mm = rotation_rad = residual = placement = None
@@ -333,15 +362,22 @@ class IngestSession:
             assert self._places is not None
             placed = self._places.place(volume)
             aligned, placement = placed.aligned, placed.placement
-            voxels_V, motion_6, converged = placed.voxels_V, aligned.motion_6, placed.converged
-            translation_mm, rotation_rad = _triple(aligned.translation_mm), _triple(aligned.rotation_rad)
+            voxels_V, motion, converged = placed.voxels_V, stated @ aligned.rigid, placed.converged
+            motion_6 = motion_about(motion, aligned.centre_mm)
+            translation_mm, rotation_rad = _triple(motion[:3, 3]), _triple(motion_6[3:])
             residual, outlier_slices = aligned.residual, aligned.outlier_slices
         else:
             voxels_V = volume.data[self._space.mask_XYZ].astype(np.float32)
-            motion_6, converged = self._in_order(self._given_motion(volume)), True
+            if self._motion_is_given:
+                motion_6 = self._in_order(self._given_motion(volume))
+            else:  # as the scanner states that it followed the head
+                centre_mm = (volume.affine @ [*(np.array(volume.shape) - 1) / 2, 1.0])[:3]
+                motion_6 = motion_about(stated, centre_mm)
+            converged = True
         spike = run.is_broken(voxels_V, converged)
         figures = run.judge(voxels_V, motion_6, spike or not converged)
-        fd_mm = figures.fd_mm if self._realigns or self._motion_order is not None else None
+        is_stated = not self._motion_is_given and bool(figures.fd_mm)  # by the scanner that follows the head
+        fd_mm = figures.fd_mm if self._realigns or self._motion_order is not None or is_stated else None
         good = converged and (fd_mm is None or fd_mm <= self._fd_threshold_mm)
         alerts = run.alert(
             VolumeFigures(
@@ -445,6 +481,7 @@ class IngestSession:
             "fd_threshold_mm": self._fd_threshold_mm,
             "motion_order": self._motion_order,
             "brings_motion": self._brings_motion,
+            "said_followed": self._said_followed,
             "runs": self._runs.copy(),
             "run": None,
             "space": None,
@@ -452,6 +489,7 @@ class IngestSession:
         if self._run is not None:
             run_arrays, meta["run"] = self._run.state()
             arrays |= {f"run.{name}": array for name, array in run_arrays.items()}
+        arrays |= {f"clocks.{name}": array for name, array in self._clocks.state().items()}
         if self._motion_T6 is not None:
             arrays["motion_T6"] = self._motion_T6.copy()
         if self._grid is not None:
@@ -496,6 +534,8 @@ class IngestSession:
             session._settle(Space(reference, arrays["space.mask"].astype(np.bool_)))
         session._runs = list(meta["runs"])
         session._motion_order, session._brings_motion = meta["motion_order"], meta["brings_motion"]
+        session._said_followed = meta["said_followed"]
+        session._clocks.load_state(part(arrays, "clocks."))
         if "motion_T6" in arrays:
             session._motion_T6 = arrays["motion_T6"].astype(np.float64)
         if "grid.shape" in arrays:
