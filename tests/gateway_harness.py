@@ -79,4 +79,4 @@ def running_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
 
 def payload(index: int, run: int = 1, shape: tuple[int, int, int] = (8, 8, 4), seed: int = 0) -> bytes:
     data = np.random.default_rng([seed, run, index]).integers(0, 1000, shape, dtype=np.int16)
-    return encode_volume(Volume(data, np.diag([3.0, 3.0, 3.0, 1.0]), 2.0, run, index, acquired_s=100.0 + index))
+    return encode_volume(Volume(data, np.diag([3.0, 3.0, 3.0, 1.0]), 2.0, run, index, acquired_s=100.0 + 2.0 * index))

@@ -6,6 +6,10 @@ none is made up.
 A pulse comes when a volume begins, the volume one TR and the scanner's delay later. So pulses are queued and matched:
 not one for one, as a lost or an extra pulse would shift all that follow, but by their spacing. Whatever the distance to
 the last pulse, in whole TRs, so many volumes lie between; what is no whole number of TRs away is no pulse of this run.
+
+Some sequences send several pulses per TR: one for each slice or excitation. Of these the first of each TR is taken: the
+one that is whole TRs after the train's first, as near as the spacing of the pulses asks; and where they do not fit into
+a TR, none.
 """
 
 from __future__ import annotations
@@ -33,6 +37,9 @@ PAUSE_TR = 5.5  # pulses before such a pause are those of something else
 EARLIEST_TR = 0.8  # a volume cannot come sooner after its pulse
 LATEST_S = 5.0  # beyond its TR
 N_RESYNC = 3
+MAX_LOST_TOLD = 3  # per run: pulses that come for every second volume only are a way to send them
+MAX_SPACING_TR = 0.7  # pulses nearer than this come several times per TR
+MAX_OFF_TR = 0.04
 
 _TIME = re.compile(rb"^\d{10,11}(\.\d{1,9})?$")
 
@@ -60,6 +67,8 @@ class _Grid:
 
     tr_s: float
     first_s: float  # arrival of the pulse at place 0
+    tolerance_s: float
+    several: bool  # pulses come several times per TR
     last: int = 0
     last_s: float = 0.0
     shift: int = 0
@@ -68,7 +77,9 @@ class _Grid:
     n_extra: int = 0
 
     def add(self, pulse: Pulse) -> None:
-        step = _whole_trs(pulse.stamped_s - self.last_s, self.tr_s)
+        step = _whole_trs(pulse.stamped_s - self.last_s, self.tr_s, self.tolerance_s)
+        if step is None and self.several:
+            return
         if step is None:
             self.off = [*self.off[1 - N_RESYNC :], pulse]
             self.n_extra += 1
@@ -95,6 +106,8 @@ class Pulses:
         self._run: int | None = None
         self._grid: _Grid | None = None
         self._is_lost = False
+        self._fits = True
+        self._n_lost_told = 0
 
     def add(self, pulse: Pulse) -> None:
         self._queue.append(pulse)
@@ -103,8 +116,8 @@ class Pulses:
         """The stamp of the volume's pulse, None where there is none, and what was wrong."""
         told: list[Trouble] = []
         if volume.run != self._run:
-            self._run, self._grid, self._is_lost = volume.run, None, False
-        if self._grid is None:
+            self._run, self._grid, self._is_lost, self._fits, self._n_lost_told = volume.run, None, False, True, 0
+        if self._grid is None and self._fits:
             self._grid = self._begun(volume, told)
         grid = self._grid
         while grid is not None and self._queue and self._queue[0].arrived_s <= (volume.arrived_s or 0.0):
@@ -114,8 +127,10 @@ class Pulses:
             text = f"run {volume.run}: {grid.n_extra} trigger pulses are not a TR apart from the others; passed over"
             told.append(Trouble("trigger.extra", text, None, volume.run))
             grid.n_extra = 0
-        if stamp is None and not self._is_lost:
-            text = f"run {volume.run}: volume {volume.index} has no trigger pulse"
+        if stamp is None and not self._is_lost and self._n_lost_told < MAX_LOST_TOLD:
+            self._n_lost_told += 1
+            more = "; more are not told" if self._n_lost_told == MAX_LOST_TOLD else ""
+            text = f"run {volume.run}: volume {volume.index} has no trigger pulse{more}"
             told.append(Trouble("trigger.lost", text, volume.index, volume.run))
         self._is_lost = stamp is None  # said once for several in a row
         return stamp, told
@@ -132,10 +147,29 @@ class Pulses:
             return None
         following = list(self._queue)[len(before) - len(train) :]
         first = next((k for k, one in enumerate(train) if _is_followed(one, following[k + 1 : k + 5], tr_s)), 0)
+        spacing_s = _spacing_s([one.stamped_s for one in train], tr_s)
+        if spacing_s is not None and not _fit(train, tr_s, spacing_s):
+            self._fits, self._is_lost = False, True
+            text = f"run {volume.run}: trigger pulses do not fit into a TR of {tr_s:g} s; no volume has a time by them"
+            told.append(Trouble("trigger.unfit", text, None, volume.run))
+            return None
+        if spacing_s is not None:
+            first = _first_of_tr(train, spacing_s)
+            text = f"run {volume.run}: several trigger pulses come per TR; the first of each is taken"
+            told.append(Trouble("trigger.several", text, None, volume.run))
         for _ in range(len(before) - len(train) + first + 1):
             self._queue.popleft()
         pulse = train[first]
-        grid = _Grid(tr_s, pulse.arrived_s, last_s=pulse.stamped_s, shift=self._skip, stamps={0: pulse.stamped_s})
+        tolerance_s = TOLERANCE_TR * tr_s if spacing_s is None else _tolerance_s(spacing_s, tr_s)
+        grid = _Grid(
+            tr_s,
+            pulse.arrived_s,
+            tolerance_s,
+            spacing_s is not None,
+            last_s=pulse.stamped_s,
+            shift=self._skip,
+            stamps={0: pulse.stamped_s},
+        )
         delay_s = arrived_s - pulse.arrived_s - (volume.index + grid.shift) * tr_s
         if not EARLIEST_TR * tr_s <= delay_s <= tr_s + LATEST_S:
             grid.shift = math.floor((arrived_s - pulse.arrived_s) / tr_s - EARLIEST_TR) - volume.index
@@ -144,10 +178,42 @@ class Pulses:
         return grid
 
 
-def _whole_trs(elapsed_s: float, tr_s: float) -> int | None:
+def _whole_trs(elapsed_s: float, tr_s: float, tolerance_s: float | None = None) -> int | None:
     """How many TRs that is; None where it is no whole number of them, or none."""
     n = round(elapsed_s / tr_s)
-    return n if n >= 1 and abs(elapsed_s - n * tr_s) <= TOLERANCE_TR * tr_s else None
+    limit_s = TOLERANCE_TR * tr_s if tolerance_s is None else tolerance_s
+    return n if n >= 1 and abs(elapsed_s - n * tr_s) <= limit_s else None
+
+
+def _spacing_s(stamps: Sequence[float], tr_s: float) -> float | None:
+    """Between pulses that come several times per TR, usually; None where they do not: some are extra at most."""
+    within = sorted(b - a for a, b in itertools.pairwise(stamps) if b - a < MAX_SPACING_TR * tr_s)
+    is_pair = len(within) == 1 and len(stamps) == 3 and abs(stamps[2] - stamps[0] - tr_s) < 0.02 * tr_s
+    if not is_pair and (len(within) < 2 or 2 * len(within) <= len(stamps) - 1):
+        return None
+    return within[len(within) // 2]
+
+
+def _tolerance_s(spacing_s: float, tr_s: float) -> float:
+    """How far a pulse may be from a whole number of TRs: less than to its neighbours, and than drift would need."""
+    return min(0.25 * spacing_s, MAX_OFF_TR * tr_s)
+
+
+def _fit(train: Sequence[Pulse], tr_s: float, spacing_s: float) -> bool:
+    """Whether pulses come again a TR later."""
+    stamps, limit_s = [pulse.stamped_s for pulse in train], _tolerance_s(spacing_s, tr_s)
+    asked = [s for s in stamps if s + tr_s <= stamps[-1] + limit_s]
+    found = sum(any(abs(other - s - tr_s) <= limit_s for other in stamps) for s in asked)
+    return bool(asked) and 2 * found > len(asked)
+
+
+def _first_of_tr(train: Sequence[Pulse], spacing_s: float) -> int:
+    """Place of the first pulse of a TR: that after a pause where they come in bursts, else the train's first."""
+    gaps = [b.stamped_s - a.stamped_s for a, b in itertools.pairwise(train)]
+    pauses = [k + 1 for k, gap_s in enumerate(gaps) if gap_s > 1.8 * spacing_s]
+    sizes = {b - a for a, b in itertools.pairwise(pauses)} or {pauses[0]} if pauses else set()
+    is_whole = not pauses or pauses[0] in sizes
+    return 0 if is_whole else pauses[0]
 
 
 def _is_followed(pulse: Pulse, others: Sequence[Pulse], tr_s: float) -> bool:
