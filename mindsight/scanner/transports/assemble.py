@@ -86,7 +86,7 @@ class Assembler:
                     for one in placed.echoes:
                         canonical(one, family.echoes)
                     echo = canonical(echo, family.echoes)
-                    family.see(echo, placed.position, None)
+                    family.see(echo, placed.position)
                     key, origin = key_of(placed.series, family, echo), replace(origin, family=family, echo=echo)
                 yield from self._volume(key, placed.position, placed.volume, now_s, origin)
 
@@ -150,7 +150,7 @@ class Assembler:
         if number is None:
             raise BadVolume("expected an instance or acquisition number, got none", code="dicom.no_number")
         if origin.family is not None and origin.echo is not None:
-            origin.family.see(origin.echo, record.instance_number, None)
+            origin.family.see(origin.echo, record.instance_number)
         n_volumes = len(enhanced_positions(record)) if is_enhanced(record) else 1
         if n_volumes == 1:
             volume = record_volume(record, 1, 0, self._tr_s(record))

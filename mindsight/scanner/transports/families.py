@@ -31,27 +31,16 @@ class Family:
     begun: Echo | None = None
     named: set[Echo] = field(default_factory=set)
     _numbers: dict[Echo, set[int]] = field(default_factory=dict)
-    _within: bool = False
 
-    def see(self, echo: Echo, number: int | None, n_slices: int | None) -> None:
-        """An object of this echo has come, with this instance number.
-
-        n_slices : objects of one volume, where an object is a slice
-        """
+    def see(self, echo: Echo, number: int | None) -> None:
+        """A volume of this echo has come, with this number."""
         numbers = self._numbers.setdefault(echo, set())
-        if self.begun is not None or number is None or len(numbers) > MAX_NUMBERS:
-            return
-        numbers.add(number)
-        if n_slices is not None and not self._within and self._in_turn() > 1:
-            every = set[int]().union(*self._numbers.values())
-            self._within = max(every) - min(every) < n_slices
+        if self.begun is None and number is not None and len(numbers) < MAX_NUMBERS:
+            numbers.add(number)
 
-    def strides(self) -> tuple[int, int]:
-        """How far apart the numbers of one echo's slices are in a volume, and those of its volumes."""
-        in_turn = self._in_turn()
-        return (in_turn, 1) if self._within else (1, in_turn)
-
-    def _in_turn(self) -> int:
+    @property
+    def stride(self) -> int:
+        """How far apart the numbers of one echo's volumes are."""
         return stride_of(list(self._numbers.values()))
 
 

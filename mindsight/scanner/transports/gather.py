@@ -82,7 +82,7 @@ class Gather:
             gathering.held.clear()
             yield Trouble(error.code, f"a series was passed over: {error}", lost=True)
             return
-        gathering.echoes, gathering.stride = echoes, family.strides()[1]
+        gathering.echoes, gathering.stride = echoes, family.stride
         family.begun = echoes[0]
         held: dict[int, dict[Echo, Volume]] = {}
         for position, volumes in gathering.held.items():

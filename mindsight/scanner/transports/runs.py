@@ -291,7 +291,7 @@ class Runs:
     def _begin(self, key: str, now_s: float) -> list[Item]:
         candidate = self._candidates[key]
         family, echo, volumes = candidate.origin.family, candidate.origin.echo, candidate.volumes
-        stride = 1 if family is None else family.strides()[1]
+        stride = 1 if family is None else family.stride
         earliest = volumes[min(volumes)]
         by_place = {position // stride: volume for position, volume in volumes.items()}
         try:
