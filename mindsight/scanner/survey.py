@@ -266,10 +266,14 @@ def _clock_s(records: Sequence[DicomRecord]) -> float | None:
     """The repetition time by when volumes were acquired; None where they do not say."""
     moments: dict[int, float | None] = {}
     if is_mosaic(records[0]) or is_enhanced(records[0]):
-        ordered = sorted(records, key=lambda record: record.instance_number or 0)
+        echo = records[0].frames[0]  # of several, those of the first: a clock that stands still is none
+        same = [one for one in records if one.frames[0].echo_time_ms == echo.echo_time_ms]
+        ordered = sorted(same, key=lambda record: record.instance_number or 0)
         for record in ordered:
             own = moments_of(record)
-            first = record.instance_number or len(moments) if len(own) == 1 else len(moments)
+            first = len(moments)
+            if len(own) == 1 and len(same) == len(records):  # else numbers run through all echoes
+                first = record.instance_number or first
             for number, (moment_s, _) in enumerate(own.values()):
                 moments[first + number] = moment_s
     else:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from enhanced_files import SHAPE, TR_S, enhanced
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 from typer.testing import CliRunner
 
 from mindsight.cli import app
@@ -119,6 +120,21 @@ def test_headers_and_clock_that_contradict_each_other_are_both_shown(tmp_path: P
     assert (run.tr_header_s, run.tr_s) == (0.375, TR_S)
     assert run.tr_clock_s == pytest.approx(TR_S)
     assert any("clock" in note for note in run.notes)
+
+
+def test_the_clock_of_several_echoes_is_that_of_one(tmp_path: Path) -> None:
+    def echoes(dataset: Dataset) -> None:
+        number = int(dataset.InstanceNumber)
+        volume, echo = (number - 1) // 2 + 1, (number - 1) % 2
+        time, clock = Dataset(), enhanced(volume).PerFrameFunctionalGroupsSequence
+        time.EffectiveEchoTime = (12.0, 30.0)[echo]
+        dataset.SharedFunctionalGroupsSequence[0].MREchoSequence = Sequence([time])
+        dataset.PerFrameFunctionalGroupsSequence = clock
+
+    write(tmp_path / "run", range(1, 9), change=echoes)
+    (run,) = survey(tmp_path / "run").runs
+    assert (run.n_files, run.n_volumes, run.echo_times_ms) == (8, 4, (12.0, 30.0))
+    assert run.tr_clock_s == pytest.approx(TR_S)
 
 
 def test_single_files_and_several_runs_in_one_folder(tmp_path: Path) -> None:
