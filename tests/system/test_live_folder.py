@@ -24,14 +24,19 @@ SPEED = 30.0  # times as fast as the scanner was
 N = 155
 LATE = (30, 77, 120)
 DOUBLED, TRUNCATED, SLOWLY = 50, 90, 110
+ACQUISITION_HOUR = b"\x08\x00\x32\x00TM\x0e\x0013"  # of 0008,0032
 SERIES_UID = b"1.3.6.1.4.1.9590.100.1.2.414631391012364401638709825474079833244"
 
 
 def trio_bytes(shared: Path, index: int, series: int = 0) -> bytes:
-    """A volume of the real run; with another number, of a series that is another to whoever reads its header."""
+    """A volume of the real run; with another number, of a series that is another and later by so many hours."""
     content = (shared / "data" / "trio_run155" / "dcm" / f"001_000007_{index + 1:06d}.dcm").read_bytes()
     assert SERIES_UID in content
-    return content.replace(SERIES_UID, SERIES_UID[:-1] + str(series).encode()) if series else content
+    if not series:
+        return content
+    assert content.count(ACQUISITION_HOUR) == 1
+    later = ACQUISITION_HOUR[:-2] + str(13 + series).encode()
+    return content.replace(SERIES_UID, SERIES_UID[:-1] + str(series).encode()).replace(ACQUISITION_HOUR, later)
 
 
 def put(folder: Path, name: str, content: bytes) -> None:

@@ -146,7 +146,7 @@ class FolderReader:
                 del self._waiting[unit]
                 self._given_up[unit] = waiting.look
                 self._n_dealt_with += 1
-                text = f"file {self._n_dealt_with} was passed over: {error}"
+                text = f"a file was passed over (file {self._n_dealt_with} of those that came): {error}"
                 is_noise = error.code == "dicom.not_dicom" and not _claims_to_be_one(unit)
                 yield Trouble(error.code, text, lost=not (is_foreign or is_noise))
             else:
