@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from taking import codes, ends, places, troubles
 
 from mindsight.scanner.transports import Expected, Item, RunEnded
+from mindsight.scanner.transports.families import Family
 from mindsight.scanner.transports.order import Sequencer
-from mindsight.scanner.transports.runs import Runs
+from mindsight.scanner.transports.runs import PLAIN, Origin, Runs
 from mindsight.volume import Volume
 
 
@@ -20,8 +21,8 @@ def volume(value: int = 0, shape: tuple[int, int, int] = (2, 3, 4), tr_s: float 
     )
 
 
-def send(runs: Runs, series: str, numbers: list[int], now_s: float = 0.0) -> list[Item]:
-    return [item for number in numbers for item in runs.add(series, number, volume(number), now_s)]
+def send(runs: Runs, series: str, numbers: list[int], now_s: float = 0.0, origin: Origin = PLAIN) -> list[Item]:
+    return [item for number in numbers for item in runs.add(series, number, volume(number), now_s, origin=origin)]
 
 
 @settings(max_examples=150, deadline=None)
@@ -161,3 +162,31 @@ def test_nonsense_numbers_and_many_series_are_bounded(sent: list[tuple[str, int]
     told += runs.finish()
     assert len(told) < 3000 + 2 * len(sent)
     assert [(end.run) for end in ends(told)] == list(range(1, len(ends(told)) + 1))
+
+
+FIRST, OTHER = Origin(family=Family("grid")), Origin(family=Family("grid"))  # as the assembler tells DICOM series apart
+
+
+def test_what_was_acquired_at_the_same_time_is_a_run_once_the_first_has_fallen_silent() -> None:
+    """As a recording that is played twice: nothing but silence tells it from what runs beside."""
+    runs = Runs(Expected(), late_s=3.0)
+    told = send(runs, "first", [0, 1, 2, 3, 4], 0.0, FIRST)
+    told += send(runs, "again", [0, 1, 2], 0.5, OTHER)
+    assert places(told) == [(1, 0), (1, 1), (1, 2), (1, 3), (1, 4)]
+    assert runs.tick(4.9) == []
+    told = runs.tick(5.1)
+    assert ends(told) == [(1, 5)]
+    assert places(told) == [(2, 0), (2, 1), (2, 2)]
+    assert places(send(runs, "again", [3], 5.2, OTHER)) == [(2, 3)]
+
+
+def test_what_was_acquired_at_the_same_time_is_left_when_the_first_goes_on() -> None:
+    runs = Runs(Expected(), late_s=3.0)
+    told = send(runs, "first", [0, 1, 2, 3, 4], 0.0, FIRST)
+    told += send(runs, "beside", [1, 2], 0.5, OTHER)
+    told += send(runs, "first", [5], 2.0, FIRST)
+    told += send(runs, "beside", [3], 2.1, OTHER)
+    told += send(runs, "first", [6], 4.0, FIRST)
+    told += runs.finish()
+    assert places(told) == [(1, index) for index in range(7)]
+    assert codes(told) == ["series.ignored"]

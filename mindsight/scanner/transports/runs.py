@@ -8,7 +8,8 @@ says that it is a run.
 
 A run that is being read ends when another begins. What the scanner computes meanwhile, an older series that is sent
 again, another echo or a few images of another shape are no other run, and do not end it. Numbers that begin anew with
-other voxels are one, also where the sender calls the series as before.
+other voxels are one, also where the sender calls the series as before. Where the clock says that a series was acquired
+at the same time, as of a recording that is played twice, it is another run only once the first has fallen silent.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ OTHER_SHAPE_STREAK = 3  # a series of another shape may be maps or an anatomical
 SILENT_TRS = 2.5  # a run of which so long nothing came is over
 COMPARABLE_S = 43_200.0  # clocks of one visit; dates may have been blanked, and midnight may have passed
 MAX_MARKED_RUNS = 16
+MAX_HELD = 64  # volumes of a series that begins only if the running one stays silent
+_OVERLAPS = "it was acquired while the run was that is being read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,14 @@ PLAIN = Origin()
 
 @dataclass(slots=True)
 class _Candidate:
-    """A series that may be a run. streak : its volumes since the running series last brought one."""
+    """A series that may be a run. streak : its volumes since the running series last brought one.
+
+    overlaps : its clock says that it was acquired while the running series was. Only silence of that one makes it a run
+    """
 
     series: str
     origin: Origin
+    overlaps: bool = False
     volumes: dict[int, Volume] = field(default_factory=dict)
     streak: int = 0
     running_count: int = -1
@@ -184,7 +191,14 @@ class Runs:
         return self._undecided(series) if series in self._candidates else []
 
     def tick(self, now_s: float) -> list[Item]:
-        return [] if self._running is None else self._running.order.tick(now_s)
+        running = self._running
+        if running is None:
+            return []
+        told = running.order.tick(now_s)
+        for key, candidate in list(self._candidates.items()):
+            if candidate.overlaps and candidate.streak >= 2 and self._is_silent(candidate, now_s):
+                return told + self._begin(key, now_s)
+        return told
 
     def finish(self) -> list[Item]:
         """Nothing more comes."""
@@ -196,6 +210,8 @@ class Runs:
     def _undecided(self, series: str) -> list[Item]:
         """No more comes of a series that has not begun: a run of two volumes that waited for a third, or none."""
         candidate = self._candidates[series]
+        if candidate.overlaps:
+            return self.ignore(series, _OVERLAPS)
         if candidate.streak >= 2 and must_wait(candidate.volumes, self._expected.tr_s):
             return [*self._begin(series, 0.0), *self._end()]
         return self.ignore(series, "it had no second volume")
@@ -245,6 +261,11 @@ class Runs:
         running_count = -1 if self._running is None else self._running.count
         candidate.streak = candidate.streak + 1 if running_count == candidate.running_count else 1
         candidate.running_count = running_count
+        candidate.overlaps = candidate.overlaps or self._overlaps(volume, origin)
+        if candidate.overlaps and not self._is_silent(candidate, now_s):
+            if candidate.streak == len(candidate.volumes) <= MAX_HELD:
+                return told
+            return told + self.ignore(key, _OVERLAPS)
         if origin.is_run or candidate.streak >= self._streak(volume, now_s):
             not_yet = self._waits_for_echo(key, candidate)
             if not_yet is None and not must_wait(candidate.volumes, self._expected.tr_s):
@@ -263,9 +284,19 @@ class Runs:
             return None
         if 0.0 < running.first_s - volume.acquired_s < COMPARABLE_S:
             return "it is older than the run that is being read"
-        if running.first_s < volume.acquired_s < running.newest_s and origin.family is not running.origin.family:
-            return "it was acquired while the run was that is being read"
         return None
+
+    def _overlaps(self, volume: Volume, origin: Origin) -> bool:
+        running = self._running
+        if running is None or volume.acquired_s is None or running.first_s is None or running.newest_s is None:
+            return False
+        is_between = running.first_s < volume.acquired_s < running.newest_s
+        return is_between and origin.family is not running.origin.family
+
+    def _is_silent(self, candidate: _Candidate, now_s: float) -> bool:
+        """Nothing came of the running series for so long that it is over."""
+        tr_s = next(iter(candidate.volumes.values())).tr_s
+        return self._running is None or now_s - self._running.came_s > SILENT_TRS * tr_s
 
     def _streak(self, volume: Volume, now_s: float) -> int:
         """Volumes in a row that make another run."""
