@@ -175,7 +175,7 @@ def test_what_was_acquired_at_the_same_time_is_a_run_once_the_first_has_fallen_s
     assert places(told) == [(1, 0), (1, 1), (1, 2), (1, 3), (1, 4)]
     assert runs.tick(4.9) == []
     told = runs.tick(5.1)
-    assert ends(told) == [(1, 5)]
+    assert ends(told) == [RunEnded(1, 5)]
     assert places(told) == [(2, 0), (2, 1), (2, 2)]
     assert places(send(runs, "again", [3], 5.2, OTHER)) == [(2, 3)]
 
