@@ -185,7 +185,8 @@ def test_another_persons_head_is_refused_in_words_and_every_trial_flagged(shared
     space = Space(reference, brain_mask(reference.data))
     ingest = IngestSession(replace(OPTIONS, min_betas=1), space, clock=Ticks())
     begin(ingest)
-    outputs = [ingest.push(v) for v in itertools.islice(read_series(shared / "data/siemens_ve11_multiband_mosaic"), 2)]
+    strangers = itertools.islice(read_series(shared / "data/siemens_ve11_multiband_mosaic"), 2)
+    outputs = [ingest.push(replace(volume, tr_s=2.0, acquired_s=None)) for volume in strangers]
     first = outputs[0]
     assert first.placement.how == "refused"
     assert first.placement.registration.margin < MIN_MARGIN
@@ -199,7 +200,7 @@ def test_another_persons_head_is_refused_in_words_and_every_trial_flagged(shared
     assert all(beta.flagged and np.isfinite(beta.beta_V).all() for beta in answers + ingest.end_run(1))
     # the right person comes after all: nothing of the other one is left
     begin(ingest, 2)
-    output = ingest.push(replace(reference, run=2, index=0))
+    output = ingest.push(replace(reference, run=2, index=0, tr_s=2.0))
     assert [alert.code for alert in output.report.alerts] == ["place.refused.over"]
     answers = [beta for index in range(1, 12) for beta in ingest.mark_missing(2, index)]
     assert answers[0].n_statistics == 0

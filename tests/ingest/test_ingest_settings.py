@@ -154,9 +154,10 @@ def test_every_answer_says_how_sure_it_is(noise: str) -> None:
         glm.add_event(event)
     for i in range(60):
         glm.push(data[i][slice_space(data).mask_XYZ])
-    for trial in range(1, 7):
-        beta_V, error_V = glm.estimate(trial)
+    for trial, (together_V, error_V) in zip(range(1, 7), glm.estimates(range(1, 7)), strict=True):
+        beta_V = glm.estimate(trial).beta_V
         assert beta_V.tobytes() == glm.beta(trial).tobytes()
+        assert np.abs(beta_V - together_V).max() <= 1e-9 * beta_V.std()
         final = answers[trial, "final"]
         assert np.array_equal(final.error_V, error_V.astype(np.float32))
         assert final.error == pytest.approx(np.median(error_V))
