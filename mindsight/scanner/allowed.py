@@ -7,6 +7,7 @@ A value that the parser cannot convert is handed on as its bytes: one dirty elem
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ ALLOWED = frozenset(
         *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
         # the voxels
         *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation", "PixelData"),
-        *("BitsStored", "HighBit", "RescaleSlope", "RescaleIntercept"),
+        *("BitsStored", "HighBit", "RescaleSlope", "RescaleIntercept", "FloatPixelData"),
         # where the same is found in an enhanced multi-frame object
         *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "MRTimingAndRelatedParametersSequence"),
         *("FrameContentSequence", "FrameAcquisitionDateTime", "FrameReferenceDateTime", "TemporalPositionIndex"),
@@ -41,23 +42,29 @@ ALLOWED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Private:
-    """A private element: group, creator, element in the creator's block, and the struct code of its numbers."""
+    """A private element: group, creator, element in the creator's block, and the struct code of its numbers.
+
+    usual_block : where it is looked for if no creator has reserved that block: exports drop the creators. Only of what
+        no other vendor has there, or what shows by its content what it is
+    """
 
     group: int
     creator: str
     element: int
     code: str = ""
+    usual_block: int | None = None
 
 
 ALLOWED_PRIVATE = {
-    "csa": Private(0x0029, "SIEMENS CSA HEADER", 0x10),
-    "mosaic_slices": Private(0x0019, "SIEMENS MR HEADER", 0x0A, "H"),
-    "mosaic_times": Private(0x0019, "SIEMENS MR HEADER", 0x29, "d"),
+    "csa": Private(0x0029, "SIEMENS CSA HEADER", 0x10, usual_block=0x10),
+    "mosaic_slices": Private(0x0019, "SIEMENS MR HEADER", 0x0A, "H", usual_block=0x10),
+    "mosaic_times": Private(0x0019, "SIEMENS MR HEADER", 0x29, "d", usual_block=0x10),
+    "uih_grid": Private(0x0065, "Image Private Header", 0x50),
     "siemens_type": Private(0x0021, "SIEMENS MR SDI 02", 0x75),  # ImageType4MF: what ImageType was before XA
     "siemens_frame": Private(0x0021, "SIEMENS MR SDI 02", 0xFE),
-    "philips_slices": Private(0x2001, "Philips Imaging DD 001", 0x18, "i"),
-    "philips_intercept": Private(0x2005, "Philips MR Imaging DD 001", 0x0D, "f"),
-    "philips_scale": Private(0x2005, "Philips MR Imaging DD 001", 0x0E, "f"),
+    "philips_slices": Private(0x2001, "Philips Imaging DD 001", 0x18, "i", usual_block=0x10),
+    "philips_intercept": Private(0x2005, "Philips MR Imaging DD 001", 0x0D, "f", usual_block=0x10),
+    "philips_scale": Private(0x2005, "Philips MR Imaging DD 001", 0x0E, "f", usual_block=0x10),
     "philips_frame": Private(0x2005, "Philips MR Imaging DD 005", 0x0F),
     "ge_slices": Private(0x0021, "GEMS_RELA_01", 0x4F, "h"),
     "ge_component": Private(0x0043, "GEMS_PARM_01", 0x2F, "h"),
@@ -67,17 +74,46 @@ ALLOWED_PRIVATE = {
 }
 """Private elements that are read."""
 
-_BLOCKS = range(0x10, 0x20)
+_USUAL_BLOCKS = range(0x10, 0x20)
+_BLOCKS = range(0x10, 0x100)  # PS3.5 section 7.8.1
+_PIXELS = b"\xe0\x7f\x10\x00"
+
+
+def private_tags(data: bytes) -> Iterator[int]:
+    """All tags of an object where a private element of the list, or the name of its creator, may stand.
+
+    The blocks that scanners take are few. Exports move private elements to others, which are looked for by their
+    creator's name.
+    """
+    yield from _usual_tags()
+    end = data.find(_PIXELS)
+    for creator, privates in _by_creator().items():
+        at = 8
+        while (at := data.find(creator, at, end if end > 0 else len(data))) >= 0:
+            group, block = struct.unpack_from("<2H", data, at - 8)
+            if block in _BLOCKS:
+                for private in privates:
+                    if private.group == group:
+                        yield from _tags_of(private, block)
+            at += len(creator)
 
 
 @functools.cache
-def private_tags() -> tuple[int, ...]:
-    """All tags where a private element of the list, or the name of its creator, may stand."""
-    tags: list[int] = []
+def _by_creator() -> dict[bytes, list[Private]]:
+    found: dict[bytes, list[Private]] = {}
     for private in ALLOWED_PRIVATE.values():
-        for block in _BLOCKS:
-            tags += [private.group << 16 | block, private.group << 16 | block << 8 | private.element]
+        found.setdefault(private.creator.encode(), []).append(private)
+    return found
+
+
+@functools.cache
+def _usual_tags() -> tuple[int, ...]:
+    tags = (tag for private in ALLOWED_PRIVATE.values() for block in _USUAL_BLOCKS for tag in _tags_of(private, block))
     return tuple(dict.fromkeys(tags))
+
+
+def _tags_of(private: Private, block: int) -> tuple[int, int]:
+    return private.group << 16 | block, private.group << 16 | block << 8 | private.element
 
 
 class Allowed:
@@ -87,6 +123,7 @@ class Allowed:
         self._datasets = datasets
         self._first: dict[str, tuple[Any, ...]] = {}
         self._beside: Allowed | None = None
+        self._reserved: list[dict[int, dict[int, str]]] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._datasets)
@@ -161,13 +198,24 @@ class Allowed:
 
     def _places(self, name: str) -> Iterator[tuple[Any, int]]:
         private = ALLOWED_PRIVATE[name]
-        group = private.group << 16
-        for dataset in self._datasets:
-            present = dataset.keys()
-            for block in _BLOCKS:
-                reserved = group | block
-                if reserved in present and first_text(_converted(dataset, reserved)) == private.creator:
-                    yield dataset, group | block << 8 | private.element
+        for dataset, blocks in zip(self._datasets, self._creators(), strict=True):
+            creators = blocks.get(private.group, {})
+            for block, creator in creators.items():
+                if creator == private.creator:
+                    yield dataset, _tags_of(private, block)[1]
+            if private.usual_block is not None and private.usual_block not in creators:
+                yield dataset, _tags_of(private, private.usual_block)[1]
+
+    def _creators(self) -> list[dict[int, dict[int, str]]]:
+        """Of each data set: who has reserved the blocks of its private groups."""
+        if self._reserved is None:
+            self._reserved = [{} for _ in self._datasets]
+            for dataset, groups in zip(self._datasets, self._reserved, strict=True):
+                for tag in dataset.keys():  # noqa: SIM118 - a data set iterates over its elements
+                    group, element = tag >> 16, tag & 0xFFFF
+                    if group & 1 and element in _BLOCKS:
+                        groups.setdefault(group, {})[element] = first_text(_converted(dataset, int(tag)))
+        return self._reserved
 
 
 def _listed(keyword: str) -> str:

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import warnings
 from io import BytesIO
 from typing import NoReturn
 
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.allowed import ALLOWED, ALLOWED_PRIVATE, Allowed, private_tags
@@ -34,9 +37,11 @@ from mindsight.scanner.vendors import (
     ge_clock,
     ge_component,
     ge_delay_s,
+    is_uih_grid,
     siemens_mosaic,
     siemens_type,
     slices_per_volume,
+    unnamed_mosaic,
     vendor_of,
 )
 
@@ -56,7 +61,20 @@ _NO_MR_IMAGES = (
     "1.3.12.2.1107.5.9.1",
 )
 _IMPLICIT_LITTLE, _EXPLICIT_LITTLE, _DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.1.99"
-_RLE = "1.2.840.10008.1.2.5"
+_EXPLICIT_BIG, _RLE = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
+_INTEGERS, _FLOATS = _PIXELS = ("PixelData", "FloatPixelData")
+_FIRST_GROUPS = (b"\x02\0", b"\x08\0")  # file meta information, or the data set itself
+_VRS = re.compile(rb"[A-Z]{2}")
+_MAX_FIRST_BYTES = 1024  # of the value of an object's first element
+
+
+def begins_as_dicom(data: bytes) -> bool:
+    """Whether a file is one by its beginning. Older exports have no preamble, or no file meta information either."""
+    if data[128:132] == b"DICM":
+        return True
+    if data[:2] not in _FIRST_GROUPS or data[3:4] not in (b"\0", b"\x10") or len(data) < 132:
+        return False
+    return _VRS.fullmatch(data[4:6]) is not None or int.from_bytes(data[4:8], "little") <= _MAX_FIRST_BYTES
 
 
 def read_dicom(data: bytes, *, header_only: bool = False) -> DicomRecord:
@@ -64,15 +82,16 @@ def read_dicom(data: bytes, *, header_only: bool = False) -> DicomRecord:
 
     Raises BadVolume, and nothing else: not DICOM, truncated, compressed, or without an element that every image has.
     """
-    if data[128:132] != b"DICM":
-        _refuse("not_dicom", "expected a DICOM file (DICM at byte 128), got something else")
+    if not begins_as_dicom(data):
+        _refuse("not_dicom", "expected a DICOM file (DICM at byte 128, or a data set), got something else")
     if _DEFLATED in data:  # before pydicom inflates it, to whatever size
         _refuse("compressed", "expected uncompressed DICOM, got a deflated file; export without compression")
     try:
         # pydicom warns of every oddity of a header, most of them in elements that we drop.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(BytesIO(data), specific_tags=[*_tags(header_only)])
+            tags = [*_tags(header_only), *private_tags(data)]
+            dataset = pydicom.dcmread(BytesIO(data), specific_tags=tags, force=True)
             return _record(dataset, header_only)
     except BadVolume:
         raise
@@ -90,42 +109,47 @@ def _refuse(what: str, message: str) -> NoReturn:
 
 @functools.cache
 def _tags(header_only: bool) -> list[BaseTag]:
-    public = [Tag(keyword) for keyword in ALLOWED if not (header_only and keyword == "PixelData")]
-    return public + [Tag(tag) for tag in private_tags()]
+    return [Tag(keyword) for keyword in ALLOWED if not (header_only and keyword in _PIXELS)]
 
 
 def _record(dataset: Dataset, header_only: bool) -> DicomRecord:
-    kind = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-    if any(kind == one or kind.startswith(f"{one}.") for one in _NO_MR_IMAGES):
-        _refuse("not_mr", "expected an MR image, got another object (report, raw data, picture of a screen, directory)")
-    syntax = str(dataset.file_meta.TransferSyntaxUID)
-    if syntax not in (_IMPLICIT_LITTLE, _EXPLICIT_LITTLE, _RLE):
-        _refuse("compressed", "expected uncompressed little-endian DICOM, or RLE, got another; export uncompressed")
     head = Allowed(dataset)
+    sop_class = head.text("SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
+    if any(sop_class == one or sop_class.startswith(f"{one}.") for one in _NO_MR_IMAGES):
+        _refuse("not_mr", "expected an MR image, got another object (report, raw data, picture of a screen, directory)")
+    syntax = _syntax(dataset)
     rows, columns, bits = head.integer("Rows"), head.integer("Columns"), head.integer("BitsAllocated")
     if not rows or not columns or bits not in (8, 16, 32) or head.integer("SamplesPerPixel") != 1:
         _refuse("no_image", "expected a grey-scale image of 8, 16 or 32 bits, got none (or a truncated header)")
     if max(rows, columns) > MAX_SIDE_PIXELS:
         _refuse("no_image", f"expected at most {MAX_SIDE_PIXELS} rows and columns")
-    n_frames = head.integer("NumberOfFrames") or 1
+    if is_uih_grid(head):
+        _refuse("layout", "expected single slices, got a grid of slices (United Imaging); export without the grid")
+    n_frames = head.integer("NumberOfFrames") or sum(1 for _ in head.items("PerFrameFunctionalGroupsSequence")) or 1
     if not 1 <= n_frames <= MAX_FRAMES:
         _refuse("no_image", f"expected 1 to {MAX_FRAMES} frames, got {n_frames}")
-    dtype = f"<{'i' if head.integer('PixelRepresentation') else 'u'}{bits // 8}"
+    signed = head.integer("PixelRepresentation")
+    kind = "f" if bits == 32 and signed is None else "i" if signed else "u"
+    dtype = f"<{kind}{bits // 8}"
     if header_only:
         pixels = b""
     elif syntax == _RLE:
         pixels = _unpacked(head, n_frames, rows * columns, bits // 8)
     else:
-        pixels = _pixels(head, n_frames * rows * columns * bits // 8)
+        pixels = _pixels(head, _FLOATS if kind == "f" else _INTEGERS, n_frames, rows * columns * bits // 8)
+        if syntax == _EXPLICIT_BIG:
+            pixels = np.frombuffer(pixels, dtype.replace("<", ">")).astype(dtype).tobytes()
     shared = next(head.items("SharedFunctionalGroupsSequence"), None)
     image_type = head.texts("ImageType") + siemens_type(head, shared)
+    if shared is None and "MOSAIC" not in image_type and unnamed_mosaic(head, image_type):
+        image_type += ("MOSAIC",)
     mosaic = siemens_mosaic(head) if "MOSAIC" in image_type else Mosaic()
     clock, units_s = ge_clock(head)
     return DicomRecord(
         series=hashlib.sha256(head.text("SeriesInstanceUID").encode()).hexdigest(),
-        modality=head.text("Modality"),
+        modality=head.text("Modality") or ("MR" if sop_class.startswith(f"{_STORAGE}.4") else ""),
         image_type=image_type,
-        sop_class=head.text("SOPClassUID"),
+        sop_class=sop_class,
         acquisition_number=head.integer("AcquisitionNumber"),
         instance_number=head.integer("InstanceNumber"),
         images_in_acquisition=slices_per_volume(head),
@@ -166,11 +190,26 @@ def _frames(head: Allowed, shared: Allowed | None, n_frames: int) -> tuple[Frame
     return frames
 
 
-def _pixels(head: Allowed, expected_bytes: int) -> bytes:
-    pixels = head.value("PixelData")
-    # An odd number of bytes is padded to an even one (PS3.5 section 8).
-    if not isinstance(pixels, bytes) or len(pixels) not in (expected_bytes, expected_bytes + expected_bytes % 2):
-        got = len(pixels) if isinstance(pixels, bytes) else 0
+def _syntax(dataset: Dataset) -> str:
+    """The transfer syntax; where none is stated, the one that the parser found the elements to be in."""
+    stated = str(dataset.file_meta.get("TransferSyntaxUID", "") or "")
+    if not stated and not len(dataset):
+        _refuse("unreadable", "expected a DICOM file with elements, got none; send it again")
+    if not stated:
+        is_implicit, is_little = dataset.original_encoding
+        return _EXPLICIT_BIG if not is_little else _IMPLICIT_LITTLE if is_implicit else _EXPLICIT_LITTLE
+    if stated not in (_IMPLICIT_LITTLE, _EXPLICIT_LITTLE, _EXPLICIT_BIG, _RLE):
+        known = UID(stated)
+        name = known.name.split(",")[0] if known.is_transfer_syntax and known.name != stated else "another syntax"
+        _refuse("compressed", f"expected uncompressed DICOM, or RLE, got {name}; export uncompressed")
+    return stated
+
+
+def _pixels(head: Allowed, keyword: str, n_frames: int, frame_bytes: int) -> bytes:
+    """A value is padded to an even length (PS3.5 section 8), by some exports to more, but by less than a frame."""
+    pixels, expected_bytes = head.value(keyword), n_frames * frame_bytes
+    got = len(pixels) if isinstance(pixels, bytes) else 0
+    if not isinstance(pixels, bytes) or not expected_bytes <= got < expected_bytes + max(frame_bytes, 2):
         _refuse(
             "truncated",
             f"expected {expected_bytes} bytes of pixel data, got {got}; wait until the file is whole and send it again",

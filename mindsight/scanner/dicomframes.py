@@ -104,13 +104,15 @@ def _pointer(item: Allowed) -> int | None:
 
 
 def _slice_spacing(measures: Allowed) -> float | None:
-    spacing = measures.number("SpacingBetweenSlices")
-    return measures.number("SliceThickness") if spacing is None else spacing
+    """Without its sign, which some write for the direction: the slices' positions tell that, or the CSA header."""
+    stated = (measures.number("SpacingBetweenSlices"), measures.number("SliceThickness"))
+    return next((abs(spacing_mm) for spacing_mm in stated if spacing_mm), None)
 
 
 def _scaling(transformation: Allowed, groups: Allowed) -> tuple[float, float]:
     """From stored values to the signal: Philips' own scale, else the rescaling, else the mapping to the real world."""
     slope, intercept = transformation.number("RescaleSlope"), transformation.number("RescaleIntercept")
+    slope = slope or None  # 0 is none: it would leave no signal
     philips = philips_scaling(groups, 1.0 if slope is None else slope, intercept or 0.0)
     if philips is not None:
         return philips

@@ -17,13 +17,14 @@ from mindsight.scanner.geometry import affine_ras, plane_axes, rescaled, slice_o
 from mindsight.scanner.kinds import is_magnitude
 from mindsight.volume import Volume
 
-ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+ENHANCED_MR = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")  # the last is converted from single slices
 
 Slot = tuple[tuple[float, ...] | None, float | None]
 
 
 def is_enhanced(record: DicomRecord) -> bool:
-    return record.sop_class == ENHANCED_MR
+    """By its class, or by what it is: archives write other classes."""
+    return record.sop_class in ENHANCED_MR or len(record.frames) > 1
 
 
 def enhanced_positions(record: DicomRecord) -> dict[int, list[int]]:

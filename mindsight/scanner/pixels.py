@@ -12,6 +12,8 @@ import numpy as np
 def stored_values(words: bytes, dtype: str, bits_stored: int | None, high_bit: int | None) -> bytes:
     """Values of dtype, without the bits that are not theirs. A header that contradicts itself changes nothing."""
     code = np.dtype(dtype)
+    if code.kind == "f":
+        return words
     allocated = 8 * code.itemsize
     stored = allocated if bits_stored is None else bits_stored
     high = stored - 1 if high_bit is None else high_bit

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.deidentify import read_dicom
+from mindsight.scanner.deidentify import begins_as_dicom, read_dicom
 from mindsight.scanner.dicom_series import dicom_series, record_volume
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.files import OnBad, natural, read_bytes, strictly
@@ -147,4 +147,4 @@ def _is_dicom(path: Path) -> bool:
     if path.suffix.lower() in _DICOM_SUFFIXES:
         return True
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        return begins_as_dicom(file.read(132))

@@ -26,17 +26,36 @@ class Mosaic:
 
 
 def siemens_mosaic(head: Allowed) -> Mosaic:
-    """From the CSA header, else from the open elements."""
+    """From the CSA header, else from the open elements, of which the slice times are as many as the slices."""
     headers = [read_csa(header) for header in head.private_bytes("csa")]
     csa = next((found for found in headers if found is not None), None)
     slices = csa.slices if csa else None
     times_ms = csa.times_ms if csa else None
+    if times_ms is None:
+        times_ms = head.private_numbers("mosaic_times")
+    if slices is None:
+        slices = whole(head.private_number("mosaic_slices")) or (len(times_ms) if times_ms and csa is None else None)
     return Mosaic(
-        slices=whole(head.private_number("mosaic_slices")) if slices is None else slices,
+        slices=slices,
         normal=csa.normal if csa else None,
-        times_ms=head.private_numbers("mosaic_times") if times_ms is None else times_ms,
+        times_ms=times_ms,
         readable=None if not headers else csa is not None,
     )
+
+
+def unnamed_mosaic(head: Allowed, image_type: tuple[str, ...]) -> bool:
+    """Whether an object is a mosaic though its type, cut by an export, does not say so."""
+    if (whole(head.private_number("mosaic_slices")) or 0) > 1:
+        return True
+    if len(image_type) > 2:
+        return False
+    headers = (read_csa(header) for header in head.private_bytes("csa"))
+    return any(csa is not None and (csa.slices or 0) > 1 for csa in headers)
+
+
+def is_uih_grid(head: Allowed) -> bool:
+    """Whether an object of United Imaging holds several slices as tiles."""
+    return (whole(head.private_number("uih_grid")) or 0) > 1
 
 
 def siemens_type(head: Allowed, shared: Allowed | None) -> tuple[str, ...]:
