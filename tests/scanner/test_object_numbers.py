@@ -87,3 +87,14 @@ def test_objects_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadVolume, match="tells apart") as caught:
         open_series(put(tmp_path, run))
     assert caught.value.code == "dicom.no_number"
+
+
+def test_times_of_day_without_a_date_go_on_past_midnight(tmp_path: Path) -> None:
+    run = [mosaic(k, csa_of_mosaic()) for k in range(1, 5)]
+    for k, dataset in enumerate(run):
+        no_number(dataset, k)
+        raw(dataset, "AcquisitionDate", "00000000" if k % 2 else "")
+        seconds = (86_396 + 2 * k) % 86_400
+        dataset.AcquisitionTime = f"{seconds // 3600:02d}{seconds % 3600 // 60:02d}{seconds % 60:02d}.5"
+    for k, volume in enumerate(open_series(put(tmp_path, run)), 1):
+        assert np.array_equal(volume.data, seen(planes(k)))

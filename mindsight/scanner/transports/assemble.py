@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from mindsight.errors import BadVolume, MindsightError
+from mindsight.errors import MindsightError
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
 from mindsight.scanner.dicom_series import record_volume
 from mindsight.scanner.echoes import canonical, echoes_in, of_echo
@@ -22,6 +22,7 @@ from mindsight.scanner.transports.contract import Expected, Item, Trouble
 from mindsight.scanner.transports.families import Families, Family, key_of
 from mindsight.scanner.transports.gather import Gather, Gathered
 from mindsight.scanner.transports.guard import guarded
+from mindsight.scanner.transports.object_places import ObjectPlaces
 from mindsight.scanner.transports.pairs import PairOrder
 from mindsight.scanner.transports.runs import Origin, Runs
 from mindsight.scanner.transports.slice_gathering import MAX_HELD_BYTES, SliceGathering, Stack
@@ -41,6 +42,7 @@ class Assembler:
         self._pairs = PairOrder()
         self._families = Families()
         self._gather = Gather()
+        self._places = ObjectPlaces()
         self._slices = SliceGathering(expected.shape[2] if expected.shape else None, max_held_bytes)
         self._origins: dict[str, Origin] = {}
         self._noted: str | None = None  # the series of which it was said how its slices are taken to run
@@ -146,17 +148,20 @@ class Assembler:
             if key not in self._slices:
                 self._origins = {one: of for one, of in self._origins.items() if one in self._slices} | {key: origin}
             return self._stacked(self._slices.add(key, record, arrived_s), now_s)
-        number = record.acquisition_number if record.instance_number is None else record.instance_number
-        if number is None:
-            raise BadVolume("expected an instance or acquisition number, got none", code="dicom.no_number")
+        return self._whole(record, key, origin, arrived_s, now_s)
+
+    def _whole(self, record: DicomRecord, key: str, origin: Origin, arrived_s: float, now_s: float) -> Iterator[Item]:
+        place, note = self._places.place(key, record)
+        if note is not None:
+            yield Trouble("volume.order", note)
         if origin.family is not None and origin.echo is not None:
             origin.family.see(origin.echo, record.instance_number)
         n_volumes = len(enhanced_positions(record)) if is_enhanced(record) else 1
         if n_volumes == 1:
             volume = record_volume(record, 1, 0, self._tr_s(record))
-            return self._volume(key, number - 1, replace(volume, arrived_s=arrived_s), now_s, origin)
-        # Several volumes in one object: a whole run, sent when it is over. Objects of one size follow one another.
-        return self._several(record, key, origin, (number - 1) * n_volumes, arrived_s, now_s)
+            yield from self._volume(key, place, replace(volume, arrived_s=arrived_s), now_s, origin)
+        else:  # a whole run, sent when it is over, or parts of it: objects of one size follow one another
+            yield from self._several(record, key, origin, place * n_volumes, arrived_s, now_s)
 
     def _several(
         self, record: DicomRecord, key: str, origin: Origin, first: int, arrived_s: float, now_s: float
