@@ -5,6 +5,7 @@ Knows nothing of other formats.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -99,6 +100,42 @@ def _series(
     on_bad: OnBad,
 ) -> Contents:
     """Of one echo. n, n_bad : files that there are, and those of them that could not be read."""
+    again = _again(heads, read)
+    heads = {place: record for place, record in heads.items() if place not in again}
+    contents = _series_once(heads, read, n, n_bad, run, tr_s, on_bad)
+    copies = "a copy of another file" if len(again) == 1 else f"{len(again)} copies of other files"
+    return replace(contents, notes=(f"left {copies}", *contents.notes)) if again else contents
+
+
+def _again(heads: dict[int, DicomRecord], read: Callable[[int], DicomRecord]) -> set[int]:
+    """Files that hold the same as one before them: copies that a download or an archive made."""
+    alike: dict[DicomRecord, list[int]] = {}
+    for place, record in heads.items():
+        alike.setdefault(record, []).append(place)
+    again: set[int] = set()
+    for places in alike.values():
+        met: set[bytes] = set()
+        for place in places if len(places) > 1 else ():
+            try:
+                pixels = hashlib.sha256(read(place).pixels).digest()
+            except BadVolume:  # which whoever reads the volume hears
+                continue
+            if pixels in met:
+                again.add(place)
+            met.add(pixels)
+    return again
+
+
+def _series_once(
+    heads: dict[int, DicomRecord],
+    read: Callable[[int], DicomRecord],
+    n: int,
+    n_bad: int,
+    run: int,
+    tr_s: float | None,
+    on_bad: OnBad,
+) -> Contents:
+    """Of files that are each there once."""
     if not all(is_mosaic(record) or is_enhanced(record) for record in heads.values()):
         if len(heads) == 1:
             record_volume(next(iter(heads.values())), run, 0, tr_s)  # says that one slice is no series

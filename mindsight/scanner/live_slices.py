@@ -15,7 +15,10 @@ from enum import Enum, auto
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord
-from mindsight.scanner.slices import Place, slice_place
+from mindsight.scanner.numbers import since_s
+from mindsight.scanner.slices import Place, Places
+
+NEAR_STEP = 0.25  # of a step between volumes, by which a moment may miss a whole number of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,8 @@ class _By(Enum):
 
     TEMPORAL = auto()
     INSTANCE = auto()
-    ORDER = auto()  # the first slice that came to a place is of volume 0, the next of volume 1
+    ACQUISITION = auto()
+    ORDER = auto()  # the first slice that came to a place is of volume 0, the next of volume 1, or by its clock later
 
 
 class LiveSlices:
@@ -49,19 +53,21 @@ class LiveSlices:
         self._places_of_first: int | None = None  # that had been there when the first slice came to one of them again
         self._by, self._stride, self._base = _By.ORDER, 1, 1
         self._temporal: dict[Place, DicomRecord] = {}
-        self._came: dict[Place, int] = defaultdict(int)
+        self._places = Places()
+        self._step_s: float | None = None  # from one volume to the next, where the clock alone tells
+        self._came: dict[Place, tuple[int, DicomRecord]] = {}  # the last
 
     def add(self, record: DicomRecord, arrived_s: float) -> list[Positioned]:
         """Slices with the volumes they belong to, from 0: none while it is not decided, then all that were held.
 
         Raises BadVolume where the slice has no position, or the number that counts the volumes is lacking.
         """
-        come = Come(record, arrived_s, slice_place(record))
+        come = Come(record, arrived_s, self._places.of(record))
         if self.n_slices is not None:
             return [(self._position(come), come)]
         self._held.append(come)
         at = self._at[come.place]
-        if record.instance_number is None or all(_numbers(other) != _numbers(record) for other in at):  # no double
+        if not any(_is_again(other, record) for other in at):
             if at and self._places_of_first is None:
                 self._places_of_first = len(self._at)
             at.append(record)
@@ -106,9 +112,24 @@ class LiveSlices:
         gap = self._gap()
         if None not in temporal and self._temporal_tells():
             self._by, self._base = _By.TEMPORAL, min(1, *(number for number in temporal if number is not None))
-        elif None not in instances and len(set(instances)) > 1 and gap % n_slices == 0:
+        elif None not in instances and len(set(instances)) > 1 and self._gap_counts(gap, n_slices):
             self._by, self._base = _By.INSTANCE, min(1, *(number for number in instances if number is not None))
+        elif self._acquisitions_count():
+            self._by, self._base = _By.ACQUISITION, min(record.acquisition_number or 0 for record in records)
         self._stride = gap if gap and gap % n_slices == 0 else n_slices
+        steps = (_step_s(*records[:2]) for records in self._at.values() if len(records) > 1)
+        self._step_s = next((step_s for step_s in steps if step_s), None)
+
+    def _gap_counts(self, gap: int, n_slices: int) -> bool:
+        """Whether instance numbers do: they begin anew with each volume where no gap is between them at a place."""
+        again = any(len(records) > 1 for records in self._at.values())
+        return gap % n_slices == 0 and (gap > 0 or not again)
+
+    def _acquisitions_count(self) -> bool:
+        """Whether each volume has an acquisition number of its own."""
+        numbers = [{record.acquisition_number for record in records} for records in self._at.values()]
+        at_places = [len(records) for records in self._at.values()]
+        return None not in set().union(*numbers) and max(at_places) > 1 and [len(one) for one in numbers] == at_places
 
     def _temporal_tells(self) -> bool:
         """Whether no two slices at one place have one temporal position."""
@@ -135,13 +156,39 @@ class LiveSlices:
             self._by, self._base = _By.INSTANCE, 1  # one temporal position for all: it counts nothing
         if self._by is _By.INSTANCE and instance is not None:
             return (instance - self._base) // self._stride
+        if self._by is _By.ACQUISITION and record.acquisition_number is not None:
+            return record.acquisition_number - self._base
         if self._by is not _By.ORDER:
             raise BadVolume(
                 "expected a temporal position or an instance number in every slice, got one without; it is left",
                 code="dicom.no_number",
             )
-        self._came[place] += 1
-        return self._came[place] - 1
+        return self._in_order(place, record)
+
+    def _in_order(self, place: Place, record: DicomRecord) -> int:
+        """After the last that came to its place, by as many volumes as its clock says."""
+        if place not in self._came:
+            self._came[place] = 0, record
+            return 0
+        latest, last = self._came[place]
+        if _is_again(last, record):
+            return latest
+        steps = (_step_s(last, record) or 0.0) / self._step_s if self._step_s else 1.0
+        position = latest + round(steps)
+        if abs(steps - round(steps)) > NEAR_STEP or position < 0:
+            position = latest + 1  # a pause, or a clock that was set: no gap
+        if position > latest:
+            self._came[place] = position, record
+        return position
+
+
+def _is_again(one: DicomRecord, other: DicomRecord) -> bool:
+    """Whether two slices at one place are the same, come twice."""
+    return _numbers(one) == _numbers(other) and one.pixels == other.pixels
+
+
+def _step_s(earlier: DicomRecord, later: DicomRecord) -> float | None:
+    return since_s(earlier.frames[0].acquired_s, later.frames[0].acquired_s)
 
 
 def _numbers(record: DicomRecord) -> tuple[int | None, int | None]:

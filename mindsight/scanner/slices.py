@@ -5,6 +5,7 @@ Knows nothing of files.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -15,10 +16,15 @@ from numpy.typing import NDArray
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord
 from mindsight.scanner.geometry import affine_ras, plane_axes, rescaled, slice_order, stack
+from mindsight.scanner.numbers import over_midnight
 from mindsight.volume import Volume
 
 K = TypeVar("K", bound=Hashable)
 Place = tuple[float, ...]
+
+SAME_PLACE_MM = 0.05
+NEAR_SHARE = 0.3  # of the distance between slices
+MAX_PLACES, MAX_POSITIONS = 1024, 100_000
 
 
 def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadVolume], None]) -> dict[int, list[K]]:
@@ -32,23 +38,25 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadV
 
     Raises BadVolume where no volume is whole, and what ``on_bad`` raises.
     """
-    records = [record for _, record in slices]
-    counts = Counter(slice_place(record) for record in records)
+    records, known = [record for _, record in slices], Places()
+    place_of = [known.of(record) for record in records]
+    counts = Counter(place_of)
     n_slices = sum(4 * count > max(counts.values()) for count in counts.values())  # one slice gone astray is no place
-    volumes: dict[int, list[tuple[K, DicomRecord]]] = defaultdict(list)
-    for (key, record), number in zip(slices, _volume_numbers(records, n_slices), strict=True):
-        volumes[number].append((key, record))
+    volumes: dict[int, list[tuple[K, Place]]] = defaultdict(list)
+    for (key, _), place, number in zip(slices, place_of, _volume_numbers(records, place_of, n_slices), strict=True):
+        volumes[number].append((key, place))
     first = min(volumes)
     whole: dict[int, list[K]] = {}
     for number in sorted(volumes):
         members = volumes[number]
-        places = {slice_place(record) for _, record in members}
+        places = {place for _, place in members}
         if len(places) == len(members) == n_slices:
             whole[number - first] = [key for key, _ in members]
             continue
+        advice = "wait until the volume is whole" if len(places) < n_slices else "remove those that are there twice"
         error = BadVolume(
             f"expected {n_slices} slices in volume {number - first}, got {len(members)} at {len(places)} places; "
-            "wait until the volume is whole",
+            f"{advice}",
             code="series.incomplete",
             volume=number - first,
             slices=len(places),
@@ -63,15 +71,15 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadV
     return whole
 
 
-def _volume_numbers(records: Sequence[DicomRecord], n_slices: int) -> list[int]:
+def _volume_numbers(records: Sequence[DicomRecord], places: Sequence[Place], n_slices: int) -> list[int]:
     """Each slice's volume, by the first of these countings that makes the most volumes whole.
 
-    Temporal positions; instance numbers through the slices of a volume, then through time; the order of instance
-    numbers, and of the clock, at each place. Any of them may be lacking, the same in all slices, or wrong in some.
+    Temporal positions; instance numbers through the slices of a volume, then through time; acquisition numbers; the
+    order of instance numbers, and of the clock, at each place. Any of them may be lacking, the same in all slices,
+    or wrong in some.
 
     Raises BadVolume where no field of the files counts anything.
     """
-    places = [slice_place(record) for record in records]
     best: list[int] | None = None
     most = -1
     for numbers in _countings(records, places, n_slices):
@@ -99,8 +107,14 @@ def _countings(records: Sequence[DicomRecord], places: Sequence[Place], n_slices
             yield from ([(number - base) // stride for number in instances] for stride in strides)
         n_volumes = max(Counter(places).values())
         yield from ([(number - base) % n_volumes for number in instances] for base in (1, min(instances)))
+    acquisitions = [record.acquisition_number for record in records if record.acquisition_number is not None]
+    if len(acquisitions) == len(records) and len(set(acquisitions)) > 1:
+        yield acquisitions
+    if len(instances) == len(records):
         yield from _ranked(instances, places)
-    clock = [(record.frames[0].acquired_s, record.slice_clock) for record in records]
+    moments = {k: record.frames[0].acquired_s for k, record in enumerate(records)}
+    known = over_midnight({k: moment_s for k, moment_s in moments.items() if moment_s is not None})
+    clock = [(known.get(k), record.slice_clock) for k, record in enumerate(records)]
     if all(moment != (None, None) for moment in clock):
         yield from _ranked([(since or 0.0, of_slice or 0.0) for since, of_slice in clock], places)
 
@@ -128,7 +142,7 @@ def slices_volume(
 ) -> Volume:
     """The volume of these slices, which may come in any order. Raises BadVolume where they are no stack."""
     head = records[0]
-    same = {(record.rows, record.columns, record.dtype) for record in records}
+    same = {(record.rows, record.columns) for record in records}
     if len(same) != 1:
         raise BadVolume("expected slices of one size, got several", code="dicom.not_a_stack")
     order_Z, slice_step = slice_order(tuple(record.frames[0] for record in records))
@@ -172,9 +186,28 @@ def stacked_times_s(records: Sequence[DicomRecord], tr_s: float) -> NDArray[np.f
     return None
 
 
-def slice_place(record: DicomRecord) -> Place:
-    """Where the slice lies, to a hundredth of a millimetre. Raises BadVolume."""
-    position_mm = record.frames[0].position_mm
-    if position_mm is None:
-        raise BadVolume("expected a position in every slice", code="dicom.no_geometry")
-    return tuple(round(x, 2) for x in position_mm)
+class Places:
+    """Where the slices of a series lie. A slice's position differs in its last digits from volume to volume, and by
+    more where the scanner follows the head: what is nearer to a known place than to the next slice is at that place.
+    """
+
+    def __init__(self) -> None:
+        self._places: list[Place] = []
+        self._known: dict[Place, Place] = {}  # place of a position to a hundredth of a millimetre
+
+    def of(self, record: DicomRecord) -> Place:
+        """Raises BadVolume where the slice does not say where it lies."""
+        frame = record.frames[0]
+        if frame.position_mm is None:
+            raise BadVolume("expected a position in every slice", code="dicom.no_geometry")
+        place = tuple(round(x, 2) for x in frame.position_mm)
+        known = self._known.get(place)
+        if known is None:
+            near_mm = max(SAME_PLACE_MM, NEAR_SHARE * (frame.slice_spacing_mm or 0.0))
+            nearest = min(self._places, key=lambda other: math.dist(other, place), default=place)
+            known = nearest if math.dist(nearest, place) <= near_mm else place
+            if known is place and len(self._places) < MAX_PLACES:
+                self._places.append(place)
+            if len(self._known) < MAX_POSITIONS:
+                self._known[place] = known
+        return known
