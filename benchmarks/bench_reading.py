@@ -3,9 +3,9 @@
     python benchmarks/bench_reading.py [--before CHECKOUT] [--volumes 20] [--rounds 3] [--whole] [--no-history]
 
 A volume (104 x 104 x 66, TR 1.5 s, made up at random) goes from the bytes of its file or messages through the reader
-and the assembler, as behind a socket or a watched folder; sending it is no part of the figure. With ``--before`` the same
-volumes are read by an older checkout in the same run, in turn: "before" and "more" say what it took and how much more
-it takes now, at the median of processor time and at its 99th percentile. The bound is that of the median.
+and the assembler, as behind a socket or a watched folder; sending it is no part of the figure. With ``--before`` the
+same volumes are read by an older checkout in the same run, in turn: "before" and "more" say what it took and how much
+more it takes now, at the median of processor time and at its 99th percentile. The bound is that of the median.
 
 The floor is a copy of the volume's voxels.
 """

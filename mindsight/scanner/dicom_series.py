@@ -24,7 +24,6 @@ from mindsight.scanner.files import (
     counted_from,
     each,
     is_cut_off,
-    named,
     read_bytes,
     read_heads,
     stated_tr,
@@ -33,6 +32,7 @@ from mindsight.scanner.files import (
 from mindsight.scanner.kinds import preferred
 from mindsight.scanner.mosaic import is_mosaic, mosaic_note, mosaic_volume
 from mindsight.scanner.numbers import object_numbers
+from mindsight.scanner.scaling import of_another_scale
 from mindsight.scanner.slices import group_slices, slices_volume
 from mindsight.volume import Volume, is_tr
 
@@ -102,6 +102,10 @@ def _series(
     """Of one echo. n, n_bad : files that there are, and those of them that could not be read."""
     again = _again(heads, read)
     heads = {place: record for place, record in heads.items() if place not in again}
+    for place, error in of_another_scale(heads).items():
+        on_bad(BadVolume(f"file {place} of {n} by name: {error}", code=error.code, file=place))
+        del heads[place]
+        n_bad += 1
     contents = _series_once(heads, read, n, n_bad, run, tr_s, on_bad)
     copies = "a copy of another file" if len(again) == 1 else f"{len(again)} copies of other files"
     return replace(contents, notes=(f"left {copies}", *contents.notes)) if again else contents
@@ -243,13 +247,10 @@ def _objects_series(
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
         for place, first_index in zip(places, firsts, strict=True):
-            try:
-                with named(place, len(heads)):
-                    for volume in enhanced_volumes(read(place), timing.tr_s, run, first_index):
-                        if volume.index < n_volumes:
-                            yield timing.applied(volume)
-            except BadVolume as error:
-                on_bad(error)
+            for record in each([place], len(heads), read, on_bad):
+                for volume in enhanced_volumes(record, timing.tr_s, run, first_index, on_bad):
+                    if volume.index < n_volumes:
+                        yield timing.applied(volume)
 
     return Contents(n_volumes, volumes, (*notes, *timing.notes))
 

@@ -36,7 +36,7 @@ class _Dimensions:
 
 def plain_frame(head: Allowed) -> Frame:
     """The plane of an object that is one."""
-    slope, intercept = _scaling(head, head)
+    slope, intercept, scaling = _scaling(head, head)
     return Frame(
         position_mm=head.numbers("ImagePositionPatient", 3),
         orientation=head.numbers("ImageOrientationPatient", 6),
@@ -44,6 +44,7 @@ def plain_frame(head: Allowed) -> Frame:
         slice_spacing_mm=_slice_spacing(head),
         slope=slope,
         intercept=intercept,
+        scaling=scaling,
         acquired_s=_acquired_s(head),
         temporal_position=head.integer("TemporalPositionIdentifier"),
         component="",
@@ -69,7 +70,7 @@ def _enhanced_frame(groups: Allowed, zone: str, dimensions: _Dimensions, stacks:
     def along(place: int | None) -> int | None:
         return index[place] if place is not None and place < len(index) else None
 
-    slope, intercept = _scaling(groups.merged("PixelValueTransformationSequence"), groups)
+    slope, intercept, scaling = _scaling(groups.merged("PixelValueTransformationSequence"), groups)
     position = content.integer("TemporalPositionIndex")
     moment = content.text("FrameAcquisitionDateTime") or content.text("FrameReferenceDateTime")
     return Frame(
@@ -79,6 +80,7 @@ def _enhanced_frame(groups: Allowed, zone: str, dimensions: _Dimensions, stacks:
         slice_spacing_mm=_slice_spacing(measures),
         slope=slope,
         intercept=intercept,
+        scaling=scaling,
         acquired_s=moment_seconds(moment, zone),
         temporal_position=along(dimensions.time) if position is None else position,
         component=groups.merged("MRImageFrameTypeSequence").text("ComplexImageComponent"),
@@ -109,17 +111,20 @@ def _slice_spacing(measures: Allowed) -> float | None:
     return next((abs(spacing_mm) for spacing_mm in stated if spacing_mm), None)
 
 
-def _scaling(transformation: Allowed, groups: Allowed) -> tuple[float, float]:
+def _scaling(transformation: Allowed, groups: Allowed) -> tuple[float, float, str]:
     """From stored values to the signal: Philips' own scale, else the rescaling, else the mapping to the real world."""
     slope, intercept = transformation.number("RescaleSlope"), transformation.number("RescaleIntercept")
     slope = slope or None  # 0 is none: it would leave no signal
     philips = philips_scaling(groups, 1.0 if slope is None else slope, intercept or 0.0)
     if philips is not None:
-        return philips
+        return *philips, "Philips"
     if slope is None and intercept is None:
         world = groups.merged("RealWorldValueMappingSequence")
         slope, intercept = world.number("RealWorldValueSlope"), world.number("RealWorldValueIntercept")
-    return 1.0 if slope is None else slope, intercept or 0.0
+    if slope is None and intercept is None:
+        return 1.0, 0.0, ""
+    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
+    return slope, intercept, "plain" if (slope, intercept) == (1.0, 0.0) else "rescaled"
 
 
 def _acquired_s(head: Allowed) -> float | None:

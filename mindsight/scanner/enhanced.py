@@ -6,7 +6,7 @@ Knows nothing of files or of the other objects of a series.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,15 +89,23 @@ def enhanced_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> V
     return _volume(record, places, tr_s, run, index)
 
 
-def enhanced_volumes(record: DicomRecord, tr_s: float, run: int, first_index: int) -> Iterator[Volume]:
+def enhanced_volumes(
+    record: DicomRecord, tr_s: float, run: int, first_index: int, on_bad: Callable[[BadVolume], None]
+) -> Iterator[Volume]:
     """All volumes of one object, in the order of their time; a gap in the frames' own numbers is a gap in ``index``.
 
-    Raises BadVolume where the frames of a volume are no stack of slices.
+    on_bad : is told of a volume that is no stack of slices, after which the others come
     """
     positions = enhanced_positions(record)
     first = min(positions)
     for number, places in positions.items():
-        yield _volume(record, places, tr_s, run, first_index + number - first)
+        index = first_index + number - first
+        try:
+            volume = _volume(record, places, tr_s, run, index)
+        except BadVolume as error:
+            on_bad(BadVolume(f"volume {index}: {error}", code=error.code, **error.details))
+        else:
+            yield volume
 
 
 def _volume(record: DicomRecord, places: Sequence[int], tr_s: float, run: int, index: int) -> Volume:

@@ -59,9 +59,18 @@ def stack(planes_ZYX: NDArray[Any]) -> NDArray[Any]:
 
 
 def rescaled(planes_ZYX: NDArray[Any], frames: tuple[Frame, ...]) -> NDArray[Any]:
-    """The values that the scanner means; untouched, in their own dtype, where no plane has a slope or an intercept."""
+    """The values that the scanner means; untouched, in their own dtype, where no plane has a slope or an intercept.
+
+    Raises BadVolume where some planes state a scale and others do not: their values have another unit.
+    """
     if all(frame.slope == 1.0 and frame.intercept == 0.0 for frame in frames):
         return planes_ZYX
+    stated = [frame.scaling for frame in frames]
+    if len(set(stated)) > 1 and ("Philips" in stated or "" in stated):
+        n = stated.count("Philips") or len(stated) - stated.count("")
+        what = "Philips' real scale" if "Philips" in stated else "a rescaling"
+        text = f"expected {what} in every slice of a volume, got it in {n} of {len(stated)}"
+        raise BadVolume(f"{text}; export with all elements", code="dicom.scale")
     slope_Z = np.array([frame.slope for frame in frames])[:, None, None]
     intercept_Z = np.array([frame.intercept for frame in frames])[:, None, None]
     with np.errstate(all="ignore"):  # what leaves float32 becomes infinite, and is censored like any spike

@@ -12,6 +12,7 @@ class Frame:
     position_mm, row_direction and column_direction are in DICOM's patient frame (LPS). spacing_mm is (down a column,
     along a row), as in PixelSpacing. component is DICOM's word (``PHASE``), empty where the frame has none of its own.
     slope and intercept give the signal: Philips' real scaling where it is stated, else the rescaling of every vendor.
+    scaling says which is stated: ``Philips``, ``rescaled``, ``plain`` (1 and 0), or empty where none is.
     temporal_position counts the volumes from 1, by the frame's own number or by its dimension index. echo_number counts
     the echoes of one excitation from 1; enhanced objects state it where echoes are a dimension. stack counts an
     enhanced object's stacks from 0, and index is the frame's place along the object's dimensions.
@@ -28,6 +29,7 @@ class Frame:
     component: str
     echo_time_ms: float | None = None
     echo_number: int | None = None
+    scaling: str = ""
     stack: int = 0
     index: tuple[int, ...] = ()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from mindsight.errors import MindsightError
+from mindsight.errors import BadVolume, MindsightError
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
 from mindsight.scanner.dicom_series import record_volume
 from mindsight.scanner.echoes import canonical, echoes_in, of_echo
@@ -16,6 +16,7 @@ from mindsight.scanner.enhanced import enhanced_positions, enhanced_volumes, is_
 from mindsight.scanner.files import stated_tr
 from mindsight.scanner.kinds import kind_of, series_key
 from mindsight.scanner.mosaic import is_mosaic, mosaic_note
+from mindsight.scanner.scaling import SeriesScales
 from mindsight.scanner.slices import slices_volume
 from mindsight.scanner.transports.arrivals import Arrival, Ended, Placed
 from mindsight.scanner.transports.contract import Expected, Item, Trouble
@@ -43,6 +44,7 @@ class Assembler:
         self._families = Families()
         self._gather = Gather()
         self._places = ObjectPlaces()
+        self._scales = SeriesScales()
         self._slices = SliceGathering(expected.shape[2] if expected.shape else None, max_held_bytes)
         self._origins: dict[str, Origin] = {}
         self._noted: str | None = None  # the series of which it was said how its slices are taken to run
@@ -154,6 +156,7 @@ class Assembler:
         place, note = self._places.place(key, record)
         if note is not None:
             yield Trouble("volume.order", note)
+        yield from self._scaled(key, [record])
         if origin.family is not None and origin.echo is not None:
             origin.family.see(origin.echo, record.instance_number)
         n_volumes = len(enhanced_positions(record)) if is_enhanced(record) else 1
@@ -163,12 +166,20 @@ class Assembler:
         else:  # a whole run, sent when it is over, or parts of it: objects of one size follow one another
             yield from self._several(record, key, origin, place * n_volumes, arrived_s, now_s)
 
+    def _scaled(self, key: str, records: Sequence[DicomRecord]) -> Iterator[Trouble]:
+        note = self._scales.check(key, records)
+        if note is not None:
+            yield Trouble("dicom.scale", note, lost=True)
+
     def _several(
         self, record: DicomRecord, key: str, origin: Origin, first: int, arrived_s: float, now_s: float
     ) -> Iterator[Item]:
         tr_s = stated_tr(None, self._tr_s(record))
-        for volume in enhanced_volumes(record, tr_s, 1, 0):
+        met: list[BadVolume] = []
+        for volume in enhanced_volumes(record, tr_s, 1, 0, met.append):
             yield from self._volume(key, first + volume.index, replace(volume, arrived_s=arrived_s), now_s, origin)
+        for error in met:
+            yield Trouble(error.code, str(error), lost=True)
 
     def _tr_s(self, record: DicomRecord) -> float | None:
         """As the header states it, to be held against the volumes' clock when the run begins."""
@@ -184,6 +195,7 @@ class Assembler:
             if isinstance(one, Trouble):
                 yield one
                 continue
+            yield from self._scaled(one.series, one.records)
             acquired = [record.frames[0].acquired_s for record in one.records]
             acquired_s = min((moment for moment in acquired if moment is not None), default=None)
             tr_s = stated_tr(None, self._tr_s(one.records[0]))
