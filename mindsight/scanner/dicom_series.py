@@ -144,10 +144,12 @@ def _series_once(
         if len(heads) == 1:
             record_volume(next(iter(heads.values())), run, 0, tr_s)  # says that one slice is no series
         return _slices_series(heads, read, run, tr_s, on_bad)
-    places = _numbered(heads, n, n_bad, on_bad)
+    numbers, said = object_numbers(heads)
+    places = _in_order(numbers, n, n_bad, on_bad)
     if any(is_enhanced(record) and len(enhanced_positions(record)) > 1 for record in heads.values()):
-        return _objects_series(list(places.values()), heads, read, run, tr_s, on_bad)
-    notes = _left_last(places, heads, read, on_bad)
+        several = _objects_series(list(places.values()), heads, read, run, tr_s, on_bad)
+        return replace(several, notes=(*said, *several.notes))
+    notes = (*said, *_left_last(places, heads, read, on_bad))
     indices = {place: index for index, place in places.items()}
     moments = {index: next(iter(moments_of(heads[place]).values())) for index, place in places.items()}
     timing = objects_timing([heads[place] for place in places.values()], moments, tr_s)
@@ -305,13 +307,14 @@ def _stopped(
     return ()
 
 
-def _numbered(heads: dict[int, DicomRecord], n: int, n_bad: int, on_bad: OnBad) -> dict[int, int]:
+def _in_order(numbered: dict[int, int], n: int, n_bad: int, on_bad: OnBad) -> dict[int, int]:
     """Index of the volume → place of its file, in acquisition order; a number that comes twice is bad.
 
+    numbered : number by place
     n, n_bad : files that there are, and those of them that could not be read
     """
     numbers: dict[int, int] = {}
-    for place, number in object_numbers(heads).items():
+    for place, number in numbered.items():
         if number in numbers:
             text = f"files {numbers[number]} and {place} of {n} have one instance number, {number}; remove one"
             on_bad(BadVolume(text, code="series.duplicate", file=place))

@@ -1,47 +1,84 @@
 """Which volume of its series an object is that holds a whole one. Knows nothing of files.
 
 Instance numbers count the volumes; where an export has taken them out or made them one, acquisition numbers do, else
-the objects' own clock.
+the objects' own clock. What counts is held against that clock: numbers that run against it, or go up by more than one
+from one volume to the next, are no gaps and no order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import math
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TypeVar
+
+import numpy as np
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord
-from mindsight.scanner.timing import DAY_S
+from mindsight.scanner.timing import DAY_S, usual_tr
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
+NEAR_SHARE = 0.1  # of a step, by which a clock may differ from the repetition time, and steps from each other
 
-def object_numbers(records: Mapping[K, DicomRecord]) -> dict[K, int]:
-    """Each object's number. Two have one number where an object is there twice, which the caller tells.
+
+def object_numbers(records: Mapping[K, DicomRecord]) -> tuple[dict[K, int], tuple[str, ...]]:
+    """Each object's number, and sentences for a person. Two have one number where an object is there twice, which the
+    caller tells.
 
     Raises BadVolume where neither number nor clock is in all of them and tells them apart.
     """
     instances = {key: record.instance_number for key, record in records.items()}
     acquisitions = {key: record.acquisition_number for key, record in records.items()}
-    moments = {key: began_s(record) for key, record in records.items()}
+    clock = over_midnight(_known({key: began_s(record) for key, record in records.items()}))
     known = [_known(numbers) for numbers in (instances, acquisitions)]
     for numbers in known:
         if len(set(numbers.values())) == len(records):
-            return numbers
-    clock = over_midnight(_known(moments))
+            return _by_clock(records, numbers, clock)
     if len(set(clock.values())) == len(records):
-        return {key: number for number, key in enumerate(sorted(clock, key=clock.__getitem__), 1)}
+        return {key: number for number, key in enumerate(sorted(clock, key=clock.__getitem__), 1)}, ()
     for numbers in known:
         if len(numbers) == len(records) and 2 * len(set(numbers.values())) > len(records):
-            return numbers
+            return numbers, ()
     if len(records) == 1:
-        return dict.fromkeys(records, 1)
+        return dict.fromkeys(records, 1), ()
     raise BadVolume(
         "expected objects that an instance number, an acquisition number or their time tells apart, got none that "
         "is in all of them and differs; export with these elements",
         code="dicom.no_number",
     )
+
+
+def _by_clock(
+    records: Mapping[K, DicomRecord], numbers: dict[K, int], clock: Mapping[K, float]
+) -> tuple[dict[K, int], tuple[str, ...]]:
+    """The numbers, as far as a steady clock of one repetition time per volume does not contradict them."""
+    tr_s = usual_tr([record.tr_s for record in records.values()])
+    by_number = sorted(numbers, key=numbers.__getitem__)
+    if len(records) < 3 or tr_s is None or len(set(clock.values())) < len(records):
+        return numbers, ()
+    in_time = sorted(clock, key=clock.__getitem__)
+    steps = np.diff([clock[key] for key in in_time])
+    if np.abs(steps - tr_s).max() > NEAR_SHARE * tr_s:
+        return numbers, ()
+    if in_time != by_number:
+        note = "the files' numbers run against their clock, which has one repetition time per volume: the clock counts"
+        return {key: number for number, key in enumerate(in_time, 1)}, (note,)
+    stride = common_step(numbers.values())
+    if stride == 1:
+        return numbers, ()
+    first = min(numbers.values())
+    note = (
+        f"the files' numbers go up by {stride} from volume to volume, and their clock by one repetition time: no gaps"
+    )
+    return {key: first + (number - first) // stride for key, number in numbers.items()}, (note,)
+
+
+def common_step(numbers: Iterable[int]) -> int:
+    """What all differences of these numbers are multiples of."""
+    found = list(numbers)
+    return math.gcd(*(number - found[0] for number in found)) or 1
 
 
 def _known(values: Mapping[K, V | None]) -> dict[K, V]:

@@ -98,3 +98,36 @@ def test_times_of_day_without_a_date_go_on_past_midnight(tmp_path: Path) -> None
         dataset.AcquisitionTime = f"{seconds // 3600:02d}{seconds % 3600 // 60:02d}{seconds % 60:02d}.5"
     for k, volume in enumerate(open_series(put(tmp_path, run)), 1):
         assert np.array_equal(volume.data, seen(planes(k)))
+
+
+@pytest.mark.parametrize("kind", ["mosaic", "enhanced"])
+@pytest.mark.parametrize(
+    ("number", "note"),
+    [(lambda k: 2 * k - 1, "go up by 2"), (lambda k: 3 * k, "go up by 3"), (lambda k: 9 - k, "against")],
+)
+def test_numbers_that_a_steady_clock_contradicts(
+    number: Callable[[int], int], note: str, kind: str, tmp_path: Path
+) -> None:
+    run = [mosaic(k, csa_of_mosaic()) if kind == "mosaic" else later(enhanced(1, number=k), k) for k in range(1, 6)]
+    for k, dataset in enumerate(run, 1):
+        dataset.InstanceNumber = dataset.AcquisitionNumber = number(k)
+    series = open_series(put(tmp_path, run))
+    assert (series.n_volumes, series.tr_s) == (5, 2.0)
+    for k, volume in enumerate(series):
+        assert volume.index == k
+        assert np.array_equal(volume.data, seen(planes(k + (kind == "mosaic"))))
+    assert note in series.notes[0]
+
+
+def test_gaps_that_the_clock_has_too_are_gaps(tmp_path: Path) -> None:
+    run = [mosaic(k, csa_of_mosaic()) for k in (1, 3, 5, 7)]  # 4 s apart, of a repetition time of 2 s
+    series = open_series(put(tmp_path, run))
+    assert (series.tr_s, [volume.index for volume in series]) == (2.0, [0, 2, 4, 6])
+
+
+def test_numbers_that_no_steady_clock_contradicts_count(tmp_path: Path) -> None:
+    run = [mosaic(k, csa_of_mosaic()) for k in range(1, 6)]
+    for dataset, time in zip(run, ("100008", "100000", "100003", "100001", "100004"), strict=True):
+        dataset.AcquisitionTime = time
+    for k, volume in enumerate(open_series(put(tmp_path, run), tr_s=None), 1):
+        assert np.array_equal(volume.data, seen(planes(k)))

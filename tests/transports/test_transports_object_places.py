@@ -161,3 +161,20 @@ def test_two_series_are_two_runs() -> None:
         dataset.SeriesInstanceUID = "2.25.9"
     items = live(run)
     assert places(items) == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]
+
+
+def test_numbers_that_go_up_by_two_are_no_gaps_where_the_clock_has_none() -> None:
+    def change(dataset: Dataset, k: int) -> None:
+        dataset.InstanceNumber = dataset.AcquisitionNumber = 2 * k
+
+    items = live(run_of("mosaic", 5, change))
+    assert places(items) == [(1, k) for k in range(5)]
+    assert {volume.tr_s for volume in volumes(items)} == {2.0}
+    assert codes(items) == ["run.numbering"]
+
+
+def test_a_gap_after_the_first_volume_is_one_where_the_clock_has_it_too() -> None:
+    run = run_of("mosaic", 6, lambda _dataset, _k: None)
+    items = live([run[k] for k in (0, 2, 3, 4, 5)])
+    assert places(items) == [(1, k) for k in (0, 2, 3, 4, 5)]
+    assert codes(items) == ["volume.missing"]

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TypeVar
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.echoes import Echo, choice_note, choose
+from mindsight.scanner.numbers import NEAR_SHARE, common_step, since_s
 from mindsight.scanner.transports.contract import Expected, Item, RunEnded, Trouble
 from mindsight.scanner.transports.families import Family
 from mindsight.scanner.transports.live_timing import LiveTiming, must_wait
@@ -212,7 +214,7 @@ class Runs:
         candidate = self._candidates[series]
         if candidate.overlaps:
             return self.ignore(series, _OVERLAPS)
-        if candidate.streak >= 2 and must_wait(candidate.volumes, self._expected.tr_s):
+        if candidate.streak >= 2 and self._must_wait(candidate):
             return [*self._begin(series, 0.0), *self._end()]
         return self.ignore(series, "it had no second volume")
 
@@ -268,7 +270,7 @@ class Runs:
             return told + self.ignore(key, _OVERLAPS)
         if origin.is_run or candidate.streak >= self._streak(volume, now_s):
             not_yet = self._waits_for_echo(key, candidate)
-            if not_yet is None and not must_wait(candidate.volumes, self._expected.tr_s):
+            if not_yet is None and not self._must_wait(candidate):
                 return told + self._begin(key, now_s)
             told += not_yet or []
         if len(candidate.volumes) >= MAX_UNDECIDED and key in self._candidates:
@@ -319,10 +321,31 @@ class Runs:
             return None
         return None if choice is None and len(candidate.volumes) >= MAX_UNDECIDED else []
 
+    def _stride(self, candidate: _Candidate) -> int:
+        """By how much the numbers of the volumes go up: those of several echoes or series may count along.
+
+        Numbers with a gap have none where the clock goes on by one repetition time from each volume to the next.
+        """
+        family, volumes = candidate.origin.family, candidate.volumes
+        stride = 1 if family is None else family.stride
+        step = common_step(volumes)
+        if stride > 1 or step == 1 or len(volumes) < 2:
+            return stride
+        moments_s = [volumes[place].acquired_s for place in sorted(volumes)]
+        steps = [since_s(*two) for two in pairwise(moments_s)]
+        tr_s = self._expected.tr_s or next(iter(volumes.values())).tr_s
+        go_on = all(one is not None and abs(one - tr_s) <= NEAR_SHARE * tr_s for one in steps)
+        return step if go_on else stride
+
+    def _must_wait(self, candidate: _Candidate) -> bool:
+        stride = self._stride(candidate)
+        by_place = {place // stride: volume for place, volume in candidate.volumes.items()}
+        return must_wait(by_place, self._expected.tr_s)
+
     def _begin(self, key: str, now_s: float) -> list[Item]:
         candidate = self._candidates[key]
         family, echo, volumes = candidate.origin.family, candidate.origin.echo, candidate.volumes
-        stride = 1 if family is None else family.stride
+        stride = self._stride(candidate)
         earliest = volumes[min(volumes)]
         by_place = {position // stride: volume for position, volume in volumes.items()}
         try:
@@ -346,6 +369,9 @@ class Runs:
                 told += self.ignore(other, "it had no second volume")
         first = min(volumes) // stride
         run, self._next_run = self._next_run, self._next_run + 1
+        if stride > (1 if family is None else family.stride):
+            text = f"run {run}: numbers go up by {stride} from volume to volume, their clock by one TR: no gaps"
+            told.append(Trouble("run.numbering", text, None, run))
         if first > LATEST_START:
             text = f"run {run}: the first volume that came is numbered {first + 1}; counting from there"
             told.append(Trouble("run.numbering", text, None, run))
