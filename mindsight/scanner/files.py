@@ -64,8 +64,12 @@ def stated_tr(given_s: float | None, stated_s: float | None) -> float:
     """The repetition time that was given, else that of the file. Raises BadVolume where there is neither."""
     tr_s = stated_s if given_s is None else given_s
     if tr_s is None:
-        raise BadVolume("the file states no repetition time of 0.05 to 60 s; give tr_s", code="volume.tr")
+        raise no_tr()
     return tr_s
+
+
+def no_tr() -> BadVolume:
+    return BadVolume("the file states no repetition time of 0.05 to 60 s; give tr_s", code="volume.tr")
 
 
 def read_heads(n: int, read: Callable[[int], T], on_bad: OnBad, notes: list[str]) -> dict[int, T]:

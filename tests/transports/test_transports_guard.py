@@ -96,7 +96,7 @@ def test_one_object_of_a_run_fails_anywhere_in_assembling(
 
 
 def test_volumes_of_an_object_that_fails_midway_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    def two_of_three(record: object, tr_s: float, run: int, first: int) -> Any:
+    def two_of_three(record: object, tr_s: float, run: int, first: int, on_bad: object) -> Any:
         for index in range(2):
             yield Volume(np.zeros((4, 4, 4), np.int16), np.eye(4), tr_s, run, index)
         raise NameError

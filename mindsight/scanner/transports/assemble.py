@@ -12,12 +12,14 @@ from mindsight.errors import BadVolume, MindsightError
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
 from mindsight.scanner.dicom_series import record_volume
 from mindsight.scanner.echoes import canonical, echoes_in, of_echo
-from mindsight.scanner.enhanced import enhanced_positions, enhanced_volumes, is_enhanced
+from mindsight.scanner.enhanced import enhanced_moments, enhanced_positions, enhanced_volumes, is_enhanced
 from mindsight.scanner.files import stated_tr
 from mindsight.scanner.kinds import kind_of, series_key
 from mindsight.scanner.mosaic import is_mosaic, mosaic_note
+from mindsight.scanner.numbers import began_s
 from mindsight.scanner.scaling import SeriesScales
 from mindsight.scanner.slices import slices_volume
+from mindsight.scanner.timing import pace_of
 from mindsight.scanner.transports.arrivals import Arrival, Ended, Placed
 from mindsight.scanner.transports.contract import Expected, Item, Trouble
 from mindsight.scanner.transports.families import Families, Family, key_of
@@ -27,6 +29,7 @@ from mindsight.scanner.transports.object_places import ObjectPlaces
 from mindsight.scanner.transports.pairs import PairOrder
 from mindsight.scanner.transports.runs import Origin, Runs
 from mindsight.scanner.transports.slice_gathering import MAX_HELD_BYTES, SliceGathering, Stack
+from mindsight.scanner.transports.untimed import Make, Untimed, by_clock
 from mindsight.volume import Volume, is_tr
 
 _COMBINED = "combined "
@@ -45,6 +48,7 @@ class Assembler:
         self._gather = Gather()
         self._places = ObjectPlaces()
         self._scales = SeriesScales()
+        self._untimed = Untimed()
         self._slices = SliceGathering(expected.shape[2] if expected.shape else None, max_held_bytes)
         self._origins: dict[str, Origin] = {}
         self._noted: str | None = None  # the series of which it was said how its slices are taken to run
@@ -65,6 +69,7 @@ class Assembler:
     def finish(self) -> Sequence[Item]:
         told = _told(lambda: self._placed(self._pairs.finish(), 0.0))
         told += _told(lambda: self._stacked(self._slices.finish(), 0.0))
+        told += _told(self._untimed.finish)
         told += _told(self._gathered_last)
         return [*told, *_told(self._runs.finish)]
 
@@ -160,11 +165,15 @@ class Assembler:
         if origin.family is not None and origin.echo is not None:
             origin.family.see(origin.echo, record.instance_number)
         n_volumes = len(enhanced_positions(record)) if is_enhanced(record) else 1
-        if n_volumes == 1:
-            volume = record_volume(record, 1, 0, self._tr_s(record))
-            yield from self._volume(key, place, replace(volume, arrived_s=arrived_s), now_s, origin)
-        else:  # a whole run, sent when it is over, or parts of it: objects of one size follow one another
+        if n_volumes > 1:  # a whole run, sent when it is over, or parts of it: objects of one size follow one another
             yield from self._several(record, key, origin, place * n_volumes, arrived_s, now_s)
+            return
+
+        def made(tr_s: float) -> Iterator[Item]:
+            volume = record_volume(record, 1, 0, tr_s)
+            return self._volume(key, place, replace(volume, arrived_s=arrived_s), now_s, origin)
+
+        yield from self._untimed.made(key, place, began_s(record), self._tr_s(record), made)
 
     def _scaled(self, key: str, records: Sequence[DicomRecord]) -> Iterator[Trouble]:
         note = self._scales.check(key, records)
@@ -174,7 +183,11 @@ class Assembler:
     def _several(
         self, record: DicomRecord, key: str, origin: Origin, first: int, arrived_s: float, now_s: float
     ) -> Iterator[Item]:
-        tr_s = stated_tr(None, self._tr_s(record))
+        pace = pace_of({number: moment_s for number, (moment_s, _) in enhanced_moments(record).items()})
+        stated_s = self._tr_s(record)
+        tr_s = stated_tr(stated_s, pace.tr_s if pace is not None and is_tr(pace.tr_s) else None)
+        if stated_s is None:
+            yield by_clock(tr_s)
         met: list[BadVolume] = []
         for volume in enhanced_volumes(record, tr_s, 1, 0, met.append):
             yield from self._volume(key, first + volume.index, replace(volume, arrived_s=arrived_s), now_s, origin)
@@ -196,11 +209,24 @@ class Assembler:
                 yield one
                 continue
             yield from self._scaled(one.series, one.records)
-            acquired = [record.frames[0].acquired_s for record in one.records]
-            acquired_s = min((moment for moment in acquired if moment is not None), default=None)
-            tr_s = stated_tr(None, self._tr_s(one.records[0]))
-            volume = replace(slices_volume(one.records, tr_s, 1, 0, acquired_s), arrived_s=one.arrived_s)
-            yield from self._volume(one.series, one.position, volume, now_s, self._origins[one.series])
+            yield from self._untimed.made(
+                one.series, one.position, _moment_s(one), self._tr_s(one.records[0]), self._of_stack(one, now_s)
+            )
+
+    def _of_stack(self, one: Stack, now_s: float) -> Make:
+        origin = self._origins[one.series]
+
+        def made(tr_s: float) -> Iterator[Item]:
+            volume = replace(slices_volume(one.records, tr_s, 1, 0, _moment_s(one)), arrived_s=one.arrived_s)
+            return self._volume(one.series, one.position, volume, now_s, origin)
+
+        return made
+
+
+def _moment_s(stack: Stack) -> float | None:
+    """When the first slice of a volume was acquired."""
+    moments = [moment_s for record in stack.records if (moment_s := began_s(record)) is not None]
+    return min(moments, default=None)
 
 
 def _told(work: Callable[[], Iterable[Item]], what: str = "") -> list[Item]:
