@@ -3,6 +3,7 @@ ifeq (, $(shell command -v $(PYTHON) 2>/dev/null))
 PYTHON := python3
 endif
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12
 export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: setup demo test test-portable test-slow check bench lock clean
@@ -24,14 +25,20 @@ check: setup ## lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## everything that must hold
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=12
+# Reading the types takes a minute and waits for nothing, the first tests wait for processes: both at once. What the
+# check says is shown when the tests are over.
+test: setup ## everything that must hold: the check and the tests
+	@said=$$(mktemp); $(MAKE) --no-print-directory check >$$said 2>&1 & checking=$$!; \
+	$(PYTEST); tested=$$?; \
+	wait $$checking; checked=$$?; cat $$said; rm -f $$said; \
+	[ $$tested = 0 ] || echo "the tests failed"; [ $$checked = 0 ] || echo "the check failed"; \
+	[ $$tested = 0 ] && [ $$checked = 0 ]
 
 test-portable: setup ## the numerical tests again with the kernels of other processors, on one thread and on two
 	$(BIN)/python tests/portable.py
 
 test-slow: setup ## the long forms of checks that `make test` makes in short
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=12 -m slow
+	$(PYTEST) -m slow
 
 .venv/.bench: .venv/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import one_thread  # noqa: F401 - before NumPy, which reads once how many threads it may use
 import pytest
 from hypothesis import settings
 from missing import missing_line
@@ -25,6 +27,33 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("needs the real data beside the checkout (../shared), which this checkout does not have")
     return SHARED
+
+
+# Files that take longest, longest first: with several processes the run is over when the last of them is, and a file
+# that waits for others' processes is best begun while the type checker still works (``make test``).
+_LONGEST = (
+    "system/test_live_folder.py",
+    "system/test_demo.py",
+    "system/test_live_trio.py",
+    "system/test_live_network.py",
+    "training/test_calibrate.py",
+    "workers/test_ingest_worker.py",
+    "workers/test_inference_worker.py",
+    "ingest/test_ingest_places.py",
+    "training/test_released.py",
+    "ingest/test_ingest_disturbed.py",
+    "training/test_glm_choice.py",
+    "dashboard/test_dashboard_page.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _place(item.path.parts[-2:]))
+
+
+def _place(path: Sequence[str]) -> int:
+    name = "/".join(path)
+    return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

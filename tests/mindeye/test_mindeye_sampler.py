@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from listing import at_an_eighth, random_state, released
-from tolerance import network
+from tolerance import half_precision, network
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.testing import assert_close
@@ -95,10 +95,11 @@ def relative(found: Tensor, exact: Tensor) -> float:
     return float((found.float() - exact.float()).norm() / exact.float().norm())
 
 
-# Measured, rounded up: relative error against float32 of one evaluation and of a trajectory of 20 steps
+# Measured over the kernels of `make test-portable`, rounded up:
+# relative error against float32 of one evaluation and of a trajectory of 20 steps
 HALF = {
     ("fixture", torch.float16): (1e-2, 7e-2),
-    ("fixture", torch.bfloat16): (1.8e-2, 1e-1),
+    ("fixture", torch.bfloat16): (1.8e-2, 1.3e-1),
     ("demo", torch.float16): (2e-3, 4e-3),
     ("demo", torch.bfloat16): (1.5e-2, 3.5e-2),
 }
@@ -118,7 +119,7 @@ def test_half_precision(model: MindEye2, name: str, dtype: torch.dtype) -> None:
         relative(drawn, Sampler(exact.prior)(cond, noises)),
     )
     for error, bound in zip(errors, HALF[name, dtype], strict=True):
-        assert 0.2 * bound < error < bound
+        assert half_precision(error, bound, torch.finfo(dtype).eps)
 
 
 def test_half_precision_is_what_the_references_autocast_gives(model: MindEye2, reference: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -10,6 +11,8 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +22,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from mindsight.bus import Log, Sessions, WorkQueue
+from mindsight.bus import Bus, Log, Sessions, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, Space
@@ -28,7 +31,7 @@ from mindsight.protocol.work import BetaWork, Repeat, dump_work, parse_work
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
 from mindsight.subjects.bundle import Bundle
 from mindsight.volume import Volume
-from workers.inference import InferenceWorker, load_generator
+from workers.inference import InferenceWorker, load_captioner, load_generator
 
 if TYPE_CHECKING:
     from conftest import House
@@ -118,12 +121,28 @@ def test_every_beta_is_answered_and_drawn_once_though_the_worker_is_killed(house
         assert image.size[0] == 3 * image.size[1]
 
 
+@contextlib.contextmanager
+def at_work(house: House) -> Iterator[None]:
+    """The worker in a thread of the test, for what needs no process of its own: starting one takes seconds."""
+    with contextlib.closing(Bus.from_settings(house.settings)) as bus:
+        stop = threading.Event()
+        generator, captioner = load_generator(house.settings), load_captioner(house.settings)
+        worker = InferenceWorker(house.settings, bus, "test", stop, generator, captioner)
+        with ThreadPoolExecutor(1) as pool:
+            working = pool.submit(worker.run)
+            try:
+                yield
+            finally:
+                stop.set()
+        working.result()
+
+
 def test_an_answer_says_how_many_trials_it_averages(house: House, bundle: Bundle) -> None:
     """Two trials of picture 4 outweigh one of picture 7."""
     house.open("ses-a", "known")
     put(house, 7, "known", 4, 4)
-    house.start("workers.inference")
-    messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 1)
+    with at_work(house):
+        messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 1)
     (result,) = (m for m in messages if isinstance(m, Result))
     assert (result.n_repeats, result.n_statistics) == (3, N)
     assert [candidate.id for candidate in result.candidates[:2]] == ["picture-3", "picture-6"]
@@ -133,8 +152,8 @@ def test_a_job_that_cannot_be_done_is_reported_and_put_aside(house: House, bundl
     house.open("ses-a", "known")
     put(house, 1, "unknown")
     put(house, 2, "known")
-    house.start("workers.inference")
-    messages = house.wait("ses-a", lambda messages: count(messages, Result) == 1 and count(messages, Warned) == 1)
+    with at_work(house):
+        messages = house.wait("ses-a", lambda messages: count(messages, Result) == 1 and count(messages, Warned) == 1)
     (warning,) = (m for m in messages if isinstance(m, Warned))
     assert warning.trial == 1
     assert "trial 1" in warning.text
@@ -146,8 +165,8 @@ def test_a_job_that_cannot_be_done_is_reported_and_put_aside(house: House, bundl
 def test_a_picture_that_cannot_be_drawn_is_not_called_an_answer(house: House, bundle: Bundle) -> None:
     house.open("ses-a", "known")
     put(house, 1, "unknown", queue="pictures")
-    house.start("workers.inference")
-    messages = house.wait("ses-a", lambda messages: count(messages, Warned) == 1)
+    with at_work(house):
+        messages = house.wait("ses-a", lambda messages: count(messages, Warned) == 1)
     (warning,) = (m for m in messages if isinstance(m, Warned))
     assert warning.text.startswith("trial 1 of run 1 has no picture or caption of its fast answer: ")
 
@@ -195,8 +214,8 @@ def test_a_caption_follows_the_picture(house: House, bundle: Bundle, tmp_path: P
     house.open("ses-a", "known")
     put(house, 5, "known")
     put(house, 6, "known")
-    house.start("workers.inference")
-    messages = house.wait("ses-a", lambda messages: count(messages, Captioned) == 2)
+    with at_work(house):
+        messages = house.wait("ses-a", lambda messages: count(messages, Captioned) == 2)
     captioner = Captioner.load(house.settings.captions_dir)
     for caption in (m for m in messages if isinstance(m, Captioned)):
         (picture,) = (m for m in messages if isinstance(m, Reconstruction) and m.trial == caption.trial)
