@@ -34,11 +34,11 @@ class Tab:
         self.page.on("websocket", lambda ws: ws.on("framereceived", lambda f: self.frames.append(str(f))))
 
     def until(self, javascript: str) -> None:
-        """Waits, at most ten seconds, until an expression holds: the page's policy forbids Playwright's own wait."""
-        deadline = time.monotonic() + 10
+        """Waits, at most half a minute, until an expression holds: the page's policy forbids Playwright's own wait."""
+        deadline = time.monotonic() + 30
         while not self.page.evaluate(javascript):
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within 10 s: {javascript}")
+                raise AssertionError(f"not within 30 s: {javascript}")
             self.page.wait_for_timeout(30)
 
     def text(self, selector: str) -> str:

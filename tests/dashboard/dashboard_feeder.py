@@ -139,7 +139,7 @@ class Feeder:
     async def _sessions(self, request: Request) -> Response:
         if not self._allowed(request):
             return JSONResponse({"title": "wrong key", "status": 401}, 401)
-        return JSONResponse([self._item(feed) for feed in self.feeds.values()])
+        return JSONResponse([self._item(feed) for feed in self.feeds.values() if feed.published])
 
     async def _session(self, request: Request) -> Response:
         if not self._allowed(request):
