@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from live import DEADLINE_S, Service
 from nilearn.glm import compute_contrast
 from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
 
+from mindsight.cli import main
 from mindsight.protocol import Message, SessionArchived, VolumeProcessed, VolumeReceived
 
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
@@ -165,7 +167,23 @@ def one_line(finished: subprocess.CompletedProcess[str], *words: str) -> None:
         assert word in lines[0]
 
 
-def test_wrong_commands_print_one_line(service: Service, shared: Path, tmp_path: Path) -> None:
+def test_wrong_commands_print_one_line(
+    service: Service,
+    shared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first as a process; the others, which end the same way, in this one, since starting one takes a second."""
+
+    def stream(*arguments: object, key: str | None = None) -> subprocess.CompletedProcess[str]:
+        for name, value in service.environment(key).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(sys, "argv", ["mindsight", "stream", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code, *capsys.readouterr())  # type: ignore[arg-type]
+
     dcm = shared / "data" / "trio_run155" / "dcm"
     session = service.open_session()
     few = tmp_path / "few"
@@ -173,24 +191,22 @@ def test_wrong_commands_print_one_line(service: Service, shared: Path, tmp_path:
     for path in sorted(dcm.iterdir())[:4]:
         shutil.copy(path, few)
     one_line(service.mindsight("stream", few, "--session", "ses-nobody"), "session.unknown")
-    one_line(service.mindsight("stream", few, "--session", session, key="ms_00000000_" + "x" * 43), "auth.key")
-    one_line(service.mindsight("stream", few, "--session", session, key=""), "MINDSIGHT_KEY")
-    one_line(service.mindsight("stream", tmp_path / "nothing", "--session", session), "series")
-    one_line(service.mindsight("stream", few, "--session", session, "--task", "my task"), "cli.task")
-    one_line(service.mindsight("stream", few, "--session", session, "--to", "127.0.0.1:9"), "http://HOST:PORT")
+    one_line(stream(few, "--session", session, key="ms_00000000_" + "x" * 43), "auth.key")
+    one_line(stream(few, "--session", session, key=""), "MINDSIGHT_KEY")
+    one_line(stream(tmp_path / "nothing", "--session", session), "series")
+    one_line(stream(few, "--session", session, "--task", "my task"), "cli.task")
+    one_line(stream(few, "--session", session, "--to", "127.0.0.1:9"), "http://HOST:PORT")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         source = f"murfi://127.0.0.1:{taken.getsockname()[1]}"
-        one_line(service.mindsight("stream", source, "--session", session), "another port", "transport.address")
-    one_line(service.mindsight("stream", f"watch:{tmp_path}/nothing", "--session", session), "check the path")
-    one_line(
-        service.mindsight("stream", few, "--session", session, "--to", "http://127.0.0.1:9"), "service.unavailable"
-    )
+        one_line(stream(source, "--session", session), "another port", "transport.address")
+    one_line(stream(f"watch:{tmp_path}/nothing", "--session", session), "check the path")
+    one_line(stream(few, "--session", session, "--to", "http://127.0.0.1:9"), "service.unavailable")
     events = tmp_path / "events.tsv"
     events.write_text("duration\ttrial_type\n3\tface\n")
-    one_line(service.mindsight("stream", few, "--session", session, "--events", events), "events.columns")
+    one_line(stream(few, "--session", session, "--events", events), "events.columns")
     broken = sorted(few.iterdir())[2]
     broken.write_bytes(broken.read_bytes()[:60_000])
-    finished = service.mindsight("stream", few, "--session", service.open_session())
+    finished = stream(few, "--session", service.open_session())
     assert finished.returncode == 3  # the stream went to its end, without something
     assert "passed over: file 3 of 4" in finished.stderr
     assert "3 volumes acknowledged, 1 missing" in finished.stdout

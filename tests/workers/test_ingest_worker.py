@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from mindsight.protocol import BetaReady, Message, RunPlaced, VolumeProcessed, Warned
 from mindsight.simulator.experiment import RunPlan
@@ -39,8 +40,9 @@ def finals(n: int, placed: int = 0) -> Callable[[list[Message]], bool]:
     return done
 
 
+@pytest.mark.parametrize("n_kills", [2, pytest.param(6, marks=pytest.mark.slow)])
 def test_killed_at_any_volume_it_loses_nothing_and_doubles_nothing(
-    house: House, plan: RunPlan, volumes: list[Volume]
+    house: House, plan: RunPlan, volumes: list[Volume], n_kills: int
 ) -> None:
     quiet = house.open("ses-quiet")
     worker = house.start("workers.ingest")
@@ -53,7 +55,7 @@ def test_killed_at_any_volume_it_loses_nothing_and_doubles_nothing(
     hunted = house.open("ses-hunted")
     house.declare(hunted, plan)
     rng = np.random.default_rng(4)
-    kills = set(rng.choice(len(volumes) - 2, size=4, replace=False).tolist())
+    kills = set(rng.choice(len(volumes) - 2, size=n_kills, replace=False).tolist())
     for volume in volumes:
         house.put(hunted, volume)
         if volume.index in kills:
