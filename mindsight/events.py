@@ -17,6 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import PurePosixPath
 from typing import Literal, NoReturn
 
@@ -25,9 +26,11 @@ from mindsight.errors import BadRequest
 NOT_AVAILABLE = "n/a"
 EARLIEST_S = -24.0  # the model's time begins here (as nilearn's does): what was over by then is in no volume
 RESPONSE_S = 12.0  # the response to a short event is over after about this, before its undershoot (Glover 1999)
+LONGEST_RUN_S, LONGEST_EVENT_S = 14400.0, 900.0  # beyond these a table may not be in seconds, which is said
 MAX_TEXT = 200  # characters of a label, of a picture's name
 
-_UNKNOWN = frozenset({"", "n/a", "na", "nan", "null", "#n/a", "#na"})
+_UNKNOWN = frozenset({"", "n/a", "na", "nan", "#n/a", "#na"})  # ``null`` is a label: of an event that shows nothing
+_UNIT = re.compile(r"\s*[(\[](?:s|sec|seconds)[)\]]$")  # after a column's name
 _MAX_LINES = 10  # that a note names
 _OURS = ("trial", "stimulus", "candidate")  # all three are in the tables that our archives have, and in no others
 _NAMES = {  # the columns that are read, by BIDS' name and by what stimulus programs write; the first found is taken
@@ -152,7 +155,7 @@ def _numbers(ordered: Sequence[RunEvent]) -> list[int | None]:
         return [event.number for event in ordered]
     says = [event.label is not None or event.stim_file is not None for event in ordered]
     is_trial = says if any(says) else [True] * len(ordered)
-    return [sum(is_trial[: place + 1]) if asked else None for place, asked in enumerate(is_trial)]
+    return [count if asked else None for count, asked in zip(accumulate(map(int, is_trial)), is_trial, strict=True)]
 
 
 def trials_after(events: Iterable[DeclaredEvent], n_volumes: int, tr_s: float) -> list[int]:
@@ -171,14 +174,14 @@ def unmeasured(run: int, trials: Sequence[int]) -> tuple[Note, ...]:
 
 def candidate_of(shown: str, ids: Collection[str]) -> str:
     """The candidate of a pool that an experiment's name means: the id, or the name of the picture's file, with its
-    folder or without. The name as it is where it means none.
+    folder or without, folders as Windows writes them too. The name as it is where it means none.
     """
-    return next((name for name in (shown, *_without_suffix(shown)) if name in ids), shown)
+    return next((name for name in (shown, *_without_suffix(shown.replace("\\", "/"))) if name in ids), shown)
 
 
 def file_stem(stim_file: str) -> str:
     """The name of the picture's file, without folder and suffix: the candidate where no pool is known."""
-    return PurePosixPath(stim_file).stem
+    return PurePosixPath(stim_file.replace("\\", "/")).stem
 
 
 def decode_table(content: bytes) -> str:
@@ -198,8 +201,10 @@ def parse_events_tsv(text: str) -> list[RunEvent]:
 def read_events_table(text: str) -> EventsTable:
     """A BIDS events table, or one like it.
 
-    - Columns: ``onset`` and, where they are there, ``duration``, ``trial_type`` and ``stim_file``; upper case, other
-      orders and a few other names are understood. Others are passed over.
+    - Columns: ``onset`` and, where they are there, ``duration``, ``trial_type`` and ``stim_file``; upper case, a unit
+      as in ``onset (s)``, other orders and a few other names are understood. Others are passed over.
+    - Lines that begin with ``#`` before the header are comments, and ``#`` before its first name is passed over. Rows
+      that are numbered in a column without a name, as R writes them, are read beside their numbers.
     - Cells are separated by tabs, or by what separates the header's: semicolons, commas, spaces. Decimal commas are
       understood, and any line ends.
     - No cell, ``n/a`` and the like are no value. A row without an onset is left out. Without a duration, or with one
@@ -210,23 +215,26 @@ def read_events_table(text: str) -> EventsTable:
     Raises BadRequest (``events.columns``) where there is no ``onset``, or a column that is read comes twice.
     """
     lines = re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff"))
-    first = next((place for place, line in enumerate(lines) if line.strip()), 0)
+    first = _first(lines)
     separator = _separator(lines[first])
-    header = [name.lower() for name in _cells(lines[first], separator)]
+    header = [_UNIT.sub("", name.lower()) for name in _cells(lines[first].lstrip("# "), separator)]
     places, notes = _places(header, first + 1)
     rows = [
         (number, _cells(line, separator)) for number, line in enumerate(lines[first + 1 :], first + 2) if line.strip()
     ]
+    if _are_numbered([cells for _, cells in rows], len(header)):
+        rows = [(number, cells[1:]) for number, cells in rows]
+        notes.append(Note("events.column", "the events table's first column has no name: it numbers the rows", "info"))
     faults: dict[str, list[int]] = {}
-    events = [_event(places, cells, number, faults) for number, cells in rows]
-    longer = [number for number, cells in rows if any(cells[len(header) :])]
-    if longer and separator == ",":  # decimal commas, or a list in a cell: where a cell ends cannot be known
-        faults["events.commas"] = longer
-        events = [event for event in events if event is not None and event.line not in longer]
+    longer = {number for number, cells in rows if any(cells[len(header) :])}
+    if longer and separator in (",", None):  # decimal commas, a list in a cell, a space: where a cell ends is not known
+        faults["events.commas"] = sorted(longer)
+        rows = [(number, cells) for number, cells in rows if number not in longer]
     elif longer:
-        faults["events.row"] = longer
+        faults["events.row"] = sorted(longer)
+    events = [_event(places, cells, number, faults) for number, cells in rows]
     notes += [Note(code, f"{_of_lines(faults[code])} {text}", level) for code, text, level in _TOLD if code in faults]
-    if not rows:
+    if not (rows or longer):
         notes.append(Note("events.empty", "the events table has no rows"))
     kept = [event for event in events if event is not None]
     numbers = [event.number for event in kept if event.number is not None]
@@ -237,13 +245,36 @@ def read_events_table(text: str) -> EventsTable:
 
 _TOLD: tuple[tuple[str, str, Literal["info", "warning"]], ...] = (
     ("events.onset", "left out: no onset in seconds", "warning"),
-    ("events.commas", "left out: more commas than columns; separate cells by tabs", "warning"),
+    ("events.commas", "left out: more commas or spaces than columns; separate cells by tabs", "warning"),
     ("events.no_duration", "without a duration: taken as an impulse", "info"),
     ("events.duration", "with a duration that is none or negative: taken as an impulse", "warning"),
     ("events.stim_file", "with a picture's path that leaves its folder: its file's name alone is kept", "warning"),
     ("events.text", f"with a label or picture's name of over {MAX_TEXT} characters: the rest is cut", "warning"),
+    (
+        "events.unit",
+        f"with an onset beyond {LONGEST_RUN_S / 3600:g} h or a duration beyond {LONGEST_EVENT_S / 60:g} min: expected"
+        " seconds from the run's first volume; is the table in milliseconds, or by another clock?",
+        "warning",
+    ),
     ("events.row", "with more cells than the header has: those are passed over", "warning"),
 )
+
+
+def _first(lines: Sequence[str]) -> int:
+    """The place of the header: the first line that is neither empty nor a comment, or a comment that names an onset."""
+    filled = [place for place, line in enumerate(lines) if line.strip()]
+    for place in filled:
+        line = lines[place].strip().lower()
+        if not line.startswith("#") or _UNIT.sub("", re.split(r"[\t;,]|  ", line.lstrip("# "))[0]) in _NAMES["onset"]:
+            return place
+    return filled[0] if filled else 0
+
+
+def _are_numbered(rows: Sequence[Sequence[str]], n_columns: int) -> bool:
+    """Whether each row has one cell more than the header, and those before the others count from 0 or 1."""
+    if len(rows) < 2 or any(len(cells) != n_columns + 1 for cells in rows):
+        return False
+    return any([cells[0] for cells in rows] == [str(n + begin) for n in range(len(rows))] for begin in (0, 1))
 
 
 def _separator(header: str) -> str | None:
@@ -257,7 +288,10 @@ def _cells(line: str, separator: str | None) -> list[str]:
     if separator == "\t":
         cells = line.split("\t")
     else:
-        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+        try:
+            cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+        except csv.Error:  # a cell of over 128 KiB
+            cells = line.split(separator)
     return [cell.strip().strip('"').strip() for cell in cells]
 
 
@@ -307,11 +341,14 @@ def _event(places: dict[str, int], cells: Sequence[str], line: int, faults: dict
         if "duration" in places:
             fault("events.no_duration" if cell("duration").lower() in _UNKNOWN else "events.duration")
         duration_s = 0.0
+    if onset_s > LONGEST_RUN_S or duration_s > LONGEST_EVENT_S:
+        fault("events.unit")
     label, stim_file = _text(cell("trial_type")), _text(cell("candidate")) or _text(cell("stim_file"))
     number = int(cell("trial")) if re.fullmatch(r"[1-9]\d{0,5}", cell("trial")) else None
     if stim_file is not None and not _stays_inside(stim_file):
         fault("events.stim_file")
         stim_file = _text(re.split(r"[/\\]", stim_file)[-1].strip("."))
+    stim_file = stim_file and stim_file.replace("\\", "/")  # as Windows writes folders
     if max(len(label or ""), len(stim_file or "")) > MAX_TEXT:
         fault("events.text")
         label = label and label[:MAX_TEXT]

@@ -33,9 +33,10 @@ from mindsight.errors import (
     ServiceUnavailable,
     StorageFull,
 )
-from mindsight.events import DeclaredEvent, EventsTable, declare, decode_table, read_events_table
+from mindsight.events import DeclaredEvent, EventsTable, declare
 from mindsight.recording import keep, open_recorded
 from mindsight.scanner import RecordedRun
+from mindsight.scanner.beside import read_events_file
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.transports import (
     FAILED,
@@ -427,7 +428,7 @@ def _stream_live(
     _send_what_waits(console)
     trail, opened = None, source
     if source.startswith("watch:"):
-        trail = Trail(spool / WATCHING, f"{first_run} {len(events)} {source}", _newest_ns(source))
+        trail = Trail(spool / WATCHING, f"{first_run} {source}", _newest_ns(source))
         if trail.is_followed and "existing=1" not in source:
             opened += f"{'&' if '?' in source else '?'}since={trail.newest_ns}"
     elif source.startswith("cstore:"):
@@ -496,9 +497,9 @@ def _newest_ns(source: str) -> int:
 
 def _read_events(path: Path) -> EventsTable:
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise BadRequest(
-            f"expected a BIDS events.tsv with --events: {error.strerror}", code="events.unreadable"
-        ) from None
-    return read_events_table(decode_table(content))
+        return read_events_file(path)
+    except BadRequest as error:
+        if error.code != "run.unreadable":
+            raise
+        text = "expected a BIDS events.tsv with --events: it is not there, or cannot be read"
+        raise BadRequest(text, code="events.unreadable") from None

@@ -198,7 +198,13 @@ class Recorder:
     def _add_event(self, event: AddEvent) -> Appended:
         message = EventAdded(session=self._session, **event.model_dump(exclude={"v", "type", "occurrence"}))
         unless = [CLOSED_KEY, run_ended_key(event.run)]
-        return self._write(event, message, requires=[SESSION_KEY, run_key(event.run)], unless=unless)
+        try:
+            return self._write(event, message, requires=[SESSION_KEY, run_key(event.run)], unless=unless)
+        except Diverged as error:
+            text = (
+                f"trial {event.trial} of run {event.run} was declared before with another onset, duration or stimulus"
+            )
+            raise Diverged(f"{text}; what was declared first holds", code=error.code, **error.details) from None
 
     def _write_volume(self, entry: TakeVolume | SkipVolume, message: Message) -> Appended:
         try:

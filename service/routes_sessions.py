@@ -253,8 +253,8 @@ async def add_events(request: Request, gateway: GatewayDependency, session: Sess
     kept; ``notes`` say which rows were left out and why, and so does the session's log.
     """
     body = await read_body(request, MAX_EVENTS_BYTES)
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip()
-    events, notes = _events_from_tsv(body) if kind == TSV else (_events_from_json(body), ())
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    events, notes = _events_from_tsv(body) if kind.startswith("text/") else (_events_from_json(body, kind), ())
     return await run_in_threadpool(_add_events, gateway, session, run, events, notes)
 
 
@@ -380,7 +380,12 @@ def _run(status: RunStatus) -> Run:
     return Run(**declared, next_index=status.next_index, ended=status.ended)
 
 
-def _events_from_json(body: bytes) -> list[Event]:
+def _events_from_json(body: bytes, kind: str) -> list[Event]:
+    if body.lstrip()[:1] not in (b"[", b"{"):
+        raise BadRequest(
+            f"expected a JSON object or list of events, got something else as {kind[:50]!r}; send a table with"
+            f" Content-Type: {TSV}"
+        )
     try:
         return _EVENTS.validate_json(body) if body.lstrip()[:1] == b"[" else [_EVENT.validate_json(body)]
     except ValidationError as error:

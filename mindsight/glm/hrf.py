@@ -87,15 +87,18 @@ def response_energy(
     kernel_sum_L: NDArray[np.float64], duration_s_K: NDArray[np.float64], tr_s: float
 ) -> NDArray[np.float64]:
     """(K,) sum over frames of the squared response to an event of this length seen whole and alone, averaged over where
-    the frames may fall in it.
+    the frames may fall in it. What an event lasts beyond the kernel adds the same at every step, and is not sampled: a
+    table in the wrong unit has events of years.
     """
     dt_s = tr_s / OVERSAMPLING
     energy_K = np.empty(duration_s_K.size)
     for k, duration_s in enumerate(duration_s_K):
-        n = max(round(duration_s / dt_s), 1)
+        n_steps = max(round(duration_s / dt_s), 1)
+        n = min(n_steps, kernel_sum_L.size)
         on_L = np.pad(kernel_sum_L, (0, n), mode="edge")
         off_L = np.pad(kernel_sum_L, (n, 0))
         energy_K[k] = ((on_L - off_L) ** 2).sum() / OVERSAMPLING
+        energy_K[k] += float(n_steps - n) * kernel_sum_L[-1] ** 2 / OVERSAMPLING
     return energy_K
 
 

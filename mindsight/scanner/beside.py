@@ -6,7 +6,9 @@ a folder above (the inheritance principle). Notes and errors name no file, as na
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -30,7 +32,8 @@ _MOTION_FILES: tuple[tuple[str, str, MotionOrder | None], ...] = (  # in a run's
     ("rp_*.txt", "rp_{}.txt", "translations"),
 )
 _IMAGE = re.compile(r"(.*?)(?:\.nii(?:\.gz)?|\.[^.]*)?")
-_TABLE = re.compile(r"(?:(.*)_)?events\.tsv(?:\.gz)?")
+_TABLE = re.compile(r"(?:([^.].*)_)?events\.tsv(?:\.gz)?")  # ``._name`` is not one: macOS leaves those beside files
+_CONFOUNDS = re.compile(r"[^.].*(?:_timeseries|_regressors)\.tsv|(?:.*_)?confounds\.tsv|[^.].*\.1D", re.IGNORECASE)
 _BIDS_FOLDER = re.compile(r"func|(?:sub|ses)-[A-Za-z0-9]+")
 _MISSING = Note("events.missing", "no events table was found beside the run: nothing is decoded without events")
 
@@ -53,7 +56,7 @@ def find_events(path: Path) -> EventsTable:
         text = f"{len(found)} events tables fit the run, so none is taken: name one of them, or remove the others"
         return EventsTable((), (Note("events.several", text),))
     try:
-        return read_events_table(decode_table(_content(found[0], "events")))
+        return read_events_file(found[0])
     except BadRequest as error:
         return EventsTable((), (Note(error.code, f"the events table beside the run is not used: {error}"),))
 
@@ -69,7 +72,8 @@ def find_motion(path: Path, n_volumes: int) -> Motion:
     near = [(file, order) for pattern, _, order in _MOTION_FILES for file in sorted(folder.glob(pattern))]
     own = near if is_folders else [(file, order) for file, order in near if file.name in _own_names(stem)]
     notes = []
-    tables = [file for file in folder.glob("*_timeseries.tsv") if is_folders or _is_of(stem, file.name)]
+    others = [file for file in folder.iterdir() if _CONFOUNDS.fullmatch(file.name)]
+    tables = [file for file in others if is_folders or _is_of(stem, file.name)]
     n_others = len(own) - 1 if own else len(near)
     if tables:
         text = "a table of confounds lies beside the run and is not used: ingest estimates motion, or takes six columns"
@@ -91,17 +95,30 @@ def _table_of_folder(folder: Path) -> list[Path]:
         for name in ("events.tsv", "events.tsv.gz"):
             if (where / name).exists():
                 return [where / name]
-        if found := [file for file in sorted(where.iterdir()) if _TABLE.fullmatch(file.name)]:
-            return found
-    images = [file for file in folder.iterdir() if re.fullmatch(r".*_bold\.nii(\.gz)?", file.name)]
-    return _table_of_image(images[0]) if len(images) == 1 else []
+        images = [file for file in where.iterdir() if re.fullmatch(r"[^.].*_bold\.nii(\.gz)?", file.name)]
+        of_images = {tuple(_table_of_image(image)) for image in images}  # one for all echoes
+        inherited = list(of_images.pop()) if len(of_images) == 1 else []
+        found = [file for file in sorted(where.iterdir()) if _is_folders(file, images)]
+        if inherited or found:
+            return inherited or found
+    return []
+
+
+def _is_folders(file: Path, images: list[Path]) -> bool:
+    """Whether a file is a table of events and not, by its name, that of other runs than all of the folder's images."""
+    match = _TABLE.fullmatch(file.name)
+    if match is None:
+        return False
+    named = _entities(match[1] or "")
+    shown = [_entities(_stem(image)) for image in images]
+    return not shown or any(all(image.get(key, value) == value for key, value in named.items()) for image in shown)
 
 
 def _table_of_image(image: Path) -> list[Path]:
     stem = _stem(image)
     entities = _entities(stem)
     if "sub" in entities or "task" in entities:
-        for folder in _levels(image.parent):
+        for folder in _levels(Path(os.path.abspath(image.parent))):  # of ``.`` the folders above have no names
             fitting = list(_inherited(folder, entities))
             if fitting:
                 most = max(n for n, _ in fitting)
@@ -195,10 +212,18 @@ def _parameters(file: Path, n_volumes: int) -> NDArray[np.float64]:
     return motion_T6
 
 
+def read_events_file(file: Path) -> EventsTable:
+    """The table of a file, compressed or not. Raises BadRequest (``events...``, ``run.unreadable``)."""
+    return read_events_table(decode_table(_content(file, "events")))
+
+
 def _content(file: Path, what: str) -> bytes:
     try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
-            content = opened.read(MAX_TABLE_BYTES + 1)
+        with file.open("rb") as plain:
+            is_gzip = plain.read(2) == b"\x1f\x8b"
+            plain.seek(0)
+            with gzip.open(plain) if is_gzip else contextlib.nullcontext(plain) as opened:
+                content = opened.read(MAX_TABLE_BYTES + 1)
     except (OSError, EOFError, zlib.error):
         raise _unreadable(what) from None
     if len(content) > MAX_TABLE_BYTES:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from mindsight.errors import BadRequest
-from mindsight.events import RunEvent, decode_table, parse_events_tsv, read_events_table
+from mindsight.events import (
+    RunEvent,
+    candidate_of,
+    declare,
+    decode_table,
+    file_stem,
+    parse_events_tsv,
+    read_events_table,
+)
 
 FACE, HOUSE = RunEvent(4.0, 2.0, "face"), RunEvent(14.0, 2.0, "house")
 
@@ -30,6 +40,10 @@ def test_events_take_what_they_know_and_pass_over_the_rest() -> None:
         'duration\tonset\tcondition\n2\t4,0\t"face"\n2\t14,0\t"house"\n',
         "onset_s\tduration_s\ttrial_type\n4e0\t2\tface\n+14\t2\thouse\n",
         "trial_type\tonset\tduration\nface\t4\t2\nhouse\t14\t2\nrest\tn/a\t2\n",
+        "# of the second day\n#\nonset (s)\tduration [sec]\ttrial_type\n4\t2\tface\n14\t2\thouse\n",
+        "#onset;duration;condition\n4;2;face\n14;2;house\n",
+        'onset\tduration\ttrial_type\n"1"\t4\t2\t"face"\n"2"\t14\t2\t"house"\n',  # rows' names, of R
+        ",onset,duration,trial_type\n0,4,2,face\n1,14,2,house\n",  # and of pandas
     ],
 )
 def test_the_same_two_trials_as_programs_and_people_write_them(text: str) -> None:
@@ -61,6 +75,14 @@ def test_a_pictures_name_is_kept_under_other_names_of_its_column(column: str) ->
         ("4", [RunEvent(4.0, 0.0)], ["events.no_duration"], "line 2 "),
         ("4\t2\tface\tleft", [FACE], ["events.row"], "line 2 "),
         ("4\t2\t" + 300 * "x", [RunEvent(4.0, 2.0, 200 * "x")], ["events.text"], "line 2 "),
+        (
+            "4000\t2\tface\n60000\t2\tface",
+            [RunEvent(4e3, 2, "face"), RunEvent(6e4, 2, "face")],
+            ["events.unit"],
+            "line 3 ",
+        ),
+        ("4\t2000\tface", [RunEvent(4.0, 2000.0, "face")], ["events.unit"], "line 2 "),
+        ("4\t2\tnull", [RunEvent(4.0, 2.0, "null")], [], ""),
         ("", [], ["events.empty"], "no rows"),
     ],
 )
@@ -70,7 +92,7 @@ def test_a_row_that_is_not_whole_keeps_what_it_says_and_is_named(
     table = read_events_table(f"onset\tduration\ttrial_type\n{rows}\n")
     assert list(table.events) == kept
     assert [note.code for note in table.notes] == codes
-    assert lines in table.notes[0].text
+    assert lines in "".join(note.text for note in table.notes)
 
 
 def test_a_table_without_durations_is_one_of_impulses() -> None:
@@ -92,6 +114,30 @@ def test_decimal_commas_between_commas_are_no_numbers() -> None:
     assert table.events == (HOUSE,)
     assert [note.code for note in table.notes] == ["events.commas"]
     assert "line 2 " in table.notes[0].text
+
+
+def test_a_name_with_a_space_between_spaces_is_no_other_name() -> None:
+    table = read_events_table("onset duration stim_file\n4 2 my cat.png\n14 2 dog.png\n")
+    assert table.events == (RunEvent(14.0, 2.0, None, "dog.png"),)
+    assert [note.code for note in table.notes] == ["events.commas"]
+
+
+def test_a_cell_of_any_length_between_commas() -> None:
+    table = read_events_table(f"onset,duration,trial_type\n4,2,{200_000 * 'x'}\n")
+    assert table.events == (RunEvent(4.0, 2.0, 200 * "x"),)
+
+
+def test_folders_as_windows_writes_them() -> None:
+    table = read_events_table("onset\tduration\tstim_file\n1\t2\timages\\cat.png\n")
+    assert table.events == (RunEvent(1.0, 2.0, None, "images/cat.png"),)
+    assert candidate_of("images\\cat.png", {"cat"}) == file_stem("images\\cat.png") == "cat"
+
+
+def test_a_table_of_many_rows_is_read_in_time() -> None:
+    began_s = time.perf_counter()
+    table = read_events_table("onset,duration,trial_type\n" + "".join(f"{n},1,x,y\n{n},1,x\n" for n in range(20_000)))
+    assert declare(table.events).events[-1].trial == 20_000
+    assert time.perf_counter() - began_s < 5.0  # it was over 10 s where a row cost as much as those before it
 
 
 def test_a_long_list_of_faults_is_one_note() -> None:

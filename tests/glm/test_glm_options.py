@@ -129,6 +129,13 @@ def test_a_run_may_be_longer_than_planned(small_run: Run) -> None:
 # Ridge
 
 
+def test_the_energy_of_an_event_of_any_length_costs_no_memory() -> None:
+    kernel_sum = np.cumsum(kernel("glover", 2.0))
+    sampled, longer, years = response_energy(kernel_sum, np.array([40.0, 60.0, 1e12]), 2.0)
+    assert longer - sampled == pytest.approx(10.0 * kernel_sum[-1] ** 2)  # 20 s are 10 frames more at the plateau
+    assert years == pytest.approx(1e12 / 2.0, rel=1e-6)
+
+
 def dense_ridge(run: Run, n_frames: int, rho_V: NDArray[np.float64], fraction: float) -> NDArray[np.float64]:
     """(K, V) by one stacked least-squares problem per voxel."""
     started = [e for e in run.events if e.onset_s <= (n_frames - 1) * run.tr_s]

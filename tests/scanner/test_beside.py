@@ -98,6 +98,44 @@ def test_a_folders_table(tmp_path: Path, name: str) -> None:
     assert len(find_events(tmp_path / "run" / "dcm").events) == 2
 
 
+@pytest.mark.parametrize(
+    ("images", "tables", "n_events"),
+    [
+        (["sub-01_task-x_run-2"], ["sub-01_task-x_run-1_events.tsv"], None),  # another run's
+        (["sub-01_task-x_run-2"], ["sub-01_task-x_run-1_events.tsv", "sub-01_task-x_run-02_events.tsv"], 2),
+        (["sub-01_task-x_run-2"], ["sub-01_task-y_events.tsv", "../task-x_events.tsv"], 2),
+        (["sub-01_task-x_echo-1", "sub-01_task-x_echo-2"], ["../task-x_events.tsv"], 2),
+        (["sub-01_task-x"], ["._sub-01_task-x_events.tsv", "sub-01_task-x_events.tsv"], 2),
+        (["sub-01_task-x"], ["sub-01_task-x_run-1_events.tsv"], 2),  # the only one, of an image that names no run
+    ],
+)
+def test_a_folders_table_is_of_the_image_in_it(
+    tmp_path: Path, images: list[str], tables: list[str], n_events: int | None
+) -> None:
+    write(tmp_path / "sub-01", *(f"{image}_bold.nii.gz" for image in images), text="")
+    write(tmp_path / "sub-01", tables[-1])
+    write(tmp_path / "sub-01", *tables[:-1], text=OTHER)
+    found = find_events(tmp_path / "sub-01")
+    assert [note.code for note in found.notes] == ([] if n_events else ["events.missing"])
+    assert len(found.events) == (n_events or 0)
+
+
+def test_an_image_named_from_within_its_folder_inherits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "sub-01/func/sub-01_task-x_bold.nii.gz", text="")
+    write(tmp_path, "task-x_events.tsv")
+    monkeypatch.chdir(tmp_path / "sub-01" / "func")
+    assert len(find_events(Path("sub-01_task-x_bold.nii.gz")).events) == 2
+    assert len(find_events(Path()).events) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["motion.1D", "run_desc-confounds_regressors.tsv", "confounds.tsv", "x_timeseries.tsv"]
+)
+def test_confounds_of_other_programs_are_said_to_be_unused(tmp_path: Path, name: str) -> None:
+    write(tmp_path, name)
+    assert [note.code for note in find_motion(tmp_path, 4).notes] == ["motion.unused"]
+
+
 def test_motion_is_the_folders_or_bears_the_images_name(tmp_path: Path) -> None:
     np.savetxt(tmp_path / "rp_bold.txt", np.full((3, 6), 2.0))
     np.savetxt(tmp_path / "func1_mcf.par", np.ones((3, 6)))

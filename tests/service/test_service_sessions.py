@@ -242,6 +242,13 @@ def test_a_bids_table_becomes_trials(admin: httpx.Client, bus: Bus, session: str
     ]
     changed = problem(admin.post(url, content=table.replace("face", "shoe"), headers=tsv), 409, "log.diverged")
     assert changed["details"] == {"key": "event-1-1"}
+    assert "trial 1 of run 1" in changed["detail"]
+    for kind in ("text/csv", "Text/Tab-Separated-Values", "text/plain; charset=utf-8"):
+        answer = admin.post(url, content=table, headers={"Content-Type": kind})
+        assert answer.json() == {"added": 0, "duplicates": 2}
+    form = {"Content-Type": "application/x-www-form-urlencoded"}  # what curl --data-binary sends by itself
+    unknown = problem(admin.post(url, content=table, headers=form), 422, "request.invalid")
+    assert "text/tab-separated-values" in unknown["detail"]
     problem(admin.post(url, content="duration\n1\n", headers=tsv), 422, "events.columns")
     problem(admin.post(url, content=b"onset\tduration\n\xff\t1\n", headers=tsv), 422, "events.encoding")
 
