@@ -30,7 +30,7 @@ from mindsight.scanner.files import (
     strictly,
 )
 from mindsight.scanner.kinds import preferred
-from mindsight.scanner.mosaic import is_mosaic, mosaic_note, mosaic_volume
+from mindsight.scanner.mosaic import directed, is_mosaic, mosaic_note, mosaic_volume
 from mindsight.scanner.numbers import object_numbers
 from mindsight.scanner.scaling import of_another_scale
 from mindsight.scanner.slices import group_slices, slices_volume
@@ -75,6 +75,8 @@ def dicom_series(
     notes += [f"left what is no MR image: {n_foreign} (reports, raw data, pictures of screens)"] if n_foreign else []
     chosen, note = preferred(found)
     notes += [] if note is None else [note]
+    normal = next((found[place].csa_normal for place in chosen if found[place].csa_normal is not None), None)
+    found = {place: directed(found[place], normal) for place in chosen}
     notes += dict.fromkeys(said for place in chosen if (said := mosaic_note(found[place])) is not None)
     frames = {place: echoes_in(found[place], known) for place in chosen}
     numbering = _EchoNumbers({place: found[place] for place in chosen}, frames, known)
@@ -83,7 +85,7 @@ def dicom_series(
         heads = {place: numbering.record(place, found[place], one) for place in chosen if one in frames[place]}
 
         def read(place: int) -> DicomRecord:
-            return numbering.record(place, read_dicom(read_bytes(files[place - 1])), one)
+            return numbering.record(place, directed(read_dicom(read_bytes(files[place - 1])), normal), one)
 
         return _series(heads, read, n, n_bad, run, tr_s, on_bad)
 

@@ -6,6 +6,7 @@ Knows nothing of files or of the other volumes of a series.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,11 @@ def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Vol
     frame = record.frames[0]
     row_step, column_step, plane_normal = plane_axes(frame)
     slice_normal = plane_normal if record.csa_normal is None else np.array(record.csa_normal)
-    if abs(float(plane_normal @ slice_normal)) < 0.99 or not frame.slice_spacing_mm:
-        raise BadVolume("expected slices along the normal of their plane, at a distance", code="dicom.no_geometry")
+    if not frame.slice_spacing_mm:
+        text = "expected the distance between slices or their thickness, got neither; export with these elements"
+        raise BadVolume(text, code="dicom.no_geometry")
+    if abs(float(plane_normal @ slice_normal)) < 0.99:
+        raise BadVolume("expected slices along the normal of their plane, got others", code="dicom.no_geometry")
     slice_step = frame.slice_spacing_mm * plane_normal
     corner = (
         np.array(frame.position_mm)
@@ -67,6 +71,13 @@ def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Vol
         acquired_s=frame.acquired_s,
         slice_times_s=mosaic_times_s(record),
     )
+
+
+def directed(record: DicomRecord, normal: tuple[float, ...] | None) -> DicomRecord:
+    """The record, with the slice normal of others of its series where it states none itself."""
+    if normal is None or not is_mosaic(record) or record.csa_normal is not None or record.csa_slices is None:
+        return record
+    return replace(record, csa_normal=normal)
 
 
 def mosaic_note(record: DicomRecord) -> str | None:

@@ -1,8 +1,8 @@
 """Which volume of its series an object is that holds a whole one. Knows nothing of files.
 
-Instance numbers count the volumes; where an export has taken them out or made them one, acquisition numbers do, else
-the objects' own clock. What counts is held against that clock: numbers that run against it, or go up by more than one
-from one volume to the next, are no gaps and no order.
+Instance numbers count the volumes; where an export has taken them out or made them one, acquisition numbers do,
+temporal positions, or the objects' own clock. What counts is held against that clock: numbers that run against it, or
+go up by more than one from one volume to the next, are no gaps and no order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def object_numbers(records: Mapping[K, DicomRecord]) -> tuple[dict[K, int], tupl
     instances = {key: record.instance_number for key, record in records.items()}
     acquisitions = {key: record.acquisition_number for key, record in records.items()}
     clock = over_midnight(_known({key: began_s(record) for key, record in records.items()}))
-    known = [_known(numbers) for numbers in (instances, acquisitions)]
+    temporal = {key: temporal_position(record) for key, record in records.items()}
+    known = [_known(numbers) for numbers in (instances, acquisitions, temporal)]
     for numbers in known:
         if len(set(numbers.values())) == len(records):
             return _by_clock(records, numbers, clock)
@@ -88,6 +89,12 @@ def _known(values: Mapping[K, V | None]) -> dict[K, V]:
 def began_s(record: DicomRecord) -> float | None:
     """When the object's first frame was acquired."""
     return min((frame.acquired_s for frame in record.frames if frame.acquired_s is not None), default=None)
+
+
+def temporal_position(record: DicomRecord) -> int | None:
+    """Of an object that holds one volume; None where its frames have several."""
+    found = {frame.temporal_position for frame in record.frames}
+    return found.pop() if len(found) == 1 else None
 
 
 def since_s(earlier_s: float | None, later_s: float | None) -> float | None:

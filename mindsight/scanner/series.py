@@ -22,6 +22,7 @@ from mindsight.scanner.timing import agreed_times
 from mindsight.volume import Volume
 
 _DICOM_SUFFIXES = (".dcm", ".ima")
+MAX_DEPTH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ def read_series(
 
     path : a 4-D NIfTI file, a PAR/REC pair (either file), an enhanced multi-frame object, or a folder with one run:
         Siemens mosaics, enhanced objects, GE or Philips slices, PAR/REC pairs, NIfTI volumes (ordered by the numbers in
-        their names, since NIfTI has no other). Where the run is there more than once (phase images, a series that the
-        scanner corrected for motion), the raw magnitudes are taken: see ``Series.notes``
+        their names, since NIfTI has no other). DICOM may lie in folders below, where the folder itself has none. Where
+        the run is there more than once (phase images, a series that the scanner corrected for motion), the raw
+        magnitudes are taken: see ``Series.notes``
     run : number the volumes are given, from 1
     tr_s : the repetition time, where the files state none or contradict each other; the volumes' own clock must agree
     echo : of several echoes the one of this number, or all of them combined (see echoes.py); without, the first
@@ -132,11 +134,23 @@ def _files(folder: Path) -> list[Path]:
     try:
         entries = sorted((path for path in folder.iterdir() if path.is_file()), key=natural)
         files = [path for path in entries if not path.name.startswith(".") and _is_known(path)]
+        files = files or list(_dicom_below(folder, MAX_DEPTH))
     except OSError as error:
         raise BadVolume(f"the folder cannot be read: {error.strerror}", code="series.unreadable") from None
     if not files:
         raise BadVolume("expected DICOM, PAR/REC or NIfTI files in the folder, got none", code="series.empty")
     return files
+
+
+def _dicom_below(folder: Path, depth: int) -> Iterator[Path]:
+    """Media and archives put a series' objects into folders of folders."""
+    for path in sorted(folder.iterdir(), key=natural) if depth else ():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _dicom_below(path, depth - 1)
+        elif path.is_file() and not is_nifti(path) and not is_parrec(path) and _is_dicom(path):
+            yield path
 
 
 def _is_known(path: Path) -> bool:

@@ -22,6 +22,7 @@ from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
 from mindsight.scanner.allowed import private_tags
 from mindsight.scanner.deidentify import read_dicom
+from mindsight.scanner.dicom_series import record_volume
 from mindsight.volume import Volume
 
 Write = Callable[[Dataset], bytes]
@@ -230,3 +231,20 @@ def test_a_slope_of_zero_is_none(slope: str) -> None:
     dataset = slices_of(1)[0]
     raw(dataset, "RescaleSlope", slope)
     assert read_dicom(written(dataset)).frames[0].slope == 1.0
+
+
+def test_objects_in_folders_of_folders_are_one_series(tmp_path: Path) -> None:
+    for k, dataset in enumerate(mosaics(4)):
+        folder = tmp_path / "DICOM" / "PA000" / f"SE{k // 2:03d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"IM{k:03d}").write_bytes(written(dataset))
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "old.dcm").write_bytes(written(mosaics(1)[0]))
+    assert_are(list(open_series(tmp_path)), 1, 4)
+
+
+def test_a_mosaic_without_any_distance_of_its_slices_is_refused_as_that() -> None:
+    dataset = mosaics(1)[0]
+    del dataset.SpacingBetweenSlices, dataset.SliceThickness
+    with pytest.raises(BadVolume, match="distance between slices or their thickness"):
+        record_volume(read_dicom(written(dataset)), 1, 0)

@@ -131,3 +131,27 @@ def test_numbers_that_no_steady_clock_contradicts_count(tmp_path: Path) -> None:
         dataset.AcquisitionTime = time
     for k, volume in enumerate(open_series(put(tmp_path, run), tr_s=None), 1):
         assert np.array_equal(volume.data, seen(planes(k)))
+
+
+@pytest.mark.parametrize("kind", ["mosaic", "enhanced"])
+def test_temporal_positions_count_where_nothing_else_does(kind: str, tmp_path: Path) -> None:
+    run = [mosaic(k, csa_of_mosaic()) if kind == "mosaic" else enhanced(1, number=k) for k in range(1, 5)]
+    for k, dataset in enumerate(run, 1):
+        dataset.InstanceNumber = dataset.AcquisitionNumber = 1
+        if kind == "mosaic":
+            dataset.TemporalPositionIdentifier, dataset.AcquisitionTime = k, ""
+        for groups in dataset.get("PerFrameFunctionalGroupsSequence", ()):
+            groups.FrameContentSequence[0].TemporalPositionIndex = k
+            groups.FrameContentSequence[0].FrameAcquisitionDateTime = ""
+    for k, volume in enumerate(open_series(put(tmp_path, run[::-1])), kind == "mosaic"):
+        assert np.array_equal(volume.data, seen(planes(k)))
+
+
+def test_a_mosaic_without_its_csa_header_runs_as_the_others_of_its_series(tmp_path: Path) -> None:
+    run = [mosaic(k, csa_of_mosaic(normal_z=-1.0)) for k in range(1, 5)]
+    for k in (0, 2):
+        del run[k][0x00291010]
+    series = open_series(put(tmp_path, run))
+    for k, volume in enumerate(series, 1):
+        assert np.array_equal(volume.data, seen(planes(k))[:, :, ::-1])
+    assert not series.notes

@@ -178,3 +178,27 @@ def test_a_gap_after_the_first_volume_is_one_where_the_clock_has_it_too() -> Non
     items = live([run[k] for k in (0, 2, 3, 4, 5)])
     assert places(items) == [(1, k) for k in (0, 2, 3, 4, 5)]
     assert codes(items) == ["volume.missing"]
+
+
+def test_temporal_positions_count_where_nothing_else_does() -> None:
+    def change(dataset: Dataset, k: int) -> None:
+        no_clock(one_number)(dataset, k)
+        dataset.TemporalPositionIdentifier = k
+        for groups in dataset.get("PerFrameFunctionalGroupsSequence", ()):
+            groups.FrameContentSequence[0].TemporalPositionIndex = k
+
+    for kind in ("mosaic", "enhanced"):
+        run = run_of(kind, 6, change)
+        items = live([run[k] for k in (0, 1, 3, 2, 5)])
+        assert places(items) == [(1, k) for k in (0, 1, 2, 3, 5)]
+        assert codes(items) == ["volume.missing"]
+
+
+@pytest.mark.parametrize("n_before", [1, 3])
+def test_a_mosaic_without_its_csa_header_runs_as_the_others_of_its_series(n_before: int) -> None:
+    run = [mosaic(k, csa_of_mosaic(normal_z=-1.0)) for k in range(1, 6)]
+    del run[n_before][0x00291010]
+    items = live(run)
+    for k, volume in enumerate(volumes(items), 1):
+        assert np.array_equal(volume.data, seen(planes(k))[:, :, ::-1])
+    assert not troubles(items)

@@ -15,7 +15,7 @@ from mindsight.scanner.echoes import canonical, echoes_in, of_echo
 from mindsight.scanner.enhanced import enhanced_moments, enhanced_positions, enhanced_volumes, is_enhanced
 from mindsight.scanner.files import stated_tr
 from mindsight.scanner.kinds import kind_of, series_key
-from mindsight.scanner.mosaic import is_mosaic, mosaic_note
+from mindsight.scanner.mosaic import directed, is_mosaic, mosaic_note
 from mindsight.scanner.numbers import began_s
 from mindsight.scanner.scaling import SeriesScales
 from mindsight.scanner.slices import slices_volume
@@ -52,6 +52,7 @@ class Assembler:
         self._slices = SliceGathering(expected.shape[2] if expected.shape else None, max_held_bytes)
         self._origins: dict[str, Origin] = {}
         self._noted: str | None = None  # the series of which it was said how its slices are taken to run
+        self._normal: tuple[str, tuple[float, ...]] | None = None  # of the slices of a series, by those that state it
         self._combined: dict[Family, tuple[str, Origin]] = {}
 
     def add(self, arrival: Arrival | Trouble, now_s: float) -> Sequence[Item]:
@@ -132,6 +133,7 @@ class Assembler:
             # Philips puts magnitude and phase into one series.
             yield from self._runs.ignore(f"{series} {kind_of(record)}", why_not)
             return
+        record = self._directed(series, record)
         note = mosaic_note(record)
         if note is not None and self._noted != series:
             self._noted = series
@@ -142,6 +144,11 @@ class Assembler:
             key = key_of(series, family, echo)
             origin = Origin(is_derived=kind_of(record).derived, family=family, echo=echo)
             yield from self._of_echo(of_echo(record, echo, frames), key, origin, arrived_s, now_s)
+
+    def _directed(self, series: str, record: DicomRecord) -> DicomRecord:
+        if record.csa_normal is not None:
+            self._normal = series, record.csa_normal
+        return directed(record, self._normal[1]) if self._normal is not None and self._normal[0] == series else record
 
     def _of_echo(self, record: DicomRecord, key: str, origin: Origin, arrived_s: float, now_s: float) -> Iterable[Item]:
         is_slice = not (is_mosaic(record) or is_enhanced(record))

@@ -1,8 +1,8 @@
 """Objects that hold whole volumes, as they come → their places in their series. Knows nothing of runs or transports.
 
 Instance numbers count them. Exports take the numbers out, or give all objects of a series the same; then acquisition
-numbers count where they differ, else the objects' clock, in steps as long as the first, else the order in which they
-come. Numbers of several objects that begin anew are for ``runs.py`` to judge: they are another run.
+numbers or temporal positions count where they differ, else the objects' clock, in steps as long as the first, else the
+order in which they come. Numbers of several objects that begin anew are for ``runs.py`` to judge: they are another run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mindsight.scanner.deidentify import DicomRecord
-from mindsight.scanner.numbers import began_s, since_s
+from mindsight.scanner.numbers import began_s, since_s, temporal_position
 
 MAX_SERIES = 64
 MAX_PLACES = 10_000
@@ -30,8 +30,7 @@ class _Series:
     marks: dict[int, int] = field(default_factory=dict)
     places: dict[int, int] = field(default_factory=dict)  # by mark
     counts: bool = True
-    acquisition: int | None = None  # of place 0
-    acquisitions_count: bool = True
+    offsets: dict[int, int | None] = field(default_factory=dict)  # of other numbers, from the place; None: no count
     last: int = -1
     last_s: float | None = None
     step_s: float | None = None
@@ -53,7 +52,7 @@ class ObjectPlaces:
         if place is None:
             place = series.places.get(mark)  # it came twice
         if place is None:
-            place = _by_acquisition(series, record)
+            place = _by_others(series, record)
         if place is None:
             place, note = _by_order(series, record)
         _remember(series, place, mark, record)
@@ -69,18 +68,22 @@ def _by_instance(series: _Series, record: DicomRecord, mark: int) -> int | None:
     if number is None or not series.counts:
         return None
     known = series.marks.get(number - 1, mark)
-    if known != mark and (len(series.marks) == 1 or _by_acquisition(series, record) is not None):
+    if known != mark and (len(series.marks) == 1 or _by_others(series, record) is not None):
         series.counts = False
         return None
     return number - 1
 
 
-def _by_acquisition(series: _Series, record: DicomRecord) -> int | None:
-    number = record.acquisition_number
-    if number is None or not series.acquisitions_count:
-        return None
-    place = number - 1 if series.acquisition is None else number - series.acquisition
-    return None if place in series.marks else place
+def _by_others(series: _Series, record: DicomRecord) -> int | None:
+    for kind, number in enumerate(_others(record)):
+        offset = series.offsets.get(kind, 1)
+        if number is not None and offset is not None and number - offset not in series.marks:
+            return number - offset
+    return None
+
+
+def _others(record: DicomRecord) -> tuple[int | None, int | None]:
+    return record.acquisition_number, temporal_position(record)
 
 
 def _by_order(series: _Series, record: DicomRecord) -> tuple[int, str | None]:
@@ -100,13 +103,10 @@ def _by_order(series: _Series, record: DicomRecord) -> tuple[int, str | None]:
 
 
 def _remember(series: _Series, place: int, mark: int, record: DicomRecord) -> None:
-    number, moment_s = record.acquisition_number, began_s(record)
-    if number is None:
-        series.acquisitions_count = False
-    elif series.acquisition is None:
-        series.acquisition = number - place
-    elif number - place != series.acquisition:
-        series.acquisitions_count = False
+    moment_s = began_s(record)
+    for kind, number in enumerate(_others(record)):
+        offset = None if number is None else number - place
+        series.offsets[kind] = offset if series.offsets.get(kind, offset) == offset else None
     advance_s = since_s(series.last_s, moment_s)
     if series.step_s is None and advance_s and place != series.last:
         series.step_s = abs(advance_s / (place - series.last))
