@@ -8,8 +8,17 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from mindsight.scanner.survey import Survey, Surveyed, survey
+from mindsight.scanner.beside import NO_EVENTS
+from mindsight.scanner.kinds import MAGNITUDE
+from mindsight.scanner.survey import AS_STORED, Survey, Surveyed, survey
+from mindsight.volume import same_tr
+
+PIPE_WIDTH = 120  # of output that no terminal shows
+MAX_LISTED = 8  # volumes or reasons, before they are counted
+
+Numbered = list[tuple[int, Surveyed]]
 
 
 def inspect(path: Path, *, as_json: bool) -> bool:
@@ -42,43 +51,130 @@ def _missing(found: Survey) -> list[str]:
 
 def _print(found: Survey) -> None:
     console = Console()
-    for number, one in enumerate(found.series, 1):
-        table = Table(title=f"series {number}: {_verdict(one)}", title_justify="left", show_header=False, min_width=60)
-        for name, value in _rows(one):
-            table.add_row(name, value)
-        console.print(table)
-        for note in one.notes:
-            console.print(f"  {note}", markup=False, highlight=False)
-    for text in found.unreadable:
-        console.print(f"cannot be read: {text}", markup=False, highlight=False)
-    if found.n_other:
-        console.print(f"{found.n_other} files of other kinds were passed over")
-    for note in found.notes:
-        console.print(note, markup=False, highlight=False)
-    verdict = f"yes, with {len(found.runs)} run(s)" if found.can_decode else "no"
-    console.print(f"can decoding start? {verdict}", highlight=False)
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH)
+    numbered = list(enumerate(found.series, 1))
+    runs, left = ([(n, one) for n, one in numbered if bool(one.left_out) is out] for out in (False, True))
+    if runs:
+        console.print(_runs(runs))
+    if left:
+        console.print(_left(left))
+    for text in _notes(found, numbered):
+        console.print(Text(text))
+    if found.can_decode:
+        _say(console, f"Decoding can start: {_counted(len(runs), 'run')}.", "bold")
+    else:
+        _say(console, "Decoding cannot start.", "bold")
     for what in _missing(found):
-        console.print(f"  still missing: {what}", markup=False, highlight=False)
+        _say(console, f"  Still needed: {what}.")
 
 
-def _verdict(one: Surveyed) -> str:
-    return f"left out: {one.left_out}" if one.left_out else f"a run of {one.n_volumes} volumes"
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style))
 
 
-def _rows(one: Surveyed) -> list[tuple[str, str]]:
-    missing = f", not whole: {', '.join(map(str, one.missing))}" if one.missing else ""
-    rows = [("format", f"{one.format}, {one.n_files} file(s)"), ("scanner", one.vendor or "not stated")]
-    rows += [("holds", f"{one.holds}, values {one.scaling}")]
-    if one.shape is not None:
-        size = f"{'×'.join(map(str, one.shape))} of {'×'.join(f'{side:g}' for side in one.voxel_mm)} mm"
-        rows += [("volumes", f"{one.n_volumes}{missing}"), ("matrix", size)]
-    rows.append(("TR", ", ".join((_s(one.tr_s, "taken"), _s(one.tr_header_s, "header"), _s(one.tr_clock_s, "clock")))))
-    at_once = "" if one.slices_at_once is None else f", {one.slices_at_once} at once"
-    rows.append(("slice times", f"known{at_once}" if one.has_slice_times else "unknown"))
-    if one.echo_times_ms:
-        rows.append(("echoes", ", ".join(f"{time:g} ms" for time in one.echo_times_ms)))
-    return rows
+def _runs(runs: Numbered) -> Table:
+    table = _table("Runs")
+    table.add_column("", justify="right")
+    table.add_column("format")
+    for name in ("files", "volumes"):
+        table.add_column(name, justify="right")
+    for name in ("matrix", "voxels, mm", "TR, s", "slice times", "echoes, ms"):
+        table.add_column(name, overflow="fold")
+    scaled = any(one.scaling != AS_STORED for _, one in runs)
+    if scaled:
+        table.add_column("values")
+    for number, one in runs:
+        cells = [str(number), _format(one), str(one.n_files), str(one.n_volumes)]
+        cells += [_sides(one.shape or ()), _sides(one.voxel_mm), _tr(one), _slice_times(one), _echoes(one)]
+        table.add_row(*cells, *([one.scaling] if scaled else []))
+    return table
 
 
-def _s(seconds: float | None, whose: str) -> str:
-    return f"{whose}: {'not known' if seconds is None else f'{seconds:g} s'}"
+def _left(left: Numbered) -> Table:
+    table = _table("Left out")
+    table.add_column("", justify="right")
+    table.add_column("format")
+    table.add_column("files", justify="right")
+    table.add_column("why", ratio=1)
+    for number, one in left:
+        table.add_row(str(number), _format(one), str(one.n_files), one.left_out)
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+
+
+def _format(one: Surveyed) -> str:
+    named = f"{one.vendor} {one.format}" if one.vendor and one.vendor not in one.format else one.format
+    return named if one.holds in (MAGNITUDE, "") else f"{named}, {one.holds}"
+
+
+def _sides(sides: tuple[float, ...]) -> str:
+    return "×".join(f"{round(side, 2):g}" for side in sides)
+
+
+def _echoes(one: Surveyed) -> str:
+    return " ".join(f"{time:g}" for time in one.echo_times_ms) or "not stated"
+
+
+def _tr(one: Surveyed) -> str:
+    """As it is taken; beside it what else is stated and differs, and whether the volumes' clock confirms it."""
+    if one.tr_s is None:
+        return "not known"
+    others = []
+    if one.tr_header_s is not None and not same_tr(one.tr_header_s, one.tr_s):
+        others.append(f"header {one.tr_header_s:g}")
+    if one.tr_clock_s is None:
+        others.append("no clock")
+    elif not same_tr(one.tr_clock_s, one.tr_s):
+        others.append(f"clock {round(one.tr_clock_s, 4):g}")
+    return f"{one.tr_s:g}" + (f" ({', '.join(others)})" if others else "")
+
+
+def _slice_times(one: Surveyed) -> str:
+    if not one.has_slice_times:
+        return "unknown"
+    return "known" if one.slices_at_once in (None, 1) else f"known, {one.slices_at_once} at once"
+
+
+def _notes(found: Survey, numbered: Numbered) -> list[str]:
+    """What is to be said of the series, each once with the series that it is about; then of the other files."""
+    series: dict[str, list[int]] = {}
+    for number, one in numbered:
+        for note in one.notes:
+            series.setdefault(note, []).append(number)
+        if one.missing:
+            series.setdefault(f"not whole, or missing: {_listed(one.missing)}", []).append(number)
+    notes = [f"  {_of(numbers)}: {text}" for text, numbers in series.items()]
+    cut = len(found.unreadable) - MAX_LISTED
+    notes += [f"  cannot be read: {text}" for text in found.unreadable[:MAX_LISTED]]
+    notes += [f"  and {_counted(cut, 'other file')} cannot be read (--json lists all)"] if cut > 0 else []
+    if found.n_other:
+        notes.append(f"  {_counted(found.n_other, 'file')} of other kinds passed over")
+    if found.n_events:
+        notes.append(f"  {_counted(found.n_events, 'event')} in the table beside")
+    return notes + [f"  {note}" for note in found.notes if note != NO_EVENTS]  # which "still needed" says
+
+
+def _of(numbers: list[int]) -> str:
+    """In short, as ``series 1, 3-4``: a folder may have a hundred."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1][1:] = [number]
+        else:
+            spans.append([number])
+    return "series " + ", ".join("-".join(map(str, span)) for span in spans)
+
+
+def _listed(volumes: tuple[int, ...]) -> str:
+    shown = ", ".join(map(str, volumes[:MAX_LISTED]))
+    more = len(volumes) - MAX_LISTED
+    named = f"volume {shown}" if len(volumes) == 1 else f"volumes {shown}"
+    return f"{named} and {more} more" if more > 0 else named
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -35,7 +35,8 @@ _IMAGE = re.compile(r"(.*?)(?:\.nii(?:\.gz)?|\.[^.]*)?")
 _TABLE = re.compile(r"(?:([^.].*)_)?events\.tsv(?:\.gz)?")  # ``._name`` is not one: macOS leaves those beside files
 _CONFOUNDS = re.compile(r"[^.].*(?:_timeseries|_regressors)\.tsv|(?:.*_)?confounds\.tsv|[^.].*\.1D", re.IGNORECASE)
 _BIDS_FOLDER = re.compile(r"func|(?:sub|ses)-[A-Za-z0-9]+")
-_MISSING = Note("events.missing", "no events table was found beside the run: nothing is decoded without events")
+NO_EVENTS = "no events table was found beside the run: nothing is decoded without events"
+_MISSING = Note("events.missing", NO_EVENTS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -174,5 +174,6 @@ def indices(numbers: Sequence[int]) -> tuple[dict[int, int], str | None]:
             {number: place for place, number in enumerate(ordered)},
             "the numbers in the files' names do not count volumes; taken in their order",
         )
-    note = f"{n_missing} volumes are missing: the numbers in the files' names have a gap" if n_missing else None
+    missing = "1 volume is" if n_missing == 1 else f"{n_missing} volumes are"
+    note = f"{missing} missing: the numbers in the files' names have a gap" if n_missing else None
     return found, note

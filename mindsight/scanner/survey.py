@@ -34,6 +34,8 @@ from mindsight.volume import Volume
 MAX_DEPTH = 8
 MAX_FILES = 200_000
 SAME_MOMENT_S = 5e-3
+AS_STORED = "as stored"
+_SEVERAL = "several runs or single images lie in one folder; give each run a folder of its own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Surveyed:
     has_slice_times: bool = False
     slices_at_once: int | None = None
     echo_times_ms: tuple[float, ...] = ()
-    scaling: str = "as stored"
+    scaling: str = AS_STORED
     left_out: str = ""
     notes: tuple[str, ...] = ()
 
@@ -238,7 +240,7 @@ def _read(known: Surveyed, contents_of: Callable[[Callable[[BadVolume], None]], 
     try:
         contents, first = guarded(opened)
     except MindsightError as error:
-        return replace(known, left_out=str(error))
+        return replace(known, left_out=_SEVERAL if error.code == "series.several" else str(error))
     if first is None:
         return replace(known, left_out=str(met[0]) if met else "it has no volume")
     bad = {int(number) for error in met if (number := error.details.get("volume")) is not None}
@@ -293,7 +295,7 @@ def _echoes(records: Sequence[DicomRecord]) -> tuple[float, ...]:
 
 def _scaling(scales: set[tuple[float, float]]) -> str:
     if scales <= {(1.0, 0.0)}:
-        return "as stored"
+        return AS_STORED
     return "one slope and intercept" if len(scales) == 1 else f"{len(scales)} slopes and intercepts"
 
 

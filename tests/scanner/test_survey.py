@@ -94,8 +94,9 @@ def test_the_command_says_it_and_its_exit_code_tells(as_json: bool, tmp_path: Pa
         assert facts["n_events"] == 1
         assert [one["n_volumes"] for one in facts["series"]] == [3]
     else:
-        assert "a run of 3 volumes" in result.output
-        assert "can decoding start? yes" in result.output
+        assert "Runs" in result.output
+        assert "Left out" not in result.output
+        assert "Decoding can start: 1 run." in result.output
 
 
 def test_what_cannot_be_decoded_is_exit_code_1(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_what_cannot_be_decoded_is_exit_code_1(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["inspect", str(tmp_path / "scout")])
     assert result.exit_code == 1
     assert "single volume" in result.output
-    assert "can decoding start? no" in result.output
+    assert "Decoding cannot start." in result.output
     (tmp_path / "empty").mkdir()
     assert CliRunner().invoke(app, ["inspect", str(tmp_path / "empty")]).exit_code == 1
     with pytest.raises(BadVolume):
