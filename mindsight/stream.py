@@ -382,6 +382,11 @@ def stream_source(
     spool_dir = spool or settings.data_dir / "spool"
     with Console(address, key, session=session, deadline_s=FIRST_ANSWER_S) as console:
         console.runs()  # a wrong address, key or session is said at once, and before anything is listened to
+        if is_live(source) and planned_volumes(source) is None and console.needs_n_volumes():
+            text = (
+                "expected n=, the volumes of each run, in the source: the session's bundle was calibrated with a drift"
+            )
+            raise BadRequest(f"{text} basis over the planned run", code="run.length_unknown")
     with Console(address, key, session=session, spool_dir=spool_dir) as console:
         try:
             if is_live(source):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
+from mindsight.bus import SessionRecord
 from mindsight.protocol.inputs import FdThreshold, Limits, SessionOptions
 from mindsight.protocol.messages import Captioned, Digest, MotionOrder, Reconstruction, Result
 from service.keys import Role
@@ -57,6 +58,12 @@ class ChangeLimits(_Body):
         description="framewise displacement that censors a volume, mm; and is said, unless limits say else",
     )
     limits: Limits = Limits()
+
+
+class SessionShown(SessionRecord):
+    needs_n_volumes: bool = Field(
+        default=False, description="whether a run has to be declared with its n_volumes, else it is not decoded"
+    )
 
 
 class LimitsTaken(_Body):

@@ -18,7 +18,7 @@ from mindsight.events import Note, candidate_of, declare, decode_table, file_ste
 from mindsight.protocol import Captioned, Reconstruction, Result, parse_message
 from mindsight.protocol.inputs import AddEvent, SetLimits, StartRun
 from mindsight.protocol.messages import Stage
-from mindsight.subjects.description import pool_ids, pool_size
+from mindsight.subjects.description import needs_length, pool_ids, pool_size
 from mindsight.subjects.registry import Subject
 from service.auth import require
 from service.bodies import (
@@ -34,6 +34,7 @@ from service.bodies import (
     Run,
     RunNumber,
     SessionId,
+    SessionShown,
     SetBundle,
     Trouble,
     TroubleTold,
@@ -124,8 +125,10 @@ def list_sessions(gateway: GatewayDependency) -> list[SessionRecord]:
     dependencies=[Depends(require("sessions:control", "volumes:write", "events:read"))],
     responses=responses(404),
 )
-def get_session(gateway: GatewayDependency, session: SessionId) -> SessionRecord:
-    return gateway.sessions.get(session)
+def get_session(gateway: GatewayDependency, session: SessionId) -> SessionShown:
+    record = gateway.sessions.get(session)
+    needs = record.bundle is not None and needs_length(gateway.settings.bundles_dir / record.bundle)
+    return SessionShown(**record.model_dump(), needs_n_volumes=needs)
 
 
 @router.post(

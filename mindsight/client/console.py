@@ -132,6 +132,10 @@ class Console:
         found = self._http.call("GET", f"{self._path}/runs")
         return [RunState(run["run"], run["next_index"], run["ended"]) for run in found]
 
+    def needs_n_volumes(self) -> bool:
+        """Whether the session's runs are decoded only where they are declared with ``n_volumes``."""
+        return bool(self._http.call("GET", self._path).get("needs_n_volumes", False))
+
     def warn(
         self,
         code: str,

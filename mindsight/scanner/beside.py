@@ -200,8 +200,9 @@ def _parameters(file: Path, n_volumes: int) -> NDArray[np.float64]:
     if len(rows) != n_volumes or any(len(row) != 6 for row in rows):
         widths = sorted({len(row) for row in rows})
         raise BadRequest(
-            f"expected as motion parameters a row of 6 numbers for each of {n_volumes} volumes, not {len(rows)} of"
-            f" {widths}",
+            f"expected as motion parameters a row of 6 numbers for each of {n_volumes} volumes, got {len(rows)}"
+            f" rows of {' or '.join(map(str, widths)) or 'no'} numbers; mend that file, or take it away: ingest then"
+            " estimates motion",
             code="motion.shape",
         )
     try:

@@ -143,6 +143,14 @@ def pool_ids(folder: Path) -> frozenset[str] | None:
         return None
 
 
+def needs_length(folder: Path) -> bool:
+    """Whether a bundle models drift over the planned run, so that a run's length must be known. Not verified."""
+    try:
+        return bool(json.loads((folder / DESCRIPTION).read_bytes())["options"]["mode"] == "fixed")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 def digest_of(described: Mapping[str, Any]) -> str:
     content = {name: value for name, value in described.items() if name != "digest"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -117,6 +118,52 @@ def test_the_same_table_streamed_and_posted_is_the_same_events(
     assert "Doe" not in said
     volumes = [entry for entry in inputs(bus, streamed) if isinstance(entry, TakeVolume)]
     assert [volume.index for volume in volumes] == list(range(N))
+
+
+def test_a_bundle_that_needs_a_runs_length_is_told_before_anything_is_listened_to(
+    running: Running, bus: Bus, tmp_path: Path
+) -> None:
+    for mode in ("fixed", "nilearn"):
+        (running.settings.bundles_dir / mode).mkdir(parents=True, exist_ok=True)
+        (running.settings.bundles_dir / mode / "bundle.json").write_text(
+            json.dumps({"pool": {"size": 3}, "options": {"mode": mode}})
+        )
+    planned = opened(running, "fixed")
+    with pytest.raises(BadRequest) as caught:
+        stream(running, planned, f"watch:{tmp_path}", tmp_path)
+    assert caught.value.code == "run.length_unknown"
+    assert "n=" in str(caught.value)
+    for bundle, needs in (("fixed", True), ("nilearn", False), (None, False)):
+        with Console(running.url, running.keys["console"], session=opened(running, bundle)) as console:
+            assert console.needs_n_volumes() is needs
+    assert len(inputs(bus, planned)) == 1  # nothing but that it was opened
+
+
+def test_the_same_watching_command_with_a_longer_table_goes_on(running: Running, bus: Bus, tmp_path: Path) -> None:
+    class EndedError(Exception):
+        pass
+
+    class Once:
+        """A way in that is killed before its first item."""
+
+        def items(self) -> object:
+            raise EndedError
+
+    sources, session = [], opened(running, None)
+
+    def listening(source: str, *_: object) -> object:
+        sources.append(source)
+        return contextlib.nullcontext(Once())
+
+    watched, table = tmp_path / "watched", tmp_path / "events.tsv"
+    watched.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mindsight.stream._listening", listening)
+        for rows in ("1\t1\n", "1\t1\n5\t1\n"):
+            table.write_text(f"onset\tduration\n{rows}")
+            with pytest.raises(EndedError):
+                stream(running, session, f"watch:{watched}", tmp_path, table)
+    assert ["since=" in source for source in sources] == [False, True]
 
 
 def test_without_a_pool_the_pictures_name_is_its_files(running: Running, bus: Bus, tmp_path: Path) -> None:
