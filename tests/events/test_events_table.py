@@ -134,10 +134,10 @@ def test_folders_as_windows_writes_them() -> None:
 
 
 def test_a_table_of_many_rows_is_read_in_time() -> None:
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     table = read_events_table("onset,duration,trial_type\n" + "".join(f"{n},1,x,y\n{n},1,x\n" for n in range(20_000)))
     assert declare(table.events).events[-1].trial == 20_000
-    assert time.perf_counter() - began_s < 5.0  # it was over 10 s where a row cost as much as those before it
+    assert time.process_time() - began_s < 5.0  # it was over 10 s where a row cost as much as those before it
 
 
 def test_a_long_list_of_faults_is_one_note() -> None:
