@@ -74,28 +74,28 @@ ALLOWED_PRIVATE = {
 }
 """Private elements that are read."""
 
-_USUAL_BLOCKS = range(0x10, 0x20)
 _BLOCKS = range(0x10, 0x100)  # PS3.5 section 7.8.1
 _PIXELS = b"\xe0\x7f\x10\x00"
+_LONG_HEAD = 12  # bytes of a tag, a VR and a length before a value that may be long; else 8
+_HEADS = [(order, head) for order in ("<2H", ">2H") for head in (8, _LONG_HEAD)]
 
 
-def private_tags(data: bytes) -> Iterator[int]:
-    """All tags of an object where a private element of the list, or the name of its creator, may stand.
+def private_tags(data: bytes) -> set[int]:
+    """Tags of an object where a private element of the list, or the name of its creator, stands.
 
-    The blocks that scanners take are few. Exports move private elements to others, which are looked for by their
-    creator's name.
+    They are looked for by their creator's name, whatever block it has reserved: most objects have few of them.
     """
-    yield from _usual_tags()
+    tags = {tag for one in ALLOWED_PRIVATE.values() if one.usual_block for tag in _tags_of(one, one.usual_block)}
     end = data.find(_PIXELS)
     for creator, privates in _by_creator().items():
-        at = 8
+        at = _LONG_HEAD
         while (at := data.find(creator, at, end if end > 0 else len(data))) >= 0:
-            group, block = struct.unpack_from("<2H", data, at - 8)
-            if block in _BLOCKS:
-                for private in privates:
-                    if private.group == group:
-                        yield from _tags_of(private, block)
+            for order, head in _HEADS:
+                group, block = struct.unpack_from(order, data, at - head)
+                if block in _BLOCKS:
+                    tags.update(tag for one in privates if one.group == group for tag in _tags_of(one, block))
             at += len(creator)
+    return tags
 
 
 @functools.cache
@@ -104,12 +104,6 @@ def _by_creator() -> dict[bytes, list[Private]]:
     for private in ALLOWED_PRIVATE.values():
         found.setdefault(private.creator.encode(), []).append(private)
     return found
-
-
-@functools.cache
-def _usual_tags() -> tuple[int, ...]:
-    tags = (tag for private in ALLOWED_PRIVATE.values() for block in _USUAL_BLOCKS for tag in _tags_of(private, block))
-    return tuple(dict.fromkeys(tags))
 
 
 def _tags_of(private: Private, block: int) -> tuple[int, int]:

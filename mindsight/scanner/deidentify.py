@@ -90,7 +90,7 @@ def read_dicom(data: bytes, *, header_only: bool = False) -> DicomRecord:
         # pydicom warns of every oddity of a header, most of them in elements that we drop.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tags = [*_tags(header_only), *private_tags(data)]
+            tags = [*_tags(header_only), *map(Tag, private_tags(data))]
             dataset = pydicom.dcmread(BytesIO(data), specific_tags=tags, force=True)
             return _record(dataset, header_only)
     except BadVolume:

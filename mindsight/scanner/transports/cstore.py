@@ -24,6 +24,7 @@ from typing import Any
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
     EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
     Verification,
 )
@@ -41,7 +42,7 @@ from mindsight.scanner.transports.turned_away import TurnedAway
 
 SUCCESS, OUT_OF_RESOURCES, NOT_AS_IT_SHOULD_BE = 0x0000, 0xA700, 0xB007
 SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.5")  # the last, RLE, where there is no other
-IMAGES = (MRImageStorage, EnhancedMRImageStorage)
+IMAGES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 MAX_PDU_BYTES = 1 << 20
 HANDSHAKE_S = 3.0
 CLOSE_S = 5.0
