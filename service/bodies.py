@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mindsight.bus import SessionRecord
 from mindsight.protocol.inputs import FdThreshold, Limits, SessionOptions
 from mindsight.protocol.messages import Captioned, Digest, MotionOrder, Reconstruction, Result
+from mindsight.volume import MAX_TR_S, MIN_TR_S
 from service.keys import Role
 
 SESSION_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
@@ -74,7 +75,7 @@ class LimitsTaken(_Body):
 class DeclareRun(_Body):
     run: int = Field(ge=1, le=MAX_RUN)
     task: str = Field(pattern=r"^[A-Za-z0-9]{1,64}$", description="as in BIDS: letters and digits")
-    tr_s: float = Field(gt=0, lt=60)
+    tr_s: float = Field(ge=MIN_TR_S, lt=MAX_TR_S)
     n_volumes: int | None = Field(default=None, ge=1, le=100_000)
     motion: MotionOrder | None = Field(
         default=None,

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from mindsight.protocol.messages import Digest, MotionOrder
+from mindsight.volume import MAX_TR_S, MIN_TR_S
 
 _TIMES = {"t", "acked_t", "acquired_s"}
 _IN_KEY = {"occurrence"}
@@ -197,7 +198,7 @@ class StartRun(_Base):
     type: Literal["run.start"] = "run.start"
     run: int = Field(ge=1)
     task: str
-    tr_s: float = Field(gt=0, lt=60)
+    tr_s: float = Field(ge=MIN_TR_S, lt=MAX_TR_S)
     n_volumes: int | None = Field(default=None, ge=1)
     motion: MotionOrder | None = Field(
         default=None,

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from mindsight.scanner.deidentify import DicomRecord
 from mindsight.scanner.enhanced import enhanced_moments, enhanced_positions
 from mindsight.scanner.mosaic import is_mosaic, mosaic_times_s
+from mindsight.scanner.numbers import earliest_s
 from mindsight.scanner.slices import stacked_times_s
-from mindsight.scanner.timing import AgreedTimes, agreed_times, agreed_tr, pace_of, usual_tr
+from mindsight.scanner.timing import AgreedTimes, Pace, agreed_times, agreed_tr, jumps_of, jumps_text, pace_of, usual_tr
 from mindsight.volume import Volume
 
 Moment = tuple[float | None, NDArray[np.float64] | None]
@@ -55,22 +56,33 @@ def objects_timing(
     """Of mosaics or enhanced objects; moments : by the volumes' index. Raises BadVolume, see ``agreed_tr``."""
     first = next(iter(records))
     n_slices = first.csa_slices or 0 if is_mosaic(first) else len(next(iter(enhanced_positions(first).values())))
-    pace = pace_of({index: began_s for index, (began_s, _) in moments.items()})
+    clock = {index: began_s for index, (began_s, _) in moments.items()}
+    pace = pace_of(clock)
     agreed = agreed_tr({"in the headers": usual_tr([record.tr_s for record in records])}, pace, declared_s)
     times = agreed_times([times_Z for _, times_Z in moments.values()], n_slices, agreed.tr_s)
     has_clock = len(moments) < 2 or pace is not None
-    return SeriesTiming(agreed.tr_s, times, has_clock, (*agreed.notes, *_notes(times)))
+    return SeriesTiming(
+        agreed.tr_s, times, has_clock, (*agreed.notes, *_jumps(pace, clock, agreed.tr_s), *_notes(times))
+    )
 
 
 def slices_timing(volumes: Mapping[int, Sequence[DicomRecord]], declared_s: float | None) -> SeriesTiming:
     """Of volumes that are an object per slice, by their index. Raises BadVolume, see ``agreed_tr``."""
-    pace = pace_of({index: began_s(records) for index, records in volumes.items()})
+    clock = {index: began_s(records) for index, records in volumes.items()}
+    pace = pace_of(clock)
     stated_s = usual_tr([record.tr_s for records in volumes.values() for record in records])
     agreed = agreed_tr({"in the headers": stated_s}, pace, declared_s)
     stated = [stacked_times_s(records, agreed.tr_s) for records in volumes.values()]
     times = agreed_times(stated, len(next(iter(volumes.values()))), agreed.tr_s)
     has_clock = len(volumes) < 2 or pace is not None
-    return SeriesTiming(agreed.tr_s, times, has_clock, (*agreed.notes, *_notes(times)))
+    notes = (*agreed.notes, *_jumps(pace, clock, agreed.tr_s), *_notes(times))
+    return SeriesTiming(agreed.tr_s, times, has_clock, notes)
+
+
+def _jumps(pace: Pace | None, clock_s: Mapping[int, float | None], tr_s: float) -> tuple[str, ...]:
+    """Of an unsteady clock, which jumps all the time, something else is said."""
+    found = jumps_of(clock_s, tr_s) if pace is not None and pace.steady else {}
+    return (jumps_text(found),) if found else ()
 
 
 def _notes(times: AgreedTimes) -> tuple[str, ...]:
@@ -79,4 +91,4 @@ def _notes(times: AgreedTimes) -> tuple[str, ...]:
 
 def began_s(records: Sequence[DicomRecord]) -> float | None:
     """When the first slice of a volume was acquired."""
-    return min((r.frames[0].acquired_s for r in records if r.frames[0].acquired_s is not None), default=None)
+    return earliest_s(record.frames[0].acquired_s for record in records)

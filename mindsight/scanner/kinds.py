@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, Frame
+from mindsight.scanner.slice_places import followed_places
 
 K = TypeVar("K", bound=Hashable)
 
@@ -141,10 +142,22 @@ def _one_run(keys: list[K], records: Mapping[K, DicomRecord]) -> list[K]:
 
 
 def _is_single(records: list[DicomRecord]) -> bool:
-    """They are one volume: no place is there twice, for one echo."""
+    """They are one volume: no place is there twice, for one echo. Places may move from volume to volume."""
     frames = [frame for record in records for frame in record.frames]
-    met = Counter((frame.position_mm, frame.echo_number, frame.echo_time_ms) for frame in frames)
-    return max(met.values()) == 1 and (len(records) > 1 or len(frames) > 1 or "MOSAIC" in records[0].image_type)
+    if len(records) == len(frames) == 1 and "MOSAIC" not in records[0].image_type:
+        return False
+    if len({frame.temporal_position for frame in frames} - {None}) > 1:
+        return False
+    by_echo: dict[Hashable, list[DicomRecord]] = {}
+    for record in records:
+        by_echo.setdefault((record.frames[0].echo_number, record.frames[0].echo_time_ms), []).append(record)
+    if len(frames) > len(records) or "MOSAIC" in records[0].image_type:
+        met = Counter((frame.position_mm, frame.echo_number, frame.echo_time_ms) for frame in frames)
+        return max(met.values()) == 1 and max(map(len, by_echo.values())) == 1
+    try:
+        return all(len(set(followed_places(one))) == len(one) for one in by_echo.values())
+    except BadVolume:  # slices without a position, which whoever reads them hears
+        return False
 
 
 def _are_echoes(firsts: list[DicomRecord]) -> bool:

@@ -16,7 +16,7 @@ from enum import Enum, auto
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord
 from mindsight.scanner.numbers import since_s
-from mindsight.scanner.slices import Place, Places
+from mindsight.scanner.slice_places import Place, SlicePlaces
 
 NEAR_STEP = 0.25  # of a step between volumes, by which a moment may miss a whole number of them
 
@@ -49,11 +49,11 @@ class LiveSlices:
         self.n_slices: int | None = None
         self._declared = declared
         self._held: list[Come] = []
+        self._places = SlicePlaces()
         self._at: dict[Place, list[DicomRecord]] = defaultdict(list)
         self._places_of_first: int | None = None  # that had been there when the first slice came to one of them again
         self._by, self._stride, self._base = _By.ORDER, 1, 1
         self._temporal: dict[Place, DicomRecord] = {}
-        self._places = Places()
         self._step_s: float | None = None  # from one volume to the next, where the clock alone tells
         self._came: dict[Place, tuple[int, DicomRecord]] = {}  # the last
 
@@ -62,7 +62,7 @@ class LiveSlices:
 
         Raises BadVolume where the slice has no position, or the number that counts the volumes is lacking.
         """
-        come = Come(record, arrived_s, self._places.of(record))
+        come = Come(record, arrived_s, self._places.place(record))
         if self.n_slices is not None:
             return [(self._position(come), come)]
         self._held.append(come)

@@ -36,13 +36,15 @@ _WORDS = {  # how much was done to what is called so, and what that is
     **dict.fromkeys(("st", "stc", "tshift", "slicetimed"), (3, "slice-time corrected")),
     **dict.fromkeys(("mcf", "mc", "moco", "volreg", "realigned", "vr"), (4, "realigned")),
     **dict.fromkeys(("unwarped", "topup", "warped", "warp"), (5, "unwarped")),
+    **dict.fromkeys(("reg", "registered"), (5, "registered")),
     **dict.fromkeys(("blur", "smooth", "smoothed", "susan"), (6, "smoothed")),
     **dict.fromkeys(("scale", "scaled", "tempfilt", "filtered", "intnorm"), (7, "filtered")),
     **dict.fromkeys(("brain", "bet", "ss"), (8, "brain-extracted")),
     **dict.fromkeys(("mean", "meanvol", "meants", "tmean", "variance", "sigma", "std", "median"), (9, "mean")),
     **dict.fromkeys(("mask", "automask"), (10, "mask")),
 }
-_SUFFIX = re.compile(rf"[._-](?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})$", re.IGNORECASE)
+_SUFFIX = re.compile(rf"[._-](?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})(?=(?:[._-]#)*$)", re.IGNORECASE)
+_DERIVED = re.compile(r"_(?:desc|space|res|den)-[A-Za-z0-9#+]+")  # BIDS' entities of what fMRIPrep and others make
 _NO_RUN = {  # last words of names for what is no run
     **dict.fromkeys(("sbref", "boldref", "ref"), "reference"),
     **dict.fromkeys(("mask", "brainmask", "automask"), "mask"),
@@ -99,6 +101,8 @@ def _made(pattern: str, patterns: Mapping[str, object]) -> str | None:
         before = pattern[: -len(other)] if pattern.endswith(other) else ""
         if before and _SPM.fullmatch(before.replace("#", "6").lower()):
             return _letters(before)
+    if (plain := _DERIVED.sub("", pattern)) != pattern and plain in others:
+        return "derived"
     base, rank, kind = _stripped(pattern)
     for other in others:
         if other == base or (rank and _stripped(other)[0] == base and _stripped(other)[1] < rank):
@@ -113,7 +117,8 @@ def _made(pattern: str, patterns: Mapping[str, object]) -> str | None:
 
 
 def _last_word(pattern: str) -> str:
-    last = re.split(r"[._]", pattern.replace("#", "1"))[-1].lower()
+    """A number behind it is that of the series or of the image (dcm2niix: ``ep2d_SBRef_4``)."""
+    last = re.split(r"[._]", re.sub(r"(?:[._-]#)+$", "", pattern).replace("#", "1"))[-1].lower()
     return last if last in _NO_RUN else re.sub(r"\d+$", "", last)
 
 
@@ -129,7 +134,7 @@ def _stripped(pattern: str) -> tuple[str, int, str]:
     while match := _SUFFIX.search(pattern):
         step, word = _WORDS[match[0][1:].lower()]
         rank, kind = rank + step, kind or word
-        pattern = pattern[: match.start()]
+        pattern = pattern[: match.start()] + pattern[match.end() :]
     return pattern, rank, kind
 
 
@@ -167,9 +172,10 @@ def indices(numbers: Sequence[int]) -> tuple[dict[int, int], str | None]:
     ordered = sorted(numbers)
     steps = [after - before for before, after in pairwise(ordered)]
     step = math.gcd(*steps) if len(steps) > 1 else 1
+    counts = 2 * steps.count(step) >= len(steps) > 1  # as most numbers follow one another, the others are gaps
     found = {number: (number - ordered[0]) // step for number in ordered}
     n_missing = found[ordered[-1]] + 1 - len(ordered)
-    if n_missing > len(ordered):
+    if n_missing > len(ordered) and not counts:
         return (
             {number: place for place, number in enumerate(ordered)},
             "the numbers in the files' names do not count volumes; taken in their order",

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.sidecar import Sidecar, read_sidecar
-from mindsight.scanner.timing import Agreed, agreed_tr, why_not_times
+from mindsight.scanner.timing import Agreed, agreed_tr, jumps_of, jumps_text, pace_of, why_not_times
 from mindsight.volume import MAX_SIDE, MAX_TR_S, MAX_VOXELS, Volume, is_tr, same_tr
 
 MAX_EXTENSION_BYTES = 1024 * 1024
@@ -49,6 +49,8 @@ class NiftiHeader:
 
     stated_s : the repetition times that header and JSON file state, by where
     slice_times_Z : those of the JSON file and of the header, as stated, the ones to be believed first
+    moments_s : when each volume began, by the JSON file; empty where it does not say
+    echo_time_ms : by the JSON file
     missing : volumes that are no measurement, as Mindsight's archives note them
     notes : what was understood otherwise than it is written, for a person
     """
@@ -64,11 +66,16 @@ class NiftiHeader:
     slice_times_Z: tuple[NDArray[np.float64], ...]
     missing: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
+    moments_s: tuple[float, ...] = ()
+    echo_time_ms: float | None = None
 
     def agreed(self, declared_s: float | None = None) -> Agreed:
         """The repetition time, and what is to be said of the timing. Raises BadVolume, see ``agreed_tr``."""
-        agreed = agreed_tr(self.stated_s, None, declared_s)
-        notes = (*agreed.notes, *self.notes)
+        clock: dict[int, float | None] = dict(enumerate(self.moments_s))
+        pace = pace_of(clock) if len(clock) == self.n_volumes else None
+        agreed = agreed_tr(self.stated_s, pace, declared_s)
+        jumps_s = jumps_of(clock, agreed.tr_s) if pace is not None and pace.steady else {}
+        notes = (*agreed.notes, *([jumps_text(jumps_s)] if jumps_s else []), *self.notes)
         reasons = [why_not_times(times_Z, self.shape[2], agreed.tr_s) for times_Z in self.slice_times_Z]
         if reasons and reasons[0] is not None:
             notes = (*notes, f"slice times are passed over: {reasons[0]}")
@@ -211,6 +218,8 @@ def _header(stream: BinaryIO, path: Path) -> NiftiHeader:
         slice_times_Z=tuple(times_Z for times_Z in times if times_Z is not None),
         missing=missing,
         notes=(*notes, *beside.notes),
+        moments_s=beside.moments_s,
+        echo_time_ms=beside.echo_time_ms,
     )
 
 

@@ -28,6 +28,7 @@ def nifti_series(
     headers = read_heads(len(files), lambda place: read_nifti_header(files[place - 1]), on_bad, notes)
     known, said = _without_copies([named(k, _stem(path)) for k, path in enumerate(files, 1)], headers)
     notes += said
+    known = _timed(known, headers)
     echoes = {file.echo for file in known if file.echo.is_stated}
     if len(echoes) < 2:  # nothing to tell apart
         echoes = echoes or {Echo()}
@@ -39,6 +40,18 @@ def nifti_series(
         return _of_echo([file for file in known if file.echo == one], files, headers, run, tr_s, on_bad)
 
     return with_echoes(sorted(echoes, key=lambda one: one.rank), series, echo, notes)
+
+
+def _timed(files: Sequence[Named], headers: Headers) -> list[Named]:
+    """With the echo times that the JSON files beside state, one for each number."""
+    times_ms: dict[int | None, float | None] = {}
+    for file in files:
+        if file.place in headers and headers[file.place].echo_time_ms is not None:
+            times_ms.setdefault(file.echo.number, headers[file.place].echo_time_ms)
+    return [
+        replace(file, echo=replace(file.echo, time_ms=times_ms.get(file.echo.number))) if file.echo.is_stated else file
+        for file in files
+    ]
 
 
 def _stem(path: Path) -> str:

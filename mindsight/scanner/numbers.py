@@ -7,8 +7,9 @@ go up by more than one from one volume to the next, are no gaps and no order.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -38,6 +39,7 @@ def object_numbers(records: Mapping[K, DicomRecord]) -> tuple[dict[K, int], tupl
         if len(set(numbers.values())) == len(records):
             return _by_clock(records, numbers, clock)
     if len(set(clock.values())) == len(records):
+        refuse_several_runs(sorted((clock[key], number) for key, number in known[0].items()))
         return {key: number for number, key in enumerate(sorted(clock, key=clock.__getitem__), 1)}, ()
     for numbers in known:
         if len(numbers) == len(records) and 2 * len(set(numbers.values())) > len(records):
@@ -82,6 +84,25 @@ def common_step(numbers: Iterable[int]) -> int:
     return math.gcd(*(number - found[0] for number in found)) or 1
 
 
+def refuse_several_runs(counted: Sequence[tuple[float, int]]) -> None:
+    """Raises BadVolume where numbers, in the order of time, begin anew: the files are those of a run and of another.
+
+    counted : moment and number of each object, or of each at one place. A number that is the same in all, or was taken
+        out of some, counts nothing
+    """
+    numbers = [number for _, number in counted]
+    if len(set(numbers)) == len(numbers):
+        return
+    anew = [k for k in range(1, len(numbers)) if numbers[k] <= numbers[k - 1]]
+    lengths = [end - start for start, end in itertools.pairwise([0, *anew, len(numbers)])]
+    if anew and min(lengths) > 1:
+        raise BadVolume(
+            f"expected one run in the series, got {len(lengths)}: after {lengths[0]} volumes the instance numbers "
+            "begin anew; give each a folder of its own",
+            code="series.several",
+        )
+
+
 def _known(values: Mapping[K, V | None]) -> dict[K, V]:
     return {key: value for key, value in values.items() if value is not None}
 
@@ -95,6 +116,14 @@ def temporal_position(record: DicomRecord) -> int | None:
     """Of an object that holds one volume; None where its frames have several."""
     found = {frame.temporal_position for frame in record.frames}
     return found.pop() if len(found) == 1 else None
+
+
+def earliest_s(moments_s: Iterable[float | None]) -> float | None:
+    """The first of one volume's moments, midnight between them or not; None where none is known."""
+    known = [moment_s for moment_s in moments_s if moment_s is not None]
+    last_s = max(known, default=0.0)
+    evening = [moment_s for moment_s in known if moment_s > last_s - DAY_S / 2]
+    return min(evening, default=None)
 
 
 def since_s(earlier_s: float | None, later_s: float | None) -> float | None:

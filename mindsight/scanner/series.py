@@ -14,6 +14,7 @@ from mindsight.scanner.deidentify import begins_as_dicom, read_dicom
 from mindsight.scanner.dicom_series import dicom_series, record_volume
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.files import OnBad, natural, read_bytes, strictly
+from mindsight.scanner.formats import other_format
 from mindsight.scanner.nifti import is_nifti, nifti_volumes, read_nifti_header
 from mindsight.scanner.nifti_series import nifti_series
 from mindsight.scanner.parrec import is_parrec, par_files, read_parrec
@@ -112,7 +113,11 @@ def open_series(
     Raises BadVolume; with ``on_bad`` only where nothing can be read, or the files are those of several runs.
     """
     path = Path(path)
+    if not path.exists():
+        raise BadVolume("expected a file or a folder, got a path where there is none", code="series.unreadable")
     files = _files(path) if path.is_dir() else [path]
+    if not path.is_dir() and (other := other_format([path])) is not None:
+        raise BadVolume(f"expected DICOM, PAR/REC or NIfTI, got {other}", code="series.format")
     nifti = [file for file in files if is_nifti(file)]
     parrec = par_files(files)
     if sum(map(bool, (nifti, parrec, len(files) > len(nifti) + sum(map(is_parrec, files))))) != 1:
@@ -135,10 +140,13 @@ def _files(folder: Path) -> list[Path]:
         entries = sorted((path for path in folder.iterdir() if path.is_file()), key=natural)
         files = [path for path in entries if not path.name.startswith(".") and _is_known(path)]
         files = files or list(_dicom_below(folder, MAX_DEPTH))
+        n_folders = 0 if files else sum(path.is_dir() and not path.is_symlink() for path in folder.iterdir())
     except OSError as error:
         raise BadVolume(f"the folder cannot be read: {error.strerror}", code="series.unreadable") from None
     if not files:
-        raise BadVolume("expected DICOM, PAR/REC or NIfTI files in the folder, got none", code="series.empty")
+        found = other_format(entries) or ("none, but folders; give the one of the run" if n_folders else "none")
+        text = f"expected DICOM, PAR/REC or NIfTI files in the folder, got {found}"
+        raise BadVolume(text, code="series.empty")
     return files
 
 

@@ -18,7 +18,16 @@ from mindsight.volume import is_tr
 MAX_BYTES = 8 * 1024 * 1024
 
 MOTION, MOTION_ORDER = "MotionParameters", "MotionParametersOrder"
-ALLOWED = ("RepetitionTime", "SliceTiming", "SliceEncodingDirection", "MissingVolumes", MOTION, MOTION_ORDER)
+ALLOWED = (
+    "RepetitionTime",
+    "VolumeTiming",
+    "EchoTime",
+    "SliceTiming",
+    "SliceEncodingDirection",
+    "MissingVolumes",
+    MOTION,
+    MOTION_ORDER,
+)
 """Fields that are read: BIDS' own, and those of Mindsight's archives."""
 
 
@@ -27,12 +36,16 @@ class Sidecar:
     """What it says; None where it does not, or says what cannot be.
 
     slice_times_s : (Z,) in the order of the image's slices, whether or not they can be: see ``timing.py``
+    moments_s : when each volume began, where the file states that (a run that was not acquired steadily)
+    echo_time_ms : of this echo
     missing : volumes of the image that are no measurement
     notes : what was understood otherwise than it is written, or not at all, for a person
     """
 
     tr_s: float | None = None
     slice_times_s: NDArray[np.float64] | None = None
+    moments_s: tuple[float, ...] = ()
+    echo_time_ms: float | None = None
     missing: frozenset[int] = frozenset()
     notes: tuple[str, ...] = ()
 
@@ -72,6 +85,8 @@ def read_sidecar(nifti: Path, n_slices: int) -> Sidecar:
     return Sidecar(
         tr_s=_tr_s(said["RepetitionTime"], notes),
         slice_times_s=times_s,
+        moments_s=_moments_s(said["VolumeTiming"]),
+        echo_time_ms=_echo_time_ms(said["EchoTime"]),
         missing=frozenset(n for n in missing if type(n) is int) if isinstance(missing, list) else frozenset(),
         notes=tuple(notes),
     )
@@ -87,6 +102,17 @@ def _tr_s(stated: Any, notes: list[str]) -> float | None:
         return float(stated) / 1000.0
     notes.append("the JSON file beside states a repetition time that cannot be; passed over")
     return None
+
+
+def _moments_s(stated: Any) -> tuple[float, ...]:
+    return tuple(map(float, stated)) if isinstance(stated, list) and all(map(_is_number, stated)) else ()
+
+
+def _echo_time_ms(stated: Any) -> float | None:
+    """BIDS has it in seconds; no echo is as late as one, so that more is in milliseconds."""
+    if not _is_number(stated) or not stated > 0.0:
+        return None
+    return round(1000.0 * stated if stated < 1.0 else float(stated), 6)
 
 
 def _slice_times(times: Any, direction: Any) -> NDArray[np.float64] | None:

@@ -5,7 +5,6 @@ Knows nothing of files.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -16,15 +15,11 @@ from numpy.typing import NDArray
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord
 from mindsight.scanner.geometry import affine_ras, plane_axes, rescaled, slice_order, stack
-from mindsight.scanner.numbers import over_midnight
+from mindsight.scanner.numbers import over_midnight, refuse_several_runs
+from mindsight.scanner.slice_places import Place, followed_places
 from mindsight.volume import Volume
 
 K = TypeVar("K", bound=Hashable)
-Place = tuple[float, ...]
-
-SAME_PLACE_MM = 0.05
-NEAR_SHARE = 0.3  # of the distance between slices
-MAX_PLACES, MAX_POSITIONS = 1024, 100_000
 
 
 def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadVolume], None]) -> dict[int, list[K]]:
@@ -38,12 +33,13 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadV
 
     Raises BadVolume where no volume is whole, and what ``on_bad`` raises.
     """
-    records, known = [record for _, record in slices], Places()
-    place_of = [known.of(record) for record in records]
-    counts = Counter(place_of)
+    records = [record for _, record in slices]
+    places_of = followed_places(records)
+    counts = Counter(places_of)
     n_slices = sum(4 * count > max(counts.values()) for count in counts.values())  # one slice gone astray is no place
     volumes: dict[int, list[tuple[K, Place]]] = defaultdict(list)
-    for (key, _), place, number in zip(slices, place_of, _volume_numbers(records, place_of, n_slices), strict=True):
+    numbers = _volume_numbers(records, places_of, n_slices)
+    for (key, _), place, number in zip(slices, places_of, numbers, strict=True):
         volumes[number].append((key, place))
     first = min(volumes)
     whole: dict[int, list[K]] = {}
@@ -80,6 +76,7 @@ def _volume_numbers(records: Sequence[DicomRecord], places: Sequence[Place], n_s
 
     Raises BadVolume where no field of the files counts anything.
     """
+    _refuse_several_runs(records, places)
     best: list[int] | None = None
     most = -1
     for numbers in _countings(records, places, n_slices):
@@ -93,6 +90,15 @@ def _volume_numbers(records: Sequence[DicomRecord], places: Sequence[Place], n_s
             code="dicom.no_number",
         )
     return best
+
+
+def _refuse_several_runs(records: Sequence[DicomRecord], places: Sequence[Place]) -> None:
+    """By the slices of one place. Raises BadVolume."""
+    at = [record for record, place in zip(records, places, strict=True) if place == places[0]]
+    counted = [(record.frames[0].acquired_s, record.instance_number) for record in at]
+    known = [(moment_s, number) for moment_s, number in counted if moment_s is not None and number is not None]
+    if len(known) == len(at) == len({moment_s for moment_s, _ in known}):
+        refuse_several_runs(sorted(known))
 
 
 def _countings(records: Sequence[DicomRecord], places: Sequence[Place], n_slices: int) -> Iterator[list[int]]:
@@ -184,30 +190,3 @@ def stacked_times_s(records: Sequence[DicomRecord], tr_s: float) -> NDArray[np.f
             times_Z: NDArray[np.float64] = np.round(since_first_Z * unit_s, 6)  # as the clock ticks
             return times_Z
     return None
-
-
-class Places:
-    """Where the slices of a series lie. A slice's position differs in its last digits from volume to volume, and by
-    more where the scanner follows the head: what is nearer to a known place than to the next slice is at that place.
-    """
-
-    def __init__(self) -> None:
-        self._places: list[Place] = []
-        self._known: dict[Place, Place] = {}  # place of a position to a hundredth of a millimetre
-
-    def of(self, record: DicomRecord) -> Place:
-        """Raises BadVolume where the slice does not say where it lies."""
-        frame = record.frames[0]
-        if frame.position_mm is None:
-            raise BadVolume("expected a position in every slice", code="dicom.no_geometry")
-        place = tuple(round(x, 2) for x in frame.position_mm)
-        known = self._known.get(place)
-        if known is None:
-            near_mm = max(SAME_PLACE_MM, NEAR_SHARE * (frame.slice_spacing_mm or 0.0))
-            nearest = min(self._places, key=lambda other: math.dist(other, place), default=place)
-            known = nearest if math.dist(nearest, place) <= near_mm else place
-            if known is place and len(self._places) < MAX_PLACES:
-                self._places.append(place)
-            if len(self._known) < MAX_POSITIONS:
-                self._known[place] = known
-        return known

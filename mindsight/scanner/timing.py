@@ -28,6 +28,7 @@ TICK_S = 2.5e-3  # of Siemens' clock; none is finer
 STEADY_SHARE = 0.1  # a step that varies by more is the heart's or a person's, not a scanner's
 GOOD_SHARE = 2 / 3
 UNSTEADY_SHARE = 0.1  # an unsteady clock is still no other clock
+JUMP_SHARE = 0.5  # of a TR, by which a step differs that is no jitter
 SAME_MOMENT_S = 5e-3
 SAME_TIMES_S = 0.02  # slice times of two volumes of one run differ by the clock's ticks
 
@@ -88,6 +89,32 @@ def pace_of(moments_s: Mapping[int, float | None]) -> Pace | None:
         uncertainty_s += CLOCK_SHARE * step_s
     steady = jitter_s <= STEADY_SHARE * step_s + resolution_s and float(np.mean(good)) >= GOOD_SHARE
     return Pace(step_s, float(uncertainty_s), bool(steady))
+
+
+def jumps_of(moments_s: Mapping[int, float | None], tr_s: float) -> dict[int, float]:
+    """By how many seconds the clock jumps before each volume that is not as long after the one before as it should be.
+
+    A pause, volumes that are not there and not counted, or an image before the run (a single-band reference).
+    """
+    known = sorted((index, moment_s) for index, moment_s in moments_s.items() if moment_s is not None)
+    found = {}
+    for (index, moment_s), (next_index, next_s) in itertools.pairwise(known):
+        advance_s = next_s - moment_s
+        advance_s += DAY_S if -DAY_S <= advance_s < -DAY_S / 2 else 0.0
+        excess_s = advance_s - (next_index - index) * tr_s
+        if abs(excess_s) > JUMP_SHARE * tr_s + _resolution_s(np.array([moment_s, next_s])):
+            found[next_index] = excess_s
+    return found
+
+
+def jumps_text(jumps_s: Mapping[int, float]) -> str:
+    """For a person: where the clock jumps, and what that means for events."""
+    named = [f"{excess_s:g} s before volume {index}" for index, excess_s in itertools.islice(jumps_s.items(), 3)]
+    more = f" and {len(jumps_s) - 3} times more" if len(jumps_s) > 3 else ""
+    return (
+        f"the clock of the volumes jumps by {', '.join(named)}{more} (a pause, volumes that are not there, or an image "
+        "before the run): onsets are counted in volumes"
+    )
 
 
 def _resolution_s(moments_N: Float64Array) -> float:

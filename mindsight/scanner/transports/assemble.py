@@ -16,7 +16,7 @@ from mindsight.scanner.enhanced import enhanced_moments, enhanced_positions, enh
 from mindsight.scanner.files import stated_tr
 from mindsight.scanner.kinds import kind_of, series_key
 from mindsight.scanner.mosaic import directed, is_mosaic, mosaic_note
-from mindsight.scanner.numbers import began_s
+from mindsight.scanner.numbers import began_s, earliest_s
 from mindsight.scanner.scaling import SeriesScales
 from mindsight.scanner.slices import slices_volume
 from mindsight.scanner.timing import pace_of
@@ -33,6 +33,7 @@ from mindsight.scanner.transports.untimed import Make, Untimed, by_clock
 from mindsight.volume import Volume, is_tr
 
 _COMBINED = "combined "
+UNSTATED_TR_S = 2.0  # until the volumes' clock tells, without which there is no run: see ``Origin.states_tr``
 
 
 class Assembler:
@@ -51,7 +52,7 @@ class Assembler:
         self._untimed = Untimed()
         self._slices = SliceGathering(expected.shape[2] if expected.shape else None, max_held_bytes)
         self._origins: dict[str, Origin] = {}
-        self._noted: str | None = None  # the series of which it was said how its slices are taken to run
+        self._noted: set[str] = set()  # what was said of how the slices of mosaics are taken to run
         self._normal: tuple[str, tuple[float, ...]] | None = None  # of the slices of a series, by those that state it
         self._combined: dict[Family, tuple[str, Origin]] = {}
 
@@ -135,8 +136,8 @@ class Assembler:
             return
         record = self._directed(series, record)
         note = mosaic_note(record)
-        if note is not None and self._noted != series:
-            self._noted = series
+        if note is not None and note not in self._noted:
+            self._noted.add(note)
             yield Trouble("mosaic.direction", note)
         family = self._families.of(series, record)
         frames = echoes_in(record, family.echoes)
@@ -152,7 +153,7 @@ class Assembler:
 
     def _of_echo(self, record: DicomRecord, key: str, origin: Origin, arrived_s: float, now_s: float) -> Iterable[Item]:
         is_slice = not (is_mosaic(record) or is_enhanced(record))
-        if self._runs.is_over(key):
+        if self._runs.is_left(key):
             if key in self._slices:
                 self._slices.drop(key)
             if is_slice:
@@ -232,8 +233,7 @@ class Assembler:
 
 def _moment_s(stack: Stack) -> float | None:
     """When the first slice of a volume was acquired."""
-    moments = [moment_s for record in stack.records if (moment_s := began_s(record)) is not None]
-    return min(moments, default=None)
+    return earliest_s(began_s(record) for record in stack.records)
 
 
 def _told(work: Callable[[], Iterable[Item]], what: str = "") -> list[Item]:

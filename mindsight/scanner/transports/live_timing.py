@@ -12,36 +12,39 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.scanner.timing import Pace, agreed_tr, pace_of, same_times, why_not_times
+from mindsight.scanner.timing import Pace, agreed_tr, jumps_of, jumps_text, pace_of, same_times, why_not_times
 from mindsight.scanner.transports.contract import Item, Trouble
 from mindsight.volume import Volume
 
 N_STEPS = 3  # as many are asked before a run that goes on is said to contradict its clock
+N_UNSTEADY = 8  # before it is said that a clock is not steady
 MAX_MOMENTS = 64
+MAX_JUMPS_TOLD = 3
 
 
-def must_wait(volumes: Mapping[int, Volume], declared_s: float | None) -> bool:
-    """Whether two volumes contradict what is stated, so that a third must decide."""
+def must_wait(volumes: Mapping[int, Volume], stated_s: float | None) -> bool:
+    """Whether two volumes contradict what is stated, or nothing is, so that a third must decide."""
     if len(volumes) != 2:
         return False
     pace = _pace(volumes)
-    stated_s = next(iter(volumes.values())).tr_s if declared_s is None else declared_s
-    return pace is not None and not pace.agrees(stated_s)
+    return pace is not None and (stated_s is None or not pace.agrees(stated_s))
 
 
 class LiveTiming:
     """Of a run that begins with these volumes.
 
     volumes : by their place
-    declared_s : repetition time by a person
+    stated_s : repetition time by their headers
+    declared_s : by a person
 
     Raises BadVolume, see ``agreed_tr``.
     """
 
-    def __init__(self, run: int, volumes: Mapping[int, Volume], declared_s: float | None) -> None:
-        first = volumes[min(volumes)]
+    def __init__(
+        self, run: int, volumes: Mapping[int, Volume], stated_s: float | None, declared_s: float | None
+    ) -> None:
         pace = _pace(volumes)
-        agreed = agreed_tr({"in the header": first.tr_s}, pace, declared_s)
+        agreed = agreed_tr({"in the header": stated_s}, pace, declared_s)
         self.tr_s = agreed.tr_s
         self.told = [Trouble("volume.tr", f"run {run}: {note}", None, run) for note in agreed.notes]
         # GE states when the series began, in every volume: that is no clock.
@@ -50,6 +53,8 @@ class LiveTiming:
         self._moments_s: dict[int, float | None] = {}
         self._times_Z: NDArray[np.float64] | None = None
         self._candidate_Z: NDArray[np.float64] | None = None  # of a volume that no other has confirmed
+        self._newest = (-1, 0.0)  # volume and its moment
+        self._n_jumps_told = 0
         self._said_times = self._said_pace = False
         self._learn_times(volumes)
 
@@ -61,7 +66,10 @@ class LiveTiming:
         return replace(volume, tr_s=self.tr_s, acquired_s=acquired_s, slice_times_s=times_Z)
 
     def _check_pace(self, index: int, acquired_s: float | None, told: MutableSequence[Item]) -> None:
-        if acquired_s is None or self._said_pace:
+        if acquired_s is None:
+            return
+        self._check_step(index, acquired_s, told)
+        if self._said_pace:
             return
         self._moments_s[index] = acquired_s
         if len(self._moments_s) > MAX_MOMENTS:
@@ -73,6 +81,17 @@ class LiveTiming:
             self._said_pace = True
             text = f"run {self._run}: the volumes come {pace.tr_s:g} s apart by their clock, not {self.tr_s:g} s (TR)"
             told.append(Trouble("volume.tr_mismatch", text, index, self._run))
+        elif pace is not None and not pace.steady and len(self._moments_s) >= N_UNSTEADY:
+            self._said_pace = True
+            text = f"run {self._run}: the clock of the volumes is not steady; nothing confirms a TR of {self.tr_s:g} s"
+            told.append(Trouble("volume.tr", text, index, self._run))
+
+    def _check_step(self, index: int, acquired_s: float, told: MutableSequence[Item]) -> None:
+        before, self._newest = self._newest, max(self._newest, (index, acquired_s))
+        jumps_s = jumps_of(dict([before, (index, acquired_s)]), self.tr_s) if 0 <= before[0] < index else {}
+        if jumps_s and self._n_jumps_told < MAX_JUMPS_TOLD and not self._said_pace:
+            self._n_jumps_told += 1
+            told.append(Trouble("volume.clock", f"run {self._run}: {jumps_text(jumps_s)}", index, self._run))
 
     def _learn_times(self, volumes: Mapping[int, Volume]) -> None:
         """Of the volumes that are there when the run begins; where they state different ones, of none of them."""

@@ -14,7 +14,7 @@ at the same time, as of a recording that is played twice, it is another run only
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeVar
@@ -22,6 +22,7 @@ from typing import TypeVar
 from mindsight.errors import BadVolume
 from mindsight.scanner.echoes import Echo, choice_note, choose
 from mindsight.scanner.numbers import NEAR_SHARE, common_step, since_s
+from mindsight.scanner.timing import usual_tr
 from mindsight.scanner.transports.contract import Expected, Item, RunEnded, Trouble
 from mindsight.scanner.transports.families import Family
 from mindsight.scanner.transports.live_timing import LiveTiming, must_wait
@@ -50,12 +51,14 @@ class Origin:
     is_run : it is known to be one, and no second volume is waited for
     is_derived : the scanner computed it
     family, echo : where several echoes may come
+    states_tr : its volumes' repetition time is that of a header or a person; else only their clock tells it
     """
 
     is_run: bool = False
     is_derived: bool = False
     family: Family | None = None
     echo: Echo | None = None
+    states_tr: bool = True
 
 
 PLAIN = Origin()
@@ -65,6 +68,7 @@ PLAIN = Origin()
 class _Candidate:
     """A series that may be a run. streak : its volumes since the running series last brought one.
 
+    stated_s : the repetition times that its volumes state
     overlaps : its clock says that it was acquired while the running series was. Only silence of that one makes it a run
     """
 
@@ -72,6 +76,7 @@ class _Candidate:
     origin: Origin
     overlaps: bool = False
     volumes: dict[int, Volume] = field(default_factory=dict)
+    stated_s: list[float] = field(default_factory=list)
     streak: int = 0
     running_count: int = -1
 
@@ -124,6 +129,10 @@ class Runs:
         if self._running is not None and self._running.series == series:
             return False
         return series in self._ignored or series in self._ended
+
+    def is_left(self, series: str) -> bool:
+        """This series is no run. One that has ended may begin anew under its name."""
+        return series in self._ignored
 
     def add(
         self, series: str, position: int, volume: Volume, now_s: float, *, is_run: bool = False, origin: Origin = PLAIN
@@ -178,7 +187,7 @@ class Runs:
         why_not = self._expected.why_not(volume.shape, volume.tr_s if volume.acquired_s is None else None)
         return [] if why_not is not None else self._consider(f"{series} again", series, position, volume, now_s, origin)
 
-    def ignore(self, series: str, why: str, code: str = "series.ignored") -> list[Item]:
+    def ignore(self, series: str, why: str, code: str = "series.ignored") -> list[Trouble]:
         """This series is no run; said once."""
         if self.is_over(series):
             return []
@@ -259,6 +268,7 @@ class Runs:
                 Trouble("volume.doubled", "a volume of a run not yet begun came twice; dropped"),
             ]
         candidate.volumes[position] = volume
+        candidate.stated_s += [volume.tr_s] if origin.states_tr else []
         # A late volume of the run before may come in between; a series that keeps pace with the run is no successor.
         running_count = -1 if self._running is None else self._running.count
         candidate.streak = candidate.streak + 1 if running_count == candidate.running_count else 1
@@ -276,6 +286,10 @@ class Runs:
         if len(candidate.volumes) >= MAX_UNDECIDED and key in self._candidates:
             return told + self.ignore(key, "it runs beside the series that is being read", "series.parallel")
         return told
+
+    def _must_wait(self, candidate: _Candidate) -> bool:
+        declared_s = self._expected.tr_s
+        return must_wait(candidate.volumes, usual_tr(candidate.stated_s) if declared_s is None else declared_s)
 
     def _why_no_run(self, volume: Volume, origin: Origin) -> str | None:
         """What speaks against another run while one is being read, or after one; None where nothing does."""
@@ -307,7 +321,7 @@ class Runs:
             return 2
         return OTHER_SHAPE_STREAK
 
-    def _waits_for_echo(self, key: str, candidate: _Candidate) -> list[Item] | None:
+    def _waits_for_echo(self, key: str, candidate: _Candidate) -> Sequence[Item] | None:
         """None where this echo is the run; else what is said, and it is waited for the one that is."""
         family, echo, choice = candidate.origin.family, candidate.origin.echo, self._expected.echo
         if family is None or echo is None or choice == "combine":
@@ -349,9 +363,11 @@ class Runs:
         earliest = volumes[min(volumes)]
         by_place = {position // stride: volume for position, volume in volumes.items()}
         try:
-            timing = LiveTiming(self._next_run, by_place, self._expected.tr_s)
+            timing = LiveTiming(self._next_run, by_place, usual_tr(candidate.stated_s), self._expected.tr_s)
         except BadVolume as error:
-            return self.ignore(key, str(error))
+            if self._expected.tr_s is not None:  # which also says which series is the run
+                return self.ignore(key, str(error))
+            return [replace(one, lost=True) for one in self.ignore(key, str(error), error.code)]
         if not timing.has_clock and (why_not := self._expected.why_not(earliest.shape, earliest.tr_s)) is not None:
             return self.ignore(key, why_not)
         del self._candidates[key]

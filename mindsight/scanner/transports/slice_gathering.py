@@ -5,16 +5,18 @@ What is held is bounded: past the bound the oldest volume that is not whole is d
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mindsight.scanner.deidentify import DicomRecord
 from mindsight.scanner.live_slices import Come, LiveSlices, Positioned
-from mindsight.scanner.slices import Place
+from mindsight.scanner.slice_places import Place
 from mindsight.scanner.transports.contract import Trouble
 
 MAX_HELD_BYTES = 1 << 30
 MAX_HELD_SLICES = 200_000
+MAX_MARKED = 2000  # volumes of a series whose slices are known again
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,10 @@ class Stack:
 
 @dataclass(slots=True)
 class _Series:
-    """The volumes that are not whole yet, each by the place of its slices; undecided: slices of no volume yet."""
+    """The volumes that are not whole yet, each by the place of its slices; undecided: slices of no volume yet.
+
+    marks : of the voxels of the slices that came, by volume and place
+    """
 
     numbers: LiveSlices
     undecided: int = 0
@@ -37,6 +42,7 @@ class _Series:
     partial: dict[int, dict[Place, Come]] = field(default_factory=dict)
     whole: set[int] = field(default_factory=set)
     doubled: set[int] = field(default_factory=set)
+    marks: dict[int, dict[Place, int]] = field(default_factory=dict)
 
 
 class SliceGathering:
@@ -90,12 +96,19 @@ class SliceGathering:
             self._hold(-held.undecided, -held.undecided_bytes)
             held.undecided = held.undecided_bytes = 0
         for position, come in positioned:
+            mark = zlib.crc32(come.record.pixels)
+            known = held.marks.setdefault(position, {}).setdefault(come.place, mark)
+            if known != mark and position < max(held.marks):
+                yield from self._begun_anew(series)
+                held.marks[position] = {come.place: mark}
+            elif len(held.marks) > MAX_MARKED:
+                del held.marks[next(iter(held.marks))]
             members = {} if position in held.whole else held.partial.setdefault(position, {})
             if position in held.whole or come.place in members:
                 if position not in held.doubled:
                     held.doubled.add(position)
                     text = f"volume {position}: slices came twice or too late; dropped"
-                    yield Trouble("slice.doubled", text, position)
+                    yield Trouble("slice.doubled", text, position, lost=known != mark)
                 continue
             members[come.place] = come
             self._hold(1, len(come.record.pixels))
@@ -104,6 +117,18 @@ class SliceGathering:
                 self._let_go(held.partial.pop(position))
                 records = tuple(one.record for one in members.values())
                 yield Stack(series, position, records, max(one.arrived_s for one in members.values()))
+
+    def _begun_anew(self, series: str) -> list[Trouble]:
+        """Numbers that were there come with other voxels: the sender began another run under the same name."""
+        held = self._series[series]
+        told = []
+        for position, members in held.partial.items():
+            self._let_go(members)
+            text = f"volume {position}: {len(members)} of {held.numbers.n_slices} slices came; dropped"
+            told.append(Trouble("volume.incomplete", text, position, lost=True))
+        for memory in (held.partial, held.marks, held.whole, held.doubled):
+            memory.clear()
+        return told
 
     def _undecided(self, series: str) -> Iterator[Stack | Trouble]:
         return self._sorted(series, self._series[series].numbers.finish())

@@ -1,0 +1,99 @@
+"""Which of a stack's slices an object is, also where the head moves the stack. Knows nothing of volumes or files.
+
+With prospective motion correction (Siemens' PACE) the scanner moves the slices after the head, and each volume states
+other positions. From one volume to the next they move by less than half of the way between two slices; so a slice is
+followed by where its centre was last, along the normal of its plane: a turn moves corners much further than centres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadVolume
+from mindsight.scanner.deidentify import DicomRecord
+
+Place = tuple[float, ...]
+
+FOLLOWED_SHARE = 0.45  # of the way between two slices
+SAME_PLACE_MM = 0.05  # positions differ in their last digits
+SAME_PLANE = 0.9  # cosine between normals: the planes of localisers are other places
+MAX_BESIDE_MM = 40.0
+MAX_PLACES = 2048  # no stack has as many; more are not followed
+
+
+def slice_place(record: DicomRecord) -> Place:
+    """Where the slice lies, to a hundredth of a millimetre. Raises BadVolume."""
+    position_mm = record.frames[0].position_mm
+    if position_mm is None:
+        raise BadVolume("expected a position in every slice", code="dicom.no_geometry")
+    return tuple(round(x, 2) for x in position_mm)
+
+
+class SlicePlaces:
+    """Places of slices that come in the order of time. A place is named by where it was first."""
+
+    def __init__(self) -> None:
+        self._named: dict[Place, Place] = {}  # by where each is now
+        self._centres: dict[Place, NDArray[np.float64]] = {}
+        self._normals: dict[Place, NDArray[np.float64]] = {}
+
+    def place(self, record: DicomRecord) -> Place:
+        """Raises BadVolume where the slice does not say where it lies."""
+        now = slice_place(record)
+        known = self._named.get(now)
+        if known is not None or len(self._named) >= MAX_PLACES:
+            return known or now
+        plane = _centre_and_normal(record)
+        if plane is None:
+            return self._named.setdefault(now, now)
+        centre, normal = plane
+        near = self._nearest(centre, normal, _within_mm(record))
+        if near is None:
+            name = now if now not in self._centres else (*now, float(len(self._named)))
+        else:
+            name = self._named.pop(near)
+        self._named[now], self._centres[name], self._normals[name] = name, centre, normal
+        return name
+
+    def _nearest(self, centre: NDArray[np.float64], normal: NDArray[np.float64], within_mm: float) -> Place | None:
+        found, best_mm = None, within_mm
+        for now, name in self._named.items():
+            if name not in self._centres or float(self._normals[name] @ normal) < SAME_PLANE:
+                continue
+            moved = centre - self._centres[name]
+            along_mm = abs(float(moved @ normal))
+            if along_mm < best_mm and float(np.linalg.norm(moved)) < MAX_BESIDE_MM:
+                found, best_mm = now, along_mm
+        return found
+
+
+def _within_mm(record: DicomRecord) -> float:
+    return max(SAME_PLACE_MM, FOLLOWED_SHARE * abs(record.frames[0].slice_spacing_mm or 0.0))
+
+
+def _centre_and_normal(record: DicomRecord) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    frame = record.frames[0]
+    if frame.orientation is None or frame.spacing_mm is None or frame.position_mm is None:
+        return None
+    along_row, down_column = np.array(frame.orientation[:3]), np.array(frame.orientation[3:])
+    between_rows_mm, between_columns_mm = frame.spacing_mm
+    centre = (
+        np.array(frame.position_mm)
+        + 0.5 * (record.columns - 1) * between_columns_mm * along_row
+        + 0.5 * (record.rows - 1) * between_rows_mm * down_column
+    )
+    return centre, np.cross(along_row, down_column)
+
+
+def followed_places(records: Sequence[DicomRecord]) -> list[Place]:
+    """Of the slices of a whole run, in any order. Raises BadVolume where one does not say where it lies."""
+    places = [slice_place(record) for record in records]
+    clocks = [record.frames[0].acquired_s for record in records]
+    order = sorted(range(len(records)), key=lambda k: (clocks[k] or 0.0, records[k].instance_number or 0))
+    following = SlicePlaces()
+    for k in order:
+        places[k] = following.place(records[k])
+    return places
