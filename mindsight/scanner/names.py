@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -54,6 +54,8 @@ _NO_RUN = {  # last words of names for what is no run
     ),
     **dict.fromkeys(("ph", "phase", "part-phase", "imaginary", "real"), "phase"),
 }
+MAX_LETTERS = 9  # that SPM puts before a name
+
 _ECHO = re.compile(r"(?<![a-z0-9])(?:echo[-_]?|e)(\d{1,2})(?![a-z0-9])", re.IGNORECASE)
 _SPM_ECHO = re.compile(r"^(.*-\d{4}-\d{5}-\d{6})-(\d{2})$", re.DOTALL)
 
@@ -88,6 +90,18 @@ def originals(files: Sequence[Named]) -> tuple[list[Named], list[str]]:
     if not kept:
         return list(files), []
     return kept, [kind for pattern, kind in made.items() if kind is not None for _ in by_pattern[pattern]]
+
+
+def made_beside(stem: str, exists: Callable[[str], bool]) -> str | None:
+    """What a program made of the image beside to get this one; None of an original.
+
+    exists : whether there is an image of this name, without its ending
+    """
+    for length in range(1, min(len(stem), MAX_LETTERS)):
+        if _SPM.fullmatch(stem[:length].lower()) and exists(stem[length:]):
+            return _letters(stem[:length])
+    base, rank, kind = _stripped(stem)
+    return kind if rank and exists(base) else None
 
 
 def _blank(stem: str) -> str:

@@ -42,8 +42,7 @@ def slices(repetition: int, order: Any = range(Z), **options: Any) -> list[bytes
             repetition=repetition,
             slice_=k,
             position=(0.0, 0.0, 3.5 * k),
-            stamp=MIDDAY_TICKS + 600 * repetition + 40 * at,
-            **options,
+            **{"stamp": MIDDAY_TICKS + 600 * repetition + 40 * at, **options},
         )
         for at, k in enumerate(order)
     ]
@@ -313,15 +312,22 @@ def test_a_repetition_time_that_cannot_be_is_none(tr_ms: str) -> None:
     assert parse_measurement(xml(Z).replace(b"1500.0", tr_ms.encode())).tr_s is None
 
 
-def test_a_measurement_without_a_repetition_time_needs_one() -> None:
-    header = xml(Z).replace(b"<TR>1500.0</TR>", b"")
-    for expected, n in ((Expected(), 0), (Expected(tr_s=1.5), 2)):
-        with receiver(expected=expected) as transport, Sender(transport.address) as sender:
-            sender.begin(header)
-            for message in (*slices(0), *slices(1)):
-                sender.send(message)
-            items = take(transport, until_volumes(2) if n else until_trouble("volume.tr"))
-        assert [volume.tr_s for volume in volumes(items)] == [1.5] * n
+@pytest.mark.parametrize("tr", [b"", b"<TR>9</TR>"])
+@pytest.mark.parametrize(
+    ("expected", "stamp", "n"), [(Expected(), None, 3), (Expected(tr_s=1.5), None, 3), (Expected(), 7, 0)]
+)
+def test_a_measurement_without_a_repetition_time_needs_a_clock_or_a_person(
+    tr: bytes, expected: Expected, stamp: int | None, n: int
+) -> None:
+    header = xml(Z).replace(b"<TR>1500.0</TR>", tr)
+    stamped: dict[str, Any] = {} if stamp is None else {"stamp": stamp}
+    with receiver(expected=expected) as transport, Sender(transport.address) as sender:
+        sender.begin(header)
+        for message in (message for k in range(3) for message in slices(k, **stamped)):
+            sender.send(message)
+        items = take(transport, until_volumes(3) if n else until_trouble("volume.tr"))
+    assert [volume.tr_s for volume in volumes(items)] == [pytest.approx(1.5)] * n
+    assert n or [trouble.lost for trouble in troubles(items) if trouble.code == "volume.tr"] == [True]
 
 
 def test_xml_with_entities_is_never_unfolded() -> None:

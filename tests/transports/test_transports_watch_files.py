@@ -249,3 +249,24 @@ def test_a_file_that_inflates_without_end_stops_no_run(data: Path, trio: list[Vo
     assert places(items) == [(1, k) for k in range(4)]
     assert sorted(codes(items)) == ["dicom.too_large", "nifti.too_large"]
     assert peak < 100e6
+
+
+def test_what_a_program_makes_beside_a_run_is_no_run(trio: list[Volume], tmp_path: Path) -> None:
+    """SPM's resliced images and their mean, written while the run is read and after it."""
+    with watch(tmp_path) as transport:
+        for k in range(3):
+            nib.save(image(trio[k]), tmp_path / f"f_{k:03d}.nii")
+            nib.save(image(trio[k + 1]), tmp_path / f"rf_{k:03d}.nii")
+        nib.save(image(trio[0]), tmp_path / "meanf_000.nii")
+        items = take(transport, lambda items: len(volumes(items)) >= 3 and codes(items).count("series.ignored") >= 2)
+    assert_same(volumes(items), trio[:3])
+    said = [trouble.text for trouble in troubles(items) if trouble.code == "series.ignored"]
+    assert {word for word in ("resliced", "mean") if word in " ".join(said)} == {"resliced", "mean"}
+
+
+def test_a_declared_tr_goes_before_what_the_header_of_one_volume_has(trio: list[Volume], tmp_path: Path) -> None:
+    with watch(tmp_path, expected=Expected(tr_s=1.97)) as transport:
+        for k in range(3):
+            nib.save(image(trio[k], tr_s=1.0), tmp_path / f"f_{k:03d}.nii")
+        items = take(transport, until_volumes(3))
+    assert [volume.tr_s for volume in volumes(items)] == [1.97] * 3

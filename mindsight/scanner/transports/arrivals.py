@@ -14,6 +14,9 @@ from mindsight.volume import Volume
 
 AS_ACQUIRED = Kind()
 
+UNSTATED_TR_S = 2.0
+"""Of volumes that state no repetition time, until their clock tells it, without which there is no run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
@@ -23,6 +26,7 @@ class Placed:
     position : in its series, the first being 0
     is_run : its series is known to be one, of however few volumes
     echo, echoes : where it is one of several, and all of them
+    states_tr : its volume's repetition time is that of a header or a person; else only the volumes' clock tells it
     stated : what the header of a PAR/REC pair numbers its volume, from 1; None where that is ``position`` already
     """
 
@@ -34,6 +38,7 @@ class Placed:
     echo: Echo | None = None
     echoes: tuple[Echo, ...] = ()
     stated: int | None = None
+    states_tr: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,6 @@ from mindsight.scanner.transports.untimed import Make, Untimed, by_clock
 from mindsight.volume import Volume, is_tr
 
 _COMBINED = "combined "
-UNSTATED_TR_S = 2.0  # until the volumes' clock tells, without which there is no run: see ``Origin.states_tr``
 
 
 class Assembler:
@@ -91,7 +90,7 @@ class Assembler:
             if why_not is not None:  # MURFI's senders put raw and corrected volumes into one series
                 yield from self._runs.ignore(f"{placed.series} {placed.kind}", why_not)
             else:
-                echo, key, origin = placed.echo, placed.series, Origin(placed.is_run)
+                echo, key, origin = placed.echo, placed.series, Origin(placed.is_run, states_tr=placed.states_tr)
                 if echo is not None:
                     family = self._families.named(placed.series)
                     for one in placed.echoes:

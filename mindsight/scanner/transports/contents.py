@@ -16,12 +16,15 @@ from pathlib import Path
 from mindsight.errors import BadVolume
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
 from mindsight.scanner.files import read_bytes
-from mindsight.scanner.names import named
+from mindsight.scanner.formats import other_format
+from mindsight.scanner.kinds import Kind
+from mindsight.scanner.names import made_beside, named
 from mindsight.scanner.nifti import check_whole, is_nifti, nifti_volumes
 from mindsight.scanner.parrec import is_parrec, read_parrec
-from mindsight.scanner.transports.arrivals import Ended, Placed
+from mindsight.scanner.transports.arrivals import AS_ACQUIRED, Ended, Placed
 
 PAIR = ".{par,rec}"
+_ENDINGS = (".nii", ".nii.gz")
 _SPELLINGS = (".par", ".PAR", ".Par"), (".rec", ".REC", ".Rec")
 
 # SPM's names: subject-SSSS-AAAAA-IIIIII-EE, of which acquisition and image count, without the echo at their end.
@@ -58,23 +61,34 @@ def read_unit(unit: str, tr_s: float | None) -> Iterator[DicomRecord | Placed | 
     elif is_nifti(Path(unit)):
         yield from _nifti(Path(unit), tr_s)
     else:
+        other = other_format([Path(unit)])
+        if other is not None:
+            raise BadVolume(f"expected DICOM, PAR/REC or NIfTI, got {other}", code="dicom.not_dicom")
         yield read_dicom(read_bytes(Path(unit)))
 
 
 def _nifti(path: Path, given_s: float | None) -> Iterator[Placed | Ended]:
     header = check_whole(path)
-    tr_s = header.agreed(None if header.stated_s else given_s).tr_s
-    file = named(0, path.name[: path.name.lower().rindex(".nii")])
+    # What the header of one volume states, writers may have filled with anything.
+    is_weak = header.n_volumes == 1 and set(header.stated_s) <= {"in the header"}
+    tr_s = header.agreed(given_s if is_weak or not header.stated_s else None).tr_s
+    file = named(0, _stem(path))
     echo = file.echo if file.echo.is_stated else None
     stem = os.path.join(path.parent, file.stem)
     is_run = header.n_volumes > 1
     series, number = _series_and_number(stem)
     if is_run:
         series, number = _digest(stem if echo is not None else str(path)), 1
+    made = made_beside(_stem(path), lambda stem: any((path.parent / (stem + end)).exists() for end in _ENDINGS))
+    kind = AS_ACQUIRED if made is None else Kind(computed=made)
     for volume in nifti_volumes(path, tr_s, 1):
-        yield Placed(series, number - 1 + volume.index, volume, is_run=is_run, echo=echo)
+        yield Placed(series, number - 1 + volume.index, volume, kind, is_run=is_run, echo=echo)
     if is_run:
         yield Ended(series)
+
+
+def _stem(path: Path) -> str:
+    return path.name[: path.name.lower().rindex(".nii")]
 
 
 def _pair(par: Path, stem: str, given_s: float | None) -> Iterator[Placed | Ended]:

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.echoes import Echo
-from mindsight.scanner.files import stated_tr
 from mindsight.scanner.geometry import affine_ras, plane_axes, rescaled, slice_order, stack
 from mindsight.scanner.kinds import MAGNITUDE, Kind
 from mindsight.scanner.record import Frame
-from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume
+from mindsight.scanner.transports.arrivals import UNSTATED_TR_S
+from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume, is_tr
 
 with warnings.catch_warnings():  # it changes the filters of the whole process
     import ismrmrd
@@ -213,7 +213,8 @@ def volume_of(images: Sequence[MrdImage], tr_s: float | None, given_s: float | N
     order_Z, step = slice_order(frames)
     frames = tuple(frames[k] for k in order_Z)
     row_step, column_step, _ = plane_axes(frames[0])
-    tr = stated_tr(None, tr_s or given_s)
+    stated = (one_s for one_s in (tr_s, given_s) if one_s is not None and is_tr(one_s))
+    tr = next(stated, UNSTATED_TR_S)
     times = [frame.acquired_s for frame in frames if frame.acquired_s is not None]
     start_s = min(times, default=None)
     slice_times_s = None

@@ -32,6 +32,7 @@ from mindsight.scanner.transports.mrd import (
 )
 from mindsight.scanner.transports.receiver import Receiver
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
+from mindsight.volume import is_tr
 
 CONFIG_FILE, CONFIG_TEXT, HEADER, CLOSE, TEXT, ACQUISITION, IMAGE, WAVEFORM = 1, 2, 3, 4, 5, 1008, 1022, 1026
 CONFIG_FILE_BYTES = 1024
@@ -196,7 +197,8 @@ class _Conversation:
                 self._tell(Trouble(error.code, f"volume {position}: {error}", position, lost=True))
                 continue
             echo = echo_of(images[0], self._measurement)
-            self._take(Placed(self._series(key), position, volume, first.kind, echo=echo))
+            states_tr = any(map(is_tr, (self._measurement.tr_s, self._tr_s)))
+            self._take(Placed(self._series(key), position, volume, first.kind, echo=echo, states_tr=states_tr))
 
     def _series(self, key: tuple[str, int, str]) -> str:
         return f"measurement {self._number} {key[0]}"

@@ -14,7 +14,7 @@ at the same time, as of a recording that is played twice, it is another run only
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TypeVar
@@ -187,13 +187,13 @@ class Runs:
         why_not = self._expected.why_not(volume.shape, volume.tr_s if volume.acquired_s is None else None)
         return [] if why_not is not None else self._consider(f"{series} again", series, position, volume, now_s, origin)
 
-    def ignore(self, series: str, why: str, code: str = "series.ignored") -> list[Trouble]:
-        """This series is no run; said once."""
+    def ignore(self, series: str, why: str, code: str = "series.ignored", *, lost: bool = False) -> list[Item]:
+        """This series is no run; said once. lost : it should have been one"""
         if self.is_over(series):
             return []
         self._candidates.pop(series, None)
         _remember(self._ignored, series, None)
-        return [Trouble(code, f"a series was passed over: {why}")]
+        return [Trouble(code, f"a series was passed over: {why}", lost=lost)]
 
     def end(self, series: str) -> list[Item]:
         """No more of this series comes."""
@@ -321,7 +321,7 @@ class Runs:
             return 2
         return OTHER_SHAPE_STREAK
 
-    def _waits_for_echo(self, key: str, candidate: _Candidate) -> Sequence[Item] | None:
+    def _waits_for_echo(self, key: str, candidate: _Candidate) -> list[Item] | None:
         """None where this echo is the run; else what is said, and it is waited for the one that is."""
         family, echo, choice = candidate.origin.family, candidate.origin.echo, self._expected.echo
         if family is None or echo is None or choice == "combine":
@@ -367,7 +367,7 @@ class Runs:
         except BadVolume as error:
             if self._expected.tr_s is not None:  # which also says which series is the run
                 return self.ignore(key, str(error))
-            return [replace(one, lost=True) for one in self.ignore(key, str(error), error.code)]
+            return self.ignore(key, str(error), error.code, lost=True)
         if not timing.has_clock and (why_not := self._expected.why_not(earliest.shape, earliest.tr_s)) is not None:
             return self.ignore(key, why_not)
         del self._candidates[key]
