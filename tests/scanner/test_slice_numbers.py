@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
 from mindsight.scanner.deidentify import read_dicom
-from mindsight.scanner.slices import Places
+from mindsight.scanner.slice_places import SlicePlaces
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Expected
@@ -114,11 +114,11 @@ def test_positions_that_differ_by_a_little_from_volume_to_volume(step_mm: float,
 
 
 def test_thin_slices_are_not_one_place() -> None:
-    known, found = Places(), set()
+    known, found = SlicePlaces(), set()
     for dataset in slices_of(1):
         dataset.ImagePositionPatient = [0.0, 0.0, dataset.ImagePositionPatient[2] / 7.0]
         dataset.SpacingBetweenSlices = 0.5
-        found.add(known.of(read_dicom(written(dataset), header_only=True)))
+        found.add(known.place(read_dicom(written(dataset), header_only=True)))
     assert len(found) == 4
 
 

@@ -287,10 +287,6 @@ class Runs:
             return told + self.ignore(key, "it runs beside the series that is being read", "series.parallel")
         return told
 
-    def _must_wait(self, candidate: _Candidate) -> bool:
-        declared_s = self._expected.tr_s
-        return must_wait(candidate.volumes, usual_tr(candidate.stated_s) if declared_s is None else declared_s)
-
     def _why_no_run(self, volume: Volume, origin: Origin) -> str | None:
         """What speaks against another run while one is being read, or after one; None where nothing does."""
         if origin.is_derived and self._last_derived is False:
@@ -354,7 +350,8 @@ class Runs:
     def _must_wait(self, candidate: _Candidate) -> bool:
         stride = self._stride(candidate)
         by_place = {place // stride: volume for place, volume in candidate.volumes.items()}
-        return must_wait(by_place, self._expected.tr_s)
+        declared_s = self._expected.tr_s
+        return must_wait(by_place, usual_tr(candidate.stated_s) if declared_s is None else declared_s)
 
     def _begin(self, key: str, now_s: float) -> list[Item]:
         candidate = self._candidates[key]
