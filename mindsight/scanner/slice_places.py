@@ -39,6 +39,7 @@ class SlicePlaces:
         self._named: dict[Place, Place] = {}  # by where each is now
         self._centres: dict[Place, NDArray[np.float64]] = {}
         self._normals: dict[Place, NDArray[np.float64]] = {}
+        self._positions: dict[Place, Place] = {}  # by name, where each is now
 
     def place(self, record: DicomRecord) -> Place:
         """Raises BadVolume where the slice does not say where it lies."""
@@ -55,19 +56,20 @@ class SlicePlaces:
             name = now if now not in self._centres else (*now, float(len(self._named)))
         else:
             name = self._named.pop(near)
-        self._named[now], self._centres[name], self._normals[name] = name, centre, normal
+        self._named[now], self._positions[name] = name, now
+        self._centres[name], self._normals[name] = centre, normal
         return name
 
     def _nearest(self, centre: NDArray[np.float64], normal: NDArray[np.float64], within_mm: float) -> Place | None:
-        found, best_mm = None, within_mm
-        for now, name in self._named.items():
-            if name not in self._centres or float(self._normals[name] @ normal) < SAME_PLANE:
-                continue
-            moved = centre - self._centres[name]
-            along_mm = abs(float(moved @ normal))
-            if along_mm < best_mm and float(np.linalg.norm(moved)) < MAX_BESIDE_MM:
-                found, best_mm = now, along_mm
-        return found
+        names = [name for name in self._named.values() if name in self._centres]
+        if not names:
+            return None
+        moved_P3 = centre - np.array([self._centres[name] for name in names])
+        along_P = np.abs(moved_P3 @ normal)
+        is_other_P = np.array([self._normals[name] for name in names]) @ normal < SAME_PLANE
+        along_P[is_other_P | ((moved_P3**2).sum(axis=1) >= MAX_BESIDE_MM**2)] = np.inf
+        nearest = int(np.argmin(along_P))
+        return self._positions[names[nearest]] if along_P[nearest] < within_mm else None
 
 
 def _within_mm(record: DicomRecord) -> float:
