@@ -3,6 +3,7 @@ ifeq (, $(shell command -v $(PYTHON) 2>/dev/null))
 PYTHON := python3
 endif
 BIN := .venv/bin
+CHECK := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12
 export OPENBLAS_NUM_THREADS ?= 1
 
@@ -20,15 +21,12 @@ demo: setup ## a simulated session through the real service; ONCE=1 ends by itse
 	$(BIN)/mindsight demo $(if $(ONCE),--once)
 
 check: setup ## lint, types, import rules
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(CHECK)
 
 # Reading the types takes a minute and waits for nothing, the first tests wait for processes: both at once. What the
 # check says is shown when the tests are over.
 test: setup ## everything that must hold: the check and the tests
-	@said=$$(mktemp); $(MAKE) --no-print-directory check >$$said 2>&1 & checking=$$!; \
+	@said=$$(mktemp); { $(CHECK); } >$$said 2>&1 & checking=$$!; \
 	$(PYTEST); tested=$$?; \
 	wait $$checking; checked=$$?; cat $$said; rm -f $$said; \
 	[ $$tested = 0 ] || echo "the tests failed"; [ $$checked = 0 ] || echo "the check failed"; \

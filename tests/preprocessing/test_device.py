@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from phantoms import Phantom
+from tolerance import rounding
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mindsight.errors import NotFound
@@ -31,7 +32,8 @@ def one_thread() -> None:
 @pytest.mark.parametrize("n", [1, 2, 3, 14, 37])
 def test_the_prefilter_as_a_matrix_is_the_recursive_one(n: int) -> None:
     line = np.random.default_rng(0).uniform(0, 1000, (n, 1, 1)).astype(np.float32)
-    np.testing.assert_allclose(prefilter_matrix(n) @ line[:, 0, 0], spline.prefilter(line)[:, 1, 1], rtol=2e-5)
+    close = 1000 * rounding(n, condition=3.0)  # no row of the matrix sums to more than 3, of values up to 1000
+    np.testing.assert_allclose(prefilter_matrix(n) @ line[:, 0, 0], spline.prefilter(line)[:, 1, 1], rtol=0, atol=close)
 
 
 @pytest.mark.parametrize("device", DEVICES)
