@@ -1,4 +1,4 @@
-"""A headless Chromium for the whole session of tests, and a page of it for each."""
+"""A headless Chromium for the tests of a file, and a page of it for each."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from dashboard_browser import ARGUMENTS, Tab
 from dashboard_record import Record, Scanner
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Ends with its file: Playwright keeps an event loop in this thread, and other tests run loops of their own."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         pytest.skip(

@@ -80,6 +80,7 @@ def test_a_head_elsewhere_in_other_slices_gives_the_betas_it_gave_at_rest(
     assert max(np.abs(output.report.translation_mm).max() for output in first.outputs) < 0.2
 
 
+@pytest.mark.slow
 def test_under_another_contrast_it_is_registered_once_and_again_to_the_same_bits(
     head: Head, at_rest: Played, elsewhere: np.ndarray
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_run_that_fits_nowhere_is_refused_and_the_place_stays(head: Head, spac
     assert back.placement.how == "subject"
 
 
+@pytest.mark.slow
 def test_a_refused_run_teaches_nothing(head: Head, space: Space) -> None:
     """None of its volumes counts, so its betas are zeros, which nothing must be z-scored by."""
     ingest = session(space)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +12,13 @@ import pytest
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series, read_series, read_volume
+from mindsight.volume import Volume
+
+
+@cache
+def whole_series(path: Path) -> tuple[Volume, ...]:
+    """Read once for all tests of this file."""
+    return tuple(read_series(path))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +38,7 @@ def data(shared: Path) -> Path:
 def test_volumes_equal_those_of_dcm2niix(data: Path, series: str, truth: str) -> None:
     image = nib.load(data / truth)
     expected_XYZT = np.asanyarray(image.dataobj)
-    volumes = list(read_series(data / series))
+    volumes = whole_series(data / series)
     assert len(volumes) == expected_XYZT.shape[3]
     for index, volume in enumerate(volumes):
         assert (volume.run, volume.index) == (1, index)
@@ -94,7 +102,7 @@ def test_every_set_reads(
     ],
 )
 def test_the_acquired_clock_steps_by_the_tr(data: Path, series: str, tolerance_s: float) -> None:
-    volumes = list(read_series(data / series))
+    volumes = whole_series(data / series)
     clock_s = np.array([volume.acquired_s for volume in volumes], dtype=float)
     np.testing.assert_allclose(np.diff(clock_s), volumes[0].tr_s, atol=tolerance_s)
 

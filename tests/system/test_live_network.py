@@ -40,7 +40,10 @@ def ends(messages: list[Message]) -> list[tuple[int, int, int]]:
     return [(m.run, m.n_volumes, m.n_missing) for m in messages if isinstance(m, RunEnded)]
 
 
-@pytest.mark.parametrize(("name", "n"), [("siemens_xa30_enhanced", 20), ("philips_elition_slices8", 8)])
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [("siemens_xa30_enhanced", 20), pytest.param("philips_elition_slices8", 8, marks=pytest.mark.slow)],
+)
 def test_storescu_sends_a_folder(service: Service, shared: Path, name: str, n: int) -> None:
     """Siemens' enhanced objects of a volume each, and 504 of Philips' slices, time fastest, as dcmtk sends them."""
     storescu = shutil.which("storescu")
