@@ -33,7 +33,7 @@ Key = Annotated[
 ]
 
 EchoOption = Annotated[
-    str, typer.Option(help="of a run with several echoes: its number, or combine for all of them; default: the first")
+    str, typer.Option(help="which echo of a multi-echo run to read: its number, or combine for all; default: the first")
 ]
 
 
@@ -155,8 +155,8 @@ def stream(
     afni: data=7960 (port); afni, murfi and mrd: allow=192.168.1.0/24
     mrd: return=none (images do not go back to the scanner)
 
-    Exit code: 0 all that came is with the service; 3 the stream went to its
-    end, but volumes are missing or something could not be read (it is said);
+    Exit code: 0 the service has everything that came; 3 the stream finished,
+    but volumes are missing or something could not be read (see the messages);
     1 the stream could not be served; 2 wrong command line; 130 stopped twice.
     """
     from mindsight.scanner.echoes import parse_echo

@@ -111,7 +111,7 @@ class Event(_Body):
         default=None,
         ge=1,
         le=1_000_000,
-        description="without a trial: the how-many-th of equal events this is; else they are counted in the request",
+        description="for events without a trial: which of several equal ones this is; default: counted in the request",
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-VERSION = 1
+VERSION = 2  # of all that a snapshot holds, so also of what ``IngestSession.state`` gives
 
 
 @dataclass(frozen=True, eq=False)

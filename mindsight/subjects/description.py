@@ -10,6 +10,7 @@ by ``mindsight pool verify``.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Collection, Mapping
@@ -137,10 +138,18 @@ def pool_size(folder: Path) -> int | None:
 
 def pool_ids(folder: Path) -> frozenset[str] | None:
     """Ids of a bundle's candidates; None where they cannot be read. Not verified."""
+    path = folder / POOL / "pool.json"
     try:
-        return frozenset(json.loads((folder / POOL / "pool.json").read_bytes())["ids"])
+        look = path.stat()
+        return _ids_in(path, look.st_mtime_ns, look.st_size)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+@functools.lru_cache(maxsize=8)
+def _ids_in(path: Path, _mtime_ns: int, _size: int) -> frozenset[str]:
+    """Every event that names a picture asks for them, and a pool of NSD's size has 73,000."""
+    return frozenset(json.loads(path.read_bytes())["ids"])
 
 
 def needs_length(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from mindsight.glm import Event, StreamingGLM
 from mindsight.glm import together as together_module
 from mindsight.glm.together import Directions
 
-# In standard deviations of the betas: both sum some 200 products in double precision, at a condition of at most 1e4.
+# The promise, in standard deviations of the betas. Rounding in double precision stays three orders below it.
 BETA_TOLERANCE = 1e-9
 # One by one the residuals behind the error are computed in single precision, which has 24 bits.
 ERROR_TOLERANCE = 1e-5
