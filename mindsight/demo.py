@@ -117,8 +117,8 @@ def latencies(messages: list[Message]) -> dict[str, dict[str, float]]:
     }
 
 
-def run_demo(*, once: bool, speed: float, data_dir: Path | None) -> None:
-    """Start the service, stream the visit into it, print what it came to; without ``once`` wait for Ctrl-C.
+def run_demo(*, once: bool, speed: float, data_dir: Path | None, n_runs: int = N_RUNS) -> None:
+    """Start the service, stream a visit of ``n_runs`` runs into it, print the outcome; wait for Ctrl-C unless ``once``.
 
     Each demo has a data folder of its own, so that nothing of an earlier one is in the way or lost.
     """
@@ -137,7 +137,8 @@ def run_demo(*, once: bool, speed: float, data_dir: Path | None) -> None:
     say("starting bus, gateway, ingest and inference ...")
     url = supervisor.start()
     try:
-        outcome = _visit(url, _awaited(keys), settings, speed, say)
+        say("simulating a participant ...")
+        outcome = _visit(url, _awaited(keys), settings, _simulated(n_runs), speed, say)
         if once:
             print(json.dumps(outcome.summary()), flush=True)
             supervisor.stop()
@@ -160,9 +161,10 @@ def _awaited(keys: queue.Queue[str]) -> str:
         ) from None
 
 
-def _visit(url: str, key: str, settings: Settings, speed: float, say: Callable[[str], None]) -> Outcome:
-    say("simulating a participant ...")
-    visit, pictures = _simulated(), _pictures(settings)
+def _visit(
+    url: str, key: str, settings: Settings, visit: SimulatedSession, speed: float, say: Callable[[str], None]
+) -> Outcome:
+    pictures = _pictures(settings)
     with Console(url, key, spool_dir=settings.data_dir / "spool") as console:
         subject = console.enrol(bundle=BUNDLE)
         session = console.open_session(subject)
@@ -209,7 +211,7 @@ def _visit(url: str, key: str, settings: Settings, speed: float, say: Callable[[
     return Outcome(heard, truth, n_sent, ceiling, speed, time.monotonic() - began_s, archive)
 
 
-def _simulated() -> SimulatedSession:
+def _simulated(n_runs: int) -> SimulatedSession:
     from mindsight.unclip.encoder import Encoder
 
     encoder = Encoder.load(models.ENCODER)
@@ -221,7 +223,7 @@ def _simulated() -> SimulatedSession:
         pool_seed=POOL_SEED,
         n_pool=N_POOL,
         seed=VISIT_SEED,
-        n_runs=N_RUNS,
+        n_runs=n_runs,
     )
 
 

@@ -62,7 +62,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.config = config
         channels, edge, _ = config.latent_shape
-        self.unet: Any = UNet2DConditionModel(  # type: ignore[no-untyped-call]
+        self.unet: Any = UNet2DConditionModel(
             sample_size=edge,
             in_channels=channels + config.token_dim,
             out_channels=channels,
@@ -90,7 +90,7 @@ def noise_schedule() -> Any:
     """
     from diffusers import DDIMScheduler
 
-    return DDIMScheduler(  # type: ignore[no-untyped-call]
+    return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",

@@ -12,12 +12,18 @@ import pandas as pd
 import pytest
 from bids_validator import BIDSValidator
 
+COMMAND = ["-m", "mindsight.cli", "demo", "--once", "--data-dir"]
+ONE_RUN = ["-c", "import pathlib, sys; from mindsight.demo import run_demo; " + (
+    "run_demo(once=True, speed=10.0, data_dir=pathlib.Path(sys.argv[1]), n_runs=1)"
+)]  # fmt: skip
 
-@pytest.fixture(scope="module")
-def summary(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+
+@pytest.fixture(scope="module", params=["one run", pytest.param("command", marks=pytest.mark.slow)])
+def summary(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the demo prints: of the first of its two runs, and of the whole command."""
     folder = tmp_path_factory.mktemp("demo")
     finished = subprocess.run(
-        [sys.executable, "-m", "mindsight.cli", "demo", "--once", "--data-dir", str(folder)],
+        [sys.executable, *(COMMAND if request.param == "command" else ONE_RUN), str(folder)],
         capture_output=True,
         text=True,
         timeout=300,
