@@ -20,7 +20,7 @@ from mindsight.evaluate import evaluate_folder
 from mindsight.evaluation import as_pictures, pixcorr, two_way_identification
 from mindsight.evaluation.metric import ALEXNET_2
 from mindsight.evaluation.networks import NETWORKS
-from mindsight.evaluation.networks.alexnet import AlexNet
+from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.loading import load_network
 from mindsight.evaluation.published import NSD_982, NSD_1000, PUBLISHED, image_set, published_rows
 from mindsight.simulator.scenes import random_scenes, render_batch
@@ -51,9 +51,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "masks.npz", V1=np.arange(20) < 9, higher=np.arange(20) >= 9)
     write_manifest(answers)
     (folder / "networks").mkdir()
-    with torch.device("meta"):
-        model = AlexNet()
-    torch.save(closed_form_weights(model.state_dict()), folder / "networks" / "alexnet-owt-7be5be79.pth")
+    torch.save(closed_form_weights(build(NETWORKS[0]).state_dict()), folder / "networks" / "alexnet-owt-7be5be79.pth")
     return folder
 
 

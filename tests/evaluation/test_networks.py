@@ -15,20 +15,14 @@ from mindsight import evaluation
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.evaluation.metric import PICTURE_METRICS
 from mindsight.evaluation.networks import NETWORKS, NetworkSpec
-from mindsight.evaluation.networks.alexnet import AlexNet
-from mindsight.evaluation.networks.efficientnet import EfficientNetB1
-from mindsight.evaluation.networks.inception import InceptionV3
+from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.loading import load_network
-from mindsight.evaluation.networks.resnet50 import ResNet50
 
 SPECS = {spec.key: spec for spec in NETWORKS}
-BUILT = {"alexnet": AlexNet, "inception": InceptionV3, "efficientnet": EfficientNetB1, "swav": ResNet50}
 
 
 def weights(key: str) -> dict[str, Tensor]:
-    with torch.device("meta"):
-        model = BUILT[key]()
-    return closed_form_weights(model.state_dict())
+    return closed_form_weights(build(SPECS[key]).state_dict())
 
 
 def test_files_as_published_load(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The feature networks against torchvision's own, layer by layer, with the same random weights and pictures."""
+"""The features against hooks in torchvision's whole models, and against figures of networks written by hand."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision.models as published
+from closed_form import closed_form_weights
 from torch import Tensor
 
 from mindsight.evaluation.networks import NETWORKS
+from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.loading import load_network
 
 SPECS = {spec.key: spec for spec in NETWORKS}
@@ -52,3 +54,23 @@ def test_features_equal_torchvisions(key: str, tmp_path: Path) -> None:
         theirs = expected[layer].flatten(1).numpy()
         assert theirs.std() > 0
         np.testing.assert_allclose(values, theirs, rtol=1e-3, atol=1e-4 * float(np.abs(theirs).max()))
+
+
+# mean and standard deviation of each layer's features, computed once by networks written without torchvision
+BY_HAND = {
+    "features.4": (0.700509, 0.890071),
+    "features.11": (0.0321816, 0.0387342),
+    "inception": (0.172082, 0.341556),
+    "efficientnet": (1.47974, 2.02192),
+    "swav": (9.03872, 8.17565),
+}
+
+
+@pytest.mark.parametrize("key", MADE)
+def test_features_are_those_of_another_implementation(key: str, tmp_path: Path) -> None:
+    spec = SPECS[key]
+    torch.save(closed_form_weights(build(spec).state_dict()), tmp_path / "w.pth")
+    images = (np.sin(12.9898 * np.arange(2 * 64 * 64 * 3)).astype(np.float32) * 0.5 + 0.5).reshape(2, 64, 64, 3)
+    for layer, values in load_network(spec, tmp_path / "w.pth").features(images).items():
+        by_hand = BY_HAND.get(layer) or BY_HAND[key]
+        assert (values.mean(), values.std()) == pytest.approx(by_hand, rel=1e-3)

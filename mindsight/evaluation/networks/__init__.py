@@ -1,6 +1,6 @@
-"""The networks whose features the published metrics compare, in plain torch, from local weight files.
+"""The networks whose features the published metrics compare: torchvision's and CLIP, from local weight files.
 
-Knows nothing of metrics' arithmetic. ``loading`` imports torch and is imported where it is needed.
+Knows nothing of metrics' arithmetic. ``loading`` imports torch and torchvision, and is imported where it is needed.
 """
 
 from mindsight.evaluation.networks.catalog import NETWORKS, NetworkSpec

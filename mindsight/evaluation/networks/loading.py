@@ -6,7 +6,6 @@ Knows nothing of metrics or downloads. Letters: K pictures, D features, H and W 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mindsight.errors import ModelMismatch
-from mindsight.evaluation.networks.alexnet import AlexNet
+from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.catalog import NetworkSpec
-from mindsight.evaluation.networks.efficientnet import EfficientNetB1
-from mindsight.evaluation.networks.inception import InceptionV3
-from mindsight.evaluation.networks.resnet50 import ResNet50
 from mindsight.evaluation.resize import resize
 
-_BUILD: dict[str, Callable[[], nn.Module]] = {
-    "alexnet": AlexNet,
-    "inception": InceptionV3,
-    "efficientnet": EfficientNetB1,
-    "swav": ResNet50,
-}
 _BATCH = 32
 
 
@@ -78,8 +68,7 @@ def load_network(spec: NetworkSpec, path: Path, device: str = "cpu") -> FeatureN
     """
     if spec.key == "clip":
         return FeatureNetwork(spec, _clip(path).to(device), _digest(path / "model.safetensors"), device)
-    with torch.device("meta"):
-        model = _BUILD[spec.key]()
+    model = build(spec)
     state = _read(path, spec.unused)
     wanted = {key: tensor for key, tensor in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     wrong = [f"missing {key}" for key in wanted if key not in state]
@@ -95,7 +84,7 @@ def load_network(spec: NetworkSpec, path: Path, device: str = "cpu") -> FeatureN
     # files older than the counters have none; nothing reads them in evaluation
     counters = {key: torch.zeros((), dtype=torch.long) for key in model.state_dict() if key not in wanted}
     model.load_state_dict({key: tensor.float() for key, tensor in state.items()} | counters, assign=True)
-    return FeatureNetwork(spec, model.eval().requires_grad_(False).to(device), _digest(path), device)
+    return FeatureNetwork(spec, model.requires_grad_(False).to(device), _digest(path), device)
 
 
 def _read(path: Path, unused: tuple[str, ...]) -> dict[str, Tensor]:
