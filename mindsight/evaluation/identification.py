@@ -56,7 +56,7 @@ class RetrievalScore(Score):
 
 
 @dataclass(frozen=True, eq=False)
-class Retrieval:
+class TwoWayRetrieval:
     """Both ways."""
 
     images_ranked: RetrievalScore
@@ -69,7 +69,7 @@ def retrieval(
     rng: np.random.Generator,
     pool: int = POOL,
     draws: int = DRAWS,
-) -> Retrieval:
+) -> TwoWayRetrieval:
     """Top-1 retrieval by cosine among ``pool`` pictures drawn without replacement, the mean of ``draws`` draws.
 
     Rows of both belong together; all axes after the first count as one vector (MindEye2: 256 x 1,664 retrieval tokens).
@@ -81,7 +81,7 @@ def retrieval(
 
 def retrieval_of(
     cosines_KK: NDArray[np.float64], rng: np.random.Generator, pool: int = POOL, draws: int = DRAWS
-) -> Retrieval:
+) -> TwoWayRetrieval:
     """``retrieval`` from the cosines of brain sample (rows) and picture (columns)."""
     n = len(cosines_KK)
     if not 2 <= pool <= n or cosines_KK.shape != (n, n):
@@ -93,7 +93,7 @@ def retrieval_of(
     drawn = [rng.choice(n, size=pool, replace=False) for _ in range(draws)]
     images = _one_way(cosines_KK, drawn, IMAGES_RANKED, "images", "Brain")
     brains = _one_way(cosines_KK.T, drawn, BRAINS_RANKED, "brain samples", "Image")
-    return Retrieval(images, brains)
+    return TwoWayRetrieval(images, brains)
 
 
 def _one_way(

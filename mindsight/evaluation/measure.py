@@ -17,7 +17,7 @@ from mindsight.errors import BadRequest
 from mindsight.evaluation.brain import BrainEncoder, brain_scores
 from mindsight.evaluation.captions import rouge_1, rouge_l
 from mindsight.evaluation.controls import exchanged
-from mindsight.evaluation.identification import DRAWS, POOL, Retrieval, RetrievalScore, retrieval_of
+from mindsight.evaluation.identification import DRAWS, POOL, RetrievalScore, TwoWayRetrieval, retrieval_of
 from mindsight.evaluation.metric import PIXCORR, SSIM, Metric, Score
 from mindsight.evaluation.networks.catalog import NETWORKS, NetworkSpec
 from mindsight.evaluation.perceptual import FeatureSource, of_features
@@ -235,7 +235,7 @@ def _retrieval_scores(
             table[-1].update(_both_ways(retrieval_of(moved_KK, np.random.default_rng([seed, 1]), pool, DRAWS)))
 
 
-def _both_ways(found: Retrieval) -> dict[str, Score]:
+def _both_ways(found: TwoWayRetrieval) -> dict[str, Score]:
     return {score.metric.key: score for score in (found.brains_ranked, found.images_ranked)}
 
 
