@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from mindsight import models
+from mindsight.accuracy import Accuracy
 from mindsight.client import Console, Watch
 from mindsight.errors import Conflict, DeadlineExceeded
-from mindsight.evaluation import Accuracy
 from mindsight.protocol import (
     BetaReady,
     Message,

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from mindsight.accuracy import Accuracy
 from mindsight.errors import BadRequest, BadVolume, StorageFull
-from mindsight.evaluation import Accuracy
 from mindsight.events import Note, RunEvent, declare, unmeasured
 from mindsight.glm import Event
 from mindsight.inference import TrialDecoder

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mindsight.evaluation import Accuracy, top_k
+from mindsight.accuracy import Accuracy, top_k
 from mindsight.mindeye import MindEye2, fold, load_mindeye2
 from mindsight.retrieval import LinearDecoder
 from mindsight.simulator.ceiling import final_betas, simulate_series

@@ -27,7 +27,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from mindsight import models
-from mindsight.evaluation import Accuracy, top_k
+from mindsight.accuracy import Accuracy, top_k
 from mindsight.glm import Event
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, IngestSession, Space

@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.evaluation import Accuracy, top_k
+from mindsight.accuracy import Accuracy, top_k
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder, calibrate, cosine_scores
 from mindsight.retrieval.confidence import Score
 from training.inversion import invert_encoding

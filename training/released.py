@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.accuracy import top_k
 from mindsight.errors import BadRequest, ModelMismatch
-from mindsight.evaluation import top_k
 from mindsight.ingest import IngestOptions, Space
 from mindsight.ingest.records import Mode
 from mindsight.retrieval import CandidatePool, ReducedIndex, calibrate, cosine_scores

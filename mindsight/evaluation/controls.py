@@ -32,16 +32,6 @@ def exchanged(groups_K: NDArray[Any], rng: np.random.Generator) -> NDArray[np.in
     return order_K
 
 
-def shuffled_betas(betas_KV: NDArray[Any], runs_K: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    """(K, V) the betas of each run given to other trials of the same run.
-
-    Within runs, so that whatever differs between runs stays: a decoder that reads the run instead of the picture still
-    scores above chance, and is found out.
-    """
-    shuffled: NDArray[Any] = betas_KV[exchanged(runs_K, rng)]
-    return shuffled
-
-
 def noise_tokens(tokens_KND: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float32]:
     """(K, N, D) Gaussian noise with the mean and deviation of each token's channels over the trials.
 

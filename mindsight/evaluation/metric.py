@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.evaluation.accuracy import wilson_interval
+from mindsight.accuracy import wilson_interval
 
 BOOTSTRAPS = 2000
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mindsight.accuracy import Accuracy
 from mindsight.errors import BadRequest
-from mindsight.evaluation.accuracy import Accuracy
 from mindsight.evaluation.controls import exchanged
 
 Stage = Literal["fast", "revised", "final"]

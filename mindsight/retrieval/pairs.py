@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.accuracy import Accuracy
 from mindsight.errors import BadRequest
-from mindsight.evaluation import Accuracy
 from mindsight.retrieval.confidence import Calibration
 from mindsight.retrieval.pool import CandidatePool
 from mindsight.retrieval.ranking import Ranking, cosines_at

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.evaluation.accuracy import Accuracy
+from mindsight.accuracy import Accuracy
 from mindsight.glm import Event, StreamingGLM
 from mindsight.simulator.experiment import RunPlan
 from mindsight.simulator.scanner import Noise, response_courses

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.evaluation.accuracy import Accuracy
+from mindsight.accuracy import Accuracy
 from mindsight.simulator.ceiling import ceiling
 from mindsight.simulator.experiment import Design, RunPlan, plan_runs
 from mindsight.simulator.participant import Participant

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from mindsight.accuracy import Accuracy
 from mindsight.errors import Conflict, ModelMismatch
-from mindsight.evaluation import Accuracy
 from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions, Space
 from mindsight.preprocessing.alerts import Baseline

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from dashboard_record import Record
 
-from mindsight.evaluation import rolling_accuracy, wilson_interval
+from mindsight.accuracy import Accuracy, wilson_interval
 from mindsight.protocol.messages import EventAdded, Result, VolumeMissing, VolumeProcessed, dump_message
 
 HERE = Path(__file__).parent
@@ -26,8 +26,13 @@ def _rolling(record: Record) -> list[dict[str, float]]:
     hits = [first[key] == truth[key] for key in sorted(first)]
     return [
         {"n": a.n, "p": a.value, "low": a.interval[0], "high": a.interval[1]}
-        for a in rolling_accuracy(hits, 0.01, WINDOW)
+        for a in (_of_the_last(hits[: end + 1]) for end in range(len(hits)))
     ]
+
+
+def _of_the_last(hits: list[bool]) -> Accuracy:
+    recent = hits[-WINDOW:]
+    return Accuracy(sum(recent), len(recent), 0.01)
 
 
 def _usable(record: Record) -> dict[int, dict[str, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mindsight.evaluation import Accuracy, rolling_accuracy, shuffled_labels, top_k, wilson_interval
+from mindsight.accuracy import Accuracy, top_k, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -35,15 +35,3 @@ def test_top_k_counts_and_knows_its_chance() -> None:
     assert top_k(scores, right, 2) == Accuracy(2, 2, 0.5)
     several = np.array([[True, True, False, False], [False, True, True, False]])
     assert top_k(scores, several, 2).chance == pytest.approx(5 / 6)
-
-
-def test_shuffling_keeps_each_run_together() -> None:
-    labels = [list("abcdefgh"), list("hgfedcba")]
-    shuffled = shuffled_labels(labels, np.random.default_rng(0))
-    assert [sorted(run) for run in shuffled] == [sorted(run) for run in labels]
-    assert shuffled != labels
-
-
-def test_rolling_accuracy_forgets() -> None:
-    rolling = list(rolling_accuracy([True, True, False, False, False], 0.5, window=3))
-    assert [(a.hits, a.n) for a in rolling] == [(1, 1), (2, 2), (2, 3), (1, 3), (0, 3)]

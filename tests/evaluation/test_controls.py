@@ -7,17 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mindsight.accuracy import wilson_interval
 from mindsight.errors import BadRequest
-from mindsight.evaluation import (
-    cluster_folds,
-    cluster_interval,
-    near_duplicates,
-    noise_tokens,
-    require_disjoint,
-    shuffled_betas,
-    wilson_interval,
-)
-from mindsight.evaluation.metric import CLIP, Score
+from mindsight.evaluation.controls import exchanged, noise_tokens
+from mindsight.evaluation.metric import CLIP, Score, cluster_interval
+from mindsight.evaluation.splits import cluster_folds, near_duplicates, require_disjoint
 
 
 @given(st.lists(st.integers(2, 6), min_size=1, max_size=5), st.integers(0, 100))
@@ -25,7 +19,7 @@ from mindsight.evaluation.metric import CLIP, Score
 def test_every_beta_moves_within_its_run(sizes: list[int], seed: int) -> None:
     runs = np.repeat(np.arange(len(sizes)), sizes)
     betas = np.arange(len(runs), dtype=float)[:, None] * [1.0, 10.0]
-    shuffled = shuffled_betas(betas, runs, np.random.default_rng(seed))
+    shuffled = betas[exchanged(runs, np.random.default_rng(seed))]
     assert np.all(shuffled[:, 0] != betas[:, 0])
     for run in range(len(sizes)):
         assert sorted(shuffled[runs == run, 0]) == sorted(betas[runs == run, 0])
@@ -34,7 +28,7 @@ def test_every_beta_moves_within_its_run(sizes: list[int], seed: int) -> None:
 
 def test_a_run_of_one_cannot_be_shuffled() -> None:
     with pytest.raises(BadRequest, match="at least two trials"):
-        shuffled_betas(np.zeros((3, 2)), np.array([0, 0, 1]), np.random.default_rng(0))
+        exchanged(np.array([0, 0, 1]), np.random.default_rng(0))
 
 
 def test_noise_has_the_tokens_statistics_and_none_of_their_content() -> None:

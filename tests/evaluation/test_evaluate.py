@@ -17,12 +17,14 @@ from PIL import Image
 
 from mindsight.errors import BadRequest, NotFound
 from mindsight.evaluate import evaluate_folder
-from mindsight.evaluation import as_pictures, pixcorr, two_way_identification
+from mindsight.evaluation import pixcorr
+from mindsight.evaluation.features import two_way_identification
 from mindsight.evaluation.metric import ALEXNET_2
 from mindsight.evaluation.networks import NETWORKS
 from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.loading import load_network
 from mindsight.evaluation.published import NSD_982, NSD_1000, PUBLISHED, image_set, published_rows
+from mindsight.evaluation.resize import as_pictures
 from mindsight.simulator.scenes import random_scenes, render_batch
 
 K = 8

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import correlation
 
 from mindsight.errors import BadRequest
-from mindsight.evaluation import brain_correlation, feature_distance, two_way_identification
+from mindsight.evaluation import brain_correlation
+from mindsight.evaluation.features import feature_distance, two_way_identification
 from mindsight.evaluation.metric import CLIP, SWAV
 from mindsight.evaluation.similarity import correlation_matrix, cosine_matrix
 

@@ -10,7 +10,8 @@ from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
 from mindsight.errors import BadRequest
-from mindsight.evaluation import as_pictures, pixcorr, resize, ssim
+from mindsight.evaluation import pixcorr, ssim
+from mindsight.evaluation.resize import as_pictures, resize
 from mindsight.simulator.scenes import random_scenes, render_batch
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindsight.accuracy import Accuracy
 from mindsight.errors import Conflict, ModelMismatch
-from mindsight.evaluation import Accuracy
 from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions, Space
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindsight.evaluation import top_k
+from mindsight.accuracy import top_k
 from mindsight.retrieval import CandidatePool, LinearDecoder, calibrate, cosine_scores
 from training.inversion import invert_encoding
 from training.linear import HeldOut, RunTrials, choose_linear, fit_linear, leave_one_run_out

@@ -1,21 +1,18 @@
-"""Accuracy, never without its chance level, its n and its interval; and the control that must fall to chance.
+"""Accuracy, never without its chance level, its n and its interval.
 
-Knows nothing of brains or pools.
+Knows nothing of brains or pools. On the ground floor, so that whoever counts hits need not import an evaluation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _Z95 = 1.959963984540054
-
-T = TypeVar("T")
 
 
 def wilson_interval(hits: int, n: int, z: float = _Z95) -> tuple[float, float]:
@@ -71,19 +68,3 @@ def top_k(scores_KN: NDArray[Any], right_KN: NDArray[np.bool_], k: int) -> Accur
     hits = int(np.take_along_axis(right_KN, best_Kk, axis=1).any(axis=1).sum())
     misses = [math.comb(n - int(right), k) / math.comb(n, k) for right in right_KN.sum(axis=1)]
     return Accuracy(hits, n_trials, 1.0 - sum(misses) / n_trials)
-
-
-def shuffled_labels(labels: Sequence[Sequence[T]], rng: np.random.Generator) -> list[list[T]]:
-    """The labels of each run in a random order: a decoder that is trained on them must fall to chance.
-
-    Within runs, so that everything that differs between runs stays as it is.
-    """
-    return [[run[place] for place in rng.permutation(len(run))] for run in labels]
-
-
-def rolling_accuracy(hits: Iterable[bool], chance: float, window: int) -> Iterator[Accuracy]:
-    """After each answer, the accuracy of the last ``window`` answers."""
-    recent: list[bool] = []
-    for hit in hits:
-        recent = [*recent, hit][-window:]
-        yield Accuracy(sum(recent), len(recent), chance)
