@@ -1,7 +1,8 @@
 """DICOM bytes → the few fields that a volume needs. Identity stops here: what is not on the allow-list is never read.
 
 Knows nothing of mosaics, series or files. No other file of Mindsight opens a DICOM data set: the list and the view
-through which all fields are read are in ``allowed.py``, what becomes of them in ``dicomframes.py``, ``vendors.py`` and
+through which all fields are read are in ``allowed.py``, the quick way to the listed elements of most objects in
+``elements.py`` (pydicom parses the others), what becomes of them in ``dicomframes.py``, ``vendors.py`` and
 ``pixels.py``, none of which can see an element that the list does not name.
 
 The list is stricter than the basic profile of DICOM PS3.15 Annex E, which removes what is known to identify; here only
@@ -16,11 +17,13 @@ import functools
 import hashlib
 import re
 import warnings
+from collections.abc import Iterable
 from io import BytesIO
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pydicom
+from pydicom.dataelem import RawDataElement, convert_raw_data_element, empty_value_for_VR
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.tag import BaseTag, Tag
@@ -29,6 +32,7 @@ from pydicom.uid import UID
 from mindsight.errors import BadVolume
 from mindsight.scanner.allowed import ALLOWED, ALLOWED_PRIVATE, Allowed, private_tags
 from mindsight.scanner.dicomframes import enhanced_frames, plain_frame
+from mindsight.scanner.elements import Codec, Elements, usual_elements
 from mindsight.scanner.pixels import stored_values
 from mindsight.scanner.record import DicomRecord, Frame
 from mindsight.scanner.rle import decode_frame
@@ -50,6 +54,7 @@ __all__ = ["ALLOWED", "ALLOWED_PRIVATE", "DicomRecord", "Frame", "read_dicom"]
 MAX_FRAMES = 32_768  # a whole run in one object
 MAX_SIDE_PIXELS = 16_384
 MAX_RLE_RATIO = 64
+MAX_REPEATED_BYTES = 64
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1"
 # Objects that scanners send and export beside images, by their class, with those below it: the directory of a medium,
@@ -90,9 +95,9 @@ def read_dicom(data: bytes, *, header_only: bool = False) -> DicomRecord:
         # pydicom warns of every oddity of a header, most of them in elements that we drop.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tags = [*_tags(header_only), *map(Tag, private_tags(data))]
-            dataset = pydicom.dcmread(BytesIO(data), specific_tags=tags, force=True)
-            return _record(dataset, header_only)
+            tags = _tags(header_only) | private_tags(data)
+            dataset = usual_elements(data, tags, _CODEC)
+            return _record(_parsed(data, tags) if dataset is None else dataset, header_only)
     except BadVolume:
         raise
     except Exception:  # pydicom has none of its own: bytes that are not what they claim raise anything, and quote it
@@ -108,11 +113,45 @@ def _refuse(what: str, message: str) -> NoReturn:
 
 
 @functools.cache
-def _tags(header_only: bool) -> list[BaseTag]:
-    return [Tag(keyword) for keyword in ALLOWED if not (header_only and keyword in _PIXELS)]
+def _tags(header_only: bool) -> frozenset[int]:
+    return frozenset(_tag_of(keyword) for keyword in ALLOWED if not (header_only and keyword in _PIXELS))
 
 
-def _record(dataset: Dataset, header_only: bool) -> DicomRecord:
+@functools.cache
+def _tag_of(keyword: str) -> int:
+    return int(Tag(keyword))
+
+
+def _parsed(data: bytes, tags: Iterable[int]) -> Dataset:
+    """By the parser for every layout."""
+    return pydicom.dcmread(BytesIO(data), specific_tags=[BaseTag(tag) for tag in tags], force=True)
+
+
+def _value(tag: int, vr: str, stored: bytes, creator: bytes) -> Any:
+    """As the parser converts it; that of an unknown VR by what it knows of the creator."""
+    raw = RawDataElement(BaseTag(tag), vr, len(stored), _or_empty(vr, stored), 0, False, True)
+    beside = Dataset()
+    if creator:
+        place = BaseTag(tag & 0xFFFF0000 | tag >> 8 & 0xFF)
+        beside[place] = RawDataElement(place, "LO", len(creator), creator, 0, False, True)
+    return convert_raw_data_element(raw, ds=beside).value
+
+
+def _or_empty(vr: str, stored: bytes) -> Any:
+    return stored or empty_value_for_VR(vr, raw=True)
+
+
+_repeated = functools.lru_cache(4096)(_value)  # frames and volumes have most of their values in common
+
+
+def _converted(tag: int, vr: str, stored: bytes, creator: bytes) -> Any:
+    return (_repeated if len(stored) <= MAX_REPEATED_BYTES else _value)(tag, vr, stored, creator)
+
+
+_CODEC = Codec(_tag_of, _converted)
+
+
+def _record(dataset: Dataset | Elements, header_only: bool) -> DicomRecord:
     head = Allowed(dataset)
     sop_class = head.text("SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     if any(sop_class == one or sop_class.startswith(f"{one}.") for one in _NO_MR_IMAGES):
@@ -190,7 +229,7 @@ def _frames(head: Allowed, shared: Allowed | None, n_frames: int) -> tuple[Frame
     return frames
 
 
-def _syntax(dataset: Dataset) -> str:
+def _syntax(dataset: Any) -> str:
     """The transfer syntax; where none is stated, the one that the parser found the elements to be in."""
     stated = str(dataset.file_meta.get("TransferSyntaxUID", "") or "")
     if not stated and not len(dataset):
