@@ -124,11 +124,14 @@ def measure(
         _check(truth, given, allow_best_of_n)
     order_K = exchanged(np.zeros(len(truth.images_KHWC)), np.random.default_rng([seed, 0]))
     table: list[dict[str, Score]] = [{} for _ in range(len(everyone) + 1)]  # the last are the exchanged pairs
+    captions: list[dict[str, Score]] = [{} for _ in table]
+    _caption_scores(truth, everyone, order_K, captions)  # first: it takes no time, and refuses what does not fit
     _picture_scores(truth, everyone, networks, order_K, table)
     pool = min(POOL, len(truth.images_KHWC))
     _retrieval_scores(truth, everyone, order_K, pool, seed, table)
     _brain_scores(truth, everyone, encoder, table)
-    _caption_scores(truth, everyone, order_K, table)
+    for scores, of_captions in zip(table, captions, strict=True):
+        scores.update(of_captions)
 
     titles = [_title(given) for given in everyone] + [EXCHANGED]
     rows = []

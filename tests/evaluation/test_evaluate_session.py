@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -143,12 +144,19 @@ def held(out: Path) -> dict[str, Any]:
     return read
 
 
-def test_what_was_answered_live_is_counted(visit: Any, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def commanded(visit: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """What ``mindsight evaluate`` wrote of the archive, and what it printed."""
+    out = tmp_path_factory.mktemp("commanded") / "out"
+    return out, CliRunner().invoke(app, ["evaluate", str(visit[0]), "--out", str(out)])
+
+
+def test_what_was_answered_live_is_counted(visit: Any, commanded: tuple[Path, Result], tmp_path: Path) -> None:
     archive, _, _, answers = visit
     assert is_archive(archive)
     assert not is_archive(tmp_path)
-    evaluate_archive(archive, tmp_path / "out")
-    live = {figure["title"]: figure for figure in held(tmp_path / "out")["live"]}
+    out, _ = commanded
+    live = {figure["title"]: figure for figure in held(out)["live"]}
     for stage in STAGES:
         given = [one for one in answers if one["stage"] == stage]
         truth = [f"scene-{SHOWN[one['run']][one['trial'] - 1]}" for one in given]
@@ -170,8 +178,8 @@ def test_what_was_answered_live_is_counted(visit: Any, tmp_path: Path) -> None:
     control = live["final: held against other trials' pictures"]
     assert control["control"]
     assert control["value"] <= 0.2
-    assert "first five candidates" in (tmp_path / "out" / "table.txt").read_text()
-    assert "look-alike pairs" in (tmp_path / "out" / "evaluation.html").read_text()
+    assert "first five candidates" in (out / "table.txt").read_text()
+    assert "look-alike pairs" in (out / "evaluation.html").read_text()
 
 
 def test_showings_are_samples_and_pictures_are_told_apart(visit: Any, tmp_path: Path) -> None:
@@ -219,12 +227,12 @@ def test_other_bundles_stages_and_folders_are_refused(visit: Any, tmp_path: Path
         read_session(tmp_path)
 
 
-def test_one_command_from_the_archive_to_the_page(visit: Any, tmp_path: Path) -> None:
+def test_one_command_from_the_archive_to_the_page(visit: Any, commanded: tuple[Path, Result], tmp_path: Path) -> None:
     archive, _, _, _ = visit
-    done = CliRunner().invoke(app, ["evaluate", str(archive), "--out", str(tmp_path / "out")])
+    out, done = commanded
     assert done.exit_code == 0, done.output
     assert "final: first candidate" in done.output
-    assert str(tmp_path / "out" / "evaluation.html") in done.output
+    assert str(out / "evaluation.html") in done.output
     for wrong in ([str(archive), str(tmp_path)], [str(tmp_path)]):
         refused = CliRunner().invoke(app, ["evaluate", *wrong, "--out", str(tmp_path / "no")])
         assert isinstance(refused.exception, BadRequest)

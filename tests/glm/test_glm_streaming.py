@@ -39,14 +39,16 @@ def error(ours_V: NDArray[np.float64], nilearn_V: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.parametrize("noise", ["ols", "ar1"])
-def test_equals_nilearn_after_every_volume(small_run: Run, noise: str) -> None:
-    glm = new_glm(small_run, noise)
+@pytest.mark.parametrize("n_voxels", [30, pytest.param(300, marks=pytest.mark.slow)])
+def test_equals_nilearn_after_every_volume(n_voxels: int, noise: str) -> None:
+    run = make_run(n_voxels=n_voxels)
+    glm = new_glm(run, noise)
     errors = []
-    for i, (y_V, confounds_C) in enumerate(zip(small_run.series_TV, small_run.confounds_TC, strict=True)):
+    for i, (y_V, confounds_C) in enumerate(zip(run.series_TV, run.confounds_TC, strict=True)):
         glm.push(y_V, confounds_C)
-        asked = [e.trial for e in small_run.events if e.onset_s <= (i - 1) * small_run.tr_s and e.trial]
+        asked = [e.trial for e in run.events if e.onset_s <= (i - 1) * run.tr_s and e.trial]
         for trial in {*asked[-2:], *asked[:1]}:
-            errors.append(error(glm.beta(trial), nilearn_beta(small_run, trial, i + 1, noise)))
+            errors.append(error(glm.beta(trial), nilearn_beta(run, trial, i + 1, noise)))
     assert len(errors) > 200
     assert max(errors) < TOLERANCE
 
@@ -63,7 +65,7 @@ def test_equals_nilearn_after_every_volume(small_run: Run, noise: str) -> None:
     ],
 )
 def test_equals_nilearn_for_other_timings(noise: str, shape: dict[str, float], options: dict[str, object]) -> None:
-    run = make_run(n_voxels=100, seed=3, **shape)
+    run = make_run(n_voxels=30, seed=3, **shape)
     glm = new_glm(run, noise, **options)
     errors = []
     for i, (y_V, confounds_C) in enumerate(zip(run.series_TV, run.confounds_TC, strict=True)):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +27,25 @@ from mindsight.errors import Conflict, ModelMismatch, StorageFull
 from mindsight.mindeye import Layout, MindEye2, PriorLayout, convert_mindeye2, load_mindeye2, read_state_dict
 from mindsight.mindeye.convert import MANIFEST, WEIGHTS
 
-# Conversion in a process of its own: what a large file adds to the memory that a small one took, with all imports
-MEASURED = """
-import sys
+# Conversions in a process of their own. The first may not write more than 5 MB into a file; of the second is measured
+# what a large file adds to the memory that a small one took, with all imports.
+ELSEWHERE = """
+import os, resource, signal, sys
 from pathlib import Path
 from mindsight.mindeye import convert_mindeye2
 def peak(): return int([l for l in open("/proc/self/status") if l.startswith("VmHWM")][0].split()[1]) * 1024
-convert_mindeye2(Path(sys.argv[3]), Path(sys.argv[2] + "-small"))
+limited, large, small = map(Path, sys.argv[1:])
+if not os.fork():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))
+    try: convert_mindeye2(limited, limited.parent / "here" / "out")
+    except Exception as error: print(type(error).__name__, error, flush=True)
+    os._exit(0)
+os.wait()
+convert_mindeye2(small, small.parent / "out-small")
 before = peak()
-convert_mindeye2(Path(sys.argv[1]), Path(sys.argv[2]))
+convert_mindeye2(large, large.parent / "out")
 print(peak() - before)
-"""
-
-LIMITED = """
-import sys
-from pathlib import Path
-from mindsight.mindeye import convert_mindeye2
-resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000))
-try: convert_mindeye2(Path(sys.argv[1]), Path(sys.argv[2]))
-except Exception as error: print(type(error).__name__, error)
 """
 
 
@@ -164,24 +165,37 @@ def without_lowlevel(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: tensor for key, tensor in state.items() if not key.startswith(head)}
 
 
-def test_memory_stays_below_the_file(tmp_path: Path, weights: dict[str, Tensor]) -> None:
-    """200 MB of weights and half as much of optimizer, in a process of its own; 1.3 times the file is what is promised.
+@pytest.fixture(scope="module")
+def elsewhere(weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
+    """The folder with ``large.pth``, ``limited.pth`` and ``small.pth``, and a line from each of ELSEWHERE's parts.
+
+    large.pth : 200 MB of weights and half as much of optimizer
+    """
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "here").mkdir()
+    many, small = 50_000_000 // 48, without_lowlevel(weights)
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(48, many // 2)}}}
+    wide = {**small, "ridge.linears.0.weight": torch.zeros(48, many)}
+    torch.save({"model_state_dict": wide, "optimizer_state_dict": optimizer}, folder / "large.pth")
+    torch.save({**small, "ridge.linears.0.weight": torch.zeros(48, 100_000)}, folder / "limited.pth")
+    torch.save(small, folder / "small.pth")
+    arguments = [str(folder / f"{name}.pth") for name in ("limited", "large", "small")]
+    run = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, *arguments], check=True, capture_output=True, text=True, timeout=120
+    )
+    yield folder, run.stdout.splitlines()
+    shutil.rmtree(folder)
+
+
+def test_memory_stays_below_the_file(elsewhere: tuple[Path, list[str]]) -> None:
+    """1.3 times the file is what is promised.
 
     What is needed is less: the mapped weights as they are read, one piece of the result, nothing of the optimizer.
     """
-    many = 50_000_000 // 48
-    state = {**without_lowlevel(weights), "ridge.linears.0.weight": torch.zeros(48, many)}
-    optimizer = {"state": {0: {"exp_avg": torch.zeros(48, many // 2)}}}
-    torch.save({"model_state_dict": state, "optimizer_state_dict": optimizer}, tmp_path / "last.pth")
-    size = (tmp_path / "last.pth").stat().st_size
+    folder, lines = elsewhere
+    size = (folder / "large.pth").stat().st_size
     assert size > 300e6
-    torch.save(without_lowlevel(weights), tmp_path / "small.pth")
-    paths = [str(tmp_path / name) for name in ("last.pth", "out", "small.pth")]
-    arguments = [sys.executable, "-c", MEASURED, *paths]
-    run = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=120)
-    assert int(run.stdout) < 0.75 * size
-    (tmp_path / "last.pth").unlink()
-    (tmp_path / "out" / WEIGHTS).unlink()
+    assert int(lines[1]) < 0.75 * size
 
 
 class Foreign:
@@ -280,22 +294,17 @@ def test_nothing_is_left_of_what_could_not_be_converted(weights: dict[str, Tenso
     assert os.listdir(folder) == ["out"]
 
 
-def test_a_disk_without_room(weights: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Full from the start, and full while it is written: a file of this process cannot grow beyond the limit."""
-    (tmp_path / "here").mkdir()
-    out, checkpoint = tmp_path / "here/out", tmp_path / "last.pth"
-    torch.save({**without_lowlevel(weights), "ridge.linears.0.weight": torch.zeros(48, 100_000)}, checkpoint)
+def test_a_disk_without_room(elsewhere: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full from the start, and full while it is written: a file of that process cannot grow beyond the limit."""
+    folder, lines = elsewhere
     with monkeypatch.context() as context:
-        usage = shutil.disk_usage(tmp_path)
+        usage = shutil.disk_usage(folder)
         context.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
         with pytest.raises(StorageFull, match=r"expected 0\.0 GB of room for the weights, got 0\.0") as raised:
-            convert_mindeye2(checkpoint, out)
+            convert_mindeye2(folder / "limited.pth", folder / "here" / "out")
     assert raised.value.details["free_bytes"] == 1_000_000
-    program = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);" + LIMITED
-    arguments = [sys.executable, "-c", program, str(checkpoint), str(out)]
-    run = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=120)
-    assert run.stdout.startswith("StorageFull expected")
-    assert os.listdir(tmp_path / "here") == []
+    assert lines[0].startswith("StorageFull expected")
+    assert os.listdir(folder / "here") == []
 
 
 def test_a_changed_folder_is_refused(weights: dict[str, Tensor], tmp_path: Path) -> None:

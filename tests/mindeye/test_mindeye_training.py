@@ -60,8 +60,12 @@ def test_trials() -> Seen:
     return person(9, pictures(30, 200), 31)
 
 
-def test_a_new_participant_is_decoded(shared_model: MindEye2, calibration: Seen, test_trials: Seen) -> None:
-    fitted = finetune(shared_model, *calibration, CONFIG, seed=0)
+@pytest.fixture(scope="module")
+def fitted(shared_model: MindEye2, calibration: Seen) -> MindEye2:
+    return finetune(shared_model, *calibration, CONFIG, seed=0)
+
+
+def test_a_new_participant_is_decoded(fitted: MindEye2, test_trials: Seen) -> None:
     assert fitted.layout.voxels == (VOXELS,)
     assert top1(fitted, test_trials) > 60
 
@@ -73,8 +77,7 @@ def test_shuffled_pairs_leave_it_at_chance(shared_model: MindEye2, calibration: 
     assert top1(fitted, test_trials) <= 13
 
 
-def test_the_prior_learns_what_pictures_look_like(shared_model: MindEye2, calibration: Seen, test_trials: Seen) -> None:
-    fitted = finetune(shared_model, *calibration, CONFIG, seed=0)
+def test_the_prior_learns_what_pictures_look_like(fitted: MindEye2, test_trials: Seen) -> None:
     assert fitted.prior is not None
     condition = fold(fitted).tokens(test_trials.betas_KV).backbone
     drawn = fitted.prior.sample(condition, generator=torch.Generator().manual_seed(0))
@@ -83,12 +86,12 @@ def test_the_prior_learns_what_pictures_look_like(shared_model: MindEye2, calibr
     assert F.mse_loss(drawn, target) < 0.8 * F.mse_loss(others, target)
 
 
-def test_seeded_and_deterministic(shared_model: MindEye2, calibration: Seen) -> None:
+def test_seeded_and_deterministic(shared_model: MindEye2, fitted: MindEye2, calibration: Seen) -> None:
     before = [parameter.clone() for parameter in shared_model.parameters()]
     state = torch.get_rng_state()
-    first, second, other = (finetune(shared_model, *calibration, CONFIG, seed) for seed in (5, 5, 6))
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
-    assert not all(torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+    again, other = (finetune(shared_model, *calibration, CONFIG, seed) for seed in (0, 6))
+    assert all(torch.equal(a, b) for a, b in zip(fitted.parameters(), again.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(fitted.parameters(), other.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in zip(before, shared_model.parameters(), strict=True))
     assert torch.equal(state, torch.get_rng_state())
 
@@ -99,11 +102,13 @@ def test_pretraining_is_deterministic() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
-def test_shared_weights_calibrate_as_the_pretrained_model_does(shared_model: MindEye2, calibration: Seen) -> None:
+def test_shared_weights_calibrate_as_the_pretrained_model_does(
+    shared_model: MindEye2, fitted: MindEye2, calibration: Seen
+) -> None:
     kept = load_mindeye2(shared_weights(shared_model))
     assert kept.layout == shared_model.layout
-    ours, theirs = (finetune(model, *calibration, CONFIG, seed=0) for model in (kept, shared_model))
-    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    ours = finetune(kept, *calibration, CONFIG, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), fitted.parameters(), strict=True))
 
 
 def test_a_model_without_a_picture_layer_is_refused(model: MindEye2) -> None:

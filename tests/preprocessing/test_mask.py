@@ -17,7 +17,7 @@ def test_the_head_is_found_whole_and_in_one_piece(phantom: Phantom) -> None:
     volume = phantom.volume()
     mask = brain_mask(volume.data)
     truth = np.zeros(phantom.shape, np.bool_)
-    ijk = np.rint((np.linalg.inv(phantom.affine) @ phantom.points())[:3]).astype(int)
+    ijk = np.rint((np.linalg.inv(phantom.affine) @ phantom.points)[:3]).astype(int)
     truth[tuple(ijk)] = True
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.96
     assert ndimage.label(mask)[1] == 1

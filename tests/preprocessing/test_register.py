@@ -13,6 +13,7 @@ from phantoms import Phantom, Truth
 
 from mindsight.errors import BadVolume
 from mindsight.preprocessing import Realigner, average_reference, rigid
+from mindsight.preprocessing import register as register_
 from mindsight.preprocessing.draw import draw_registration
 from mindsight.preprocessing.register import MIN_MARGIN, Registration, register
 from mindsight.preprocessing.spline import prefilter, sample_grid
@@ -92,6 +93,15 @@ def test_a_t1_like_contrast_with_a_receive_field_is_found(typical: Truth) -> Non
     assert errors_mm(found, FAR, typical.points()).max() < 0.2
 
 
+@pytest.fixture(params=["near", pytest.param("everywhere", marks=pytest.mark.slow)])
+def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every start of the lattice, or in short those within one step of each."""
+    if request.param == "near":
+        monkeypatch.setattr(register_, "TURNS_DEG", (register_.TURNS_DEG[1],) * 2)
+        monkeypatch.setattr(register_, "SHIFTS_MM", (register_.SHIFTS_MM[1],) * 2)
+
+
+@pytest.mark.usefixtures("search")
 def test_another_acquisition_of_a_real_head_lies_where_realignment_finds_it(trio: list[Volume], shared: Path) -> None:
     image = nib.load(shared / "data" / "trio_run155" / "fanon-0007-00006-000006-01.nii")
     template = Volume(np.ascontiguousarray(image.dataobj), image.affine, 1.97, 1, 0)
@@ -121,6 +131,7 @@ def test_a_pose_that_is_one_of_many_is_not_accepted(typical: Truth) -> None:
     assert errors_mm(found, near, typical.points()).mean() < 0.5 or not found.converged
 
 
+@pytest.mark.usefixtures("search")
 def test_a_flipped_head_is_not_accepted(trio: list[Volume]) -> None:
     flipped = Volume(np.ascontiguousarray(trio[0].data[::-1]), trio[0].affine, trio[0].tr_s, 1, 0)
     found = register(flipped, trio[0])
@@ -128,6 +139,7 @@ def test_a_flipped_head_is_not_accepted(trio: list[Volume]) -> None:
     assert not found.converged
 
 
+@pytest.mark.usefixtures("search")
 def test_the_same_volumes_give_the_same_bits(phantom: Phantom) -> None:
     motion = phantom.moved([9.0, -14.0, 6.0], [10.0, 6.0, -14.0])
     target, moving = phantom.volume(), phantom.volume(motion, seed=1)

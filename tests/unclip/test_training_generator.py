@@ -49,9 +49,9 @@ def test_training_goes_on_from_its_checkpoint_and_leaves_folders_that_load(
 ) -> None:
     for stage in ("encoder", "unet"):
         checkpoint = tmp_path / f"{stage}.ckpt"
-        train(make(stage), 0.005, checkpoint, tmp_path)
+        train(make(stage), 0.002, checkpoint, tmp_path)
         spent_s = torch.load(checkpoint, weights_only=True)["spent_s"]  # on a busy machine more than was asked for
-        train(make(stage), (spent_s + 0.3) / 60.0, checkpoint, tmp_path)
+        train(make(stage), (spent_s + 0.1) / 60.0, checkpoint, tmp_path)
     first, second, _, _ = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert 0 < first["step"] < second["step"]
     encoder = Encoder.load(tmp_path / "encoder")
