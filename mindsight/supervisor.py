@@ -78,9 +78,10 @@ class Supervisor:
         threading.Thread(target=self._keep_alive, name="supervisor", daemon=True).start()
         deadline = time.monotonic() + START_DEADLINE_S
         while time.monotonic() < deadline:
-            if address_file.exists():
+            # cheapest first: the gateway is asked once, when all others are ready
+            if address_file.exists() and all(self._ready(part) for part in wanted if part != "gateway"):
                 url = str(json.loads(address_file.read_text())["url"])
-                if self._healthy(url) and all(self._ready(part) for part in wanted if part != "gateway"):
+                if self._healthy(url):
                     return url
             if self.restarts > 2 * len(wanted):
                 break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from mindsight.settings import Settings
 from mindsight.volume import Volume
 from service.keys import Role, create_keys
 
+TLS = ssl.create_default_context()
+"""Given to every client: each would read all certificates of this machine, and no test speaks TLS."""
+
 
 @dataclass
 class Running:
@@ -30,7 +34,7 @@ class Running:
 
     def client(self, role: Role | None = "admin") -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.keys[role]}"} if role else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=10.0)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=10.0, verify=TLS)
 
 
 def start_gateway(settings: Settings, *arguments: str) -> tuple[subprocess.Popen[str], str]:

@@ -1,4 +1,4 @@
-"""A headless Chromium for the tests of a file, and a page of it for each."""
+"""A headless Chromium and a page of it for the tests of a file, and for each test the page as a new one."""
 
 from __future__ import annotations
 
@@ -27,11 +27,22 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
-@pytest.fixture
-def tab(browser: Any) -> Iterator[Tab]:
-    page = browser.new_page(viewport={"width": 1920, "height": 1080})
-    yield Tab(page)
+@pytest.fixture(scope="module")
+def page(browser: Any) -> Iterator[Any]:
+    """One for a file: a page of its own for each test, a process of the browser, would cost more than the test."""
+    page = browser.new_page()
+    yield page
     page.close()
+
+
+@pytest.fixture
+def tab(page: Any) -> Iterator[Tab]:
+    """The page as a new one: large, at no address, with nothing kept."""
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    with Tab(page).listening() as tab:
+        yield tab
+        page.evaluate("sessionStorage.clear()")
+        page.goto("about:blank")
 
 
 @pytest.fixture(scope="session")

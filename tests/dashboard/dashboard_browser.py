@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,11 +29,19 @@ class Tab:
     requests: list[str] = field(default_factory=list)
     frames: list[str] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.page.on("console", lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("websocket", lambda ws: ws.on("framereceived", lambda f: self.frames.append(str(f))))
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Tab]:
+        heard: dict[str, Callable[[Any], None]] = {
+            "console": lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None,
+            "pageerror": lambda error: self.problems.append(str(error)),
+            "request": lambda request: self.requests.append(request.url),
+            "websocket": lambda ws: ws.on("framereceived", lambda f: self.frames.append(str(f))),
+        }
+        for event, hear in heard.items():
+            self.page.on(event, hear)
+        yield self
+        for event, hear in heard.items():
+            self.page.remove_listener(event, hear)
 
     def until(self, javascript: str) -> None:
         """Waits, at most half a minute, until an expression holds: the page's policy forbids Playwright's own wait."""

@@ -100,7 +100,8 @@ def test_who_may_do_what(running: Running, name: str) -> None:
         assert refused != (role in allowed), (role, answer.text)
         assert not refused or answer.json()["code"] == "auth.scope"
     for headers in ({}, {"Authorization": "Bearer ms_00000000_" + "x" * 43}, {"Authorization": "Basic eA=="}):
-        answer = httpx.request(method, running.url + path, headers=headers)
+        with running.client(None) as client:
+            answer = client.request(method, path, headers=headers)
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert answer.headers["content-type"] == "application/problem+json"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from gateway_harness import Running, payload, start_gateway, stop
+from gateway_harness import TLS, Running, payload, start_gateway, stop
 
 from mindsight.blobs import BlobStore
 from mindsight.bus import EmbeddedServer
@@ -107,7 +107,7 @@ def test_a_body_is_bounded_before_anybody_looks_at_the_key(running: Running) -> 
     """The whole of it is never read: neither as announced, nor in chunks that never end."""
     for body in (b" " * (2 * 1024 * 1024), iter([b" " * 65536] * 10_000)):
         try:
-            answer = httpx.post(f"{running.url}/v1/sessions", content=body, timeout=20.0)
+            answer = httpx.post(f"{running.url}/v1/sessions", content=body, timeout=20.0, verify=TLS)
         except httpx.TransportError:
             continue  # the gateway hung up before all was sent
         assert (answer.status_code, answer.json()["code"]) == (413, "request.too_large")
@@ -167,61 +167,54 @@ def test_the_gateway_waits_for_its_bus_and_survives_its_pause(tmp_path: Path) ->
         assert announced == {"url": url, "pid": process.pid}
         with pytest.raises(Conflict, match="use another port"):
             listen(settings.model_copy(update={"port": int(url.rsplit(":", 1)[1])}))
-        down = httpx.get(f"{url}/v1/health")
+        down = httpx.get(f"{url}/v1/health", verify=TLS)
         assert (down.status_code, down.json()["code"]) == (503, "bus.unavailable")
         assert down.headers["retry-after"] == "1"
         with EmbeddedServer(settings) as server:
-            assert httpx.get(f"{url}/v1/health").json()["status"] == "ok"
+            assert httpx.get(f"{url}/v1/health", verify=TLS).json()["status"] == "ok"
             assert server.process is not None
             server.process.send_signal(signal.SIGSTOP)
             started = time.monotonic()
-            assert httpx.get(f"{url}/v1/health").status_code == 503
+            assert httpx.get(f"{url}/v1/health", verify=TLS).status_code == 503
             assert time.monotonic() - started < 4.0
             server.process.send_signal(signal.SIGCONT)
-            assert httpx.get(f"{url}/v1/health").status_code == 200
+            assert httpx.get(f"{url}/v1/health", verify=TLS).status_code == 200
     finally:
         stop(process)
     assert not (tmp_path / "gateway.json").exists()
 
 
 def test_a_first_start_prints_the_keys_and_a_second_does_not(tmp_path: Path) -> None:
-    def printed(*arguments: str, **more: str) -> tuple[str, str, int]:
-        environment = {**os.environ, "MINDSIGHT_DATA_DIR": str(tmp_path), **more}
+    def printed() -> list[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", *arguments],
-            env=environment,
+            [sys.executable, "-m", "service", "--port", "0"],
+            env={**os.environ, "MINDSIGHT_DATA_DIR": str(tmp_path)},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
         )
         until = time.monotonic() + 10
         while process.poll() is None and not (tmp_path / "gateway.json").exists() and time.monotonic() < until:
             time.sleep(0.05)
         process.terminate()
-        out, err = process.communicate(timeout=15)
-        return out, err, process.returncode
+        out, _ = process.communicate(timeout=15)
+        assert process.returncode == 0
+        return [line.split()[0] for line in out.splitlines()]
 
-    first, _, code = printed("--port", "0")
-    assert code == 0
-    assert [line.split()[0] for line in first.splitlines()] == [
-        "admin",
-        "experimenter",
-        "console",
-        "viewer",
-        "mindsight",
-    ]
-    second, _, _ = printed("--port", "0")
-    assert [line.split()[0] for line in second.splitlines()] == ["mindsight"]
-    _, refused, code = printed("--host", "0.0.0.0")
-    assert code == 1
-    assert refused.count("\n") == 1
-    assert "without TLS" in refused
+    assert printed() == ["admin", "experimenter", "console", "viewer", "mindsight"]
+    assert printed() == ["mindsight"]
 
 
-def test_the_gateway_loads_nothing_heavy() -> None:
+def test_an_address_others_can_reach_is_refused_in_one_line_and_nothing_heavy_is_loaded(tmp_path: Path) -> None:
     heavy = ("torch", "nibabel", "scipy", "numba", "pandas", "diffusers", "transformers")
-    code = f"import service.__main__, sys; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    code = (
+        "import sys; from service.__main__ import main; code = main(['--host', '0.0.0.0']); "
+        f"print([name for name in {heavy} if name in sys.modules]); sys.exit(code)"
+    )
+    environment = {**os.environ, "MINDSIGHT_DATA_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "without TLS" in done.stderr
     assert done.stdout.strip() == "[]"
 
 
@@ -234,7 +227,7 @@ def test_a_bus_with_a_full_disk_is_answered_and_no_acknowledged_volume_is_lost(t
     key = create_keys(settings.data_dir)["admin"]
     process, url = start_gateway(settings)
     acknowledged = 0
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=10) as client:
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=10, verify=TLS) as client:
         with EmbeddedServer(settings.model_copy(update={"redis_server": str(limited)})) as server:
             subject = client.post("/v1/subjects").json()["subject"]
             session = client.post("/v1/sessions", json={"subject": subject}).json()["session"]
