@@ -192,16 +192,17 @@ def iter_for(stream: object, seconds: float) -> list[str]:
     return list(lines)
 
 
+@pytest.mark.parametrize("cuts", [15, pytest.param(40, marks=pytest.mark.slow)])
 def test_no_volume_is_lost_or_doubled_across_many_cuts(
-    running: Running, proxy: Proxy, cutting: Callable[[int], None], tmp_path: Path, bus: Bus
+    running: Running, proxy: Proxy, cutting: Callable[[int], None], tmp_path: Path, bus: Bus, cuts: int
 ) -> None:
     with Console(proxy.url, running.keys["console"], spool_dir=tmp_path, deadline_s=30.0) as console:
         session = console.open_session(console.enrol())
         console.start_run(1, task="view", tr_s=2.0)
         proxy.delay_s = 0.002
-        cutting(40)
+        cutting(cuts)
         index = 0
-        while proxy.cuts < 40 or index < 60:
+        while proxy.cuts < cuts or index < 60:
             assert console.send(volume(index, side=40)).next_index == index + 1
             index += 1
         console.end_run(1)

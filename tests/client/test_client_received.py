@@ -117,12 +117,13 @@ def test_a_first_volume_that_waited_for_the_second_survives_a_kill(
     assert list((tmp_path / "spool" / session / "received").iterdir()) == []
 
 
+@pytest.mark.parametrize("kills", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_kills_at_any_moment_lose_nothing_and_double_nothing(
-    running: Running, bus: Bus, session: str, port: int, tmp_path: Path
+    running: Running, bus: Bus, session: str, port: int, tmp_path: Path, kills: int
 ) -> None:
     rng = random.Random()
     n_sent = 0
-    for _ in range(2):
+    for _ in range(kills):
         with streaming(running, session, port, tmp_path) as process:
             killer = rng.uniform(0.05, 0.4)
             started_s = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,9 @@ def test_a_run_by_several_workers_ends_with_one_line(tmp_path: Path) -> None:
         (tmp_path / f"test_{name}.py").write_text(
             f"import pytest\n\n\ndef test_{name}():\n    pytest.skip('needs dcmtk to send')\n"
         )
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "-c", "/dev/null", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    command = [sys.executable, "-m", "pytest", "-p", "xdist", "-n", "2", "--dist", "loadfile", "-c", "/dev/null"]
+    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # no plugin but xdist: three processes would load all
+    done = subprocess.run(
+        [*command, str(tmp_path)], env=alone, capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert done.stdout.count("2 tests were skipped for what is not here: 2 without dcmtk") == 1, done.stdout
