@@ -20,7 +20,7 @@ from mindsight.protocol import BetaReady, Message, RunEnded, RunStarted, VolumeM
 from mindsight.scanner import read_series
 from mindsight.volume import Volume
 
-SPEED = 30.0  # times as fast as the scanner was
+SPEED = 60.0  # times as fast as the scanner was
 N = 155
 LATE = (30, 77, 120)
 DOUBLED, TRUNCATED, SLOWLY = 50, 90, 110

@@ -28,6 +28,11 @@ def run155(shared: Path) -> list[Volume]:
     return list(read_series(shared / "data" / "trio_run155" / "dcm"))
 
 
+@pytest.fixture(scope="module")
+def xa30(shared: Path) -> list[Volume]:
+    return list(read_series(shared / "data" / "siemens_xa30_enhanced"))
+
+
 def has_received(run: int, n: int) -> Callable[[list[Message]], bool]:
     return lambda messages: sum(isinstance(m, VolumeReceived) and m.run == run for m in messages) >= n
 
@@ -78,10 +83,13 @@ def test_storescu_sends_a_folder(service: Service, shared: Path, name: str, n: i
     assert "peer.called" in turned_away
 
 
-def test_pynetdicom_sends_enhanced_objects_in_any_order(service: Service, shared: Path) -> None:
+@pytest.mark.parametrize("n", [8, pytest.param(20, marks=pytest.mark.slow)])
+def test_pynetdicom_sends_enhanced_objects_in_any_order(
+    service: Service, shared: Path, xa30: list[Volume], n: int
+) -> None:
     """The same without dcmtk, several at once over two associations, one object twice."""
     folder = shared / "data" / "siemens_xa30_enhanced"
-    datasets = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+    datasets = [pydicom.dcmread(path) for path in sorted(folder.iterdir())[:n]]
     random.Random(2).shuffle(datasets)
     session, port = service.open_session(), free_port()
     with LiveStream(service, session, f"cstore://127.0.0.1:{port}?late=5") as stream:
@@ -92,9 +100,9 @@ def test_pynetdicom_sends_enhanced_objects_in_any_order(service: Service, shared
             assert associations[k % 2].send_c_store(dataset).Status == 0x0000
         for association in associations:
             association.release()
-        service.wait(session, has_received(1, 20))
+        service.wait(session, has_received(1, n))
         stream.stop()
-    same(service.arrived(session)[1], read_series(folder))
+    same(service.arrived(session)[1], xa30[:n])
     assert service.missing(session) == []
     assert [code for code, _ in service.warnings(session)].count("volume.doubled") == 1
 
@@ -107,11 +115,12 @@ def shorts(volumes: list[Volume]) -> list[Volume]:
     ]
 
 
-def test_dimon_sends_a_whole_run_and_another_and_one_more(
-    service: Service, run155: list[Volume], tmp_path: Path
+@pytest.mark.parametrize("n", [60, pytest.param(155, marks=pytest.mark.slow)])
+def test_dimon_sends_a_run_and_another_and_one_more(
+    service: Service, run155: list[Volume], tmp_path: Path, n: int
 ) -> None:
     """Slice by slice; a second run after the mark on the same connection, a third over a new one; nothing is run."""
-    truth, affine = shorts(run155), run155[0].affine
+    truth, affine = shorts(run155[:n]), run155[0].affine
     arrays = [volume.data for volume in truth]
     control, data = free_port(), free_port()
     ran = tmp_path / "ran"
@@ -131,8 +140,8 @@ def test_dimon_sends_a_whole_run_and_another_and_one_more(
             sender.run(arrays[3:7], affine, 1.97)
         stream.until("run 3 has ended")
         stream.stop()
-    messages = service.wait(session, has_processed(165))
-    assert ends(messages) == [(1, 155, 0), (2, 6, 0), (3, 4, 0)]
+    messages = service.wait(session, has_processed(n + 10))
+    assert ends(messages) == [(1, n, 0), (2, 6, 0), (3, 4, 0)]
     for run, there in service.arrived(session).items():
         want = {1: truth, 2: truth[20:26], 3: truth[3:7]}[run]
         for k, (volume, true) in enumerate(zip(there, want, strict=True)):
@@ -146,13 +155,14 @@ def test_dimon_sends_a_whole_run_and_another_and_one_more(
     assert "SEED" not in repr((messages, stream.said, stream.errors))
 
 
-def test_siemens_image_sender_sends_a_whole_run(service: Service, run155: list[Volume]) -> None:
+@pytest.mark.parametrize("n", [90, pytest.param(155, marks=pytest.mark.slow)])
+def test_siemens_image_sender_sends_a_run(service: Service, run155: list[Volume], n: int) -> None:
     """A connection per volume, a few early, with and without sizes before; each TR raw and corrected by the scanner."""
-    truth, affine = shorts(run155), run155[0].affine
+    truth, affine = shorts(run155[:n]), run155[0].affine
     session, port = service.open_session(), free_port()
-    order = list(range(155))
+    order = list(range(n))
     order[40], order[41], order[80], order[83] = order[41], order[40], order[83], order[80]
-    with LiveStream(service, session, f"murfi://127.0.0.1:{port}?n=155&late=5") as stream:
+    with LiveStream(service, session, f"murfi://127.0.0.1:{port}?n={n}&late=5") as stream:
         for k in order:
             for moco in (False, True) if k < 30 else (False,):
                 murfi_volume(
@@ -168,12 +178,12 @@ def test_siemens_image_sender_sends_a_whole_run(service: Service, run155: list[V
         stream.until("run 1 has ended")
         stream.stop()
     arrived = service.arrived(session)[1]
-    assert [volume.index for volume in arrived] == list(range(155))
+    assert [volume.index for volume in arrived] == list(range(n))
     for volume, true in zip(arrived, truth, strict=True):
         assert volume.data.tobytes(order="F") == true.data.tobytes(order="F")
         np.testing.assert_allclose(volume.affine, affine, rtol=1e-6, atol=1e-5)  # 32 bits on the wire
-    messages = service.wait(session, has_processed(155))
-    assert ends(messages) == [(1, 155, 0)]
+    messages = service.wait(session, has_processed(n))
+    assert ends(messages) == [(1, n, 0)]
     assert [code for code, _ in service.warnings(session)] == ["series.ignored"]  # what the scanner had corrected
     assert "SEED" not in repr((messages, stream.said, stream.errors))
 
