@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import struct
 import tracemalloc
 import warnings
@@ -131,8 +132,8 @@ def test_philips_puts_both_into_one_series(data: Path, tmp_path: Path) -> None:
     for k, path in enumerate(sorted(source.iterdir())):
         if k % 8 > 1:  # numbered through time first: of each slice the first two of eight
             continue
+        shutil.copy(path, tmp_path / f"m{path.name}")
         dataset = pydicom.dcmread(path)
-        dataset.save_as(tmp_path / f"m{path.name}")
         dataset.ImageType = ["ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE"]
         dataset.PixelData = bytes(len(dataset.PixelData))
         dataset.save_as(tmp_path / f"p{path.name}")

@@ -149,7 +149,7 @@ def test_of_the_files_that_are_there_only_those_that_came_since_then(data: Path,
     for number in (1, 2, 3, 4):
         copy(data, tmp_path, number)
         os.utime(tmp_path / f"Doe_{number}.dcm", ns=(0, number * 10**18))
-    spec = f"watch:{tmp_path}?mode=polling&since={2 * 10**18}"
+    spec = f"watch:{tmp_path}?mode=polling&late=1&since={2 * 10**18}"
     with open_transport(spec, clock=CLOCK) as transport:
         items = take(transport, until_volumes(2))
     assert places(items) == [(1, 2), (1, 3)]

@@ -11,6 +11,7 @@ pynetdicom's own log names peers and values of headers, so it is turned off.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import socket
@@ -137,6 +138,10 @@ class CStoreReceiver(Receiver):
     def close(self) -> None:
         if not self._closed.is_set():
             super().close()
+            for assoc in self._ae.active_associations:
+                assoc.abort()
+            with contextlib.suppress(OSError):  # wakes the thread that accepts, which else looks up twice a second
+                self._server.socket.shutdown(socket.SHUT_RDWR)
             self._ae.shutdown()
             end_s = self._clock.monotonic_s() + CLOSE_S
             for assoc, _ in self._peers:
