@@ -36,6 +36,7 @@ from mindsight.protocol import (
 )
 from mindsight.settings import Settings
 from mindsight.simulator.session import SimulatedSession, make_participant
+from mindsight.stages import STAGES
 from mindsight.subjects.bundle import Bundle
 from mindsight.supervisor import Supervisor, wait_for_stop
 
@@ -89,7 +90,7 @@ class Outcome:
             "top1": round(final.value, 4),
             "top1_n": final.n,
             "top1_interval": [round(low, 4), round(high, 4)],
-            "top1_by_stage": {stage: round(self.top1(stage).value, 4) for stage in ("fast", "revised", "final")},
+            "top1_by_stage": {stage: round(self.top1(stage).value, 4) for stage in STAGES},
             "chance": final.chance,
             "control_top1": round(self.control().value, 4),
             "ceiling": round(self.ceiling.value, 4),
@@ -244,7 +245,7 @@ def _for_people(outcome: Outcome) -> str:
         "",
         f"volumes    {summary['volumes_sent']} sent, {summary['volumes_processed']} processed",
         f"trials     {summary['trials']}, {summary['answers']} answers, {summary['reconstructions']} reconstructions",
-        *(f"top-1      {stage:<8} {outcome.top1(stage)}" for stage in ("fast", "revised", "final")),
+        *(f"top-1      {stage:<8} {outcome.top1(stage)}" for stage in STAGES),
         f"possible   {outcome.ceiling}",
         f"control    {outcome.control()}: final answers against another trial's picture",
         "latency    " + "   ".join(f"{s} {v['p50']:.0f} / {v['p99']:.0f}" for s, v in summary["latency_ms"].items())

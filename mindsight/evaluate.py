@@ -29,8 +29,8 @@ from mindsight.evaluation.measure import Evaluation, Truth, measure
 from mindsight.evaluation.networks import NETWORKS
 from mindsight.evaluation.page import html_page
 from mindsight.evaluation.published import image_set
-from mindsight.evaluation.session import STAGES
 from mindsight.evaluation.table import as_json, text_table
+from mindsight.stages import STAGES
 
 
 def evaluate_folder(

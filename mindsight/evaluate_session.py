@@ -24,11 +24,11 @@ from mindsight.evaluation.resize import as_pictures
 from mindsight.evaluation.session import (
     SessionAnswers,
     ShownTrial,
-    Stage,
     live_figures,
     pictures_of,
     read_session,
 )
+from mindsight.stages import Stage
 
 _Betas = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 _SHUFFLED, _NOISE = "betas_of_other_trials", "noise_into_the_generator"

@@ -17,7 +17,7 @@ from mindsight.errors import BadRequest, NotFound
 from mindsight.events import Note, candidate_of, declare, decode_table, file_stem, read_events_table
 from mindsight.protocol import Captioned, Reconstruction, Result, parse_message
 from mindsight.protocol.inputs import AddEvent, SetLimits, StartRun
-from mindsight.protocol.messages import Stage
+from mindsight.stages import Stage
 from mindsight.subjects.description import needs_length, pool_ids, pool_size
 from mindsight.subjects.registry import Subject
 from service.auth import require

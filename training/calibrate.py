@@ -35,6 +35,7 @@ from mindsight.replay import Trials, fill_gap, number_trials, say, start_run
 from mindsight.retrieval import CandidatePool, LinearDecoder, ReducedIndex
 from mindsight.scanner import RecordedRun, open_run
 from mindsight.scanner.echoes import EchoChoice, parse_echo
+from mindsight.stages import STAGES
 from mindsight.subjects.bundle import Bundle
 from mindsight.volume import Volume
 from training.glm_choice import VoxelRun, choose, slice_lags
@@ -346,7 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"expected a subject like sub-01, got {given.subject!r}")
     try:
         mode: Mode = "fixed" if given.fixed_basis else "nilearn"
-        asked: dict[str, Any] = _waits({stage: getattr(given, stage) for stage in ("fast", "revised", "final")})
+        asked: dict[str, Any] = _waits({stage: getattr(given, stage) for stage in STAGES})
         asked["fast_motion"] = given.fast_motion
         pool = None if given.pool is None else CandidatePool.load(given.pool)
         if given.decoder == "linear":

@@ -24,7 +24,6 @@ from mindsight.archive import (
     ArchivedPlace,
     ArchivedRun,
     ArchivedSession,
-    Stage,
     write_archive,
 )
 from mindsight.blobs import BlobStore
@@ -46,6 +45,7 @@ from mindsight.protocol import (
 from mindsight.protocol.inputs import AddEvent, OpenSession, SkipVolume, StartRun, TakeVolume, parse_input
 from mindsight.protocol.volume_codec import decode_volume
 from mindsight.settings import Settings
+from mindsight.stages import Stage
 from mindsight.volume import Volume
 from workers.session import series_path
 from workers.snapshot import Snapshot, read_snapshot

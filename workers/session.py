@@ -49,6 +49,7 @@ from mindsight.protocol.inputs import (
 from mindsight.protocol.volume_codec import decode_volume
 from mindsight.protocol.work import BetaWork, Repeat, dump_work
 from mindsight.settings import Settings
+from mindsight.stages import STAGES
 from mindsight.subjects.space import load_space
 from mindsight.volume import Volume
 from workers.placed import run_placed
@@ -389,7 +390,7 @@ def ingest_options(asked: SessionOptions, calibrated: IngestOptions | None) -> I
     options = IngestOptions() if calibrated is None else calibrated
     same_name = ("normalise", "min_betas", "prior_betas", "std_floor")
     given: dict[str, Any] = {name: getattr(asked, name) for name in same_name if getattr(asked, name) is not None}
-    for stage in ("fast", "revised", "final"):
+    for stage in STAGES:
         seconds, volumes = getattr(asked, f"{stage}_s"), getattr(asked, f"{stage}_volumes")
         if seconds is not None:
             given |= {f"{stage}_s": seconds, f"{stage}_volumes": None}

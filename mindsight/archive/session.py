@@ -7,16 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.events import RunEvent
+from mindsight.stages import Stage
 from mindsight.volume import Volume
-
-Stage = Literal["fast", "revised", "final"]
-STAGES: tuple[Stage, ...] = ("fast", "revised", "final")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from mindsight.accuracy import Accuracy
 from mindsight.errors import BadRequest
 from mindsight.evaluation.controls import exchanged
-
-Stage = Literal["fast", "revised", "final"]
-STAGES: tuple[Stage, ...] = ("fast", "revised", "final")
+from mindsight.stages import STAGES, Stage
 
 
 @dataclass(frozen=True, slots=True)

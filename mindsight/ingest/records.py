@@ -17,9 +17,9 @@ from mindsight.glm.normalise import Policy, Source
 from mindsight.glm.streaming import Noise
 from mindsight.ingest.placement import Placement
 from mindsight.preprocessing.alerts import Alert, QualityLimits
+from mindsight.stages import Stage
 from mindsight.volume import Volume
 
-Stage = Literal["fast", "revised", "final"]
 Mode = Literal["nilearn", "fixed"]
 MotionOrder = Literal["translations", "rotations"]
 

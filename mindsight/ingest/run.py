@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from mindsight.errors import BadRequest
 from mindsight.events import RESPONSE_S, in_model_time
 from mindsight.glm import Event, StreamingGLM
-from mindsight.ingest.records import IngestOptions, Space, Stage
+from mindsight.ingest.records import IngestOptions, Space
 from mindsight.preprocessing import Quality, QualityFigures
 from mindsight.preprocessing.alerts import Alert, Alerts, Baseline, QualityLimits, VolumeFigures
 from mindsight.preprocessing.spikes import SpikeDetector
+from mindsight.stages import Stage
 
 _ROUNDING_S = 1e-6
 

@@ -25,7 +25,6 @@ from mindsight.ingest.records import (
     IngestState,
     MotionOrder,
     Space,
-    Stage,
     TrialBeta,
     VolumeOutput,
     VolumeReport,
@@ -34,6 +33,7 @@ from mindsight.ingest.run import Answer, Run, part
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.alerts import Alert, Baseline, QualityLimits, VolumeFigures, displacement_mm
 from mindsight.preprocessing.realign import MIN_SLICES
+from mindsight.stages import Stage
 from mindsight.volume import Volume, same_tr
 
 

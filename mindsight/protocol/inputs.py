@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from mindsight.protocol.messages import Digest, MotionOrder
+from mindsight.stages import STAGES
 from mindsight.volume import MAX_TR_S, MIN_TR_S
 
 _TIMES = {"t", "acked_t", "acquired_s"}
@@ -172,11 +173,11 @@ class SessionOptions(BaseModel):
     @model_validator(mode="after")
     def _in_order(self) -> SessionOptions:
         for unit in ("s", "volumes"):
-            given = [getattr(self, f"{stage}_{unit}") for stage in ("fast", "revised", "final")]
+            given = [getattr(self, f"{stage}_{unit}") for stage in STAGES]
             waits = [wait for wait in given if wait is not None]
             if waits != sorted(set(waits)):
                 raise PydanticCustomError("stages", "expected fast before revised before final")
-        for stage in ("fast", "revised", "final"):
+        for stage in STAGES:
             if getattr(self, f"{stage}_s") is not None and getattr(self, f"{stage}_volumes") is not None:
                 raise PydanticCustomError("stages", f"expected {stage}_s or {stage}_volumes, got both")
         return self

@@ -13,9 +13,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from mindsight.stages import Stage
+
 VERSION: Literal[1] = 1
 
-Stage = Literal["fast", "revised", "final"]
 MotionOrder = Literal["translations", "rotations", "unknown"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the content, hexadecimal")]
 

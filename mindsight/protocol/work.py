@@ -9,7 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mindsight.protocol.messages import Digest, Stage
+from mindsight.protocol.messages import Digest
+from mindsight.stages import Stage
 
 
 class Repeat(BaseModel):

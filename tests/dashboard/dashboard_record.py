@@ -26,7 +26,6 @@ from mindsight.protocol.messages import (
     SessionArchived,
     SessionClosed,
     SessionOpened,
-    Stage,
     StageLatency,
     VolumeMissing,
     VolumeProcessed,
@@ -34,6 +33,7 @@ from mindsight.protocol.messages import (
     Warned,
     without_truth,
 )
+from mindsight.stages import Stage
 
 TR_S = 1.5
 N_VOLUMES = 100

@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mindsight import models
-from mindsight.archive import ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession, Stage, write_archive
+from mindsight.archive import ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession, write_archive
 from mindsight.cli import app
 from mindsight.errors import BadRequest, ModelMismatch, NotFound
 from mindsight.evaluate import evaluate_archive
@@ -27,6 +27,7 @@ from mindsight.inference import TrialDecoder
 from mindsight.ingest import IngestOptions, Space
 from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
 from mindsight.simulator.scenes import random_scenes, render_batch
+from mindsight.stages import Stage
 from mindsight.subjects.bundle import Bundle
 from mindsight.unclip.encoder import Encoder
 from mindsight.volume import Volume

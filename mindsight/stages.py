@@ -1,0 +1,11 @@
+"""The three answers to a trial: ``fast`` soon after it, ``revised`` with its whole response, ``final`` after the run.
+
+Knows nothing of what an answer is.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Stage = Literal["fast", "revised", "final"]
+STAGES: tuple[Stage, ...] = ("fast", "revised", "final")
