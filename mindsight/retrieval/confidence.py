@@ -41,14 +41,12 @@ class Confidence:
     probability : that the first candidate is right
     margin : score of the first minus that of the second; 0 in a pool of one
     null_share : share of shuffled betas whose best score is at least this one's; None where they were not kept
-    null_margin_share : the same for the margin, which what all candidates have in common does not touch
     """
 
     probabilities_N: NDArray[np.float64]
     probability: float
     margin: float
     null_share: float | None
-    null_margin_share: float | None
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,8 @@ class Calibration:
     n : how many trials that were
     score : what was fitted: ``cosine``, or ``projection``, the cosine times the length of the prediction. Ridge
         predicts short where it finds nothing it knows, and the cosine forgets that
-    null_top, null_margin : (Q,) quantiles 0, 0.01 ... 1 of shuffled betas' best score and margin; empty in calibrations
-        from before they were kept
+    null_top : (Q,) quantiles 0, 0.01 ... 1 of shuffled betas' best score; empty in calibrations from before they were
+        kept
     null_n : of how many shuffled betas
     centred : scores are as seen from what the decoder predicts of an average beta, see ``ranking.cosine_scores``
     """
@@ -73,7 +71,6 @@ class Calibration:
     n: int
     score: Score = "cosine"
     null_top: tuple[float, ...] = ()
-    null_margin: tuple[float, ...] = ()
     null_n: int = 0
     centred: bool = False
 
@@ -96,7 +93,6 @@ class Calibration:
             float(probabilities_N[first]),
             margin,
             _share_at_or_above(float(top), self.null_top, self.null_n),
-            _share_at_or_above(margin, self.null_margin, self.null_n),
         )
 
 
@@ -140,7 +136,6 @@ def calibrate(
         len(scores_KN),
         score,
         _quantiles(null_scores_MN.max(axis=1)),
-        _quantiles(_margins(null_scores_MN)),
         len(null_scores_MN),
     )
 
