@@ -303,7 +303,6 @@ class SessionRunner:
                 continue
             work = BetaWork(
                 session=self.session,
-                subject=self.opened.subject,
                 run=beta.run,
                 trial=beta.trial,
                 stage=beta.stage,
@@ -313,11 +312,8 @@ class SessionRunner:
                 n_statistics=beta.n_statistics,
                 repeats=tuple(Repeat(beta=other, statistics=scored_by) for other, scored_by in repeats),
                 pairs=self.opened.options.pairs,
-                n_volumes=beta.n_volumes,
-                n_voxels=beta.beta_V.size,
                 flagged=beta.flagged,
                 bundle=self.opened.bundle,
-                volume_acked_t=acked_t,
                 logged_t=logged_t,
             )
             identity = " ".join([digest, statistics or "", *(other for other, _ in repeats)])

@@ -28,11 +28,11 @@ class BetaWork(BaseModel):
     ``key`` names the job, and (without the session) the result that comes of it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # jobs that an earlier release put into the queue have fields that nothing reads
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     v: Literal[1] = 1
     session: str
-    subject: str
     run: int = Field(ge=1)
     trial: int = Field(ge=1)
     stage: Stage
@@ -44,11 +44,8 @@ class BetaWork(BaseModel):
     n_statistics: int = Field(default=0, ge=0, description="betas that the running statistics rest on")
     repeats: tuple[Repeat, ...] = Field(default=(), description="what else the answer is averaged over")
     pairs: tuple[tuple[str, str], ...] = Field(default=(), description="look-alike candidates to decide between")
-    n_volumes: int = Field(ge=0, description="volumes of the run that went into the beta")
-    n_voxels: int = Field(ge=1)
     flagged: bool = Field(default=False, description="a censored volume fell into the trial's response")
     bundle: str | None = Field(default=None, description="name of the subject bundle that decodes it")
-    volume_acked_t: float = Field(description="when the volume that completed it was acknowledged, Unix epoch")
     logged_t: float = Field(description="when the beta was in the message log, Unix epoch")
 
     @property

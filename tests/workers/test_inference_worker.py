@@ -66,7 +66,6 @@ def put(house: House, trial: int, bundle: str, *others: int, queue: str = "infer
     """A job: the beta of picture ``trial - 1``; ``others`` are trials to average it with."""
     work = BetaWork(
         session="ses-a",
-        subject="sub-test",
         run=1,
         trial=trial,
         stage="fast",
@@ -74,10 +73,7 @@ def put(house: House, trial: int, bundle: str, *others: int, queue: str = "infer
         repeats=tuple(Repeat(beta=house.blobs.put(VOXELS_NV[o - 1].astype("<f4").tobytes())) for o in others),
         n_statistics=N,
         pairs=(("picture-0", "picture-1"),),
-        n_volumes=10,
-        n_voxels=V,
         bundle=bundle,
-        volume_acked_t=time.time(),
         logged_t=time.time(),
     )
     WorkQueue(house.bus, queue).put(work.key, dump_work(work), identity=work.beta)
