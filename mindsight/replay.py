@@ -201,17 +201,6 @@ def fill_gap(session: IngestSession, run: int, index: int) -> list[TrialBeta]:
     return betas
 
 
-def parse_speed(text: str) -> float:
-    """A number, or ``max`` for infinity. Raises BadRequest (``replay.speed``)."""
-    try:
-        speed = math.inf if text == "max" else float(text)
-    except ValueError:
-        speed = math.nan
-    if not speed > 0.0:
-        raise BadRequest(f"expected a speed above 0, or max, got {text!r}", code="replay.speed")
-    return speed
-
-
 def _pushed(session: IngestSession, volume: Volume) -> list[TrialBeta]:
     """The answers that a volume brings. One without numbers is missing, as the service takes it."""
     try:
