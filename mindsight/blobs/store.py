@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -76,10 +76,13 @@ class BlobStore:
     def sweep(self, older_than_s: float = 86_400.0) -> int:
         """Remove what writers that were killed left behind; returns how many files."""
         before = time.time() - older_than_s
-        left = [path for path in self._incoming.glob("*") if path.stat().st_mtime < before]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        n_removed = 0
+        for path in self._incoming.glob("*"):
+            with suppress(FileNotFoundError):  # its writer lives, and has just committed it
+                if path.stat().st_mtime < before:
+                    path.unlink()
+                    n_removed += 1
+        return n_removed
 
 
 class BlobWriter:

@@ -1,0 +1,28 @@
+"""What the gateway does before its first request."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from mindsight.settings import Settings
+from service.app import create_app
+
+
+def test_what_killed_writers_left_a_day_ago_is_removed(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    incoming = settings.blobs_dir / "incoming"
+    incoming.mkdir(parents=True)
+    for name, age_s in (("left", 90_000.0), ("being-written", 80_000.0)):
+        (incoming / name).write_bytes(b"half of a volume")
+        written_t = time.time() - age_s
+        os.utime(incoming / name, (written_t, written_t))
+    app = create_app(settings)
+
+    async def start() -> list[str]:
+        async with app.router.lifespan_context(app):
+            return [path.name for path in incoming.iterdir()]
+
+    assert asyncio.run(start()) == ["being-written"]
