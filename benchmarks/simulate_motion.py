@@ -45,7 +45,6 @@ DROPOUTS = (((0.0, 38.0, -24.0), 16.0), ((52.0, -22.0, -26.0), 12.0), ((-52.0, -
 BRAIN_LEVEL = 750.0
 TSNR = 50.0
 N_BLOBS, BLOB_MM, ACTIVATION = 40, 5.0, 0.03
-HEAD_RADIUS_MM = 60.0
 HEAD_CENTRE_MM = np.array([0.0, -18.0, 8.0])
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.preprocessing import rigid
-from mindsight.preprocessing.realign import HEAD_RADIUS_MM
 
 Float64Array = NDArray[np.float64]
 
@@ -31,7 +30,7 @@ def followed(first_affine: Float64Array, affine: Float64Array, shape: tuple[int,
     if not np.allclose(turn.T @ turn, np.eye(3), rtol=0.0, atol=RIGID) or np.linalg.det(turn) < 0.0:
         return None
     centre_mm = (first_affine @ [*(np.array(shape) - 1) / 2, 1.0])[:3]
-    return moved if rigid.displacement_mm(moved, centre_mm, HEAD_RADIUS_MM) <= MAX_FOLLOWED_MM else None
+    return moved if rigid.displacement_mm(moved, centre_mm) <= MAX_FOLLOWED_MM else None
 
 
 def motion_6(motion: Float64Array, centre_mm: Float64Array) -> Float64Array:

@@ -30,7 +30,7 @@ class Placement:
         its place is a guess that nothing must rest on
     rigid : (4, 4) mm of the subject's reference -> mm of the volume
     displacement_mm : how far the head is from where the subject's reference has it, in the scanner's coordinates: of
-        its centre, and the arc of the rotation at 60 mm from it
+        its centre, and the arc of the rotation on a sphere of 50 mm (``rigid.displacement_mm``)
     coverage : share of the mask's voxels that the volume shows
     unexplained : share of the volume's variance that the reference it was aligned to leaves, see ``Aligned``; None
         where it looks too different for that

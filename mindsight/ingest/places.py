@@ -24,7 +24,6 @@ from mindsight.errors import BadVolume
 from mindsight.ingest.placement import How, Placement
 from mindsight.ingest.records import Space
 from mindsight.preprocessing import Aligned, Realigner, rigid
-from mindsight.preprocessing.realign import HEAD_RADIUS_MM
 from mindsight.preprocessing.register import Registration, register
 from mindsight.volume import Volume
 
@@ -129,7 +128,7 @@ class Places:
         subject.load_state(self._fresh)
         aligned = self._align(volume, subject)
         if _is_same(aligned):
-            if rigid.displacement_mm(aligned.rigid, subject.centre_mm, HEAD_RADIUS_MM) <= NEAR_MM:
+            if rigid.displacement_mm(aligned.rigid, subject.centre_mm) <= NEAR_MM:
                 return _Found("subject", subject, aligned, np.eye(4), aligned.residual)
             return self._as_reference(volume, "realigned", aligned.rigid, aligned.residual)
         try:
@@ -175,7 +174,7 @@ class Places:
     def _given_up(self, volume: Volume, aligned: Aligned, refusal: Registration) -> Placed:
         """The present place stays; the run is not there, and none of its volumes counts until one is."""
         to_volume = refusal.rigid
-        distance_mm = rigid.displacement_mm(to_volume, self._subject.centre_mm, HEAD_RADIUS_MM)
+        distance_mm = rigid.displacement_mm(to_volume, self._subject.centre_mm)
         covered_V = self._shown(volume, to_volume)
         share = float(covered_V.mean())
         placement = Placement(volume.run, volume.index, "refused", to_volume, distance_mm, share, None, refusal)
@@ -204,7 +203,7 @@ class Places:
             index=volume.index,
             how=how,
             rigid=to_volume,
-            displacement_mm=rigid.displacement_mm(to_volume, self._subject.centre_mm, HEAD_RADIUS_MM),
+            displacement_mm=rigid.displacement_mm(to_volume, self._subject.centre_mm),
             coverage=float(covered_V.mean()),
             unexplained=aligned.residual if how in ("subject", "session") else unexplained,
             registration=registration,

@@ -30,8 +30,8 @@ from mindsight.ingest.records import (
     VolumeReport,
 )
 from mindsight.ingest.run import Answer, Run, part
-from mindsight.preprocessing import brain_mask
-from mindsight.preprocessing.alerts import Alert, Baseline, QualityLimits, VolumeFigures, displacement_mm
+from mindsight.preprocessing import brain_mask, rigid
+from mindsight.preprocessing.alerts import Alert, Baseline, QualityLimits, VolumeFigures
 from mindsight.preprocessing.realign import MIN_SLICES
 from mindsight.stages import Stage
 from mindsight.volume import Volume, same_tr
@@ -356,7 +356,7 @@ class IngestSession:
         self, run: Run, volume: Volume, stated: NDArray[np.float64]
     ) -> tuple[NDArray[np.float32], VolumeReport, NDArray[np.float64], Placement | None]:
         assert self._space is not None
-        translation_mm = rotation_rad = residual = placement = None
+        translation_mm = rotation_rad = residual = placement = displacement_mm = None
         outlier_slices: tuple[int, ...] = ()
         if self._realigns:
             assert self._places is not None
@@ -365,6 +365,7 @@ class IngestSession:
             voxels_V, motion, converged = placed.voxels_V, stated @ aligned.rigid, placed.converged
             motion_6 = motion_about(motion, aligned.centre_mm)
             translation_mm, rotation_rad = _triple(motion[:3, 3]), _triple(motion_6[3:])
+            displacement_mm = rigid.displacement_mm(motion, aligned.centre_mm)
             residual, outlier_slices = aligned.residual, aligned.outlier_slices
         else:
             voxels_V = volume.data[self._space.mask_XYZ].astype(np.float32)
@@ -384,7 +385,7 @@ class IngestSession:
                 fd_mm=fd_mm,
                 dvars_percent=figures.dvars_percent,
                 tsnr=figures.tsnr,
-                displacement_mm=displacement_mm(motion_6) if self._realigns else None,
+                displacement_mm=displacement_mm,
                 mean_signal=float(voxels_V.mean()),
                 residual=residual,
                 outlier_share=len(outlier_slices) / volume.shape[2],

@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
-from mindsight.preprocessing.quality import HEAD_RADIUS_MM
 
 Level = Literal["info", "warning", "error"]
 MAX_NAMED_TRIALS = 5
@@ -35,7 +34,7 @@ class QualityLimits:
     """What is too much. None: this is never said.
 
     fd_mm : framewise displacement of one volume (Power 2012)
-    displacement_mm : distance of the head from the reference; about a voxel and a half of common EPI (a choice)
+    displacement_mm : of the head from the reference, see ``rigid``; about a voxel and a half of common EPI (a choice)
     censored_share : share of the last ``window_volumes`` that take no part in the betas (Parkes 2018)
     dvars_ratio : DVARS of one volume against the run's median (fMRIPrep's standardised DVARS)
     tsnr_ratio : tSNR of the run so far, against the calibration's; below is bad (a choice)
@@ -107,7 +106,7 @@ class VolumeFigures:
     """One volume's figures, None where they are unknown.
 
     fd_mm, dvars_percent, tsnr : of ``QualityFigures``
-    displacement_mm : of the head from the reference, see ``displacement_mm``
+    displacement_mm : of the head from the reference, see ``rigid.displacement_mm``
     mean_signal : mean over the voxels, in the volumes' units
     residual, unplaced : of ``Aligned`` (``unplaced`` is not ``converged``)
     outlier_share : ``Aligned.outlier_slices`` as a share of the volume's slices
@@ -235,11 +234,6 @@ RULES = (
     ),
 )
 """All that is ever said. A rule's order is its number in the state."""
-
-
-def displacement_mm(motion_6: NDArray[np.float64]) -> float:
-    """How far a point 50 mm from the head's centre may be from where it was: translations (mm) and rotations (rad)."""
-    return float(np.linalg.norm(motion_6[:3]) + HEAD_RADIUS_MM * np.linalg.norm(motion_6[3:]))
 
 
 class Alerts:

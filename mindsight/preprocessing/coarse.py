@@ -24,7 +24,6 @@ STEPS = 20
 SETTLED_MM = 0.05
 MAX_STEP_MM = 20.0
 MIN_INSIDE = 50  # voxels that must overlap
-HEAD_RADIUS_MM = 60.0  # at which a rotation counts as a length
 
 
 @njit(cache=True, nogil=True)
@@ -193,4 +192,4 @@ def _solve(ata: Float64Array, atb: Float64Array, damping: float) -> Float64Array
 
 
 def _size_mm(twist: Float64Array) -> float:
-    return float(np.linalg.norm(twist[:3]) + HEAD_RADIUS_MM * np.linalg.norm(twist[3:]))
+    return float(np.linalg.norm(twist[:3]) + rigid.LEVER_MM * np.linalg.norm(twist[3:]))

@@ -17,8 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
-
-HEAD_RADIUS_MM = 50.0
+from mindsight.preprocessing.rigid import SPHERE_RADIUS_MM
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ class Quality:
         if first:
             return QualityFigures(None, None, None)
         n_voxels = y_V.shape[0]
-        fd_mm = float(step_6[:3].sum() + HEAD_RADIUS_MM * step_6[3:].sum())
+        fd_mm = float(step_6[:3].sum() + SPHERE_RADIUS_MM * step_6[3:].sum())
         dvars = 100.0 * float(np.sqrt(change / n_voxels)) / (level / n_voxels) if level > 0.0 else None
         return QualityFigures(fd_mm, dvars, self._tsnr())
 

@@ -32,7 +32,6 @@ BoolArray = NDArray[np.bool_]
 MIN_SLICES = 6
 MIN_VOXELS = 200
 SMOOTHING_FWHM_MM = 5.0
-HEAD_RADIUS_MM = 60.0
 
 # A step leaves about a twentieth of itself.
 FEW = 0.3  # of the chosen voxels find the pose; all of them then refine it
@@ -232,7 +231,7 @@ class Realigner:
 
     def _has_moved(self, pose: Float64Array) -> bool:
         """Since the last volume, so far that what was usual then says little."""
-        return rigid.displacement_mm(pose @ rigid.inverse(self._pose), self.centre_mm, HEAD_RADIUS_MM) > MOVED_MM
+        return rigid.displacement_mm(pose @ rigid.inverse(self._pose), self.centre_mm, rigid.LEVER_MM) > MOVED_MM
 
     def _descend(
         self, points: Points, values: FloatArray, pose: Float64Array, judged: _Judgement, settled_mm: float
@@ -240,7 +239,7 @@ class Realigner:
         """The pose that explains the volume's slices to keep, from one nearby; and whether the last step was small."""
         for _ in range(MAX_STEPS):
             twist = step(self._frame, points, self._look(points, values, pose, judged.keep_Z), judged.gain)
-            size = float(np.linalg.norm(twist[:3]) + HEAD_RADIUS_MM * np.linalg.norm(twist[3:]))
+            size = float(np.linalg.norm(twist[:3]) + rigid.LEVER_MM * np.linalg.norm(twist[3:]))
             if not size < MAX_STEP_MM:
                 break
             pose = rigid.exponential(twist, self.centre_mm) @ pose

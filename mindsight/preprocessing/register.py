@@ -33,7 +33,6 @@ POINTS = (1500, 6000, 30000)
 BEAM = 256  # of the lattice's poses that are moved by half a step where that is better
 CANDIDATES = (32, 6, 1)  # refined at each level
 GAINS = (1e-2, 1e-3, 1e-6)  # relative; a round of line searches that gains less is the last
-HEAD_RADIUS_MM = 60.0  # at which a rotation counts as a length
 TURNS_DEG = (37.8, 12.6)  # how far the search goes, and in what steps
 SHIFTS_MM = (48.0, 16.0)  # from where the heads' centres meet
 HEADER_SHIFTS_MM = (16.0, 16.0)  # from where the headers say
@@ -148,7 +147,7 @@ def _distinct(poses: Sequence[Float64Array], centre_mm: Float64Array, count: int
     kept: list[Float64Array] = []
     for pose in poses:
         back = [rigid.inverse(other) for other in kept]
-        if all(rigid.displacement_mm(other @ pose, centre_mm, HEAD_RADIUS_MM) > APART_MM for other in back):
+        if all(rigid.displacement_mm(other @ pose, centre_mm, rigid.LEVER_MM) > APART_MM for other in back):
             kept.append(pose)
             if len(kept) == count:
                 break
@@ -156,8 +155,8 @@ def _distinct(poses: Sequence[Float64Array], centre_mm: Float64Array, count: int
 
 
 def _refine(comparison: Comparison, start: Float64Array, centre_mm: Float64Array, gain: float) -> Float64Array:
-    """The best pose near ``start``; rotations are searched as lengths at HEAD_RADIUS_MM."""
-    unit_6 = np.array([1.0, 1.0, 1.0, *[1.0 / HEAD_RADIUS_MM] * 3])
+    """The best pose near ``start``; rotations are searched as lengths at LEVER_MM."""
+    unit_6 = np.array([1.0, 1.0, 1.0, *[1.0 / rigid.LEVER_MM] * 3])
 
     def moved(mm_6: Float64Array) -> Float64Array:
         return start @ rigid.exponential(mm_6 * unit_6, centre_mm)

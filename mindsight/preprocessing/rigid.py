@@ -14,6 +14,14 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+SPHERE_RADIUS_MM = 50.0
+"""The sphere that stands for a head where its movement is reported or limited: J. Power et al., NeuroImage 59(3), 2012,
+who count rotations as arcs on it for framewise displacement."""
+
+LEVER_MM = 60.0
+"""At which searches for a pose count a rotation as a length, to say how long a step or how far apart two poses are: a
+choice, about the distance from a head's centre to the brain's edge."""
+
 
 def exponential(twist_6: FloatArray, centre_mm: FloatArray) -> FloatArray:
     """The (4, 4) motion of a twist: translation (3) mm and rotation vector (3) rad about ``centre_mm``."""
@@ -67,8 +75,8 @@ def from_angles(rotation_rad: FloatArray) -> FloatArray:
     return product
 
 
-def displacement_mm(motion: FloatArray, centre_mm: FloatArray, radius_mm: float) -> float:
-    """How far a motion carries a head: translation of its centre plus the arc at ``radius_mm``."""
+def displacement_mm(motion: FloatArray, centre_mm: FloatArray, radius_mm: float = SPHERE_RADIUS_MM) -> float:
+    """How far a (4, 4) motion carries a head: translation of its centre plus the rotation's arc at ``radius_mm``."""
     shift = motion[:3, :3] @ centre_mm + motion[:3, 3] - centre_mm
     cosine = min(1.0, max(-1.0, (float(np.trace(motion[:3, :3])) - 1.0) / 2.0))
     return float(np.linalg.norm(shift)) + radius_mm * math.acos(cosine)

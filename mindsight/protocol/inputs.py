@@ -91,7 +91,11 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fd_mm: Limit = Field(default=None, description="framewise displacement of one volume, mm (default 0.5)")
-    displacement_mm: Limit = Field(default=None, description="the head's distance from the reference, mm (3)")
+    displacement_mm: Limit = Field(
+        default=None,
+        description="the head's distance from the reference, mm (3): of its centre, and the rotation's arc on a 50 mm "
+        "sphere, as run.placed has it",
+    )
     censored_share: Limit = Field(default=None, description="share of the window that cannot be used, 0 to 1 (0.2)")
     dvars_ratio: Limit = Field(default=None, description="DVARS of one volume over the run's median (1.5)")
     tsnr_ratio: Limit = Field(default=None, description="tSNR over the calibration's; less is bad (0.7)")

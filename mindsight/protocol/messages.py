@@ -94,7 +94,10 @@ class RunPlaced(_Base):
     reference_to_run: tuple[float, ...] = Field(
         min_length=16, max_length=16, description="4 x 4, row by row: mm of the subject's reference to mm of the run"
     )
-    displacement_mm: float = Field(description="of the head, from where the subject's reference has it")
+    displacement_mm: float = Field(
+        description="of the head, from where the subject's reference has it: of its centre, and the rotation's arc on "
+        "a 50 mm sphere, as limits have it"
+    )
     coverage: float = Field(ge=0, le=1, description="share of the decoder's voxels that the run's volumes show")
     unexplained: float | None = Field(default=None, description="share of the volume that the reference leaves so")
     margin: float | None = Field(default=None, description="of a registration over what is certainly wrong")

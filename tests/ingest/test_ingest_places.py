@@ -47,7 +47,7 @@ def elsewhere(head: Head) -> np.ndarray:
 
 
 def off_mm(placement: Placement, pose: np.ndarray, head: Head) -> float:
-    return rigid.displacement_mm(placement.rigid @ rigid.inverse(pose), head.centre_mm, 60.0)
+    return rigid.displacement_mm(placement.rigid @ rigid.inverse(pose), head.centre_mm, rigid.LEVER_MM)
 
 
 def place_codes(played: Played) -> list[str]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindsight.errors import BadRequest
-from mindsight.preprocessing import Quality, Realigner, brain_mask
+from mindsight.preprocessing import Quality, Realigner, brain_mask, rigid
 from mindsight.preprocessing.alerts import (
     RULES,
     Alert,
@@ -18,7 +18,6 @@ from mindsight.preprocessing.alerts import (
     Baseline,
     QualityLimits,
     VolumeFigures,
-    displacement_mm,
 )
 from mindsight.scanner import read_series
 
@@ -197,11 +196,6 @@ def test_a_limit_that_is_none_is_refused(wrong: dict[str, float]) -> None:
     assert caught.value.code == "quality.limit"
 
 
-def test_displacement_of_a_turned_head() -> None:
-    assert displacement_mm(np.array([3.0, 0, 4.0, 0, 0, 0])) == 5.0
-    assert displacement_mm(np.array([0, 0, 0, 0, 0.02, 0])) == pytest.approx(1.0)
-
-
 def test_a_real_run_of_a_still_participant_says_nothing_until_something_is_done_to_it(shared: Path) -> None:
     """Trio, 60 volumes, motion under 0.3 mm; then the same with a jump of the head, a spike and a drift put in."""
     volumes = [
@@ -219,7 +213,7 @@ def test_a_real_run_of_a_still_participant_says_nothing_until_something_is_done_
             fd_mm=figures.fd_mm,
             dvars_percent=figures.dvars_percent,
             tsnr=figures.tsnr,
-            displacement_mm=displacement_mm(aligned.motion_6),
+            displacement_mm=rigid.displacement_mm(aligned.rigid, aligned.centre_mm),
             mean_signal=float(voxels_V.mean()),
             residual=aligned.residual,
             outlier_share=len(aligned.outlier_slices) / volume.shape[2],

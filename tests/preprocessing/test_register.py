@@ -110,7 +110,7 @@ def test_another_acquisition_of_a_real_head_lies_where_realignment_finds_it(trio
     realigned = Realigner(trio[0]).align(template)
     assert realigned.converged
     apart = found.rigid @ rigid.inverse(realigned.rigid)
-    assert rigid.displacement_mm(apart, realigned.centre_mm, 60.0) < 0.1
+    assert rigid.displacement_mm(apart, realigned.centre_mm, rigid.LEVER_MM) < 0.1
 
 
 def test_another_persons_head_is_not_accepted(trio: list[Volume], shared: Path) -> None:

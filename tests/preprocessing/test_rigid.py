@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.linalg import expm
+from scipy.spatial.transform import Rotation
 
 from mindsight.preprocessing import rigid
 
@@ -36,5 +37,12 @@ def test_signs_are_spms() -> None:
 
 
 def test_displacement_adds_translation_and_arc() -> None:
+    """The arc is that of the one rotation which the three angles make together, on Power's sphere by default."""
     motion = rigid.about(rigid.from_angles(np.array([0.0, 0.02, 0.0])), np.array([3.0, 4.0, 0.0]), np.ones(3))
-    assert rigid.displacement_mm(motion, np.ones(3), 60.0) == pytest.approx(5.0 + 60.0 * 0.02)
+    assert rigid.displacement_mm(motion, np.ones(3)) == pytest.approx(5.0 + 50.0 * 0.02)
+    assert rigid.displacement_mm(motion, np.ones(3), rigid.LEVER_MM) == pytest.approx(5.0 + 60.0 * 0.02)
+    turn = rigid.from_angles(np.array([0.3, -0.4, 0.5]))
+    turned = rigid.about(turn, np.zeros(3), np.ones(3))
+    assert rigid.displacement_mm(turned, np.ones(3)) == pytest.approx(50.0 * Rotation.from_matrix(turn).magnitude())
+    shifted = rigid.about(np.eye(3), np.array([3.0, 0.0, 4.0]), np.ones(3))
+    assert rigid.displacement_mm(shifted, np.ones(3)) == pytest.approx(5.0)
