@@ -65,5 +65,8 @@ def _along(values: NDArray[Any], axis: int, size: int) -> NDArray[Any]:
     shape[axis] = size
     weight = (places - low.astype(kind)).reshape(shape)
     first = np.take(values, low, axis)
-    resized: NDArray[Any] = first + weight * (np.take(values, np.minimum(low + 1, n - 1), axis) - first)
+    resized: NDArray[Any] = np.take(values, np.minimum(low + 1, n - 1), axis)
+    resized -= first  # in place: fresh memory costs several times the sums themselves
+    resized *= weight
+    resized += first
     return resized

@@ -115,10 +115,12 @@ def _starts(comparison: Comparison, centre_mm: Float64Array, other_centre_mm: Fl
     """The best poses of the lattice, best first: around the heads' centres, and around what the headers say."""
     met = other_centre_mm - centre_mm + _lattice(*SHIFTS_MM)
     shifts = np.concatenate([met, _lattice(*HEADER_SHIFTS_MM)])
-    poses = []
+    poses: list[Float64Array] = []
     for turn in np.radians(_lattice(*TURNS_DEG)):
         rotation = rigid.exponential(np.concatenate([np.zeros(3), turn]), np.zeros(3))[:3, :3]
-        poses += [rigid.about(rotation, shift, centre_mm) for shift in shifts]
+        turned = np.tile(rigid.about(rotation, np.zeros(3), centre_mm), (len(shifts), 1, 1))
+        turned[:, :3, 3] = centre_mm + shifts - rotation @ centre_mm
+        poses += list(turned)
     beam = _best(poses, [comparison.score(pose) for pose in poses])[:BEAM]
     half = np.diag([SHIFTS_MM[1] / 2.0] * 3 + [np.radians(TURNS_DEG[1] / 2.0)] * 3)
     steps = [rigid.exponential(twist, centre_mm) for twist in np.concatenate([np.zeros((1, 6)), half, -half])]
