@@ -5,6 +5,7 @@ Knows nothing of sessions. Everything the gateway takes can be repeated, so that
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import time
@@ -31,6 +32,9 @@ _BY_STATUS: dict[int, type[MindsightError]] = {
     507: errors.StorageFull,
 }
 
+# reading the authorities' certificates takes 25 ms: once for all clients of a process
+_certificates = functools.cache(httpx.create_ssl_context)
+
 
 class Http:
     """One gateway, one key. ``deadline_s`` limits how long a request is repeated, ``timeout_s`` how long one takes."""
@@ -41,6 +45,7 @@ class Http:
             base_url=url,
             headers={"Authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, 3.0)),
+            verify=_certificates(),
         )
 
     def close(self) -> None:
