@@ -87,19 +87,26 @@ class Service:
     def wait(self, session: str, done: Callable[[list[Message]], bool], deadline_s: float = 60.0) -> list[Message]:
         """The session's messages as soon as they satisfy ``done``; fails at the deadline."""
         until = time.monotonic() + deadline_s
-        while time.monotonic() < until:
-            messages = self.messages(session)
-            if messages and done(messages):
-                return messages
-            time.sleep(0.1)
+        messages: list[Message] = []
+        with contextlib.closing(Bus.from_settings(self.settings)) as bus:
+            log = Log(bus, session, "messages")
+            while time.monotonic() < until:
+                after = messages[-1].id if messages else 0
+                messages += [parse_message(payload, id=seq) for seq, payload in _entries(log, after)]
+                if messages and done(messages):
+                    return messages
+                time.sleep(0.1)
         raise AssertionError(f"waited {deadline_s:.0f} s in vain; last message: {messages[-1:]}")
 
     def _entries(self, session: str, name: str) -> Iterator[tuple[int, bytes]]:
         with contextlib.closing(Bus.from_settings(self.settings)) as bus:
-            after = 0
-            while page := Log(bus, session, name).read(after):
-                yield from ((entry.seq, entry.payload) for entry in page)
-                after = page[-1].seq
+            yield from _entries(Log(bus, session, name))
+
+
+def _entries(log: Log, after: int = 0) -> Iterator[tuple[int, bytes]]:
+    while page := log.read(after):
+        yield from ((entry.seq, entry.payload) for entry in page)
+        after = page[-1].seq
 
 
 @contextlib.contextmanager

@@ -29,6 +29,10 @@ from mindsight.protocol import Message, SessionArchived, VolumeProcessed, Volume
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 
 
+def is_archived(messages: list[Message]) -> bool:
+    return isinstance(messages[-1], SessionArchived)
+
+
 @pytest.fixture(scope="module")
 def trio(service: Service, shared: Path) -> tuple[Path, list[Message]]:
     """The archive and the messages of the trio run, streamed by ``mindsight stream``."""
@@ -39,13 +43,9 @@ def trio(service: Service, shared: Path) -> tuple[Path, list[Message]]:
     assert "155 volumes acknowledged, 0 missing" in sent.stdout
     with service.console(session) as console:
         console.close()
-    until = time.monotonic() + DEADLINE_S
-    while time.monotonic() < until:
-        messages = service.messages(session)
-        if isinstance(messages[-1], SessionArchived):
-            return service.settings.data_dir / messages[-1].archive, messages
-        time.sleep(0.2)
-    raise AssertionError(f"not archived within {DEADLINE_S:.0f} s: {messages[-1]}")
+    messages = service.wait(session, is_archived, DEADLINE_S)
+    assert isinstance(messages[-1], SessionArchived)
+    return service.settings.data_dir / messages[-1].archive, messages
 
 
 def test_every_volume_arrives_once_and_in_order(trio: tuple[Path, list[Message]]) -> None:
@@ -143,9 +143,7 @@ def test_no_identity_gets_past_the_reader(service: Service, shared: Path, tmp_pa
     assert finished.returncode == 0, finished.stderr
     with service.console(session) as console:
         console.close()
-    until = time.monotonic() + DEADLINE_S
-    while not isinstance(service.messages(session)[-1], SessionArchived) and time.monotonic() < until:
-        time.sleep(0.2)
+    service.wait(session, is_archived, DEADLINE_S)
     kept = [path for path in service.settings.data_dir.rglob("*") if path.is_file()]
     assert len(kept) > 20
     seeds = [seed[:8].encode() for seed in (*fields.values(), "SEEDPRIVATE", "SEEDFOLDER", "SEEDFILE")]
