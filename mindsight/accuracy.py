@@ -6,6 +6,7 @@ Knows nothing of brains or pools. On the ground floor, so that whoever counts hi
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,11 @@ class Accuracy:
     def interval(self) -> tuple[float, float]:
         """95 % Wilson interval."""
         return wilson_interval(self.hits, self.n)
+
+    @classmethod
+    def of(cls, hits: Collection[bool], chance: float) -> Accuracy:
+        """Of answers of which each was a hit or not."""
+        return cls(sum(hits), len(hits), chance)
 
     def __add__(self, other: Accuracy) -> Accuracy:
         """Both together; the chance level is the mean over the trials."""

@@ -65,16 +65,16 @@ class Outcome:
             for message in self.messages
             if isinstance(message, Result) and message.stage == stage
         ]
-        return Accuracy(sum(hits), len(hits), 1.0 / N_POOL)
+        return Accuracy.of(hits, 1.0 / N_POOL)
 
     def control(self) -> Accuracy:
         """Top-1 of the final answers against the picture of another trial: what no information comes to."""
         finals = [m for m in self.messages if isinstance(m, Result) and m.stage == "final"]
-        hits = sum(
+        hits = [
             answer.candidates[0].id == self.truth[other.run, other.trial]
             for answer, other in zip(finals, finals[7:] + finals[:7], strict=True)
-        )
-        return Accuracy(hits, len(finals), 1.0 / N_POOL)
+        ]
+        return Accuracy.of(hits, 1.0 / N_POOL)
 
     def summary(self) -> dict[str, Any]:
         """As JSON; the keys are what scripts rely on."""

@@ -114,7 +114,7 @@ def replay(
                 hits.setdefault(answer.stage, []).append(answer.correct)
             if file is not None:
                 _write(file, answer)
-    accuracy = {stage: Accuracy(sum(right), len(right), 1.0 / len(loaded.pool)) for stage, right in hits.items()}
+    accuracy = {stage: Accuracy.of(right, 1.0 / len(loaded.pool)) for stage, right in hits.items()}
     return Summary(recorded.run, recorded.n_volumes, clock() - began_s, n_answers, accuracy)
 
 

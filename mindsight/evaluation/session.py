@@ -168,7 +168,7 @@ def _stage(name: str) -> Stage:
 
 def _among(answered: Sequence[tuple[ShownTrial, Mapping[str, Any]]], k: int) -> Accuracy:
     hits = [trial.truth in [one["id"] for one in result["candidates"][:k]] for trial, result in answered]
-    return Accuracy(sum(hits), len(hits), float(np.mean([k / result["pool_size"] for _, result in answered])))
+    return Accuracy.of(hits, float(np.mean([k / result["pool_size"] for _, result in answered])))
 
 
 def _pairs(answered: Sequence[tuple[ShownTrial, Mapping[str, Any]]]) -> Accuracy:
@@ -178,7 +178,7 @@ def _pairs(answered: Sequence[tuple[ShownTrial, Mapping[str, Any]]]) -> Accuracy
         pair = next((one for one in result.get("pairs", ()) if trial.truth in (one["first"], one["second"])), None)
         if pair is not None:
             hits.append(pair["chosen"] == trial.truth and pair["margin"] > 0)
-    return Accuracy(sum(hits), len(hits), 0.5)
+    return Accuracy.of(hits, 0.5)
 
 
 def _held_against_others(

@@ -31,8 +31,7 @@ def _rolling(record: Record) -> list[dict[str, float]]:
 
 
 def _of_the_last(hits: list[bool]) -> Accuracy:
-    recent = hits[-WINDOW:]
-    return Accuracy(sum(recent), len(recent), 0.01)
+    return Accuracy.of(hits[-WINDOW:], 0.01)
 
 
 def _usable(record: Record) -> dict[int, dict[str, int]]:

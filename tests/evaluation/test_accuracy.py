@@ -28,6 +28,11 @@ def test_accuracies_add_up_with_their_chance() -> None:
     assert str(both) == "25.0% (4 of 16, 95 % interval 10.2% to 49.5%, chance 31.2%)"
 
 
+def test_hits_are_counted() -> None:
+    assert Accuracy.of([True, False, True], 0.1) == Accuracy(2, 3, 0.1)
+    assert Accuracy.of([], 0.1) == Accuracy(0, 0, 0.1)
+
+
 def test_top_k_counts_and_knows_its_chance() -> None:
     scores = np.array([[3.0, 2.0, 1.0, 0.0], [0.0, 1.0, 1.0, 0.0]])
     right = np.eye(4, dtype=bool)[[1, 2]]
