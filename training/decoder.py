@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mindsight.accuracy import Accuracy, top_k
+from mindsight.inference import z_scored
 from mindsight.mindeye import MindEye2, fold, load_mindeye2
 from mindsight.retrieval import LinearDecoder
 from mindsight.simulator.ceiling import final_betas, simulate_series
@@ -75,9 +76,10 @@ def sit(encoder: Encoder, person: int, sitting: int, n_runs: int) -> Sitting:
     )
 
 
-def z_scored(betas_KV: Tensor, by_KV: Tensor) -> Tensor:
+def scored_by(betas_KV: Tensor, by_KV: Tensor) -> Tensor:
     """Betas in units of another set of trials, voxel by voxel."""
-    return (betas_KV - by_KV.mean(0)) / by_KV.std(0)
+    mean_V, std_V = by_KV.mean(0), by_KV.std(0)
+    return torch.from_numpy(z_scored(betas_KV.numpy(), mean_V.numpy(), std_V.numpy()))
 
 
 def retrieval(predicted_KND: Tensor, tokens_KND: Tensor, centred: bool = False) -> Accuracy:
@@ -126,8 +128,8 @@ def figures(model: MindEye2, encoder: Encoder, config: Config, trials: int, seed
     known, test = sit(encoder, _NEW_PERSON, 0, -(-trials // 30)), sit(encoder, _NEW_PERSON, 1, _RUNS_TO_TEST)
     raw_KV, shown_KND = known.betas_KV[:trials], known.tokens_KND[:trials]
     new = test.first_showings()
-    betas_KV, tokens_KND = z_scored(raw_KV, raw_KV), test.tokens_KND[new]
-    test_KV = z_scored(test.betas_KV[new], raw_KV)
+    betas_KV, tokens_KND = scored_by(raw_KV, raw_KV), test.tokens_KND[new]
+    test_KV = scored_by(test.betas_KV[new], raw_KV)
     linear = torch.from_numpy(LinearDecoder.fit(betas_KV.numpy(), shown_KND.numpy()).predict(test_KV.numpy()))
     shuffled = shown_KND[torch.randperm(trials, generator=torch.Generator().manual_seed(seed))]
     with_gradient = replace(config, fine_tuning=replace(config.fine_tuning, steps=_GRADIENT_STEPS))
@@ -169,7 +171,7 @@ def main() -> None:
     encoder, config = Encoder.load(arguments.encoder), Config()
     config = replace(config, pretraining=replace(config.pretraining, steps=arguments.steps))
     sittings = [sit(encoder, _FIRST_PERSON + i, 0, arguments.runs) for i in range(arguments.participants)]
-    model = pretrain([Seen(z_scored(s.betas_KV, s.betas_KV), s.tokens_KND) for s in sittings], config, arguments.seed)
+    model = pretrain([Seen(scored_by(s.betas_KV, s.betas_KV), s.tokens_KND) for s in sittings], config, arguments.seed)
     described = {
         "command": f"python -m training.decoder --participants {arguments.participants} --runs {arguments.runs} "
         f"--steps {arguments.steps} --seed {arguments.seed}",

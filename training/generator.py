@@ -25,6 +25,7 @@ from torch.nn import functional
 from mindsight.simulator.scenes import KINDS, Scene, random_scenes, render_batch
 from mindsight.unclip.encoder import Encoder, EncoderConfig, ResidualBlock, to_grid, to_pixels
 from mindsight.unclip.generator import Denoiser, Generator, GeneratorConfig, draw, fold, noise_schedule, unfold
+from training.generator_figures import psnr_db
 
 EMA_DECAY = 0.999
 MAX_TOKEN_NOISE = 0.6
@@ -71,10 +72,9 @@ def picture_loss(drawn_B3HW: Tensor, pixels_B3HW: Tensor) -> Tensor:
     return (edge_weights(pixels_B3HW) * (error.square() + 0.25 * error.abs())).mean()
 
 
-def psnr_db(drawn_B3HW: Tensor, pixels_B3HW: Tensor) -> float:
-    """Mean over pictures of the peak signal-to-noise ratio; the range of [-1, 1] is 2."""
-    mse_B = (drawn_B3HW.clamp(-1, 1) - pixels_B3HW).square().mean((1, 2, 3))
-    return float((10.0 * torch.log10(4.0 / mse_B)).mean())
+def fidelity_db(drawn_B3HW: Tensor, pixels_B3HW: Tensor) -> float:
+    """``psnr_db`` of pictures in [-1, 1]; what was drawn is clipped to it, as it is when it is saved."""
+    return psnr_db(drawn_B3HW.clamp(-1, 1).numpy(force=True), pixels_B3HW.numpy(force=True), peak=2.0)
 
 
 class Sketcher(nn.Module):
@@ -161,8 +161,8 @@ class EncoderTraining:
         noise_BND = torch.randn(tokens_BND.shape, generator=torch.Generator().manual_seed(0))
         nearest = torch.cdist((tokens_BND + noise_BND).flatten(1), tokens_BND.flatten(1)).argmin(1)
         return {
-            "psnr_clean": psnr_db(model["sketcher"](tokens_BND), self.held_out),
-            "psnr_noise_0.3": psnr_db(model["sketcher"](tokens_BND + 0.3 * noise_BND), self.held_out),
+            "psnr_clean": fidelity_db(model["sketcher"](tokens_BND), self.held_out),
+            "psnr_noise_0.3": fidelity_db(model["sketcher"](tokens_BND + 0.3 * noise_BND), self.held_out),
             "top1_of_128_noise_1": float((nearest == torch.arange(len(nearest))).float().mean()),
         }
 
@@ -216,7 +216,7 @@ class UnetTraining:
         noise = torch.randn(len(tokens_BND), *self.config.latent_shape)
         cases = {"nfe_1": (0.0, 1), "nfe_2": (0.0, 2), "nfe_4": (0.0, 4), "nfe_4_noise_0.3": (0.3, 4)}
         return {
-            f"psnr_{name}": psnr_db(
+            f"psnr_{name}": fidelity_db(
                 unfold(draw(model, tokens_BND + sigma * noise_BND, noise, evaluations), self.config.fold), self.held_out
             )
             for name, (sigma, evaluations) in cases.items()

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mindsight.accuracy import top_k
 from mindsight.simulator.scenes import random_scenes, render_batch
 from mindsight.unclip.encoder import Encoder
 from mindsight.unclip.generator import Generator
@@ -28,10 +29,10 @@ TOKEN_NOISE = (0.1, 0.3, 0.5, 1.0)
 Images = NDArray[np.uint8]
 
 
-def psnr_db(drawn_BHW3: NDArray[Any], shown_BHW3: Images) -> float:
-    """Mean over pictures of the peak signal-to-noise ratio."""
+def psnr_db(drawn_BHW3: NDArray[Any], shown_BHW3: NDArray[Any], peak: float = 255.0) -> float:
+    """Mean over pictures of the peak signal-to-noise ratio; ``peak`` is the range of their values."""
     mse_B = np.square(drawn_BHW3.astype(np.float64) - shown_BHW3).mean((1, 2, 3))
-    return float(np.mean(10.0 * np.log10(255.0**2 / mse_B)))
+    return float(np.mean(10.0 * np.log10(peak**2 / mse_B)))
 
 
 def correlations(left_BHW3: Images, right_BHW3: Images) -> NDArray[np.float64]:
@@ -44,7 +45,8 @@ def correlations(left_BHW3: Images, right_BHW3: Images) -> NDArray[np.float64]:
 def top1(similarity_BB: NDArray[np.float64]) -> float:
     """How often the right one of ``N_WAYS`` is the most similar, over consecutive groups of candidates."""
     groups = [slice(i, i + N_WAYS) for i in range(0, len(similarity_BB), N_WAYS)]
-    return float(np.mean([similarity_BB[g, g].argmax(1) == np.arange(N_WAYS) for g in groups]))
+    right_NN = np.eye(N_WAYS, dtype=np.bool_)
+    return float(np.mean([top_k(similarity_BB[group, group], right_NN, 1).value for group in groups]))
 
 
 def _standardised(images_BHW3: Images) -> NDArray[np.float64]:
