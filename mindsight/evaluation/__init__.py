@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mindsight.accuracy import Accuracy, wilson_interval
     from mindsight.evaluation.brain import brain_correlation
     from mindsight.evaluation.captions import rouge_1, rouge_l
     from mindsight.evaluation.identification import retrieval
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mindsight.evaluation.pixels import pixcorr, ssim
 
 __all__ = [
+    "Accuracy",
     "alexnet_2",
     "alexnet_5",
     "brain_correlation",
@@ -29,19 +31,22 @@ __all__ = [
     "rouge_l",
     "ssim",
     "swav",
+    "wilson_interval",
 ]
 
 _ELSEWHERE = {
-    "brain_correlation": "brain",
-    "pixcorr": "pixels",
-    "retrieval": "identification",
-    "rouge_1": "captions",
-    "rouge_l": "captions",
-    "ssim": "pixels",
+    "Accuracy": "mindsight.accuracy",
+    "brain_correlation": "mindsight.evaluation.brain",
+    "pixcorr": "mindsight.evaluation.pixels",
+    "retrieval": "mindsight.evaluation.identification",
+    "rouge_1": "mindsight.evaluation.captions",
+    "rouge_l": "mindsight.evaluation.captions",
+    "ssim": "mindsight.evaluation.pixels",
+    "wilson_interval": "mindsight.accuracy",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'perceptual')}"), name)
+    return getattr(import_module(_ELSEWHERE.get(name, "mindsight.evaluation.perceptual")), name)

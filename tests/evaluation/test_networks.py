@@ -12,6 +12,7 @@ from tolerance import network as closeness
 from torch import Tensor
 
 from mindsight import evaluation
+from mindsight.accuracy import Accuracy
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.evaluation.metric import PICTURE_METRICS
 from mindsight.evaluation.networks import NETWORKS, NetworkSpec
@@ -164,6 +165,13 @@ class Colours:
     def features(self, images_KHWC: np.ndarray) -> dict[str, np.ndarray]:
         flat = images_KHWC.reshape(len(images_KHWC), -1)
         return {layer: flat**power for power, layer in enumerate(self.spec.metrics, 1)}
+
+
+def test_public_names_are_there_and_no_others() -> None:
+    assert all(callable(getattr(evaluation, name)) for name in evaluation.__all__)
+    assert evaluation.Accuracy is Accuracy
+    with pytest.raises(AttributeError, match="measure_all"):
+        evaluation.__getattr__("measure_all")
 
 
 def test_there_is_one_function_for_each_published_metric() -> None:
