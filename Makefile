@@ -45,8 +45,12 @@ test-slow: setup ## the long forms of checks that `make test` makes in short
 bench: .venv/.bench ## speed, side by side with peers; appends to benchmarks/history/; WHOLE=1 takes the long way
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file $(if $(WHOLE),--whole) || exit 1; done
 
-lock: ## pin what is installed now
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/ @ .*//; s/+cpu//' | sort -f > constraints.txt
+lock: ## pin what is installed now; what Python 3.10 takes instead, for a console, stays as it is
+	grep 'python_version < ' constraints.txt > .venv/older
+	{ cat .venv/older; $(BIN)/python -m pip freeze --exclude-editable | sed 's/ @ .*//; s/+cpu//' \
+	  | awk -F== 'FNR == NR { older[$$1]; next } { print $$0 ($$1 in older ? "; python_version >= \"3.11\"" : "") }' \
+	    .venv/older - ; } | sort -f > .venv/pinned
+	mv .venv/pinned constraints.txt
 
 clean:
 	rm -rf .venv build *.egg-info mindsight-data

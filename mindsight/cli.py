@@ -9,14 +9,14 @@ import math
 import os
 import sys
 import time
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mindsight import __version__
 from mindsight.errors import BadRequest, MindsightError
+from mindsight.extras import need_server
 
 if TYPE_CHECKING:
     from mindsight.stream import Sent
@@ -35,12 +35,6 @@ Key = Annotated[
 EchoOption = Annotated[
     str, typer.Option(help="which echo of a multi-echo run to read: its number, or combine for all; default: the first")
 ]
-
-
-class WeightsDtype(StrEnum):
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
 
 
 def _speed(text: str) -> float:
@@ -65,10 +59,11 @@ def _end_of(sent: Sent) -> None:
         raise typer.Exit(LOST)
 
 
-def _become(module: str, *arguments: str) -> None:
+def _become(name: str, module: str, *arguments: str) -> None:
     """Replace this process by another of the project's, so that its signals and exit code are ours."""
     from mindsight.processes import module_command
 
+    need_server(f"mindsight {name}")
     command = module_command(module, *arguments)
     os.execv(command[0], command)  # noqa: S606
 
@@ -82,6 +77,7 @@ def demo(
     data_dir: Annotated[Path | None, typer.Option(help="keep everything here instead of ./mindsight-data/demo")] = None,
 ) -> None:
     """A simulated session through the real service."""
+    need_server("mindsight demo")
     from mindsight.demo import run_demo
 
     run_demo(once=once, speed=_speed(speed or ("10" if once else "4")), data_dir=data_dir)
@@ -93,6 +89,7 @@ def serve() -> None:
     from mindsight.settings import Settings
     from mindsight.supervisor import Supervisor, wait_for_stop
 
+    need_server("mindsight serve")
     supervisor = Supervisor(Settings())
     url = supervisor.start()
     typer.echo(f"Mindsight is up at {url} (data: {supervisor.settings.data_dir}; logs: {supervisor.logs_dir})")
@@ -102,13 +99,13 @@ def serve() -> None:
 @app.command()
 def ingest() -> None:
     """Run one ingest worker."""
-    _become("workers.ingest")
+    _become("ingest", "workers.ingest")
 
 
 @app.command()
 def infer() -> None:
     """Run one inference worker."""
-    _become("workers.inference")
+    _become("infer", "workers.inference")
 
 
 @app.command()
@@ -190,6 +187,7 @@ def replay(
 
     times, chosen = _speed(speed), parse_echo(echo)
     if bundle is not None:
+        need_server("mindsight replay --bundle")
         from mindsight.replay import replay as replay_here
 
         summary = replay_here(
@@ -212,7 +210,7 @@ def replay(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def calibrate(context: typer.Context) -> None:
     """Make a subject bundle from recorded runs: RUN... --decoder linear --labels trial_type --out BUNDLE."""
-    _become("training.calibrate", *context.args)
+    _become("calibrate", "training.calibrate", *context.args)
 
 
 pool_app = typer.Typer(help="Candidate pools: what answers are chosen from.", no_args_is_help=True)
@@ -240,6 +238,7 @@ def pool_build(
     device: Annotated[str, typer.Option(help="cpu, cuda")] = "cpu",
 ) -> None:
     """Embed pictures into a candidate pool on disk, in half precision."""
+    need_server("mindsight pool")
     from mindsight.pool import build
     from mindsight.retrieval import Progress
 
@@ -266,6 +265,7 @@ def pool_reduce(
     size: Annotated[int, typer.Option(min=64, help="numbers of a candidate's sketch")] = 2048,
 ) -> None:
     """Sketch a pool too large to be read for every answer: the best by their sketches are compared in full."""
+    need_server("mindsight pool")
     from mindsight.pool import reduce
 
     index = reduce(pool, size)
@@ -277,6 +277,7 @@ def pool_reduce(
 @pool_app.command("verify")
 def pool_verify(pool: Annotated[Path, typer.Argument(help="folder of a pool")]) -> None:
     """Read a whole pool and compare it with the digest that was written with it."""
+    need_server("mindsight pool")
     from mindsight.retrieval import CandidatePool
 
     found = CandidatePool.load(pool)
@@ -292,16 +293,18 @@ app.add_typer(convert_app, name="convert")
 def convert_mindeye2(
     checkpoint: Annotated[Path, typer.Argument(help="last.pth, .safetensors, or a DeepSpeed folder")],
     out: Annotated[Path, typer.Argument(help="new folder for the weights and their manifest")],
-    dtype: Annotated[WeightsDtype, typer.Option(help="of the weights; half of the bytes at float16 and bfloat16")] = (
-        WeightsDtype.float32
-    ),
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"],
+        typer.Option(help="of the weights; half of the bytes at float16 and bfloat16"),
+    ] = "float32",
 ) -> None:
     """Any released MindEye2 checkpoint, all dimensions from its keys. Nothing in the file is run."""
+    need_server("mindsight convert")
     import torch
 
     from mindsight.mindeye import convert_mindeye2 as convert
 
-    done = convert(checkpoint, out, getattr(torch, dtype.value))
+    done = convert(checkpoint, out, getattr(torch, dtype))
     who = ", ".join(f"{s.voxels:,} voxels" + (f" (NSD {s.nsd})" if s.nsd else "") for s in done.subjects)
     typer.echo(
         f"{out}: {len(done.subjects)} subject{'s' if len(done.subjects) > 1 else ''}: {who}\n"
@@ -344,6 +347,7 @@ def evaluate(
     device: Annotated[str, typer.Option(help="of the feature networks: cpu, cuda")] = "cpu",
 ) -> None:
     """The published metrics by their protocol, with controls: a table, JSON and a page with the pictures."""
+    need_server("mindsight evaluate")
     from mindsight.evaluate import evaluate_archive, evaluate_folder
     from mindsight.evaluation.session import is_archive
     from mindsight.evaluation.table import text_table

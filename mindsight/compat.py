@@ -32,8 +32,8 @@ class _BeforeTorchvision(MetaPathFinder):
 
 def _declare_operators() -> None:
     spec = PathFinder.find_spec("torchvision")
-    if spec is None or spec.origin is None:
-        return
+    if spec is None or spec.origin is None or PathFinder.find_spec("torch") is None:
+        return  # a base install has neither
     import torch
 
     try:

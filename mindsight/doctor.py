@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mindsight.errors import MindsightError
+from mindsight.extras import missing
 from mindsight.settings import Settings
 
 MIN_FREE_GB = 5.0
@@ -33,12 +34,17 @@ def examine() -> list[Finding]:
     questions: list[tuple[str, Callable[[], str]]] = [
         ("python", lambda: sys.version.split()[0]),
         ("cores", lambda: f"{os.cpu_count()} cores"),
-        ("torch", _torch),
-        ("open_clip", _open_clip),
-        ("bus server", lambda: _bus(settings)),
         ("data folder", lambda: _data_folder(settings)),
-        ("demo models", _models),
     ]
+    if missing():
+        questions.append(("service", _no_service))
+    else:
+        questions += [
+            ("torch", _torch),
+            ("open_clip", _open_clip),
+            ("bus server", lambda: _bus(settings)),
+            ("demo models", _models),
+        ]
     findings = []
     for what, ask in questions:
         try:
@@ -46,6 +52,10 @@ def examine() -> list[Finding]:
         except (MindsightError, OSError, ImportError, RuntimeError) as error:
             findings.append(Finding(what, False, str(error)))
     return findings
+
+
+def _no_service() -> str:
+    return 'not installed here, this machine can stream and inspect; pip install "mindsight[server]" for the service'
 
 
 def _torch() -> str:

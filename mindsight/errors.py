@@ -105,6 +105,13 @@ class ModelMismatch(MindsightError):
     http_status = 422
 
 
+class NotInstalled(MindsightError):
+    """A command needs packages that this install does not have."""
+
+    code = "install.missing"
+    http_status = 501
+
+
 class DeadlineExceeded(MindsightError):
     """Something waited as long as it was allowed to."""
 

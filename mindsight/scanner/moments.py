@@ -7,7 +7,7 @@ time of day, on which a run's clock can stand as well; a time that is no time le
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 _DATE = re.compile(r"(\d{4})([.\-/]?)(\d\d)\2(\d\d)")
 _TIME = re.compile(r"(\d\d):?(\d\d)?:?(\d\d)?([.,]\d*)?\s*([+-]\d{4})?")
@@ -42,7 +42,7 @@ def moment_seconds(moment: str, zone: str) -> float | None:
 def _midnight(date: str) -> datetime | None:
     match = _DATE.fullmatch(date)
     try:
-        return datetime(int(match[1]), int(match[3]), int(match[4]), tzinfo=UTC) if match else None
+        return datetime(int(match[1]), int(match[3]), int(match[4]), tzinfo=timezone.utc) if match else None
     except ValueError:  # a month 13, a day 0
         return None
 

@@ -16,15 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, cast
+from typing import Any, BinaryIO, Literal, NoReturn, cast
 
 import numpy as np
-from nibabel.nifti1 import Nifti1Header
-from nibabel.nifti2 import Nifti2Header
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
+from mindsight.scanner.nifti_fields import best_affine, header_fields, slice_times
 from mindsight.scanner.sidecar import Sidecar, read_sidecar
 from mindsight.scanner.timing import Agreed, agreed_tr, jumps_of, jumps_text, pace_of, why_not_times
 from mindsight.volume import MAX_SIDE, MAX_TR_S, MAX_VOXELS, Volume, is_tr, same_tr
@@ -39,7 +37,7 @@ MIN_MEANT_S = 0.2  # what a number in a wrong unit must come to, to be taken for
 
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _SECONDS = {0: 1.0, 8: 1.0, 16: 1e-3, 24: 1e-6}  # xyzt_units & 0x38; 0 is "not said"
-_HEADERS: dict[int, tuple[Any, bytes]] = {348: (Nifti1Header, b"n+1"), 540: (Nifti2Header, b"n+2")}  # untyped
+_MAGIC = {348: b"n+1", 540: b"n+2"}
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -180,13 +178,13 @@ def _read(stream: BinaryIO, n_bytes: int, what: str) -> bytes:
 
 def _header(stream: BinaryIO, path: Path) -> NiftiHeader:
     block = _read(stream, 348, "header")
-    sizes = {int.from_bytes(block[:4], "little"): "<", int.from_bytes(block[:4], "big"): ">"}
-    size = next((size for size in _HEADERS if size in sizes), None)
+    little, big = int.from_bytes(block[:4], "little"), int.from_bytes(block[:4], "big")
+    sizes: dict[int, Literal["<", ">"]] = {little: "<", big: ">"}
+    size = next((size for size in _MAGIC if size in sizes), None)
     if size is None:
         _refuse("not_nifti", "expected a NIfTI-1 or NIfTI-2 file, got something else")
-    header_class, magic = _HEADERS[size]
-    raw = header_class(block + _read(stream, size - len(block), "header"), endianness=sizes[size], check=False)
-    if bytes(raw["magic"])[:3] != magic:
+    raw = header_fields(block + _read(stream, size - len(block), "header"), sizes[size])
+    if bytes(raw["magic"])[:3] != _MAGIC[size]:
         _refuse("not_nifti", "expected header and data in one file (.nii); convert .hdr/.img pairs")
 
     dim, n_dims = [int(n) for n in raw["dim"]], int(raw["dim"][0])
@@ -210,7 +208,7 @@ def _header(stream: BinaryIO, path: Path) -> NiftiHeader:
     return NiftiHeader(
         shape=(x, y, z),
         n_volumes=t,
-        dtype=np.dtype(code).newbyteorder(raw.endianness),
+        dtype=np.dtype(code).newbyteorder(sizes[size]),
         affine=_affine(raw),
         stated_s=stated_s,
         **_scaling(raw),
@@ -247,10 +245,10 @@ def _affine(raw: Any) -> NDArray[np.float64]:
         raw["pixdim"][0] = 1.0  # "0 means 1", nifti1.h
     try:
         with np.errstate(all="ignore"):
-            affine = np.asarray(raw.get_best_affine(), dtype=np.float64)
+            affine = best_affine(raw)
             voxel_mm = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
             volume_mm3 = abs(float(np.linalg.det(affine[:3, :3])))
-    except (ArithmeticError, ValueError, HeaderDataError):
+    except (ArithmeticError, ValueError):
         _refuse("affine", "expected an affine from sform or qform, got values that make none")
     if not (
         np.isfinite(affine).all() and volume_mm3 > 0 and all(MIN_VOXEL_MM <= mm <= MAX_VOXEL_MM for mm in voxel_mm)
@@ -293,14 +291,11 @@ def _zoom_s(raw: Any, n_dims: int) -> tuple[float | None, list[str]]:
 def _slice_times(raw: Any, n_slices: int) -> NDArray[np.float64] | None:
     if int(raw["slice_code"]) == 0 or not float(raw["slice_duration"]) > 0.0:
         return None
-    try:
-        times = raw.get_slice_times()
-    except (ArithmeticError, LookupError, ValueError, HeaderDataError):
-        return None
-    if len(times) != n_slices or None in times:
+    times = slice_times(raw, n_slices)
+    if times is None:
         return None
     scale = _SECONDS.get(int(raw["xyzt_units"]) & 0x38, 1.0)
-    times_s = np.array(times, dtype=np.float64) * scale
+    times_s = times * scale
     return times_s if np.isfinite(times_s).all() else None
 
 

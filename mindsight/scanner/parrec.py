@@ -2,7 +2,7 @@
 
 Knows nothing of other files, and of the header only what parheader.py lets pass.
 
-Geometry is nibabel's (``PARRECHeader.get_affine``); values are Philips' floating-point ones, FP = (PV × RS + RI) /
+Geometry is in par_geometry.py; values are Philips' floating-point ones, FP = (PV × RS + RI) /
 (RS × SS), which compare between slices, volumes and runs, as the values on the console's screen do not. REC files are
 little-endian. PAR files state no slice times and no moment of acquisition but the examination's; both stay unknown.
 """
@@ -14,15 +14,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from nibabel.parrec import PSL_TO_RAS, PARRECHeader, image_def_dtds
 from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.echoes import Echo, choose
 from mindsight.scanner.geometry import stack
+from mindsight.scanner.par_geometry import PSL_TO_RAS, affine_ras
 from mindsight.scanner.parheader import ParHeader, read_par, refuse
 from mindsight.scanner.timing import Agreed, Pace, agreed_tr, pace_of
 from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume, is_tr
@@ -248,8 +247,8 @@ def _volumes(
 def _geometry(header: ParHeader, rows_Z: NDArray[np.intp]) -> tuple[Float64Array, bool]:
     """(4, 4) voxel → RAS+ mm, with y from the last row to the first, as ``stack`` has it; and whether slices run back.
 
-    nibabel takes the slices to run along the normal of their plane. Each image's own centre says whether they do; some
-    V4 writers state it as (rl, ap, fh), as dcm2niix's notes on PAR/REC report.
+    ``affine_ras`` takes the slices to run along the normal of their plane. Each image's own centre says whether they
+    do; some V4 writers state it as (rl, ap, fh), as dcm2niix's notes on PAR/REC report.
     """
     table, general = header.table, header.general
     if len(general.get("angulation", ())) != 3 or len(general.get("off_centre", ())) != 3:
@@ -259,7 +258,10 @@ def _geometry(header: ParHeader, rows_Z: NDArray[np.intp]) -> tuple[Float64Array
     spacing_mm = [table["spacing_x"][0], table["spacing_y"][0], table["thickness"][0] + table["gap"][0]]
     if not all(MIN_VOXEL_MM <= mm <= MAX_VOXEL_MM for mm in spacing_mm) or table["orientation"][0] not in (1, 2, 3):
         refuse("no_geometry", f"expected voxels of {MIN_VOXEL_MM} to {MAX_VOXEL_MM} mm in a known orientation")
-    affine = _nibabel_affine(header, rows_Z)
+    shape = (int(table["columns"][0]), int(table["rows"][0]), len(rows_Z))
+    affine = affine_ras(
+        shape, spacing_mm, int(table["orientation"][0]), general["angulation"], np.array(general["off_centre"])
+    )
     flip = np.eye(4)
     flip[1, 1], flip[1, 3] = -1.0, table["rows"][0] - 1.0
 
@@ -274,25 +276,6 @@ def _geometry(header: ParHeader, rows_Z: NDArray[np.intp]) -> tuple[Float64Array
         if abs(cosine) > 0.95:
             return affine @ flip, cosine < 0.0
     refuse("no_geometry", "expected the slices' centres to lie along their normal; the header contradicts itself")
-
-
-def _nibabel_affine(header: ParHeader, rows_Z: NDArray[np.intp]) -> Float64Array:
-    """nibabel's affine of one volume, from the numbers that it uses and nothing else."""
-    table, general = header.table, header.general
-    definitions = np.zeros(len(rows_Z), dtype=image_def_dtds["V4"])
-    definitions["slice number"] = np.arange(1, len(rows_Z) + 1)
-    definitions["image pixel size"] = table["bits"][0]
-    definitions["recon resolution"] = table["columns"][0], table["rows"][0]
-    definitions["pixel spacing"] = table["spacing_x"][0], table["spacing_y"][0]
-    definitions["slice thickness"], definitions["slice gap"] = table["thickness"][0], table["gap"][0]
-    definitions["slice orientation"] = table["orientation"][0]
-    information = {
-        "max_slices": len(rows_Z),
-        "angulation": np.array(general["angulation"]),
-        "off_center": np.array(general["off_centre"]),
-    }
-    header_class: Any = PARRECHeader  # untyped
-    return np.asarray(header_class(information, definitions).get_affine(), dtype=np.float64)
 
 
 def _images(rec: Path, places_Z: NDArray[np.int64], image_bytes: int) -> bytes:

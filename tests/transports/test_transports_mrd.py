@@ -18,8 +18,8 @@ from mrd_sender import HEADER, MIDDAY_TICKS, Sender, image, meta, xml
 from taking import CLOCK, codes, ends, places, take, troubles, until_trouble, until_volumes, volumes
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.transports import Expected, Patience
-from mindsight.scanner.transports.mrd import HEADER_BYTES, parse_measurement
+from mindsight.scanner.transports import Expected, Patience, mrd_headers
+from mindsight.scanner.transports.mrd import parse_measurement
 from mindsight.scanner.transports.mrd_receiver import MrdReceiver
 
 QUICK = Patience(idle_s=5.0, late_s=0.3, stall_s=1.0)
@@ -49,7 +49,21 @@ def slices(repetition: int, order: Any = range(Z), **options: Any) -> list[bytes
 
 
 def test_the_header_is_as_long_as_the_protocol_has_it() -> None:
-    assert HEADER.size == HEADER_BYTES == 198
+    assert HEADER.size == mrd_headers.HEADER_BYTES == 198
+
+
+@pytest.mark.parametrize("name", ["ImageHeader", "WaveformHeader"])
+def test_the_headers_are_laid_out_as_the_library_has_them(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ismrmrd
+    ours, theirs = getattr(mrd_headers, name), getattr(ismrmrd, name)
+
+    def layout(structure: Any) -> list[tuple[str, int, int]]:
+        places = [(field, getattr(structure, field)) for field, _ in structure._fields_]
+        return [(field, place.offset, place.size) for field, place in places]
+
+    assert layout(ours) == layout(theirs)
 
 
 @pytest.mark.parametrize("order", [range(Z), (0, 2, 1, 3), (3, 2, 1, 0)])

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol
+
+from typing_extensions import Self
 
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.kinds import MAGNITUDE, Kind

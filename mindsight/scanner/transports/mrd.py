@@ -11,9 +11,7 @@ whole DICOM header: what is not on the lists here is never looked at.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -28,12 +26,9 @@ from mindsight.scanner.geometry import affine_ras, plane_axes, rescaled, slice_o
 from mindsight.scanner.kinds import MAGNITUDE, Kind
 from mindsight.scanner.record import Frame
 from mindsight.scanner.transports.arrivals import UNSTATED_TR_S
+from mindsight.scanner.transports.mrd_headers import ImageHeader, WaveformHeader
 from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume, is_tr
 
-with warnings.catch_warnings():  # it changes the filters of the whole process
-    import ismrmrd
-
-HEADER_BYTES, WAVEFORM_HEADER_BYTES = ctypes.sizeof(ismrmrd.ImageHeader), ctypes.sizeof(ismrmrd.WaveformHeader)
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
 MAX_HELD = 8  # volumes of a series that are not whole
 TICK_S = 0.0025
@@ -43,24 +38,10 @@ ALLOWED_META = frozenset(
 )
 """Meta attributes that are read."""
 
-_DTYPES = {
-    ismrmrd.DATATYPE_USHORT: "<u2",
-    ismrmrd.DATATYPE_SHORT: "<i2",
-    ismrmrd.DATATYPE_UINT: "<u4",
-    ismrmrd.DATATYPE_INT: "<i4",
-    ismrmrd.DATATYPE_FLOAT: "<f4",
-    ismrmrd.DATATYPE_DOUBLE: "<f8",
-    ismrmrd.DATATYPE_CXFLOAT: "<c8",
-    ismrmrd.DATATYPE_CXDOUBLE: "<c16",
-}
-_COMPONENTS = {
-    0: MAGNITUDE,  # not said
-    ismrmrd.IMTYPE_MAGNITUDE: MAGNITUDE,
-    ismrmrd.IMTYPE_COMPLEX: MAGNITUDE,  # which is taken of it
-    ismrmrd.IMTYPE_PHASE: "phase",
-    ismrmrd.IMTYPE_REAL: "real",
-    ismrmrd.IMTYPE_IMAG: "imaginary",
-}
+_DTYPES = {1: "<u2", 2: "<i2", 3: "<u4", 4: "<i4", 5: "<f4", 6: "<f8", 7: "<c8", 8: "<c16"}  # ISMRMRD_DataTypes
+_COMPONENTS = {0: MAGNITUDE, 1: MAGNITUDE, 2: "phase", 3: "real", 4: "imaginary", 5: MAGNITUDE}
+"""ISMRMRD_ImageTypes: 0 is not said; of 5, complex, the magnitude is taken."""
+_IS_NAVIGATOR = 1 << 0
 
 
 def _refuse(message: str) -> NoReturn:
@@ -150,7 +131,7 @@ class MrdImage:
 
 def image_bytes(header: bytes) -> int:
     """How many bytes of values follow. Raises BadVolume where that cannot be."""
-    head = ismrmrd.ImageHeader.from_buffer_copy(header)
+    head = ImageHeader.from_buffer_copy(header)
     if head.data_type not in _DTYPES:
         _refuse("expected an image header with a known type of data; is this another protocol?")
     sides = tuple(head.matrix_size)
@@ -165,17 +146,17 @@ def image_bytes(header: bytes) -> int:
 
 def waveform_bytes(header: bytes) -> int:
     """How many bytes of samples follow the header of a waveform."""
-    head = ismrmrd.WaveformHeader.from_buffer_copy(header)
+    head = WaveformHeader.from_buffer_copy(header)
     return int(4 * head.channels * head.number_of_samples)
 
 
 def parse_image(header: bytes, attributes: bytes, values: bytes, measurement: Measurement) -> MrdImage:
     """One image message. Raises BadVolume."""
-    head = ismrmrd.ImageHeader.from_buffer_copy(header)
+    head = ImageHeader.from_buffer_copy(header)
     meta = _meta(attributes)
     words = {word.upper() for value in meta.get("ImageType", []) for word in value.replace("_", "\\").split("\\")}
     component = _COMPONENTS.get(head.image_type)
-    is_signal = component is not None and not head.flags >> (ismrmrd.IMAGE_IS_NAVIGATION_DATA - 1) & 1
+    is_signal = component is not None and not head.flags & _IS_NAVIGATOR
     if is_signal and head.channels > 1:
         raise BadVolume(
             f"expected images of the combined coils, got {head.channels} channels; combine them in the reconstruction",

@@ -18,8 +18,6 @@ from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Clock, Expected, Patience, Trouble
 from mindsight.scanner.transports.guard import guarded
 from mindsight.scanner.transports.mrd import (
-    HEADER_BYTES,
-    WAVEFORM_HEADER_BYTES,
     Measurement,
     MrdImage,
     Stacks,
@@ -30,6 +28,7 @@ from mindsight.scanner.transports.mrd import (
     volume_of,
     waveform_bytes,
 )
+from mindsight.scanner.transports.mrd_headers import HEADER_BYTES, WAVEFORM_HEADER_BYTES
 from mindsight.scanner.transports.receiver import Receiver
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
 from mindsight.volume import is_tr

@@ -138,10 +138,8 @@ def _murfi(place: str, options: dict[str, str], common: dict[str, Any]) -> Trans
 
 
 def _mrd(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
-    try:
-        from mindsight.scanner.transports.mrd_receiver import MrdReceiver
-    except ImportError:
-        _refuse("expected the package ismrmrd for mrd; pip install ismrmrd")
+    from mindsight.scanner.transports.mrd_receiver import MrdReceiver
+
     back = options.get("return", "images")
     if back not in ("images", "none"):
         _refuse("expected return to be images or none")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from typing import Self
+
+from typing_extensions import Self
 
 from mindsight.errors import MindsightError
 from mindsight.scanner.transports.arrivals import Arrival

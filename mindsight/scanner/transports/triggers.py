@@ -21,7 +21,9 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Self
+from typing import NamedTuple
+
+from typing_extensions import Self
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.transports.contract import Clock, Item, Transport, Trouble
