@@ -53,8 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server_header=False,
         )
     )
+
+    def stop(*_: object) -> None:
+        """Before uvicorn listens to signals itself; it stops in order, and then raises the signal once more."""
+        server.should_exit = True
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)  # uvicorn stops in order, and then raises the signal once more
+        signal.signal(number, stop)
     address_file = _announce(settings, listener)
     server.run(sockets=[listener])
     address_file.unlink(missing_ok=True)

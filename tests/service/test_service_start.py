@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -26,3 +28,21 @@ def test_what_killed_writers_left_a_day_ago_is_removed(tmp_path: Path) -> None:
             return [path.name for path in incoming.iterdir()]
 
     assert asyncio.run(start()) == ["being-written"]
+
+
+def test_a_gateway_that_is_stopped_while_it_starts_stops(tmp_path: Path) -> None:
+    """The signal comes when the address is written, which is before the server listens to signals itself."""
+    code = (
+        "import os, signal, sys; from service import __main__ as gateway\n"
+        "def announce(*arguments, said=gateway._announce):\n"
+        "    path = said(*arguments)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return path\n"
+        "gateway._announce = announce\n"
+        "sys.exit(gateway.main(['--port', '0']))"
+    )
+    environment = {**os.environ, "MINDSIGHT_DATA_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert "ready at" in done.stdout
+    assert not (tmp_path / "gateway.json").exists()
