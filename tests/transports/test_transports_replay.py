@@ -76,9 +76,12 @@ def by_murfi(data: Path, trio: list[Volume], tmp_path: Path, take_all: Callable[
         take_all(transport)
 
 
-@pytest.fixture(params=[watched_dicom, watched_nifti, stored, by_afni, by_murfi])
-def run(request: pytest.FixtureRequest, data: Path, trio: list[Volume], tmp_path: Path) -> tuple[list[Item], Path]:
+@pytest.fixture(scope="module", params=[watched_dicom, watched_nifti, stored, by_afni, by_murfi])
+def run(
+    request: pytest.FixtureRequest, data: Path, trio: list[Volume], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Item], Path]:
     """What came of a real run, with one volume lost where the protocol can lose one, and its recording."""
+    tmp_path = tmp_path_factory.mktemp("run")
     came: list[Item] = []
     n = N if request.param is by_afni else N - 1
 
