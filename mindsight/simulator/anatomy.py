@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mindsight.preprocessing.spline import prefilter
+
 GRID = (40, 44, 24)
 VOXEL_MM = 5.0
 STRIP_VOXELS = 40  # voxels of about the same eccentricity
@@ -66,8 +68,8 @@ def _contrast(points: NDArray[np.float64], rng: np.random.Generator) -> NDArray[
 class Head:
     """One person's head, in its own space (mm): a fine image, and the scanner voxels of its visual cortex.
 
-    fine_XYZ : (2X, 2Y, 2Z) intensities at half the voxel size, blurred to the scanner's resolution, as cubic B-spline
-        coefficients
+    fine_XYZ : intensities (2X, 2Y, 2Z) at half the voxel size, blurred to the scanner's resolution, as the cubic
+        B-spline coefficients of ``prefilter``
     fine_affine : (4, 4)
     visual_V3 : (V, 3) voxel indices on the scanner's grid, at rest, that respond to pictures
     """
@@ -95,7 +97,7 @@ def make_head(
     fine_shape = (shape[0] * 2, shape[1] * 2, shape[2] * 2)
     fine_affine = grid_affine(fine_shape, VOXEL_MM / 2.0)
     image = ndimage.gaussian_filter(_contrast(grid_points(fine_shape, fine_affine), rng), 0.9)
-    coefficients = ndimage.spline_filter(image, order=3, output=np.float32, mode="mirror")
+    coefficients = prefilter(np.ascontiguousarray(image, np.float32))
 
     points = grid_points(shape, affine)
     brain = _inside(points, (0, -4, -4), (70, 86, 60))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
+from mindsight.preprocessing.spline import sample_grid
 from mindsight.simulator.anatomy import GRID, Head, grid_points, make_head
 from mindsight.simulator.experiment import RunPlan
 from mindsight.simulator.participant import Participant
@@ -85,10 +86,9 @@ class SimulatedScanner:
         self.noise = Noise() if noise is None else noise
         self.seed = seed
         self.head: Head = make_head(participant.seed, participant.left_V, participant.centre_V2)
-        self._points = grid_points(GRID, self.head.affine).reshape(3, -1)
-        x, y, z = self._points
+        x, y, z = grid_points(GRID, self.head.affine)
         # a surface coil array sees the rim better than the middle, and stays where it is when the head moves
-        self._receive = (0.8 + 0.5 * ((x / 100) ** 2 + (y / 110) ** 2 + (z / 90) ** 2)).reshape(GRID)
+        self._receive = 0.8 + 0.5 * ((x / 100) ** 2 + (y / 110) ** 2 + (z / 90) ** 2)
 
     def poses(self, plan: RunPlan) -> NDArray[np.float64]:
         """(T, 6) pose of the head per volume: translation mm, rotation rad. Starts at rest."""
@@ -103,17 +103,14 @@ class SimulatedScanner:
 
     def clean_volume(self, pose: NDArray[np.float64], percent_V: NDArray[np.float64]) -> NDArray[np.float64]:
         """(X, Y, Z) noise-free image with the head at ``pose`` and visual voxels at ``percent_V`` signal change."""
-        to_head = np.linalg.inv(rigid_matrix(pose))
-        points = to_head[:3, :3] @ self._points + to_head[:3, 3:]
-        to_fine = np.linalg.inv(self.head.fine_affine)
-        at = to_fine[:3, :3] @ points + to_fine[:3, 3:]
-        image = ndimage.map_coordinates(self.head.fine_XYZ, at, order=3, prefilter=False, mode="nearest").reshape(GRID)
+        to_head = np.linalg.inv(rigid_matrix(pose)) @ self.head.affine
+        to_fine = np.linalg.inv(self.head.fine_affine) @ to_head
+        image = np.empty(GRID, np.float32)
+        sample_grid(self.head.fine_XYZ, np.ascontiguousarray(to_fine[:3]), image)
         change = np.zeros(GRID)
         change[tuple(self.head.visual_V3.T)] = percent_V
-        to_grid = np.linalg.inv(self.head.affine)
-        change = ndimage.map_coordinates(
-            change, to_grid[:3, :3] @ points + to_grid[:3, 3:], order=1, mode="nearest"
-        ).reshape(GRID)
+        to_grid = np.linalg.inv(self.head.affine) @ to_head
+        change = ndimage.affine_transform(change, to_grid[:3, :3], to_grid[:3, 3], order=1, mode="nearest")
         return np.asarray(image.clip(0.0) * (1.0 + change / 100.0) * self._receive)
 
     def run(self, plan: RunPlan, responses_NV: NDArray[np.float64]) -> Iterator[Volume]:
