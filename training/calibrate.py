@@ -36,7 +36,7 @@ from mindsight.retrieval import CandidatePool, LinearDecoder, ReducedIndex
 from mindsight.scanner import RecordedRun, open_run
 from mindsight.scanner.echoes import EchoChoice, parse_echo
 from mindsight.stages import STAGES
-from mindsight.subjects.bundle import Bundle
+from mindsight.subjects.bundle import Bundle, require_new
 from mindsight.volume import Volume
 from training.glm_choice import VoxelRun, choose, slice_lags
 from training.linear import RunTrials, choose_linear, fit_linear
@@ -346,6 +346,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not re.fullmatch(r"sub-[A-Za-z0-9]+", given.subject):
         parser.error(f"expected a subject like sub-01, got {given.subject!r}")
     try:
+        require_new(given.out)  # before minutes of work
         mode: Mode = "fixed" if given.fixed_basis else "nilearn"
         asked: dict[str, Any] = _waits({stage: getattr(given, stage) for stage in STAGES})
         asked["fast_motion"] = given.fast_motion

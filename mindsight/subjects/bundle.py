@@ -35,6 +35,15 @@ from mindsight.subjects.space import check_voxels, read_space, write_space
 _DECODER = "decoder.safetensors"
 
 
+def require_new(folder: Path) -> None:
+    """Raises Conflict (``bundle.exists``) where no bundle can be saved because something is there."""
+    if folder.exists():
+        raise Conflict(
+            f"expected a new folder for the bundle, {folder.name} exists: name another or remove it",
+            code="bundle.exists",
+        )
+
+
 @dataclass(frozen=True)
 class _Parts:
     """What other rooms define, as it stands in the description."""
@@ -95,11 +104,7 @@ class Bundle:
         Raises Conflict (``bundle.exists``), and ModelMismatch where the parts do not fit each other.
         """
         self._check()
-        if folder.exists():
-            raise Conflict(
-                f"expected a new folder for the bundle, {folder.name} exists: name another or remove it",
-                code="bundle.exists",
-            )
+        require_new(folder)
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
