@@ -92,13 +92,13 @@ def response_energy(
     """
     dt_s = tr_s / OVERSAMPLING
     energy_K = np.empty(duration_s_K.size)
-    for k, duration_s in enumerate(duration_s_K):
+    for duration_s in np.unique(duration_s_K):
         n_steps = max(round(duration_s / dt_s), 1)
         n = min(n_steps, kernel_sum_L.size)
         on_L = np.pad(kernel_sum_L, (0, n), mode="edge")
         off_L = np.pad(kernel_sum_L, (n, 0))
-        energy_K[k] = ((on_L - off_L) ** 2).sum() / OVERSAMPLING
-        energy_K[k] += float(n_steps - n) * kernel_sum_L[-1] ** 2 / OVERSAMPLING
+        energy = ((on_L - off_L) ** 2).sum() / OVERSAMPLING + float(n_steps - n) * kernel_sum_L[-1] ** 2 / OVERSAMPLING
+        energy_K[duration_s_K == duration_s] = energy
     return energy_K
 
 
