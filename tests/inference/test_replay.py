@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -67,28 +68,32 @@ def lines_of(folder: Path, bundle: Path, results: Path) -> list[str]:
     return results.read_text().splitlines()
 
 
-def test_the_same_run_gives_the_same_bytes(folder: Path, bundle: Path, tmp_path: Path) -> None:
-    once, again = (lines_of(folder, bundle, tmp_path / name) for name in ("once", "again"))
-    assert once == again
+@pytest.fixture(scope="module")
+def once(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return lines_of(folder, bundle, tmp_path_factory.mktemp("once") / "results")
+
+
+def test_the_same_run_gives_the_same_bytes(folder: Path, bundle: Path, tmp_path: Path, once: list[str]) -> None:
+    assert lines_of(folder, bundle, tmp_path / "again") == once
     assert len(once) == 24
 
 
-def test_no_volume_touches_the_answers_before_it(folder: Path, bundle: Path, tmp_path: Path) -> None:
+def test_no_volume_touches_the_answers_before_it(folder: Path, bundle: Path, tmp_path: Path, once: list[str]) -> None:
     def scramble(data_XYZT: np.ndarray) -> np.ndarray:
         later = data_XYZT[..., LAST:]
         later[:] = np.random.default_rng(0).permuted(later, axis=0)
         return data_XYZT
 
     other = altered(folder, tmp_path / folder.name, scramble)
-    expected, found = lines_of(folder, bundle, tmp_path / "a"), lines_of(other, bundle, tmp_path / "b")
-    before = [line for line in expected if json.loads(line)["n_volumes"] <= LAST]
+    found = lines_of(other, bundle, tmp_path / "results")
+    before = [line for line in once if json.loads(line)["n_volumes"] <= LAST]
     assert len(before) >= 7
     assert found[: len(before)] == before
-    assert all(line not in expected for line in found[len(before) :])
+    assert all(line not in once for line in found[len(before) :])
 
 
-def test_final_answers_come_after_the_last_volume(folder: Path, bundle: Path, tmp_path: Path) -> None:
-    stages = [json.loads(line)["stage"] for line in lines_of(folder, bundle, tmp_path / "results")]
+def test_final_answers_come_after_the_last_volume(once: list[str]) -> None:
+    stages = [json.loads(line)["stage"] for line in once]
     assert stages[-8:] == ["final"] * 8
     assert "final" not in stages[:-8]
 
@@ -119,16 +124,14 @@ def test_volumes_come_at_the_pace_of_the_run(folder: Path, bundle: Path, speed: 
     assert str(summary).splitlines()[-1].startswith("   final: ")
 
 
-def test_a_tampered_bundle_answers_nothing(shared: Path, folder: Path, tmp_path: Path) -> None:
-    runs = [shared / "data" / "haxby2001" / f"run-{number:03d}" for number in (1, 2)]
-    saved = calibrate(runs, "trial_type", "sub-01", datetime(2025, 1, 1, tzinfo=UTC)).save(tmp_path / "bundle")
-    assert saved.folder is not None
-    weights = saved.folder / "decoder.safetensors"
+def test_a_tampered_bundle_answers_nothing(folder: Path, bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    weights = copy / "decoder.safetensors"
     content = bytearray(weights.read_bytes())
     content[-8] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ModelMismatch) as error:
-        lines_of(folder, saved.folder, tmp_path / "results")
+        lines_of(folder, copy, tmp_path / "results")
     assert error.value.code == "bundle.tampered"
     assert not (tmp_path / "results").exists()
 

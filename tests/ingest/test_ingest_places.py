@@ -11,7 +11,8 @@ import pytest
 from ingest_world import Ticks, bits, through_json
 from place_world import EVENTS, OPTIONS, Grid, Head, Played, begin, error, inverted, play, session
 
-from mindsight.ingest import IngestSession, Placement, Space
+from mindsight.ingest import IngestSession, Placement, Space, places
+from mindsight.ingest.places import MAX_TRIES
 from mindsight.preprocessing import brain_mask, rigid
 from mindsight.preprocessing.register import MIN_MARGIN
 from mindsight.scanner import read_series
@@ -141,18 +142,23 @@ def test_a_run_that_looks_unlike_the_session_is_looked_for_anew(head: Head, spac
     assert all(output.report.aligned and not output.report.censored for output in outputs)
 
 
-def test_a_run_that_fits_nowhere_is_refused_and_the_place_stays(head: Head, space: Space) -> None:
+@pytest.mark.parametrize("tries", [2, pytest.param(MAX_TRIES, marks=pytest.mark.slow)])
+def test_a_run_that_fits_nowhere_is_refused_and_the_place_stays(
+    head: Head, space: Space, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    monkeypatch.setattr(places, "MAX_TRIES", tries)  # each takes seconds
     ingest = session(space)
     begin(ingest)
     ingest.push(head.volume(np.eye(4)))
     ingest.end_run(1)
     begin(ingest, 2)
-    flipped = [replace(v, data=np.ascontiguousarray(v.data[::-1])) for v in itertools.islice(head.run(np.eye(4), 2), 4)]
-    outputs = [ingest.push(volume) for volume in flipped]
-    assert [output.placement and output.placement.how for output in outputs] == [None, None, "refused", None]
-    assert "place.refused" in [alert.code for alert in outputs[2].report.alerts]
+    volumes = itertools.islice(head.run(np.eye(4), 2), tries + 1)
+    outputs = [ingest.push(replace(v, data=np.ascontiguousarray(v.data[::-1]))) for v in volumes]
+    how = [output.placement and output.placement.how for output in outputs]
+    assert how == [None] * (tries - 1) + ["refused", None]
+    assert "place.refused" in [alert.code for alert in outputs[tries - 1].report.alerts]
     assert not any(output.report.aligned for output in outputs)
-    back = ingest.push(head.volume(np.eye(4), 4, 2))
+    back = ingest.push(head.volume(np.eye(4), tries + 1, 2))
     assert back.report.aligned
     assert back.placement.how == "subject"
 

@@ -17,9 +17,9 @@ from training.calibrate import calibrate
 EVENTS = "onset\tduration\ttrial_type\n0\t1\tface\n1.3\t1\thouse\n"
 
 
-def recorded(source: Path, folder: Path) -> Path:
-    """The first two volumes of a series as a run."""
-    volumes = list(itertools.islice(read_series(source), 2))
+def recorded(source: Path, folder: Path, n_volumes: int) -> Path:
+    """The first volumes of a series as a run."""
+    volumes = list(itertools.islice(read_series(source), n_volumes))
     image = nib.Nifti1Image(np.stack([v.data for v in volumes], axis=-1), volumes[0].affine)
     image.header.set_zooms((*image.header.get_zooms()[:3], volumes[0].tr_s))
     image.header.set_xyzt_units("mm", "sec")
@@ -32,8 +32,8 @@ def recorded(source: Path, folder: Path) -> Path:
 def test_another_persons_run_is_refused(shared: Path, tmp_path: Path) -> None:
     data = shared / "data"
     runs = [
-        recorded(data / "trio_run155" / "dcm", tmp_path / "run-1"),
-        recorded(data / "siemens_ve11_multiband_mosaic", tmp_path / "run-2"),
+        recorded(data / "trio_run155" / "dcm", tmp_path / "run-1", 2),
+        recorded(data / "siemens_ve11_multiband_mosaic", tmp_path / "run-2", 1),  # each is searched for seconds
     ]
     with pytest.raises(BadRequest, match="head of run 2 could not be placed") as raised:
         calibrate(runs, "trial_type", "sub-01", datetime.now(UTC))

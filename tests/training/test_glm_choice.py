@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,18 +132,31 @@ def test_lags_are_the_slices_own_from_the_middle(shared: Path) -> None:
     assert slice_lags(Space(replace(trio, slice_times_s=np.full(36, 0.5)), space.mask_XYZ)) is None
 
 
-def test_a_bundle_remembers_when_to_answer_and_what_the_signal_was_like(shared: Path, tmp_path: Path) -> None:
-    folder = shared / "data" / "haxby2001"
-    runs = [folder / f"run-{number:03d}" for number in (1, 2)]
-    asked = ["--fast", "4v", "--revised", "20s", "--final", "31.5 s"]
-    assert main([*map(str, runs), *asked, "--out", str(tmp_path / "bundle")]) == 0
-    bundle = Bundle.load(tmp_path / "bundle")
+@pytest.fixture(scope="module")
+def real_runs(shared: Path) -> list[Path]:
+    return [shared / "data" / "haxby2001" / f"run-{number:03d}" for number in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def commanded(real_runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, str]:
+    """The bundle that the command makes with options, and what it says."""
+    out, said = tmp_path_factory.mktemp("commanded") / "bundle", io.StringIO()
+    asked = ["--fixed-basis", "--fast", "4v", "--revised", "20s", "--final", "31.5 s"]
+    with contextlib.redirect_stdout(said):
+        assert main([*map(str, real_runs), *asked, "--out", str(out)]) == 0
+    return Bundle.load(out), said.getvalue()
+
+
+def test_a_bundle_remembers_when_to_answer_and_what_the_signal_was_like(
+    real_runs: list[Path], commanded: tuple[Bundle, str]
+) -> None:
+    bundle, _ = commanded
     tr_s = bundle.space.reference.tr_s
     assert bundle.options.waits_s(tr_s) == {"fast": 4 * tr_s, "revised": 20.0, "final": 31.5}
     assert bundle.baseline is not None
     voxels = [
         np.stack([volume.data[bundle.space.mask_XYZ] for volume in open_run(run).volumes()]).astype(float)
-        for run in runs
+        for run in real_runs
     ]
     signal = np.median([series_TV.mean() for series_TV in voxels])
     tsnr = np.median([np.median(series_TV.mean(0) / series_TV.std(0, ddof=1)) for series_TV in voxels])
@@ -154,12 +169,10 @@ def test_a_wait_that_makes_no_sense_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "expected --fast like 7.5s or 5v, got 'soon'" in capsys.readouterr().err
 
 
-def test_a_bundle_remembers_a_fixed_basis(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = [str(shared / "data" / "haxby2001" / f"run-{number:03d}") for number in (1, 2)]
-    assert main([*runs, "--fixed-basis", "--out", str(tmp_path / "bundle")]) == 0
-    bundle = Bundle.load(tmp_path / "bundle")
+def test_a_bundle_remembers_a_fixed_basis(commanded: tuple[Bundle, str], tmp_path: Path) -> None:
+    bundle, said_of_it = commanded
     assert bundle.options.mode == "fixed"
-    assert summary(bundle) in capsys.readouterr().out
+    assert summary(bundle) in said_of_it
     extras = replace(
         bundle,
         options=replace(bundle.options, ridge_fraction=0.5, n_noise_components=2, event_duration_s=1.0),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,12 @@ class House:
         )
         self._workers.append(process)
         return process
+
+    def running(self, module: str) -> subprocess.Popen[bytes]:
+        """The last one that was started, where it still runs: starting one takes seconds."""
+        if self._workers and self._workers[-1].poll() is None:
+            return self._workers[-1]
+        return self.start(module)
 
     def stop(self) -> None:
         for process in self._workers:
@@ -109,15 +116,28 @@ class House:
         raise AssertionError(f"waited {DEADLINE_S:.0f} s in vain; last message: {self.messages(session)[-1]}")
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    settings = Settings(data_dir=tmp_path / "data", port=0)
+@contextmanager
+def opened(data_dir: Path) -> Iterator[House]:
+    settings = Settings(data_dir=data_dir, port=0)
     with EmbeddedServer(settings):
         house = House(settings)
         try:
             yield house
         finally:
             house.stop()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with opened(tmp_path / "data") as house:
+        yield house
+
+
+@pytest.fixture(scope="module")
+def lasting_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """One for all tests of a file: each has sessions of its own."""
+    with opened(tmp_path_factory.mktemp("house") / "data") as house:
+        yield house
 
 
 @pytest.fixture(scope="session")
