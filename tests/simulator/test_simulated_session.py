@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from mindsight.simulator.anatomy import GRID, grid_points
 from mindsight.simulator.ceiling import Observer, ceiling, final_betas, simulate_series
 from mindsight.simulator.experiment import Design, plan_runs
 from mindsight.simulator.participant import Participant
@@ -95,9 +96,11 @@ def test_the_head_moves_as_its_pose_says(participant: Participant) -> None:
     still_V = np.zeros(participant.n_voxels)
     pose = np.array([3.0, -2.0, 0.0, 0.0, 0.0, 0.05])  # in the plane: the slices do not cover the whole head
 
+    points = grid_points(GRID, scanner.head.affine)
+
     def centre(image: NDArray[np.float64]) -> NDArray[np.float64]:
         image = image / scanner._receive
-        return np.asarray((scanner._points * image.ravel()).sum(axis=1) / image.sum())
+        return np.asarray((points * image).sum(axis=(1, 2, 3)) / image.sum())
 
     before = centre(scanner.clean_volume(np.zeros(6), still_V))
     after = centre(scanner.clean_volume(pose, still_V))
