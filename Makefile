@@ -4,7 +4,7 @@ PYTHON := python3
 endif
 BIN := .venv/bin
 CHECK := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=12
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12
 export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: setup demo test test-portable test-slow check bench lock clean

@@ -33,7 +33,7 @@ import torch
 from plain_mindeye import PlainMindEye2
 from torch import Tensor
 
-from mindsight.mindeye import Layout, MindEye2, PriorLayout, Sampler, fold, load_mindeye2
+from mindsight.decoders.mindeye2 import Layout, MindEye2, PriorLayout, Sampler, fold, load_mindeye2
 
 SUBJECT_VOXELS, HIDDEN, TOKENS, DIM, HEADS, DIM_HEAD, INNER, DEPTH = 15_724, 4096, 256, 1664, 32, 52, 6656, 6
 STEPS = (20, 10, 5)

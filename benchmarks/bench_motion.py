@@ -32,11 +32,12 @@ from report import Clock
 from scipy.io import loadmat
 from threadpoolctl import threadpool_limits
 
-from mindsight.preprocessing import Aligned, Realigner, brain_mask, rigid
-from mindsight.preprocessing.realign import FEW
-from mindsight.preprocessing.spline import prefilter, sample_grid
-from mindsight.preprocessing.step import N_COLUMNS
-from mindsight.preprocessing.support import MAX_VOXELS
+from mindsight.preprocessing import Aligned, Realigner, brain_mask
+from mindsight.preprocessing.motion import rigid
+from mindsight.preprocessing.motion.newton import N_COLUMNS
+from mindsight.preprocessing.motion.realign import FEW
+from mindsight.preprocessing.motion.spline import prefilter, sample_grid
+from mindsight.preprocessing.motion.voxel_selection import MAX_VOXELS
 from mindsight.scanner import read_series
 from mindsight.volume import Volume
 

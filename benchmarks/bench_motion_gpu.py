@@ -22,8 +22,8 @@ from report import Clock
 from threadpoolctl import threadpool_limits
 
 from mindsight.preprocessing import Realigner
-from mindsight.preprocessing.device import captured
-from mindsight.preprocessing.memory import in_memory_order
+from mindsight.preprocessing.motion.device import captured
+from mindsight.preprocessing.motion.memory_order import in_memory_order
 from mindsight.volume import Volume
 
 Array = NDArray[np.float64]

@@ -29,9 +29,11 @@ import numpy as np
 import report
 from numpy.typing import NDArray
 
-from mindsight.retrieval import CandidatePool, LinearDecoder, ReducedIndex, RidgeTrials, cosine_scores, rank
+from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.decoders.linear.ridge import RidgeTrials
+from mindsight.retrieval import CandidatePool, ReducedIndex, cosine_scores, rank
 from mindsight.retrieval.ranking import best_places
-from mindsight.retrieval.tensors import map_tensors, tensor_header
+from mindsight.weights.tensors import map_tensors, tensor_header
 
 WHOLE_CANDIDATES = 10_000
 FACTORS = 256

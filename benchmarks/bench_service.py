@@ -36,16 +36,17 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from mindsight.client import Console, Watch
+from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.errors import DeadlineExceeded
 from mindsight.glm import Event, Statistics
 from mindsight.ingest import IngestOptions, IngestSession, Space
+from mindsight.operations.supervisor import Supervisor
 from mindsight.protocol import BetaReady, Message, VolumeProcessed, VolumeReceived
-from mindsight.protocol.volume_codec import encode_volume
-from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
+from mindsight.retrieval import Calibration, CandidatePool
 from mindsight.settings import Settings
-from mindsight.subjects.bundle import Bundle
-from mindsight.supervisor import Supervisor
+from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
+from mindsight.volume_codec import encode_volume
 
 TR_S, SOA_S, DURATION_S = 1.5, 4.0, 3.0
 N_VOXELS = 15_000

@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 from bench_mindeye import layout_of
 
-from mindsight.mindeye import convert_mindeye2, load_mindeye2
-from mindsight.mindeye.model import MindEye2
-from mindsight.mindeye.schedule import alphas_cumprod
+from mindsight.decoders.mindeye2 import convert_mindeye2, load_mindeye2
+from mindsight.decoders.mindeye2.model import MindEye2
+from mindsight.decoders.mindeye2.schedule import alphas_cumprod
 
 _SCHEDULE = [
     "betas",

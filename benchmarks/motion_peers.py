@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.preprocessing import rigid
+from mindsight.preprocessing.motion import rigid
 from mindsight.volume import Volume
 
 Array = NDArray[np.float64]

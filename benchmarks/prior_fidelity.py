@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mindsight import models
-from mindsight.mindeye import Sampler, load_mindeye2
+from mindsight import assets
+from mindsight.decoders.mindeye2 import Sampler, load_mindeye2
+from mindsight.encoders.demo import Encoder
 from mindsight.simulator.scenes import random_scenes, render_batch
-from mindsight.unclip.encoder import Encoder
 
 STEPS = (100, 20, 10, 5, 3)
 
@@ -37,10 +37,10 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--noise", type=float, default=0.8)
     given = parser.parse_args()
-    model = load_mindeye2(models.MINDEYE2).requires_grad_(False)
+    model = load_mindeye2(assets.MINDEYE2).requires_grad_(False)
     assert model.prior is not None
     pictures = render_batch(random_scenes(np.random.default_rng(5), given.scenes), 64)
-    true_KND = torch.from_numpy(Encoder.load(models.ENCODER).tokens(pictures))
+    true_KND = torch.from_numpy(Encoder.load(assets.ENCODER).tokens(pictures))
     latent_KH = model.ridge(true_KND.flatten(1))
     noise_KH = torch.randn(latent_KH.shape, generator=torch.Generator().manual_seed(0))
     condition_KND = model.tokens_of(latent_KH + given.noise * noise_KH * latent_KH.std(0)).backbone

@@ -26,8 +26,8 @@ from nilearn import datasets
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mindsight.preprocessing import rigid
-from mindsight.preprocessing.spline import prefilter, sample_grid
+from mindsight.preprocessing.motion import rigid
+from mindsight.preprocessing.motion.spline import prefilter, sample_grid
 from mindsight.volume import Volume
 
 Array = NDArray[np.float64]

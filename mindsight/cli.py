@@ -78,7 +78,7 @@ def demo(
 ) -> None:
     """A simulated session through the real service."""
     need_server("mindsight demo")
-    from mindsight.demo import run_demo
+    from mindsight.operations.demo import run_demo
 
     run_demo(once=once, speed=_speed(speed or ("10" if once else "4")), data_dir=data_dir)
 
@@ -86,8 +86,8 @@ def demo(
 @app.command()
 def serve() -> None:
     """Start bus, gateway, ingest and inference on this machine, and keep them running until Ctrl-C."""
+    from mindsight.operations.supervisor import Supervisor, wait_for_stop
     from mindsight.settings import Settings
-    from mindsight.supervisor import Supervisor, wait_for_stop
 
     need_server("mindsight serve")
     supervisor = Supervisor(Settings())
@@ -188,7 +188,7 @@ def replay(
     times, chosen = _speed(speed), parse_echo(echo)
     if bundle is not None:
         need_server("mindsight replay --bundle")
-        from mindsight.replay import replay as replay_here
+        from mindsight.operations.replay import replay as replay_here
 
         summary = replay_here(
             folder, bundle, speed=times, results=results, clock=time.monotonic, sleep=time.sleep, echo=chosen
@@ -210,7 +210,7 @@ def replay(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
 def calibrate(context: typer.Context) -> None:
     """Make a subject bundle from recorded runs: RUN... --decoder linear --labels trial_type --out BUNDLE."""
-    _become("calibrate", "training.calibrate", *context.args)
+    _become("calibrate", "training.calibration", *context.args)
 
 
 pool_app = typer.Typer(help="Candidate pools: what answers are chosen from.", no_args_is_help=True)
@@ -302,7 +302,7 @@ def convert_mindeye2(
     need_server("mindsight convert")
     import torch
 
-    from mindsight.mindeye import convert_mindeye2 as convert
+    from mindsight.decoders.mindeye2 import convert_mindeye2 as convert
 
     done = convert(checkpoint, out, getattr(torch, dtype))
     who = ", ".join(f"{s.voxels:,} voxels" + (f" (NSD {s.nsd})" if s.nsd else "") for s in done.subjects)
@@ -348,9 +348,9 @@ def evaluate(
 ) -> None:
     """The published metrics by their protocol, with controls: a table, JSON and a page with the pictures."""
     need_server("mindsight evaluate")
-    from mindsight.evaluate import evaluate_archive, evaluate_folder
+    from mindsight.evaluation.report.table import text_table
+    from mindsight.evaluation.run import evaluate_archive, evaluate_folder
     from mindsight.evaluation.session import is_archive
-    from mindsight.evaluation.table import text_table
 
     out = out or Path(f"evaluation-{answers.resolve().name}")
     if is_archive(answers):
@@ -388,7 +388,7 @@ def inspect(
 @app.command()
 def doctor() -> None:
     """Say whether this machine can run Mindsight, and what to do where it cannot."""
-    from mindsight.doctor import examine
+    from mindsight.operations.doctor import examine
 
     findings = examine()
     for finding in findings:

@@ -12,18 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.encoders.sources import FolderPictures, Hdf5Pictures, Pictures
 from mindsight.errors import BadRequest, NotFound
-from mindsight.retrieval import (
-    CandidatePool,
-    FolderPictures,
-    Hdf5Pictures,
-    Pictures,
-    Progress,
-    ReducedIndex,
-    build_pool,
-)
+from mindsight.retrieval import CandidatePool, Progress, ReducedIndex, build_pool
 from mindsight.retrieval.build import Embed
-from mindsight.retrieval.reduced import INDEX
+from mindsight.retrieval.sketch import INDEX
 
 _HDF5 = {".h5", ".hdf5", ".hdf"}
 
@@ -76,12 +69,12 @@ def _embedder(weights: Path | None, model: str, embedding: str, values: str, dev
                 " has none of these",
                 code="pool.options",
             )
-        from mindsight import models
-        from mindsight.unclip.encoder import Encoder
+        from mindsight import assets
+        from mindsight.encoders.demo import Encoder
 
-        encoder = Encoder.load(models.ENCODER)
+        encoder = Encoder.load(assets.ENCODER)
         return encoder.tokens, encoder.image_size, f"Mindsight's own encoder, sha256 {encoder.digest}"
-    from mindsight.retrieval.tower import EMBEDDINGS, VALUES, ImageTower
+    from mindsight.encoders.openclip import EMBEDDINGS, VALUES, ImageTower
 
     wanted = next((name for name in EMBEDDINGS if name == embedding), None)
     taken = next(

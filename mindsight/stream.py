@@ -34,10 +34,11 @@ from mindsight.errors import (
     StorageFull,
 )
 from mindsight.events import DeclaredEvent, EventsTable, declare
-from mindsight.recording import keep, open_recorded
+from mindsight.operations.supervisor import gateway_url
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.beside import read_events_file
 from mindsight.scanner.echoes import EchoChoice
+from mindsight.scanner.recording import keep, open_recorded
 from mindsight.scanner.transports import (
     FAILED,
     Clock,
@@ -49,7 +50,6 @@ from mindsight.scanner.transports import (
     planned_volumes,
 )
 from mindsight.settings import Settings
-from mindsight.supervisor import gateway_url
 from mindsight.volume import Volume
 
 FIRST_ANSWER_S = 10.0  # for a service that is just being started

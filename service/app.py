@@ -13,10 +13,15 @@ from starlette.types import Scope
 
 import mindsight
 from mindsight.settings import Settings
-from service import problems, routes_admin, routes_images, routes_sessions, routes_volumes, stream
+from service import problems
 from service.context import Gateway
 from service.headers import SecurityHeaders
 from service.limits import BoundedBodies
+from service.routes import admin as routes_admin
+from service.routes import images as routes_images
+from service.routes import messages as stream
+from service.routes import sessions as routes_sessions
+from service.routes import volumes as routes_volumes
 
 DASHBOARD = Path(__file__).parent / "dashboard"
 

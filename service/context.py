@@ -9,12 +9,13 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 
 from mindsight.blobs import BlobStore
-from mindsight.bus import Bus, Sessions
+from mindsight.bus import Bus
+from mindsight.journal.declare import Recorder
+from mindsight.journal.sessions import Sessions
 from mindsight.settings import Settings
 from mindsight.subjects.registry import Registry
 from service.hub import Hub
 from service.keys import KeyStore
-from service.recorder import Recorder
 
 
 class Gateway:

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from mindsight.errors import MindsightError
-from service.bodies import Event
+from service.routes.bodies import Event
 
 _log = logging.getLogger("mindsight.gateway")
 _SAFE_DETAILS = {

@@ -6,12 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import one_thread  # noqa: F401 - before NumPy, which reads once how many threads it may use
 import pytest
 from hypothesis import settings
-from missing import missing_line
 
 import mindsight  # noqa: F401 - first of all: makes torchvision importable, which test files may import before us
+import support.one_thread  # noqa: F401 - before NumPy, which reads once how many threads it may use
+from support.missing import missing_line
 
 # CI tries the same examples each time, so that it judges the change; here every run looks for new ones
 settings.register_profile("ci", derandomize=True)
@@ -36,14 +36,14 @@ _LONGEST = (
     "system/test_demo.py",
     "system/test_live_trio.py",
     "system/test_live_network.py",
-    "training/test_calibrate.py",
-    "workers/test_ingest_worker.py",
-    "workers/test_inference_worker.py",
-    "ingest/test_ingest_places.py",
-    "training/test_released.py",
-    "ingest/test_ingest_disturbed.py",
-    "training/test_glm_choice.py",
-    "dashboard/test_dashboard_page.py",
+    "training/calibration/test_command.py",
+    "workers/ingest/test_worker.py",
+    "workers/inference/test_worker.py",
+    "ingest/test_places.py",
+    "training/calibration/test_released_bundle.py",
+    "ingest/test_disturbed.py",
+    "training/calibration/test_glm_choice.py",
+    "dashboard/test_page.py",
 )
 
 

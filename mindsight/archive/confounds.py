@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.archive.names import Names
-from mindsight.archive.session import ArchivedRun, ArchivedSession
+from mindsight.archive.records import ArchivedRun, ArchivedSession
 from mindsight.archive.tables import write_json, write_tsv
 from mindsight.errors import BadRequest
 from mindsight.glm.design import cosine_drifts
-from mindsight.preprocessing.rigid import from_angles
+from mindsight.preprocessing.motion.rigid import from_angles
 
 _MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 _RMSD_RADIUS_MM = 80.0

@@ -17,7 +17,7 @@ from mindsight.archive.images import nifti_writer
 from mindsight.archive.names import Names
 from mindsight.archive.pictures import TrialPictures, contact_sheets, extension
 from mindsight.archive.raw import BIDS_VERSION
-from mindsight.archive.session import ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession
+from mindsight.archive.records import ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession
 from mindsight.archive.tables import write_json, write_jsonl, write_tsv
 from mindsight.errors import BadRequest
 from mindsight.stages import STAGES, Stage

@@ -15,7 +15,7 @@ import numpy as np
 from mindsight.archive.images import nifti_writer
 from mindsight.archive.names import Names, bids_label
 from mindsight.archive.pictures import extension
-from mindsight.archive.session import ArchivedRun
+from mindsight.archive.records import ArchivedRun
 from mindsight.archive.tables import write_json, write_tsv
 from mindsight.errors import BadRequest
 from mindsight.scanner.sidecar import MOTION, MOTION_ORDER

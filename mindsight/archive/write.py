@@ -9,9 +9,10 @@ import errno
 import shutil
 from pathlib import Path
 
-from mindsight.archive import confounds, derivatives, place, raw
+from mindsight.archive import confounds, derivatives, raw
+from mindsight.archive import registration as place
 from mindsight.archive.names import Names
-from mindsight.archive.session import ArchivedSession
+from mindsight.archive.records import ArchivedSession
 from mindsight.errors import Conflict, StorageFull
 
 

@@ -5,7 +5,6 @@ from mindsight.bus.embedded import EmbeddedServer
 from mindsight.bus.lease import Lease
 from mindsight.bus.log import Appended, ConditionFailed, Entry, Fence, Log, read_many
 from mindsight.bus.queue import MAX_DELIVERIES, DeadJob, Job, WorkQueue
-from mindsight.bus.sessions import SessionRecord, Sessions, SessionState
 
 __all__ = [
     "MAX_BLOCK_S",
@@ -20,9 +19,6 @@ __all__ = [
     "Job",
     "Lease",
     "Log",
-    "SessionRecord",
-    "SessionState",
-    "Sessions",
     "WorkQueue",
     "read_many",
 ]

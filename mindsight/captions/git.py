@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mindsight.errors import ModelMismatch
-from mindsight.mindeye.torchfiles import read_torch_file
+from mindsight.weights.torchfile import read_torch_file
 
 _USED = ("git.embeddings.", "git.encoder.", "git.visual_projection.", "output.")
 

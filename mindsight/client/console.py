@@ -16,8 +16,8 @@ from mindsight.client.spool import Spool, Spooled
 from mindsight.errors import BadRequest, BadVolume, Conflict, Diverged
 from mindsight.events import Note
 from mindsight.protocol.messages import MotionOrder
-from mindsight.protocol.volume_codec import encode_volume
 from mindsight.volume import Volume
+from mindsight.volume_codec import encode_volume
 
 SPOOL = Path.home() / ".mindsight" / "spool"
 MAX_WARNING = 500

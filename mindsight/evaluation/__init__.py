@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mindsight.accuracy import Accuracy, wilson_interval
-    from mindsight.evaluation.brain import brain_correlation
-    from mindsight.evaluation.captions import rouge_1, rouge_l
-    from mindsight.evaluation.identification import retrieval
-    from mindsight.evaluation.perceptual import alexnet_2, alexnet_5, clip, efficientnet, inception, swav
-    from mindsight.evaluation.pixels import pixcorr, ssim
+    from mindsight.evaluation.metrics.brain import brain_correlation
+    from mindsight.evaluation.metrics.captions import rouge_1, rouge_l
+    from mindsight.evaluation.metrics.identification import retrieval
+    from mindsight.evaluation.metrics.perceptual import alexnet_2, alexnet_5, clip, efficientnet, inception, swav
+    from mindsight.evaluation.metrics.pixels import pixcorr, ssim
 
 __all__ = [
     "Accuracy",
@@ -36,12 +36,12 @@ __all__ = [
 
 _ELSEWHERE = {
     "Accuracy": "mindsight.accuracy",
-    "brain_correlation": "mindsight.evaluation.brain",
-    "pixcorr": "mindsight.evaluation.pixels",
-    "retrieval": "mindsight.evaluation.identification",
-    "rouge_1": "mindsight.evaluation.captions",
-    "rouge_l": "mindsight.evaluation.captions",
-    "ssim": "mindsight.evaluation.pixels",
+    "brain_correlation": "mindsight.evaluation.metrics.brain",
+    "pixcorr": "mindsight.evaluation.metrics.pixels",
+    "retrieval": "mindsight.evaluation.metrics.identification",
+    "rouge_1": "mindsight.evaluation.metrics.captions",
+    "rouge_l": "mindsight.evaluation.metrics.captions",
+    "ssim": "mindsight.evaluation.metrics.pixels",
     "wilson_interval": "mindsight.accuracy",
 }
 
@@ -49,4 +49,4 @@ _ELSEWHERE = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_ELSEWHERE.get(name, "mindsight.evaluation.perceptual")), name)
+    return getattr(import_module(_ELSEWHERE.get(name, "mindsight.evaluation.metrics.perceptual")), name)

@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
-from mindsight.evaluation.brain import BrainEncoder, brain_scores
-from mindsight.evaluation.captions import rouge_1, rouge_l
 from mindsight.evaluation.controls import exchanged
-from mindsight.evaluation.identification import DRAWS, POOL, RetrievalScore, TwoWayRetrieval, retrieval_of
-from mindsight.evaluation.metric import PIXCORR, SSIM, Metric, Score
+from mindsight.evaluation.metrics.brain import BrainEncoder, brain_scores
+from mindsight.evaluation.metrics.captions import rouge_1, rouge_l
+from mindsight.evaluation.metrics.identification import DRAWS, POOL, RetrievalScore, TwoWayRetrieval, retrieval_of
+from mindsight.evaluation.metrics.metric import PIXCORR, SSIM, Metric, Score
+from mindsight.evaluation.metrics.perceptual import FeatureSource, of_features
+from mindsight.evaluation.metrics.pixels import pixcorr, ssim
+from mindsight.evaluation.metrics.resize import as_pictures
+from mindsight.evaluation.metrics.similarity import cosine_matrix
 from mindsight.evaluation.networks.catalog import NETWORKS, NetworkSpec
-from mindsight.evaluation.perceptual import FeatureSource, of_features
-from mindsight.evaluation.pixels import pixcorr, ssim
-from mindsight.evaluation.published import ImageSet
-from mindsight.evaluation.resize import as_pictures
+from mindsight.evaluation.report.published import ImageSet
 from mindsight.evaluation.session import LiveFigure
-from mindsight.evaluation.similarity import cosine_matrix
 
 EXCHANGED = "pairs exchanged"
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
-from mindsight.evaluation.similarity import cosine_matrix
+from mindsight.evaluation.metrics.similarity import cosine_matrix
 
 _ROWS = 1024
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.preprocessing.alerts import Alert
+from mindsight.preprocessing.quality.alerts import Alert
 from mindsight.scanner.timing import pace_of
 from mindsight.volume import Volume
 

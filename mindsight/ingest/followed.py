@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.preprocessing import rigid
+from mindsight.preprocessing.motion import rigid
 
 Float64Array = NDArray[np.float64]
 

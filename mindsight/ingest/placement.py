@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.preprocessing.alerts import Alert
-from mindsight.preprocessing.register import MIN_MARGIN, MIN_OVERLAP, Registration
+from mindsight.preprocessing.quality.alerts import Alert
+from mindsight.preprocessing.registration.register import MIN_MARGIN, MIN_OVERLAP, Registration
 
 How = Literal["subject", "session", "realigned", "registered", "refused"]
 

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from mindsight.errors import BadVolume
 from mindsight.ingest.placement import How, Placement
 from mindsight.ingest.records import Space
-from mindsight.preprocessing import Aligned, Realigner, rigid
-from mindsight.preprocessing.register import Registration, register
+from mindsight.preprocessing import Aligned, Realigner
+from mindsight.preprocessing.motion import rigid
+from mindsight.preprocessing.registration.register import Registration, register
 from mindsight.volume import Volume
 
 Float64Array = NDArray[np.float64]

@@ -16,7 +16,7 @@ from mindsight.glm.hrf import Hrf
 from mindsight.glm.normalise import Policy, Source
 from mindsight.glm.streaming import Noise
 from mindsight.ingest.placement import Placement
-from mindsight.preprocessing.alerts import Alert, QualityLimits
+from mindsight.preprocessing.quality.alerts import Alert, QualityLimits
 from mindsight.stages import Stage
 from mindsight.volume import Volume
 

@@ -17,8 +17,8 @@ from mindsight.events import RESPONSE_S, in_model_time
 from mindsight.glm import Event, StreamingGLM
 from mindsight.ingest.records import IngestOptions, Space
 from mindsight.preprocessing import Quality, QualityFigures
-from mindsight.preprocessing.alerts import Alert, Alerts, Baseline, QualityLimits, VolumeFigures
-from mindsight.preprocessing.spikes import SpikeDetector
+from mindsight.preprocessing.quality.alerts import Alert, Alerts, Baseline, QualityLimits, VolumeFigures
+from mindsight.preprocessing.quality.spikes import SpikeDetector
 from mindsight.stages import Stage
 
 _ROUNDING_S = 1e-6

@@ -30,9 +30,10 @@ from mindsight.ingest.records import (
     VolumeReport,
 )
 from mindsight.ingest.run import Answer, Run, part
-from mindsight.preprocessing import brain_mask, rigid
-from mindsight.preprocessing.alerts import Alert, Baseline, QualityLimits, VolumeFigures
-from mindsight.preprocessing.realign import MIN_SLICES
+from mindsight.preprocessing import brain_mask
+from mindsight.preprocessing.motion import rigid
+from mindsight.preprocessing.motion.realign import MIN_SLICES
+from mindsight.preprocessing.quality.alerts import Alert, Baseline, QualityLimits, VolumeFigures
 from mindsight.stages import Stage
 from mindsight.volume import Volume, same_tr
 

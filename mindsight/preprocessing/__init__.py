@@ -4,10 +4,10 @@ Knows nothing of events, models or the network. What is used once per session is
 (between sessions) and ``draw`` (its picture).
 """
 
-from mindsight.preprocessing.aligned import Aligned
-from mindsight.preprocessing.average import average_reference
 from mindsight.preprocessing.mask import brain_mask
-from mindsight.preprocessing.quality import Quality, QualityFigures
-from mindsight.preprocessing.realign import Realigner
+from mindsight.preprocessing.motion.aligned import Aligned
+from mindsight.preprocessing.motion.realign import Realigner
+from mindsight.preprocessing.quality.figures import Quality, QualityFigures
+from mindsight.preprocessing.registration.average_reference import average_reference
 
 __all__ = ["Aligned", "Quality", "QualityFigures", "Realigner", "average_reference", "brain_mask"]

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mindsight.encoders.sources import Pictures, as_uint8
 from mindsight.errors import BadRequest, Conflict, ModelMismatch
-from mindsight.retrieval.pictures import Pictures, as_uint8
 from mindsight.retrieval.pool import CandidatePool
-from mindsight.retrieval.tensors import tensor_header
+from mindsight.weights.tensors import tensor_header
 
 _PROGRESS = "progress.jsonl"
 # Room for the header, whatever N turns out to be: pictures that cannot be read are left out.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
 from mindsight.events import candidate_of
-from mindsight.retrieval.tensors import map_tensors, tensor_header
+from mindsight.weights.tensors import map_tensors, tensor_header
 
 _TENSORS, _INDEX, _IMAGES = "pool.safetensors", "pool.json", "pool_images"
 CHUNK_BYTES = 32 * 1024 * 1024

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
+from mindsight.retrieval.dot_products import dot_products, widened
 from mindsight.retrieval.origin import Origin
 from mindsight.retrieval.pool import CandidatePool
-from mindsight.retrieval.streaming import dot_products, widened
 
 # From this many queries on, a matrix product does more for each candidate than reading it costs.
 _MANY = 9

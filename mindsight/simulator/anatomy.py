@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mindsight.preprocessing.spline import prefilter
+from mindsight.preprocessing.motion.spline import prefilter
 
 GRID = (40, 44, 24)
 VOXEL_MM = 5.0

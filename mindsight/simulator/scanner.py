@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from mindsight.preprocessing.spline import sample_grid
+from mindsight.preprocessing.motion.spline import sample_grid
 from mindsight.simulator.anatomy import GRID, Head, grid_points, make_head
 from mindsight.simulator.experiment import RunPlan
 from mindsight.simulator.participant import Participant

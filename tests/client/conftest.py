@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from gateway_harness import Running, running_gateway
-from proxy_harness import Proxy
 
 from mindsight.bus import Bus
+from support.gateway_harness import Running, running_gateway
+from support.proxy_harness import Proxy
 
 __all__ = ["running_gateway"]
 

@@ -10,27 +10,28 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from gateway_harness import Running
 from scipy import ndimage
 
 from mindsight.archive import ArchivedEvent, ArchivedRun, ArchivedSession, write_archive
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Lease, Log, WorkQueue
 from mindsight.client import Console
+from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.decoding import TrialDecoder
 from mindsight.events import RunEvent, declare
 from mindsight.glm import Statistics
-from mindsight.inference import TrialDecoder
 from mindsight.ingest import IngestOptions, Space
+from mindsight.operations.replay import replay
 from mindsight.preprocessing import brain_mask
 from mindsight.protocol import VolumeProcessed, Warned, parse_message
 from mindsight.protocol.inputs import parse_input
 from mindsight.protocol.work import parse_work
-from mindsight.replay import replay
-from mindsight.retrieval import Calibration, CandidatePool, LinearDecoder
+from mindsight.retrieval import Calibration, CandidatePool
 from mindsight.scanner import open_run
 from mindsight.stream import stream_source
-from mindsight.subjects.bundle import Bundle
-from workers.session import SessionRunner
+from mindsight.subjects.bundle.folder import Bundle
+from support.gateway_harness import Running
+from workers.ingest.runner import SessionRunner
 
 N, TR_S = 24, 2.0
 TABLE = """\

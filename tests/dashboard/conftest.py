@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dashboard_browser import ARGUMENTS, Tab
-from dashboard_record import Record, Scanner
+
+from support.dashboard_browser import ARGUMENTS, Tab
+from support.dashboard_record import Record, Scanner
 
 
 @pytest.fixture(scope="module")

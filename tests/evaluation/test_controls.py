@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mindsight.accuracy import wilson_interval
 from mindsight.errors import BadRequest
 from mindsight.evaluation.controls import exchanged, noise_tokens
-from mindsight.evaluation.metric import CLIP, Score, cluster_interval
+from mindsight.evaluation.metrics.metric import CLIP, Score, cluster_interval
 from mindsight.evaluation.splits import cluster_folds, near_duplicates, require_disjoint
 
 

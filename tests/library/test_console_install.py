@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
-from par_files import Pair, write_pair
 
 from mindsight.extras import SERVER
+from support.par_files import Pair, write_pair
 
 ROOT = Path(__file__).parents[2]
 OURS = ("mindsight", "service", "workers", "training")

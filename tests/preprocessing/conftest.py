@@ -7,10 +7,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from phantoms import Phantom, Truth
 
 from mindsight.scanner import read_series
 from mindsight.volume import Volume
+from support.phantoms import Phantom, Truth
 
 
 @pytest.fixture(scope="session")

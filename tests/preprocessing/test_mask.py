@@ -5,12 +5,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from phantoms import Phantom, Truth
 from scipy import ndimage
 
 from mindsight.errors import BadVolume
 from mindsight.preprocessing import brain_mask
 from mindsight.volume import Volume
+from support.phantoms import Phantom, Truth
 
 
 def test_the_head_is_found_whole_and_in_one_piece(phantom: Phantom) -> None:

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit, types
 from numba.extending import intrinsic
-from tolerance import rounding
 
 from mindsight.errors import BadRequest, ModelMismatch
-from mindsight.retrieval import CandidatePool, cosine_scores, cosines_at, kernels, rank, streaming, two_afc
+from mindsight.retrieval import CandidatePool, cosine_scores, cosines_at, kernels, rank, two_afc
+from mindsight.retrieval import dot_products as streaming
+from mindsight.retrieval.dot_products import dot_products, widened
 from mindsight.retrieval.ranking import best_places
-from mindsight.retrieval.streaming import dot_products, widened
+from support.tolerance import rounding
 
 
 def pool_of(embeddings: np.ndarray) -> CandidatePool:

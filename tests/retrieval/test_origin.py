@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tolerance import rounding
 
 from mindsight.retrieval import Calibration, CandidatePool, cosine_scores, cosines_at, rank
+from support.tolerance import rounding
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tolerance import rounding
 
 from mindsight.errors import ModelMismatch
 from mindsight.retrieval import CandidatePool, cosine_scores, rank
-from mindsight.retrieval.tensors import map_tensors
+from mindsight.weights.tensors import map_tensors
+from support.tolerance import rounding
 
 
 def make_pool(n: int = 50, shape: tuple[int, ...] = (4, 8), dtype: type = np.float16) -> CandidatePool:

@@ -10,11 +10,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from par_files import Pair, write_pair
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_run, open_series
 from mindsight.volume import Volume
+from support.par_files import Pair, write_pair
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
 from mindsight.errors import BadVolume
-from mindsight.protocol.volume_codec import encode_volume
 from mindsight.scanner import deidentify, read_series, read_volume
+from mindsight.volume_codec import encode_volume
 
 SEED = "ZQXJ"
 KINDS = {

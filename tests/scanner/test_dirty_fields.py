@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import csa_of_mosaic, enhanced, mosaic, planes, put, raw, seen, slices_of, written
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
 from mindsight.scanner.deidentify import read_dicom
 from mindsight.scanner.moments import moment_seconds, seconds
 from mindsight.scanner.written import first_number, numbers, texts
+from support.dicom_files import csa_of_mosaic, enhanced, mosaic, planes, put, raw, seen, slices_of, written
 
 DAY = datetime(2020, 1, 1, tzinfo=UTC).timestamp()
 NOON = 12 * 3600.0

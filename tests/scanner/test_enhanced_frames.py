@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import N_SLICES, enhanced, item, planes, put, seen, written
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
 from mindsight.scanner.deidentify import read_dicom
+from support.dicom_files import N_SLICES, enhanced, item, planes, put, seen, written
 
 N_VOLUMES = 3
 STACK, PLACE, TIME, OFFSET, ECHO = 0x00209056, 0x00209057, 0x00209128, 0x0020930D, 0x00189082

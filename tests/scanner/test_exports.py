@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import csa_of_mosaic, enhanced, item, mosaic, planes, put, raw, seen, slices_of, written
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -24,6 +23,7 @@ from mindsight.scanner.allowed import private_tags
 from mindsight.scanner.deidentify import read_dicom
 from mindsight.scanner.dicom_series import record_volume
 from mindsight.volume import Volume
+from support.dicom_files import csa_of_mosaic, enhanced, item, mosaic, planes, put, raw, seen, slices_of, written
 
 Write = Callable[[Dataset], bytes]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import enhanced, item, planes, put, seen, slices_of, written
 from pydicom.dataset import Dataset
 
 from mindsight.errors import BadVolume
@@ -16,6 +15,7 @@ from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Expected, Trouble
 from mindsight.volume import Volume
+from support.dicom_files import enhanced, item, planes, put, seen, slices_of, written
 
 Scale = Callable[[Dataset], None]
 

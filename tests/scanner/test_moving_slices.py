@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import N_SLICES, mosaic, planes, put, seen, slice_of, slices_of, written
 from pydicom.dataset import Dataset
 
 from mindsight.scanner import open_series
@@ -15,6 +14,7 @@ from mindsight.scanner.transports import Expected
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.volume import Volume
+from support.dicom_files import N_SLICES, mosaic, planes, put, seen, slice_of, slices_of, written
 
 N_VOLUMES = 5
 Change = Callable[[Dataset, int, int], None]

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import csa_of_mosaic, enhanced, mosaic, planes, put, raw, seen
 from pydicom.dataset import Dataset
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
+from support.dicom_files import csa_of_mosaic, enhanced, mosaic, planes, put, raw, seen
 
 Change = Callable[[Dataset, int], None]
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nibabel.parrec import PARRECArrayProxy, PARRECHeader
-from par_files import Pair, write_pair
 
 from mindsight.errors import BadVolume
-from mindsight.protocol.volume_codec import encode_volume
 from mindsight.scanner import open_series, parheader, read_series, read_volume
+from mindsight.volume_codec import encode_volume
+from support.par_files import Pair, write_pair
 
 VERSIONS = ["V4", "V4.1", "V4.2"]
 TURNED = np.array([[1.0, 0, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])

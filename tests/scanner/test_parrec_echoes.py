@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from par_files import Pair, write_pair
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
@@ -16,6 +15,7 @@ from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contents import read_unit, unit_of
 from mindsight.volume import Volume
+from support.par_files import Pair, write_pair
 
 
 def alone(path: Path, echo: int) -> list[np.ndarray]:

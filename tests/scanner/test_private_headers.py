@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import N_SLICES, TIMES_MS, csa_header, csa_of_mosaic, mosaic, planes, put, seen, slices_of, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +19,18 @@ from mindsight.scanner.transports import Expected, Trouble
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.volume import Volume
+from support.dicom_files import (
+    N_SLICES,
+    TIMES_MS,
+    csa_header,
+    csa_of_mosaic,
+    mosaic,
+    planes,
+    put,
+    seen,
+    slices_of,
+    written,
+)
 
 TIMES_S = np.array(TIMES_MS) / 1000.0
 UNREADABLE = {

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from enhanced_dataset import enhanced_run
 from pydicom.dataset import Dataset
-from slice_files import PHILIPS, SLICES, save, slice_dataset, truth
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
+from support.enhanced_dataset import enhanced_run
+from support.slice_files import PHILIPS, SLICES, save, slice_dataset, truth
 
 TIMES_MS = (12.0, 28.0, 44.0)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from slice_files import SLICES, save, slice_dataset, truth
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
@@ -15,6 +14,7 @@ from mindsight.scanner.kinds import kind_of
 from mindsight.scanner.transports import Expected, Trouble
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
+from support.slice_files import SLICES, save, slice_dataset, truth
 
 
 def run(n_volumes: int, **given: object) -> list:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from enhanced_dataset import enhanced_run
-from slice_files import SLICES, save, slice_dataset, truth
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
 from mindsight.scanner.recorded import open_run
+from support.enhanced_dataset import enhanced_run
+from support.slice_files import SLICES, save, slice_dataset, truth
 
 
 def slices(n_volumes: int, *, numbered: bool = False) -> list:

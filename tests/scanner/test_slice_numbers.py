@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_files import csa_of_mosaic, enhanced, mosaic, planes, put, seen, slices_of, written
 from pydicom.dataset import Dataset
 
 from mindsight.errors import BadVolume
@@ -18,6 +17,7 @@ from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Expected
 from mindsight.volume import Volume
+from support.dicom_files import csa_of_mosaic, enhanced, mosaic, planes, put, seen, slices_of, written
 
 Change = Callable[[Dataset, int, int], None]
 

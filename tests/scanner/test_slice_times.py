@@ -8,7 +8,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from par_files import Pair, write_pair
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series, read_series
@@ -17,6 +16,7 @@ from mindsight.scanner.transports import Expected
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.volume import Volume
+from support.par_files import Pair, write_pair
 
 ASCENDING_36 = [0.0, 0.075, 0.15, 0.2225, 0.2975, 0.3725]  # as dcm2niix states them for both slice orders
 KNOWN = {

@@ -9,7 +9,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from enhanced_files import SHAPE, TR_S, enhanced
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from typer.testing import CliRunner
@@ -17,6 +16,7 @@ from typer.testing import CliRunner
 from mindsight.cli import app
 from mindsight.errors import BadVolume
 from mindsight.scanner.survey import Surveyed, survey
+from support.enhanced_files import SHAPE, TR_S, enhanced
 
 
 def write(folder: Path, numbers: range, series: str = "1.2.3", change: Callable[[Dataset], None] | None = None) -> None:

@@ -9,13 +9,13 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from par_files import Pair, write_pair
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series, read_volume
 from mindsight.scanner.timing import agreed_times, agreed_tr, pace_of, why_not_times
+from support.par_files import Pair, write_pair
 
 HEADER, BESIDE = "in the header", "in the JSON file beside"
 

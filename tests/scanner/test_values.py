@@ -9,7 +9,16 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import (
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from mindsight.errors import BadVolume
+from mindsight.scanner import open_series
+from mindsight.scanner.deidentify import read_dicom
+from mindsight.scanner.pixels import stored_values
+from support.dicom_files import (
     csa_of_mosaic,
     enhanced,
     item,
@@ -20,16 +29,7 @@ from dicom_files import (
     slices_of,
     written,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from par_files import Pair, write_pair
-from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-
-from mindsight.errors import BadVolume
-from mindsight.scanner import open_series
-from mindsight.scanner.deidentify import read_dicom
-from mindsight.scanner.pixels import stored_values
+from support.par_files import Pair, write_pair
 
 
 def words(values: np.ndarray) -> np.ndarray:

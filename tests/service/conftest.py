@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from gateway_harness import Running, payload, running_gateway
 
 from mindsight.bus import Bus
+from support.gateway_harness import Running, payload, running_gateway
 
 __all__ = ["running_gateway"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from live import Service, running_service
+
+from support.live import Service, running_service
 
 
 @pytest.fixture(scope="session")

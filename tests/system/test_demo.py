@@ -13,7 +13,7 @@ import pytest
 from bids_validator import BIDSValidator
 
 COMMAND = ["-m", "mindsight.cli", "demo", "--once", "--data-dir"]
-ONE_RUN = ["-c", "import pathlib, sys; from mindsight.demo import run_demo; " + (
+ONE_RUN = ["-c", "import pathlib, sys; from mindsight.operations.demo import run_demo; " + (
     "run_demo(once=True, speed=10.0, data_dir=pathlib.Path(sys.argv[1]), n_runs=1)"
 )]  # fmt: skip
 

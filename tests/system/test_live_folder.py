@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from live import LiveStream, Service, kill_part, same
 
 from mindsight.protocol import BetaReady, Message, RunEnded, RunStarted, VolumeMissing, VolumeProcessed, VolumeReceived
 from mindsight.scanner import read_series
 from mindsight.volume import Volume
+from support.live import LiveStream, Service, kill_part, same
 
 SPEED = 60.0  # times as fast as the scanner was
 N = 155

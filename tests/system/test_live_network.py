@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from live import LiveStream, Service, free_port, same
 from pynetdicom import AE
 from pynetdicom.sop_class import EnhancedMRImageStorage  # type: ignore[attr-defined]  # made at import
-from senders import Dimon, murfi_volume
 
 from mindsight.protocol import Message, RunEnded, VolumeProcessed, VolumeReceived
 from mindsight.scanner import read_series
 from mindsight.volume import Volume
+from support.live import LiveStream, Service, free_port, same
+from support.senders import Dimon, murfi_volume
 
 
 @pytest.fixture(scope="module")

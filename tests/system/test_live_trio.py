@@ -19,12 +19,12 @@ import pandas as pd
 import pydicom
 import pytest
 import scipy.io
-from live import DEADLINE_S, Service
 from nilearn.glm import compute_contrast
 from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
 
 from mindsight.cli import main
 from mindsight.protocol import Message, SessionArchived, VolumeProcessed, VolumeReceived
+from support.live import DEADLINE_S, Service
 
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindsight.evaluation.metric import (
+from mindsight.evaluation.metrics.metric import (
     ALEXNET_2,
     ALEXNET_5,
     CLIP,

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mindsight.errors import ModelMismatch
+from mindsight.evaluation.metrics.resize import resize
 from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.catalog import NetworkSpec
-from mindsight.evaluation.resize import resize
 
 _BATCH = 32
 

@@ -1,0 +1,1 @@
+"""Ridge regression from a beta to features."""

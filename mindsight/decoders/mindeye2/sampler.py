@@ -1,0 +1,120 @@
+"""A whole trajectory of the prior, with all that does not depend on the trial computed once.
+
+Knows nothing of networks' training. On a GPU the trajectory is captured as one CUDA graph for each batch size, and
+replayed: its 19 evaluations are some two thousand small kernels, which a processor cannot launch as fast as they run.
+
+Axes: B batch, N tokens, D channels, T evaluations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from mindsight.decoders.mindeye2.prior_inference import PriorEvaluation
+from mindsight.decoders.mindeye2.schedule import Step, sampler_table
+
+if TYPE_CHECKING:
+    from mindsight.decoders.mindeye2.prior import DiffusionPrior
+
+_WARM_UPS = 3  # before a capture, as CUDA's libraries allocate and choose kernels on their first calls
+
+
+class Sampler:
+    """One sampler: table, time tokens, positions, null predictions and the network's inference form are made once.
+
+    The null prediction of guidance depends on time alone (both token sets are nulled), so guidance costs nothing per
+    trial. Make a new one when the prior's weights change.
+
+    steps, cond_scale : see ``DiffusionPrior.sample``
+    head_multiple : heads are padded to a multiple of it; by default to what fused attention wants of the device
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self, prior: DiffusionPrior, steps: int = 20, cond_scale: float = 1.0, head_multiple: int | None = None
+    ) -> None:
+        query_ND = prior.net.learned_query
+        if head_multiple is None:
+            head_multiple = 16 // query_ND.element_size() if query_ND.is_cuda else 1
+        self._evaluate = PriorEvaluation(prior.net.causal_transformer, query_ND, head_multiple)
+        self._cond_scale = cond_scale
+        self._table: tuple[Step, ...] = sampler_table(steps)
+        times_T = torch.tensor([step.t for step in self._table], device=query_ND.device)
+        self._time_T1D = prior.net.time_tokens(times_T)
+        self._null_TND = prior.predict_null(times_T) if cond_scale != 1.0 else None
+        self._graphs: dict[int, _Graph] = {}
+
+    @property
+    def n_draws(self) -> int:
+        """Normal draws of one trajectory: the start, and one for every evaluation but the last."""
+        return 1 + sum(step.noise > 0 for step in self._table)
+
+    @torch.inference_mode()
+    def __call__(
+        self, cond_BND: Tensor, noises: Iterable[Tensor] | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Image tokens (B, N, D); see ``DiffusionPrior.sample``."""
+        draws = noises if noises is not None else _normal_draws(cond_BND, generator)
+        if not cond_BND.is_cuda:
+            return self.trajectory(cond_BND, iter(draws))
+        graph = self._graphs.get(len(cond_BND))
+        if graph is None:
+            graph = self._graphs[len(cond_BND)] = _Graph(self, cond_BND)
+        return graph.replay(cond_BND, islice(draws, self.n_draws))
+
+    def trajectory(self, cond_BND: Tensor, draws: Iterator[Tensor]) -> Tensor:
+        """The loop itself, without a graph. What it does depends on no value, so that it can be captured."""
+        image_BND = next(draws)
+        for number, step in enumerate(self._table):
+            time_B1D = self._time_T1D[number].expand(len(cond_BND), 1, -1)
+            clean_BND = self._evaluate(image_BND, time_B1D, cond_BND)
+            if self._null_TND is not None:
+                clean_BND = guide(clean_BND, self._null_TND[number], self._cond_scale)
+            if step.noisy == 0.0 and step.clean == 1.0:
+                image_BND = clean_BND
+                continue
+            image_BND = step.clean * clean_BND + step.noisy * image_BND
+            if step.noise:
+                image_BND = image_BND + step.noise * next(draws)
+        return image_BND
+
+
+class _Graph:
+    """One captured trajectory: its inputs are copied into place, its output out of it."""
+
+    def __init__(self, sampler: Sampler, like_BND: Tensor) -> None:
+        self._cond_BND = torch.zeros_like(like_BND)
+        self._draws = [torch.zeros_like(like_BND) for _ in range(sampler.n_draws)]
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(_WARM_UPS):
+                sampler.trajectory(self._cond_BND, iter(self._draws))
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._image_BND = sampler.trajectory(self._cond_BND, iter(self._draws))
+
+    def replay(self, cond_BND: Tensor, draws: Iterable[Tensor]) -> Tensor:
+        self._cond_BND.copy_(cond_BND)
+        for place, draw in zip(self._draws, draws, strict=True):
+            place.copy_(draw)
+        self._graph.replay()
+        return self._image_BND.clone()
+
+
+def guide(conditional: Tensor, null: Tensor, scale: float) -> Tensor:
+    """Classifier-free guidance: away from what is predicted without a condition."""
+    return null + scale * (conditional - null)
+
+
+def _normal_draws(like: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
+    """On the generator's own device: the same seed then draws the same tokens whatever the network runs on."""
+    device = generator.device if generator is not None else like.device
+    while True:
+        yield torch.randn(like.shape, generator=generator, dtype=like.dtype, device=device).to(like.device)

@@ -1,0 +1,4 @@
+"""Image → features, and where images come from.
+
+Knows nothing of brains.
+"""

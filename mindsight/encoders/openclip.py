@@ -1,0 +1,248 @@
+"""An OpenCLIP image tower from a local file: what candidate pools, and MindEye2's targets, are embedded with.
+
+Knows nothing of pools. Letters: B pictures, H, W pixels, C colours, N tokens, D numbers of an embedding.
+
+The architecture is open_clip's own, built from one of its configurations; the weights are a checkpoint as open_clip
+writes and reads it, or whatever carries the same tower inside: MindEye2's unCLIP checkpoint does, below
+``conditioner.embedders.0.``, so that nobody needs bigG's own ten gigabytes beside it. Nothing is downloaded, nothing is
+unpickled, and the text tower is never read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.weights.torchfile import read_torch_file
+
+Embedding = Literal["tokens", "pooled"]
+Values = Literal["mindeye2", "clip"]
+
+EMBEDDINGS: dict[Embedding, str] = {
+    "tokens": "patch tokens after the last layer norm, without class token, not projected",
+    "pooled": "the projected embedding that OpenCLIP compares with text",
+}
+VALUES: dict[Values, str] = {
+    "mindeye2": "pixels in [0, 1] taken for [-1, 1], so that the network sees [0.5, 1]: as MindEye2 was trained",
+    "clip": "pixels in [0, 1]: as OpenCLIP was trained",
+}
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training pictures
+_LISTED = 8
+# Of the text tower nothing is used: the smallest there can be.
+_NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTower:
+    """A tower that embeds squares of ``size_px``.
+
+    model : name of open_clip's configuration; weights : name of the file; prefix : of the tower's keys in it
+    digest : sha256 over the tower's weights, equal wherever they were read from
+    """
+
+    visual: nn.Module
+    model: str
+    weights: str
+    prefix: str
+    size_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    digest: str
+
+    @classmethod
+    def load(cls, weights: Path, model: str | Path, device: str = "cpu") -> ImageTower:
+        """Read the tower out of a checkpoint.
+
+        weights : ``.safetensors``, or a file of ``torch.save`` that holds tensors
+        model : name of a configuration of open_clip (``ViT-bigG-14``; OpenAI's own weights: ``ViT-L-14-quickgelu``), or
+            a JSON file like its ``open_clip_config.json``
+
+        Raises BadRequest (``tower.model``) where the configuration is unknown, ModelMismatch (``model.file``,
+        ``checkpoint.unreadable``, ``tower.weights``) where there is no such tower in the file, or it is another one.
+        """
+        name, described, preprocess = _configuration(model)
+        held = _Checkpoint(weights)
+        prefix = _prefix(held.keys, weights.name)
+        state = held.read(prefix)
+        visual = _build(name, described)
+        _fill(visual, state, name, weights.name)
+        size = visual.image_size if isinstance(visual.image_size, tuple) else (visual.image_size,) * 2
+        return cls(
+            visual.eval().requires_grad_(False).to(device),
+            name,
+            weights.name,
+            prefix,
+            int(size[0]),
+            tuple(preprocess.get("mean", _MEAN)),
+            tuple(preprocess.get("std", _STD)),
+            _digest(state),
+        )
+
+    def source(self, embedding: Embedding, values: Values) -> str:
+        """What ``embed`` gives, in words, for the pool."""
+        return (
+            f"{self.model}, image tower {self.prefix!r} of {self.weights}, sha256 of its weights {self.digest};"
+            f" {self.size_px} px; {embedding}: {EMBEDDINGS[embedding]}; values {values}: {VALUES[values]}"
+        )
+
+    @torch.inference_mode()
+    def embed(self, images_BHWC: NDArray[Any], embedding: Embedding, values: Values) -> NDArray[np.float32]:
+        """(B, N, D) tokens or (B, D) pooled embeddings of squares of ``size_px``, uint8 or floats in [0, 1].
+
+        On a GPU in half precision, as MindEye2's reference runs it. Raises ModelMismatch (``tower.tokens``) where the
+        tower has no tokens.
+        """
+        device = next(self.visual.parameters()).device
+        pixels_BCHW = torch.from_numpy(np.moveaxis(images_BHWC, -1, 1)).to(device, torch.float32)
+        if images_BHWC.dtype == np.uint8:
+            pixels_BCHW = pixels_BCHW / 255.0
+        if values == "mindeye2":
+            pixels_BCHW = (pixels_BCHW + 1.0) / 2.0
+        mean, std = (torch.tensor(of, device=device)[:, None, None] for of in (self.mean, self.std))
+        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+            found = self._forward((pixels_BCHW - mean) / std, embedding)
+        embedded: NDArray[np.float32] = found.float().cpu().numpy()
+        return embedded
+
+    def _forward(self, pixels_BCHW: Tensor, embedding: Embedding) -> Tensor:
+        visual: Any = self.visual
+        if embedding == "pooled":
+            pooled: Tensor = visual(pixels_BCHW)
+            return pooled
+        if not hasattr(visual, "output_tokens"):
+            raise ModelMismatch(
+                f"expected a vision transformer for tokens, {self.model} is none: ask for pooled embeddings",
+                code="tower.tokens",
+            )
+        visual.output_tokens = True
+        tokens: Tensor = visual(pixels_BCHW)[1]
+        visual.output_tokens = False
+        return tokens
+
+
+class _Checkpoint:
+    """Keys of a file, and the tensors below a prefix; others stay in the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tensors: Mapping[str, Tensor] | None = None
+        if path.suffix == ".safetensors":
+            with self._safetensors() as file:
+                self.keys = list(file.keys())
+        else:
+            held = read_torch_file(path)
+            inner = held.get("state_dict")
+            state = inner if isinstance(inner, Mapping) else held
+            self._tensors = {str(key): tensor for key, tensor in state.items() if isinstance(tensor, Tensor)}
+            self.keys = list(self._tensors)
+
+    def read(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors below the prefix, without it, in single precision."""
+        wanted = [key for key in self.keys if key.startswith(prefix)]
+        if self._tensors is not None:
+            return {key.removeprefix(prefix): self._tensors[key].float() for key in wanted}
+        with self._safetensors() as file:
+            return {key.removeprefix(prefix): file.get_tensor(key).float() for key in wanted}
+
+    def _safetensors(self) -> Any:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            return safe_open(self._path, "pt")
+        except (OSError, SafetensorError) as error:
+            raise ModelMismatch(
+                f"expected a safetensors file, got {self._path.name}: {error}", code="model.file"
+            ) from None
+
+
+def _prefix(keys: list[str], name: str) -> str:
+    """Where in the file the image tower is."""
+    found = {match[1] for key in keys if (match := re.match(r"((?:.*\.)?visual\.)", key))}
+    if len(found) != 1:
+        raise ModelMismatch(
+            f"expected the weights of one image tower (keys '...visual.') in {name}, got {sorted(found) or 'none'}"
+            f" among {len(keys)} keys such as {sorted(keys)[:3]}",
+            code="tower.weights",
+        )
+    return found.pop()
+
+
+def _configuration(model: str | Path) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Name, model configuration and preprocessing."""
+    import open_clip
+
+    if str(model).endswith(".json"):
+        try:
+            read = json.loads(Path(model).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise BadRequest(f"expected a JSON file, got {Path(model).name}: {error}", code="tower.model") from None
+        described, preprocess = read.get("model_cfg", read), read.get("preprocess_cfg", {})
+        name = Path(model).stem
+    else:
+        name, preprocess = str(model), {}
+        described = open_clip.get_model_config(name)
+    if described is None or not {"embed_dim", "vision_cfg"} <= set(described):
+        raise BadRequest(
+            f"expected a configuration of open_clip, such as ViT-bigG-14 or ViT-L-14-quickgelu, or a JSON file with"
+            f" embed_dim and vision_cfg, got {name}",
+            code="tower.model",
+        )
+    return name, described, preprocess
+
+
+def _build(name: str, described: Mapping[str, Any]) -> Any:
+    import open_clip
+
+    try:
+        with torch.device("meta"):
+            whole = open_clip.CLIP(
+                embed_dim=described["embed_dim"],
+                vision_cfg=described["vision_cfg"],
+                text_cfg=_NO_TEXT,
+                quick_gelu=described.get("quick_gelu", False),
+            )
+    except TypeError as error:
+        raise BadRequest(f"expected a configuration of open_clip, got {name}: {error}", code="tower.model") from None
+    return whole.visual
+
+
+def _fill(visual: nn.Module, state: Mapping[str, Tensor], model: str, name: str) -> None:
+    wanted = visual.state_dict()
+    problems = {
+        "missing": [key for key in wanted if key not in state],
+        "unexpected": [key for key in state if key not in wanted],
+        "misshapen": [
+            f"{key} {tuple(state[key].shape)}, needs {tuple(tensor.shape)}"
+            for key, tensor in wanted.items()
+            if key in state and state[key].shape != tensor.shape
+        ],
+    }
+    wrong = "; ".join(f"{what}: {', '.join(keys[:_LISTED])}" for what, keys in problems.items() if keys)
+    if wrong:
+        raise ModelMismatch(f"expected the image tower of {model} in {name}: {wrong}", code="tower.weights")
+    visual.load_state_dict(state, assign=True)
+    if any(tensor.is_meta for tensor in chain(visual.parameters(), visual.buffers())):
+        raise ModelMismatch(
+            f"expected a tower whose every number is in the checkpoint, {model} computes some: it is not supported",
+            code="tower.weights",
+        )
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    sha = hashlib.sha256()
+    for key in sorted(state):
+        sha.update(f"{key} {tuple(state[key].shape)}".encode())
+        sha.update(state[key].contiguous().numpy().data)
+    return sha.hexdigest()

@@ -1,0 +1,56 @@
+"""Brain correlation: the activity an encoder predicts for a reconstruction, against the activity that was measured.
+
+Knows nothing of encoders: one is given. Letters: K pictures, V voxels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest
+from mindsight.evaluation.metrics.metric import Metric, Score
+from mindsight.evaluation.metrics.similarity import row_correlations
+
+BrainEncoder = Callable[[NDArray[np.float32]], NDArray[Any]]
+"""Pictures (K, H, W, 3) in [0, 1] to betas (K, V). It resizes as its own network wants: GNet, the published one, takes
+227 x 227, Lanczos."""
+
+
+def brain_correlation(
+    recons_KHWC: NDArray[np.float32],
+    betas_KV: NDArray[Any],
+    encoder: BrainEncoder,
+    masks: Mapping[str, NDArray[np.bool_]],
+) -> dict[str, Score]:
+    """Per region, the Pearson correlation across voxels between predicted and measured activity, per picture.
+
+    betas_KV : (K, V) measured, the mean of a picture's repeats
+    masks : region -> (V,) its voxels; the published regions are the visual cortex, V1 to V4 and higher visual areas
+    """
+    return brain_scores(encoder(recons_KHWC), betas_KV, masks)
+
+
+def brain_scores(
+    predicted_KV: NDArray[Any], betas_KV: NDArray[Any], masks: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, Score]:
+    """``brain_correlation`` of activity that was predicted elsewhere.
+
+    Raises BadRequest (``brain.shape``): predicted, measured and masks are not of the same voxels.
+    """
+    for what, shape in (("measured", betas_KV.shape), *((name, mask_V.shape) for name, mask_V in masks.items())):
+        if shape[-1:] != predicted_KV.shape[1:]:
+            raise BadRequest(
+                f"expected {predicted_KV.shape[1:]} voxels, as were predicted, got {shape} of {what}",
+                code="brain.shape",
+            )
+    return {
+        region: Score(
+            Metric(f"brain_{region}", f"brain correlation, {region}"),
+            row_correlations(np.asarray(predicted_KV)[:, mask_V], np.asarray(betas_KV)[:, mask_V]),
+        )
+        for region, mask_V in masks.items()
+    }

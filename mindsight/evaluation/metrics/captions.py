@@ -1,0 +1,78 @@
+"""Captions against captions: how many words, and how many in the same order.
+
+Knows nothing of pictures or of how a caption came about. K pictures. METEOR and the sentence encoders of the published
+tables need data and weights of their own and are not here.
+
+C.-Y. Lin, Text Summarization Branches Out, ACL 2004 (ROUGE): words are runs of letters and digits, in lower case, not
+stemmed; of several references of a picture the best counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from mindsight.errors import BadRequest
+from mindsight.evaluation.metrics.metric import Metric, Score
+
+ROUGE_1 = Metric("caption_rouge1", "captions, ROUGE-1")
+ROUGE_L = Metric("caption_rougeL", "captions, ROUGE-L")
+
+
+def rouge_1(references: Sequence[Sequence[str]], captions: Sequence[str]) -> Score:
+    """F1 of the words that caption and reference share, each as often as both have it.
+
+    references : of each of K pictures one or more. Raises BadRequest (``captions.count``) where their number is not
+        that of the captions, or a picture has none
+    """
+    return _best(ROUGE_1, _shared, references, captions)
+
+
+def rouge_l(references: Sequence[Sequence[str]], captions: Sequence[str]) -> Score:
+    """F1 of the longest sequence of words that both have in this order, with others between. Else as ``rouge_1``."""
+    return _best(ROUGE_L, _in_order, references, captions)
+
+
+def _best(
+    metric: Metric,
+    common: Callable[[list[str], list[str]], int],
+    references: Sequence[Sequence[str]],
+    captions: Sequence[str],
+) -> Score:
+    if len(references) != len(captions) or not all(references):
+        raise BadRequest(
+            f"expected a caption or more of each of {len(captions)} pictures, got {len(references)}",
+            code="captions.count",
+        )
+    pairs = zip(references, captions, strict=True)
+    return Score(
+        metric, np.array([max(_f1(_words(one), _words(caption), common) for one in of) for of, caption in pairs])
+    )
+
+
+def _f1(reference: list[str], caption: list[str], common: Callable[[list[str], list[str]], int]) -> float:
+    n = len(reference) + len(caption)
+    return 2.0 * common(reference, caption) / n if n else 0.0
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.lower())
+
+
+def _shared(a: list[str], b: list[str]) -> int:
+    return (Counter(a) & Counter(b)).total()
+
+
+def _in_order(a: list[str], b: list[str]) -> int:
+    longest = [0] * (len(b) + 1)  # for the words of a so far, by how many of b
+    for word in a:
+        before = 0
+        for place, other in enumerate(b, 1):
+            before, longest[place] = (
+                longest[place],
+                before + 1 if word == other else max(longest[place], longest[place - 1]),
+            )
+    return longest[-1]

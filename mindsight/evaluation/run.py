@@ -1,0 +1,185 @@
+"""``mindsight evaluate``: a folder of answers against the pictures that were shown; table, JSON and a page.
+
+Knows nothing of sessions or decoders: what is measured lies in files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest, NotFound
+from mindsight.evaluation.inputs import (
+    Manifest,
+    read_answers,
+    read_array,
+    read_captions,
+    read_controls,
+    read_live,
+    read_manifest,
+    read_pictures,
+)
+from mindsight.evaluation.measure import Evaluation, Truth, measure
+from mindsight.evaluation.networks import NETWORKS
+from mindsight.evaluation.report.page import html_page
+from mindsight.evaluation.report.published import image_set
+from mindsight.evaluation.report.table import as_json, text_table
+from mindsight.stages import STAGES
+
+
+def evaluate_folder(
+    answers: Path,
+    images: Path,
+    out: Path,
+    *,
+    networks: Path | None = None,
+    image_tokens: Path | None = None,
+    betas: Path | None = None,
+    masks: Path | None = None,
+    captions: Path | None = None,
+    seed: int = 0,
+    allow_best_of_n: bool = False,
+    n_pictures: int = 60,
+    device: str = "cpu",
+) -> Evaluation:
+    """Measure the answers by every metric that the given files allow; write ``table.txt``, ``evaluation.json`` and
+    ``evaluation.html`` into ``out``.
+
+    Parameters
+    ----------
+    answers
+        A folder as ``mindsight.evaluation.inputs`` describes it.
+    images
+        The pictures that were shown, in the order of the manifest's ``image_ids``: a folder, a ``.npy`` or a ``.pt``.
+    networks
+        A folder with the published weight files, under their published names (``evaluation.networks.NETWORKS``); a
+        metric whose network is not there is listed as not measured.
+    image_tokens
+        ``.npy`` (K, ...): the pictures' own embeddings, for retrieval.
+    betas, masks
+        ``.npy`` (K, V) measured activity and ``.npz`` region -> (V,) bool, for brain correlation.
+    captions
+        JSON with K captions by people, or lists of them.
+
+    Raises
+    ------
+    BadRequest
+        The files do not fit each other, a test picture was trained on, or a reconstruction was picked among several.
+    NotFound
+        A file that was named is not there.
+    """
+    for path in (answers, images, networks, image_tokens, betas, masks, captions):
+        if path is not None and not path.exists():
+            raise NotFound(f"expected a file or folder, got {path.name}, which is not there", code="evaluate.path")
+    manifest = read_manifest(answers)
+    manifest.require_held_out()
+    truth = _truth(manifest, read_pictures(images), image_tokens, betas, masks)
+    if captions is not None:
+        truth = replace(truth, captions_K=read_captions(captions))
+    given = read_answers(answers, manifest.name, manifest.selection)
+    controls = read_controls(answers)
+    loaded = _load_networks(networks, device)
+    evaluation = measure(
+        truth, given, controls, loaded, seed=seed, allow_best_of_n=allow_best_of_n, live=read_live(answers)
+    )
+    if not manifest.training_image_ids:
+        evaluation.notes.append(
+            "Not checked: whether the decoder was trained on these pictures or near-duplicates of them (the manifest's"
+            " training_image_ids and cluster_of)."
+        )
+
+    made_from = {"pictures": _digest(truth.images_KHWC)}
+    if given.recons_KSHWC is not None:
+        made_from["reconstructions"] = _digest(given.recons_KSHWC)
+    if given.tokens_KND is not None:
+        made_from["tokens"] = _digest(given.tokens_KND)
+    made_from |= {f"weights of {network.spec.key}": network.digest for network in loaded}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.txt").write_text(text_table(evaluation), encoding="utf-8")
+    whole = as_json(evaluation) | {"image_ids": manifest.image_ids, "made_from_sha256": made_from}
+    (out / "evaluation.json").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    page = html_page(
+        evaluation, truth, given, controls, captions=manifest.captions, made_from=made_from, n_pictures=n_pictures
+    )
+    (out / "evaluation.html").write_text(page, encoding="utf-8")
+    return evaluation
+
+
+def evaluate_archive(
+    archive: Path,
+    out: Path,
+    *,
+    stage: str = "final",
+    bundle: Path | None = None,
+    generator: Path | None = None,
+    networks: Path | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Evaluation:
+    """Measure a session by what it left; the folder of answers that is measured stays in ``out``.
+
+    See ``evaluate_session.export_session`` and ``evaluate_folder`` for the arguments and what is raised.
+    """
+    from mindsight.evaluation.from_archive import export_session
+
+    for path in (archive, bundle, generator):
+        if path is not None and not path.exists():
+            raise NotFound(f"expected a file or folder, got {path.name}, which is not there", code="evaluate.path")
+    known = next((name for name in STAGES if name == stage), None)
+    if known is None:
+        raise BadRequest(f"expected a stage of {', '.join(STAGES)}, got {stage!r}", code="evaluate.options")
+    export_session(archive, out, known, bundle=bundle, generator=generator, seed=seed)
+    return evaluate_folder(
+        out / "answers",
+        out / "images.npy",
+        out,
+        networks=networks,
+        image_tokens=None if bundle is None else out / "image_tokens.npy",
+        seed=seed,
+        device=device,
+    )
+
+
+def _truth(
+    manifest: Manifest, images: NDArray[Any], image_tokens: Path | None, betas: Path | None, masks: Path | None
+) -> Truth:
+    n = len(manifest.image_ids)
+    tokens_KND = None if image_tokens is None else read_array(image_tokens)
+    betas_KV = None if betas is None else read_array(betas)
+    for what, rows in (("pictures", images), ("picture tokens", tokens_KND), ("measured betas", betas_KV)):
+        if rows is not None and len(rows) != n:
+            raise BadRequest(f"expected {n} {what}, one for each image id, got {len(rows)}", code="images.count")
+    regions = {}
+    if masks is not None:
+        with np.load(masks, allow_pickle=False) as held:
+            regions = {name: held[name].astype(bool) for name in held.files}
+    return Truth(
+        image_set=image_set(manifest.image_set, n),
+        images_KHWC=images,
+        clusters_K=manifest.clusters(),
+        tokens_KND=tokens_KND,
+        betas_KV=betas_KV,
+        masks=regions,
+    )
+
+
+def _load_networks(folder: Path | None, device: str) -> list[Any]:
+    if folder is None:
+        return []
+    from mindsight.evaluation.networks.loading import load_network
+
+    found = [(spec, spec.locate(folder)) for spec in NETWORKS]
+    return [load_network(spec, path, device) for spec, path in found if path is not None]
+
+
+def _digest(array: NDArray[Any]) -> str:
+    summed = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    for row in array:
+        summed.update(np.ascontiguousarray(row).data)
+    return summed.hexdigest()

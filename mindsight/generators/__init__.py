@@ -1,0 +1,4 @@
+"""Features → image: one folder per family of generators.
+
+Knows nothing of brains.
+"""

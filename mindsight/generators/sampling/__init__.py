@@ -1,0 +1,4 @@
+"""Samplers as tables of numbers.
+
+Knows nothing of networks or images.
+"""

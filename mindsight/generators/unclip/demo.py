@@ -1,0 +1,180 @@
+"""The unCLIP generator: image tokens and a seed become a picture in a few evaluations of a small U-Net.
+
+Knows nothing of brains or of where tokens come from. The network is diffusers' own ``UNet2DConditionModel`` in SDXL's
+shape at a fraction of its size; its noise schedule is SDXL's. Two things differ, both because the model is tiny: the
+latent is the picture itself, folded (``pixel_unshuffle``) instead of encoded, and the network predicts the clean latent
+instead of the noise, so that its first evaluation already is a picture and the later ones sharpen it.
+
+Axes: B pictures, N tokens (a square grid, row by row), D channels of a token, C channels of the latent, H and W.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mindsight.encoders.demo import to_grid
+from mindsight.errors import BadRequest
+from mindsight.generators.sampling.plan import LinearPlan
+from mindsight.weights.artefact import read_artefact, write_artefact
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """Sizes of a generator, and the digest of the encoder whose tokens it was trained on.
+
+    fold : edge of the square of pixels that one latent cell holds
+    widths : channels of the U-Net at the latent's size and at half of it
+    """
+
+    image_size: int = 64
+    fold: int = 8
+    n_tokens: int = 16
+    token_dim: int = 64
+    widths: tuple[int, int] = (96, 112)
+    heads: int = 2
+    encoder_digest: str = ""
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        edge = self.image_size // self.fold
+        return (3 * self.fold**2, edge, edge)
+
+
+class Denoiser(nn.Module):
+    """The U-Net: a noisy latent, its timestep and tokens in, the clean latent out.
+
+    Tokens enter twice: through cross-attention as in SDXL, and laid on their grid beside the latent, which tells a
+    small network at once where things are.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        from diffusers import UNet2DConditionModel  # seconds of import, for those who draw only
+
+        super().__init__()
+        self.config = config
+        channels, edge, _ = config.latent_shape
+        self.unet: Any = UNet2DConditionModel(
+            sample_size=edge,
+            in_channels=channels + config.token_dim,
+            out_channels=channels,
+            block_out_channels=config.widths,
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            cross_attention_dim=config.token_dim,
+            attention_head_dim=config.heads,  # diffusers' name for the number of heads
+            norm_num_groups=16,
+            use_linear_projection=True,
+        )
+
+    def forward(self, latent_BCHW: Tensor, timestep_B: Tensor, tokens_BND: Tensor) -> Tensor:
+        grid_BDHW = functional.interpolate(to_grid(tokens_BND), size=latent_BCHW.shape[2:], mode="nearest")
+        unet_input = torch.cat([latent_BCHW, grid_BDHW], dim=1)
+        clean_BCHW: Tensor = self.unet(unet_input, timestep_B, tokens_BND, return_dict=False)[0]
+        return clean_BCHW
+
+
+def noise_schedule() -> Any:
+    """SDXL's noise levels as a deterministic diffusers scheduler whose model predicts the clean latent.
+
+    ``trailing`` spacing starts at pure noise, which is right at few evaluations (Lin et al. 2024, arXiv 2305.08891).
+    """
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="sample",
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )
+
+
+@lru_cache
+def sampling_plan(evaluations: int) -> LinearPlan:
+    """The table that draws in ``evaluations`` steps."""
+    return LinearPlan.probe(noise_schedule(), evaluations)
+
+
+class Generator:
+    """Draws pictures from tokens; made by ``load``."""
+
+    def __init__(self, denoiser: Denoiser, digest: str = "") -> None:
+        self._denoiser = denoiser.eval()
+        self.config = denoiser.config
+        self.digest = digest
+
+    @classmethod
+    def load(cls, folder: Path) -> Generator:
+        """Load the generator of ``folder``, verified; ``ModelMismatch`` if it is not what its manifest says."""
+        artefact = read_artefact(folder, "generator")
+        config = GeneratorConfig(**(artefact.config | {"widths": tuple(artefact.config["widths"])}))
+        denoiser = Denoiser(config)
+        denoiser.load_state_dict(artefact.tensors)
+        return cls(denoiser.requires_grad_(False), artefact.digest)
+
+    def save(self, folder: Path) -> None:
+        """Write weights (fp16), config and manifest into ``folder``."""
+        self.digest = write_artefact(folder, "generator", asdict(self.config), self._denoiser.state_dict())
+
+    @property
+    def image_size(self) -> int:
+        return self.config.image_size
+
+    @torch.inference_mode()
+    def generate(self, tokens_BND: NDArray[np.float32], seed: int, evaluations: int = 4) -> NDArray[np.uint8]:
+        """Draw one picture (H, W, 3) uint8 per set of tokens: (B, H, W, 3).
+
+        All pictures of a call start from the one noise that ``seed`` names, so a picture does not depend on what it is
+        drawn together with.
+
+        Raises
+        ------
+        BadRequest
+            ``tokens_BND`` is not (B, n_tokens, token_dim).
+        """
+        expected = (self.config.n_tokens, self.config.token_dim)
+        if tokens_BND.ndim != 3 or tokens_BND.shape[1:] != expected:
+            raise BadRequest(f"Expected tokens of shape (B, {expected[0]}, {expected[1]}), got {tokens_BND.shape}.")
+        tokens = torch.from_numpy(np.ascontiguousarray(tokens_BND, dtype=np.float32))
+        noise_CHW = torch.randn(self.config.latent_shape, generator=torch.Generator().manual_seed(seed))
+        noise_BCHW = noise_CHW.expand(len(tokens), -1, -1, -1)
+        latent_BCHW = draw(self._denoiser, tokens, noise_BCHW, evaluations)
+        return to_images(unfold(latent_BCHW, self.config.fold))
+
+
+def draw(denoiser: nn.Module, tokens_BND: Tensor, noise_BCHW: Tensor, evaluations: int) -> Tensor:
+    """Sample latents (B, C, H, W) from noise."""
+
+    def predict(latent_BCHW: Tensor, timestep: float) -> Tensor:
+        clean: Tensor = denoiser(latent_BCHW, torch.full((len(latent_BCHW),), timestep), tokens_BND)
+        return clean.float()
+
+    return sampling_plan(evaluations).run(predict, noise_BCHW)
+
+
+def fold(pixels_B3HW: Tensor, edge: int) -> Tensor:
+    """Pixels in [-1, 1] to latents: each square of ``edge`` pixels becomes the channels of one cell."""
+    return functional.pixel_unshuffle(pixels_B3HW, edge)
+
+
+def unfold(latent_BCHW: Tensor, edge: int) -> Tensor:
+    """Latents to pixels, the inverse of ``fold``."""
+    return functional.pixel_shuffle(latent_BCHW, edge)
+
+
+def to_images(pixels_B3HW: Tensor) -> NDArray[np.uint8]:
+    """Pixels in [-1, 1] to uint8 (B, H, W, 3)."""
+    scaled = pixels_B3HW.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().byte()
+    images: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().numpy()
+    return images

@@ -1,0 +1,64 @@
+"""A recorded run on its way through an ingest session: its trials, its start, its gaps.
+
+Knows nothing of files or of pace: a recorded run is handed in, volumes are pushed by the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mindsight.events import Note, RunEvent, declare
+from mindsight.glm import Event
+from mindsight.ingest.records import TrialBeta
+from mindsight.ingest.session import IngestSession
+from mindsight.scanner import RecordedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """Events of a run for the GLM; what each trial showed, where the run says so; each trial's onset; and what is to be
+    said of the events."""
+
+    events: tuple[Event, ...]
+    labels: dict[int, str]
+    onsets_s: dict[int, float]
+    notes: tuple[Note, ...] = ()
+
+
+def number_trials(events: Sequence[RunEvent], column: str | None) -> Trials:
+    """The trials of a run, by the one rule of ``mindsight.events``, whatever is asked of them.
+
+    column : what ``labels`` says was shown: ``trial_type``, or anything else for the picture (``stim_file``); a trial
+        without it has a number and no label
+    """
+    declared = declare(events)
+    trials = [(event, event.trial) for event in declared.events if event.trial is not None]
+    shown = [(number, event.label if column == "trial_type" else event.stim_file) for event, number in trials]
+    return Trials(
+        events=tuple(Event(event.onset_s, event.duration_s, event.trial) for event in declared.events),
+        labels={number: label for number, label in shown if label is not None},
+        onsets_s={number: event.onset_s for event, number in trials},
+        notes=declared.notes,
+    )
+
+
+def start_run(session: IngestSession, recorded: RecordedRun, events: Sequence[Event]) -> None:
+    """Begin a recorded run in a session, with the motion that came with it and all its events declared."""
+    session.start_run(
+        recorded.run,
+        recorded.tr_s,
+        recorded.n_volumes,
+        motion_order=recorded.motion_order,
+        brings_motion=recorded.motion_T6 is not None,
+    )
+    for event in events:
+        session.add_event(recorded.run, event)
+
+
+def fill_gap(session: IngestSession, run: int, index: int) -> list[TrialBeta]:
+    """Mark what the recording has no volume for, up to ``index``, as missing; returns the answers of that time."""
+    betas = []
+    while session.n_volumes < index:
+        betas += session.mark_missing(run, session.n_volumes)
+    return betas

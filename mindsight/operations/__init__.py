@@ -1,0 +1,1 @@
+"""Programs that run the service as a whole."""

@@ -1,0 +1,111 @@
+"""Whether this machine can run Mindsight, in one line per question."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mindsight.errors import MindsightError
+from mindsight.extras import missing
+from mindsight.settings import Settings
+
+MIN_FREE_GB = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, whether it is well, and what was seen or what to do."""
+
+    what: str
+    ok: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.ok else 'FAIL'} {self.what}: {self.text}"
+
+
+def examine() -> list[Finding]:
+    """Look at everything; nothing is changed but a file made and removed in the data folder."""
+    settings = Settings()
+    questions: list[tuple[str, Callable[[], str]]] = [
+        ("python", lambda: sys.version.split()[0]),
+        ("cores", lambda: f"{os.cpu_count()} cores"),
+        ("data folder", lambda: _data_folder(settings)),
+    ]
+    if missing():
+        questions.append(("service", _no_service))
+    else:
+        questions += [
+            ("torch", _torch),
+            ("open_clip", _open_clip),
+            ("bus server", lambda: _bus(settings)),
+            ("demo models", _models),
+        ]
+    findings = []
+    for what, ask in questions:
+        try:
+            findings.append(Finding(what, True, ask()))
+        except (MindsightError, OSError, ImportError, RuntimeError) as error:
+            findings.append(Finding(what, False, str(error)))
+    return findings
+
+
+def _no_service() -> str:
+    return 'not installed here, this machine can stream and inspect; pip install "mindsight[server]" for the service'
+
+
+def _torch() -> str:
+    import torch
+
+    if not torch.__version__.startswith("2.13."):
+        raise RuntimeError(f"expected torch 2.13, got {torch.__version__}: pip install 'torch~=2.13.0'")
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU, the small models run on the CPU"
+    return f"{torch.__version__}, {device}"
+
+
+def _open_clip() -> str:
+    # a torchvision that does not match torch breaks open_clip, transformers and diffusers with a riddle for a message
+    try:
+        import open_clip
+    except (ImportError, RuntimeError) as error:
+        found = importlib.metadata.version("torchvision")
+        raise RuntimeError(
+            f"torchvision {found} does not go with this torch ({error}): install the pair that belongs together"
+        ) from None
+    return f"{open_clip.__version__}, torchvision {importlib.metadata.version('torchvision')}"
+
+
+def _bus(settings: Settings) -> str:
+    from mindsight.bus.embedded import find_server
+
+    if settings.redis_url != "embedded://":
+        return "one that runs elsewhere is named in MINDSIGHT_REDIS_URL"
+    return os.path.basename(find_server(settings))
+
+
+def _data_folder(settings: Settings) -> str:
+    folder = settings.data_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".doctor"
+    probe.write_bytes(b"mindsight")
+    probe.unlink()
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    if free_gb < MIN_FREE_GB:
+        raise RuntimeError(f"expected {MIN_FREE_GB:.0f} GB free for a session, got {free_gb:.1f} GB")
+    return f"{folder}, {free_gb:.0f} GB free"
+
+
+def _models() -> str:
+    from mindsight import assets
+    from mindsight.encoders.demo import Encoder
+    from mindsight.generators.unclip.demo import Generator
+    from mindsight.subjects.bundle.folder import Bundle
+
+    Encoder.load(assets.ENCODER)
+    Generator.load(assets.GENERATOR)
+    Bundle.load(assets.BUNDLE)
+    return "encoder, generator and bundle are what their manifests say"

@@ -1,0 +1,224 @@
+"""A recorded run, once more as if it came from the scanner now: volumes in, answers out as they come.
+
+Knows nothing of the service: ingest and decoding run in this process, by the same code that the workers stand on. No
+volume that comes after an answer touches that answer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from mindsight.accuracy import Accuracy
+from mindsight.decoding import TrialDecoder
+from mindsight.errors import BadRequest, BadVolume, StorageFull
+from mindsight.events import Note, unmeasured
+from mindsight.ingest import IngestSession, TrialBeta
+from mindsight.ingest.feed import Trials, fill_gap, number_trials, start_run
+from mindsight.scanner import RecordedRun
+from mindsight.scanner.echoes import EchoChoice
+from mindsight.scanner.recording import open_recorded
+from mindsight.subjects.bundle.folder import Bundle
+from mindsight.volume import Volume
+
+_MAX_SCORES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, one line of the results.
+
+    label : what was shown, None where the run does not say
+    predicted : the first candidate; ``correct`` None without a label
+    scores : candidate -> cosine, best first, at most 100 of them
+    n_volumes : volumes of the run that it rests on
+    latency_ms : ``beta`` from the volume's arrival (for ``final``, from the end of the run) to the beta, ``decode`` and
+        ``retrieve`` of this answer, ``total`` from arrival to answer
+    """
+
+    run: int
+    trial: int
+    stage: str
+    onset_s: float
+    label: str | None
+    predicted: str
+    correct: bool | None
+    confidence: float
+    null_confidence: float
+    chance: float
+    scores: dict[str, float]
+    n_volumes: int
+    flagged: bool
+    normalised_by: str
+    model: str
+    pool: str
+    latency_ms: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a replay came to: the run, its volumes, seconds it took, how many answers, and accuracy by stage."""
+
+    run: int
+    n_volumes: int
+    seconds: float
+    n_answers: int
+    accuracy: dict[str, Accuracy]
+
+    def __str__(self) -> str:
+        head = f"run {self.run}: {self.n_volumes} volumes in {self.seconds:.1f} s, {self.n_answers} answers"
+        return "\n".join([head, *(f"{stage:>8}: {accuracy}" for stage, accuracy in self.accuracy.items())])
+
+
+def replay(
+    run: Path,
+    bundle: Path,
+    *,
+    speed: float,
+    results: Path | None,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    echo: EchoChoice = None,
+) -> Summary:
+    """Stream a recorded run through ingest and decoding, and write down each answer when it comes.
+
+    run : its folder, see ``open_recorded``; what cannot be read is said, and its volume is missing. A number at the end
+        of its name is the run's number
+    bundle : folder of the bundle
+    speed : 1 is the run's own pace, 2 twice that; infinity as fast as it goes
+    echo : which of several echoes, or all combined, see ``read_series``
+    results : JSON lines, one ``Answer`` each, replaced where it exists; None writes none
+    clock : seconds, monotonic
+    sleep : waits so many seconds
+
+    Raises BadRequest (``replay.speed``), StorageFull where the results cannot be written, and what reading the run and
+    the bundle raises.
+    """
+    number = re.search(r"(\d{1,9})$", run.resolve().name)
+    recorded = open_recorded(run, max(1, int(number[1])) if number else 1, on_bad=_say_bad, echo=echo)
+    loaded = Bundle.load(bundle)
+    hits: dict[str, list[bool]] = {}
+    n_answers, began_s = 0, clock()
+    with ExitStack() as stack:
+        file = None if results is None else stack.enter_context(_opened(results))
+        for answer in answers(recorded, loaded, speed=speed, clock=clock, sleep=sleep):
+            n_answers += 1
+            if answer.correct is not None:
+                hits.setdefault(answer.stage, []).append(answer.correct)
+            if file is not None:
+                _write(file, answer)
+    accuracy = {stage: Accuracy.of(right, 1.0 / len(loaded.pool)) for stage, right in hits.items()}
+    return Summary(recorded.run, recorded.n_volumes, clock() - began_s, n_answers, accuracy)
+
+
+def answers(
+    recorded: RecordedRun,
+    bundle: Bundle,
+    *,
+    speed: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Iterator[Answer]:
+    """The answers of a replayed run, each as soon as its last volume is in. Parameters as of ``replay``."""
+    if not speed > 0.0:
+        raise BadRequest(f"expected a speed above 0, or max, got {speed!r}", code="replay.speed")
+    trials = number_trials(recorded.events, bundle.labels)
+    say((*recorded.notes, *trials.notes))
+    session = IngestSession(bundle.options, bundle.space, bundle.statistics, baseline=bundle.baseline, clock=clock)
+    decoder = TrialDecoder(bundle, clock=clock, n_candidates=_MAX_SCORES)
+    start_run(session, recorded, trials.events)
+    began_s = clock()
+    for volume in recorded.volumes():
+        due_s = began_s + (volume.index + 1) * recorded.tr_s / speed
+        if math.isfinite(speed) and due_s > clock():
+            sleep(due_s - clock())
+        arrived_s = clock()
+        betas = fill_gap(session, recorded.run, volume.index) + _pushed(session, volume)
+        ready_s = clock()
+        for beta in betas:
+            yield _answer(beta, trials, decoder, clock, arrived_s, ready_s)
+    ended_s = clock()
+    betas = fill_gap(session, recorded.run, recorded.n_volumes) + session.end_run(recorded.run)
+    ready_s = clock()
+    for beta in betas:
+        yield _answer(beta, trials, decoder, clock, ended_s, ready_s)
+    say(unmeasured(recorded.run, session.unseen(recorded.run)))
+
+
+def _pushed(session: IngestSession, volume: Volume) -> list[TrialBeta]:
+    """The answers that a volume brings. One without numbers is missing, as the service takes it."""
+    try:
+        return session.push(volume).betas
+    except BadVolume as error:
+        if error.code != "volume.not_finite":
+            raise
+        _say_bad(error)
+        return session.mark_missing(volume.run, volume.index)
+
+
+def _answer(
+    beta: TrialBeta,
+    trials: Trials,
+    decoder: TrialDecoder,
+    clock: Callable[[], float],
+    arrived_s: float,
+    ready_s: float,
+) -> Answer:
+    retrieval = decoder.retrieve(beta.beta_V, beta.mean_V, beta.std_V)
+    label, predicted = trials.labels.get(beta.trial), retrieval.candidates[0].id
+    times_ms = {"beta": 1e3 * (ready_s - arrived_s), **retrieval.timings_ms, "total": 1e3 * (clock() - arrived_s)}
+    return Answer(
+        run=beta.run,
+        trial=beta.trial,
+        stage=beta.stage,
+        onset_s=trials.onsets_s[beta.trial],
+        label=label,
+        predicted=predicted,
+        correct=None if label is None else predicted == decoder.bundle.pool.named(label),
+        confidence=retrieval.confidence,
+        null_confidence=retrieval.null_confidence,
+        chance=retrieval.chance,
+        scores={candidate.id: candidate.score for candidate in retrieval.candidates},
+        n_volumes=beta.n_volumes,
+        flagged=beta.flagged,
+        normalised_by=beta.normalised_by,
+        model=decoder.bundle.digest,
+        pool=decoder.bundle.pool_digest,
+        latency_ms={stage: round(value, 3) for stage, value in times_ms.items()},
+    )
+
+
+def say(notes: Sequence[Note]) -> None:
+    """To the person at this machine."""
+    for note in notes:
+        print(f"{note.text} [{note.code}]", file=sys.stderr, flush=True)
+
+
+def _say_bad(error: BadVolume) -> None:
+    print(f"passed over: {error} [{error.code}]", file=sys.stderr, flush=True)
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        return path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(error) from None
+
+
+def _write(file: IO[str], answer: Answer) -> None:
+    try:
+        file.write(json.dumps(asdict(answer), ensure_ascii=False) + "\n")
+        file.flush()
+    except OSError as error:
+        raise _unwritable(error) from None
+
+
+def _unwritable(error: OSError) -> StorageFull:
+    return StorageFull(f"expected to write the results, got {error.strerror}: free space or name another file")

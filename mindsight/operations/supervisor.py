@@ -1,0 +1,181 @@
+"""The service's processes on one machine: bus, gateway, workers, started together and kept alive.
+
+Knows the processes by module name only, so that the library stays free of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from mindsight.errors import DeadlineExceeded, ServiceUnavailable
+from mindsight.processes import ending_with_parent, module_command
+from mindsight.settings import Settings
+
+START_DEADLINE_S = 60.0
+STOP_DEADLINE_S = 10.0
+RESTART_PAUSE_S = 1.0
+MODULES = {
+    "bus": "mindsight.bus",
+    "gateway": "service",
+    "ingest": "workers.ingest",
+    "inference": "workers.inference",
+}
+# one thread per process keeps betas the same bits from run to run, and leaves the cores to the processes
+THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment that hands these settings to a child process."""
+    values = {
+        f"MINDSIGHT_{name.upper()}": str(value) for name, value in settings.model_dump().items() if value is not None
+    }
+    return {**os.environ, **THREADS, **values, "PYTHONUNBUFFERED": "1"}
+
+
+@dataclass
+class Supervisor:
+    """Starts the parts, restarts one that dies, stops them all.
+
+    settings : handed to every part through its environment
+    parts : which of ``MODULES``; the bus is left out where ``settings.redis_url`` names a server that runs already
+    announce : gets each line the gateway prints; keys are among them at the first start, and so in no log file
+    """
+
+    settings: Settings
+    announce: Callable[[str], None] = print
+    parts: Sequence[str] = tuple(MODULES)
+    restarts: int = 0
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.settings.data_dir / "logs"
+
+    def start(self) -> str:
+        """Start every part and wait until each has said that it is ready. Returns the gateway's address."""
+        self.logs_dir.mkdir(parents=True, exist_ok=True)
+        for part in self.parts:
+            (self.logs_dir / f"{part}.log").unlink(missing_ok=True)
+        address_file = self.settings.data_dir / "gateway.json"
+        address_file.unlink(missing_ok=True)
+        wanted = [part for part in self.parts if part != "bus" or self.settings.redis_url == "embedded://"]
+        for part in wanted:
+            self._spawn(part)
+        threading.Thread(target=self._keep_alive, name="supervisor", daemon=True).start()
+        deadline = time.monotonic() + START_DEADLINE_S
+        while time.monotonic() < deadline:
+            # cheapest first: the gateway is asked once, when all others are ready
+            if address_file.exists() and all(self._ready(part) for part in wanted if part != "gateway"):
+                url = str(json.loads(address_file.read_text())["url"])
+                if self._healthy(url):
+                    return url
+            if self.restarts > 2 * len(wanted):
+                break
+            time.sleep(0.1)
+        self.stop()
+        raise DeadlineExceeded(
+            f"the service did not come up within {START_DEADLINE_S:.0f} s: {self._last_words()}", code="service.start"
+        )
+
+    def stop(self) -> None:
+        """Ask every part to stop, the bus last; end what has not stopped by the deadline."""
+        self._stopping.set()
+        with self._lock:
+            for part in ("inference", "ingest", "gateway", "bus"):
+                process = self._processes.pop(part, None)
+                if process is None:
+                    continue
+                process.terminate()
+                try:
+                    process.wait(STOP_DEADLINE_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait(STOP_DEADLINE_S)
+        self._stopped.set()
+
+    def process(self, part: str) -> subprocess.Popen[bytes]:
+        """The running process of one part."""
+        with self._lock:
+            return self._processes[part]
+
+    def _spawn(self, part: str) -> None:
+        with (self.logs_dir / f"{part}.log").open("ab") as log:
+            self._processes[part] = subprocess.Popen(  # noqa: S603
+                module_command(MODULES[part]),
+                env=environment(self.settings),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if part == "gateway" else log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=ending_with_parent(),
+            )
+        output = self._processes[part].stdout
+        if output is not None:
+            threading.Thread(target=self._forward, args=(output,), name="announce", daemon=True).start()
+
+    def _forward(self, output: IO[bytes]) -> None:
+        with output:
+            for line in output:
+                self.announce(line.decode(errors="replace").rstrip())
+
+    def _keep_alive(self) -> None:
+        # this thread outlives what it started: its end would be taken for the supervisor's (PR_SET_PDEATHSIG)
+        while not self._stopped.wait(RESTART_PAUSE_S):
+            with self._lock:
+                if self._stopping.is_set():
+                    continue
+                for part, process in list(self._processes.items()):
+                    if process.poll() is not None:
+                        self.restarts += 1
+                        self._spawn(part)
+
+    def _healthy(self, url: str) -> bool:
+        try:
+            return httpx.get(f"{url}/v1/health", timeout=2.0).status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def _ready(self, part: str) -> bool:
+        return f"mindsight {part} ready" in (self.logs_dir / f"{part}.log").read_text(errors="replace")
+
+    def _last_words(self) -> str:
+        words = []
+        for path in sorted(self.logs_dir.glob("*.log")):
+            lines = path.read_text(errors="replace").strip().splitlines()
+            if lines:
+                words.append(f"{path.stem}: {lines[-1][:200]}")
+        return "; ".join(words) or "no part wrote a line"
+
+
+def wait_for_stop(supervisor: Supervisor) -> None:
+    """Block until somebody asks this process to stop (Ctrl-C or SIGTERM), then stop every part."""
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    while not asked.wait(0.5):
+        pass
+    supervisor.stop()
+
+
+def gateway_url(settings: Settings) -> str:
+    """The address of the gateway that runs on this machine's data folder."""
+    path = settings.data_dir / "gateway.json"
+    if not path.exists():
+        raise ServiceUnavailable(
+            "no service runs on this data folder: start one with `mindsight serve`, or name one with --to"
+        )
+    return str(json.loads(path.read_text())["url"])

@@ -1,0 +1,1 @@
+"""Real-time motion estimation and resampling."""

@@ -1,0 +1,1 @@
+"""Figures of data quality, and the rules that turn them into alerts."""

@@ -1,0 +1,1 @@
+"""Between sessions: one head placed on another."""

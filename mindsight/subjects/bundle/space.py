@@ -1,0 +1,95 @@
+"""The part of a subject bundle that ingest works with: how betas come about, where the voxels are, their statistics.
+
+Opening it reads the files of that part and no others: a session that is opened does not hold up the volumes of another
+for as long as it takes to read a candidate pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from mindsight.errors import ModelMismatch
+from mindsight.glm import Statistics
+from mindsight.ingest import IngestOptions, Space
+from mindsight.preprocessing.quality.alerts import Baseline
+from mindsight.subjects.bundle.description import BundleDescription, invalid_description, read_description, verify_files
+from mindsight.volume import Volume
+from mindsight.weights.tensors import map_tensors, write_tensors
+
+SPACE, STATISTICS = "space.safetensors", "statistics.safetensors"
+
+# Of ``Space``, where calibration determined them
+_OF_VOXELS = ("hrf_V", "lag_V", "noise_pool_V")
+_OPTIONS, _BASELINE = TypeAdapter(IngestOptions), TypeAdapter(Baseline)
+
+
+@dataclass(frozen=True, eq=False)
+class CalibratedSpace:
+    """See ``Bundle``."""
+
+    options: IngestOptions
+    space: Space
+    statistics: Statistics
+    baseline: Baseline | None
+
+
+def load_space(folder: Path) -> CalibratedSpace:
+    """Raises ModelMismatch: ``bundle.unreadable``, ``bundle.version``, ``bundle.tampered``, ``bundle.invalid``."""
+    described = read_description(folder)
+    verify_files(folder, described, only=(SPACE, STATISTICS))
+    return read_space(folder, described)
+
+
+def read_space(folder: Path, described: BundleDescription) -> CalibratedSpace:
+    """What verified files hold. Raises ModelMismatch (``bundle.invalid``) where they do not fit each other."""
+    try:
+        options = _OPTIONS.validate_python(described.options)
+        baseline = None if described.baseline is None else _BASELINE.validate_python(described.baseline)
+    except ValidationError as error:
+        raise invalid_description(error) from None
+    held, statistics = map_tensors(folder / SPACE), map_tensors(folder / STATISTICS)
+    space = Space(
+        _reference(held, described.tr_s),
+        np.array(held["mask"]),
+        **{name: np.array(held[name]) for name in _OF_VOXELS if name in held},
+    )
+    found = Statistics(np.array(statistics["mean"]), np.array(statistics["std"]), int(statistics["n"][0]))
+    check_voxels(space, {"mean": len(found.mean_V), "standard deviation": len(found.std_V)})
+    return CalibratedSpace(options, space, found, baseline)
+
+
+def write_space(folder: Path, space: Space, statistics: Statistics) -> None:
+    of_voxels = {name: getattr(space, name) for name in _OF_VOXELS}
+    write_tensors(
+        folder / SPACE,
+        {
+            "reference": space.reference.data.astype(np.float32),
+            "affine": space.reference.affine,
+            "mask": space.mask_XYZ,
+            **{name: values for name, values in of_voxels.items() if values is not None},
+        },
+    )
+    write_tensors(
+        folder / STATISTICS,
+        {"mean": statistics.mean_V, "std": statistics.std_V, "n": np.array([statistics.n], np.int64)},
+    )
+
+
+def check_voxels(space: Space, sizes: Mapping[str, int]) -> None:
+    """Raises ModelMismatch (``bundle.invalid``) where a part is not for the mask's voxels."""
+    wrong = {name: size for name, size in sizes.items() if size != space.n_voxels}
+    if wrong:
+        raise ModelMismatch(
+            f"expected everything for the {space.n_voxels} voxels of the mask, got {wrong}", code="bundle.invalid"
+        )
+
+
+def _reference(held: Mapping[str, NDArray[Any]], tr_s: float) -> Volume:
+    return Volume(np.array(held["reference"]), np.array(held["affine"]), tr_s, run=1, index=0)

@@ -1,0 +1,55 @@
+"""REST: pictures, by the digest of their content. Serves pictures only: never a volume or a beta."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Path, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from mindsight.errors import BadRequest, NotFound
+from service.auth import require
+from service.context import GatewayDependency
+from service.problems import responses
+from service.routes.bodies import Image
+from service.transfer import read_body
+
+MAX_IMAGE_BYTES = 8 * 1024 * 1024
+_KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+router = APIRouter(prefix="/v1/images", tags=["images"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    dependencies=[Depends(require("sessions:control"))],
+    responses=responses(408, 413, 507),
+    openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(("image/png", "image/jpeg"), _BINARY)}},
+)
+async def post_image(request: Request, gateway: GatewayDependency) -> Image:
+    """Keep a picture (PNG or JPEG): one that will be shown, so that an event can name it."""
+    payload = await read_body(request, MAX_IMAGE_BYTES)
+    if _kind(payload) is None:
+        raise BadRequest("expected a PNG or a JPEG", code="image.format")
+    return Image(digest=await run_in_threadpool(gateway.blobs.put, payload))
+
+
+@router.get(
+    "/{digest}",
+    dependencies=[Depends(require("events:read"))],
+    response_class=Response,
+    responses={200: {"content": dict.fromkeys(("image/png", "image/jpeg"), _BINARY)}, **responses(404)},
+)
+def get_image(gateway: GatewayDependency, digest: str = Path(pattern="^[0-9a-f]{64}$")) -> Response:
+    path = gateway.blobs.path(digest)
+    if path.exists() and path.stat().st_size <= MAX_IMAGE_BYTES:
+        payload = gateway.blobs.get(digest)
+        if kind := _kind(payload):
+            headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+            return Response(payload, media_type=kind, headers=headers)
+    raise NotFound("there is no such picture", code="image.unknown")
+
+
+def _kind(payload: bytes) -> str | None:
+    return next((kind for magic, kind in _KINDS.items() if payload.startswith(magic)), None)

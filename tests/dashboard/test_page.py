@@ -1,0 +1,289 @@
+"""The page in a real browser, fed with recorded sessions: what it shows, what it holds, and how it comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from mindsight.protocol.messages import Candidate, Captioned, Reconstruction, Result
+from support.dashboard_browser import SIZES, Tab
+from support.dashboard_feeder import KEY, Feeder
+from support.dashboard_record import N_VOLUMES, Record, iter_trials, widest
+
+FITS = "document.documentElement.scrollHeight <= innerHeight && document.documentElement.scrollWidth <= innerWidth"
+# Every panel whose content is larger than itself; only the events may be scrolled.
+OVERFLOWING = """[...document.querySelectorAll('.live :is(.body, header, figcaption, .row, .cell, .how, .reading)')]
+    .filter((el) => el.offsetParent && (el.scrollHeight > el.clientHeight + 1 || el.scrollWidth > el.clientWidth + 1))
+    .map((el) => `${el.closest('[role=region], ms-header').localName}: ${el.className} ${el.textContent}`)"""
+BLANK = """[...document.querySelectorAll('.live canvas')].filter((canvas) => {
+    const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+    return new Set(new Uint32Array(data.buffer)).size < 20;
+}).map((canvas) => canvas.getAttribute('aria-label'))"""
+PICTURES = "[...document.querySelectorAll('.live img')].filter((i) => !i.hidden && i.naturalWidth > 0).length"
+
+
+# Milliseconds of a stage whose text is as wide as each unit can make it, and of which the sum of stages is so too.
+EACH_MS = (888.8, 8_888.0, 88_888.0, 8_888_888.0)
+
+
+@pytest.fixture(scope="module")
+def wide_records(open_record: Record) -> list[Record]:
+    return [widest(open_record, each_ms) for each_ms in EACH_MS]
+
+
+@pytest.fixture(scope="module")
+def server(open_record: Record, blinded_record: Record, wide_records: list[Record]) -> Iterator[Feeder]:
+    with Feeder([open_record, blinded_record, *wide_records]) as feeder:
+        yield feeder
+
+
+@pytest.fixture
+def feeder(server: Feeder) -> Feeder:
+    """The server with nothing published yet."""
+    server.reset()
+    return server
+
+
+def _open(tab: Tab, feeder: Feeder, record: Record, n: int, last_was_s_ago: float = 0.2) -> None:
+    feeder.publish(record.session, n, last_was_s_ago=last_was_s_ago)
+    tab.page.goto(f"{feeder.url}/#key={KEY}&session={record.session}")
+    tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
+
+
+def _state_is(tab: Tab, state: str) -> None:
+    tab.until(f"document.querySelector('ms-header .chip').dataset.state === '{state}'")
+
+
+def test_one_screen_at_three_sizes_without_scrolling_overflow_or_a_console_message(
+    tab: Tab, feeder: Feeder, open_record: Record
+) -> None:
+    _open(tab, feeder, open_record, open_record.until(2, 63))
+    tab.until(f"({PICTURES}) === 10")
+    _fits_every_size(tab)
+    assert tab.problems == []
+    assert all(url.startswith((feeder.url, "blob:")) for url in tab.requests)
+    assert tab.page.evaluate(BLANK) == []
+
+
+def _fits_every_size(tab: Tab) -> None:
+    for width, height in SIZES:
+        tab.page.set_viewport_size({"width": width, "height": height})
+        tab.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert tab.page.evaluate(OVERFLOWING) == [], (width, height)
+        assert tab.page.evaluate(FITS), (width, height)
+
+
+@pytest.mark.parametrize("place", range(len(EACH_MS)), ids=[f"{ms:.0f} ms" for ms in EACH_MS])
+def test_the_widest_figures_that_can_occur_fit(
+    tab: Tab, feeder: Feeder, wide_records: list[Record], place: int
+) -> None:
+    """What a machine's clock says decides how wide the figures are: none may push another out of its panel."""
+    record = wide_records[place]
+    silent_s = (3.1, 8.8, 88.0, 8_800.0)[place]  # late, silent, and in the units of an age
+    _open(tab, feeder, record, record.until(2, 63), last_was_s_ago=silent_s)
+    tab.until(f"({PICTURES}) === 10")
+    tab.until("document.querySelector('ms-latency .stage .reading').textContent !== '–'")
+    _fits_every_size(tab)
+
+
+def test_the_key_leaves_the_address_and_stays_in_the_tab(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+    _open(tab, feeder, open_record, 200)
+    assert KEY not in tab.page.url
+    assert tab.page.url.endswith(f"#session={open_record.session}")
+    assert tab.page.evaluate("sessionStorage.length") == 1
+    assert tab.page.evaluate("localStorage.length") == 0
+    assert not any(KEY in url for url in tab.requests)
+
+
+def test_the_header_counts_what_the_messages_say(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+    _open(tab, feeder, open_record, open_record.until(2, 63))
+    _state_is(tab, "LIVE")
+    header = tab.text("ms-header")
+    assert "sub-7f3a" in header
+    assert f"64 / {N_VOLUMES}" in header
+    assert "1:36 · 0:54 left" in header
+
+
+def test_states_from_waiting_to_archived(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+    _open(tab, feeder, open_record, 1)
+    _state_is(tab, "WAITING")
+    feeder.publish(open_record.session, open_record.until(1, 30))
+    _state_is(tab, "LIVE")
+    feeder.publish(open_record.session, len(open_record.messages) - 1)
+    _state_is(tab, "CLOSED")
+    feeder.publish(open_record.session, len(open_record.messages))
+    _state_is(tab, "ARCHIVED")
+    assert "no volume" not in tab.text("ms-header")
+    assert tab.problems == []
+
+
+def test_a_silent_scanner_turns_amber_then_red_and_says_so_in_words(
+    tab: Tab, feeder: Feeder, open_record: Record
+) -> None:
+    _open(tab, feeder, open_record, open_record.until(1, 63), last_was_s_ago=2.6)
+    tab.until("document.querySelector('ms-header .alive').dataset.level === 'amber'")
+    assert "late" in tab.text("ms-header .alive")
+    tab.until("document.querySelector('ms-header .alive').dataset.level === 'red'")
+    assert "silent" in tab.text("ms-header .alive")
+
+
+def test_between_runs_silence_is_no_alarm(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+    second_run = [m.type for m in open_record.messages].index("run.ended") + 1
+    _open(tab, feeder, open_record, second_run, last_was_s_ago=60)
+    _state_is(tab, "WAITING")
+    tab.until("document.querySelector('ms-header .alive').textContent.includes('run 1 complete')")
+    assert tab.page.get_attribute("ms-header .alive", "data-level") == "idle"
+
+
+def test_a_blinded_page_never_holds_the_truth(
+    tab: Tab, feeder: Feeder, open_record: Record, blinded_record: Record
+) -> None:
+    _open(tab, feeder, blinded_record, len(blinded_record.messages) - 2)
+    tab.until("document.querySelectorAll('ms-candidates img:not([hidden])').length === 8")
+    for _ in range(30):
+        tab.page.keyboard.press("ArrowLeft")
+    events = [m for m in map(json.loads, tab.frames) if m["type"] == "event.added"]
+    assert len(events) == 24
+    assert not any({"stimulus", "candidate", "label"} & m.keys() for m in events)
+    page = tab.page.content()
+    labels = {m.label for m in iter_trials(open_record)}  # the same experiment, unblinded
+    assert None not in labels
+    assert len(labels) > 4
+    assert not any(label in page or label in "".join(tab.frames) for label in labels if label)
+    assert "hidden until unblinding" in tab.text("ms-trial")
+    assert "BLINDED" in tab.text("ms-header")
+    assert not tab.page.is_visible("ms-accuracy")
+    assert "was shown" not in tab.text(".live")
+    assert _image_requests(tab) <= _answered_images(blinded_record)
+    assert tab.page.evaluate(FITS)
+
+
+def _image_requests(tab: Tab) -> set[str]:
+    return {url.rpartition("/")[2] for url in tab.requests if "/v1/images/" in url}
+
+
+def _answered_images(record: Record) -> set[str]:
+    """The pictures that an answer names: candidates of a result, and reconstructions."""
+    images: set[str] = set()
+    for m in record.messages:
+        if isinstance(m, Reconstruction):
+            images.add(m.image)
+        elif isinstance(m, Result):
+            images |= {c.image for c in m.candidates if isinstance(c, Candidate) and c.image}
+    return images
+
+
+def test_a_lost_connection_is_said_and_resumed_without_a_loss_or_a_repetition(
+    tab: Tab, feeder: Feeder, open_record: Record
+) -> None:
+    _open(tab, feeder, open_record, open_record.until(1, 40))
+    tab.until("document.querySelector('ms-header').textContent.includes('41 / 100')")
+    feeder.refuse = True
+    feeder.drop(open_record.session)
+    tab.until("!document.querySelector('ms-banner').hidden")
+    assert "No connection" in tab.text("ms-banner")
+    assert "may be old" in tab.text("ms-banner")
+    assert tab.page.evaluate(FITS)
+    feeder.publish(open_record.session, open_record.until(2, 50))
+    feeder.refuse = False
+    tab.until("document.querySelector('ms-banner').hidden")
+    tab.until("document.querySelector('ms-header').textContent.includes('51 / 100')")
+    ids = [m["id"] for m in map(json.loads, tab.frames) if m["type"] != "tick"]
+    assert ids == list(range(1, open_record.until(2, 50) + 1))
+
+
+def test_a_connection_that_falls_silent_is_made_anew(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+    _open(tab, feeder, open_record, open_record.until(1, 40))
+    feed = feeder.feeds[open_record.session]
+    feed.ticking = False
+    tab.until("!document.querySelector('ms-banner').hidden")
+    feed.ticking = True
+    tab.until("document.querySelector('ms-banner').hidden")
+
+
+def test_older_trials_are_looked_at_with_keys_and_clicks_and_escape_returns(
+    tab: Tab, feeder: Feeder, open_record: Record
+) -> None:
+    _open(tab, feeder, open_record, open_record.until(2, 63))
+    tab.until("document.querySelector('ms-trial h2').textContent === 'Trial 8 · run 2'")
+    tab.page.keyboard.press("ArrowLeft")
+    tab.until("document.querySelector('ms-trial h2').textContent === 'Trial 7 · run 2'")
+    assert "looking back" in tab.text("ms-trial header")
+    tab.page.keyboard.press("Home")
+    tab.until("document.querySelector('ms-trial h2').textContent === 'Trial 1 · run 1'")
+    feeder.publish(open_record.session, open_record.until(2, 75))
+    tab.until("document.querySelector('ms-header').textContent.includes('76 / 100')")
+    assert tab.text("ms-trial h2").lower() == "trial 1 · run 1"
+    tab.page.keyboard.press("Escape")
+    tab.until("document.querySelector('ms-trial h2').textContent === 'Trial 9 · run 2'")
+    assert "looking back" not in tab.text("ms-trial header")
+    tab.page.click("ms-trials canvas", position={"x": 30, "y": 40})
+    tab.until("document.querySelector('ms-trial h2').textContent === 'Trial 1 · run 1'")
+    slider = tab.page.get_attribute("ms-trials canvas", "aria-valuetext")
+    assert slider == "trial 1 of run 1, final"
+
+
+def test_a_reconstruction_is_never_without_its_confidence_and_how_it_was_made(
+    tab: Tab, feeder: Feeder, open_record: Record
+) -> None:
+    _open(tab, feeder, open_record, len(open_record.messages))
+    _state_is(tab, "ARCHIVED")
+    for trial in range(12, 0, -1):
+        tab.until(f"document.querySelector('ms-trial h2').textContent === 'Trial {trial} · run 2'")
+        made = [m for m in open_record.messages if isinstance(m, Reconstruction) and (m.run, m.trial) == (2, trial)][-1]
+        card = tab.text("ms-trial")
+        assert f"p {made.confidence:.2f} · {made.evaluations} evaluations" in card
+        assert f"seed {made.seed}" in card
+        assert made.generator[:7] in card
+        assert "null 0.24" in card
+        tab.page.keyboard.press("ArrowLeft")
+
+
+def test_a_caption_stands_on_the_picture_that_it_was_said_of(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+    last = max(n for n, m in enumerate(open_record.messages) if isinstance(m, Reconstruction))
+    drawn = open_record.messages[last]
+    said = open_record.messages[last + 1]
+    assert isinstance(drawn, Reconstruction)
+    assert isinstance(said, Captioned)
+    _open(tab, feeder, open_record, last + 1)
+    tab.until(f"document.querySelector('ms-trial .how').textContent.includes('seed {drawn.seed}')")
+    assert not tab.page.is_visible("ms-trial .said")  # that of an earlier stage is not this picture's
+    feeder.publish(open_record.session, last + 2)
+    tab.until("[...document.querySelectorAll('ms-trial .said')].some((el) => el.checkVisibility())")
+    assert said.text in tab.text("ms-trial .pair figure:last-child .frame")
+    assert f"captioner {said.model[:7]}" in tab.text("ms-trial .how")
+    assert tab.problems == []
+
+
+def test_a_wrong_key_is_asked_for_again(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+    feeder.publish(open_record.session, 10)
+    tab.page.goto(f"{feeder.url}/#key=ms_wrong&session={open_record.session}")
+    tab.until("document.querySelector('.key-form .problem')?.textContent.includes('did not accept')")
+    assert tab.page.evaluate("sessionStorage.length") == 0
+    tab.page.fill("#key", KEY)
+    tab.page.keyboard.press("Enter")
+    tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
+
+
+def test_a_session_that_does_not_exist_is_said(tab: Tab, feeder: Feeder) -> None:
+    tab.page.goto(f"{feeder.url}/#key={KEY}&session=ses-nowhere")
+    tab.until("document.querySelector('ms-banner')?.textContent.includes('no session “ses-nowhere”')")
+
+
+def test_without_a_session_the_newest_open_one_opens_and_the_list_has_them_all(
+    tab: Tab, feeder: Feeder, open_record: Record, blinded_record: Record
+) -> None:
+    feeder.publish(open_record.session, len(open_record.messages), last_was_s_ago=100)
+    feeder.publish(blinded_record.session, blinded_record.until(1, 20))
+    tab.page.goto(f"{feeder.url}/#key={KEY}")
+    tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
+    assert tab.page.url.endswith(f"#session={blinded_record.session}")
+    tab.page.click("ms-header a.button")
+    tab.until("document.querySelectorAll('.cards li').length === 2")
+    cards = [card.inner_text() for card in tab.page.query_selector_all(".cards li")]
+    assert "OPEN" in cards[0]
+    assert "BLINDED" in cards[0]
+    assert "CLOSED" in cards[1]
+    assert tab.problems == []

@@ -1,0 +1,132 @@
+"""The supervisor's processes: one that is killed comes back, and all of them stop in order, quickly."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mindsight.operations.supervisor import Supervisor
+from mindsight.processes import module_command
+from mindsight.settings import Settings
+
+DECOYS = ("training", "service", "workers", "mindsight")
+
+
+@contextlib.contextmanager
+def working_among_decoys(folder: Path) -> Iterator[Path]:
+    """A working directory with modules of our names, as a machine-learning laboratory may well have; each leaves a
+    mark when it is run."""
+    for name in DECOYS:
+        (folder / f"{name}.py").write_text(f"open({str(folder / 'run')!r}, 'a').write('{name}')\nraise SystemExit(9)\n")
+    with contextlib.chdir(folder):
+        yield folder
+
+
+@pytest.fixture
+def folder_with_decoys(tmp_path: Path) -> Iterator[Path]:
+    with working_among_decoys(tmp_path) as folder:
+        yield folder
+
+
+@dataclass
+class Ended:
+    """A service that was started and stopped: where it worked, whether all parts lived after a kill, what it said."""
+
+    folder: Path
+    restarted: bool
+    all_lived: bool
+    exit_codes: list[int | None]
+    lines: list[str]
+    logs_dir: Path
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    lines: list[str] = []
+    with working_among_decoys(tmp_path_factory.mktemp("decoys")) as folder:
+        supervisor = Supervisor(
+            Settings(data_dir=folder / "data", port=0), announce=lines.append, parts=("bus", "gateway", "ingest")
+        )
+        supervisor.start()
+        try:
+            killed = supervisor.process("bus")
+            os.kill(killed.pid, signal.SIGKILL)
+            until = time.monotonic() + 20.0
+            while supervisor.process("bus").pid == killed.pid and time.monotonic() < until:
+                time.sleep(0.1)
+            time.sleep(1.0)
+            parts = [supervisor.process(part) for part in ("bus", "gateway", "ingest")]
+            restarted, all_lived = parts[0].pid != killed.pid, all(part.poll() is None for part in parts)
+        finally:
+            supervisor.stop()
+    return Ended(folder, restarted, all_lived, [part.returncode for part in parts], lines, supervisor.logs_dir)
+
+
+def test_a_killed_part_comes_back_and_all_stop_in_order(ended: Ended) -> None:
+    assert ended.restarted
+    assert ended.all_lived
+    # SIGTERM was enough for each, also for the one that the supervisor started again
+    assert ended.exit_codes == [0, 0, 0]
+    assert sum("key: ms_" in line for line in ended.lines) == 4
+    assert "ms_" not in "".join(path.read_text() for path in ended.logs_dir.iterdir())
+
+
+def test_no_process_runs_a_module_of_the_working_directory(ended: Ended) -> None:
+    assert not (ended.folder / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["calibrate", "ingest", pytest.param("infer", marks=pytest.mark.slow)])
+def test_no_command_runs_a_module_of_the_working_directory(folder_with_decoys: Path, command: str) -> None:
+    # the settings are wrong, so that a worker says so and ends
+    code = "import sys; from mindsight.cli import main; sys.argv[0] = 'mindsight'; main()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, command],
+        env={**os.environ, "MINDSIGHT_PORT": "none"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode not in (0, 9)
+    assert not (folder_with_decoys / "run").exists()
+
+
+def test_without_p_the_decoy_would_run(folder_with_decoys: Path) -> None:
+    command = [part for part in module_command("training.calibration") if part != "-P"]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 9
+    assert (folder_with_decoys / "run").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time\n"
+        "from mindsight.processes import ending_with_parent\n"
+        "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "child = subprocess.Popen(sleep, preexec_fn=ending_with_parent())\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+        until = time.monotonic() + 10.0
+        while _is_alive(child) and time.monotonic() < until:
+            time.sleep(0.02)
+    assert not _is_alive(child)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,1 @@
+"""What several rooms' tests share: files written small, harnesses, oracles, simulated worlds."""

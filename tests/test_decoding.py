@@ -1,0 +1,203 @@
+"""From a beta to candidates and a picture, with real weights of every kind at a small size."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.decoding import TrialDecoder
+from mindsight.errors import ModelMismatch
+from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex
+from mindsight.subjects.bundle.folder import Bundle
+from support.linear_bundle import CHANNELS, N_VOXELS, TOKENS, linear_bundle, ticks
+
+
+@pytest.fixture(scope="module")
+def linear() -> Bundle:
+    return linear_bundle()
+
+
+@pytest.fixture(scope="module")
+def beta(linear: Bundle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return rng.normal(size=N_VOXELS) * 3 + 100, np.full(N_VOXELS, 100.0), np.full(N_VOXELS, 3.0)
+
+
+def test_candidates_are_those_of_the_nearest_embeddings(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    retrieval = TrialDecoder(linear, clock=ticks(), n_candidates=12).retrieve(*beta)
+    assert isinstance(linear.decoder, LinearDecoder)
+    z = (beta[0] - beta[1]) / beta[2]
+    predicted = (z @ linear.decoder.weights_VD + linear.decoder.intercept_D).astype(np.float64)
+    flat = linear.pool.flat_ND.astype(np.float64)
+    cosines = flat @ predicted / np.linalg.norm(flat, axis=1) / np.linalg.norm(predicted)
+    order = np.argsort(-cosines)
+    assert [c.id for c in retrieval.candidates] == [linear.pool.ids[i] for i in order]
+    np.testing.assert_allclose([c.score for c in retrieval.candidates], cosines[order], atol=1e-5)
+    assert sum(c.probability for c in retrieval.candidates) == pytest.approx(1.0)
+    assert retrieval.confidence == retrieval.candidates[0].probability
+    assert (retrieval.null_confidence, retrieval.chance) == (0.2, 1 / 12)
+    assert retrieval.candidates[0].label == linear.pool.labels[order[0]]
+    assert retrieval.timings_ms == {"decode": 1000.0, "retrieve": 1000.0}
+
+
+def test_of_two_that_look_alike_the_nearer_is_chosen_however_low_both_rank(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    pairs = [("c0", "c1"), ("c1", "c0"), ("c10", "c4")]
+    few = TrialDecoder(linear, clock=ticks(), n_candidates=1).retrieve(*beta, pairs=pairs)
+    scores = {c.id: c.score for c in TrialDecoder(linear, clock=ticks(), n_candidates=12).retrieve(*beta).candidates}
+    for (first, second), choice in zip(pairs, few.pairs, strict=True):
+        assert (choice.first, choice.second) == (first, second)
+        assert choice.chosen == max(first, second, key=scores.__getitem__)
+        assert choice.margin == pytest.approx(abs(scores[first] - scores[second]), abs=1e-6)
+        odds = np.exp(choice.margin / linear.calibration.temperature)
+        assert choice.probability == pytest.approx(odds / (1 + odds))
+    with pytest.raises(ModelMismatch, match="nobody"):
+        TrialDecoder(linear, clock=ticks()).retrieve(*beta, pairs=[("c0", "nobody")])
+
+
+def test_a_bundle_with_an_index_searches_by_it(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(2)
+    pool = CandidatePool(
+        tuple(f"c{i}" for i in range(700)), rng.normal(size=(700, TOKENS, CHANNELS)).astype(np.float16)
+    )
+    index = ReducedIndex.build(pool, rng, 16)
+    exact, reduced = (
+        TrialDecoder(replace(linear, pool=pool, index=with_index).save(tmp_path / name), clock=ticks())
+        for name, with_index in (("exact", None), ("reduced", index))
+    )
+    pairs = [("c3", "c4"), ("c5", "c6")]
+    whole, short = exact.retrieve(*beta, pairs=pairs), reduced.retrieve(*beta, pairs=pairs)
+    assert short.candidates[0].id == whole.candidates[0].id
+    assert short.candidates[0].score == whole.candidates[0].score
+    assert [(p.chosen, p.margin) for p in short.pairs] == [(p.chosen, p.margin) for p in whole.pairs]
+    assert isinstance(reduced.bundle.index, ReducedIndex)
+    assert exact.bundle.index is None
+    assert reduced.bundle.digest != exact.bundle.digest
+
+
+def test_candidates_are_seen_from_the_mean_where_calibration_says_so(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    assert isinstance(linear.decoder, LinearDecoder)
+    centred = replace(linear, calibration=Calibration(0.1, 0.2, 1.0, 300, "projection", centred=True))
+    found = TrialDecoder(centred, clock=ticks(), n_candidates=12).retrieve(*beta)
+    query = linear.decoder.predict(((beta[0] - beta[1]) / beta[2])[None])[0] - linear.decoder.origin
+    seen = (linear.pool.embeddings - linear.decoder.origin).reshape(12, -1).astype(np.float64)
+    along = seen @ query.ravel() / np.linalg.norm(seen, axis=1)
+    assert found.candidates[0].id == linear.pool.ids[int(np.argmax(along))]
+    assert found.margin == pytest.approx(np.sort(along)[-1] - np.sort(along)[-2], rel=1e-4)
+
+
+def test_a_voxel_that_never_varied_says_nothing(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    decoder = TrialDecoder(linear, clock=ticks())
+    values, mean, std = (array.copy() for array in beta)
+    std[7] = 0.0
+    values[7] = mean[7]
+    unvaried = decoder.retrieve(values, mean, std).candidates
+    values[7] = 1e6
+    assert decoder.retrieve(values, mean, std).candidates == unvaried
+
+
+def test_betas_of_another_mask_are_refused(linear: Bundle) -> None:
+    with pytest.raises(ModelMismatch) as error:
+        TrialDecoder(linear, clock=ticks()).retrieve(np.zeros(39), np.zeros(39), np.ones(39))
+    assert error.value.code == "decoder.voxel_count"
+
+
+def test_without_a_generator_there_is_no_picture(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    decoder = TrialDecoder(linear, clock=ticks())
+    with pytest.raises(ModelMismatch) as error:
+        decoder.reconstruct(decoder.retrieve(*beta), seed=0)
+    assert error.value.code == "generator.missing"
+
+
+def make_generator() -> object:
+    import torch
+
+    from mindsight.generators.unclip.demo import Denoiser, Generator, GeneratorConfig
+
+    torch.manual_seed(0)
+    return Generator(Denoiser(GeneratorConfig(image_size=32, n_tokens=TOKENS, token_dim=CHANNELS, widths=(16, 32))))
+
+
+def write_mindeye2(path: Path, prior: bool) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from mindsight.decoders.mindeye2 import Layout, PriorLayout
+    from mindsight.decoders.mindeye2.model import MindEye2
+
+    torch.manual_seed(1)
+    small = PriorLayout(depth=1, heads=2, dim_head=CHANNELS // 2, inner=32) if prior else None
+    model = MindEye2(
+        Layout(voxels=(N_VOXELS,), hidden=24, tokens=TOKENS, dim=CHANNELS, n_blocks=1, lowlevel=False, prior=small)
+    )
+    save_file({key: tensor.clone().contiguous() for key, tensor in model.state_dict().items()}, path)
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_mindeye2_answers_with_candidates_and_pictures(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path, prior: bool
+) -> None:
+    write_mindeye2(tmp_path / "weights.safetensors", prior)
+    made = replace(linear, kind="mindeye2", decoder=tmp_path / "weights.safetensors")
+    bundle = made.save(tmp_path / "bundle")
+    decoder = TrialDecoder(bundle, clock=ticks(), generator=make_generator(), prior_steps=5)
+    retrieval = decoder.retrieve(*beta)
+    assert len(retrieval.candidates) == 10
+    first, again, other = (decoder.reconstruct(retrieval, seed) for seed in (3, 3, 4))
+    assert first.pixels.shape == (32, 32, 3)
+    assert first.pixels.dtype == np.uint8
+    assert first.evaluations == (4 + 4 if prior else 4)
+    np.testing.assert_array_equal(first.pixels, again.pixels)
+    assert (first.pixels != other.pixels).any()
+
+
+def test_a_linear_decoder_into_tokens_gives_pictures(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    decoder = TrialDecoder(linear, clock=ticks(), generator=make_generator())
+    picture = decoder.reconstruct(decoder.retrieve(*beta), seed=0)
+    assert picture.pixels.shape == (32, 32, 3)
+    assert picture.evaluations == 4
+
+
+def test_weights_for_other_voxels_are_refused(linear: Bundle, tmp_path: Path) -> None:
+    write_mindeye2(tmp_path / "weights.safetensors", prior=False)
+    mask = linear.space.mask_XYZ.copy()
+    mask.flat[N_VOXELS] = True
+    wider = replace(
+        linear,
+        kind="mindeye2",
+        decoder=tmp_path / "weights.safetensors",
+        space=replace(linear.space, mask_XYZ=mask),
+    )
+    with pytest.raises(ModelMismatch, match="41 voxels"):
+        TrialDecoder(wider, clock=ticks())
+
+
+def test_a_linear_bundle_needs_no_torch(linear: Bundle, tmp_path: Path) -> None:
+    linear.save(tmp_path / "bundle")
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from mindsight.subjects.bundle.folder import Bundle;"
+        "from mindsight.decoding import TrialDecoder;"
+        f"d = TrialDecoder(Bundle.load(Path({str(tmp_path / 'bundle')!r})), clock=lambda: 0.0);"
+        f"d.retrieve(np.ones({N_VOXELS}), np.zeros({N_VOXELS}), np.ones({N_VOXELS}));"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

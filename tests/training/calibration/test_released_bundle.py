@@ -1,0 +1,115 @@
+"""A bundle around weights that are there already: the demo's, with runs that they have not seen."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mindsight import assets
+from mindsight.encoders.demo import Encoder
+from mindsight.operations.demo import N_POOL, PARTICIPANT, POOL_SEED
+from mindsight.operations.replay import replay
+from mindsight.retrieval import ReducedIndex
+from mindsight.simulator.session import SimulatedSession, make_participant
+from mindsight.subjects.bundle.folder import Bundle
+from training.calibration.command import main
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recorded runs, the mask of the demo's voxels, its weights, and its pool."""
+    folder = tmp_path_factory.mktemp("lab")
+    encoder, bundle = Encoder.load(assets.ENCODER), Bundle.load(assets.BUNDLE)
+    visit = SimulatedSession(
+        encoder.tokens, make_participant(encoder.tokens, PARTICIPANT, encoder.image_size),
+        image_px=encoder.image_size, pool_seed=POOL_SEED, n_pool=N_POOL, seed=5, n_runs=3,
+    )  # fmt: skip
+    for plan in visit.plans:
+        run = folder / f"run-{plan.run}"
+        run.mkdir()
+        volumes = list(visit.volumes(plan))
+        image = nib.Nifti1Image(np.stack([volume.data for volume in volumes], axis=-1), volumes[0].affine)
+        image.header.set_zooms((*image.header.get_zooms()[:3], plan.tr_s))
+        image.header.set_xyzt_units("mm", "sec")
+        nib.save(image, run / "bold.nii.gz")
+        rows = [f"{e.onset_s}\t{e.duration_s}\tstimuli/scene-{e.candidate:03d}.png" for e in plan.shown]
+        (run / "events.tsv").write_text("\n".join(["onset\tduration\tstim_file", *rows]) + "\n")
+    mask = bundle.space.mask_XYZ.astype(np.uint8)
+    nib.save(nib.Nifti1Image(mask, bundle.space.reference.affine), folder / "mask.nii.gz")
+    bundle.pool.save(folder / "pool")
+    assert isinstance(bundle.decoder, Path)
+    (folder / "weights.safetensors").write_bytes(bundle.decoder.read_bytes())
+    return folder
+
+
+def calibrated(lab: Path, out: Path, *more: str, weights: str = "weights.safetensors") -> int:
+    given = {"--weights": weights, "--mask": "mask.nii.gz", "--pool": "pool"}
+    options = [word for name, file in given.items() for word in (name, str(lab / file))]
+    runs = [str(lab / f"run-{number}") for number in (1, 2)]
+    return main([*runs, "--decoder", "mindeye2", "--labels", "stim_file", *options, "--out", str(out), *more])
+
+
+def test_runs_give_the_weights_a_space_and_a_confidence(
+    lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert calibrated(lab, tmp_path / "bundle") == 0
+    bundle, shipped = Bundle.load(tmp_path / "bundle"), Bundle.load(assets.BUNDLE)
+    assert (bundle.kind, bundle.labels, bundle.pool.digest) == ("mindeye2", "stim_file", shipped.pool.digest)
+    assert bundle.accuracy is not None
+    assert f"{bundle.accuracy} (held out only if the weights never saw these runs)" in capsys.readouterr().out
+    assert bundle.accuracy.chance == pytest.approx(1 / N_POOL)
+    assert bundle.accuracy.interval[0] > 0.3
+    assert bundle.calibration.null_confidence < 0.5
+    found = replay(
+        lab / "run-3", tmp_path / "bundle", speed=math.inf, results=None, clock=time.perf_counter, sleep=time.sleep
+    )
+    assert found.accuracy["final"].interval[0] > 0.3
+
+
+def test_one_of_several_subjects_layers_is_taken_and_a_large_pools_index(lab: Path, tmp_path: Path) -> None:
+    state = load_file(lab / "weights.safetensors")
+    other = {"ridge.linears.0.weight": torch.randn(state["ridge.linears.0.weight"].shape[0], 77).half()}
+    other |= {"ridge.linears.0.bias": torch.zeros_like(state["ridge.linears.0.bias"])}
+    own = {key.replace("linears.0", "linears.1"): state[key] for key in other}
+    save_file(state | other | own, lab / "two.safetensors")
+    ReducedIndex.build(Bundle.load(assets.BUNDLE).pool, np.random.default_rng(0), 64).save(
+        lab / "pool" / "index.safetensors"
+    )
+    try:
+        assert calibrated(lab, tmp_path / "wrong", weights="two.safetensors") == 1
+        assert calibrated(lab, tmp_path / "bundle", "--layer", "1", weights="two.safetensors") == 0
+    finally:
+        (lab / "pool" / "index.safetensors").unlink()
+    bundle = Bundle.load(tmp_path / "bundle")
+    assert bundle.index is not None
+    assert isinstance(bundle.decoder, Path)
+    kept = load_file(bundle.decoder)
+    assert not any(key.startswith("ridge.linears.1") for key in kept)
+    assert torch.equal(kept["ridge.linears.0.weight"], state["ridge.linears.0.weight"].float())
+
+
+def test_what_does_not_fit_is_one_line(lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*more: str, weights: str = "weights.safetensors") -> str:
+        assert calibrated(lab, tmp_path / "no", *more, weights=weights) == 1
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    assert "layers for" in said("--layer", "1")
+    assert "layers for" in said("--layer=-1")
+    nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), tmp_path / "other.nii.gz")
+    assert "resample" in said("--mask", str(tmp_path / "other.nii.gz"))
+    (lab / "last.pth").write_bytes(b"")
+    assert "mindsight convert mindeye2 last.pth" in said(weights="last.pth")
+    arguments = [str(lab / "run-1"), str(lab / "run-2"), "--decoder", "mindeye2", "--out", str(tmp_path / "no")]
+    assert main(arguments) == 1
+    assert "--mask and --pool" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([str(lab / "run-1"), "--mask", "mask.nii.gz", "--out", str(tmp_path / "no")])

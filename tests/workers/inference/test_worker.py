@@ -1,0 +1,258 @@
+"""The inference worker as a process: each beta is answered once and drawn once, whatever happens to the worker."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from mindsight.bus import Bus, Log, WorkQueue
+from mindsight.captions import Captioner
+from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.glm.normalise import Statistics
+from mindsight.ingest import IngestOptions, Space
+from mindsight.journal.sessions import Sessions
+from mindsight.protocol import Captioned, Message, Reconstruction, Result, Warned
+from mindsight.protocol.work import BetaWork, Repeat, dump_work, parse_work
+from mindsight.retrieval import Calibration, CandidatePool
+from mindsight.subjects.bundle.folder import Bundle
+from mindsight.volume import Volume
+from support.house import House
+from workers.inference.worker import InferenceWorker, load_captioner, load_generator
+
+V, N = 60, 12
+rng = np.random.default_rng(1)
+TOKENS = rng.normal(size=(N, 16, 64)).astype(np.float32)
+VOXELS_NV = (TOKENS.reshape(N, -1) @ rng.normal(size=(16 * 64, V)) / 10.0).astype(np.float32)
+
+
+@pytest.fixture
+def bundle(house: House) -> Bundle:
+    """A linear decoder that has learnt twelve pictures by heart."""
+    mask = np.zeros((6, 6, 6), np.bool_)
+    mask.reshape(-1)[:V] = True
+    z_NV = (VOXELS_NV - VOXELS_NV.mean(axis=0)) / VOXELS_NV.std(axis=0)
+    made = Bundle(
+        kind="linear",
+        subject="sub-test",
+        created="2026-01-01T00:00:00+00:00",
+        options=IngestOptions(),
+        space=Space(Volume(rng.integers(0, 900, (6, 6, 6)).astype(np.int16), np.eye(4), 1.5, 1, 0), mask),
+        statistics=Statistics(VOXELS_NV.mean(axis=0), VOXELS_NV.std(axis=0), N),
+        calibration=Calibration(temperature=0.05, null_confidence=0.2, log_loss=1.0, n=N),
+        pool=CandidatePool(tuple(f"picture-{i}" for i in range(N)), TOKENS),
+        decoder=LinearDecoder.fit(z_NV, TOKENS),
+    )
+    return made.save(house.settings.bundles_dir / "known")
+
+
+def put(house: House, trial: int, bundle: str, *others: int, queue: str = "inference") -> None:
+    """A job: the beta of picture ``trial - 1``; ``others`` are trials to average it with."""
+    work = BetaWork(
+        session="ses-a",
+        run=1,
+        trial=trial,
+        stage="fast",
+        beta=house.blobs.put(VOXELS_NV[trial - 1].astype("<f4").tobytes()),
+        repeats=tuple(Repeat(beta=house.blobs.put(VOXELS_NV[o - 1].astype("<f4").tobytes())) for o in others),
+        n_statistics=N,
+        pairs=(("picture-0", "picture-1"),),
+        bundle=bundle,
+        logged_t=time.time(),
+    )
+    WorkQueue(house.bus, queue).put(work.key, dump_work(work), identity=work.beta)
+
+
+def count(messages: list[Message], kind: type[Message]) -> int:
+    return sum(isinstance(message, kind) for message in messages)
+
+
+def test_every_beta_is_answered_and_drawn_once_though_the_worker_is_killed(house: House, bundle: Bundle) -> None:
+    house.open("ses-a", "known")
+    for trial in range(1, N + 1):
+        put(house, trial, "known")
+    worker = house.start("workers.inference")
+    house.wait("ses-a", lambda messages: count(messages, Reconstruction) >= 2)
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait(10)
+    put(house, 3, "known")  # and a job comes again: it is a duplicate
+    # what the killed worker held is stale after half a minute; do not wait for it here, but let a new one do the rest
+    house.start("workers.inference")
+    messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) >= N - 1)
+    results = {m.trial: m for m in messages if isinstance(m, Result)}
+    assert sorted(results) == list(range(1, N + 1))
+    assert count(messages, Result) == N
+    drawn = [m.trial for m in messages if isinstance(m, Reconstruction)]
+    assert len(drawn) == len(set(drawn))
+    for trial, result in results.items():
+        assert result.candidates[0].id == f"picture-{trial - 1}"
+        assert result.chance == pytest.approx(1 / N)
+        (pair,) = result.pairs
+        if trial in (1, 2):
+            assert pair.chosen == f"picture-{trial - 1}"
+            assert pair.probability > 0.9
+        assert result.model == bundle.digest
+        assert result.pool == bundle.pool_digest
+    picture = next(m for m in messages if isinstance(m, Reconstruction))
+    with Image.open(io.BytesIO(house.blobs.get(picture.image))) as image:
+        assert image.size == (64, 64)
+    assert picture.brain_map is not None
+    with Image.open(io.BytesIO(house.blobs.get(picture.brain_map))) as image:
+        assert image.size[0] == 3 * image.size[1]
+
+
+@contextlib.contextmanager
+def at_work(house: House) -> Iterator[None]:
+    """The worker in a thread of the test, for what needs no process of its own: starting one takes seconds."""
+    with contextlib.closing(Bus.from_settings(house.settings)) as bus:
+        stop = threading.Event()
+        generator, captioner = load_generator(house.settings), load_captioner(house.settings)
+        worker = InferenceWorker(house.settings, bus, "test", stop, generator, captioner)
+        with ThreadPoolExecutor(1) as pool:
+            working = pool.submit(worker.run)
+            try:
+                yield
+            finally:
+                stop.set()
+        working.result()
+
+
+def test_an_answer_says_how_many_trials_it_averages(house: House, bundle: Bundle) -> None:
+    """Two trials of picture 4 outweigh one of picture 7."""
+    house.open("ses-a", "known")
+    put(house, 7, "known", 4, 4)
+    with at_work(house):
+        messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 1)
+    (result,) = (m for m in messages if isinstance(m, Result))
+    assert (result.n_repeats, result.n_statistics) == (3, N)
+    assert [candidate.id for candidate in result.candidates[:2]] == ["picture-3", "picture-6"]
+
+
+def test_a_job_that_cannot_be_done_is_reported_and_put_aside(house: House, bundle: Bundle) -> None:
+    house.open("ses-a", "known")
+    put(house, 1, "unknown")
+    put(house, 2, "known")
+    with at_work(house):
+        messages = house.wait("ses-a", lambda messages: count(messages, Result) == 1 and count(messages, Warned) == 1)
+    (warning,) = (m for m in messages if isinstance(m, Warned))
+    assert warning.trial == 1
+    assert "trial 1" in warning.text
+    dead = WorkQueue(house.bus, "inference").dead()
+    assert [job.key for job in dead] == ["ses-a-1-1-fast"]
+    assert Log(house.bus, "ses-a", "messages").find("result-1-2-fast") is not None
+
+
+def test_a_picture_that_cannot_be_drawn_is_not_called_an_answer(house: House, bundle: Bundle) -> None:
+    house.open("ses-a", "known")
+    put(house, 1, "unknown", queue="pictures")
+    with at_work(house):
+        messages = house.wait("ses-a", lambda messages: count(messages, Warned) == 1)
+    (warning,) = (m for m in messages if isinstance(m, Warned))
+    assert warning.text.startswith("trial 1 of run 1 has no picture or caption of its fast answer: ")
+
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{i}" for i in range(4, 30)))
+
+
+def write_captioner(folder: Path) -> None:
+    """GIT's layout at a tiny size, with a converter from this bundle's 16 tokens of 64; the weights are random."""
+    draw = torch.Generator().manual_seed(0)
+
+    def linear(outputs: int, inputs: int) -> dict[str, torch.Tensor]:
+        return {"weight": torch.randn(outputs, inputs, generator=draw) / 3, "bias": torch.zeros(outputs)}
+
+    norm = {"weight": torch.ones(8), "bias": torch.zeros(8)}
+    layer = "git.encoder.layer.0"
+    parts = {
+        "git.embeddings.LayerNorm": norm,
+        "git.embeddings.word_embeddings": {"weight": torch.randn(len(WORDS), 8, generator=draw)},
+        "git.embeddings.position_embeddings": {"weight": torch.randn(24, 8, generator=draw)},
+        "git.visual_projection.visual_projection.0": linear(8, 6),
+        "git.visual_projection.visual_projection.1": norm,
+        **{f"{layer}.attention.self.{name}": linear(8, 8) for name in ("query", "key", "value")},
+        f"{layer}.attention.output.dense": linear(8, 8),
+        f"{layer}.attention.output.LayerNorm": norm,
+        f"{layer}.intermediate.dense": linear(16, 8),
+        f"{layer}.output.dense": linear(8, 16),
+        f"{layer}.output.LayerNorm": norm,
+        "output": linear(len(WORDS), 8),
+    }
+    folder.mkdir()
+    tensors = {f"{part}.{name}": t.clone() for part, held in parts.items() for name, t in held.items()}
+    save_file(tensors, folder / "model.safetensors")
+    converter = {"linear1": linear(5, 16), "linear2": linear(6, 64)}
+    converting = {f"{part}.{name}": t for part, held in converter.items() for name, t in held.items()}
+    save_file(converting, folder / "converter.safetensors")
+    config = {"num_attention_heads": 2, "num_hidden_layers": 1, "bos_token_id": 2, "eos_token_id": 3}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+
+
+def test_a_caption_follows_the_picture(house: House, bundle: Bundle, tmp_path: Path) -> None:
+    house.settings.captions_dir = tmp_path / "captions"
+    write_captioner(house.settings.captions_dir)
+    house.open("ses-a", "known")
+    put(house, 5, "known")
+    put(house, 6, "known")
+    with at_work(house):
+        messages = house.wait("ses-a", lambda messages: count(messages, Captioned) == 2)
+    captioner = Captioner.load(house.settings.captions_dir)
+    for caption in (m for m in messages if isinstance(m, Captioned)):
+        (picture,) = (m for m in messages if isinstance(m, Reconstruction) and m.trial == caption.trial)
+        assert picture.id < caption.id
+        assert caption.text.startswith("word")
+        assert caption.model == captioner.digest
+        z_V = (VOXELS_NV[caption.trial - 1] - VOXELS_NV.mean(axis=0)) / VOXELS_NV.std(axis=0)
+        assert isinstance(bundle.decoder, LinearDecoder)
+        assert [caption.text] == captioner.caption(bundle.decoder.predict(z_V[None].astype(np.float32)))
+
+
+def test_it_holds_the_bundles_of_sessions_that_are_not_over_and_no_others(house: House, bundle: Bundle) -> None:
+    shutil.copytree(house.settings.bundles_dir / "known", house.settings.bundles_dir / "other")
+    house.open("ses-known", "known")
+    worker = make_worker(house)
+    worker._prepare_bundles()
+    assert set(worker._bundles) == {"known"}
+    house.open("ses-other", "other")
+    Sessions(house.bus).advance("ses-known", "archived")
+    worker._prepared_s = -math.inf
+    worker._prepare_bundles()
+    assert set(worker._bundles) == {"other"}
+
+
+def test_the_picture_of_an_answer_needs_no_second_decoding(house: House, bundle: Bundle) -> None:
+    house.open("ses-a", "known")
+    worker = make_worker(house)
+    put(house, 3, "known")
+    job = worker.betas.take("test", 1.0)
+    assert job is not None
+    work = parse_work(job.payload)
+    worker.answer(work)
+    decoder = worker._bundle("known").decoder
+    decoder.retrieve = None  # type: ignore[assignment,method-assign]  # would raise
+    worker.draw(work)
+    del decoder.retrieve
+    (kept,) = [m for m in house.messages("ses-a") if isinstance(m, Reconstruction)]
+    # a worker that did not answer decodes for itself, and draws the same picture
+    other = make_worker(house)
+    other.draw(work)
+    assert [m for m in house.messages("ses-a") if isinstance(m, Reconstruction)] == [kept]
+
+
+def make_worker(house: House) -> InferenceWorker:
+    return InferenceWorker(house.settings, house.bus, "test", threading.Event(), load_generator(house.settings))

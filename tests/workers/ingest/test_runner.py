@@ -1,0 +1,172 @@
+"""One session in the worker's own hands, with snapshots in the middle: changing limits, repeats, uncertainty."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from mindsight.bus import Lease, Log, WorkQueue
+from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.glm import Statistics
+from mindsight.ingest import IngestOptions, Space
+from mindsight.preprocessing import brain_mask
+from mindsight.preprocessing.quality.alerts import Baseline
+from mindsight.protocol import BetaReady, Message, VolumeProcessed, Warned
+from mindsight.protocol.inputs import AddEvent, Limits, SetLimits, StartRun, parse_input
+from mindsight.protocol.work import BetaWork, parse_work
+from mindsight.retrieval import Calibration, CandidatePool
+from mindsight.simulator.experiment import RunPlan
+from mindsight.simulator.participant import Participant
+from mindsight.simulator.scanner import Noise, SimulatedScanner
+from mindsight.subjects.bundle.folder import Bundle
+from mindsight.volume import Volume
+from support.house import House
+from workers.ingest.runner import SessionRunner
+
+ITEMS = ("tree", "house", "tree", "dog", "house", "tree")
+
+
+@pytest.fixture(scope="module")
+def volumes(plan: RunPlan) -> list[Volume]:
+    """A short simulated run without disturbances."""
+    tokens_NTD = np.random.default_rng(0).normal(size=(20, 16, 64))
+    participant = Participant(2, tokens_NTD, n_voxels=400)
+    scanner = SimulatedScanner(participant, 5, Noise(jumps=0, spikes=0))
+    return list(scanner.run(plan, participant.responses(tokens_NTD)))
+
+
+@pytest.fixture
+def bundle(house: House, volumes: list[Volume]) -> Bundle:
+    rng = np.random.default_rng(0)
+    space = Space(volumes[0], brain_mask(volumes[0].data))
+    pool = CandidatePool(("tree", "house", "dog"), np.eye(3, dtype=np.float32))
+    z_KV = rng.normal(size=(12, space.n_voxels)).astype(np.float32)
+    made = Bundle(
+        kind="linear",
+        subject="sub-test",
+        created="2026-01-01T00:00:00+00:00",
+        options=IngestOptions(noise="ols", normalise="running", min_betas=2, revised_s=15.0),
+        space=space,
+        statistics=Statistics(np.zeros(space.n_voxels, np.float32), np.ones(space.n_voxels, np.float32), 12),
+        calibration=Calibration(temperature=0.05, null_confidence=0.2, log_loss=1.0, n=12),
+        pool=pool,
+        decoder=LinearDecoder.fit(z_KV, np.repeat(pool.embeddings, 4, axis=0)),
+        baseline=Baseline(mean_signal=1e6, tsnr=50.0),
+    )
+    return made.save(house.settings.bundles_dir / "made")
+
+
+def run_session(
+    house: House, name: str, plan: RunPlan, volumes: list[Volume], resume_at: set[int], **options: object
+) -> tuple[list[Message], list[BetaWork]]:
+    """All messages and jobs of a session whose worker is replaced at some volumes by one that reads the snapshot."""
+    recorder = house.open(name, "made", **options)  # type: ignore[arg-type]
+    recorder.start_run(StartRun(t=time.time(), run=1, task="view", tr_s=plan.tr_s, n_volumes=plan.n_volumes))
+    events = [
+        AddEvent(
+            t=time.time(),
+            run=1,
+            trial=s.trial,
+            onset_s=s.onset_s,
+            duration_s=s.duration_s,
+            candidate=ITEMS[s.trial - 1],
+        )
+        for s in plan.shown
+    ]
+    recorder.add_events(1, events)
+    for volume in volumes:
+        house.put(recorder, volume)
+        if volume.index == 24:
+            limits = Limits(signal_percent="off", drift_percent=50.0)
+            recorder.set_limits(SetLimits(t=time.time(), change="c", fd_mm=1e-4, limits=limits))
+        if volume.index == 26:
+            recorder.set_limits(SetLimits(t=time.time(), change="d", fd_mm=5.0))
+    recorder.end_run(1)
+    queue = WorkQueue(house.bus, f"jobs-{name}")
+    lease = Lease.acquire(house.bus, name, "test", 60.0)
+    assert lease is not None
+    fresh = (lease, house.bus, house.blobs, queue, house.settings)
+    runner = SessionRunner(name, *fresh)
+    for entry in Log(house.bus, name, "input").read(0, 1000):
+        if entry.seq in resume_at:
+            runner.save()
+            runner = SessionRunner.resume(name, *fresh)
+        runner.apply(entry.seq, parse_input(entry.payload))
+    jobs = []
+    while (job := queue.take("test", 0.01)) is not None:
+        jobs.append(parse_work(job.payload))
+        job.ack()
+    return house.messages(name), jobs
+
+
+def test_limits_repeats_and_uncertainty_survive_the_worker(
+    house: House, bundle: Bundle, plan: RunPlan, volumes: list[Volume]
+) -> None:
+    messages, jobs = run_session(house, "ses-straight", plan, volumes, set(), average_repeats=True)
+    again, jobs_again = run_session(house, "ses-resumed", plan, volumes, set(range(12, 200, 7)), average_repeats=True)
+    betas = [m for m in messages if isinstance(m, BetaReady)]
+    assert [(m.trial, m.stage, m.beta, m.standard_errors) for m in betas] == [
+        (m.trial, m.stage, m.beta, m.standard_errors) for m in again if isinstance(m, BetaReady)
+    ]
+    assert [work.repeats for work in jobs] == [work.repeats for work in jobs_again]
+    # the change of limits: censored of volumes 25 and 26 by a tiny threshold, and no longer after it
+    processed = {m.index: m for m in messages if isinstance(m, VolumeProcessed)}
+    assert all(processed[i].censored for i in (25, 26))
+    assert not all(processed[i].censored for i in (27, 28))
+    said = [m for m in messages if isinstance(m, Warned) and m.code.startswith("quality.signal")]
+    assert [m.code for m in said] == ["quality.signal", "quality.signal.over"]  # the baseline is far off, until "off"
+    assert [m.index for m in said][1] == 25
+    began = {m.code for m in messages if isinstance(m, Warned) and m.code.startswith("quality.")}
+    assert all(code.endswith(".over") or f"{code}.over" in began for code in began)
+    # every final beta brings its errors, and each answer's repeats are the newest sound betas of the same item
+    newest: dict[int, str] = {}
+    of_jobs = {(work.trial, work.stage): work for work in jobs}
+    for beta in betas:
+        if beta.stage == "final":
+            assert beta.standard_errors is not None
+            error_V = np.frombuffer(house.blobs.get(beta.standard_errors), "<f4")
+            assert error_V.size == beta.n_voxels
+            assert beta.standard_error == pytest.approx(float(np.median(error_V)), rel=1e-5)
+        same = [t for t in sorted(newest) if t != beta.trial and ITEMS[t - 1] == ITEMS[beta.trial - 1]]
+        assert [repeat.beta for repeat in of_jobs[beta.trial, beta.stage].repeats] == [newest[t] for t in same]
+        newest.pop(beta.trial, None)
+        if not beta.flagged:
+            newest[beta.trial] = beta.beta
+    assert max(len(work.repeats) for work in jobs) == 2
+    document = json.dumps([message.model_dump(mode="json") for message in messages])
+    assert "tree" in document  # of the events alone; answers do not name what was shown
+    assert not any("tree" in work.model_dump_json() for work in jobs)
+
+
+def test_without_being_asked_nothing_is_averaged(
+    house: House, bundle: Bundle, plan: RunPlan, volumes: list[Volume]
+) -> None:
+    _, jobs = run_session(house, "ses-single", plan, volumes, set(), normalise="running_including", min_betas=3)
+    assert jobs
+    assert all(work.repeats == () for work in jobs)
+    assert {work.normalised_by for work in jobs} == {"running_including"}
+
+
+def test_a_session_whose_bundle_cannot_be_read_stops_no_other(
+    house: House, bundle: Bundle, plan: RunPlan, volumes: list[Volume]
+) -> None:
+    """It is said once; the session is closed, and archived, as any."""
+    recorder = house.open("ses-spoilt", "made")
+    (house.settings.bundles_dir / "made" / "space.safetensors").write_bytes(b"spoilt")
+    recorder.start_run(StartRun(t=time.time(), run=1, task="view", tr_s=plan.tr_s, n_volumes=plan.n_volumes))
+    recorder.add_events(1, [AddEvent(t=time.time(), run=1, trial=1, onset_s=0.0, duration_s=1.0)])
+    house.put(recorder, volumes[0])
+    recorder.end_run(1)
+    recorder.close()
+    lease = Lease.acquire(house.bus, "ses-spoilt", "test", 60.0)
+    assert lease is not None
+    runner = SessionRunner("ses-spoilt", lease, house.bus, house.blobs, WorkQueue(house.bus, "none"), house.settings)
+    for entry in Log(house.bus, "ses-spoilt", "input").read(0, 1000):
+        runner.apply(entry.seq, parse_input(entry.payload))
+        runner.tidy()
+    assert runner.closed
+    (said,) = (m for m in house.messages("ses-spoilt") if isinstance(m, Warned))
+    assert (said.code, said.level) == ("bundle.tampered", "error")

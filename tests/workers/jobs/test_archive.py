@@ -1,0 +1,112 @@
+"""The archive waits for pictures, not only for answers, and one refused job does not cut the others short."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mindsight.archive import write_archive
+from mindsight.bus import Log, WorkQueue
+from mindsight.protocol import BetaReady, Captioned, Message, Reconstruction, Result, dump_message
+from mindsight.protocol.messages import Candidate
+from support.house import House
+from workers.jobs import archive
+from workers.jobs.archive import Archivist
+
+
+def test_it_waits_while_there_is_work_and_no_longer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "ANSWERS_DEADLINE_S", 20.0)
+    house.open("ses-a", "some-bundle")
+    for trial in (1, 2):
+        beta = BetaReady(
+            session="ses-a", t=1.0, run=1, trial=trial, stage="final", n_volumes=9, n_voxels=5, flagged=False,
+            beta="0" * 64,
+        )  # fmt: skip
+        Log(house.bus, "ses-a", "messages").append(f"beta-1-{trial}-final", dump_message(beta))
+    WorkQueue(house.bus, "inference").put("one", b"x")
+    WorkQueue(house.bus, "pictures").put("two", b"y")
+    returned = threading.Event()
+
+    def wait() -> None:
+        Archivist(house.settings, house.bus, "ses-a")._await_answers()
+        returned.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    for name in ("inference", "pictures"):
+        assert not returned.wait(0.7)
+        job = WorkQueue(house.bus, name).take("test", 1.0)
+        assert job is not None
+        if name == "inference":
+            job.reject("cannot be done")
+        else:
+            job.ack()
+    began_s = time.monotonic()
+    thread.join(10.0)
+    assert returned.is_set()
+    assert time.monotonic() - began_s < 5.0
+
+
+ANSWER = {"session": "ses-a", "t": 1.0, "run": 1, "trial": 1, "stage": "final"}
+DIGESTS = {name: 63 * "0" + name for name in "abcdef"}
+
+
+def write_messages(house: House, *messages: Message) -> None:
+    for message in messages:
+        Log(house.bus, "ses-a", "messages").append(message.type, dump_message(message))
+
+
+def test_what_was_drawn_and_said_is_kept_with_how_it_was_made(house: House, tmp_path: Path) -> None:
+    house.open("ses-a", "some-bundle")
+    write_messages(
+        house,
+        Result(
+            **ANSWER, candidates=(Candidate(id="c", score=0.5, probability=0.5),), confidence=0.5,
+            null_confidence=0.1, chance=0.1, pool_size=10, model=DIGESTS["a"], pool=DIGESTS["b"],
+            normalised_by="bundle",
+        ),
+        Reconstruction(**ANSWER, image=DIGESTS["c"], confidence=0.5, seed=77, evaluations=4, generator=DIGESTS["d"]),
+        Captioned(**ANSWER, text="a dog on a lawn", model=DIGESTS["e"]),
+    )  # fmt: skip
+    archivist = Archivist(house.settings, house.bus, "ses-a")
+    gathered = archivist._gather(archivist._await_answers())
+    assert gathered.provenance["captioners"] == [DIGESTS["e"]]
+    write_archive(gathered, tmp_path / "archive")
+    (path,) = tmp_path.rglob("*_desc-decoding_results.jsonl")
+    (row,) = (json.loads(line) for line in path.read_text().splitlines())
+    assert row["caption"] == "a dog on a lawn"
+    assert row["captioning"]["model"] == DIGESTS["e"]
+    assert row["reconstruction"] == DIGESTS["c"]
+    assert row["drawing"]["seed"] == 77
+    assert row["drawing"]["generator"] == DIGESTS["d"]
+
+
+def test_it_waits_for_captions_where_there_is_a_captioner(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "ANSWERS_DEADLINE_S", 20.0)
+    house.settings.captions_dir = Path("captions")
+    house.open("ses-a", "some-bundle")
+    write_messages(
+        house,
+        BetaReady(**ANSWER, n_volumes=9, n_voxels=5, flagged=False, beta="0" * 64),
+        Result(
+            **ANSWER, candidates=(Candidate(id="c", score=0.5, probability=0.5),), confidence=0.5,
+            null_confidence=0.1, chance=0.1, pool_size=10, model=DIGESTS["a"], pool=DIGESTS["b"],
+            normalised_by="bundle",
+        ),
+        Reconstruction(**ANSWER, image=DIGESTS["c"], confidence=0.5, seed=77, evaluations=4, generator=DIGESTS["d"]),
+    )  # fmt: skip
+    WorkQueue(house.bus, "pictures").put("one", b"y")  # drawn, and still being captioned
+    found: list[Message] = []
+    archivist = Archivist(house.settings, house.bus, "ses-a")
+    thread = threading.Thread(target=lambda: found.extend(archivist._await_answers()))
+    thread.start()
+    thread.join(0.7)
+    assert thread.is_alive()
+    write_messages(house, Captioned(**ANSWER, text="a dog on a lawn", model=DIGESTS["e"]))
+    thread.join(10.0)
+    assert not thread.is_alive()
+    assert any(isinstance(message, Captioned) for message in found)

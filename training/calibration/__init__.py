@@ -1,0 +1,1 @@
+"""Calibration of one participant: from recorded runs to a subject bundle."""

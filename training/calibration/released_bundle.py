@@ -1,0 +1,164 @@
+"""A subject bundle around MindEye2 weights that are there already, such as the released ones: what recorded runs add is
+the space, the signal's statistics, and what the scores mean.
+
+Knows nothing of training: the weights stay as they are. Letters: B of a batch, K trials, V voxels, N candidates, M
+shuffled trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.accuracy import top_k
+from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.ingest import IngestOptions, Space
+from mindsight.ingest.records import Mode
+from mindsight.retrieval import CandidatePool, ReducedIndex, calibrate, cosine_scores
+from mindsight.scanner.echoes import EchoChoice
+from mindsight.subjects.bundle.folder import Bundle
+from training.calibration.command import Labels, ingest_runs, labelled_runs, middle_volume, run_trials, statistics_of
+
+if TYPE_CHECKING:
+    from mindsight.decoders.mindeye2 import FoldedMindEye2
+
+_BATCH, _SHUFFLES, _MAX_NULL = 16, 10, 1000
+
+
+@dataclass(frozen=True)
+class Released:
+    """What a laboratory has.
+
+    weights : a folder that ``mindsight convert mindeye2`` wrote, or a ``.safetensors`` file
+    mask : NIfTI on the grid of the runs, above 0 in the voxels that the weights read: in C order of that grid, as NSD's
+        nsdgeneral is read
+    pool : with the embeddings that the weights were trained towards, see ``retrieval.tower``
+    layer : of several subjects' ridge layers, the one to use
+    """
+
+    weights: Path
+    mask: Path
+    pool: CandidatePool
+    index: ReducedIndex | None = None
+    layer: int = 0
+
+
+def bundle_of(
+    released: Released,
+    folders: Sequence[Path],
+    labels: Labels,
+    subject: str,
+    created: datetime,
+    scratch: Path,
+    mode: Mode = "nilearn",
+    when: Mapping[str, Any] | None = None,
+    echo: EchoChoice = None,
+) -> Bundle:
+    """A bundle, not saved yet, whose confidence is fitted to the runs' trials.
+
+    scratch : a folder for the weights of the one layer; needed until the bundle is saved
+
+    Arguments not named here, and what is raised, are those of ``training.calibration.command.calibrate``; besides,
+    ModelMismatch where weights, mask and pool do not fit each other.
+    """
+    runs, names = labelled_runs(folders, labels, echo)
+    place_of = {name: released.pool.place(released.pool.named(name)) for name in names}
+    space = _space(released.mask, runs[0].recorded)
+    options = replace(IngestOptions(normalise="run", mode=mode), **(when or {}))
+    path, model = _one_layer(released, space.n_voxels, scratch)
+    finals, baseline = ingest_runs(runs, space, options)
+    trials = [run_trials(run, betas, place_of) for run, betas in zip(runs, finals, strict=True)]
+    z_KV, shown_K = (np.concatenate([getattr(run, name) for run in trials]) for name in ("z_KV", "shown_K"))
+    rng = np.random.default_rng(0)
+    shuffled_MV = rng.permuted(np.tile(z_KV, (_SHUFFLES, 1)), axis=1)[:_MAX_NULL]
+    scores_KN, null_MN = (_scores(model, voxels, released.pool) for voxels in (z_KV, shuffled_MV))
+    right_KN = shown_K[:, None] == np.arange(len(released.pool))
+    return Bundle(
+        kind="mindeye2",
+        subject=subject,
+        created=created.astimezone(UTC).isoformat(timespec="seconds"),
+        options=options,
+        space=space,
+        statistics=statistics_of(finals),
+        calibration=calibrate(scores_KN, right_KN, null_MN),
+        pool=released.pool,
+        decoder=path,
+        index=released.index,
+        baseline=baseline,
+        labels=labels,
+        accuracy=top_k(scores_KN, right_KN, 1),
+    )
+
+
+def _space(mask: Path, recorded: Any) -> Space:
+    """Raises BadRequest (``calibration.mask``) where the mask is not on the runs' grid or empty."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+
+    reference = middle_volume(recorded)
+    try:
+        image: Any = nibabel.load(mask)
+    except (OSError, ImageFileError) as error:
+        raise BadRequest(f"expected a NIfTI mask, got {mask.name}: {error}", code="calibration.mask") from None
+    mask_XYZ = np.asarray(image.dataobj) > 0
+    same = mask_XYZ.shape == reference.shape and np.allclose(image.affine, reference.affine, atol=1e-2)
+    if not same or not mask_XYZ.any():
+        raise BadRequest(
+            f"expected a mask with voxels on the grid of the runs, {reference.shape} and their affine, got"
+            f" {mask_XYZ.shape} with {int(mask_XYZ.sum())} voxels: resample it to them",
+            code="calibration.mask",
+        )
+    return Space(reference, mask_XYZ)
+
+
+def _one_layer(released: Released, n_voxels: int, scratch: Path) -> tuple[Path, FoldedMindEye2]:
+    """The file with one subject's ridge layer, and the model in its inference form."""
+    from safetensors.torch import save_file
+
+    from mindsight.decoders.mindeye2 import fold, load_mindeye2
+    from mindsight.decoders.mindeye2.convert import is_converted, verified_weights
+
+    path = verified_weights(released.weights) if is_converted(released.weights) else released.weights
+    if path.suffix != ".safetensors":
+        raise BadRequest(
+            f"expected weights that were converted, got {path.name}: mindsight convert mindeye2 {path.name} OUT",
+            code="calibration.weights",
+        )
+    model = load_mindeye2(path)
+    layout = model.layout
+    if not 0 <= released.layer < len(layout.voxels) or layout.voxels[released.layer] != n_voxels:
+        raise ModelMismatch(
+            f"expected a ridge layer {released.layer} for the {n_voxels} voxels of the mask, got layers for"
+            f" {list(layout.voxels)}",
+            code="decoder.voxel_count",
+        )
+    if layout.tokens * layout.dim != released.pool.flat_ND.shape[1]:
+        raise ModelMismatch(
+            f"expected a pool of {layout.tokens} tokens of {layout.dim}, as the weights give, got"
+            f" {released.pool.token_shape}: embed it with the network that the weights were trained towards",
+            code="pool.query_shape",
+        )
+    if len(layout.voxels) > 1:
+        own = f"ridge.linears.{released.layer}."
+        state = {
+            key.replace(own, "ridge.linears.0."): tensor.contiguous()
+            for key, tensor in model.state_dict().items()
+            if not key.startswith("ridge.") or key.startswith(own)
+        }
+        path = scratch / "decoder.safetensors"
+        save_file(state, path)
+    return path, fold(model, released.layer)
+
+
+def _scores(model: FoldedMindEye2, voxels_KV: NDArray[np.float32], pool: CandidatePool) -> NDArray[np.float32]:
+    """(K, N) cosines, a batch of tokens in memory at a time."""
+    import torch
+
+    batches = [torch.from_numpy(voxels_KV[i : i + _BATCH]) for i in range(0, len(voxels_KV), _BATCH)]
+    return np.concatenate([cosine_scores(model.tokens(b, lowlevel=False).retrieval.numpy(), pool) for b in batches])

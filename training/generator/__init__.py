@@ -1,0 +1,1 @@
+"""The demo's encoder and generator: training and figures."""

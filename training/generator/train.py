@@ -1,0 +1,313 @@
+"""Train the demo's encoder and generator on procedural scenes: ``python -m training.generator.train encoder|unet``.
+
+Knows nothing of brains: scenes in, two model folders out. The encoder comes first, with a throw-away decoder that sees
+its tokens through noise; then it is frozen, and the U-Net learns to draw from its tokens.
+
+Axes: B scenes, N tokens, D channels of a token, H and W pixels or latent cells, C channels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mindsight.encoders.demo import Encoder, EncoderConfig, ResidualBlock, to_grid, to_pixels
+from mindsight.generators.unclip.demo import Denoiser, Generator, GeneratorConfig, draw, fold, noise_schedule, unfold
+from mindsight.simulator.scenes import KINDS, Scene, random_scenes, render_batch
+from training.generator.figures import psnr_db
+
+EMA_DECAY = 0.999
+MAX_TOKEN_NOISE = 0.6
+ALIKE_TOKEN_NOISE = 0.5
+NAMING_WEIGHT = 0.03
+REPORT_EVERY_S = 120.0
+HELD_OUT_SEED = 1_000_003  # no training stream starts here
+
+
+def pictures(rng: np.random.Generator, n: int, size_px: int) -> NDArray[np.uint8]:
+    """Fresh scenes as (B, H, W, 3) uint8."""
+    return render_batch(random_scenes(rng, n), size_px)
+
+
+def noisy_tokens(tokens_BND: Tensor, generator: torch.Generator, alike: float = 0.0) -> Tensor:
+    """Tokens as a decoder of brains would give them: some clean, most too small and with noise of every level.
+
+    Ridge regression errs in the directions in which scenes differ, so up to ``alike`` of noise with the covariance of
+    tokens (random mixtures of the batch's scenes) comes on top of white noise.
+    """
+    n = len(tokens_BND)
+    level_B11 = torch.rand(n, 1, 1, generator=generator)
+    sigma_B11 = MAX_TOKEN_NOISE * level_B11
+    kept_B11 = 1.0 - 0.5 * level_B11 * torch.rand(n, 1, 1, generator=generator)
+    noise_BND = torch.randn(tokens_BND.shape, generator=generator)
+    noisy_BND = kept_B11 * tokens_BND + sigma_B11 * noise_BND
+    if alike:
+        mixture_BB = torch.randn(n, n, generator=generator) / n**0.5
+        mixed_BND = torch.einsum("bc,cnd->bnd", mixture_BB, tokens_BND - tokens_BND.mean(0))
+        noisy_BND = noisy_BND + alike * torch.rand(n, 1, 1, generator=generator).square() * mixed_BND
+    return noisy_BND
+
+
+def edge_weights(pixels_B3HW: Tensor) -> Tensor:
+    """1 in flat places, up to 4 where a contour passes: (B, 1, H, W). Flat sky would otherwise be most of the loss."""
+    high = functional.max_pool2d(pixels_B3HW, 3, 1, 1)
+    low = -functional.max_pool2d(-pixels_B3HW, 3, 1, 1)
+    return 1.0 + 3.0 * (high - low).amax(1, keepdim=True).sub(0.1).clamp(0.0, 1.0)
+
+
+def picture_loss(drawn_B3HW: Tensor, pixels_B3HW: Tensor) -> Tensor:
+    """Squared and absolute error, weighted towards contours."""
+    error = drawn_B3HW.float() - pixels_B3HW
+    return (edge_weights(pixels_B3HW) * (error.square() + 0.25 * error.abs())).mean()
+
+
+def fidelity_db(drawn_B3HW: Tensor, pixels_B3HW: Tensor) -> float:
+    """``psnr_db`` of pictures in [-1, 1]; what was drawn is clipped to it, as it is when it is saved."""
+    return psnr_db(drawn_B3HW.clamp(-1, 1).numpy(force=True), pixels_B3HW.numpy(force=True), peak=2.0)
+
+
+class Sketcher(nn.Module):
+    """The decoder that the encoder is trained with, and that nobody keeps."""
+
+    def __init__(self, config: EncoderConfig, width: int = 160) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(config.token_dim, width, 3, padding=1),
+            ResidualBlock(width),
+            ResidualBlock(width),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(width, width, 3, padding=1),
+            ResidualBlock(width),
+            ResidualBlock(width),
+            nn.GroupNorm(8, width),
+            nn.SiLU(),
+            nn.Conv2d(width, 192, 3, padding=1),
+            nn.PixelShuffle(8),
+        )
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        return self.layers(to_grid(tokens_BND))  # type: ignore[no-any-return]
+
+
+class Namer(nn.Module):
+    """The second throw-away head: which shape has its centre in which token's square, where in it, and how big.
+
+    A star and a circle differ in few pixels; without being asked, tokens are slow to tell them apart.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.edge = config.image_size // 16
+        self.layer = nn.Conv2d(config.token_dim, 1 + len(KINDS) + 3, 3, padding=1)
+
+    def loss(self, tokens_BND: Tensor, scenes: list[Scene]) -> Tensor:
+        answers = self.layer(to_grid(tokens_BND)).float()
+        places = [(b, shape) for b, scene in enumerate(scenes) for shape in scene.shapes]
+        rows, columns = ([int(getattr(s, axis) * self.edge) for _, s in places] for axis in "yx")
+        present = torch.zeros(len(scenes), self.edge, self.edge)
+        present[[b for b, _ in places], rows, columns] = 1.0
+        there = answers[[b for b, _ in places], :, rows, columns]  # (shapes, answers)
+        kinds = torch.tensor([KINDS.index(s.kind) for _, s in places])
+        where = torch.tensor([[s.x * self.edge % 1.0, s.y * self.edge % 1.0, s.size * self.edge] for _, s in places])
+        return (
+            functional.binary_cross_entropy_with_logits(answers[:, 0], present)
+            + functional.cross_entropy(there[:, 1 : 1 + len(KINDS)], kinds)
+            + functional.l1_loss(there[:, 1 + len(KINDS) :], where)
+        )
+
+
+class EncoderTraining:
+    """Encoder, sketcher and namer, one step at a time."""
+
+    peak_lr = 2e-3
+
+    def __init__(self, config: EncoderConfig, batch: int, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.seed = seed
+        self.rng = np.random.default_rng(seed)
+        self.noise = torch.Generator().manual_seed(seed)
+        self.batch = batch
+        self.encoder = Encoder(config)
+        self.namer = Namer(config)
+        self.model = nn.ModuleDict({"encoder": self.encoder, "sketcher": Sketcher(config), "namer": self.namer})
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.held_out = to_pixels(pictures(np.random.default_rng(HELD_OUT_SEED), 128, config.image_size))
+
+    def loss(self) -> Tensor:
+        scenes = random_scenes(self.rng, self.batch)
+        pixels = to_pixels(render_batch(scenes, self.encoder.image_size))
+        with torch.autocast("cpu", torch.bfloat16):
+            tokens_BND = self.model["encoder"](pixels.contiguous(memory_format=torch.channels_last))
+            tokens_BND = noisy_tokens(tokens_BND, self.noise)
+            drawn = self.model["sketcher"](tokens_BND)
+            naming_loss = self.namer.loss(tokens_BND, scenes)
+        loss: Tensor = picture_loss(drawn, pixels) + NAMING_WEIGHT * naming_loss
+        return loss
+
+    @torch.inference_mode()
+    def figures(self, model: Any) -> dict[str, float]:
+        tokens_BND = model["encoder"](self.held_out)
+        noise_BND = torch.randn(tokens_BND.shape, generator=torch.Generator().manual_seed(0))
+        nearest = torch.cdist((tokens_BND + noise_BND).flatten(1), tokens_BND.flatten(1)).argmin(1)
+        return {
+            "psnr_clean": fidelity_db(model["sketcher"](tokens_BND), self.held_out),
+            "psnr_noise_0.3": fidelity_db(model["sketcher"](tokens_BND + 0.3 * noise_BND), self.held_out),
+            "top1_of_128_noise_1": float((nearest == torch.arange(len(nearest))).float().mean()),
+        }
+
+    def save(self, model: Any, out: Path) -> None:
+        model["encoder"].save(out / "encoder")
+
+
+class UnetTraining:
+    """The U-Net on the tokens of a frozen encoder, one step at a time."""
+
+    peak_lr = 1.5e-3
+
+    def __init__(self, encoder: Encoder, config: GeneratorConfig, batch: int, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.seed = seed
+        self.rng = np.random.default_rng(seed)
+        self.noise = torch.Generator().manual_seed(seed)
+        self.batch = batch
+        self.encoder = encoder
+        self.config = config
+        self.model = Denoiser(config)
+        for network in (self.encoder, self.model):
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.share_kept = noise_schedule().alphas_cumprod
+        self.held_out = to_pixels(pictures(np.random.default_rng(HELD_OUT_SEED), 64, config.image_size))
+
+    def loss(self) -> Tensor:
+        pixels = to_pixels(pictures(self.rng, self.batch, self.config.image_size))
+        clean = fold(pixels, self.config.fold)
+        timestep_B = self._timesteps()
+        kept = self.share_kept[timestep_B].view(-1, 1, 1, 1)
+        latent = kept.sqrt() * clean + (1.0 - kept).sqrt() * torch.randn(clean.shape, generator=self.noise)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                tokens_BND = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
+            tokens_BND = noisy_tokens(tokens_BND, self.noise, ALIKE_TOKEN_NOISE)
+            drawn = self.model(latent.contiguous(memory_format=torch.channels_last), timestep_B, tokens_BND)
+        return picture_loss(unfold(drawn.float(), self.config.fold), pixels)
+
+    def _timesteps(self) -> Tensor:
+        """Half of them anywhere, half where four evaluations look."""
+        anywhere = torch.randint(0, 1000, (self.batch,), generator=self.noise)
+        looked_at = 250 * torch.randint(1, 5, (self.batch,), generator=self.noise) - 1
+        return torch.where(torch.rand(self.batch, generator=self.noise) < 0.5, anywhere, looked_at)
+
+    @torch.inference_mode()
+    def figures(self, model: nn.Module) -> dict[str, float]:
+        tokens_BND = self.encoder(self.held_out)
+        torch.manual_seed(0)
+        noise_BND = torch.randn(tokens_BND.shape)
+        noise = torch.randn(len(tokens_BND), *self.config.latent_shape)
+        cases = {"nfe_1": (0.0, 1), "nfe_2": (0.0, 2), "nfe_4": (0.0, 4), "nfe_4_noise_0.3": (0.3, 4)}
+        return {
+            f"psnr_{name}": fidelity_db(
+                unfold(draw(model, tokens_BND + sigma * noise_BND, noise, evaluations), self.config.fold), self.held_out
+            )
+            for name, (sigma, evaluations) in cases.items()
+        }
+
+    def save(self, model: Any, out: Path) -> None:
+        Generator(model).save(out / "generator")
+
+
+class Ema:
+    """A slow copy of a model: the average of its recent weights, which draws better than any one of them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = deepcopy(model).eval().requires_grad_(False)
+        self.steps = 0
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module) -> None:
+        self.steps += 1
+        decay = min(EMA_DECAY, (1 + self.steps) / (10 + self.steps))
+        for slow, fast in zip(self.model.parameters(), model.parameters(), strict=True):
+            slow.lerp_(fast, 1.0 - decay)
+
+
+def learning_rate(peak: float, progress: float) -> float:
+    """Warm up over the first percent, hold, and come down along a cosine over the second half."""
+    if progress < 0.5:
+        return peak * min(1.0, 0.05 + progress / 0.01)
+    return peak * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * (progress - 0.5) / 0.5)))
+
+
+def train(training: EncoderTraining | UnetTraining, minutes: float, checkpoint: Path, out: Path) -> None:
+    """Train for ``minutes`` of wall time in all, going on from ``checkpoint`` if there is one; save the average."""
+    model: Any = training.model
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=training.peak_lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    ema = Ema(model)
+    spent_s = 0.0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        model.load_state_dict(saved["model"])
+        ema.model.load_state_dict(saved["ema"])
+        optimiser.load_state_dict(saved["optimiser"])
+        ema.steps, spent_s = saved["steps"], saved["spent_s"]
+        training.rng = np.random.default_rng([training.seed, ema.steps])
+        training.noise.manual_seed(training.seed + ema.steps)
+    losses: list[float] = []
+    last = reported_at = time.monotonic()
+    while spent_s < 60.0 * minutes:
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(training.peak_lr, spent_s / (60.0 * minutes))
+        loss = training.loss()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        ema.follow(model)
+        losses.append(loss.item())
+        now = time.monotonic()
+        spent_s, last = spent_s + now - last, now
+        if now - reported_at > REPORT_EVERY_S or spent_s >= 60.0 * minutes:
+            reported_at = now
+            state = {"model": model.state_dict(), "ema": ema.model.state_dict(), "optimiser": optimiser.state_dict()}
+            torch.save(state | {"steps": ema.steps, "spent_s": spent_s}, checkpoint)
+            training.save(ema.model, out)
+            line = {"step": ema.steps, "minutes": round(spent_s / 60, 1), "loss": round(float(np.mean(losses)), 5)}
+            print(json.dumps(line | {k: round(v, 3) for k, v in training.figures(ema.model).items()}), flush=True)
+            losses = []
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=("encoder", "unet"))
+    parser.add_argument("--out", type=Path, required=True, help="folder of both models")
+    parser.add_argument("--minutes", type=float, required=True, help="wall time of training in all")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="file to save to and to go on from")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    training: EncoderTraining | UnetTraining
+    if arguments.stage == "encoder":
+        training = EncoderTraining(EncoderConfig(), arguments.batch, arguments.seed)
+    else:
+        encoder = Encoder.load(arguments.out / "encoder")
+        config = GeneratorConfig(image_size=encoder.image_size, encoder_digest=encoder.digest)
+        training = UnetTraining(encoder, config, arguments.batch, arguments.seed)
+    train(training, arguments.minutes, arguments.checkpoint, arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Decoders trained over many participants."""

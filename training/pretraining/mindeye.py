@@ -1,0 +1,230 @@
+"""Train MindEye2 at any size: pretrain what participants share, then fit a new one to it.
+
+Knows nothing of scanners, pictures or generators: z-scored betas and the tokens of the pictures seen come in.
+
+Losses and mixing are the reference's (Scotti et al. 2024): 30 × prior loss, BiMixCo for the first third of the steps,
+SoftCLIP after it. Ridge layers are not: the latent is the pictures' principal components, and a participant's layer is
+fitted onto them in closed form (``inversion.py``). What is trained by gradient sees latents that were predicted for
+trials the layer was not fitted to ("cross-fitted"), so it learns the errors a session will make, not those of a fit.
+
+A pretrained model has one ridge layer, which belongs to no participant. It reads a picture's own tokens and says where
+in the shared latent that picture lies; a new participant's layer is fitted to that.
+
+Axes: K trials, B batch, V voxels, N tokens, D channels, X = N·D, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from mindsight.decoders.linear.inversion import invert_encoding
+from mindsight.decoders.mindeye2 import Layout, MindEye2, PriorLayout, losses
+from mindsight.decoders.mindeye2.schedule import TIMESTEPS
+from mindsight.errors import ModelMismatch
+
+PRIOR_WEIGHT = 30.0
+MIXED_SHARE, MIXING_TEMPERATURE, MIXING_CONCENTRATION = 0.33, 0.006, 0.15
+DROPPED_CONDITIONS = 0.2
+
+
+class Seen(NamedTuple):
+    """One participant's trials: z-scored betas (K, V) and the tokens (K, N, D) of what was shown."""
+
+    betas_KV: Tensor
+    tokens_KND: Tensor
+
+
+class Pairs(NamedTuple):
+    """What the gradient sees: latents (K, H) as ridge layers predict them, and the tokens (K, N, D) of the pictures."""
+
+    latent_KH: Tensor
+    tokens_KND: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """AdamW steps, rows of one step in the contrastive and in the prior's loss, peak of the one-cycle learning rate."""
+
+    steps: int
+    batch: int
+    prior_batch: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Size of the model and both recipes; the defaults are the demo's, minutes on one core.
+
+    A new participant gets no gradient steps by default: measured on simulated ones, they made nothing better.
+
+    session_trials : sizes of the calibration sessions that pretraining imitates
+    folds : into which a new participant's trials are cut for cross-fitting
+    """
+
+    hidden: int = 256
+    n_blocks: int = 1
+    prior: PriorLayout = field(default_factory=lambda: PriorLayout(depth=3, heads=4, dim_head=32, inner=256))
+    session_trials: tuple[int, ...] = (150, 300, 600, 1200)
+    folds: int = 5
+    pretraining: Recipe = field(
+        default_factory=lambda: Recipe(steps=5000, batch=128, prior_batch=64, learning_rate=2e-3)
+    )
+    fine_tuning: Recipe = field(default_factory=lambda: Recipe(steps=0, batch=128, prior_batch=32, learning_rate=1e-4))
+
+
+def pretrain(participants: Sequence[Seen], config: Config, seed: int) -> MindEye2:
+    """Train a shared model on several participants; its only ridge layer is the picture's.
+
+    ``session_trials`` that a participant does not have twice are left out for that participant.
+    """
+    tokens_KND = torch.cat([seen.tokens_KND for seen in participants])
+    layout = Layout(
+        voxels=(tokens_KND[0].numel(),),
+        hidden=config.hidden,
+        tokens=tokens_KND.shape[1],
+        dim=tokens_KND.shape[2],
+        n_blocks=config.n_blocks,
+        prior=config.prior,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = MindEye2(layout)
+        _start_from_components(model, tokens_KND.flatten(1))
+        sessions = [
+            _predict_rest(model, seen, torch.randperm(len(seen.betas_KV)), n)
+            for seen in participants
+            for n in config.session_trials
+            if 2 * n <= len(seen.betas_KV)
+        ]
+        _train(model, _joined(sessions), config.pretraining)
+    return model.eval()
+
+
+def finetune(model: MindEye2, betas_KV: Tensor, tokens_KND: Tensor, config: Config, seed: int) -> MindEye2:
+    """Fit a new participant to a pretrained model: a ridge layer in closed form, then the rest by gradient if asked to.
+
+    ``model`` is left as it is. The result has one ridge layer, subject 0. Raises ModelMismatch for a model that was not
+    made by ``pretrain`` and so has no ridge layer for pictures.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fitted = MindEye2(replace(model.layout, voxels=(betas_KV.shape[1],)))
+        fitted.backbone.load_state_dict(model.backbone.state_dict())
+        if fitted.prior is not None and model.prior is not None:
+            fitted.prior.load_state_dict(model.prior.state_dict())
+        weights_VH, bias_H = _fit(model, Seen(betas_KV, tokens_KND))
+        linear = cast(nn.Linear, fitted.ridge.linears[0])
+        linear.weight.data, linear.bias.data = weights_VH.T.contiguous(), bias_H
+        if config.fine_tuning.steps:
+            seen, order = Seen(betas_KV, tokens_KND), torch.randperm(len(betas_KV))
+            cuts = [len(order) * fold // config.folds for fold in range(config.folds)]
+            kept = len(order) - len(order) // config.folds
+            parts = [_predict_rest(model, seen, order.roll(-cut), kept) for cut in cuts]
+            _train(fitted, _joined(parts), config.fine_tuning)
+    return fitted.eval()
+
+
+@torch.no_grad()
+def latents(model: MindEye2, tokens_KND: Tensor) -> Tensor:
+    """(K, H) where pictures with these tokens lie in a pretrained model's latent."""
+    tokens_KX, width = tokens_KND.flatten(1), model.layout.voxels[0]
+    if tokens_KX.shape[1] != width:
+        raise ModelMismatch(
+            f"expected a pretrained model whose first ridge layer reads the {tokens_KX.shape[1]} numbers of a "
+            f"picture's tokens, got one that reads {width}; pretrain one with training.pretraining.mindeye.pretrain"
+        )
+    latent_KH: Tensor = model.ridge(tokens_KX)
+    return latent_KH
+
+
+@torch.no_grad()
+def _start_from_components(model: MindEye2, tokens_KX: Tensor) -> None:
+    """Let the latent be the pictures' principal components, and ``backbone_linear`` draw the tokens from them."""
+    hidden, mean_X = model.layout.hidden, tokens_KX.mean(0)
+    values, vectors = torch.linalg.eigh(torch.cov((tokens_KX - mean_X).T))
+    basis_XH, scale = vectors[:, -hidden:], values[-hidden:].mean().sqrt()
+    model.backbone.backbone_linear.weight.copy_(basis_XH * scale)
+    model.backbone.backbone_linear.bias.copy_(mean_X)
+    picture = cast(nn.Linear, model.ridge.linears[0])
+    picture.weight.copy_(basis_XH.T / scale)
+    picture.bias.copy_(-(mean_X @ basis_XH) / scale)
+
+
+def _fit(model: MindEye2, seen: Seen) -> tuple[Tensor, Tensor]:
+    weights_VH, bias_H = invert_encoding(seen.betas_KV.numpy(), latents(model, seen.tokens_KND).numpy())
+    return torch.from_numpy(weights_VH), torch.from_numpy(bias_H)
+
+
+def _predict_rest(model: MindEye2, seen: Seen, order_K: Tensor, n: int) -> Pairs:
+    """Fit a ridge layer to the first ``n`` trials of an order, and predict the latents of the others."""
+    known, rest = order_K[:n], order_K[n:]
+    weights_VH, bias_H = _fit(model, Seen(seen.betas_KV[known], seen.tokens_KND[known]))
+    return Pairs(seen.betas_KV[rest] @ weights_VH + bias_H, seen.tokens_KND[rest])
+
+
+def _joined(parts: Sequence[Pairs]) -> Pairs:
+    return Pairs(torch.cat([part.latent_KH for part in parts]), torch.cat([part.tokens_KND for part in parts]))
+
+
+def _train(model: MindEye2, pairs: Pairs, recipe: Recipe) -> None:
+    """Train all that stands on the latent."""
+    model.train()
+    optimizer = torch.optim.AdamW(_groups(model), lr=recipe.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, recipe.learning_rate, recipe.steps, pct_start=max(0.05, 2 / recipe.steps), final_div_factor=1000
+    )
+    mixed_steps = int(MIXED_SHARE * recipe.steps)
+    temperatures = losses.temperatures(recipe.steps - mixed_steps).tolist()
+    for step in range(recipe.steps):
+        rows = torch.randint(len(pairs.latent_KH), (recipe.batch,))
+        temperature = None if step < mixed_steps else temperatures[step - mixed_steps]
+        loss = _loss(model, Pairs(pairs.latent_KH[rows], pairs.tokens_KND[rows]), temperature, recipe.prior_batch)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+
+
+def _loss(model: MindEye2, batch: Pairs, temperature: float | None, prior_batch: int) -> Tensor:
+    """Loss of one batch; without a temperature latents are mixed and BiMixCo is the contrast.
+
+    Mixing latents is mixing betas: a ridge layer is affine, and the shares sum to one.
+    """
+    latent_BH, target_BND = batch
+    if temperature is None:
+        perm_B, share_B = _mixing(len(latent_BH))
+        latent_BH = losses.mix(latent_BH, perm_B, share_B)
+    backbone_BND, retrieval_BND, _ = model.tokens_of(latent_BH)
+    found, sought = losses.unit_rows(retrieval_BND), losses.unit_rows(target_BND)
+    if temperature is None:
+        contrast = losses.bimixco(found, sought, MIXING_TEMPERATURE, perm_B, share_B)
+    else:
+        contrast = losses.soft_clip(found, sought, temperature)
+    if model.prior is None:
+        return contrast
+    # the prior's targets are not mixed, as in the reference
+    target_BND, backbone_BND = target_BND[:prior_batch], backbone_BND[:prior_batch]
+    t_B, noise_BND = torch.randint(TIMESTEPS, (len(target_BND),)), torch.randn_like(target_BND)
+    keep_brain_B, keep_image_B = (torch.rand(len(target_BND)) >= DROPPED_CONDITIONS for _ in range(2))
+    prior = model.prior.loss(target_BND, backbone_BND, t_B, noise_BND, keep_brain_B, keep_image_B)
+    return PRIOR_WEIGHT * prior + contrast
+
+
+def _mixing(n: int) -> tuple[Tensor, Tensor]:
+    """Partners, and each row's own share: Beta(0.15, 0.15) for every second one, 1 for the others."""
+    share_B = torch.distributions.Beta(MIXING_CONCENTRATION, MIXING_CONCENTRATION).sample((n,))
+    return torch.randperm(n), torch.where(torch.rand(n) < 0.5, share_B, torch.ones(n))
+
+
+def _groups(model: MindEye2) -> list[dict[str, object]]:
+    """Weight decay 1e-2 for all but biases; gains and queries decay too, as in the reference. No ridge layer."""
+    trained = [(name, p) for name, p in model.named_parameters() if not name.startswith("ridge.")]
+    return [
+        {"params": [p for name, p in trained if "bias" not in name], "weight_decay": 1e-2},
+        {"params": [p for name, p in trained if "bias" in name], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,1 @@
+"""Commands that made each shipped model."""

@@ -1,0 +1,1 @@
+"""Betas from the work queue → retrievals, reconstructions, captions."""

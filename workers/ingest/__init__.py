@@ -1,0 +1,1 @@
+"""Input logs → betas, one session per lease."""

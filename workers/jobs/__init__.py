@@ -1,0 +1,1 @@
+"""Work that no volume and no result waits for."""
