@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from mindsight.extras import SERVER
 from support.par_files import Pair, write_pair
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 OURS = ("mindsight", "service", "workers", "training")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAX_MB = 150.0
