@@ -7,7 +7,6 @@ which is said; the run goes on. What was acknowledged stays, and the same comman
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -34,6 +33,8 @@ from mindsight.errors import (
     StorageFull,
 )
 from mindsight.events import DeclaredEvent, EventsTable, declare
+from mindsight.files.digest import sha256_of
+from mindsight.files.durable import write_durably
 from mindsight.operations.supervisor import gateway_url
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.beside import read_events_file
@@ -155,7 +156,7 @@ class Trail:
 
     def __init__(self, path: Path, command: str, newest_ns: int) -> None:
         self._path = path
-        self._command = hashlib.sha256(command.encode()).hexdigest()
+        self._command = sha256_of(command.encode())
         self.newest_ns = newest_ns
         self.runs: dict[str, int] = {}
         self.is_followed = False
@@ -166,11 +167,8 @@ class Trail:
 
     def note(self) -> None:
         """On the disk when this returns."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         noted = {"command": self._command, "newest_ns": self.newest_ns, "runs": self.runs}
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(noted), encoding="utf-8")
-        temporary.replace(self._path)
+        write_durably(self._path, json.dumps(noted).encode())
 
     def note_run(self, first: Volume, run: int) -> None:
         self.runs[self._mark(first)] = run
@@ -183,7 +181,7 @@ class Trail:
     @staticmethod
     def _mark(first: Volume) -> str:
         place = f"{first.index} {first.shape} {first.acquired_s} {first.affine.tolist()}"
-        return hashlib.sha256(place.encode() + first.data.tobytes(order="F")).hexdigest()
+        return sha256_of(place.encode() + first.data.tobytes(order="F"))
 
 
 class LiveStream:

@@ -19,6 +19,7 @@ from pathlib import Path
 import uvicorn
 
 from mindsight.errors import Conflict, MindsightError
+from mindsight.files.durable import write_whole
 from mindsight.settings import Settings
 from service.app import create_app
 from service.keys import create_keys
@@ -103,11 +104,8 @@ def listen(settings: Settings) -> socket.socket:
 def _announce(settings: Settings, listener: socket.socket) -> Path:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listener.getsockname()[1]}"
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     path = settings.data_dir / "gateway.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"url": url, "pid": os.getpid()}))
-    temporary.replace(path)
+    write_whole(path, json.dumps({"url": url, "pid": os.getpid()}).encode())
     print(f"mindsight gateway ready at {url}", flush=True)
     return path
 

@@ -5,9 +5,7 @@ Knows nothing of HTTP. sha256 and no slow password hash: the secret is 256 rando
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import os
 import re
 import secrets
 import threading
@@ -18,6 +16,8 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from mindsight.errors import NotAllowed, NotFound
+from mindsight.files.digest import sha256_of
+from mindsight.files.durable import write_durably
 
 Scope = Literal["subjects:write", "sessions:control", "volumes:write", "events:read", "truth:read", "admin"]
 Role = Literal["admin", "experimenter", "console", "viewer"]
@@ -66,7 +66,7 @@ class KeyStore:
     def mint(self, role: Role) -> tuple[Key, str]:
         """A new key: what is kept of it, and the key itself, which is nowhere else."""
         secret = secrets.token_urlsafe(32)
-        key = Key(id=secrets.token_hex(4), role=role, sha256=_sha256(secret), created_t=time.time())
+        key = Key(id=secrets.token_hex(4), role=role, sha256=sha256_of(secret.encode()), created_t=time.time())
         with self._lock:
             self._write({**self._keys, key.id: key})
         return key, f"ms_{key.id}_{secret}"
@@ -85,7 +85,7 @@ class KeyStore:
         """The key that ``text`` is. Raises NotAllowed."""
         match = _KEY.fullmatch(text)
         key = self._keys.get(match[1]) if match else None
-        if match is None or key is None or not hmac.compare_digest(key.sha256, _sha256(match[2])):
+        if match is None or key is None or not hmac.compare_digest(key.sha256, sha256_of(match[2].encode())):
             raise NotAllowed("this key is not valid here; check it, or ask for a new one", code="auth.key")
         return key
 
@@ -111,14 +111,7 @@ class KeyStore:
         return key
 
     def _write(self, keys: dict[str, Key]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".tmp")
-        handle = os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(_FILE.dump_json(list(keys.values())))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
+        write_durably(self._path, _FILE.dump_json(list(keys.values())), mode=0o600)
         self._keys = keys
 
 
@@ -128,7 +121,3 @@ def create_keys(data_dir: Path) -> dict[Role, str]:
     if store.exists:
         return {}
     return {role: store.mint(role)[1] for role in ROLES}
-
-
-def _sha256(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()

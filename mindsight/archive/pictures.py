@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
+from mindsight.files.images import image_kind
+
 _SIDE, _GAP, _CAPTION, _MARGIN = 128, 4, 20, 16
 _TRIALS_PER_ROW, _ROWS_PER_SHEET = 3, 12
 _BACKGROUND, _EMPTY, _TEXT = (16, 18, 22), (34, 37, 43), (210, 214, 220)
@@ -29,11 +31,7 @@ class TrialPictures:
 
 def extension(content: bytes) -> str:
     """The file name's end for a picture; ``.bin`` for what is none."""
-    if content.startswith(b"\x89PNG"):
-        return ".png"
-    if content.startswith(b"\xff\xd8"):
-        return ".jpg"
-    return ".webp" if content[:4] == b"RIFF" and content[8:12] == b"WEBP" else ".bin"
+    return {"png": ".png", "jpeg": ".jpg", "webp": ".webp", None: ".bin"}[image_kind(content)]
 
 
 def contact_sheets(trials: Sequence[TrialPictures]) -> Iterator[bytes]:

@@ -5,7 +5,6 @@ Knows nothing of bus, blobs or network.
 
 from __future__ import annotations
 
-import errno
 import shutil
 from pathlib import Path
 
@@ -13,14 +12,16 @@ from mindsight.archive import confounds, derivatives, raw
 from mindsight.archive import registration as place
 from mindsight.archive.names import Names
 from mindsight.archive.records import ArchivedSession
-from mindsight.errors import Conflict, StorageFull
+from mindsight.errors import Conflict
+from mindsight.files.durable import publish_folder, storage_errors
+from mindsight.files.manifest import files_in
 
 
 def write_archive(session: ArchivedSession, folder: Path) -> list[Path]:
     """Writes ``folder/rawdata`` and ``folder/derivatives/mindsight``; returns every file, relative to ``folder``.
 
-    Written beside ``folder`` and renamed at the end, one volume in memory at a time. What an interrupted attempt left
-    is replaced. The same session gives the same bytes.
+    Written beside ``folder``, synced and renamed at the end, one volume in memory at a time. What an earlier attempt
+    left is replaced. The same session gives the same bytes.
 
     Raises Conflict where ``folder`` is there already, StorageFull, BadRequest and BadVolume where the session is not
     consistent in itself.
@@ -31,13 +32,10 @@ def write_archive(session: ArchivedSession, folder: Path) -> list[Path]:
     if partial.exists():
         shutil.rmtree(partial)
     try:
-        _write(session, partial)
-        files = sorted(path.relative_to(partial) for path in partial.rglob("*") if path.is_file())
-        partial.rename(folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise StorageFull("the archive does not fit on the disk; make room and archive the session again") from error
+        with storage_errors("the archive", "make room and archive the session again"):
+            _write(session, partial)
+            files = [Path(name) for name in files_in(partial)]
+            publish_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)  # nothing, once it is renamed
     return files

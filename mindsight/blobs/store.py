@@ -5,21 +5,20 @@ Knows nothing of what the payloads are.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from mindsight.errors import Diverged, NotFound, StorageFull
+from mindsight.errors import Diverged, NotFound
+from mindsight.files.digest import sha256_of
+from mindsight.files.durable import make_folder, rename_durably, storage_errors, sync_file
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _SIDE_BY_SIDE = 8
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -60,7 +59,7 @@ class BlobStore:
             payload = self.path(digest).read_bytes()
         except FileNotFoundError:
             raise NotFound("there is no such payload", code="blob.unknown") from None
-        if hashlib.sha256(payload).hexdigest() != digest:
+        if sha256_of(payload) != digest:
             raise Diverged("a stored payload is not what its digest says; send it again", code="blob.corrupt")
         return payload
 
@@ -123,34 +122,8 @@ class BlobWriter:
         digest = self.digest
         folder = self._root / digest[:2]
         with storage_errors():
-            os.fsync(self._file.fileno())
-            if not folder.exists():
-                folder.mkdir(exist_ok=True)
-                fsync_folder(self._root)
-            self._path.replace(folder / digest)
-            fsync_folder(folder)
+            sync_file(self._file)
+            make_folder(folder)
+            rename_durably(self._path, folder / digest)
             self._file.close()
         return digest
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: a rename survives a power loss only after this."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def storage_errors() -> Iterator[None]:
-    """Turn the ways in which a disk can be full, or fail, into StorageFull."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            reason = errno.errorcode[error.errno]
-            raise StorageFull(
-                f"a payload could not be made durable ({reason}): free space, or raise the quota"
-            ) from error
-        raise

@@ -6,7 +6,6 @@ Knows nothing of what is stored. Other processes of the same data folder find it
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import stat
@@ -19,6 +18,8 @@ from urllib.parse import quote
 
 from mindsight.bus.connection import URL_FILE, Bus
 from mindsight.errors import BusUnavailable, Conflict
+from mindsight.files.digest import sha256_of
+from mindsight.files.durable import write_whole
 from mindsight.processes import ending_with_parent
 from mindsight.settings import Settings
 
@@ -67,7 +68,7 @@ class EmbeddedServer:
         except BaseException:
             self.stop()
             raise
-        _replace_text(folder / URL_FILE, self.url)
+        write_whole(folder / URL_FILE, self.url.encode())
         return self.url
 
     def stop(self) -> None:
@@ -154,7 +155,7 @@ def _socket_path(folder: Path) -> Path:
     beside = folder / "bus.sock"
     if len(os.fsencode(beside)) <= MAX_SOCKET_PATH:
         return beside
-    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    name = sha256_of(os.fsencode(folder))[:16]
     private = Path(tempfile.gettempdir()) / f"mindsight-{os.geteuid()}-{name}"
     private.mkdir(mode=0o700, exist_ok=True)
     found = private.lstat()
@@ -181,9 +182,3 @@ def _spawn(binary: str, folder: Path, socket_path: Path, lock: int) -> subproces
         )
     except OSError as error:
         raise BusUnavailable(f"could not start {binary}: {error.strerror}", code="bus.no_server") from error
-
-
-def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -5,8 +5,6 @@ Knows nothing of who asks. Scotti et al. 2024: what is captioned are the diffusi
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from mindsight.captions.converter import TokenConverter
 from mindsight.captions.git import GitDecoder
 from mindsight.errors import ModelMismatch
+from mindsight.files.digest import sha256_of_file, sha256_of_json
 
 CONVERTERS = ("converter.safetensors", "bigG_to_L_epoch8.pth")
 _FILES = ("config.json", "vocab.txt", "model.safetensors", "pytorch_model.bin")
@@ -56,8 +55,8 @@ class Captioner:
             )
         vocabulary = tuple((folder / "vocab.txt").read_text(encoding="utf-8").splitlines())
         decoder, files = GitDecoder.load(folder), [converter, *(folder / name for name in _FILES)]
-        sums = {path.name: _sha256(path) for path in files if path.is_file()}
-        digest = hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()
+        sums = {path.name: sha256_of_file(path) for path in files if path.is_file()}
+        digest = sha256_of_json(sums)
         return cls(TokenConverter.load(converter), decoder, vocabulary, digest)
 
     def caption(self, tokens_BND: NDArray[np.float32], max_length: int = 20) -> list[str]:
@@ -67,11 +66,6 @@ class Captioner:
         """
         features_BMC = self._converter(torch.from_numpy(np.ascontiguousarray(tokens_BND, dtype=np.float32)))
         return [sentence(row, self._vocabulary) for row in self._decoder.words(features_BMC, max_length)]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sentence(words: list[int], vocabulary: tuple[str, ...]) -> str:

@@ -5,12 +5,11 @@ One folder per session, one file per volume; a file that is there was not yet ac
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mindsight.blobs.store import fsync_folder, storage_errors
+from mindsight.files.durable import make_folder, rename_durably, write_durably
 
 _NAME = re.compile(r"run-(\d+)_volume-(\d+)\.msv")
 
@@ -30,10 +29,10 @@ class Spooled:
         self.path.unlink(missing_ok=True)
 
     def put_aside(self) -> None:
-        """It waits no longer, but is kept for somebody to look at."""
+        """Keep it in the folder ``refused``, for the operator to look at; it is not sent again."""
         refused = self.path.parent / "refused"
-        refused.mkdir(exist_ok=True)
-        self.path.replace(refused / self.path.name)
+        make_folder(refused)
+        rename_durably(self.path, refused / self.path.name)
 
 
 class Spool:
@@ -45,15 +44,7 @@ class Spool:
     def put(self, run: int, index: int, payload: bytes) -> Spooled:
         """The payload is on the disk when this returns."""
         path = self.folder / f"run-{run:04d}_volume-{index:06d}.msv"
-        temporary = path.with_suffix(".tmp")
-        with storage_errors():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            fsync_folder(self.folder)
+        write_durably(path, payload)
         return Spooled(run, index, path)
 
     def waiting(self) -> list[Spooled]:

@@ -5,10 +5,8 @@ Knows nothing of networks or of where the pictures lie. Letters: N pictures, B o
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +19,8 @@ from PIL import Image
 
 from mindsight.encoders.sources import Pictures, as_uint8
 from mindsight.errors import BadRequest, Conflict, ModelMismatch
+from mindsight.files.digest import sha256_of, sha256_of_json
+from mindsight.files.durable import publish_folder, sync_file
 from mindsight.retrieval.pool import CandidatePool
 from mindsight.weights.tensors import tensor_header
 
@@ -75,7 +75,7 @@ def build_pool(
     if out.exists():
         raise Conflict(f"expected a new folder for the pool, {out.name} exists: name another", code="pool.exists")
     partial = out.with_name(out.name + ".partial")
-    plan = hashlib.sha256(json.dumps([pictures.ids, pictures.stamp, source, batch]).encode()).hexdigest()
+    plan = sha256_of_json([pictures.ids, pictures.stamp, source, batch])
     state = _State.resume(partial, plan)
     n = len(pictures.ids)
     for start in range(state.done, n, batch):
@@ -90,7 +90,7 @@ def build_pool(
                 start + len(read) + len(skipped),
                 state.shape if rows is None else rows.shape[1:],
                 [id_ for id_, _ in read],
-                [hashlib.sha256(image.tobytes()).hexdigest() for _, image in read],
+                [sha256_of(image.tobytes()) for _, image in read],
                 [asdict(one) for one in skipped],
             )
         )
@@ -154,8 +154,7 @@ class _State:
     def _append(self, line: object) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
 
 
 def _read(pictures: Pictures, places: range) -> tuple[list[tuple[str, NDArray[Any]]], list[Skipped]]:
@@ -189,8 +188,7 @@ def _write(partial: Path, start: int, rows: NDArray[np.float16], images_BHW3: ND
     with (partial / "pool.safetensors").open("r+b" if start else "wb") as file:
         file.seek(_HEADER_BYTES + start * rows[0].nbytes)
         file.write(rows.tobytes())
-        file.flush()
-        os.fsync(file.fileno())
+        sync_file(file)
     for place, image in enumerate(images_BHW3, start):
         Image.fromarray(as_uint8(image)).save(partial / f"pool_images/{place:06d}.png")
 
@@ -211,6 +209,6 @@ def _finish(partial: Path, out: Path, state: _State, source: str) -> CandidatePo
     (partial / "pool.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     index["digest"] = CandidatePool.load(partial).digest
     (partial / "pool.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    partial.rename(out)
+    publish_folder(partial, out)
     (out / _PROGRESS).unlink()
     return CandidatePool.load(out)

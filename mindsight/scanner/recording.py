@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mindsight.errors import BadVolume, MindsightError
 from mindsight.events import EventsTable
+from mindsight.files.durable import write_whole
 from mindsight.scanner import RecordedRun, Series, open_run
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.files import OnBad, read_bytes, strictly
@@ -81,8 +82,4 @@ def _files(path: Path) -> list[Path]:
 
 
 def _write(folder: Path, volume: Volume) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    whole = folder / f"volume-{volume.index:06d}.msv"
-    part = whole.with_suffix(".tmp")
-    part.write_bytes(encode_volume(volume))
-    part.replace(whole)
+    write_whole(folder / f"volume-{volume.index:06d}.msv", encode_volume(volume))  # a copy of what is being sent

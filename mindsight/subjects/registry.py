@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from mindsight.errors import NotFound
+from mindsight.files.durable import write_durably
 
 _PSEUDONYM = re.compile(r"sub-[a-z0-9]{6}")
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without those that are mistaken for each other
@@ -73,10 +74,4 @@ class Registry:
         return self._root / f"{subject}.json"
 
     def _write(self, subject: Subject) -> None:
-        path = self._path(subject.subject)
-        temporary = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-        with temporary.open("xb") as file:
-            file.write(subject.model_dump_json().encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_durably(self._path(subject.subject), subject.model_dump_json().encode())

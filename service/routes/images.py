@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from mindsight.errors import BadRequest, NotFound
+from mindsight.files.images import image_kind
 from service.auth import require
 from service.context import GatewayDependency
 from service.problems import responses
@@ -14,7 +15,7 @@ from service.routes.bodies import Image
 from service.transfer import read_body
 
 MAX_IMAGE_BYTES = 8 * 1024 * 1024
-_KINDS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+_MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
@@ -30,7 +31,7 @@ router = APIRouter(prefix="/v1/images", tags=["images"])
 async def post_image(request: Request, gateway: GatewayDependency) -> Image:
     """Keep a picture (PNG or JPEG): one that will be shown, so that an event can name it."""
     payload = await read_body(request, MAX_IMAGE_BYTES)
-    if _kind(payload) is None:
+    if image_kind(payload) not in _MEDIA_TYPES:
         raise BadRequest("expected a PNG or a JPEG", code="image.format")
     return Image(digest=await run_in_threadpool(gateway.blobs.put, payload))
 
@@ -45,11 +46,7 @@ def get_image(gateway: GatewayDependency, digest: str = Path(pattern="^[0-9a-f]{
     path = gateway.blobs.path(digest)
     if path.exists() and path.stat().st_size <= MAX_IMAGE_BYTES:
         payload = gateway.blobs.get(digest)
-        if kind := _kind(payload):
+        if media_type := _MEDIA_TYPES.get(image_kind(payload) or ""):
             headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-            return Response(payload, media_type=kind, headers=headers)
+            return Response(payload, media_type=media_type, headers=headers)
     raise NotFound("there is no such picture", code="image.unknown")
-
-
-def _kind(payload: bytes) -> str | None:
-    return next((kind for magic, kind in _KINDS.items() if payload.startswith(magic)), None)

@@ -7,7 +7,6 @@ picture a hundred times as long, so pictures are a queue of their own, drawn in 
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
 import socket
@@ -20,7 +19,6 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mindsight import assets
 from mindsight.blobs import BlobStore
@@ -28,6 +26,7 @@ from mindsight.bus import Bus, Job, Log, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.decoding import EVALUATIONS, PRIOR_DRAWS, PRIOR_STEPS, Retrieval, TrialDecoder, z_scored
 from mindsight.errors import BusUnavailable, Conflict, MindsightError, StorageFull
+from mindsight.files.images import png_bytes
 from mindsight.generators.unclip.demo import Generator
 from mindsight.journal.sessions import Sessions
 from mindsight.preprocessing.figures.brain_map import draw_brain_map
@@ -51,13 +50,6 @@ BLOCK_S = 0.25
 PREPARE_EVERY_S = 1.0
 KEPT_RETRIEVALS = 64  # of answers whose picture is still to be drawn; a bigG condition has 1.7 MB
 STALE_S = 10.0  # what a worker that died had in its hands goes to another after this
-
-
-def png(pixels_HW3: NDArray[np.uint8]) -> bytes:
-    """The picture as PNG bytes, the same for the same pixels."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels_HW3).save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def seed_of(work: BetaWork, model: str) -> int:
@@ -193,13 +185,13 @@ class InferenceWorker:
             run=work.run,
             trial=work.trial,
             stage=work.stage,
-            image=self.blobs.put(png(picture.pixels)),
+            image=self.blobs.put(png_bytes(picture.pixels)),
             confidence=retrieval.confidence,
             seed=seed,
             evaluations=picture.evaluations,
             generator=self.generator.digest,
             brain_map=self.blobs.put(
-                png(draw_brain_map(loaded.bundle.space.reference, loaded.bundle.space.mask_XYZ, z_V))
+                png_bytes(draw_brain_map(loaded.bundle.space.reference, loaded.bundle.space.mask_XYZ, z_V))
             ),
             latency_ms=StageLatency(generate=picture.timings_ms["generate"]),
         )

@@ -5,13 +5,11 @@ Knows nothing of how the place was found.
 
 from __future__ import annotations
 
-import io
 import time
-
-from PIL import Image
 
 from mindsight.blobs import BlobStore
 from mindsight.errors import BadVolume
+from mindsight.files.images import png_bytes
 from mindsight.ingest import Placement
 from mindsight.preprocessing.figures.pose import draw_pose
 from mindsight.protocol import RunPlaced
@@ -48,6 +46,4 @@ def _picture(placement: Placement, volume: Volume, reference: Volume, blobs: Blo
         pixels = draw_pose(volume, reference, placement.rigid, placement.describe(), placement.trusted)
     except BadVolume:
         return None
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return blobs.put(buffer.getvalue())
+    return blobs.put(png_bytes(pixels, compress_level=1))

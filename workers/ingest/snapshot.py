@@ -6,7 +6,6 @@ Knows nothing of what the state means: arrays and a JSON document in, the same o
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from mindsight.files.durable import write_durably
 
 VERSION = 2  # of all that a snapshot holds, so also of what ``IngestSession.state`` gives
 
@@ -30,21 +31,10 @@ class Snapshot:
 
 
 def write_snapshot(path: Path, position: int, document: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Replace the snapshot: temporary file, fsync, rename, fsync of the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Replace the snapshot durably. Raises StorageFull."""
     header = {"snapshot": json.dumps({"version": VERSION, "position": position, "document": document})}
     payload = save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata=header)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_durably(path, payload)
 
 
 def read_snapshot(path: Path) -> Snapshot | None:

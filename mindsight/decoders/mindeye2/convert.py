@@ -6,10 +6,8 @@ source nor the result is in memory as a whole; the folder appears under its name
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import shutil
 import struct
 import tempfile
@@ -23,13 +21,15 @@ from torch import Tensor
 
 from mindsight.decoders.mindeye2.checkpoint import RECOMPUTED, dtype_of, fitting_state, read_state_dict, source_files
 from mindsight.errors import Conflict, ModelMismatch, StorageFull
+from mindsight.files.digest import sha256_of, sha256_of_file
+from mindsight.files.durable import is_full, publish_folder
+from mindsight.files.manifest import MANIFEST, Proof, read_manifest, verify_folder, write_manifest
 
-FORMAT = 1
-WEIGHTS, MANIFEST = "mindeye2.safetensors", "manifest.json"
+KIND, WEIGHTS = "mindeye2", "mindeye2.safetensors"
+_PROOF = Proof("checkpoint", "MindEye2's weights", "restore the folder or convert the checkpoint again")
 # Voxels of nsdgeneral at 1.8 mm (Allen et al. 2022), by which a ridge layer tells whose it is
 NSD_VOXELS = {15724: 1, 14278: 2, 15226: 3, 13153: 4, 13039: 5, 17907: 6, 12682: 7, 14386: 8}
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk, quota, limit of a file's size
 _PIECE = 1 << 22  # numbers that are converted and written at a time
 
 
@@ -104,17 +104,16 @@ def convert_mindeye2(source: Path, out: Path, dtype: torch.dtype = torch.float32
             dropped=tuple(key for key in found if key.startswith(RECOMPUTED)),
             sha256={WEIGHTS: _write_safetensors(partial / WEIGHTS, state, dtype)},
         )
-        described = json.dumps({"format": FORMAT, "kind": "mindeye2", **asdict(converted)}, indent=2) + "\n"
-        _write_durably(partial / MANIFEST, iter([described.encode()]))
+        described = asdict(converted)
+        write_manifest(partial, KIND, described.pop("sha256"), **described)
         partial.chmod(0o755)
-        partial.rename(out)
-    except OSError as error:
-        if error.errno in _FULL:
+        publish_folder(partial, out)
+    except (OSError, StorageFull) as error:
+        if isinstance(error, StorageFull) or is_full(error):
             raise _full(needed, shutil.disk_usage(out.parent).free) from None
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    _sync_folder(out.parent)
     return converted
 
 
@@ -125,32 +124,10 @@ def is_converted(path: Path) -> bool:
 def verified_weights(folder: Path) -> Path:
     """The weights of a converted folder, or of one that ships with Mindsight, after every file's digest was checked.
 
-    Raises ModelMismatch: ``checkpoint.unreadable`` for a manifest that is none, ``checkpoint.tampered`` where a file is
-    missing or not what it was.
+    Raises ModelMismatch: ``checkpoint.unreadable``, ``checkpoint.version``, ``checkpoint.tampered``.
     """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        kind, sums = (manifest["format"], manifest["kind"]), dict(manifest["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelMismatch(
-            f"expected a folder with a MindEye2 manifest, got one that cannot be read ({type(error).__name__}): "
-            "convert the checkpoint again",
-            code="checkpoint.unreadable",
-        ) from None
-    if kind != (FORMAT, "mindeye2") or WEIGHTS not in sums:
-        raise ModelMismatch(
-            f"expected a mindeye2 of format {FORMAT}, got a {kind[1]} of format {kind[0]}",
-            code="checkpoint.unreadable",
-        )
-    for name, digest in sums.items():
-        path = folder / Path(name).name
-        if not path.is_file() or _sha256(path) != digest:
-            raise ModelMismatch(
-                f"expected {path.name} as it was written, it is {'not what it was' if path.is_file() else 'missing'}: "
-                "restore the folder or convert the checkpoint again",
-                code="checkpoint.tampered",
-                file=path.name,
-            )
+    sums = read_manifest(_PROOF, folder, KIND)
+    verify_folder(_PROOF, folder, sums, only={WEIGHTS, *sums})
     return folder / WEIGHTS
 
 
@@ -171,7 +148,12 @@ def _write_safetensors(path: Path, state: Mapping[str, Tensor], dtype: torch.dty
         for key in keys:
             yield from _pieces(key, state[key], dtypes[key])
 
-    return _write_durably(path, content())
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for piece in content():
+            digest.update(piece)
+            file.write(piece)
+    return digest.hexdigest()
 
 
 def _pieces(key: str, tensor: Tensor, dtype: torch.dtype) -> Iterator[bytes | memoryview]:
@@ -188,34 +170,10 @@ def _pieces(key: str, tensor: Tensor, dtype: torch.dtype) -> Iterator[bytes | me
         yield piece.view(torch.uint8).numpy().data
 
 
-def _write_durably(path: Path, content: Iterator[bytes | memoryview]) -> str:
-    digest = hashlib.sha256()
-    with path.open("wb") as file:
-        for piece in content:
-            digest.update(piece)
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
 def _digest_of_files(files: list[Path]) -> str:
     if len(files) == 1:
-        return _sha256(files[0])
-    return hashlib.sha256("".join(f"{path.name} {_sha256(path)}\n" for path in files).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return sha256_of_file(files[0])
+    return sha256_of("".join(f"{path.name} {sha256_of_file(path)}\n" for path in files).encode())
 
 
 def _full(needed: int, free: int) -> StorageFull:

@@ -5,7 +5,6 @@ Knows nothing of metrics or downloads. Letters: K pictures, D features, H and W 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from mindsight.errors import ModelMismatch
 from mindsight.evaluation.metrics.resize import resize
 from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.catalog import NetworkSpec
+from mindsight.files.digest import sha256_of_file
 
 _BATCH = 32
 
@@ -67,7 +67,7 @@ def load_network(spec: NetworkSpec, path: Path, device: str = "cpu") -> FeatureN
     unexpected or misshapen; the message lists them.
     """
     if spec.key == "clip":
-        return FeatureNetwork(spec, _clip(path).to(device), _digest(path / "model.safetensors"), device)
+        return FeatureNetwork(spec, _clip(path).to(device), sha256_of_file(path / "model.safetensors"), device)
     model = build(spec)
     state = _read(path, spec.unused)
     wanted = {key: tensor for key, tensor in model.state_dict().items() if not key.endswith("num_batches_tracked")}
@@ -84,7 +84,7 @@ def load_network(spec: NetworkSpec, path: Path, device: str = "cpu") -> FeatureN
     # files older than the counters have none; nothing reads them in evaluation
     counters = {key: torch.zeros((), dtype=torch.long) for key in model.state_dict() if key not in wanted}
     model.load_state_dict({key: tensor.float() for key, tensor in state.items()} | counters, assign=True)
-    return FeatureNetwork(spec, model.requires_grad_(False).to(device), _digest(path), device)
+    return FeatureNetwork(spec, model.requires_grad_(False).to(device), sha256_of_file(path), device)
 
 
 def _read(path: Path, unused: tuple[str, ...]) -> dict[str, Tensor]:
@@ -140,8 +140,3 @@ def _clip(folder: Path) -> nn.Module:
             f"{sorted(map(str, [*loaded['missing_keys'], *loaded['mismatched_keys']]))[:8]}"
         )
     return ClipTower(model).eval().requires_grad_(False)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mindsight.errors import StorageFull
+from mindsight.files.durable import sync_path
 from mindsight.scanner.deidentify import DicomRecord, Frame
 
 MAX_BYTES = 32 << 30
@@ -146,14 +147,14 @@ class ObjectSpool:
             while view:
                 view = view[os.write(descriptor, view) :]
             if self._monotonic_s() - self._synced_s >= SYNC_S:
-                os.fsync(descriptor)
+                sync_path(file.path)
                 self._synced_s = self._monotonic_s()
             else:
                 self._sync_later(file.path)
         finally:
             os.close(descriptor)
         if is_new:
-            _sync(self._folder)
+            sync_path(self._folder)
             self._own[series] = file
         file.n_bytes += len(content)
         file.last = max(file.last, kept.number)
@@ -169,18 +170,10 @@ class ObjectSpool:
             self._synced_s = self._monotonic_s()
         for path in paths:
             with contextlib.suppress(OSError):  # released meanwhile
-                _sync(path)
+                sync_path(path)
 
 
 def _read(path: Path) -> Iterator[Kept]:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError), path.open("rb") as file:
         while (kept := decode(file)) is not None:
             yield kept
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

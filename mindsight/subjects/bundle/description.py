@@ -11,7 +11,6 @@ by ``mindsight pool verify``.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -20,10 +19,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mindsight.errors import ModelMismatch
+from mindsight.files.digest import sha256_of_json
+from mindsight.files.manifest import MAX_HASHED_BYTES, Proof, files_in, sums_of, verify_folder
 
 VERSION = 1
 DESCRIPTION, POOL = "bundle.json", "pool"
-MAX_HASHED_BYTES = 1 << 30
+_PROOF = Proof("bundle", "the bundle", "restore the folder or calibrate again")
 
 Kind = Literal["linear", "mindeye2"]
 
@@ -69,38 +70,30 @@ def read_description(folder: Path) -> BundleDescription:
         raw = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         version = raw["version"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelMismatch(
-            f"expected a bundle folder with a {DESCRIPTION}: {type(error).__name__}", code="bundle.unreadable"
-        ) from None
+        raise _PROOF.unreadable(DESCRIPTION, type(error).__name__) from None
     if version != VERSION:
-        raise ModelMismatch(
-            f"expected a bundle of version {VERSION}, got {version!r}: calibrate again", code="bundle.version"
-        )
+        raise _PROOF.other_version(f"of version {VERSION}", repr(version))
     try:
         described = BundleDescription.model_validate(raw)
     except ValidationError as error:
         raise invalid_description(error) from None
     if described.digest != digest_of(raw):
-        raise _tampered(DESCRIPTION, "not what its digest says")
+        raise _PROOF.tampered(DESCRIPTION, "not what its digest says")
     return described
 
 
 def invalid_description(error: ValidationError) -> ModelMismatch:
     """A field that is not what it should be, as an error of ours."""
     first = error.errors()[0]
-    return ModelMismatch(
-        f"expected a valid {DESCRIPTION}: {'.'.join(map(str, first['loc']))}: {first['msg']}", code="bundle.unreadable"
-    )
+    return _PROOF.unreadable(DESCRIPTION, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
 def write_description(folder: Path, described: Mapping[str, Any]) -> None:
     """Describe the files that are in the folder now."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = {path: path.relative_to(folder).as_posix() for path in paths}
-    sizes = {names[path]: path.stat().st_size for path in paths}
+    sizes = {name: (folder / name).stat().st_size for name in files_in(folder)}
     content = {
         **described,
-        "files": {names[path]: sha256_of(path) for path in paths},
+        "files": sums_of(folder),
         "sizes": {name: size for name, size in sizes.items() if size > MAX_HASHED_BYTES},
     }
     content["digest"] = digest_of(content)
@@ -112,20 +105,7 @@ def verify_files(folder: Path, described: BundleDescription, only: Collection[st
 
     Raises ModelMismatch (``bundle.tampered``) where a file is missing, added, or not what it was.
     """
-    if only is None:
-        present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {DESCRIPTION}
-        for name in sorted(present ^ set(described.files)):
-            raise _tampered(name, "not in the manifest" if name in present else "missing")
-    for name in sorted(described.files if only is None else only):
-        path, size = folder / name, described.sizes.get(name)
-        if name not in described.files or not path.is_file():
-            raise _tampered(name, "missing")
-        if size is not None and size > MAX_HASHED_BYTES:
-            unchanged = path.stat().st_size == size
-        else:
-            unchanged = sha256_of(path) == described.files[name]
-        if not unchanged:
-            raise _tampered(name, "not what its digest says")
+    verify_folder(_PROOF, folder, described.files, document=DESCRIPTION, sizes=described.sizes, only=only)
 
 
 def pool_size(folder: Path) -> int | None:
@@ -162,17 +142,4 @@ def needs_length(folder: Path) -> bool:
 
 def digest_of(described: Mapping[str, Any]) -> str:
     content = {name: value for name, value in described.items() if name != "digest"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _tampered(name: str, what: str) -> ModelMismatch:
-    return ModelMismatch(
-        f"expected the bundle as it was written, {name} is {what}: restore the folder or calibrate again",
-        code="bundle.tampered",
-        file=name,
-    )
+    return sha256_of_json(content)

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from mindsight.accuracy import Accuracy
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.errors import Conflict, ModelMismatch
+from mindsight.files.durable import publish_folder
 from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions, Space
 from mindsight.preprocessing.quality.alerts import Baseline
@@ -111,12 +112,12 @@ class Bundle:
         partial.mkdir(parents=True)
         self._write_parts(partial)
         write_description(partial, self._described())
-        partial.rename(folder)
+        publish_folder(partial, folder)
         return Bundle.load(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Bundle:
-        """Read a bundle and verify it: every byte, but for files too large (``description.MAX_HASHED_BYTES``).
+        """Read a bundle and verify it: every byte, but for files too large (``files.manifest.MAX_HASHED_BYTES``).
 
         ``space.load_space`` reads what ingest needs, and ``description.read_description`` what can be said of a bundle
         without loading it.

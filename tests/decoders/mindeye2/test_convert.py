@@ -316,7 +316,7 @@ def test_a_changed_folder_is_refused(weights: dict[str, Tensor], tmp_path: Path)
     content = bytearray((tmp_path / "out" / WEIGHTS).read_bytes())
     content[-1] ^= 1
     (tmp_path / "out" / WEIGHTS).write_bytes(content)
-    with pytest.raises(ModelMismatch, match="not what it was") as raised:
+    with pytest.raises(ModelMismatch, match="not what its digest says") as raised:
         load_mindeye2(tmp_path / "out")
     assert raised.value.code == "checkpoint.tampered"
     (tmp_path / "out" / WEIGHTS).unlink()
