@@ -39,7 +39,8 @@ from mindsight.client import Console, Watch
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.errors import DeadlineExceeded
 from mindsight.glm import Event, Statistics
-from mindsight.ingest import IngestOptions, IngestSession, Space
+from mindsight.ingest import IngestOptions, IngestSession
+from mindsight.ingest.space import SubjectSpace
 from mindsight.operations.supervisor import Supervisor
 from mindsight.protocol import BetaReady, Message, VolumeProcessed, VolumeReceived
 from mindsight.retrieval import Calibration, CandidatePool
@@ -126,7 +127,7 @@ def make_bundle(folder: Path, scans: Scans) -> None:
         subject="bench",
         created="2026-01-01T00:00:00Z",
         options=IngestOptions(),
-        space=Space(scans.volumes[0], scans.mask_XYZ),
+        space=SubjectSpace(scans.volumes[0], scans.mask_XYZ),
         statistics=Statistics(np.zeros(N_VOXELS, np.float32), np.ones(N_VOXELS, np.float32), 100),
         calibration=Calibration(temperature=1.0, null_confidence=0.5, log_loss=0.0, n=2),
         pool=CandidatePool(("a", "b"), rng.normal(size=(2, 8)).astype(np.float32)),
@@ -176,7 +177,7 @@ def through_service(scans: Scans, every_s: float) -> Heard:
 
 def computed(scans: Scans) -> dict[str, list[float]]:
     """Processor milliseconds of each volume in this process: motion, glm, beta, and all of them."""
-    session = IngestSession(IngestOptions(), Space(scans.volumes[0], scans.mask_XYZ), clock=time.process_time)
+    session = IngestSession(IngestOptions(), SubjectSpace(scans.volumes[0], scans.mask_XYZ), clock=time.process_time)
     session.start_run(1, TR_S, scans.n)
     for trial, onset_s in enumerate(scans.onsets_s, 1):
         session.add_event(1, Event(float(onset_s), DURATION_S, trial))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -39,7 +38,7 @@ _LONGEST = (
     "training/calibration/test_command.py",
     "workers/ingest/test_worker.py",
     "workers/inference/test_worker.py",
-    "ingest/test_places.py",
+    "preprocessing/registration/test_session_reference.py",
     "training/calibration/test_released_bundle.py",
     "ingest/test_disturbed.py",
     "training/calibration/test_glm_choice.py",
@@ -48,12 +47,11 @@ _LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: _place(item.path.parts[-2:]))
+    items.sort(key=lambda item: _place(item.path.as_posix()))
 
 
-def _place(path: Sequence[str]) -> int:
-    name = "/".join(path)
-    return _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
+def _place(path: str) -> int:
+    return next((place for place, name in enumerate(_LONGEST) if path.endswith(f"/tests/{name}")), len(_LONGEST))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

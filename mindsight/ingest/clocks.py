@@ -1,4 +1,4 @@
-"""A run's declared repetition time against the clocks of its volumes: the scanner's, and that of the trigger pulses.
+"""A run's declared repetition time compared with its volumes' clocks: the scanner's, and that of the trigger pulses.
 
 Knows nothing of betas.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.preprocessing.quality.alerts import Alert
+from mindsight.preprocessing.quality.rules import Alert
 from mindsight.scanner.timing import pace_of
 from mindsight.volume import Volume
 
@@ -18,16 +18,16 @@ MIN_VOLUMES = 5
 MAX_VOLUMES = 32
 
 
-class Clocks:
-    """Of one run; says once that a steady clock contradicts it."""
+class RunClocks:
+    """The clocks of one run; raises one alert where a steady clock contradicts the declared TR."""
 
     def __init__(self) -> None:
         self._moments_N3 = np.empty((0, 3))  # index, acquired, trigger
-        self._said = False
+        self._reported = False
 
     def push(self, volume: Volume, tr_s: float) -> list[Alert]:
-        """What there is to say after this volume."""
-        if self._said or (volume.acquired_s is None and volume.trigger_s is None):
+        """Alerts after this volume."""
+        if self._reported or (volume.acquired_s is None and volume.trigger_s is None):
             return []
         moments = [np.nan if s is None else s for s in (volume.acquired_s, volume.trigger_s)]
         self._moments_N3 = np.vstack([self._moments_N3, [volume.index, *moments]])[-MAX_VOLUMES:]
@@ -38,17 +38,17 @@ class Clocks:
                 continue
             pace = pace_of({int(index): moment_s for index, moment_s in moments_N2.tolist()})
             if pace is not None and pace.steady and not pace.agrees(tr_s):
-                self._said = True
+                self._reported = True
                 text = (
-                    f"The volumes come {pace.tr_s:g} s apart by {whose}, and the run was declared with a TR of"
-                    f" {tr_s:g} s: events fall on the wrong volumes. End the run, and declare the next one with the"
+                    f"The volumes are {pace.tr_s:g} s apart by {whose}, but the run was declared with a TR of"
+                    f" {tr_s:g} s: events fall on the wrong volumes. End the run and declare the next one with the"
                     " right TR."
                 )
                 return [Alert("run.tr_mismatch", text, "error")]
         return []
 
     def state(self) -> dict[str, NDArray[Any]]:
-        return {"moments_N3": self._moments_N3.copy(), "said": np.array(self._said)}
+        return {"moments_N3": self._moments_N3.copy(), "reported": np.array(self._reported)}
 
     def load_state(self, state: dict[str, NDArray[Any]]) -> None:
-        self._moments_N3, self._said = np.array(state["moments_N3"], np.float64), bool(state["said"])
+        self._moments_N3, self._reported = np.array(state["moments_N3"], np.float64), bool(state["reported"])

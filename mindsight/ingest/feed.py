@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mindsight.events import Note, RunEvent, declare
 from mindsight.glm import Event
-from mindsight.ingest.records import TrialBeta
+from mindsight.ingest.outputs import TrialBeta
 from mindsight.ingest.session import IngestSession
 from mindsight.scanner import RecordedRun
 

@@ -1,6 +1,6 @@
-"""One run on its way through ingest: its GLM, its quality, which answers are due and which were given.
+"""One run: its GLM, its quality, which betas are due and which were delivered.
 
-Knows nothing of other runs or of realignment: voxels and motion come in. T volumes, V voxels.
+Knows nothing of other runs or of realignment: it is given voxels and motion. T volumes, V voxels.
 """
 
 from __future__ import annotations
@@ -15,17 +15,22 @@ from numpy.typing import NDArray
 from mindsight.errors import BadRequest
 from mindsight.events import RESPONSE_S, in_model_time
 from mindsight.glm import Event, StreamingGLM
-from mindsight.ingest.records import IngestOptions, Space
+from mindsight.ingest.options import IngestOptions
+from mindsight.ingest.space import SubjectSpace
+from mindsight.ingest.state import part
 from mindsight.preprocessing import Quality, QualityFigures
-from mindsight.preprocessing.quality.alerts import Alert, Alerts, Baseline, QualityLimits, VolumeFigures
+from mindsight.preprocessing.quality.alerts import Alerts
+from mindsight.preprocessing.quality.baseline import Baseline
+from mindsight.preprocessing.quality.limits import QualityLimits
+from mindsight.preprocessing.quality.rules import Alert, VolumeFigures
 from mindsight.preprocessing.quality.spikes import SpikeDetector
 from mindsight.stages import Stage
 
 _ROUNDING_S = 1e-6
 
 
-class Answer(NamedTuple):
-    """See ``TrialBeta``."""
+class RunBeta(NamedTuple):
+    """One trial's beta as the run has it, see ``TrialBeta``."""
 
     beta_V: NDArray[np.float32]
     error_V: NDArray[np.float32] | None
@@ -37,12 +42,12 @@ class Answer(NamedTuple):
 class Run:
     """State of one run.
 
-    number, tr_s, n_volumes : as declared; ``n_volumes`` None where it is not known
-    n_voxels, n_confounds : of what ``take`` gets
-    space : where the voxels are; None as long as nobody knows
+    number, tr_s, n_volumes : as declared; ``n_volumes`` None where unknown
+    n_voxels, n_confounds : sizes of what ``take`` is given
+    space : where the voxels are; None until it is known
     limits, baseline : of ``Alerts``
 
-    In a fixed basis a trial is finished when its revised answer is given: the final one is the same.
+    In a fixed basis a trial is finished with its revised beta: the final one is the same.
 
     Raises BadRequest (``run.length_unknown``) where the options need ``n_volumes``.
     """
@@ -55,7 +60,7 @@ class Run:
         options: IngestOptions,
         n_voxels: int,
         n_confounds: int,
-        space: Space | None = None,
+        space: SubjectSpace | None = None,
         *,
         limits: QualityLimits | None = None,
         baseline: Baseline | None = None,
@@ -72,7 +77,7 @@ class Run:
         self._options = options
         self._waits_s = options.waits_s(tr_s)
         self._baseline = baseline
-        self._n_confounds = n_confounds
+        self.n_confounds = n_confounds
         self._glm = StreamingGLM(
             n_voxels,
             tr_s,
@@ -92,8 +97,8 @@ class Run:
         self._alerts = Alerts(self._limits, baseline)
         self._declared: list[Event] = []
         self._trials: dict[int, Event] = {}
-        self._answered: set[tuple[int, Stage]] = set()
-        self._finished: dict[int, Answer] = {}
+        self._delivered: set[tuple[int, Stage]] = set()
+        self._finished: dict[int, RunBeta] = {}
         self._censored: list[bool] = []
         self._missing: list[bool] = []
         self._last_voxels_V = np.zeros(n_voxels, np.float32)
@@ -106,7 +111,7 @@ class Run:
 
     @property
     def n_good(self) -> int:
-        """Volumes that take part in the betas."""
+        """Volumes that the betas are estimated from."""
         return len(self._censored) - sum(self._censored)
 
     def add_event(self, event: Event) -> None:
@@ -148,29 +153,31 @@ class Run:
             run.skip()
         return run
 
-    def judge(self, voxels_V: NDArray[np.float32], motion_6: NDArray[np.float64], broken: bool) -> QualityFigures:
-        """Quality of the next volume."""
+    def measure_quality(
+        self, voxels_V: NDArray[np.float32], motion_6: NDArray[np.float64], broken: bool
+    ) -> QualityFigures:
+        """Quality figures of the next volume, which is ``broken`` where it is a spike or has no pose."""
         return self._quality.push(voxels_V, motion_6, broken)
 
-    def is_broken(self, voxels_V: NDArray[np.float32], good: bool) -> bool:
-        """Whether the next volume is a spike; ``good``: nothing else is wrong with it. Asked once per volume."""
+    def detect_spike(self, voxels_V: NDArray[np.float32], good: bool) -> bool:
+        """Whether the next volume is a spike; ``good``: nothing else is wrong with it. Call once per volume."""
         return self._spikes.push(voxels_V, good)
 
-    def alert(self, figures: VolumeFigures) -> list[Alert]:
-        """What there is to say about the run after this volume."""
+    def update_alerts(self, figures: VolumeFigures) -> list[Alert]:
+        """Alerts that begin or end with the next volume."""
         return self._alerts.push(figures)
 
     def set_limits(self, limits: QualityLimits) -> None:
-        """From the next volume on."""
+        """Apply these from the next volume on."""
         self._limits = limits
         self._alerts.set_limits(limits)
 
-    def last_alerts(self) -> list[Alert]:
-        """What was said of the run and has no end yet, ended with it."""
+    def end_alerts(self) -> list[Alert]:
+        """End the conditions that still hold, with an alert each."""
         return self._alerts.finish()
 
     def trials_at(self, index: int) -> list[int]:
-        """The trials in whose response a volume lies."""
+        """The trials whose response includes a volume."""
         at_s = index * self.tr_s
         return [
             trial
@@ -184,7 +191,7 @@ class Run:
         self._last_voxels_V, self._last_confounds_C = voxels_V, confounds_C
 
     def skip(self) -> None:
-        """The next volume is missing: the last one stands in for it, and counts for nothing."""
+        """The next volume is missing: the last one takes its place, censored."""
         self._push(self._last_voxels_V, self._last_confounds_C, censored=True, missing=True)
 
     def _push(
@@ -194,78 +201,78 @@ class Run:
         self._censored.append(censored)
         self._missing.append(missing)
 
-    def due(self) -> Iterator[tuple[int, Stage]]:
-        """Answers whose time has come and that were not given yet, by trial; each is given by being asked for."""
+    def take_due(self) -> Iterator[tuple[int, Stage]]:
+        """Betas whose time has come, by trial and stage; each is marked as delivered when it is yielded."""
         started = self._glm.started
         for trial, event in self._trials.items():
             for stage, wait_s in self._waits_s.items():
-                if (trial, stage) in self._answered or trial not in started:
+                if (trial, stage) in self._delivered or trial not in started:
                     continue
-                if stage == "final" and not self.is_seen(trial):
+                if stage == "final" and not self.is_measured(trial):
                     continue
                 if self._reaches(event.onset_s + wait_s):
-                    self._answered.add((trial, stage))
+                    self._delivered.add((trial, stage))
                     yield trial, stage
 
     @property
     def trials(self) -> tuple[int, ...]:
-        """The trials that have started and of whose response something was measured: those that have a beta."""
-        return tuple(trial for trial in self._glm.started if self.is_seen(trial))
+        """The trials that have a beta: they have started and part of their response was measured."""
+        return tuple(trial for trial in self._glm.started if self.is_measured(trial))
 
     @property
-    def unseen(self) -> tuple[int, ...]:
-        """The other trials."""
-        seen = set(self.trials)
-        return tuple(trial for trial in self._trials if trial not in seen)
+    def unmeasured_trials(self) -> tuple[int, ...]:
+        """The trials without a beta."""
+        measured = set(self.trials)
+        return tuple(trial for trial in self._trials if trial not in measured)
 
     @property
     def n_events(self) -> int:
-        """Events that were declared, trials among them."""
+        """Events that were declared, including trials."""
         return len(self._declared)
 
-    def answer(self, trial: int, stage: Stage) -> Answer:
-        """The response on the data so far, by the estimator of such an answer; of a finished trial, as it was."""
+    def beta(self, trial: int, stage: Stage) -> RunBeta:
+        """The trial's beta from the volumes so far, by its stage's estimator; that of a finished trial stays."""
         if trial in self._finished:
             return self._finished[trial]
         fraction = self._options.ridge_fraction
         if stage != "fast" and fraction is not None:
             (beta_V,) = self._glm.ridge_betas([trial], fraction)
-            answer = self._stamped(trial, beta_V)
+            beta = self._finish(trial, beta_V)
         elif stage == "final" or self._finishes(stage):
-            answer = self._stamped(trial, *self._glm.estimate(trial))
+            beta = self._finish(trial, *self._glm.estimate(trial))
         else:
-            answer = self._stamped(trial, self._glm.beta(trial), error=self._glm.typical_error(trial))
+            beta = self._finish(trial, self._glm.beta(trial), error=self._glm.typical_error(trial))
         if self._finishes(stage):
-            self._finished[trial] = answer
-        return answer
+            self._finished[trial] = beta
+        return beta
 
-    def finals(self) -> dict[int, Answer]:
-        """The final answer of every trial that was not given it yet."""
-        asked = [trial for trial in self.trials if (trial, "final") not in self._answered]
-        moving = [trial for trial in asked if trial not in self._finished]
+    def final_betas(self) -> dict[int, RunBeta]:
+        """By trial, every final beta that was not delivered yet."""
+        wanted = [trial for trial in self.trials if (trial, "final") not in self._delivered]
+        unfinished = [trial for trial in wanted if trial not in self._finished]
         fraction = self._options.ridge_fraction
         if fraction is None:
-            estimates = zip(moving, self._glm.estimates(moving), strict=True)
-            found = {trial: self._stamped(trial, *estimate) for trial, estimate in estimates}
+            estimates = zip(unfinished, self._glm.estimates(unfinished), strict=True)
+            found = {trial: self._finish(trial, *estimate) for trial, estimate in estimates}
         else:
-            betas_KV = self._glm.ridge_betas(moving, fraction) if moving else ()
-            found = {trial: self._stamped(trial, beta_V) for trial, beta_V in zip(moving, betas_KV, strict=True)}
-        return {trial: found[trial] if trial in found else self._finished[trial] for trial in asked}
+            betas_KV = self._glm.ridge_betas(unfinished, fraction) if unfinished else ()
+            found = {trial: self._finish(trial, beta_V) for trial, beta_V in zip(unfinished, betas_KV, strict=True)}
+        return {trial: found[trial] if trial in found else self._finished[trial] for trial in wanted}
 
-    def _stamped(
+    def _finish(
         self,
         trial: int,
         beta_V: NDArray[np.float64],
         error_V: NDArray[np.float64] | None = None,
         error: float | None = None,
-    ) -> Answer:
-        """With what else is to be said of it now."""
+    ) -> RunBeta:
+        """With the number of volumes, the typical error and the flag, as of now."""
         if error_V is not None:
             error = float(np.median(error_V))
-        return Answer(
+        return RunBeta(
             beta_V.astype(np.float32),
             None if error_V is None else error_V.astype(np.float32),
-            # infinite as long as no volumes are left over to judge the noise by
+            # infinite while no degrees of freedom are left to estimate the noise
             error if error is not None and np.isfinite(error) else None,
             self.n_good,
             self.is_disturbed(trial) or not self.has_risen(trial),
@@ -275,21 +282,21 @@ class Run:
         return stage == "revised" and self._options.mode == "fixed"
 
     def has_risen(self, trial: int) -> bool:
-        """Whether the volumes reach the time of the trial's first answer."""
+        """Whether the volumes reach the time of the trial's fast beta."""
         return self._reaches(self._trials[trial].onset_s + self._waits_s["fast"])
 
     def is_disturbed(self, trial: int) -> bool:
-        """Whether a volume is wanting in the response to the trial: missing, censored, or before the run's first."""
+        """Whether the trial's response lacks a volume: missing, censored, or before the run's first."""
         event = self._trials[trial]
         start_s, end_s = event.onset_s, event.onset_s + event.duration_s + RESPONSE_S
         if start_s <= -self.tr_s:
             return True
         return any(censored and start_s <= i * self.tr_s <= end_s for i, censored in enumerate(self._censored))
 
-    def is_seen(self, trial: int) -> bool:
-        """Whether a volume of the response to the trial was measured. One that is censored is, and flags the answer."""
+    def is_measured(self, trial: int) -> bool:
+        """Whether a volume of the trial's response was measured. A censored volume was, and flags the beta."""
         event = self._trials[trial]
-        first = max(math.floor(event.onset_s / self.tr_s) + 1, 0)  # nothing is seen at the onset itself
+        first = max(math.floor(event.onset_s / self.tr_s) + 1, 0)  # a response is zero at the onset itself
         last = math.floor((event.onset_s + event.duration_s + RESPONSE_S) / self.tr_s + _ROUNDING_S)
         return not all(self._missing[first : max(last + 1, first)])
 
@@ -307,9 +314,9 @@ class Run:
             **{f"spikes.{name}": array for name, array in self._spikes.state().items()},
             **{f"alerts.{name}": array for name, array in self._alerts.state().items()},
             "last_voxels_V": self._last_voxels_V.copy(),
-            "finished_KV": np.array([answer.beta_V for answer in self._finished.values()], np.float32),
+            "finished_KV": np.array([beta.beta_V for beta in self._finished.values()], np.float32),
             "finished_error_KV": np.array(
-                [answer.error_V for answer in self._finished.values() if answer.error_V is not None], np.float32
+                [beta.error_V for beta in self._finished.values() if beta.error_V is not None], np.float32
             ),
             "last_confounds_C": self._last_confounds_C.copy(),
         }
@@ -320,12 +327,10 @@ class Run:
             "ended": self.ended,
             "censored": self._censored.copy(),
             "missing": self._missing.copy(),
-            "n_confounds": self._n_confounds,
+            "n_confounds": self.n_confounds,
             "events": [[event.onset_s, event.duration_s, event.trial] for event in self._declared],
-            "answered": sorted([trial, stage] for trial, stage in self._answered),
-            "finished": [
-                [trial, answer.error, answer.n_volumes, answer.flagged] for trial, answer in self._finished.items()
-            ],
+            "delivered": sorted([trial, stage] for trial, stage in self._delivered),
+            "finished": [[trial, beta.error, beta.n_volumes, beta.flagged] for trial, beta in self._finished.items()],
         }
         return arrays, meta
 
@@ -333,7 +338,7 @@ class Run:
     def restore(
         cls,
         options: IngestOptions,
-        space: Space | None,
+        space: SubjectSpace | None,
         arrays: Mapping[str, NDArray[Any]],
         meta: Mapping[str, Any],
         *,
@@ -359,18 +364,13 @@ class Run:
         run._alerts.load_state(part(arrays, "alerts."))
         run._declared = [Event(*event) for event in meta["events"]]
         run._trials = {event.trial: event for event in run._declared if event.trial is not None}
-        run._answered = {(trial, stage) for trial, stage in meta["answered"]}
+        run._delivered = {(trial, stage) for trial, stage in meta["delivered"]}
         errors = arrays["finished_error_KV"].astype(np.float32) if arrays["finished_error_KV"].size else None
         run._finished = {
-            trial: Answer(arrays["finished_KV"][k].astype(np.float32), None if errors is None else errors[k], *rest)
+            trial: RunBeta(arrays["finished_KV"][k].astype(np.float32), None if errors is None else errors[k], *rest)
             for k, (trial, *rest) in enumerate(meta["finished"])
         }
         run._censored, run._missing = list(meta["censored"]), list(meta["missing"])
         run._last_voxels_V = last_voxels_V
         run._last_confounds_C = arrays["last_confounds_C"].astype(np.float64)
         return run
-
-
-def part(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    """The arrays whose name begins with ``prefix``, without it."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

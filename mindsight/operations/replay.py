@@ -20,8 +20,9 @@ from mindsight.accuracy import Accuracy
 from mindsight.decoding import TrialDecoder
 from mindsight.errors import BadRequest, BadVolume, StorageFull
 from mindsight.events import Note, unmeasured
-from mindsight.ingest import IngestSession, TrialBeta
+from mindsight.ingest import IngestSession
 from mindsight.ingest.feed import Trials, fill_gap, number_trials, start_run
+from mindsight.ingest.outputs import TrialBeta
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.recording import open_recorded
@@ -149,7 +150,7 @@ def answers(
     ready_s = clock()
     for beta in betas:
         yield _answer(beta, trials, decoder, clock, ended_s, ready_s)
-    say(unmeasured(recorded.run, session.unseen(recorded.run)))
+    say(unmeasured(recorded.run, session.unmeasured_trials(recorded.run)))
 
 
 def _pushed(session: IngestSession, volume: Volume) -> list[TrialBeta]:

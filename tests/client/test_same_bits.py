@@ -20,7 +20,8 @@ from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoding import TrialDecoder
 from mindsight.events import RunEvent, declare
 from mindsight.glm import Statistics
-from mindsight.ingest import IngestOptions, Space
+from mindsight.ingest import IngestOptions
+from mindsight.ingest.space import SubjectSpace
 from mindsight.operations.replay import replay
 from mindsight.preprocessing import brain_mask
 from mindsight.protocol import VolumeProcessed, Warned, parse_message
@@ -70,7 +71,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(running: Running, run_folder: Path) -> Path:
     rng = np.random.default_rng(1)
     reference = next(iter(open_run(run_folder).volumes()))
-    space = Space(reference, brain_mask(reference.data))
+    space = SubjectSpace(reference, brain_mask(reference.data))
     pool = CandidatePool(("face", "house"), np.eye(2, dtype=np.float32))
     z_KV = rng.normal(size=(8, space.n_voxels)).astype(np.float32)
     made = Bundle(

@@ -26,7 +26,8 @@ from mindsight.evaluation.run import evaluate_archive
 from mindsight.evaluation.session import is_archive, read_session
 from mindsight.events import RunEvent
 from mindsight.glm import Statistics
-from mindsight.ingest import IngestOptions, Space
+from mindsight.ingest import IngestOptions
+from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import Calibration, CandidatePool
 from mindsight.simulator.scenes import random_scenes, render_batch
 from mindsight.stages import Stage
@@ -56,7 +57,7 @@ def write_bundle(folder: Path, encoder: Encoder, images: np.ndarray, voxels_NV: 
         subject="sub-x",
         created="2026-01-01T00:00:00+00:00",
         options=IngestOptions(),
-        space=Space(Volume(np.zeros((10, 10, 6), np.float32), np.eye(4), 1.5, 1, 0), mask),
+        space=SubjectSpace(Volume(np.zeros((10, 10, 6), np.float32), np.eye(4), 1.5, 1, 0), mask),
         statistics=Statistics(voxels_NV.mean(axis=0), voxels_NV.std(axis=0), N),
         calibration=Calibration(temperature=0.05, null_confidence=0.2, log_loss=1.0, n=N),
         pool=CandidatePool(tuple(f"scene-{i}" for i in range(N)), tokens),

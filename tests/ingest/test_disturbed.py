@@ -9,8 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from mindsight.glm import Event, StreamingGLM
-from mindsight.ingest import IngestOptions, IngestSession, Space, TrialBeta, VolumeReport
+from mindsight.ingest import IngestOptions, IngestSession
+from mindsight.ingest.outputs import TrialBeta, VolumeReport
 from mindsight.ingest.run import RESPONSE_S
+from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
 from mindsight.simulator.experiment import RunPlan, Shown
 from mindsight.simulator.participant import Participant
@@ -76,7 +78,7 @@ def disturbed(volumes: list[Volume]) -> Iterator[Volume]:
 
 
 def through(
-    volumes: Iterator[Volume], space: Space, plan: RunPlan
+    volumes: Iterator[Volume], space: SubjectSpace, plan: RunPlan
 ) -> tuple[dict[int, VolumeReport], list[TrialBeta], NDArray[np.float64]]:
     """Reports by volume, all answers, and (K, V) the standard errors of the final ones."""
     session = IngestSession(IngestOptions(noise="ols"), space, clock=Ticks())
@@ -113,7 +115,7 @@ def test_betas_stay_and_the_trials_concerned_are_flagged(plan: RunPlan, runs: li
     both standard errors); before the jump, after which the head lies in other noise, by half of that.
     """
     still, jumping = runs
-    space = Space(still[0], brain_mask(still[0].data))
+    space = SubjectSpace(still[0], brain_mask(still[0].data))
     reports, answers, error_KV = through(iter(still), space, plan)
     assert not any(report.censored for report in reports.values())
     assert not any(answer.flagged for answer in answers)

@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mindsight.glm import Event
-from mindsight.ingest import IngestOptions, IngestSession, IngestState, Space, TrialBeta, VolumeReport
+from mindsight.ingest import IngestOptions, IngestSession
+from mindsight.ingest.outputs import TrialBeta, VolumeReport
+from mindsight.ingest.space import SubjectSpace
+from mindsight.ingest.state import IngestState
 from mindsight.preprocessing import brain_mask
-from mindsight.preprocessing.quality.alerts import RULES, Alert, Baseline, baseline_of, measure_signal
+from mindsight.preprocessing.quality.baseline import Baseline, baseline_of, measure_signal
+from mindsight.preprocessing.quality.rules import RULES, Alert
 from mindsight.scanner import open_run
 from mindsight.volume import Volume
 from support.ingest_world import through_json
@@ -114,8 +118,8 @@ def volumes(shared: Path) -> list[Volume]:
 
 
 @pytest.fixture(scope="module")
-def space(volumes: list[Volume]) -> Space:
-    return Space(volumes[0], brain_mask(volumes[0].data))
+def space(volumes: list[Volume]) -> SubjectSpace:
+    return SubjectSpace(volumes[0], brain_mask(volumes[0].data))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +136,7 @@ class Quiet:
     finals: list[TrialBeta]
 
 
-def begun(volumes: list[Volume], space: Space, baseline: Baseline | None = None) -> IngestSession:
+def begun(volumes: list[Volume], space: SubjectSpace, baseline: Baseline | None = None) -> IngestSession:
     session = IngestSession(OPTIONS, space, baseline=baseline, clock=time.perf_counter)
     session.start_run(1, volumes[0].tr_s, len(volumes))
     for event in TRIALS:
@@ -142,11 +146,11 @@ def begun(volumes: list[Volume], space: Space, baseline: Baseline | None = None)
 
 def all_said(session: IngestSession, reports: list[VolumeReport]) -> list[Alert]:
     """Up to the end of the run."""
-    return [alert for report in reports for alert in report.alerts] + session.last_alerts(1)
+    return [alert for report in reports for alert in report.alerts] + session.end_alerts(1)
 
 
 @pytest.fixture(scope="module")
-def quiet(volumes: list[Volume], space: Space) -> Quiet:
+def quiet(volumes: list[Volume], space: SubjectSpace) -> Quiet:
     session = begun(volumes, space)
     for volume in volumes:
         session.push(volume)
@@ -162,7 +166,7 @@ def quiet(volumes: list[Volume], space: Space) -> Quiet:
 
 
 def through(
-    volumes: list[Volume], space: Space, quiet: Quiet, first: int, disturb: Disturbance
+    volumes: list[Volume], space: SubjectSpace, quiet: Quiet, first: int, disturb: Disturbance
 ) -> tuple[list[VolumeReport], list[Alert], list[TrialBeta]]:
     """Reports, all that was said up to the end of the run, and the final answers; up to volume ``first`` it is the
     undisturbed run."""
@@ -191,7 +195,7 @@ def test_every_alert_has_a_disturbance() -> None:
 
 @pytest.mark.parametrize("code", CASES)
 def test_an_alert_is_said_once_when_its_disturbance_comes_and_is_over_at_the_end_of_the_run(
-    code: str, volumes: list[Volume], space: Space, quiet: Quiet
+    code: str, volumes: list[Volume], space: SubjectSpace, quiet: Quiet
 ) -> None:
     first, disturb, others = CASES[code]
     reports, alerts, finals = through(volumes, space, quiet, first, disturb)
@@ -209,7 +213,9 @@ def test_an_alert_is_said_once_when_its_disturbance_comes_and_is_over_at_the_end
     assert {answer.trial for answer in finals if answer.flagged} == disturbed
 
 
-def test_figures_of_the_slices_and_of_the_fit_are_reported(volumes: list[Volume], space: Space, quiet: Quiet) -> None:
+def test_figures_of_the_slices_and_of_the_fit_are_reported(
+    volumes: list[Volume], space: SubjectSpace, quiet: Quiet
+) -> None:
     first, disturb, _ = CASES["quality.slices"]
     reports, _, _ = through(volumes[:45], space, quiet, first, disturb)
     assert {12, 13} <= set(reports[FROM].outlier_slices)

@@ -15,7 +15,9 @@ from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
 from numpy.typing import NDArray
 
 from mindsight.glm import Event
-from mindsight.ingest import IngestOptions, IngestSession, Space, TrialBeta, VolumeReport
+from mindsight.ingest import IngestOptions, IngestSession
+from mindsight.ingest.outputs import TrialBeta, VolumeReport
+from mindsight.ingest.space import SubjectSpace
 from mindsight.scanner.recorded import RecordedRun, open_run
 from support.ingest_world import bits, named, through_json
 
@@ -43,7 +45,7 @@ def rois(shared: Path) -> list[NDArray[np.bool_]]:
 def trio_session(
     trio: RecordedRun, rois: list[NDArray[np.bool_]]
 ) -> tuple[IngestSession, list[VolumeReport], list[TrialBeta]]:
-    space = Space(next(trio.volumes()), rois[0] | rois[1])
+    space = SubjectSpace(next(trio.volumes()), rois[0] | rois[1])
     session = declared(IngestSession(IngestOptions(hrf="spm"), space, clock=time.perf_counter), trio)
     reports = [session.push(volume).report for volume in trio.volumes()]
     return session, reports, session.end_run(1)

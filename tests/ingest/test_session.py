@@ -9,7 +9,9 @@ import pytest
 
 from mindsight.errors import BadRequest, BadVolume, Conflict, MindsightError, NotFound, OutOfOrder
 from mindsight.glm import Event, Statistics, StreamingGLM
-from mindsight.ingest import IngestOptions, IngestSession, Space, TrialBeta
+from mindsight.ingest import IngestOptions, IngestSession
+from mindsight.ingest.outputs import TrialBeta
+from mindsight.ingest.space import SubjectSpace
 from support.ingest_world import (
     OPTIONS,
     TR_S,
@@ -388,9 +390,9 @@ def test_options_and_spaces_that_make_no_sense_are_refused() -> None:
     for make in (
         lambda: IngestOptions(fast_s=0.0),
         lambda: IngestOptions(final_volumes=0),
-        lambda: Space(reference, np.zeros((16, 14, 1), np.bool_)),
+        lambda: SubjectSpace(reference, np.zeros((16, 14, 1), np.bool_)),
         lambda: IngestOptions(ridge_fraction=1.0),
-        lambda: Space(reference, np.ones((16, 14, 2), np.bool_)),
+        lambda: SubjectSpace(reference, np.ones((16, 14, 2), np.bool_)),
         lambda: replace(slice_space(slice_data(1)), hrf_V=np.zeros(3, np.uint8)),
     ):
         with pytest.raises(BadRequest, match="expected"):
@@ -428,7 +430,7 @@ def test_a_trial_that_no_volume_shows_has_no_final_answer_and_is_named() -> None
     resumed = IngestSession.restore(through_json(straight.state()), OPTIONS, clock=Ticks())
     for session in (straight, resumed):
         assert [answer.trial for answer in session.end_run(1)] == [1]
-        assert session.unseen(1) == (2, 3, 4, 5, 6)
+        assert session.unmeasured_trials(1) == (2, 3, 4, 5, 6)
         assert session.n_events(1) == 6
 
 

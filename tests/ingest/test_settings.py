@@ -11,7 +11,9 @@ import pytest
 from scipy import ndimage
 
 from mindsight.glm import Event, StreamingGLM
-from mindsight.ingest import IngestOptions, IngestSession, Repeats, TrialBeta
+from mindsight.ingest import IngestOptions, IngestSession
+from mindsight.ingest.outputs import TrialBeta
+from mindsight.ingest.repeats import Repeats
 from mindsight.operations.replay import start_run
 from mindsight.scanner import open_run
 from support.ingest_world import (
@@ -64,8 +66,8 @@ def test_limits_change_between_two_volumes_and_a_restored_session_goes_on_with_t
     assert censored == [10, 11, 25, 26]
     # it is over when it is switched off, and begins anew with the new limit
     assert said == [(10, "quality.motion"), (13, "quality.motion.over"), (25, "quality.motion")]
-    assert [alert.code for alert in straight.last_alerts(1) if "motion" in alert.code] == ["quality.motion.over"]
-    assert straight.last_alerts(1) == []
+    assert [alert.code for alert in straight.end_alerts(1) if "motion" in alert.code] == ["quality.motion.over"]
+    assert straight.end_alerts(1) == []
     assert (straight.limits.fd_mm, straight.fd_threshold_mm) == (0.3, 0.4)
     straight.end_run(1)
     straight.start_run(2, TR_S, 30)

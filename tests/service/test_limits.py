@@ -10,11 +10,11 @@ import pytest
 from mindsight.bus import Bus, Log
 from mindsight.client import Console
 from mindsight.ingest import IngestOptions
-from mindsight.preprocessing.quality.alerts import QualityLimits
+from mindsight.preprocessing.quality.limits import QualityLimits
 from mindsight.protocol import LimitsChanged, parse_message
 from mindsight.protocol.inputs import Limits, OpenSession, SessionOptions, SetLimits, parse_input
 from support.gateway_harness import Running
-from workers.ingest.runner import ingest_options, quality_limits
+from workers.ingest.options import ingest_options
 
 
 def opened(admin: httpx.Client, **options: object) -> httpx.Response:
@@ -87,9 +87,9 @@ def test_limits_change_during_a_session_and_a_repeat_changes_nothing(
     entries = [parse_input(entry.payload) for entry in Log(bus, session, "input").read()]
     changes = [entry for entry in entries if isinstance(entry, SetLimits)]
     assert [entry.change == "louder" for entry in changes] == [True, False]
-    limits = quality_limits(changes[0].limits, changes[0].fd_mm, QualityLimits())
+    limits = QualityLimits().override(changes[0].limits.on({}), fd_mm=changes[0].fd_mm)
     assert limits == QualityLimits(fd_mm=1.0, residual=None)
-    assert quality_limits(changes[1].limits, changes[1].fd_mm, limits) == QualityLimits(
+    assert limits.override(changes[1].limits.on({}), fd_mm=changes[1].fd_mm) == QualityLimits(
         fd_mm=1.0, residual=None, drift_percent=5.0
     )
     said = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]

@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mindsight.glm import Event
-from mindsight.ingest import IngestOptions, IngestSession, IngestState, Space, TrialBeta
+from mindsight.ingest import IngestOptions, IngestSession
+from mindsight.ingest.outputs import TrialBeta
+from mindsight.ingest.space import SubjectSpace
+from mindsight.ingest.state import IngestState
 from mindsight.volume import Volume
 
 TR_S = 1.5
@@ -54,9 +57,9 @@ def volume(data_TXYZ: NDArray[np.generic], index: int, run: int = 1, mm: float =
     return Volume(data_TXYZ[index], np.diag([mm, mm, mm, 1.0]), TR_S, run, index)
 
 
-def slice_space(data_TXYZ: NDArray[np.generic]) -> Space:
+def slice_space(data_TXYZ: NDArray[np.generic]) -> SubjectSpace:
     reference = volume(data_TXYZ, 0)
-    return Space(reference, reference.data > 400)
+    return SubjectSpace(reference, reference.data > 400)
 
 
 def trials(n: int, duration_s: float = 3.0) -> list[Event]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.glm import Statistics
-from mindsight.ingest import IngestOptions, Space
+from mindsight.ingest import IngestOptions
+from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import Calibration, CandidatePool
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
@@ -38,7 +39,7 @@ def linear_bundle() -> Bundle:
         subject="sub-01",
         created="2025-01-01T00:00:00Z",
         options=IngestOptions(),
-        space=Space(Volume(np.zeros((5, 4, 4), np.float32), np.eye(4), tr_s=1.0, run=1, index=0), mask),
+        space=SubjectSpace(Volume(np.zeros((5, 4, 4), np.float32), np.eye(4), tr_s=1.0, run=1, index=0), mask),
         statistics=Statistics(np.zeros(N_VOXELS, np.float32), np.ones(N_VOXELS, np.float32), 300),
         calibration=Calibration(0.1, 0.2, 1.0, 300),
         pool=pool,

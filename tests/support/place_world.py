@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from mindsight.ingest import IngestOptions, IngestSession, Placement, Space, TrialBeta, VolumeOutput
+from mindsight.ingest import IngestOptions, IngestSession
+from mindsight.ingest.outputs import TrialBeta, VolumeOutput
+from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.motion import rigid
 from mindsight.preprocessing.motion.spline import prefilter, sample_grid
+from mindsight.preprocessing.registration.report import RegistrationReport
 from mindsight.volume import Volume
 from support.ingest_world import Ticks, trials
 
@@ -104,11 +107,11 @@ class Head:
         for index in range(N_VOLUMES):
             yield self.volume(pose, index, run, **given)  # type: ignore[arg-type]
 
-    def space(self, contrast: Contrast = as_it_is) -> Space:
+    def space(self, contrast: Contrast = as_it_is) -> SubjectSpace:
         """At rest, inside of the brain."""
         reference = self.volume(np.eye(4), contrast=contrast)
         head = brain_mask(self.volume(np.eye(4)).data)
-        return Space(reference, ndimage.binary_erosion(head, iterations=5))
+        return SubjectSpace(reference, ndimage.binary_erosion(head, iterations=5))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +120,8 @@ class Played:
     finals: list[TrialBeta]
 
     @property
-    def placements(self) -> list[Placement]:
-        return [output.placement for output in self.outputs if output.placement is not None]
+    def registrations(self) -> list[RegistrationReport]:
+        return [output.registration for output in self.outputs if output.registration is not None]
 
     @property
     def codes(self) -> list[str]:
@@ -129,7 +132,7 @@ class Played:
         return np.stack([beta.beta_V for beta in self.finals])
 
 
-def session(space: Space, **given: object) -> IngestSession:
+def session(space: SubjectSpace, **given: object) -> IngestSession:
     return IngestSession(OPTIONS, space, clock=Ticks(), **given)  # type: ignore[arg-type]
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from mindsight.accuracy import Accuracy
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.glm import Statistics
-from mindsight.ingest import IngestOptions, Space
+from mindsight.ingest import IngestOptions
+from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import Calibration, CandidatePool
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
@@ -24,7 +25,9 @@ def make_bundle(n_statistics: int = 12) -> Bundle:
         subject="sub-01",
         created="2025-01-01T00:00:00Z",
         options=IngestOptions(high_pass_hz=0.005, event_lag_s=-3.0, normalise="run", revised_s=None),
-        space=Space(Volume(rng.normal(size=(4, 3, 2)).astype(np.float32), affine, tr_s=2.5, run=1, index=0), mask),
+        space=SubjectSpace(
+            Volume(rng.normal(size=(4, 3, 2)).astype(np.float32), affine, tr_s=2.5, run=1, index=0), mask
+        ),
         statistics=Statistics(np.zeros(n_statistics, np.float32), np.ones(n_statistics, np.float32), 24),
         calibration=Calibration(0.3, 0.4, 1.2, 24),
         pool=pool,

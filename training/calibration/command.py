@@ -28,11 +28,13 @@ from mindsight.decoding import z_scored
 from mindsight.errors import BadRequest, MindsightError
 from mindsight.events import Note, unmeasured
 from mindsight.glm import Statistics
-from mindsight.ingest import IngestOptions, IngestSession, Space, TrialBeta, VolumeReport
+from mindsight.ingest import IngestOptions, IngestSession
 from mindsight.ingest.feed import Trials, fill_gap, number_trials, start_run
-from mindsight.ingest.records import Mode
+from mindsight.ingest.options import Mode
+from mindsight.ingest.outputs import TrialBeta, VolumeReport
+from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
-from mindsight.preprocessing.quality.alerts import Baseline, baseline_of, measure_signal
+from mindsight.preprocessing.quality.baseline import Baseline, baseline_of, measure_signal
 from mindsight.retrieval import CandidatePool, ReducedIndex
 from mindsight.scanner import RecordedRun, open_run
 from mindsight.scanner.echoes import EchoChoice, parse_echo
@@ -136,21 +138,21 @@ def middle_volume(recorded: RecordedRun) -> Volume:
     return next(itertools.islice(recorded.volumes(), recorded.n_volumes // 2, None))
 
 
-def _space(recorded: RecordedRun) -> Space:
+def _space(recorded: RecordedRun) -> SubjectSpace:
     """The middle volume of the run, and the head in it."""
     reference = middle_volume(recorded)
-    return Space(reference, brain_mask(reference.data))
+    return SubjectSpace(reference, brain_mask(reference.data))
 
 
 def _voxel_runs(
-    runs: Sequence[LabelledRun], space: Space, options: IngestOptions, pool: CandidatePool
+    runs: Sequence[LabelledRun], space: SubjectSpace, options: IngestOptions, pool: CandidatePool
 ) -> list[VoxelRun]:
     session = IngestSession(options, space, clock=time.perf_counter)
     voxel_runs = []
     for run in runs:
         reports, _ = _push(session, run)
         session.end_run(run.recorded.run)
-        unseen = session.unseen(run.recorded.run)
+        unseen = session.unmeasured_trials(run.recorded.run)
         _report(unmeasured(run.recorded.run, unseen))
         shown = {trial: pool.place(label) for trial, label in run.trials.labels.items() if trial not in unseen}
         if not shown:
@@ -186,7 +188,7 @@ def _confounds(recorded: RecordedRun, reports: Sequence[VolumeReport | None]) ->
 
 
 def ingest_runs(
-    runs: Sequence[LabelledRun], space: Space, options: IngestOptions
+    runs: Sequence[LabelledRun], space: SubjectSpace, options: IngestOptions
 ) -> tuple[list[list[TrialBeta]], Baseline]:
     """Final betas of each run's labelled trials, as a session that goes through all of them gives them, and what the
     signal was like."""

@@ -33,7 +33,8 @@ from mindsight.events import in_model_time
 from mindsight.glm import Event, Normaliser, StreamingGLM
 from mindsight.glm.design import nuisance
 from mindsight.glm.hrf import LIBRARY, Hrf, Shape, kernel, regressors
-from mindsight.ingest import IngestOptions, Space
+from mindsight.ingest import IngestOptions
+from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import CandidatePool
 from training.calibration.linear_choice import RunTrials, leave_one_run_out
 
@@ -67,7 +68,7 @@ class VoxelRun:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """``options``, and of each voxel what ``Space`` has a place for: None where the default stays."""
+    """``options``, and of each voxel what ``SubjectSpace`` has a place for: None where the default stays."""
 
     options: IngestOptions
     hrf_V: NDArray[np.uint8] | None = None
@@ -151,7 +152,7 @@ def responses(runs: Sequence[VoxelRun], options: IngestOptions) -> NDArray[np.ui
     return best_V.astype(np.uint8)
 
 
-def slice_lags(space: Space) -> NDArray[np.float32] | None:
+def slice_lags(space: SubjectSpace) -> NDArray[np.float32] | None:
     """(V,) when each voxel's slice was measured, from the middle of all slices' times, to an eighth of the TR.
 
     The difference between slices is meant; what all have in common is the events' lag, an option. None where the times

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from mindsight.accuracy import top_k
 from mindsight.errors import BadRequest, ModelMismatch
-from mindsight.ingest import IngestOptions, Space
-from mindsight.ingest.records import Mode
+from mindsight.ingest import IngestOptions
+from mindsight.ingest.options import Mode
+from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import CandidatePool, ReducedIndex, calibrate, cosine_scores
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
@@ -96,7 +97,7 @@ def bundle_of(
     )
 
 
-def _space(mask: Path, recorded: Any) -> Space:
+def _space(mask: Path, recorded: Any) -> SubjectSpace:
     """Raises BadRequest (``calibration.mask``) where the mask is not on the runs' grid or empty."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
@@ -114,7 +115,7 @@ def _space(mask: Path, recorded: Any) -> Space:
             f" {mask_XYZ.shape} with {int(mask_XYZ.sum())} voxels: resample it to them",
             code="calibration.mask",
         )
-    return Space(reference, mask_XYZ)
+    return SubjectSpace(reference, mask_XYZ)
 
 
 def _one_layer(released: Released, n_voxels: int, scratch: Path) -> tuple[Path, FoldedMindEye2]:

@@ -32,8 +32,9 @@ from mindsight.decoders.mindeye2 import MindEye2, fold, load_mindeye2
 from mindsight.encoders.demo import Encoder
 from mindsight.glm import Event
 from mindsight.glm.normalise import Statistics
-from mindsight.ingest import IngestOptions, IngestSession, Space
-from mindsight.preprocessing.quality.alerts import baseline_of, measure_signal
+from mindsight.ingest import IngestOptions, IngestSession
+from mindsight.ingest.space import SubjectSpace
+from mindsight.preprocessing.quality.baseline import baseline_of, measure_signal
 from mindsight.retrieval import CandidatePool, calibrate
 from mindsight.retrieval.ranking import cosine_scores
 from mindsight.simulator.experiment import Design
@@ -52,7 +53,7 @@ SHUFFLES = 10
 class Scanned:
     """One visit's final betas, run by run, which scene each showed, the trials' first answers, each run's signal."""
 
-    space: Space
+    space: SubjectSpace
     betas_KV: NDArray[np.float32]
     fast_KV: NDArray[np.float32]
     run_K: NDArray[np.intp]
@@ -112,7 +113,7 @@ def narrow(scanned: Scanned, keep_V: NDArray[np.bool_]) -> Scanned:
     mask_XYZ[scanned.space.mask_XYZ] = keep_V
     return replace(
         scanned,
-        space=Space(scanned.space.reference, mask_XYZ),
+        space=SubjectSpace(scanned.space.reference, mask_XYZ),
         betas_KV=scanned.betas_KV[:, keep_V],
         fast_KV=scanned.fast_KV[:, keep_V],
         signal_R2V=scanned.signal_R2V[..., keep_V],

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from mindsight.files.durable import write_durably
 
-VERSION = 2  # of all that a snapshot holds, so also of what ``IngestSession.state`` gives
+VERSION = 3  # of all that a snapshot holds, so also of what ``IngestSession.state`` gives
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,8 @@ from mindsight.journal.sessions import Sessions
 from mindsight.processes import module_command
 from mindsight.protocol.inputs import parse_input
 from mindsight.settings import Settings
-from workers.ingest.runner import SessionRunner, warm_up
+from workers.ingest.runner import SessionRunner
+from workers.ingest.warm_up import warm_up
 from workers.process import BUS_DEADLINE_S, run_process
 
 LEASE_S = 6.0

@@ -1,6 +1,6 @@
 """Figures of a run's quality, updated with each volume: FD, DVARS, tSNR.
 
-Knows nothing of thresholds: it measures, others judge.
+Knows nothing of thresholds: it measures only.
 
 References: J. Power et al., "Spurious but systematic correlations in functional connectivity MRI networks arise from
 subject motion", NeuroImage 59(3), 2012 (FD with rotations as arcs on a 50 mm sphere, DVARS); B. Welford,

@@ -1,8 +1,8 @@
-"""Whether a volume is broken: it differs from the last good one far more than volumes of its run do.
+"""Detection of broken volumes: one that differs from the last good volume far more than volumes of its run do.
 
 Knows nothing of motion, which realignment has taken out. Compared with the last *good* volume and not with the last one
 (as DVARS is, Power et al. 2012), so that the volume after a broken one is not taken for broken too. A change that stays
-is not a spike: after ``MAX_IN_A_ROW`` it is what the scanner gives now, and what is usual is learned anew.
+is not a spike: after ``MAX_IN_A_ROW`` it is the new signal level, and the usual step is estimated again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_RATIO = 3.0
 MIN_PERCENT = 2.0  # of the mean signal: what brains do from one volume to the next is less, however quiet the scanner
 MIN_STEPS = 8
 MAX_IN_A_ROW = 2
-_REMEMBERED = 60
+_MAX_STEPS_KEPT = 60
 
 
 class SpikeDetector:
@@ -30,7 +30,10 @@ class SpikeDetector:
         self._in_a_row = 0
 
     def push(self, voxels_V: NDArray[np.float32], good: bool) -> bool:
-        """Whether this volume is broken. ``good`` False: it takes no part anyway, and teaches nothing."""
+        """Whether this volume is broken.
+
+        good : False where the volume is excluded for another reason; it then does not update the baseline
+        """
         if self._n_good == 0:
             if good:
                 self._good_V, self._n_good = voxels_V.copy(), 1
@@ -42,7 +45,7 @@ class SpikeDetector:
             self._in_a_row += 1
         elif good:
             stays = self._in_a_row == MAX_IN_A_ROW
-            self._steps = np.zeros(0) if stays else np.append(self._steps, step)[-_REMEMBERED:]
+            self._steps = np.zeros(0) if stays else np.append(self._steps, step)[-_MAX_STEPS_KEPT:]
             self._good_V, self._n_good, self._in_a_row = voxels_V.copy(), self._n_good + 1, 0
         return broken
 

@@ -19,8 +19,9 @@ from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.errors import Conflict, ModelMismatch
 from mindsight.files.durable import publish_folder
 from mindsight.glm import Statistics
-from mindsight.ingest import IngestOptions, Space
-from mindsight.preprocessing.quality.alerts import Baseline
+from mindsight.ingest import IngestOptions
+from mindsight.ingest.space import SubjectSpace
+from mindsight.preprocessing.quality.baseline import Baseline
 from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex
 from mindsight.retrieval.sketch import INDEX
 from mindsight.subjects.bundle.description import (
@@ -83,7 +84,7 @@ class Bundle:
     subject: str
     created: str
     options: IngestOptions
-    space: Space
+    space: SubjectSpace
     statistics: Statistics
     calibration: Calibration
     pool: CandidatePool

@@ -17,15 +17,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from mindsight.errors import ModelMismatch
 from mindsight.glm import Statistics
-from mindsight.ingest import IngestOptions, Space
-from mindsight.preprocessing.quality.alerts import Baseline
+from mindsight.ingest import IngestOptions
+from mindsight.ingest.space import SubjectSpace
+from mindsight.preprocessing.quality.baseline import Baseline
 from mindsight.subjects.bundle.description import BundleDescription, invalid_description, read_description, verify_files
 from mindsight.volume import Volume
 from mindsight.weights.tensors import map_tensors, write_tensors
 
 SPACE, STATISTICS = "space.safetensors", "statistics.safetensors"
 
-# Of ``Space``, where calibration determined them
+# Of ``SubjectSpace``, where calibration determined them
 _OF_VOXELS = ("hrf_V", "lag_V", "noise_pool_V")
 _OPTIONS, _BASELINE = TypeAdapter(IngestOptions), TypeAdapter(Baseline)
 
@@ -35,7 +36,7 @@ class CalibratedSpace:
     """See ``Bundle``."""
 
     options: IngestOptions
-    space: Space
+    space: SubjectSpace
     statistics: Statistics
     baseline: Baseline | None
 
@@ -55,7 +56,7 @@ def read_space(folder: Path, described: BundleDescription) -> CalibratedSpace:
     except ValidationError as error:
         raise invalid_description(error) from None
     held, statistics = map_tensors(folder / SPACE), map_tensors(folder / STATISTICS)
-    space = Space(
+    space = SubjectSpace(
         _reference(held, described.tr_s),
         np.array(held["mask"]),
         **{name: np.array(held[name]) for name in _OF_VOXELS if name in held},
@@ -65,7 +66,7 @@ def read_space(folder: Path, described: BundleDescription) -> CalibratedSpace:
     return CalibratedSpace(options, space, found, baseline)
 
 
-def write_space(folder: Path, space: Space, statistics: Statistics) -> None:
+def write_space(folder: Path, space: SubjectSpace, statistics: Statistics) -> None:
     of_voxels = {name: getattr(space, name) for name in _OF_VOXELS}
     write_tensors(
         folder / SPACE,
@@ -82,7 +83,7 @@ def write_space(folder: Path, space: Space, statistics: Statistics) -> None:
     )
 
 
-def check_voxels(space: Space, sizes: Mapping[str, int]) -> None:
+def check_voxels(space: SubjectSpace, sizes: Mapping[str, int]) -> None:
     """Raises ModelMismatch (``bundle.invalid``) where a part is not for the mask's voxels."""
     wrong = {name: size for name, size in sizes.items() if size != space.n_voxels}
     if wrong:

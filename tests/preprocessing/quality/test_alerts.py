@@ -12,14 +12,10 @@ from hypothesis import strategies as st
 from mindsight.errors import BadRequest
 from mindsight.preprocessing import Quality, Realigner, brain_mask
 from mindsight.preprocessing.motion import rigid
-from mindsight.preprocessing.quality.alerts import (
-    RULES,
-    Alert,
-    Alerts,
-    Baseline,
-    QualityLimits,
-    VolumeFigures,
-)
+from mindsight.preprocessing.quality.alerts import Alerts
+from mindsight.preprocessing.quality.baseline import Baseline
+from mindsight.preprocessing.quality.limits import QualityLimits
+from mindsight.preprocessing.quality.rules import RULES, Alert, VolumeFigures
 from mindsight.scanner import read_series
 
 GOOD = VolumeFigures(fd_mm=0.1, dvars_percent=1.0, tsnr=80.0, displacement_mm=0.3, mean_signal=1000.0, residual=0.02)
@@ -52,7 +48,7 @@ def test_a_movement_is_said_once_with_its_trials_and_what_to_do_and_so_is_its_en
         ),
         Alert(
             "quality.motion.over",
-            "The head lies still again; it moved up to 1.6 mm from volume to volume. Trials 4, 5 and 6 are flagged.",
+            "The head is still again; it moved up to 1.6 mm from volume to volume. Trials 4, 5 and 6 are flagged.",
             "info",
         ),
     ]

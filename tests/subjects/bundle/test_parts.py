@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mindsight.errors import ModelMismatch
-from mindsight.preprocessing.quality.alerts import Baseline
+from mindsight.preprocessing.quality.baseline import Baseline
 from mindsight.subjects.bundle.description import DESCRIPTION, digest_of, pool_ids, pool_size, read_description
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.subjects.bundle.space import load_space

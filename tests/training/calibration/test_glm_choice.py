@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mindsight.glm import Event
 from mindsight.glm.hrf import LIBRARY, kernel, regressors
-from mindsight.ingest import IngestOptions, Space
+from mindsight.ingest import IngestOptions
+from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import CandidatePool
 from mindsight.scanner import open_run
 from mindsight.subjects.bundle.folder import Bundle
@@ -120,7 +121,7 @@ def test_slices_at_times_of_their_own_are_modelled_where_it_helps() -> None:
 
 def test_lags_are_the_slices_own_from_the_middle(shared: Path) -> None:
     trio = next(open_run(shared / "data" / "trio_run155").volumes())
-    space = Space(trio, np.ones(trio.shape, np.bool_))
+    space = SubjectSpace(trio, np.ones(trio.shape, np.bool_))
     lag_V = slice_lags(space)
     assert lag_V is not None
     lag_Z = lag_V.reshape(trio.shape)[0, 0]
@@ -128,8 +129,8 @@ def test_lags_are_the_slices_own_from_the_middle(shared: Path) -> None:
     assert times_s is not None
     assert np.abs(lag_Z - (times_s - times_s.mean())).max() <= trio.tr_s / 16 + 1e-6
     assert len(np.unique(lag_Z)) <= 9
-    assert slice_lags(Space(replace(trio, slice_times_s=None), space.mask_XYZ)) is None
-    assert slice_lags(Space(replace(trio, slice_times_s=np.full(36, 0.5)), space.mask_XYZ)) is None
+    assert slice_lags(SubjectSpace(replace(trio, slice_times_s=None), space.mask_XYZ)) is None
+    assert slice_lags(SubjectSpace(replace(trio, slice_times_s=np.full(36, 0.5)), space.mask_XYZ)) is None
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,8 @@ from mindsight.bus import Bus, Log, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.glm.normalise import Statistics
-from mindsight.ingest import IngestOptions, Space
+from mindsight.ingest import IngestOptions
+from mindsight.ingest.space import SubjectSpace
 from mindsight.journal.sessions import Sessions
 from mindsight.protocol import Captioned, Message, Reconstruction, Result, Warned
 from mindsight.protocol.work import BetaWork, Repeat, dump_work, parse_work
@@ -52,7 +53,7 @@ def bundle(house: House) -> Bundle:
         subject="sub-test",
         created="2026-01-01T00:00:00+00:00",
         options=IngestOptions(),
-        space=Space(Volume(rng.integers(0, 900, (6, 6, 6)).astype(np.int16), np.eye(4), 1.5, 1, 0), mask),
+        space=SubjectSpace(Volume(rng.integers(0, 900, (6, 6, 6)).astype(np.int16), np.eye(4), 1.5, 1, 0), mask),
         statistics=Statistics(VOXELS_NV.mean(axis=0), VOXELS_NV.std(axis=0), N),
         calibration=Calibration(temperature=0.05, null_confidence=0.2, log_loss=1.0, n=N),
         pool=CandidatePool(tuple(f"picture-{i}" for i in range(N)), TOKENS),

@@ -11,9 +11,10 @@ import pytest
 from mindsight.bus import Lease, Log, WorkQueue
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.glm import Statistics
-from mindsight.ingest import IngestOptions, Space
+from mindsight.ingest import IngestOptions
+from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
-from mindsight.preprocessing.quality.alerts import Baseline
+from mindsight.preprocessing.quality.baseline import Baseline
 from mindsight.protocol import BetaReady, Message, VolumeProcessed, Warned
 from mindsight.protocol.inputs import AddEvent, Limits, SetLimits, StartRun, parse_input
 from mindsight.protocol.work import BetaWork, parse_work
@@ -41,7 +42,7 @@ def volumes(plan: RunPlan) -> list[Volume]:
 @pytest.fixture
 def bundle(house: House, volumes: list[Volume]) -> Bundle:
     rng = np.random.default_rng(0)
-    space = Space(volumes[0], brain_mask(volumes[0].data))
+    space = SubjectSpace(volumes[0], brain_mask(volumes[0].data))
     pool = CandidatePool(("tree", "house", "dog"), np.eye(3, dtype=np.float32))
     z_KV = rng.normal(size=(12, space.n_voxels)).astype(np.float32)
     made = Bundle(

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindsight.ingest import IngestSession, Placement, Space, places
-from mindsight.ingest.places import MAX_TRIES
+from mindsight.ingest import IngestSession
+from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.motion import rigid
+from mindsight.preprocessing.registration import session_reference
 from mindsight.preprocessing.registration.register import MIN_MARGIN
+from mindsight.preprocessing.registration.report import RegistrationReport
+from mindsight.preprocessing.registration.session_reference import MAX_TRIES
 from mindsight.scanner import read_series
 from mindsight.volume import Volume
 from support.ingest_world import Ticks, bits, through_json
@@ -34,12 +37,12 @@ def head(shared: Path) -> Head:
 
 
 @pytest.fixture(scope="module")
-def space(head: Head) -> Space:
+def space(head: Head) -> SubjectSpace:
     return head.space()
 
 
 @pytest.fixture(scope="module")
-def at_rest(head: Head, space: Space) -> Played:
+def at_rest(head: Head, space: SubjectSpace) -> Played:
     return play(session(space), head.run(np.eye(4)))
 
 
@@ -48,36 +51,36 @@ def elsewhere(head: Head) -> np.ndarray:
     return head.moved(ELSEWHERE_MM, ELSEWHERE_DEG)
 
 
-def off_mm(placement: Placement, pose: np.ndarray, head: Head) -> float:
-    return rigid.displacement_mm(placement.rigid @ rigid.inverse(pose), head.centre_mm, rigid.LEVER_MM)
+def off_mm(registration: RegistrationReport, pose: np.ndarray, head: Head) -> float:
+    return rigid.displacement_mm(registration.rigid @ rigid.inverse(pose), head.centre_mm, rigid.LEVER_MM)
 
 
-def place_codes(played: Played) -> list[str]:
+def registration_codes(played: Played) -> list[str]:
     return [code for code in played.codes if code.startswith("place.")]
 
 
 def test_where_the_calibration_was_its_reference_stays(at_rest: Played) -> None:
-    (placement,) = at_rest.placements
-    assert (placement.how, placement.run, placement.index, placement.coverage) == ("subject", 1, 0, 1.0)
-    assert placement.displacement_mm < 0.05
-    assert not place_codes(at_rest)
+    (registration,) = at_rest.registrations
+    assert (registration.how, registration.run, registration.index, registration.coverage) == ("subject", 1, 0, 1.0)
+    assert registration.displacement_mm < 0.05
+    assert not registration_codes(at_rest)
 
 
 def test_a_head_elsewhere_in_other_slices_gives_the_betas_it_gave_at_rest(
-    head: Head, space: Space, at_rest: Played, elsewhere: np.ndarray
+    head: Head, space: SubjectSpace, at_rest: Played, elsewhere: np.ndarray
 ) -> None:
     ingest = session(space)
     first = play(ingest, head.run(elsewhere, grid=TILTED))
     again = head.moved((-3.0, 6.0, 1.0), (-5.0, 2.0, 8.0))
     table_mm = (0.0, 0.0, 30.0)
     second = play(ingest, head.run(again, 2, at_mm=table_mm), 2)
-    assert [(p.how, p.run) for p in first.placements + second.placements] == [("realigned", 1), ("session", 2)]
+    assert [(p.how, p.run) for p in first.registrations + second.registrations] == [("realigned", 1), ("session", 2)]
     again[:3, 3] += table_mm
     for played, pose in ((first, elsewhere), (second, again)):
-        assert off_mm(played.placements[0], pose, head) < 0.05
+        assert off_mm(played.registrations[0], pose, head) < 0.05
         assert error(played.betas_KV, at_rest.betas_KV) < STATED_ERROR
         assert not any(beta.flagged for beta in played.finals)
-        assert not place_codes(played)
+        assert not registration_codes(played)
     # what is reported is motion in this session, not the way from the calibration
     assert max(np.abs(output.report.translation_mm).max() for output in first.outputs) < 0.2
 
@@ -89,11 +92,11 @@ def test_under_another_contrast_it_is_registered_once_and_again_to_the_same_bits
     space = head.space(inverted)
     volumes = list(head.run(elsewhere))
     straight = play(session(space), volumes)
-    (placement,) = straight.placements
-    assert (placement.how, placement.index) == ("registered", 0)
-    assert placement.registration.converged
-    assert f"margin {placement.registration.margin:.2f}" in placement.describe()
-    assert off_mm(placement, elsewhere, head) < 0.3
+    (registration,) = straight.registrations
+    assert (registration.how, registration.index) == ("registered", 0)
+    assert registration.registration.converged
+    assert f"margin {registration.registration.margin:.2f}" in registration.describe()
+    assert off_mm(registration, elsewhere, head) < 0.3
     assert error(straight.betas_KV, at_rest.betas_KV) < STATED_ERROR_REGISTERED
 
     killed = session(space)
@@ -108,17 +111,17 @@ def test_under_another_contrast_it_is_registered_once_and_again_to_the_same_bits
 
 
 def test_what_the_slices_do_not_show_says_nothing(
-    head: Head, space: Space, at_rest: Played, elsewhere: np.ndarray
+    head: Head, space: SubjectSpace, at_rest: Played, elsewhere: np.ndarray
 ) -> None:
     ingest = session(space)
     played = play(ingest, head.run(elsewhere, grid=Grid((76, 84, 24), up_mm=-10.0)))
-    (placement,) = played.placements
-    assert 0.7 < placement.coverage < 0.85
-    assert place_codes(played) == ["place.coverage"]
+    (registration,) = played.registrations
+    assert 0.7 < registration.coverage < 0.85
+    assert registration_codes(played) == ["place.coverage"]
     (alert,) = played.outputs[0].report.alerts
-    assert f"show {placement.coverage:.0%} of the decoder's voxels" in alert.text
+    assert f"show {registration.coverage:.0%} of the decoder's voxels" in alert.text
     assert "start a new run" in alert.text
-    n_unseen = round((1.0 - placement.coverage) * space.n_voxels)
+    n_unseen = round((1.0 - registration.coverage) * space.n_voxels)
     silent_KV = np.stack([beta.beta_V == beta.mean_V for beta in played.finals])
     assert (silent_KV.all(axis=0)).sum() == n_unseen
     assert all(np.isfinite(beta.beta_V).all() and np.isfinite(beta.error_V).all() for beta in played.finals)
@@ -126,11 +129,11 @@ def test_what_the_slices_do_not_show_says_nothing(
     assert error(played.betas_KV[:, seen_V], at_rest.betas_KV[:, seen_V]) < STATED_ERROR_EDGE
     # with the whole head again, all of it speaks
     whole = play(ingest, head.run(elsewhere, 2), 2)
-    assert whole.placements[0].coverage == 1.0
+    assert whole.registrations[0].coverage == 1.0
     assert error(whole.betas_KV, at_rest.betas_KV) < STATED_ERROR_EDGE
 
 
-def test_a_run_that_looks_unlike_the_session_is_looked_for_anew(head: Head, space: Space) -> None:
+def test_a_run_that_looks_unlike_the_session_is_looked_for_anew(head: Head, space: SubjectSpace) -> None:
     ingest = session(space)
     begin(ingest)
     ingest.push(head.volume(np.eye(4)))
@@ -138,16 +141,16 @@ def test_a_run_that_looks_unlike_the_session_is_looked_for_anew(head: Head, spac
     pose = head.moved((20.0, -14.0, 9.0), (9.0, -12.0, 14.0))
     begin(ingest, 2)
     outputs = [ingest.push(head.volume(pose, index, 2, contrast=inverted)) for index in range(3)]
-    assert [output.placement and output.placement.how for output in outputs] == ["registered", None, None]
-    assert off_mm(outputs[0].placement, pose, head) < 0.3
+    assert [output.registration and output.registration.how for output in outputs] == ["registered", None, None]
+    assert off_mm(outputs[0].registration, pose, head) < 0.3
     assert all(output.report.aligned and not output.report.censored for output in outputs)
 
 
 @pytest.mark.parametrize("tries", [2, pytest.param(MAX_TRIES, marks=pytest.mark.slow)])
 def test_a_run_that_fits_nowhere_is_refused_and_the_place_stays(
-    head: Head, space: Space, monkeypatch: pytest.MonkeyPatch, tries: int
+    head: Head, space: SubjectSpace, monkeypatch: pytest.MonkeyPatch, tries: int
 ) -> None:
-    monkeypatch.setattr(places, "MAX_TRIES", tries)  # each takes seconds
+    monkeypatch.setattr(session_reference, "MAX_TRIES", tries)  # each takes seconds
     ingest = session(space)
     begin(ingest)
     ingest.push(head.volume(np.eye(4)))
@@ -155,17 +158,17 @@ def test_a_run_that_fits_nowhere_is_refused_and_the_place_stays(
     begin(ingest, 2)
     volumes = itertools.islice(head.run(np.eye(4), 2), tries + 1)
     outputs = [ingest.push(replace(v, data=np.ascontiguousarray(v.data[::-1]))) for v in volumes]
-    how = [output.placement and output.placement.how for output in outputs]
+    how = [output.registration and output.registration.how for output in outputs]
     assert how == [None] * (tries - 1) + ["refused", None]
     assert "place.refused" in [alert.code for alert in outputs[tries - 1].report.alerts]
     assert not any(output.report.aligned for output in outputs)
     back = ingest.push(head.volume(np.eye(4), tries + 1, 2))
     assert back.report.aligned
-    assert back.placement.how == "subject"
+    assert back.registration.how == "subject"
 
 
 @pytest.mark.slow
-def test_a_refused_run_teaches_nothing(head: Head, space: Space) -> None:
+def test_a_refused_run_teaches_nothing(head: Head, space: SubjectSpace) -> None:
     """None of its volumes counts, so its betas are zeros, which nothing must be z-scored by."""
     ingest = session(space)
     play(ingest, head.run(np.eye(4)))
@@ -178,32 +181,34 @@ def test_a_refused_run_teaches_nothing(head: Head, space: Space) -> None:
     assert ingest.state().arrays["normaliser.ended_n"] == len(EVENTS)
 
 
-def test_an_empty_first_volume_does_not_become_the_reference(head: Head, elsewhere: np.ndarray, space: Space) -> None:
+def test_an_empty_first_volume_does_not_become_the_reference(
+    head: Head, elsewhere: np.ndarray, space: SubjectSpace
+) -> None:
     ingest = session(space)
     begin(ingest)
     good = head.volume(elsewhere)
     outputs = [ingest.push(Volume(np.zeros_like(good.data), good.affine, good.tr_s, 1, 0))]
     outputs += [ingest.push(head.volume(elsewhere, index)) for index in (1, 2)]
     assert [output.report.aligned for output in outputs] == [False, True, True]
-    assert outputs[1].placement.how == "realigned"
-    assert off_mm(outputs[1].placement, elsewhere, head) < 0.05
+    assert outputs[1].registration.how == "realigned"
+    assert off_mm(outputs[1].registration, elsewhere, head) < 0.05
 
 
 def test_another_persons_head_is_refused_in_words_and_every_trial_flagged(shared: Path) -> None:
     reference = next(iter(read_series(shared / "data" / "trio_run155" / "dcm")))
-    space = Space(reference, brain_mask(reference.data))
+    space = SubjectSpace(reference, brain_mask(reference.data))
     ingest = IngestSession(replace(OPTIONS, min_betas=1), space, clock=Ticks())
     begin(ingest)
     strangers = itertools.islice(read_series(shared / "data/siemens_ve11_multiband_mosaic"), 2)
     outputs = [ingest.push(replace(volume, tr_s=2.0, acquired_s=None)) for volume in strangers]
     first = outputs[0]
-    assert first.placement.how == "refused"
-    assert first.placement.registration.margin < MIN_MARGIN
+    assert first.registration.how == "refused"
+    assert first.registration.registration.margin < MIN_MARGIN
     alert = first.report.alerts[0]
     assert (alert.code, alert.level) == ("place.refused", "error")
     assert "Check that subject and bundle are the right ones" in alert.text
     assert [output.report.aligned for output in outputs] == [False, True]
-    assert outputs[1].placement is None
+    assert outputs[1].registration is None
     answers = [beta for index in range(2, 12) for beta in ingest.mark_missing(1, index)]
     assert answers
     assert all(beta.flagged and np.isfinite(beta.beta_V).all() for beta in answers + ingest.end_run(1))

@@ -9,8 +9,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from mindsight.errors import BadVolume
-from mindsight.ingest import IngestSession, VolumeOutput
-from mindsight.ingest.followed import followed
+from mindsight.ingest import IngestSession
+from mindsight.ingest.outputs import VolumeOutput
+from mindsight.preprocessing.motion.prospective import followed_motion
 from support.ingest_world import (
     OPTIONS,
     TR_S,
@@ -125,7 +126,7 @@ def turned(degrees: float, shift_mm: float = 0.0) -> np.ndarray:
 def test_what_may_be_a_heads_movement(moved: np.ndarray, is_head: bool) -> None:
     affine = np.diag([-3.0, 3.0, 3.5, 1.0])
     affine[:3, 3] = 90.0, -100.0, -60.0
-    found = followed(affine, moved @ affine, (64, 64, 33))
+    found = followed_motion(affine, moved @ affine, (64, 64, 33))
     assert (found is not None) == is_head
     if found is not None:
         np.testing.assert_allclose(found, moved, atol=1e-9)

@@ -1,0 +1,88 @@
+"""What an ingest session returns: a volume's report and a trial's beta.
+
+Knows nothing of how they are computed. V voxels of the mask, in C order of the reference's grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.glm.normalise import Source
+from mindsight.preprocessing.quality.rules import Alert
+from mindsight.preprocessing.registration.report import RegistrationReport
+from mindsight.stages import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeReport:
+    """One volume's quality.
+
+    translation_mm, rotation_rad : motion against the reference about the scanner's origin, as SPM reports it (FD and
+        confounds are about the head's centre); None where ingest does not estimate it (motion was given,
+        or the volume has too few slices)
+    fd_mm : framewise displacement against the volume before (Power et al. 2012), None for a run's first volume and
+        where motion is neither estimated nor given in a known order
+    dvars_percent, tsnr : see ``QualityFigures``
+    residual, outlier_slices : see ``Aligned``; None and none where motion is not estimated
+    aligned : False where no pose explained the volume
+    censored : the volume is excluded from the betas: too much motion, no pose, or a spike
+    alerts : conditions of the run that began or ended with this volume, in words for the operator
+    """
+
+    translation_mm: tuple[float, float, float] | None
+    rotation_rad: tuple[float, float, float] | None
+    fd_mm: float | None
+    dvars_percent: float | None
+    tsnr: float | None
+    aligned: bool
+    censored: bool
+    residual: float | None = None
+    outlier_slices: tuple[int, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class TrialBeta:
+    """One trial's response at one stage, and the statistics to z-score it by.
+
+    beta_V : (V,) float32, in units of the voxel values
+    error_V : (V,) float32, its standard error in the same units, see ``StreamingGLM.estimate``; of final betas and,
+        in a fixed basis, of revised ones; None for others and for ridge estimates
+    error : median over voxels of the standard error; None for ridge estimates and while there are too few volumes
+    n_volumes : volumes of the run that were used, without missing and censored ones
+    flagged : a missing or censored volume lies in the trial's response, the run ended before the response had risen,
+        or the run could not be registered to the subject
+    mean_V, std_V, n_statistics : see ``Statistics``
+    normalised_by : the policy that gave them; "none" is mean 0 and standard deviation 1, because too few betas are
+        available
+    """
+
+    run: int
+    trial: int
+    stage: Stage
+    beta_V: NDArray[np.float32]
+    error_V: NDArray[np.float32] | None
+    error: float | None
+    n_volumes: int
+    flagged: bool
+    mean_V: NDArray[np.float32]
+    std_V: NDArray[np.float32]
+    n_statistics: int
+    normalised_by: Source
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeOutput:
+    """What follows from one volume.
+
+    timings_ms : motion (align, sample, quality), glm (push), beta (all of ``betas``)
+    registration : where the run's head is in the subject's space; None for volumes that did not determine it
+    """
+
+    report: VolumeReport
+    betas: list[TrialBeta]
+    timings_ms: dict[str, float]
+    registration: RegistrationReport | None = None

@@ -1,0 +1,217 @@
+"""What a session's ingest found, written out: messages to its log, payloads to the blob store, betas to the work queue.
+
+Knows nothing of inputs. Everything is written with a key, under the session's lease, so that a worker that took the
+session over writes the same again as duplicates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.blobs import BlobStore
+from mindsight.bus import Lease, Log, WorkQueue
+from mindsight.errors import MindsightError
+from mindsight.events import Note
+from mindsight.ingest.outputs import TrialBeta, VolumeOutput, VolumeReport
+from mindsight.ingest.repeats import Repeats
+from mindsight.preprocessing.quality.rules import Alert
+from mindsight.preprocessing.registration.report import RegistrationReport
+from mindsight.protocol import BetaReady, Message, StageLatency, VolumeProcessed, Warned, dump_message
+from mindsight.protocol.inputs import OpenSession, TakeVolume
+from mindsight.protocol.work import BetaWork, Repeat, dump_work
+from mindsight.volume import Volume
+from workers.ingest.registered import run_placed
+
+RepeatedBetas = Repeats[tuple[str, str | None]]
+"""The newest beta of each trial as digests: of the beta, and of its statistics (None: the bundle's)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """Digests of one beta, of its statistics (None: the bundle's) and of its standard errors."""
+
+    beta: str
+    statistics: str | None
+    errors: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Publisher:
+    """Writes for one session under its lease. Raises LeaseLost where another worker holds the session."""
+
+    session: str
+    messages: Log
+    blobs: BlobStore
+    queue: WorkQueue
+    lease: Lease
+
+    def emit(self, key: str, message: Message) -> None:
+        """Append a message."""
+        # times and latencies differ when a worker that took over writes the message again
+        identity = hashlib.sha256(message.model_dump_json(exclude={"t", "latency_ms", "id"}).encode()).hexdigest()
+        self.messages.append(key, dump_message(message), identity=identity, fence=self.lease.fence)
+
+    def registration(self, report: RegistrationReport, volume: Volume, reference: Volume) -> None:
+        """Where a run's head is, with a picture; drawing it takes a fraction of a second."""
+        message = run_placed(self.session, report, volume, reference, self.blobs)
+        self.emit(f"placed-{report.run}-{report.index}", message)
+
+    def error(self, key: str, error: MindsightError, level: Literal["warning", "error"] = "warning") -> None:
+        """An input that could not be carried out."""
+        self.emit(key, Warned(session=self.session, t=time.time(), code=error.code, text=str(error), level=level))
+
+    def notes(self, run: int, notes: Sequence[Note]) -> None:
+        """What became of a run's events."""
+        for note in notes:
+            warned = Warned(
+                session=self.session, t=time.time(), code=note.code, text=note.text, level=note.level, run=run
+            )
+            self.emit(f"{note.code}-{run}", warned)
+
+    def alerts(self, alerts: Sequence[Alert], run: int, index: int) -> None:
+        """Quality alerts that began or ended with a volume."""
+        for alert in alerts:
+            warned = Warned(
+                session=self.session,
+                t=time.time(),
+                code=alert.code,
+                text=alert.text,
+                level=alert.level,
+                run=run,
+                index=index,
+            )
+            self.emit(f"alert-{run}-{index}-{alert.code}", warned)
+
+    def volume(self, entry: TakeVolume, output: VolumeOutput, taken_t: float, fd_threshold_mm: float) -> None:
+        """A volume's quality.
+
+        taken_t : when the worker took the volume, seconds since the epoch
+        fd_threshold_mm : framewise displacement above which it was censored
+        """
+        report, timings_ms = output.report, output.timings_ms
+        message = VolumeProcessed(
+            session=self.session,
+            t=time.time(),
+            run=entry.run,
+            index=entry.index,
+            translation_mm=report.translation_mm,
+            rotation_deg=_degrees(report.rotation_rad),
+            fd_mm=report.fd_mm,
+            dvars_percent=report.dvars_percent,
+            tsnr=report.tsnr,
+            residual=report.residual,
+            outlier_slices=report.outlier_slices,
+            censored=report.censored,
+            latency_ms=StageLatency(
+                queue=max(0.0, 1e3 * (taken_t - entry.acked_t)),
+                motion=timings_ms["motion"],
+                glm=timings_ms["glm"],
+                estimate=timings_ms["beta"] if output.betas else None,
+            ),
+        )
+        self.emit(f"processed-{entry.run}-{entry.index}", message)
+        self.alerts(report.alerts, entry.run, entry.index)
+        if report.censored:
+            self._censored(entry, report, fd_threshold_mm)
+
+    def _censored(self, entry: TakeVolume, report: VolumeReport, fd_threshold_mm: float) -> None:
+        if not report.aligned:
+            reason = "no head position was found that matches the reference"
+        elif report.fd_mm is not None and report.fd_mm > fd_threshold_mm:
+            reason = f"head moved {report.fd_mm:.2f} mm, more than {fd_threshold_mm:g} mm"
+        else:
+            reason = "sudden signal change (spike)"
+        warned = Warned(
+            session=self.session,
+            t=time.time(),
+            code="volume.censored",
+            text=f"volume {entry.index} of run {entry.run} excluded from the analysis: {reason}",
+            run=entry.run,
+            index=entry.index,
+        )
+        self.emit(f"censored-{entry.run}-{entry.index}", warned)
+
+    def betas(self, betas: Sequence[TrialBeta], acked_t: float, opened: OpenSession, repeats: RepeatedBetas) -> None:
+        """Payload, then message, then job: whoever takes a job finds its beta and its message.
+
+        acked_t : when the gateway logged the input that led to them
+        repeats : takes the betas as the newest of their trials
+        """
+        for beta, stored in zip(betas, self._store(betas), strict=True):
+            others = repeats.put(beta.run, beta.trial, (stored.beta, stored.statistics), sound=not beta.flagged)
+            logged_t = time.time()
+            ready = BetaReady(
+                session=self.session,
+                t=logged_t,
+                run=beta.run,
+                trial=beta.trial,
+                stage=beta.stage,
+                n_volumes=beta.n_volumes,
+                n_voxels=beta.beta_V.size,
+                flagged=beta.flagged,
+                beta=stored.beta,
+                standard_error=beta.error,
+                standard_errors=stored.errors,
+                latency_ms=StageLatency(beta=max(0.0, 1e3 * (logged_t - acked_t))),
+            )
+            self.emit(f"beta-{beta.run}-{beta.trial}-{beta.stage}", ready)
+            if opened.bundle is not None:
+                averaged = others if opened.options.average_repeats else []
+                self._put_work(beta, stored, averaged, opened, opened.bundle, logged_t)
+
+    def _put_work(
+        self,
+        beta: TrialBeta,
+        stored: _Stored,
+        averaged: Sequence[tuple[str, str | None]],
+        opened: OpenSession,
+        bundle: str,
+        logged_t: float,
+    ) -> None:
+        work = BetaWork(
+            session=self.session,
+            run=beta.run,
+            trial=beta.trial,
+            stage=beta.stage,
+            beta=stored.beta,
+            statistics=stored.statistics,
+            normalised_by=beta.normalised_by,
+            n_statistics=beta.n_statistics,
+            repeats=tuple(Repeat(beta=other, statistics=scored_by) for other, scored_by in averaged),
+            pairs=opened.options.pairs,
+            flagged=beta.flagged,
+            bundle=bundle,
+            logged_t=logged_t,
+        )
+        identity = " ".join([stored.beta, stored.statistics or "", *(other for other, _ in averaged)])
+        self.queue.put(work.key, dump_work(work), identity=identity, fence=self.lease.fence)
+
+    def _store(self, betas: Sequence[TrialBeta]) -> list[_Stored]:
+        """Put the payloads of all betas; they wait for the disk together."""
+        statistics = {
+            i: np.stack([beta.mean_V, beta.std_V]) for i, beta in enumerate(betas) if beta.normalised_by != "bundle"
+        }
+        errors = {i: beta.error_V for i, beta in enumerate(betas) if beta.error_V is not None}
+        arrays = [*(beta.beta_V for beta in betas), *statistics.values(), *errors.values()]
+        digests = iter(self.blobs.put_many([_bytes(array) for array in arrays]))
+        of_betas = [next(digests) for _ in betas]
+        of_statistics, of_errors = ({i: next(digests) for i in stored} for stored in (statistics, errors))
+        return [_Stored(digest, of_statistics.get(i), of_errors.get(i)) for i, digest in enumerate(of_betas)]
+
+
+def _degrees(rotation_rad: tuple[float, float, float] | None) -> tuple[float, float, float] | None:
+    if rotation_rad is None:
+        return None
+    x, y, z = np.rad2deg(rotation_rad)
+    return float(x), float(y), float(z)
+
+
+def _bytes(values: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f4").tobytes()
