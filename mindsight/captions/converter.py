@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mindsight.decoders.mindeye2.checkpoint import read_state_dict
 from mindsight.errors import ModelMismatch
+from mindsight.weights.state_dict import read_state_dict
 
 _KEYS = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
 

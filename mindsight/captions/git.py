@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mindsight.errors import ModelMismatch
-from mindsight.weights.torchfile import read_torch_file
+from mindsight.weights.state_dict import read_safetensors, read_state_dict
 
 _USED = ("git.embeddings.", "git.encoder.", "git.visual_projection.", "output.")
 
@@ -168,15 +168,9 @@ def _keys(layers: int) -> list[str]:
 
 def _read_used(folder: Path) -> dict[str, Tensor]:
     """The text decoder's tensors; nothing of the image encoder, which is most of the file, is read."""
-    if (folder / "model.safetensors").is_file():
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(folder / "model.safetensors", "pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys() if key.startswith(_USED)}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ModelMismatch(
-                f"expected safetensors, got a file that is none: {error}", code="captions.folder"
-            ) from None
-    held = read_torch_file(folder / "pytorch_model.bin")
-    return {key: tensor for key, tensor in held.items() if str(key).startswith(_USED) and isinstance(tensor, Tensor)}
+    path = folder / "model.safetensors"
+    if path.is_file():
+        state = read_safetensors(path, code="captions.folder")
+    else:
+        state = read_state_dict(folder / "pytorch_model.bin")
+    return {key: tensor for key, tensor in state.items() if key.startswith(_USED)}

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mindsight.errors import BadRequest, ModelMismatch
-from mindsight.weights.torchfile import read_torch_file
+from mindsight.weights.state_dict import read_safetensors, read_state_dict
 
 Embedding = Literal["tokens", "pooled"]
 Values = Literal["mindeye2", "clip"]
@@ -73,9 +73,9 @@ class ImageTower:
         ``checkpoint.unreadable``, ``tower.weights``) where there is no such tower in the file, or it is another one.
         """
         name, described, preprocess = _configuration(model)
-        held = _Checkpoint(weights)
-        prefix = _prefix(held.keys, weights.name)
-        state = held.read(prefix)
+        held = _read(weights)
+        prefix = _prefix(list(held), weights.name)
+        state = {key.removeprefix(prefix): held[key].float() for key in held if key.startswith(prefix)}
         visual = _build(name, described)
         _fill(visual, state, name, weights.name)
         size = visual.image_size if isinstance(visual.image_size, tuple) else (visual.image_size,) * 2
@@ -132,39 +132,9 @@ class ImageTower:
         return tokens
 
 
-class _Checkpoint:
-    """Keys of a file, and the tensors below a prefix; others stay in the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._tensors: Mapping[str, Tensor] | None = None
-        if path.suffix == ".safetensors":
-            with self._safetensors() as file:
-                self.keys = list(file.keys())
-        else:
-            held = read_torch_file(path)
-            inner = held.get("state_dict")
-            state = inner if isinstance(inner, Mapping) else held
-            self._tensors = {str(key): tensor for key, tensor in state.items() if isinstance(tensor, Tensor)}
-            self.keys = list(self._tensors)
-
-    def read(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors below the prefix, without it, in single precision."""
-        wanted = [key for key in self.keys if key.startswith(prefix)]
-        if self._tensors is not None:
-            return {key.removeprefix(prefix): self._tensors[key].float() for key in wanted}
-        with self._safetensors() as file:
-            return {key.removeprefix(prefix): file.get_tensor(key).float() for key in wanted}
-
-    def _safetensors(self) -> Any:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            return safe_open(self._path, "pt")
-        except (OSError, SafetensorError) as error:
-            raise ModelMismatch(
-                f"expected a safetensors file, got {self._path.name}: {error}", code="model.file"
-            ) from None
+def _read(path: Path) -> dict[str, Tensor]:
+    """Every tensor of the file, mapped."""
+    return read_safetensors(path, code="model.file") if path.suffix == ".safetensors" else read_state_dict(path)
 
 
 def _prefix(keys: list[str], name: str) -> str:

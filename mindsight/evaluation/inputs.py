@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from mindsight.errors import BadRequest
+from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.evaluation.measure import Answers
 from mindsight.evaluation.session import LiveFigure
 from mindsight.evaluation.splits import require_disjoint
@@ -191,13 +191,13 @@ def _folder(path: Path) -> NDArray[np.uint8]:
 
 
 def _tensor(path: Path) -> NDArray[Any]:
-    from pickle import UnpicklingError
-
     import torch
 
+    from mindsight.weights.torchfile import read_torch_object
+
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+        held = read_torch_object(path)
+    except ModelMismatch as error:
         raise BadRequest(f"expected one tensor in {path.name}: {error}", code="pictures.file") from None
     if not isinstance(held, torch.Tensor) or held.ndim not in (4, 5):
         raise BadRequest(f"expected one tensor of pictures in {path.name}, channels first", code="pictures.file")

@@ -11,13 +11,14 @@ Knows nothing of what the files hold.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mindsight.errors import ModelMismatch
 from mindsight.files.digest import sha256_of_file
+from mindsight.files.durable import write_durably
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -55,7 +56,12 @@ class Proof:
 
 def sums_of(folder: Path) -> dict[str, str]:
     """Path in the folder -> sha256, of every file that is there now."""
-    return {name: sha256_of_file(folder / name) for name in files_in(folder)}
+    return sums_of_files(folder, files_in(folder))
+
+
+def sums_of_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Path in the folder -> sha256, of these files."""
+    return {name: sha256_of_file(folder / name) for name in names}
 
 
 def files_in(folder: Path) -> list[str]:
@@ -102,7 +108,7 @@ def _is_inside(name: str) -> bool:
 def write_manifest(folder: Path, kind: str, sums: Mapping[str, str], **described: Any) -> None:
     """Write ``manifest.json``: format, kind, whatever else describes the folder, and the sha256 of its files."""
     document = {"format": FORMAT, "kind": kind, **described, "sha256": dict(sums)}
-    (folder / MANIFEST).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_durably(folder / MANIFEST, json.dumps(document, indent=2).encode() + b"\n")
 
 
 def read_manifest(proof: Proof, folder: Path, kind: str) -> dict[str, str]:

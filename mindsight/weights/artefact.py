@@ -5,7 +5,6 @@ Knows nothing of the networks it holds.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,17 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
-from mindsight.errors import ModelMismatch
+from mindsight.files.digest import sha256_of_json
+from mindsight.files.durable import write_durably
+from mindsight.files.manifest import Proof, read_manifest, sums_of_files, verify_folder, write_manifest
+from mindsight.weights.state_dict import read_safetensors
 
-FORMAT = 1
+_CONFIG = "config.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """What a folder held: the ``config`` it was saved with, its tensors as float32, and one digest of everything."""
+    """What a folder holds.
+
+    config : what it was saved with
+    tensors : as float32
+    digest : of config and tensors together
+    """
 
     config: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -31,52 +38,27 @@ class Artefact:
 
 
 def write_artefact(folder: Path, kind: str, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Write ``config.json``, ``{kind}.safetensors`` (fp16) and ``manifest.json``; return the digest."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "config.json": json.dumps(config, indent=2, sort_keys=True).encode() + b"\n",
-        f"{kind}.safetensors": save(
-            {name: t.detach().to("cpu", torch.float16).contiguous() for name, t in tensors.items()}
-        ),
-    }
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    manifest = {"format": FORMAT, "kind": kind, "sha256": sums}
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-    return _digest(sums)
+    """Write ``config.json``, ``{kind}.safetensors`` (float16) and ``manifest.json``; return the digest."""
+    half = {name: tensor.detach().to("cpu", torch.float16).contiguous() for name, tensor in tensors.items()}
+    write_durably(folder / _CONFIG, json.dumps(config, indent=2, sort_keys=True).encode() + b"\n")
+    write_durably(folder / _weights(kind), save(half))
+    sums = sums_of_files(folder, (_CONFIG, _weights(kind)))
+    write_manifest(folder, kind, sums)
+    return sha256_of_json(sums)
 
 
 def read_artefact(folder: Path, kind: str) -> Artefact:
     """Read and verify a folder that ``write_artefact`` wrote.
 
-    Raises
-    ------
-    ModelMismatch
-        A file is missing, is not what the manifest says, or the folder holds another kind of model.
+    Raises ModelMismatch: ``model.unreadable``, ``model.version`` where it holds another kind, ``model.tampered``.
     """
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        found = (manifest["format"], manifest["kind"])
-        sums = dict(manifest["sha256"])
-        files = {name: (folder / name).read_bytes() for name in ("config.json", f"{found[1]}.safetensors")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelMismatch(
-            f"Expected a folder with a {kind} model and its manifest, got one that cannot be read "
-            f"({type(error).__name__}). Restore the folder or train the model again."
-        ) from error
-    if found != (FORMAT, kind):
-        raise ModelMismatch(f"Expected a {kind} of format {FORMAT}, got a {found[1]} of format {found[0]}.")
-    for name, content in files.items():
-        actual = hashlib.sha256(content).hexdigest()
-        if actual != sums.get(name):
-            raise ModelMismatch(
-                f"Expected {name} of the {kind} with sha256 {str(sums.get(name))[:12]}, got {actual[:12]}. "
-                "The file is damaged or was replaced: restore the folder."
-            )
-    tensors = {name: t.float() for name, t in load(files[f"{kind}.safetensors"]).items()}
-    return Artefact(json.loads(files["config.json"]), tensors, _digest(sums))
+    proof = Proof("model", f"the {kind}", "restore the folder or train the model again")
+    sums = read_manifest(proof, folder, kind)
+    verify_folder(proof, folder, sums, only=(_CONFIG, _weights(kind)))
+    config = json.loads((folder / _CONFIG).read_bytes())
+    tensors = {name: tensor.float() for name, tensor in read_safetensors(folder / _weights(kind)).items()}
+    return Artefact(config, tensors, sha256_of_json(sums))
 
 
-def _digest(sums: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(dict(sums), sort_keys=True).encode()).hexdigest()
+def _weights(kind: str) -> str:
+    return f"{kind}.safetensors"

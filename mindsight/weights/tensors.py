@@ -12,13 +12,15 @@ import json
 import math
 import operator
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save, save_file
 
 from mindsight.errors import ModelMismatch
 
@@ -31,10 +33,27 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
     save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, path)
 
 
-def tensor_header(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], size: int = 0) -> bytes:
-    """What comes before the bytes of a file with this one array: for arrays too large to be in memory at once.
+def pack_tensors(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+    """A file's bytes: the arrays, and strings beside them."""
+    return bytes(save({name: np.asarray(array, order="C") for name, array in tensors.items()}, dict(metadata)))
 
-    size : bytes to fill up to, for a header that is written after the array; a multiple of 8
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The strings beside the arrays. Raises ModelMismatch (``model.file``)."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Every array of the file, in memory. Raises ModelMismatch (``model.file``)."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+
+
+def tensor_header(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], size: int = 0) -> bytes:
+    """What precedes the bytes of a file with this one array, for arrays too large to be in memory at once.
+
+    size : bytes to pad to, for a header that is written after the array; a multiple of 8
     """
     kind = next(key for key, value in _DTYPES.items() if np.dtype(value) == dtype)
     n_bytes = dtype.itemsize * math.prod(shape)
@@ -61,6 +80,15 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
             raise ModelMismatch(f"expected a JSON header in {path.name}: {error}", code="model.file") from None
     header.pop("__metadata__", None)
     return {name: _map(path, size, 8 + length, name, entry) for name, entry in header.items()}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise ModelMismatch(f"expected a safetensors file, got {path.name}: {error}", code="model.file") from None
 
 
 def _map(path: Path, size: int, start: int, name: str, entry: Any) -> NDArray[Any]:

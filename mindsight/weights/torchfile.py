@@ -18,18 +18,15 @@ import torch
 
 from mindsight.errors import ModelMismatch
 
-# what torch's reader raises, as it comes, of a file that is not as it was written
+# what torch's reader raises for a file that is not as it was written
 _DAMAGED = (UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError)
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
     """The dict in a file of ``torch.save``; its tensors are memory-mapped and cost nothing until they are used.
 
-    Raises
-    ------
-    ModelMismatch
-        There is no such file, it is cut short, was not written by ``torch.save``, was written by torch before 1.6, or
-        asks for the operating system.
+    Raises ModelMismatch: ``checkpoint.missing``; ``checkpoint.unreadable`` where the file is cut short, was not written
+    by ``torch.save``, was written by torch before 1.6, or asks for the operating system.
     """
     if not path.is_file():
         raise ModelMismatch(f"expected a checkpoint file {path.name}, there is none", code="checkpoint.missing")
@@ -39,7 +36,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
             (_stand_in(name), name) for name in unknown
         ]
         with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols and typed storages, which are as they are
+            warnings.simplefilter("ignore")  # pickle protocols and typed storages of older versions
             held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except _DAMAGED as error:
         raise ModelMismatch(
@@ -55,8 +52,23 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     return held
 
 
+def read_torch_object(path: Path, *, code: str = "model.file") -> Any:
+    """Whatever is in a file of ``torch.save`` of any version, if tensors and plain Python objects are all of it.
+
+    For files that must hold nothing else: no stand-ins, and no memory map, which the format before torch 1.6 lacks.
+
+    Raises ModelMismatch under ``code``, FileNotFoundError.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGED as error:
+        raise ModelMismatch(
+            f"expected a file of tensors, got {path.name}, which cannot be read as one: {_reason(error)}", code=code
+        ) from None
+
+
 class Unread:
-    """Stands where an object was that is not ours to make. Whatever is done to it while reading has no effect."""
+    """A stand-in for an object that is not read. Whatever is done to it while reading has no effect."""
 
     def __new__(cls, *_: object, **__: object) -> Unread:
         return super().__new__(cls)
@@ -70,8 +82,8 @@ class Unread:
 
 def _reason(error: Exception) -> str:
     """torch's own sentence, without its advice to run the file's code after all."""
-    said = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-    return said.strip().splitlines()[0] if said.strip() else type(error).__name__
+    text = (str(error).partition("WeightsUnpickler error:")[2] or str(error)).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _stand_in(name: str) -> type[Unread]:

@@ -120,10 +120,9 @@ def _space(mask: Path, recorded: Any) -> SubjectSpace:
 
 def _one_layer(released: Released, n_voxels: int, scratch: Path) -> tuple[Path, FoldedMindEye2]:
     """The file with one subject's ridge layer, and the model in its inference form."""
-    from safetensors.torch import save_file
-
     from mindsight.decoders.mindeye2 import fold, load_mindeye2
     from mindsight.decoders.mindeye2.convert import is_converted, verified_weights
+    from mindsight.weights.state_dict import write_state_dict
 
     path = verified_weights(released.weights) if is_converted(released.weights) else released.weights
     if path.suffix != ".safetensors":
@@ -153,7 +152,7 @@ def _one_layer(released: Released, n_voxels: int, scratch: Path) -> tuple[Path, 
             if not key.startswith("ridge.") or key.startswith(own)
         }
         path = scratch / "decoder.safetensors"
-        save_file(state, path)
+        write_state_dict(path, state)
     return path, fold(model, released.layer)
 
 

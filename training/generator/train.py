@@ -25,6 +25,7 @@ from torch.nn import functional
 from mindsight.encoders.demo import Encoder, EncoderConfig, ResidualBlock, to_grid, to_pixels
 from mindsight.generators.unclip.demo import Denoiser, Generator, GeneratorConfig, draw, fold, noise_schedule, unfold
 from mindsight.simulator.scenes import KINDS, Scene, random_scenes, render_batch
+from mindsight.weights.torchfile import read_torch_object
 from training.generator.figures import psnr_db
 
 EMA_DECAY = 0.999
@@ -257,7 +258,7 @@ def train(training: EncoderTraining | UnetTraining, minutes: float, checkpoint: 
     ema = Ema(model)
     spent_s = 0.0
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = read_torch_object(checkpoint)
         model.load_state_dict(saved["model"])
         ema.model.load_state_dict(saved["ema"])
         optimiser.load_state_dict(saved["optimiser"])

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.torch import save_file
 
 from mindsight import assets
 from mindsight.accuracy import Accuracy, top_k
@@ -40,6 +39,7 @@ from mindsight.retrieval.ranking import cosine_scores
 from mindsight.simulator.experiment import Design
 from mindsight.simulator.session import SimulatedSession, make_participant
 from mindsight.subjects.bundle.folder import Bundle
+from mindsight.weights.state_dict import write_state_dict
 from training.pretraining.mindeye import Config, finetune
 
 PARTICIPANT, POOL_SEED, N_POOL = 7, 1, 100
@@ -178,7 +178,7 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
     )
     with tempfile.TemporaryDirectory() as temporary:
         weights = Path(temporary) / "decoder.safetensors"
-        save_file({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}, weights)
+        write_state_dict(weights, {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()})
         pool = CandidatePool(
             tuple(f"scene-{i:03d}" for i in range(N_POOL)),
             demo.tokens_NTD.astype(np.float16),

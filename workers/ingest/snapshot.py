@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
+from mindsight.errors import ModelMismatch
 from mindsight.files.durable import write_durably
+from mindsight.weights.tensors import pack_tensors, read_metadata, read_tensors
 
 VERSION = 3  # of all that a snapshot holds, so also of what ``IngestSession.state`` gives
 
@@ -33,18 +32,16 @@ class Snapshot:
 def write_snapshot(path: Path, position: int, document: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Replace the snapshot durably. Raises StorageFull."""
     header = {"snapshot": json.dumps({"version": VERSION, "position": position, "document": document})}
-    payload = save({name: np.asarray(array, order="C") for name, array in arrays.items()}, metadata=header)
-    write_durably(path, payload)
+    write_durably(path, pack_tensors(arrays, header))
 
 
 def read_snapshot(path: Path) -> Snapshot | None:
     """The snapshot, or None where there is none that this version can read: then the log is replayed from its start."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            header = json.loads(file.metadata()["snapshot"])
-            if header["version"] != VERSION:
-                return None
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        header = json.loads(read_metadata(path)["snapshot"])
+        if header["version"] != VERSION:
+            return None
+        arrays = read_tensors(path)
+    except (ModelMismatch, KeyError, TypeError, ValueError):
         return None
     return Snapshot(header["position"], header["document"], arrays)

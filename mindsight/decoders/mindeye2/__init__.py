@@ -4,7 +4,6 @@ Knows nothing of scanners, candidate pools or image generators.
 """
 
 from mindsight.decoders.mindeye2 import losses
-from mindsight.decoders.mindeye2.checkpoint import read_state_dict
 from mindsight.decoders.mindeye2.convert import Converted, convert_mindeye2
 from mindsight.decoders.mindeye2.folded import FoldedMindEye2, fold
 from mindsight.decoders.mindeye2.layout import Layout, PriorLayout
@@ -12,6 +11,7 @@ from mindsight.decoders.mindeye2.loading import load_mindeye2
 from mindsight.decoders.mindeye2.model import MindEye2, Tokens
 from mindsight.decoders.mindeye2.prior import DiffusionPrior
 from mindsight.decoders.mindeye2.sampler import Sampler
+from mindsight.weights.state_dict import read_state_dict
 
 __all__ = [
     "Converted",

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mindsight.decoders.mindeye2.checkpoint import RECOMPUTED, dtype_of, fitting_state, read_state_dict, source_files
+from mindsight.decoders.mindeye2.checkpoint import RECOMPUTED, dtype_of, fitting_state
 from mindsight.errors import Conflict, ModelMismatch, StorageFull
 from mindsight.files.digest import sha256_of, sha256_of_file
 from mindsight.files.durable import is_full, publish_folder
 from mindsight.files.manifest import MANIFEST, Proof, read_manifest, verify_folder, write_manifest
+from mindsight.weights.state_dict import read_state_dict, source_files
 
 KIND, WEIGHTS = "mindeye2", "mindeye2.safetensors"
 _PROOF = Proof("checkpoint", "MindEye2's weights", "restore the folder or convert the checkpoint again")

@@ -1,6 +1,6 @@
 """``load_mindeye2``: from a checkpoint, wherever it lies, to a model that decodes.
 
-Knows nothing of what the files look like; ``checkpoint.py`` and ``convert.py`` do.
+Knows nothing of what the files look like.
 """
 
 from __future__ import annotations
@@ -11,27 +11,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mindsight.decoders.mindeye2.checkpoint import dtype_of, fitting_state, read_state_dict
+from mindsight.decoders.mindeye2.checkpoint import dtype_of, fitting_state
 from mindsight.decoders.mindeye2.convert import is_converted, verified_weights
 from mindsight.decoders.mindeye2.model import MindEye2
+from mindsight.weights.state_dict import read_state_dict
 
 
 def load_mindeye2(source: Path | str | Mapping[str, Tensor], dtype: torch.dtype = torch.float32) -> MindEye2:
     """Build the model a checkpoint describes, all dimensions from its keys, ready to decode (``eval``).
 
-    Parameters
-    ----------
-    source
-        A folder that ``mindsight convert mindeye2`` wrote, whose digests are verified; a ``.safetensors`` file; a
+    source : a folder that ``mindsight convert mindeye2`` wrote, whose digests are verified; a ``.safetensors`` file; a
         ``.pth`` file as the reference writes it (``model_state_dict`` inside, or bare); a DeepSpeed folder; or a state
         dict. Tensors that already have ``dtype`` are not copied.
 
-    Raises
-    ------
-    ModelMismatch
-        Nothing is there (``checkpoint.missing``), it cannot be read without running code (``checkpoint.unreadable``),
-        it was changed (``checkpoint.tampered``), or keys are missing, unexpected or misshapen (``checkpoint.keys``):
-        the message lists them.
+    Raises ModelMismatch: nothing is there (``checkpoint.missing``), it cannot be read without running code
+    (``checkpoint.unreadable``), it is of another format or kind (``checkpoint.version``), it was changed
+    (``checkpoint.tampered``), or keys are missing, unexpected or misshapen (``checkpoint.keys``): the message lists
+    them.
     """
     layout, state = fitting_state(source if isinstance(source, Mapping) else _read(Path(source)))
     with torch.device("meta"):

@@ -19,6 +19,8 @@ from mindsight.evaluation.metrics.resize import resize
 from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.catalog import NetworkSpec
 from mindsight.files.digest import sha256_of_file
+from mindsight.weights.state_dict import read_safetensors
+from mindsight.weights.torchfile import read_torch_object
 
 _BATCH = 32
 
@@ -88,7 +90,9 @@ def load_network(spec: NetworkSpec, path: Path, device: str = "cpu") -> FeatureN
 
 
 def _read(path: Path, unused: tuple[str, ...]) -> dict[str, Tensor]:
-    held = _safetensors(path) if path.suffix == ".safetensors" else _torch_file(path)
+    is_safe = path.suffix == ".safetensors"
+    held: Any = read_safetensors(path, code="model.file") if is_safe else read_torch_object(path)
+    held = held if isinstance(held, dict) else {}
     # SwAV was saved from a data-parallel wrapper
     named = {key.removeprefix("module."): tensor for key, tensor in held.items() if isinstance(tensor, Tensor)}
     return {
@@ -96,28 +100,6 @@ def _read(path: Path, unused: tuple[str, ...]) -> dict[str, Tensor]:
         for key, tensor in named.items()
         if not key.startswith(unused or ("\0",)) and not key.endswith("num_batches_tracked")
     }
-
-
-def _safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return dict(load_file(path))
-    except SafetensorError as error:
-        raise ModelMismatch(f"expected a safetensors file, got {path.name}: {error}", code="model.file") from None
-
-
-def _torch_file(path: Path) -> dict[str, Any]:
-    from pickle import UnpicklingError
-
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError) as error:
-        raise ModelMismatch(
-            f"expected a file of tensors, got {path.name}, which cannot be read as one: {error}", code="model.file"
-        ) from None
-    return held if isinstance(held, dict) else {}
 
 
 def _clip(folder: Path) -> nn.Module:

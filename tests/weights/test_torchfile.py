@@ -1,0 +1,56 @@
+"""Files of ``torch.save``: no code in them is run, whatever they hold and however old they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mindsight.errors import ModelMismatch
+from mindsight.weights.torchfile import Unread, read_torch_file, read_torch_object
+
+
+class Harmful:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+class Schedule:
+    """What a training script may leave beside its weights."""
+
+    def __init__(self) -> None:
+        self.rate = 0.1
+
+
+@pytest.mark.parametrize("read", [read_torch_file, read_torch_object])
+def test_code_is_refused_and_not_run(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    torch.save({"weight": torch.ones(2), "harm": Harmful(tmp_path / "made")}, tmp_path / "last.pth")
+    with pytest.raises(ModelMismatch):
+        read(tmp_path / "last.pth")
+    assert not (tmp_path / "made").exists()
+
+
+def test_an_object_of_a_training_script_is_replaced_and_the_weights_are_read(tmp_path: Path) -> None:
+    torch.save({"weight": torch.ones(2), "schedule": Schedule()}, tmp_path / "last.pth")
+    held = read_torch_file(tmp_path / "last.pth")
+    assert torch.equal(held["weight"], torch.ones(2))
+    assert isinstance(held["schedule"], Unread)
+    with pytest.raises(ModelMismatch, match="cannot be read"):
+        read_torch_object(tmp_path / "last.pth")
+
+
+def test_old_files_are_read_where_they_hold_tensors_alone(tmp_path: Path) -> None:
+    torch.save([torch.ones(2)], tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert torch.equal(read_torch_object(tmp_path / "old.pth")[0], torch.ones(2))
+    with pytest.raises(ModelMismatch) as error:
+        read_torch_object(Path(__file__), code="weights.mine")
+    assert error.value.code == "weights.mine"
