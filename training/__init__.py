@@ -1,1 +1,1 @@
-"""Commands that make models: each writes a folder that the library loads, with the figures that judge it."""
+"""Commands that make models: each writes a folder that the library loads, with figures of its accuracy."""

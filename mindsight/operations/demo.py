@@ -36,12 +36,12 @@ from mindsight.protocol import (
     VolumeReceived,
 )
 from mindsight.settings import Settings
-from mindsight.simulator.session import SimulatedSession, make_participant
+from mindsight.simulator.demo import N_POOL, demo_visit
+from mindsight.simulator.session import SimulatedSession
 from mindsight.stages import STAGES
 from mindsight.subjects.bundle.folder import Bundle
 
 BUNDLE = "demo"
-PARTICIPANT, POOL_SEED, N_POOL = 7, 1, 100
 VISIT_SEED, N_RUNS = 21, 2
 LAST_ANSWER_S = 120.0
 KEY_S = 10.0
@@ -216,16 +216,7 @@ def _simulated(n_runs: int) -> SimulatedSession:
     from mindsight.encoders.demo import Encoder
 
     encoder = Encoder.load(assets.ENCODER)
-    participant = make_participant(encoder.tokens, PARTICIPANT, encoder.image_size)
-    return SimulatedSession(
-        encoder.tokens,
-        participant,
-        image_px=encoder.image_size,
-        pool_seed=POOL_SEED,
-        n_pool=N_POOL,
-        seed=VISIT_SEED,
-        n_runs=n_runs,
-    )
+    return demo_visit(encoder.tokens, encoder.image_size, seed=VISIT_SEED, n_runs=n_runs)
 
 
 def _pictures(settings: Settings) -> dict[str, bytes]:

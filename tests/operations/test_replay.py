@@ -22,7 +22,7 @@ from mindsight.events import RunEvent
 from mindsight.operations.replay import answers, number_trials, replay
 from mindsight.scanner import open_run
 from mindsight.subjects.bundle.folder import Bundle
-from training.calibration.command import calibrate
+from training.calibration.linear_bundle import calibrate_linear
 
 LAST = 60
 
@@ -45,7 +45,7 @@ def folder(shared: Path) -> Path:
 @pytest.fixture(scope="module")
 def bundle(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [shared / "data" / "haxby2001" / f"run-{number:03d}" for number in (1, 2, 3)]
-    made = calibrate(runs, "trial_type", "sub-01", datetime(2025, 1, 1, tzinfo=UTC))
+    made = calibrate_linear(runs, "trial_type", "sub-01", datetime(2025, 1, 1, tzinfo=UTC))
     folder = made.save(tmp_path_factory.mktemp("bundles") / "bundle").folder
     assert folder is not None
     return folder

@@ -1,22 +1,22 @@
-"""How a person's GLM is set up, by what calibration runs show: each choice against the default, and only where the gain
-is clear from run to run.
+"""The options of a subject's GLM, chosen on calibration runs: each against the default, and only where the gain is
+clear from run to run.
 
 Knows nothing of files. Letters: T frames, V voxels, C confounds, K trials of a run, R runs, O options, S shapes.
 
-In this order, each with what was chosen before:
+They are chosen in this order, each with the choices before it:
 
-- the lag of the events, by how much of the voxels' variance one regressor for all trials explains. No label enters. Two
-  standard errors, since the best of many lags looks good by chance.
-- the high-pass, by the log loss of the linear decoder on runs left out. What a block shows that comes once in a run
-  lies at frequencies that the usual 0.01 Hz takes away; for brief and dense trials that cut is the right one. One
-  standard error, the rule of L. Breiman et al., Classification and Regression Trees, 1984.
-- the duration of the events, the moment at which each slice was measured, a response per voxel out of ``LIBRARY``,
-  ridge for late answers and common noise components, each by the same loss. These help some people and experiments and
-  harm others, so that the bar is higher: Student's one-sided test over the runs at 5 %, shared among the options
-  (Bonferroni). Two runs can hardly pass it.
+- the lag of the events, by the share of the voxels' variance that one regressor for all trials explains, without
+  labels. The gain must exceed two standard errors, since the best of many lags looks good by chance.
+- the high-pass, by the log loss of the linear decoder on runs left out. A block design that repeats once per run has
+  its signal below the usual cut-off of 0.01 Hz; for brief and dense trials that cut-off is right. The gain must exceed
+  one standard error, the rule of L. Breiman et al., Classification and Regression Trees, 1984.
+- the duration of the events, slice timing, a response per voxel out of ``LIBRARY``, ridge for revised and final betas,
+  and noise components, each by the same loss. These help some subjects and experiments and harm others, so the bar is
+  higher: Student's one-sided test over the runs at 5 %, divided by the number of options (Bonferroni). Two runs can
+  hardly pass it.
 
-Which response a voxel has and which voxels are the noise pool is told by the same one regressor for all trials, without
-labels, from all runs.
+The response of each voxel and the noise pool are found by the same one regressor for all trials, without labels, from
+all runs.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class VoxelRun:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """``options``, and of each voxel what ``SubjectSpace`` has a place for: None where the default stays."""
+    """``options``, and the per-voxel fields of ``SubjectSpace``: None where the default stays."""
 
     options: IngestOptions
     hrf_V: NDArray[np.uint8] | None = None
@@ -82,9 +82,9 @@ def choose(
     options: IngestOptions,
     lag_V: NDArray[np.float32] | None = None,
 ) -> Chosen:
-    """``options`` with what these runs (two or more) ask for.
+    """``options`` with the changes that these runs (two or more) support.
 
-    lag_V : see ``slice_lags``, None where nobody knows when slices were measured
+    lag_V : see ``slice_lags``; None where slice times are unknown
     """
     explained_RO = np.array([[_explained(run, replace(options, event_lag_s=lag)) for lag in LAGS_S] for run in runs])
     lag = _best(explained_RO, LAGS_S.index(options.event_lag_s), standard_errors=2.0)
@@ -111,7 +111,7 @@ def choose(
 
 
 def _best(gain_RO: NDArray[np.float64], default: int, standard_errors: float) -> int:
-    """The option of greatest mean over the runs, if it beats the default by more than so many standard errors."""
+    """The option of greatest mean over the runs, if it exceeds the default by more than ``standard_errors``."""
     best = int(np.argmax(gain_RO.mean(axis=0)))
     more_R = gain_RO[:, best] - gain_RO[:, default]
     standard_error = more_R.std(ddof=1) / np.sqrt(len(more_R))
@@ -119,7 +119,7 @@ def _best(gain_RO: NDArray[np.float64], default: int, standard_errors: float) ->
 
 
 def significantly_best(gain_RO: NDArray[np.float64]) -> int:
-    """The option of greatest mean over the runs, if Student's test sets it above option 0."""
+    """The option of greatest mean over the runs, if Student's test finds it above option 0; else 0."""
     n_runs, n_options = gain_RO.shape
     return _best(gain_RO, 0, float(stats.t.ppf(1.0 - _SIGNIFICANCE / (n_options - 1), n_runs - 1)))
 
@@ -146,17 +146,17 @@ def _explained_squares(
 
 
 def responses(runs: Sequence[VoxelRun], options: IngestOptions) -> NDArray[np.uint8]:
-    """(V,) the shape of ``LIBRARY`` that explains most of each voxel over all runs."""
+    """(V,) for each voxel the shape of ``LIBRARY`` that explains most of its variance over all runs."""
     explained_RSV = np.array([[_explained_squares(run, options, shape)[0] for shape in LIBRARY] for run in runs])
     best_V: NDArray[np.intp] = explained_RSV.sum(axis=0).argmax(axis=0)
     return best_V.astype(np.uint8)
 
 
 def slice_lags(space: SubjectSpace) -> NDArray[np.float32] | None:
-    """(V,) when each voxel's slice was measured, from the middle of all slices' times, to an eighth of the TR.
+    """(V,) seconds from the middle of all slice times to the time of each voxel's slice, to an eighth of the TR.
 
-    The difference between slices is meant; what all have in common is the events' lag, an option. None where the times
-    are not known or all the same.
+    These are differences between slices; what all slices have in common is the option ``event_lag_s``. None where the
+    times are unknown or all equal.
     """
     times_s = space.reference.slice_times_s
     if times_s is None:
@@ -168,7 +168,7 @@ def slice_lags(space: SubjectSpace) -> NDArray[np.float32] | None:
 
 
 def noise_pool(runs: Sequence[VoxelRun], options: IngestOptions) -> NDArray[np.bool_]:
-    """(V,) the half of the voxels, or fewer, of which the trials explain least over all runs."""
+    """(V,) the voxels whose variance the trials explain least over all runs: half of all, at most 1,000."""
     squares_R2V = np.array([_explained_squares(run, options, options.hrf) for run in runs])
     explained_V, left_V = squares_R2V.sum(axis=0)
     share_V = np.where(left_V > 0.0, explained_V / np.where(left_V > 0.0, left_V, 1.0), np.inf)

@@ -1,17 +1,13 @@
-"""The linear decoder from trials of several runs, and what it reaches on runs that it has not seen.
+"""The linear decoder fitted to trials of several runs, and its accuracy on runs left out.
 
 Knows nothing of volumes or files. Letters: K trials, V voxels, N candidates, M shuffled trials, D numbers of an
 embedding.
 
-Which of two ways to fit it, and whether candidates are seen from zero or from the mean embedding (what the decoder
-predicts of an average beta), is chosen on runs left out: ridge regression and zero, unless something else has less log
-loss by more than one standard error over the trials. On nine runs of Haxby et al. 2001 (eight classes) inverting an
-encoding model named 93 % of 72 blocks, ridge 88 %, at a log loss of 0.30 against 0.38. Of a simulated participant's
-pictures among 96, after 108 trials: ridge 46 %, from the mean embedding 66 %, inverted 51 % and 81 %; after 648 trials
-97, 99, 100 and 100 %.
-
-Scores are projections, not cosines: a prediction from noise is short, and its length says so. The log loss was the
-same to 0.02; the confidence in shuffled betas, 0.40 with cosines (ridge, 108 trials, mean embedding), was 0.04.
+Two things are chosen on runs left out: how to fit the decoder (ridge regression, or an encoding model inverted), and
+whether embeddings are centred on the mean embedding (what the decoder predicts from an average beta) before candidates
+are scored. The default, ridge without centring, stays unless another way has less log loss by more than one standard
+error over the trials. Scores are projections rather than cosines, so that the short prediction from a noisy beta gets a
+low score. ``docs/retrieval.md`` has the figures behind these choices.
 """
 
 from __future__ import annotations
@@ -32,13 +28,13 @@ from mindsight.retrieval.confidence import Score
 Method = Literal["ridge", "inversion"]
 
 _SHUFFLES, _MAX_NULL = 20, 5000
-# Inverting an encoding model inverts a D x D matrix.
+# The inversion of an encoding model inverts a D x D matrix.
 _MAX_INVERTED = 2048
 
 
 @dataclass(frozen=True, eq=False)
 class RunTrials:
-    """One run: (K, V) z-scored betas, and (K,) the place in the pool of what each trial showed."""
+    """One run: (K, V) z-scored betas, and (K,) the place in the pool of the candidate that each trial showed."""
 
     z_KV: NDArray[np.float32]
     shown_K: NDArray[np.int64]
@@ -46,13 +42,13 @@ class RunTrials:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Scores of every trial with every candidate, each by a decoder that had not seen the trial's run.
+    """Scores of every trial with every candidate, by a decoder that was not fitted to the trial's run.
 
     scores_KN : (K, N), trials in the order of the runs
     right_KN : (K, N) the candidate that was shown
     null_MN : (M, N) of the same trials with their voxels shuffled
-    score : what these are
-    method, centred : how the decoders were fitted, and whether candidates are seen from the mean embedding
+    score : cosines or projections
+    method, centred : how the decoders were fitted, and whether embeddings were centred on the mean embedding
     """
 
     scores_KN: NDArray[np.float32]
@@ -90,12 +86,12 @@ def fit_linear(runs: Sequence[RunTrials], pool: CandidatePool, method: Method = 
 
 
 def leave_one_run_out(runs: Sequence[RunTrials], pool: CandidatePool, rng: np.random.Generator) -> HeldOut:
-    """Decode each run by what ridge regression learns of the others, by cosine. Needs two or more runs."""
+    """Decode each run by ridge regression fitted to the others, with cosines. Needs two or more runs."""
     return _leave_one_run_out(runs, pool, rng, "ridge", "cosine")[0]
 
 
 def choose_linear(runs: Sequence[RunTrials], pool: CandidatePool, rng: np.random.Generator) -> HeldOut:
-    """What runs left out say of the best way; its ``method`` is for ``fit_linear``. Needs two or more runs."""
+    """The best way by the log loss on runs left out; its ``method`` is for ``fit_linear``. Needs two or more runs."""
     methods: list[Method] = ["ridge"]
     if pool.flat_ND.shape[1] <= _MAX_INVERTED:
         methods.append("inversion")
@@ -109,7 +105,7 @@ def choose_linear(runs: Sequence[RunTrials], pool: CandidatePool, rng: np.random
 def _leave_one_run_out(
     runs: Sequence[RunTrials], pool: CandidatePool, rng: np.random.Generator, method: Method, score: Score
 ) -> list[HeldOut]:
-    """With candidates seen from zero, and from the mean embedding."""
+    """Without centring, and with embeddings centred on the mean embedding."""
     scores: dict[bool, list[NDArray[np.float32]]] = {False: [], True: []}
     null: dict[bool, list[NDArray[np.float32]]] = {False: [], True: []}
     shown_K = np.concatenate([run.shown_K for run in runs])

@@ -1,14 +1,13 @@
-"""A subject bundle around MindEye2 weights that are there already, such as the released ones: what recorded runs add is
-the space, the signal's statistics, and what the scores mean.
+"""A subject bundle around existing MindEye2 weights, such as the released ones.
 
-Knows nothing of training: the weights stay as they are. Letters: B of a batch, K trials, V voxels, N candidates, M
-shuffled trials.
+Recorded runs add the space, the signal's statistics and the calibration of the scores. The weights do not change.
+Letters: B of a batch, K trials, V voxels, N candidates, M shuffled trials.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +18,20 @@ from numpy.typing import NDArray
 from mindsight.accuracy import top_k
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.ingest import IngestOptions
-from mindsight.ingest.options import Mode
 from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import CandidatePool, ReducedIndex, calibrate, cosine_scores
+from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
-from training.calibration.command import Labels, ingest_runs, labelled_runs, middle_volume, run_trials, statistics_of
+from training.calibration.linear_bundle import BY_RUN
+from training.calibration.runs import (
+    Labels,
+    ingest_runs,
+    middle_volume,
+    open_labelled_runs,
+    run_trials,
+    statistics_of,
+)
 
 if TYPE_CHECKING:
     from mindsight.decoders.mindeye2 import FoldedMindEye2
@@ -34,13 +41,14 @@ _BATCH, _SHUFFLES, _MAX_NULL = 16, 10, 1000
 
 @dataclass(frozen=True)
 class Released:
-    """What a laboratory has.
+    """The weights, and what they were trained with.
 
     weights : a folder that ``mindsight convert mindeye2`` wrote, or a ``.safetensors`` file
     mask : NIfTI on the grid of the runs, above 0 in the voxels that the weights read: in C order of that grid, as NSD's
         nsdgeneral is read
-    pool : with the embeddings that the weights were trained towards, see ``retrieval.tower``
-    layer : of several subjects' ridge layers, the one to use
+    pool : with embeddings of the encoder that the weights were trained towards, see ``encoders.openclip``
+    index : the pool's sketch for fast ranking, where it has one
+    layer : which of several subjects' ridge layers to use
     """
 
     weights: Path
@@ -50,28 +58,28 @@ class Released:
     layer: int = 0
 
 
-def bundle_of(
+def calibrate_released(
     released: Released,
     folders: Sequence[Path],
     labels: Labels,
     subject: str,
     created: datetime,
     scratch: Path,
-    mode: Mode = "nilearn",
-    when: Mapping[str, Any] | None = None,
+    options: IngestOptions = BY_RUN,
     echo: EchoChoice = None,
 ) -> Bundle:
     """A bundle, not saved yet, whose confidence is fitted to the runs' trials.
 
     scratch : a folder for the weights of the one layer; needed until the bundle is saved
+    options : of calibration and of the sessions after it, kept as they are
 
-    Arguments not named here, and what is raised, are those of ``training.calibration.command.calibrate``; besides,
-    ModelMismatch where weights, mask and pool do not fit each other.
+    The other arguments and errors are those of ``linear_bundle.calibrate_linear``. Also raises BadRequest
+    (``calibration.mask``, ``calibration.weights``), and ModelMismatch where weights, mask and pool do not fit each
+    other.
     """
-    runs, names = labelled_runs(folders, labels, echo)
+    runs, names = open_labelled_runs(folders, labels, echo)
     place_of = {name: released.pool.place(released.pool.named(name)) for name in names}
     space = _space(released.mask, runs[0].recorded)
-    options = replace(IngestOptions(normalise="run", mode=mode), **(when or {}))
     path, model = _one_layer(released, space.n_voxels, scratch)
     finals, baseline = ingest_runs(runs, space, options)
     trials = [run_trials(run, betas, place_of) for run, betas in zip(runs, finals, strict=True)]
@@ -97,8 +105,11 @@ def bundle_of(
     )
 
 
-def _space(mask: Path, recorded: Any) -> SubjectSpace:
-    """Raises BadRequest (``calibration.mask``) where the mask is not on the runs' grid or empty."""
+def _space(mask: Path, recorded: RecordedRun) -> SubjectSpace:
+    """The middle volume of the run, and the voxels of the mask.
+
+    Raises BadRequest (``calibration.mask``) where the mask is not on the runs' grid, empty, or not NIfTI.
+    """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
 
@@ -112,14 +123,17 @@ def _space(mask: Path, recorded: Any) -> SubjectSpace:
     if not same or not mask_XYZ.any():
         raise BadRequest(
             f"expected a mask with voxels on the grid of the runs, {reference.shape} and their affine, got"
-            f" {mask_XYZ.shape} with {int(mask_XYZ.sum())} voxels: resample it to them",
+            f" {mask_XYZ.shape} with {int(mask_XYZ.sum())} voxels; resample it to the runs' grid",
             code="calibration.mask",
         )
     return SubjectSpace(reference, mask_XYZ)
 
 
 def _one_layer(released: Released, n_voxels: int, scratch: Path) -> tuple[Path, FoldedMindEye2]:
-    """The file with one subject's ridge layer, and the model in its inference form."""
+    """A file with one subject's ridge layer, and the model in its inference form.
+
+    Raises BadRequest (``calibration.weights``), ModelMismatch (``decoder.voxel_count``, ``pool.query_shape``).
+    """
     from mindsight.decoders.mindeye2 import fold, load_mindeye2
     from mindsight.decoders.mindeye2.convert import is_converted, verified_weights
     from mindsight.weights.state_dict import write_state_dict
@@ -127,7 +141,7 @@ def _one_layer(released: Released, n_voxels: int, scratch: Path) -> tuple[Path, 
     path = verified_weights(released.weights) if is_converted(released.weights) else released.weights
     if path.suffix != ".safetensors":
         raise BadRequest(
-            f"expected weights that were converted, got {path.name}: mindsight convert mindeye2 {path.name} OUT",
+            f"expected weights that were converted, got {path.name}; run mindsight convert mindeye2 {path.name} OUT",
             code="calibration.weights",
         )
     model = load_mindeye2(path)
@@ -141,7 +155,7 @@ def _one_layer(released: Released, n_voxels: int, scratch: Path) -> tuple[Path, 
     if layout.tokens * layout.dim != released.pool.flat_ND.shape[1]:
         raise ModelMismatch(
             f"expected a pool of {layout.tokens} tokens of {layout.dim}, as the weights give, got"
-            f" {released.pool.token_shape}: embed it with the network that the weights were trained towards",
+            f" {released.pool.token_shape}; build it with the encoder that the weights were trained towards",
             code="pool.query_shape",
         )
     if len(layout.voxels) > 1:
@@ -157,7 +171,7 @@ def _one_layer(released: Released, n_voxels: int, scratch: Path) -> tuple[Path, 
 
 
 def _scores(model: FoldedMindEye2, voxels_KV: NDArray[np.float32], pool: CandidatePool) -> NDArray[np.float32]:
-    """(K, N) cosines, a batch of tokens in memory at a time."""
+    """(K, N) cosines, computed in batches so that few tokens are in memory."""
     import torch
 
     batches = [torch.from_numpy(voxels_KV[i : i + _BATCH]) for i in range(0, len(voxels_KV), _BATCH)]

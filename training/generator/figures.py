@@ -1,8 +1,9 @@
-"""Judge an encoder and generator on scenes they never saw: ``python -m training.generator.figures --models FOLDER``.
+"""Evaluate an encoder and a generator on new scenes: ``python -m training.generator.figures --models FOLDER``.
 
-Knows nothing of how they were trained. Writes ``figures.json`` into the folder and, if asked, a sheet to look at.
+Writes ``figures.json`` into the folder and, with ``--sheet``, an image of scenes and their reconstructions. Knows
+nothing of how the models were trained.
 
-Axes: B scenes, N tokens, D channels of a token, H and W pixels, P values of a picture.
+Axes: B scenes, N tokens, D channels of a token, H and W pixels, P values of an image.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ Images = NDArray[np.uint8]
 
 
 def psnr_db(drawn_BHW3: NDArray[Any], shown_BHW3: NDArray[Any], peak: float = 255.0) -> float:
-    """Mean over pictures of the peak signal-to-noise ratio; ``peak`` is the range of their values."""
+    """Mean over images of the peak signal-to-noise ratio; ``peak`` is the range of their values."""
     mse_B = np.square(drawn_BHW3.astype(np.float64) - shown_BHW3).mean((1, 2, 3))
     return float(np.mean(10.0 * np.log10(peak**2 / mse_B)))
 
 
 def correlations(left_BHW3: Images, right_BHW3: Images) -> NDArray[np.float64]:
-    """Pearson correlation of every left with every right picture."""
+    """Pearson correlation of every left with every right image."""
     left_BP, right_BP = (_standardised(images) for images in (left_BHW3, right_BHW3))
     similarity_BB: NDArray[np.float64] = left_BP @ right_BP.T
     return similarity_BB
 
 
 def top1(similarity_BB: NDArray[np.float64]) -> float:
-    """How often the right one of ``N_WAYS`` is the most similar, over consecutive groups of candidates."""
+    """Share of scenes whose own image is the most similar of ``N_WAYS``, over consecutive groups."""
     groups = [slice(i, i + N_WAYS) for i in range(0, len(similarity_BB), N_WAYS)]
     right_NN = np.eye(N_WAYS, dtype=np.bool_)
     return float(np.mean([top_k(similarity_BB[group, group], right_NN, 1).value for group in groups]))
@@ -59,8 +60,8 @@ def _unit(values_BP: NDArray[np.float64]) -> NDArray[np.float64]:
     return unit_BP
 
 
-def judge(encoder: Encoder, generator: Generator, seed: int = FRESH_SEED) -> dict[str, Any]:
-    """Figures on ``N_SCENES`` fresh scenes, with the controls that say what they are worth."""
+def evaluate(encoder: Encoder, generator: Generator, seed: int = FRESH_SEED) -> dict[str, Any]:
+    """Figures on ``N_SCENES`` new scenes, with controls."""
     rng = np.random.default_rng(seed)
     shown = render_batch(random_scenes(rng, N_SCENES), generator.image_size)
     tokens_BND = encoder.tokens(shown)
@@ -115,7 +116,8 @@ def _unit_tokens(tokens_BND: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def sheet(encoder: Encoder, generator: Generator, columns: int = 12, seed: int = FRESH_SEED) -> Images:
-    """24 scenes in two bands; below each: drawn from clean tokens, from white noise 0.6, from scene-shaped 0.3."""
+    """24 scenes in two bands; below each, its reconstruction from clean tokens, and from tokens with white noise of 0.6
+    and with scene-shaped noise of 0.3."""
     rng = np.random.default_rng(seed)
     shown = render_batch(random_scenes(rng, 2 * columns), generator.image_size)
     tokens_BND = encoder.tokens(shown)
@@ -133,11 +135,11 @@ def sheet(encoder: Encoder, generator: Generator, columns: int = 12, seed: int =
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, required=True, help="folder with encoder/ and generator/")
-    parser.add_argument("--sheet", type=Path, help="PNG to write: scenes and what is drawn of them")
+    parser.add_argument("--sheet", type=Path, help="PNG to write: scenes and their reconstructions")
     arguments = parser.parse_args()
     encoder = Encoder.load(arguments.models / "encoder")
     generator = Generator.load(arguments.models / "generator")
-    figures = json.loads(json.dumps(judge(encoder, generator)), parse_float=lambda text: round(float(text), 4))
+    figures = json.loads(json.dumps(evaluate(encoder, generator)), parse_float=lambda text: round(float(text), 4))
     text = json.dumps(figures, indent=2) + "\n"
     (arguments.models / "figures.json").write_text(text)
     print(text, end="")

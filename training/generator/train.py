@@ -1,7 +1,7 @@
 """Train the demo's encoder and generator on procedural scenes: ``python -m training.generator.train encoder|unet``.
 
-Knows nothing of brains: scenes in, two model folders out. The encoder comes first, with a throw-away decoder that sees
-its tokens through noise; then it is frozen, and the U-Net learns to draw from its tokens.
+Scenes in, two model folders out. The encoder is trained first, with a throw-away decoder that reads its tokens with
+noise; then it is frozen, and the U-Net is trained to reconstruct scenes from its tokens. Knows nothing of brains.
 
 Axes: B scenes, N tokens, D channels of a token, H and W pixels or latent cells, C channels.
 """
@@ -37,15 +37,15 @@ HELD_OUT_SEED = 1_000_003  # no training stream starts here
 
 
 def pictures(rng: np.random.Generator, n: int, size_px: int) -> NDArray[np.uint8]:
-    """Fresh scenes as (B, H, W, 3) uint8."""
+    """New random scenes as (B, H, W, 3) uint8."""
     return render_batch(random_scenes(rng, n), size_px)
 
 
 def noisy_tokens(tokens_BND: Tensor, generator: torch.Generator, alike: float = 0.0) -> Tensor:
-    """Tokens as a decoder of brains would give them: some clean, most too small and with noise of every level.
+    """Tokens with the errors that decoding from betas makes: most are too small and noisy, a few are clean.
 
-    Ridge regression errs in the directions in which scenes differ, so up to ``alike`` of noise with the covariance of
-    tokens (random mixtures of the batch's scenes) comes on top of white noise.
+    Errors of ridge regression lie in the directions in which scenes differ. So noise with the covariance of tokens
+    (random mixtures of the batch's scenes), of up to ``alike``, is added to white noise.
     """
     n = len(tokens_BND)
     level_B11 = torch.rand(n, 1, 1, generator=generator)
@@ -61,7 +61,7 @@ def noisy_tokens(tokens_BND: Tensor, generator: torch.Generator, alike: float = 
 
 
 def edge_weights(pixels_B3HW: Tensor) -> Tensor:
-    """1 in flat places, up to 4 where a contour passes: (B, 1, H, W). Flat sky would otherwise be most of the loss."""
+    """(B, 1, H, W) 1 in flat places, up to 4 on contours. Without them flat sky would be most of the loss."""
     high = functional.max_pool2d(pixels_B3HW, 3, 1, 1)
     low = -functional.max_pool2d(-pixels_B3HW, 3, 1, 1)
     return 1.0 + 3.0 * (high - low).amax(1, keepdim=True).sub(0.1).clamp(0.0, 1.0)
@@ -74,12 +74,12 @@ def picture_loss(drawn_B3HW: Tensor, pixels_B3HW: Tensor) -> Tensor:
 
 
 def fidelity_db(drawn_B3HW: Tensor, pixels_B3HW: Tensor) -> float:
-    """``psnr_db`` of pictures in [-1, 1]; what was drawn is clipped to it, as it is when it is saved."""
+    """``psnr_db`` of images in [-1, 1]; reconstructions are clipped to that range, as when they are saved."""
     return psnr_db(drawn_B3HW.clamp(-1, 1).numpy(force=True), pixels_B3HW.numpy(force=True), peak=2.0)
 
 
 class Sketcher(nn.Module):
-    """The decoder that the encoder is trained with, and that nobody keeps."""
+    """The decoder that the encoder is trained with; it is not saved."""
 
     def __init__(self, config: EncoderConfig, width: int = 160) -> None:
         super().__init__()
@@ -102,9 +102,9 @@ class Sketcher(nn.Module):
 
 
 class Namer(nn.Module):
-    """The second throw-away head: which shape has its centre in which token's square, where in it, and how big.
+    """The second throw-away head: which shape has its centre in a token's square, where in it, and its size.
 
-    A star and a circle differ in few pixels; without being asked, tokens are slow to tell them apart.
+    A star and a circle differ in few pixels; without this loss, tokens are slow to distinguish them.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -204,7 +204,7 @@ class UnetTraining:
         return picture_loss(unfold(drawn.float(), self.config.fold), pixels)
 
     def _timesteps(self) -> Tensor:
-        """Half of them anywhere, half where four evaluations look."""
+        """Half of them anywhere, half at the timesteps that sampling in four steps uses."""
         anywhere = torch.randint(0, 1000, (self.batch,), generator=self.noise)
         looked_at = 250 * torch.randint(1, 5, (self.batch,), generator=self.noise) - 1
         return torch.where(torch.rand(self.batch, generator=self.noise) < 0.5, anywhere, looked_at)
@@ -228,7 +228,7 @@ class UnetTraining:
 
 
 class Ema:
-    """A slow copy of a model: the average of its recent weights, which draws better than any one of them."""
+    """Exponential moving average of a model's weights, which reconstructs better than the weights of any one step."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = deepcopy(model).eval().requires_grad_(False)
@@ -243,14 +243,14 @@ class Ema:
 
 
 def learning_rate(peak: float, progress: float) -> float:
-    """Warm up over the first percent, hold, and come down along a cosine over the second half."""
+    """Warm-up over the first percent of training, then constant, then a cosine over the second half."""
     if progress < 0.5:
         return peak * min(1.0, 0.05 + progress / 0.01)
     return peak * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * (progress - 0.5) / 0.5)))
 
 
 def train(training: EncoderTraining | UnetTraining, minutes: float, checkpoint: Path, out: Path) -> None:
-    """Train for ``minutes`` of wall time in all, going on from ``checkpoint`` if there is one; save the average."""
+    """Train for ``minutes`` of wall time in all, resuming from ``checkpoint`` if it exists; save the average."""
     model: Any = training.model
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=training.peak_lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -293,8 +293,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=("encoder", "unet"))
     parser.add_argument("--out", type=Path, required=True, help="folder of both models")
-    parser.add_argument("--minutes", type=float, required=True, help="wall time of training in all")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="file to save to and to go on from")
+    parser.add_argument("--minutes", type=float, required=True, help="total wall time of training")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="file to save to and to resume from")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

@@ -1,7 +1,7 @@
 """``python -m training.pretraining.demo_decoder --out FOLDER``: pretrain the decoder of the demo's participants.
 
-Knows nothing of the service: simulated participants look at random scenes, betas come from the same streaming GLM as in
-a session. Judged on a participant and on pictures that pretraining never saw.
+Simulated participants look at random scenes; betas come from the same streaming GLM as in a session. It is evaluated on
+a participant and on images that were not in pretraining. Knows nothing of the service.
 
 Axes: K trials, V voxels, N tokens, D channels.
 """
@@ -42,14 +42,14 @@ _GRADIENT_STEPS = 100
 
 @dataclass(frozen=True, slots=True)
 class Sitting:
-    """What one participant saw and how the voxels answered: raw ``final`` betas, tokens, and which picture it was."""
+    """One participant's trials: final betas (not z-scored), tokens of the images seen, and the index of each image."""
 
     betas_KV: Tensor
     tokens_KND: Tensor
     picture_K: Tensor
 
     def first_showings(self) -> Tensor:
-        """Trials in which a picture was new."""
+        """Trials in which an image was shown for the first time."""
         return torch.from_numpy(np.sort(np.unique(self.picture_K.numpy(), return_index=True)[1]))
 
 
@@ -59,7 +59,7 @@ def scene_tokens(encoder: Encoder, seed: int, n: int) -> np.ndarray[tuple[int, .
 
 
 def sit(encoder: Encoder, person: int, sitting: int, n_runs: int) -> Sitting:
-    """Let a participant look at fresh random scenes for ``n_runs`` runs of 30 trials; all follows from the numbers."""
+    """``n_runs`` runs of 30 trials with random scenes; the numbers ``person`` and ``sitting`` seed everything."""
     design = Design()
     n_pictures = n_runs * (design.trials_per_run - design.repeats_per_run)
     tokens_NTD = scene_tokens(encoder, 10_000 + 100 * person + sitting, n_pictures)
@@ -77,13 +77,13 @@ def sit(encoder: Encoder, person: int, sitting: int, n_runs: int) -> Sitting:
 
 
 def scored_by(betas_KV: Tensor, by_KV: Tensor) -> Tensor:
-    """Betas in units of another set of trials, voxel by voxel."""
+    """Betas z-scored by the mean and deviation of another set of trials, voxel by voxel."""
     mean_V, std_V = by_KV.mean(0), by_KV.std(0)
     return torch.from_numpy(z_scored(betas_KV.numpy(), mean_V.numpy(), std_V.numpy()))
 
 
 def retrieval(predicted_KND: Tensor, tokens_KND: Tensor, centred: bool = False) -> Accuracy:
-    """Top-1 of ranking each trial's picture among ``POOL`` held-out ones, all different, by cosine of all tokens.
+    """Top-1 accuracy of each trial's image among ``POOL`` different held-out ones, by cosine over all tokens.
 
     centred : subtract the pool's mean from both sides first
     """
@@ -98,7 +98,7 @@ def retrieval(predicted_KND: Tensor, tokens_KND: Tensor, centred: bool = False) 
 
 
 def closeness(predicted_KND: Tensor, tokens_KND: Tensor) -> dict[str, float]:
-    """Mean squared error per number, and cosine about the mean picture, of the tokens a picture is drawn from."""
+    """Mean squared error per number of the predicted tokens, and their cosine about the mean over images."""
     mean_ND = tokens_KND.mean(0)
     cosine_K = F.cosine_similarity((predicted_KND - mean_ND).flatten(1), (tokens_KND - mean_ND).flatten(1))
     mse = F.mse_loss(predicted_KND, tokens_KND)
@@ -106,8 +106,8 @@ def closeness(predicted_KND: Tensor, tokens_KND: Tensor) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def judge(model: MindEye2, betas_KV: Tensor, tokens_KND: Tensor) -> dict[str, object]:
-    """Held-out figures of a participant's decoder: retrieval head, prior used for retrieval, closeness of its draws."""
+def evaluate(model: MindEye2, betas_KV: Tensor, tokens_KND: Tensor) -> dict[str, object]:
+    """Held-out figures of a participant's decoder: retrieval head, retrieval by the prior, closeness of its samples."""
     decoder = fold(model)
     tokens = decoder.tokens(betas_KV)
     assert decoder.prior is not None
@@ -124,7 +124,7 @@ def judge(model: MindEye2, betas_KV: Tensor, tokens_KND: Tensor) -> dict[str, ob
 
 
 def figures(model: MindEye2, encoder: Encoder, config: Config, trials: int, seed: int) -> dict[str, object]:
-    """Calibrate a new participant on ``trials`` trials; judge it against linear ridge and against shuffled pairs."""
+    """Calibrate a new participant on ``trials`` trials; compare with linear ridge and with shuffled pairs."""
     known, test = sit(encoder, _NEW_PERSON, 0, -(-trials // 30)), sit(encoder, _NEW_PERSON, 1, _RUNS_TO_TEST)
     raw_KV, shown_KND = known.betas_KV[:trials], known.tokens_KND[:trials]
     new = test.first_showings()
@@ -138,11 +138,11 @@ def figures(model: MindEye2, encoder: Encoder, config: Config, trials: int, seed
     spent_s = time.process_time() - started_s
     return {
         "trials": trials,
-        "mindeye2": judge(fitted, test_KV, tokens_KND),
-        f"mindeye2_after_{_GRADIENT_STEPS}_gradient_steps": judge(
+        "mindeye2": evaluate(fitted, test_KV, tokens_KND),
+        f"mindeye2_after_{_GRADIENT_STEPS}_gradient_steps": evaluate(
             finetune(model, betas_KV, shown_KND, with_gradient, seed), test_KV, tokens_KND
         ),
-        "mindeye2_shuffled_pairs": judge(finetune(model, betas_KV, shuffled, config, seed), test_KV, tokens_KND),
+        "mindeye2_shuffled_pairs": evaluate(finetune(model, betas_KV, shuffled, config, seed), test_KV, tokens_KND),
         "linear": {
             "top1": str(retrieval(linear, tokens_KND)),
             "top1_centred": str(retrieval(linear, tokens_KND, centred=True)),
@@ -153,7 +153,7 @@ def figures(model: MindEye2, encoder: Encoder, config: Config, trials: int, seed
 
 
 def shared_weights(model: MindEye2) -> dict[str, Tensor]:
-    """What is written: all but the rotary frequencies, which are recomputed and half precision would not hold."""
+    """All weights but the rotary frequencies, which are recomputed and would lose precision as half floats."""
     return {key: tensor for key, tensor in model.state_dict().items() if "rotary_emb" not in key}
 
 
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--participants", type=int, default=8)
     parser.add_argument("--runs", type=int, default=80, help="runs of 30 trials per participant")
     parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--trials", type=int, nargs="*", default=[300, 720], help="calibration sizes to judge")
+    parser.add_argument("--trials", type=int, nargs="*", default=[300, 720], help="calibration sizes to evaluate")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

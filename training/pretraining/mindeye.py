@@ -1,14 +1,15 @@
-"""Train MindEye2 at any size: pretrain what participants share, then fit a new one to it.
+"""Train MindEye2 at any size: pretrain the layers that participants share, then fit a new participant to them.
 
-Knows nothing of scanners, pictures or generators: z-scored betas and the tokens of the pictures seen come in.
+Knows nothing of scanners, images or generators: z-scored betas and the tokens of the images seen come in.
 
 Losses and mixing are the reference's (Scotti et al. 2024): 30 × prior loss, BiMixCo for the first third of the steps,
-SoftCLIP after it. Ridge layers are not: the latent is the pictures' principal components, and a participant's layer is
-fitted onto them in closed form (``inversion.py``). What is trained by gradient sees latents that were predicted for
-trials the layer was not fitted to ("cross-fitted"), so it learns the errors a session will make, not those of a fit.
+SoftCLIP after it. Ridge layers differ: the latent is the principal components of the images' tokens, and a
+participant's layer is fitted to them in closed form (``decoders.linear.inversion``). The layers above are trained by
+gradient on cross-fitted latents, predicted for trials to which the ridge layer was not fitted, so that they learn the
+errors of a session rather than those of a fit.
 
-A pretrained model has one ridge layer, which belongs to no participant. It reads a picture's own tokens and says where
-in the shared latent that picture lies; a new participant's layer is fitted to that.
+A pretrained model has one ridge layer, which belongs to no participant: it maps an image's own tokens to the shared
+latent. A new participant's layer is fitted to that latent.
 
 Axes: K trials, B batch, V voxels, N tokens, D channels, X = N·D, H hidden.
 """
@@ -40,7 +41,7 @@ class Seen(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """What the gradient sees: latents (K, H) as ridge layers predict them, and the tokens (K, N, D) of the pictures."""
+    """Training pairs: latents (K, H) that ridge layers predict, and the tokens (K, N, D) of the images."""
 
     latent_KH: Tensor
     tokens_KND: Tensor
@@ -48,7 +49,7 @@ class Pairs(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """AdamW steps, rows of one step in the contrastive and in the prior's loss, peak of the one-cycle learning rate."""
+    """AdamW: number of steps, trials of a step in the contrastive and in the prior's loss, peak one-cycle rate."""
 
     steps: int
     batch: int
@@ -60,10 +61,11 @@ class Recipe:
 class Config:
     """Size of the model and both recipes; the defaults are the demo's, minutes on one core.
 
-    A new participant gets no gradient steps by default: measured on simulated ones, they made nothing better.
+    A new participant gets no gradient steps by default: on simulated participants they improved nothing
+    (``assets/demo/mindeye2/README.md``).
 
     session_trials : sizes of the calibration sessions that pretraining imitates
-    folds : into which a new participant's trials are cut for cross-fitting
+    folds : number of parts of a new participant's trials in cross-fitting
     """
 
     hidden: int = 256
@@ -78,9 +80,9 @@ class Config:
 
 
 def pretrain(participants: Sequence[Seen], config: Config, seed: int) -> MindEye2:
-    """Train a shared model on several participants; its only ridge layer is the picture's.
+    """Train a shared model on several participants; its only ridge layer reads an image's tokens.
 
-    ``session_trials`` that a participant does not have twice are left out for that participant.
+    Sizes in ``session_trials`` of which a participant has less than twice as many trials are left out.
     """
     tokens_KND = torch.cat([seen.tokens_KND for seen in participants])
     layout = Layout(
@@ -106,10 +108,10 @@ def pretrain(participants: Sequence[Seen], config: Config, seed: int) -> MindEye
 
 
 def finetune(model: MindEye2, betas_KV: Tensor, tokens_KND: Tensor, config: Config, seed: int) -> MindEye2:
-    """Fit a new participant to a pretrained model: a ridge layer in closed form, then the rest by gradient if asked to.
+    """Fit a new participant to a pretrained model: a ridge layer in closed form, then any gradient steps of the recipe.
 
-    ``model`` is left as it is. The result has one ridge layer, subject 0. Raises ModelMismatch for a model that was not
-    made by ``pretrain`` and so has no ridge layer for pictures.
+    ``model`` is not changed. The result has one ridge layer, subject 0. Raises ModelMismatch for a model that
+    ``pretrain`` did not make, which has no ridge layer for images.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -172,7 +174,7 @@ def _joined(parts: Sequence[Pairs]) -> Pairs:
 
 
 def _train(model: MindEye2, pairs: Pairs, recipe: Recipe) -> None:
-    """Train all that stands on the latent."""
+    """Train all layers above the latent."""
     model.train()
     optimizer = torch.optim.AdamW(_groups(model), lr=recipe.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -191,9 +193,9 @@ def _train(model: MindEye2, pairs: Pairs, recipe: Recipe) -> None:
 
 
 def _loss(model: MindEye2, batch: Pairs, temperature: float | None, prior_batch: int) -> Tensor:
-    """Loss of one batch; without a temperature latents are mixed and BiMixCo is the contrast.
+    """Loss of one batch; without a temperature, latents are mixed and the contrastive loss is BiMixCo.
 
-    Mixing latents is mixing betas: a ridge layer is affine, and the shares sum to one.
+    Mixing latents is the same as mixing betas: a ridge layer is affine, and the shares sum to one.
     """
     latent_BH, target_BND = batch
     if temperature is None:
@@ -216,7 +218,7 @@ def _loss(model: MindEye2, batch: Pairs, temperature: float | None, prior_batch:
 
 
 def _mixing(n: int) -> tuple[Tensor, Tensor]:
-    """Partners, and each row's own share: Beta(0.15, 0.15) for every second one, 1 for the others."""
+    """Partners, and each trial's own share: drawn from Beta(0.15, 0.15) for half of them, 1 for the others."""
     share_B = torch.distributions.Beta(MIXING_CONCENTRATION, MIXING_CONCENTRATION).sample((n,))
     return torch.randperm(n), torch.where(torch.rand(n) < 0.5, share_B, torch.ones(n))
 

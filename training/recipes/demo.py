@@ -1,10 +1,10 @@
 """``python -m training.recipes.demo``: make the subject bundle that ships, by the steps a laboratory takes.
 
-Participant and scanner are simulated; all else is the real way: an hour of scanning through the same ingest code as
-live, single-trial betas, a mask of reliable voxels, fine-tuning of the pretrained shared-subject model, a temperature
-fitted on first and final answers of runs that were held out, a bundle.
+Only the participant and the scanner are simulated. The rest is the real way: an hour of scanning through the same
+ingest code as live, single-trial betas, a mask of reliable voxels, fine-tuning of the pretrained shared-subject model,
+a temperature fitted to fast and final betas of held-out runs, a bundle.
 
-Letters: K trials, V voxels, N candidates, T tokens, D channels.
+Letters: K trials, V voxels, N candidates, M shuffled trials, T tokens, D channels.
 """
 
 from __future__ import annotations
@@ -28,30 +28,39 @@ from PIL import Image
 from mindsight import assets
 from mindsight.accuracy import Accuracy, top_k
 from mindsight.decoders.mindeye2 import MindEye2, fold, load_mindeye2
+from mindsight.decoding import z_scored
 from mindsight.encoders.demo import Encoder
-from mindsight.glm import Event
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, IngestSession
 from mindsight.ingest.space import SubjectSpace
-from mindsight.preprocessing.quality.baseline import baseline_of, measure_signal
-from mindsight.retrieval import CandidatePool, calibrate
+from mindsight.preprocessing.quality.baseline import baseline_of
+from mindsight.retrieval import Calibration, CandidatePool, calibrate
 from mindsight.retrieval.ranking import cosine_scores
+from mindsight.simulator.demo import demo_participant, demo_visit
 from mindsight.simulator.experiment import Design
-from mindsight.simulator.session import SimulatedSession, make_participant
+from mindsight.simulator.session import SimulatedSession
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.weights.state_dict import write_state_dict
+from training.calibration.runs import ingest_run, run_signal
+from training.datasets.simulated import simulated_runs
 from training.pretraining.mindeye import Config, finetune
 
-PARTICIPANT, POOL_SEED, N_POOL = 7, 1, 100
 HOUR = Design(trials_per_run=54, repeats_per_run=6)
+HOUR_POOL_SEED, HOUR_N_POOL, HOUR_SEED = 200, 640, 11
 N_RUNS, N_HELD_OUT = 14, 2
 MIN_RELIABILITY = 0.3
 SHUFFLES = 10
+OPTIONS = IngestOptions(noise="ar1", normalise="running")
 
 
 @dataclass(frozen=True, eq=False)
 class Scanned:
-    """One visit's final betas, run by run, which scene each showed, the trials' first answers, each run's signal."""
+    """One visit.
+
+    betas_KV, fast_KV : final and fast betas of the trials
+    run_K, shown_K : each trial's run, and the index of the scene that it showed
+    signal_R2V : of each run, see ``measure_signal``
+    """
 
     space: SubjectSpace
     betas_KV: NDArray[np.float32]
@@ -67,39 +76,44 @@ class Scanned:
         for run in np.unique(self.run_K):
             rows = self.run_K == run
             betas = self.betas_KV[rows]
-            z_KV[rows] = (of_KV[rows] - betas.mean(axis=0)) / betas.std(axis=0).clip(1e-6)
+            z_KV[rows] = z_scored(of_KV[rows], betas.mean(axis=0), betas.std(axis=0).clip(1e-6))
         return z_KV
 
+    @property
+    def is_train_K(self) -> NDArray[np.bool_]:
+        """(K,) trials of all runs but the last ``N_HELD_OUT``."""
+        return np.asarray(self.run_K <= N_RUNS - N_HELD_OUT)
 
-def scan(visit: SimulatedSession, options: IngestOptions) -> Scanned:
-    """The whole visit through ingest, as live; every voxel of the brain."""
-    ingest = IngestSession(options, clock=time.perf_counter)
+
+def scan(visit: SimulatedSession) -> Scanned:
+    """The whole visit through ingest, in every voxel of the brain."""
+    session = IngestSession(OPTIONS, clock=time.perf_counter)
     betas, fast, runs, shown, signals = [], [], [], [], []
-    for plan in visit.plans:
-        ingest.start_run(plan.run, plan.tr_s, plan.n_volumes)
-        for event in plan.shown:
-            ingest.add_event(plan.run, Event(event.onset_s, event.duration_s, event.trial))
-        outputs = [ingest.push(volume) for volume in visit.volumes(plan)]
-        first = {beta.trial: beta.beta_V for output in outputs for beta in output.betas if beta.stage == "fast"}
-        pictures = {event.trial: event.candidate for event in plan.shown}
-        for beta in ingest.end_run(plan.run):
-            betas.append(beta.beta_V)
-            fast.append(first[beta.trial])
-            runs.append(plan.run)
-            shown.append(pictures[beta.trial])
-        good_T = [not output.report.censored for output in outputs]
-        signals.append(measure_signal(ingest.run_series(plan.run)[good_T]))
-        print(f"run {plan.run} of {len(visit.plans)} scanned", flush=True)
-    assert ingest.space is not None
-    return Scanned(ingest.space, np.stack(betas), np.stack(fast), np.array(runs), np.array(shown), np.stack(signals))
+    for run in simulated_runs(visit):
+        number = run.recorded.run
+        ingested = ingest_run(session, run)
+        first = {beta.trial: beta.beta_V for beta in ingested.betas if beta.stage == "fast"}
+        for beta in ingested.betas:
+            if beta.stage == "final":
+                betas.append(beta.beta_V)
+                fast.append(first[beta.trial])
+                runs.append(number)
+                shown.append(int(run.trials.labels[beta.trial]))
+        signals.append(run_signal(session, number, ingested))
+        print(f"run {number} of {len(visit.plans)} scanned", flush=True)
+    assert session.space is not None
+    return Scanned(session.space, np.stack(betas), np.stack(fast), np.array(runs), np.array(shown), np.stack(signals))
 
 
 def reliable(scanned: Scanned) -> NDArray[np.bool_]:
-    """(V,) voxels that answer a picture alike whenever it is shown: correlation over pictures of pairs of showings."""
+    """(V,) voxels that respond to each scene alike whenever it is shown.
+
+    The measure is the correlation, over all scenes, between successive showings of a scene.
+    """
     z_KV = scanned.z_KV()
     pairs = []
-    for picture in np.unique(scanned.shown_K):
-        rows = np.flatnonzero(scanned.shown_K == picture)
+    for scene in np.unique(scanned.shown_K):
+        rows = np.flatnonzero(scanned.shown_K == scene)
         pairs += list(itertools.pairwise(rows))
     first, second = (z_KV[[pair[i] for pair in pairs]] for i in (0, 1))
     first, second = first - first.mean(axis=0), second - second.mean(axis=0)
@@ -120,7 +134,40 @@ def narrow(scanned: Scanned, keep_V: NDArray[np.bool_]) -> Scanned:
     )
 
 
-def held_out_scores(
+def fit(scanned: Scanned, tokens_NTD: NDArray[np.float32], seed: int) -> MindEye2:
+    """The shared-subject model that ships, fine-tuned on all trials that are not held out."""
+    train = scanned.is_train_K
+    tokens_KTD = torch.from_numpy(tokens_NTD[scanned.shown_K].astype(np.float32))
+    pretrained = load_mindeye2(assets.MINDEYE2 / "mindeye2.safetensors")
+    return finetune(pretrained, torch.from_numpy(scanned.z_KV()[train]), tokens_KTD[train], Config(), seed)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """On the held-out runs, among the scenes that were shown in them; ``control`` is the accuracy of shuffled betas."""
+
+    calibration: Calibration
+    accuracy: Accuracy
+    control: Accuracy
+
+
+def held_out(model: MindEye2, scanned: Scanned, tokens_NTD: NDArray[np.float32], seed: int) -> HeldOut:
+    """The calibration is of fast and final betas together: confidence is given at every stage, and the final results
+    alone are all right here."""
+    test = ~scanned.is_train_K
+    candidates = np.unique(scanned.shown_K[test])
+    pool = CandidatePool(tuple(map(str, candidates)), tokens_NTD[candidates].astype(np.float32))
+    right_KN = scanned.shown_K[test][:, None] == candidates[None]
+    rng = np.random.default_rng(seed)
+    scores_KN, null_MN = _scores(model, scanned.z_KV()[test], pool, rng)
+    fast_KN, fast_null_MN = _scores(model, scanned.z_KV(scanned.fast_KV)[test], pool, rng)
+    calibration = calibrate(
+        np.concatenate([scores_KN, fast_KN]), np.tile(right_KN, (2, 1)), np.concatenate([null_MN, fast_null_MN])
+    )
+    return HeldOut(calibration, top_k(scores_KN, right_KN, 1), top_k(null_MN, np.tile(right_KN, (SHUFFLES, 1)), 1))
+
+
+def _scores(
     model: MindEye2, z_KV: NDArray[np.float32], pool: CandidatePool, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(K, N) cosines of trials with the pool, and (M, N) of the same trials with their voxels shuffled."""
@@ -133,6 +180,18 @@ def held_out_scores(
     return scores(z_KV), scores(shuffled)
 
 
+def make_pool(encoder: Encoder, images: Path) -> CandidatePool:
+    """The scenes that the demo shows, none of which the subject was calibrated on; their PNGs are written to
+    ``images``."""
+    visit = demo_visit(encoder.tokens, encoder.image_size, seed=0, n_runs=1)
+    return CandidatePool(
+        tuple(f"scene-{i:03d}" for i in range(len(visit.scenes))),
+        visit.tokens_NTD.astype(np.float16),
+        tuple(scene.describe() for scene in visit.scenes),
+        write_images(images, visit.images_NHW3),
+    )
+
+
 def write_images(folder: Path, images_NHW3: NDArray[np.uint8]) -> tuple[Path, ...]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = tuple(folder / f"scene-{i:03d}.png" for i in range(len(images_NHW3)))
@@ -142,70 +201,47 @@ def write_images(folder: Path, images_NHW3: NDArray[np.uint8]) -> tuple[Path, ..
 
 
 def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
-    """The bundle, its accuracy on the held-out runs, and that of shuffled betas."""
+    """The bundle, its accuracy on the held-out runs, and that of shuffled betas. Replaces the folder ``out``."""
     encoder = Encoder.load(assets.ENCODER)
-    participant = make_participant(encoder.tokens, PARTICIPANT, encoder.image_size)
     hour = SimulatedSession(
-        encoder.tokens, participant, image_px=encoder.image_size, pool_seed=200, n_pool=640, seed=11, n_runs=N_RUNS,
+        encoder.tokens,
+        demo_participant(encoder.tokens, encoder.image_size),
+        image_px=encoder.image_size,
+        pool_seed=HOUR_POOL_SEED,
+        n_pool=HOUR_N_POOL,
+        seed=HOUR_SEED,
+        n_runs=N_RUNS,
         design=HOUR,
-    )  # fmt: skip
-    options = IngestOptions(noise="ar1", normalise="running")
-    everywhere = scan(hour, options)
+    )
+    everywhere = scan(hour)
     scanned = narrow(everywhere, reliable(everywhere))
     print(f"{scanned.space.n_voxels} reliable voxels of {everywhere.space.n_voxels}", flush=True)
-
-    z_KV = scanned.z_KV()
-    tokens_KTD = torch.from_numpy(hour.tokens_NTD[scanned.shown_K].astype(np.float32))
-    train = scanned.run_K <= N_RUNS - N_HELD_OUT
-    pretrained = load_mindeye2(assets.MINDEYE2 / "mindeye2.safetensors")
-    model = finetune(pretrained, torch.from_numpy(z_KV[train]), tokens_KTD[train], Config(), seed)
-
-    asked = np.unique(scanned.shown_K[~train])
-    asked_pool = CandidatePool(tuple(map(str, asked)), hour.tokens_NTD[asked].astype(np.float32))
-    right_KN = scanned.shown_K[~train][:, None] == asked[None]
-    rng = np.random.default_rng(seed)
-    scores_KN, null_MN = held_out_scores(model, z_KV[~train], asked_pool, rng)
-    fast_KN, fast_null_MN = held_out_scores(model, scanned.z_KV(scanned.fast_KV)[~train], asked_pool, rng)
-    # confidence is asked for at every stage, and final answers alone are all right here: calibrate on first and last
-    calibration = calibrate(
-        np.concatenate([scores_KN, fast_KN]), np.tile(right_KN, (2, 1)), np.concatenate([null_MN, fast_null_MN])
-    )
-    accuracy = top_k(scores_KN, right_KN, 1)
-    control = top_k(null_MN, np.tile(right_KN, (SHUFFLES, 1)), 1)
-
-    demo = SimulatedSession(
-        encoder.tokens, participant, image_px=encoder.image_size, pool_seed=POOL_SEED, n_pool=N_POOL, seed=0, n_runs=1
-    )
+    model = fit(scanned, hour.tokens_NTD, seed)
+    found = held_out(model, scanned, hour.tokens_NTD, seed)
+    betas_KV = scanned.betas_KV[scanned.is_train_K]
     with tempfile.TemporaryDirectory() as temporary:
         weights = Path(temporary) / "decoder.safetensors"
         write_state_dict(weights, {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()})
-        pool = CandidatePool(
-            tuple(f"scene-{i:03d}" for i in range(N_POOL)),
-            demo.tokens_NTD.astype(np.float16),
-            tuple(scene.describe() for scene in demo.scenes),
-            write_images(Path(temporary) / "images", demo.images_NHW3),
-        )
-        betas_KV = scanned.betas_KV[train]
         bundle = Bundle(
             kind="mindeye2",
             subject="sub-demo",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            options=options,
+            options=OPTIONS,
             space=scanned.space,
             statistics=Statistics(betas_KV.mean(axis=0), betas_KV.std(axis=0), len(betas_KV)),
-            calibration=calibration,
-            pool=pool,
+            calibration=found.calibration,
+            pool=make_pool(encoder, Path(temporary) / "images"),
             decoder=weights,
             baseline=baseline_of(list(scanned.signal_R2V)),
-            accuracy=accuracy,
+            accuracy=found.accuracy,
         )
         shutil.rmtree(out, ignore_errors=True)
-        return bundle.save(out), accuracy, control
+        return bundle.save(out), found.accuracy, found.control
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m training.recipes.demo", description=(__doc__ or "").splitlines()[0]
+        prog="python -m training.recipes.demo", description="make the subject bundle that ships"
     )
     parser.add_argument("--out", type=Path, default=assets.BUNDLE)
     parser.add_argument("--seed", type=int, default=0)
@@ -213,7 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     started = time.monotonic()
     bundle, accuracy, control = make_bundle(given.out, given.seed)
-    print(f"held-out runs, top-1 of {len(bundle.pool)} candidates or so: {accuracy}; shuffled voxels: {control}")
+    print(f"held-out runs, top-1: {accuracy}; shuffled voxels: {control}")
     print(f"bundle {bundle.digest[:12]} in {time.monotonic() - started:.0f} s")
     return 0
 

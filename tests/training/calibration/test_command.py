@@ -22,8 +22,9 @@ from mindsight.ingest import IngestOptions
 from mindsight.operations.replay import Summary, replay
 from mindsight.retrieval import CandidatePool
 from mindsight.subjects.bundle.folder import Bundle
-from training.calibration.command import calibrate, main
+from training.calibration.command import main
 from training.calibration.glm_choice import VoxelRun, choose
+from training.calibration.linear_bundle import calibrate_linear
 
 CREATED = datetime(2025, 1, 1, tzinfo=UTC)
 KINDS = {"face", "house", "cat", "bottle", "scissors", "shoe", "chair", "scrambledpix"}
@@ -35,7 +36,7 @@ def folders(shared: Path) -> list[Path]:
 
 
 def calibrated(folders: Sequence[Path], out: Path) -> Path:
-    calibrate(folders, "trial_type", "sub-01", CREATED).save(out)
+    calibrate_linear(folders, "trial_type", "sub-01", CREATED).save(out)
     return out
 
 

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from training.calibration.command import calibrate
+from training.calibration.linear_bundle import calibrate_linear
 
 TABLE = """\
 onset\tduration\ttrial_type\tstim_file
@@ -41,7 +41,9 @@ def test_a_table_that_is_not_whole_calibrates_on_what_was_measured(
         image.header.set_xyzt_units("mm", "sec")
         image.to_filename(folder / "bold.nii.gz")
         (folder / "events.tsv").write_text(TABLE)
-    made = calibrate([tmp_path / "run-1", tmp_path / "run-2"], "trial_type", "sub-01", datetime(2026, 1, 1, tzinfo=UTC))
+    made = calibrate_linear(
+        [tmp_path / "run-1", tmp_path / "run-2"], "trial_type", "sub-01", datetime(2026, 1, 1, tzinfo=UTC)
+    )
     assert made.pool.ids == ("face", "house")
     assert made.statistics.n == 8
     said = capsys.readouterr().err

@@ -18,8 +18,9 @@ from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import CandidatePool
 from mindsight.scanner import open_run
 from mindsight.subjects.bundle.folder import Bundle
-from training.calibration.command import main, summary
+from training.calibration.command import main
 from training.calibration.glm_choice import VoxelRun, choose, noise_pool, responses, significantly_best, slice_lags
+from training.calibration.summary import summary
 
 TR_S = 1.5
 N_FRAMES = 130

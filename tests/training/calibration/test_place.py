@@ -12,7 +12,7 @@ import pytest
 
 from mindsight.errors import BadRequest
 from mindsight.scanner import read_series
-from training.calibration.command import calibrate
+from training.calibration.linear_bundle import calibrate_linear
 
 EVENTS = "onset\tduration\ttrial_type\n0\t1\tface\n1.3\t1\thouse\n"
 
@@ -35,6 +35,6 @@ def test_another_persons_run_is_refused(shared: Path, tmp_path: Path) -> None:
         recorded(data / "trio_run155" / "dcm", tmp_path / "run-1", 2),
         recorded(data / "siemens_ve11_multiband_mosaic", tmp_path / "run-2", 1),  # each is searched for seconds
     ]
-    with pytest.raises(BadRequest, match="head of run 2 could not be placed") as raised:
-        calibrate(runs, "trial_type", "sub-01", datetime.now(UTC))
+    with pytest.raises(BadRequest, match="got run 2, whose head could not be registered") as raised:
+        calibrate_linear(runs, "trial_type", "sub-01", datetime.now(UTC))
     assert raised.value.code == "calibration.place"

@@ -14,10 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from mindsight import assets
 from mindsight.encoders.demo import Encoder
-from mindsight.operations.demo import N_POOL, PARTICIPANT, POOL_SEED
 from mindsight.operations.replay import replay
 from mindsight.retrieval import ReducedIndex
-from mindsight.simulator.session import SimulatedSession, make_participant
+from mindsight.simulator.demo import N_POOL, demo_visit
 from mindsight.subjects.bundle.folder import Bundle
 from training.calibration.command import main
 
@@ -27,10 +26,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three recorded runs, the mask of the demo's voxels, its weights, and its pool."""
     folder = tmp_path_factory.mktemp("lab")
     encoder, bundle = Encoder.load(assets.ENCODER), Bundle.load(assets.BUNDLE)
-    visit = SimulatedSession(
-        encoder.tokens, make_participant(encoder.tokens, PARTICIPANT, encoder.image_size),
-        image_px=encoder.image_size, pool_seed=POOL_SEED, n_pool=N_POOL, seed=5, n_runs=3,
-    )  # fmt: skip
+    visit = demo_visit(encoder.tokens, encoder.image_size, seed=5, n_runs=3)
     for plan in visit.plans:
         run = folder / f"run-{plan.run}"
         run.mkdir()

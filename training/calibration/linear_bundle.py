@@ -1,0 +1,140 @@
+"""A bundle with a linear decoder, fitted to a subject's own runs.
+
+The runs go through ingest twice: once to choose the GLM's options on the voxels' time series, once with these options
+for the betas that the decoder is fitted to. Letters: V voxels, T volumes of a run, C confounds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest
+from mindsight.events import unmeasured
+from mindsight.ingest import IngestOptions, IngestSession
+from mindsight.ingest.outputs import VolumeReport
+from mindsight.ingest.space import SubjectSpace
+from mindsight.preprocessing import brain_mask
+from mindsight.retrieval import CandidatePool
+from mindsight.scanner import RecordedRun
+from mindsight.scanner.echoes import EchoChoice
+from mindsight.subjects.bundle.folder import Bundle
+from training.calibration.glm_choice import VoxelRun, choose, slice_lags
+from training.calibration.linear_choice import choose_linear, fit_linear
+from training.calibration.runs import (
+    LabelledRun,
+    Labels,
+    ingest_run,
+    ingest_runs,
+    middle_volume,
+    open_labelled_runs,
+    print_notes,
+    run_trials,
+    statistics_of,
+)
+
+BY_RUN = IngestOptions(normalise="run")
+
+
+def calibrate_linear(
+    folders: Sequence[Path],
+    labels: Labels,
+    subject: str,
+    created: datetime,
+    options: IngestOptions = BY_RUN,
+    pool: CandidatePool | None = None,
+    echo: EchoChoice = None,
+) -> Bundle:
+    """A linear bundle, not saved yet, that decodes into the embeddings of a pool, or tells labels apart.
+
+    folders : two or more runs, see ``open_run``
+    labels : column of the events that names what was shown; events without a name are modelled, and the decoder is not
+        fitted to them
+    options : of calibration and of the sessions after it; ``choose`` replaces those of the GLM where the runs show that
+        others are better, see ``glm_choice``
+    pool : the candidates that the labels name, see ``CandidatePool.named``; None: the labels are the candidates
+    echo : which of several echoes, or all combined, see ``read_series``; sessions must take the same
+
+    Raises BadRequest (``calibration.runs``, ``calibration.labels``), ModelMismatch (``pool.unknown_candidate``), and
+    what reading the runs raises.
+    """
+    runs, names = open_labelled_runs(folders, labels, echo)
+    classes = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
+    pool = pool or classes
+    place_of = {name: pool.place(pool.named(name)) for name in names}
+    # Options are chosen among the candidates that were shown: a pool of ten thousand would make each of them slow.
+    shown = replace(classes, embeddings=pool.embeddings[[place_of[name] for name in names]])
+    space = _space(runs[0].recorded)
+    chosen = choose(_voxel_runs(runs, space, options, shown), shown, options, slice_lags(space))
+    space = replace(space, hrf_V=chosen.hrf_V, lag_V=chosen.lag_V, noise_pool_V=chosen.noise_pool_V)
+    finals, baseline = ingest_runs(runs, space, chosen.options)
+    trials = [run_trials(run, betas, place_of) for run, betas in zip(runs, finals, strict=True)]
+    held_out = choose_linear(trials, pool, np.random.default_rng(0))
+    return Bundle(
+        kind="linear",
+        subject=subject,
+        created=created.astimezone(UTC).isoformat(timespec="seconds"),
+        options=chosen.options,
+        space=space,
+        statistics=statistics_of(finals),
+        calibration=held_out.calibration,
+        pool=pool,
+        decoder=fit_linear(trials, pool, held_out.method),
+        baseline=baseline,
+        labels=labels,
+        accuracy=held_out.accuracy,
+    )
+
+
+def _space(recorded: RecordedRun) -> SubjectSpace:
+    """The middle volume of the run, and the head in it."""
+    reference = middle_volume(recorded)
+    return SubjectSpace(reference, brain_mask(reference.data))
+
+
+def _voxel_runs(
+    runs: Sequence[LabelledRun], space: SubjectSpace, options: IngestOptions, pool: CandidatePool
+) -> list[VoxelRun]:
+    session = IngestSession(options, space, clock=time.perf_counter)
+    voxel_runs = []
+    for run in runs:
+        ingested = ingest_run(session, run)
+        unseen = session.unmeasured_trials(run.recorded.run)
+        print_notes(unmeasured(run.recorded.run, unseen))
+        shown = {trial: pool.place(label) for trial, label in run.trials.labels.items() if trial not in unseen}
+        if not shown:
+            raise BadRequest(
+                f"expected trials in every run, got none that the volumes of run {run.recorded.run} show; leave it out",
+                code="calibration.labels",
+            )
+        voxel_runs.append(
+            VoxelRun(
+                series_TV=session.run_series(run.recorded.run),
+                confounds_TC=_confounds(run.recorded, ingested.reports),
+                censored_T=ingested.censored_T,
+                events=run.trials.events,
+                shown=shown,
+                tr_s=run.recorded.tr_s,
+            )
+        )
+    return voxel_runs
+
+
+def _confounds(recorded: RecordedRun, reports: Sequence[VolumeReport | None]) -> NDArray[np.float64]:
+    """(T, C) the confounds that ingest took: the motion recorded with the run, else the motion it estimated, if any."""
+    if recorded.motion_T6 is not None:
+        return recorded.motion_T6[: len(reports)]
+    motion: dict[int, list[float]] = {
+        index: [*report.translation_mm, *report.rotation_rad]
+        for index, report in enumerate(reports)
+        if report is not None and report.translation_mm is not None and report.rotation_rad is not None
+    }
+    # A missing volume has a regressor of its own, so that its motion does not matter.
+    nothing = [0.0] * (6 if motion else 0)
+    return np.array([motion.get(index, nothing) for index in range(len(reports))], dtype=np.float64)

@@ -1,0 +1,55 @@
+"""What calibration reports of a new bundle."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.subjects.bundle.folder import Bundle
+
+
+def summary(bundle: Bundle) -> str:
+    """Candidates, voxels and trials, what was chosen on the runs, and the accuracy; one line each."""
+    calibration = bundle.calibration
+    held_out = (
+        "each run left out once, options chosen on the same runs"
+        if bundle.kind == "linear"
+        else "held out only if the weights never saw these runs"
+    )
+    return "\n".join(
+        [
+            f"{len(bundle.pool)} candidates from {bundle.labels}, {bundle.space.n_voxels} voxels,"
+            f" {bundle.statistics.n} trials",
+            f"{_glm(bundle)}: chosen on these runs",
+            f"{_decoder(bundle)}: chosen on these runs",
+            f"accuracy {bundle.accuracy} ({held_out})",
+            f"temperature {calibration.temperature:.3f}, mean confidence for shuffled betas"
+            f" {calibration.null_confidence:.2f}",
+        ]
+    )
+
+
+def _decoder(bundle: Bundle) -> str:
+    """How the decoder was fitted, and what scores are measured from."""
+    if not isinstance(bundle.decoder, LinearDecoder):
+        return "MindEye2's weights unchanged; temperature"
+    inverted = np.isnan(bundle.decoder.penalty)
+    fit = "an encoding model, inverted" if inverted else f"ridge regression, penalty {bundle.decoder.penalty:.3g}"
+    return f"{fit}; embeddings {'centred on their mean' if bundle.calibration.centred else 'not centred'}"
+
+
+def _glm(bundle: Bundle) -> str:
+    """The options that are always set, and those that are off by default."""
+    options = bundle.options
+    parts = f"events {options.event_lag_s:+g} s, high-pass {options.high_pass_hz:g} Hz, noise {options.noise}"
+    if options.event_duration_s is not None:
+        parts += f", events modelled with {options.event_duration_s:g} s"
+    if bundle.space.hrf_V is not None:
+        parts += ", a response per voxel"
+    if bundle.space.lag_V is not None:
+        parts += ", slices at their own times"
+    if options.ridge_fraction is not None:
+        parts += f", revised and final betas by ridge with fraction {options.ridge_fraction:g}"
+    if options.n_noise_components:
+        parts += f", {options.n_noise_components} noise components"
+    return parts

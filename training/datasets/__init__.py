@@ -1,0 +1,1 @@
+"""Runs to train on: for now those of simulated participants."""
