@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mindsight.errors import BadRequest
 
 
 class Settings(BaseSettings):
@@ -60,3 +64,19 @@ class Settings(BaseSettings):
     @property
     def archive_dir(self) -> Path:
         return self.data_dir / "archive"
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings of this environment; ``given`` ones come first.
+
+    Raises BadRequest (``settings.invalid``) that names the first variable with a wrong value.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = f"MINDSIGHT_{'_'.join(map(str, first['loc']))}".upper()
+        raise BadRequest(
+            f"expected a valid {name}, got {first['input']!r} ({first['msg']}): correct it or unset it",
+            code="settings.invalid",
+        ) from None

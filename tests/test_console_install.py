@@ -29,7 +29,7 @@ MAX_MB = 150.0
 READS = """
 import sys, time
 from pathlib import Path
-import mindsight.client, mindsight.protocol, mindsight.stream
+import mindsight.client, mindsight.operations.stream, mindsight.protocol
 from mindsight.scanner import read_series
 from mindsight.scanner.transports import Clock, open_transport
 for path in sys.argv[1:]:

@@ -72,7 +72,7 @@ class Console:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.disconnect()
+        self.close()
 
     @property
     def session(self) -> str:
@@ -206,13 +206,13 @@ class Console:
         self.resume()
         self._http.call("POST", f"{self._path}/runs/{run}/end")
 
-    def close(self) -> None:
-        """Send what still waits, then close the session: nothing is taken after this, and it is archived."""
+    def close_session(self) -> None:
+        """Send what still waits, then close the session: the service takes nothing more and archives it."""
         self.resume()
         self._http.call("POST", f"{self._path}/close")
 
-    def disconnect(self) -> None:
-        """Leave; the session stays open."""
+    def close(self) -> None:
+        """Close the connection. The session stays open."""
         self._http.close()
 
     @property

@@ -197,7 +197,7 @@ def _visit(
                 console.send(volume)
                 n_sent += 1
             console.end_run(plan.run)
-        console.close()
+        console.close_session()
     say("the session is closed; waiting for its last answers and its archive ...")
     ceiling = visit.ceiling()
     listener.join(LAST_ANSWER_S)

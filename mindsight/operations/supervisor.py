@@ -18,7 +18,7 @@ from typing import IO
 
 import httpx
 
-from mindsight.errors import DeadlineExceeded, ServiceUnavailable
+from mindsight.errors import DeadlineExceeded
 from mindsight.processes import ending_with_parent, module_command
 from mindsight.settings import Settings
 
@@ -169,13 +169,3 @@ def wait_for_stop(supervisor: Supervisor) -> None:
     while not asked.wait(0.5):
         pass
     supervisor.stop()
-
-
-def gateway_url(settings: Settings) -> str:
-    """The address of the gateway that runs on this machine's data folder."""
-    path = settings.data_dir / "gateway.json"
-    if not path.exists():
-        raise ServiceUnavailable(
-            "no service runs on this data folder: start one with `mindsight serve`, or name one with --to"
-        )
-    return str(json.loads(path.read_text())["url"])

@@ -63,7 +63,7 @@ def test_a_session_with_the_consoles_own_key(running: Running, console: Console,
     assert console.mark_missing(1, 3).next_index == console.next_index(1) == 4
     assert console.start_run(1, task="view", tr_s=2.0) == 4, "declaring it again says where it stands"
     console.end_run(1)
-    console.close()
+    console.close_session()
     assert console.waiting() == 0
     payload = BlobStore(running.settings.blobs_dir).get(logged(bus, console.session)[2].digest)
     np.testing.assert_array_equal(decode_volume(payload).data, volume(2).data)
@@ -206,7 +206,7 @@ def test_no_volume_is_lost_or_doubled_across_many_cuts(
             assert console.send(volume(index, side=40)).next_index == index + 1
             index += 1
         console.end_run(1)
-        console.close()
+        console.close_session()
     entries = logged(bus, session)
     assert [entry.index for entry in entries] == list(range(index))
     keys = [entry.key for entry in Log(bus, session, "messages").read()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from pathlib import Path
 
@@ -13,13 +12,15 @@ import numpy as np
 import pytest
 
 from mindsight.bus import Bus, Log
+from mindsight.cli.terminal import Terminal
 from mindsight.client import Console
+from mindsight.client.live import LiveStream
 from mindsight.errors import BadRequest, BadVolume
 from mindsight.events import declare, parse_events_tsv
+from mindsight.operations.stream import Destination, RunOptions, stream_live, stream_recorded
 from mindsight.protocol import EventAdded, RunStarted, Warned, parse_message
 from mindsight.protocol.inputs import AddEvent, Input, TakeVolume, parse_input
 from mindsight.scanner.transports import RunEnded
-from mindsight.stream import LiveStream, stream_source
 from mindsight.volume import Volume
 from support.gateway_harness import Running
 
@@ -57,11 +58,12 @@ def opened(running: Running, bundle: str | None = None) -> str:
         return console.open_session(console.enrol(bundle))
 
 
-def stream(running: Running, session: str, source: Path, tmp_path: Path, events: Path | None = None) -> None:
-    stream_source(
-        str(source), session, to=running.url, key=running.keys["console"], run=1, task="view", events=events,
-        spool=tmp_path / "spool", speed=float("inf"),
-    )  # fmt: skip
+def stream(running: Running, session: str, source: Path | str, tmp_path: Path, events: Path | None = None) -> None:
+    to = Destination(session, running.keys["console"], running.url, tmp_path / "spool")
+    if isinstance(source, str):
+        stream_live(source, to, RunOptions(events=events), Terminal())
+    else:
+        stream_recorded(source, to, RunOptions(events=events), Terminal())
 
 
 def inputs(bus: Bus, session: str) -> list[Input]:
@@ -158,7 +160,7 @@ def test_the_same_watching_command_with_a_longer_table_goes_on(running: Running,
     watched, table = tmp_path / "watched", tmp_path / "events.tsv"
     watched.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mindsight.stream._listening", listening)
+        patch.setattr("mindsight.operations.stream._listening", listening)
         for rows in ("1\t1\n", "1\t1\n5\t1\n"):
             table.write_text(f"onset\tduration\n{rows}")
             with pytest.raises(EndedError):
@@ -190,7 +192,7 @@ def test_the_same_command_again_adds_no_event(running: Running, bus: Bus, tmp_pa
                 task="view",
                 trail=None,
                 clock=time.monotonic,
-                output=sys.stdout,
+                report=Terminal(),
             ).send(part)
     assert len(events_of(bus, session)) == 7
     assert [entry.index for entry in inputs(bus, session) if isinstance(entry, TakeVolume)] == [0, 1, 2]

@@ -15,6 +15,7 @@ from scipy import ndimage
 from mindsight.archive import ArchivedEvent, ArchivedRun, ArchivedSession, write_archive
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Lease, Log, WorkQueue
+from mindsight.cli.terminal import Terminal
 from mindsight.client import Console
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoding import TrialDecoder
@@ -23,13 +24,13 @@ from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.operations.replay import replay
+from mindsight.operations.stream import Destination, RunOptions, stream_recorded
 from mindsight.preprocessing import brain_mask
 from mindsight.protocol import VolumeProcessed, Warned, parse_message
 from mindsight.protocol.inputs import parse_input
 from mindsight.protocol.work import parse_work
 from mindsight.retrieval import Calibration, CandidatePool
 from mindsight.scanner import open_run
-from mindsight.stream import stream_source
 from mindsight.subjects.bundle.folder import Bundle
 from support.gateway_harness import Running
 from workers.ingest.runner import SessionRunner
@@ -117,10 +118,7 @@ def there(
     key = running.keys["console"]
     with Console(running.url, key) as console:
         session = console.open_session(console.enrol("same"))
-    stream_source(
-        str(folder), session, to=running.url, key=key, run=1, task="view", events=None, spool=tmp_path / "spool",
-        speed=math.inf,
-    )  # fmt: skip
+    stream_recorded(folder, Destination(session, key, running.url, tmp_path / "spool"), RunOptions(), Terminal())
     lease = Lease.acquire(bus, session, "test", 60.0)
     assert lease is not None
     queue, blobs = WorkQueue(bus, f"jobs-{session}"), BlobStore(running.settings.blobs_dir)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,14 +15,17 @@ from typer.testing import CliRunner
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Log
 from mindsight.cli import app
+from mindsight.cli.terminal import Terminal
 from mindsight.client import Console
+from mindsight.client.live import LiveStream
+from mindsight.client.send import Sent
 from mindsight.errors import MindsightError
+from mindsight.operations.stream import Destination, RunOptions, stream_live, stream_recorded
 from mindsight.protocol import Warned, parse_message
 from mindsight.protocol.inputs import SkipVolume, StartRun, TakeVolume, parse_input
 from mindsight.scanner import read_series
 from mindsight.scanner.recording import open_recorded
 from mindsight.scanner.transports import FAILED, Item, RunEnded, Trouble
-from mindsight.stream import LiveStream, Sent, stream_source
 from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume
 from support.gateway_harness import Running
@@ -35,9 +37,8 @@ def session(running: Running) -> str:
         return console.open_session(console.enrol())
 
 
-def stream(running: Running, session: str, source: object, tmp_path: Path, **more: object) -> Sent:
-    options = {"run": 1, "task": "view", "events": None, "spool": tmp_path / "spool", "speed": float("inf")} | more
-    return stream_source(str(source), session, to=running.url, key=running.keys["console"], **options)  # type: ignore[arg-type]
+def destination(running: Running, session: str, tmp_path: Path) -> Destination:
+    return Destination(session, running.keys["console"], running.url, tmp_path / "spool")
 
 
 def payloads(bus: Bus, session: str) -> list[bytes]:
@@ -63,7 +64,7 @@ def test_a_folder_with_bad_files(
             shutil.copy(path, folder / f"Doe_{k}.dcm")
     for k, n_bytes in ((4, 100_000), (7, 300_000)):
         (folder / f"Doe_{k}.dcm").write_bytes(files[k].read_bytes()[:n_bytes])
-    sent = stream(running, session, folder, tmp_path)
+    sent = stream_recorded(folder, destination(running, session, tmp_path), RunOptions(), Terminal())
     assert (sent.n_missing, sent.is_whole) == (3, False)
     volumes, missing = taken(running, bus, session)
     truth = [volume for volume, _ in zip(read_series(shared / "data" / "trio_run155" / "dcm"), range(8), strict=False)]
@@ -109,11 +110,11 @@ def test_a_live_run_with_pulses_and_a_recording(
 
     thread = threading.Thread(target=scanner)
     thread.start()
-    sent = stream(
-        running,
-        session,
+    sent = stream_live(
         f"watch:{folder}?n=3&idle=4",
-        tmp_path,
+        destination(running, session, tmp_path),
+        RunOptions(),
+        Terminal(),
         triggers=f"tcp://127.0.0.1:{port}",
         record=tmp_path / "kept",
     )
@@ -152,7 +153,7 @@ def test_what_comes_after_a_run_is_told_of_that_run(
             task="view",
             trail=None,
             clock=time.monotonic,
-            output=sys.stdout,
+            report=Terminal(),
         )
         live.send(items)
     messages = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]
@@ -171,7 +172,7 @@ def sent_live(running: Running, session: str, items: list[Item]) -> Sent:
             task="view",
             trail=None,
             clock=time.monotonic,
-            output=sys.stdout,
+            report=Terminal(),
         )
         return live.send(items)
 

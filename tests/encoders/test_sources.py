@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from mindsight import pool as pools
 from mindsight.cli import app
 from mindsight.encoders.openclip import ImageTower
 from mindsight.encoders.sources import Hdf5Pictures
 from mindsight.errors import BadRequest, NotFound
 from mindsight.retrieval import CandidatePool
+from mindsight.retrieval.from_files import build_from_files
 from support.tiny_open_clip import make_clip, write_config, write_files
 
 N = 12
@@ -88,7 +88,7 @@ def test_the_command_embeds_with_an_unclip_checkpoints_tower(squares: np.ndarray
         "--rows", tmp_path / "shared.npy", "--batch", 2,
     )  # fmt: skip
     assert "skipped 04" in output
-    assert "6 of 6 pictures" in output
+    assert "6 of 6 images" in output
     pool = CandidatePool.load(tmp_path / "pool")
     assert pool.ids == ("00", "02", "06", "08", "10")
     tower = ImageTower.load(weights["release"], config)
@@ -105,7 +105,7 @@ def test_the_command_embeds_with_an_unclip_checkpoints_tower(squares: np.ndarray
 def test_the_command_pools_and_says_by_which_convention(squares: np.ndarray, tmp_path: Path) -> None:
     weights, config = write_files(tmp_path, make_clip())["release"], write_config(tmp_path)
     pictures = write(tmp_path / "nsd.hdf5", squares)
-    pool = pools.build(pictures, tmp_path / "pool", weights=weights, model=str(config), embedding="pooled")
+    pool = build_from_files(pictures, tmp_path / "pool", weights=weights, model=str(config), embedding="pooled")
     assert pool.source is not None
     assert "values clip" in pool.source
     expected = ImageTower.load(weights, config).embed(squares, "pooled", "clip")
@@ -116,7 +116,7 @@ def test_without_weights_it_is_the_encoder_that_comes_along(tmp_path: Path) -> N
     (tmp_path / "pictures").mkdir()
     for name in ("one", "two"):
         Image.new("RGB", (90, 70), (len(name) * 20, 90, 30)).save(tmp_path / "pictures" / f"{name}.png")
-    pool = pools.build(tmp_path / "pictures", tmp_path / "pool")
+    pool = build_from_files(tmp_path / "pictures", tmp_path / "pool")
     assert pool.ids == ("one", "two")
     assert pool.token_shape == (16, 64)
 
@@ -124,13 +124,13 @@ def test_without_weights_it_is_the_encoder_that_comes_along(tmp_path: Path) -> N
 def test_options_that_do_not_go_together_are_refused(tmp_path: Path, squares: np.ndarray) -> None:
     pictures, out = write(tmp_path / "nsd.hdf5", squares), tmp_path / "pool"
     with pytest.raises(NotFound, match=r"no\.pt"):
-        pools.build(pictures, out, weights=tmp_path / "no.pt")
+        build_from_files(pictures, out, weights=tmp_path / "no.pt")
     with pytest.raises(BadRequest, match="--weights"):
-        pools.build(pictures, out, embedding="pooled")
+        build_from_files(pictures, out, embedding="pooled")
     with pytest.raises(BadRequest, match="tokens or pooled"):
-        pools.build(pictures, out, weights=pictures, embedding="both")
+        build_from_files(pictures, out, weights=pictures, embedding="both")
     np.save(tmp_path / "rows.npy", np.zeros(3))
     with pytest.raises(BadRequest, match=r"rows\.npy"):
-        pools.build(pictures, out, rows=tmp_path / "rows.npy")
+        build_from_files(pictures, out, rows=tmp_path / "rows.npy")
     with pytest.raises(BadRequest, match="HDF5"):
-        pools.build(tmp_path, out, rows=tmp_path / "rows.npy")
+        build_from_files(tmp_path, out, rows=tmp_path / "rows.npy")

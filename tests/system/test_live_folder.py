@@ -276,7 +276,7 @@ def test_a_killed_stream_goes_on_where_it_was(
         service.wait(session, has_received(1, 10))
         stream.kill()
     with LiveStream(service, session, source) as stream:
-        line = stream.until("run 1 goes on at volume")
+        line = stream.until("run 1 resumes at volume")
         assert 10 <= int(line.split("volume ")[1].split(";")[0]) < 40, line
         thread.join()
         service.wait(session, has_received(1, 40))

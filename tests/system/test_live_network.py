@@ -203,7 +203,7 @@ def test_a_sender_that_comes_back_to_a_restarted_stream(service: Service, run155
         stream.kill()
     with LiveStream(service, session, source) as stream:
         send(range(13, 18), "1.2.3")
-        stream.until("run 1 goes on at volume 10")
+        stream.until("run 1 resumes at volume 10")
         service.wait(session, has_received(1, 15))
         stream.kill()
     with LiveStream(service, session, source) as stream:  # and now the scanner begins anew

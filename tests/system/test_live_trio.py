@@ -42,7 +42,7 @@ def trio(service: Service, shared: Path) -> tuple[Path, list[Message]]:
     assert sent.returncode == 0, sent.stderr
     assert "155 volumes acknowledged, 0 missing" in sent.stdout
     with service.console(session) as console:
-        console.close()
+        console.close_session()
     messages = service.wait(session, is_archived, DEADLINE_S)
     assert isinstance(messages[-1], SessionArchived)
     return service.settings.data_dir / messages[-1].archive, messages
@@ -142,7 +142,7 @@ def test_no_identity_gets_past_the_reader(service: Service, shared: Path, tmp_pa
     finished = service.mindsight("stream", folder, "--session", session)
     assert finished.returncode == 0, finished.stderr
     with service.console(session) as console:
-        console.close()
+        console.close_session()
     service.wait(session, is_archived, DEADLINE_S)
     kept = [path for path in service.settings.data_dir.rglob("*") if path.is_file()]
     assert len(kept) > 20
@@ -201,7 +201,7 @@ def test_wrong_commands_print_one_line(
         one_line(stream(source, "--session", session), "another port", "transport.address")
     one_line(stream(f"watch:{tmp_path}/nothing", "--session", session), "check the path")
     with monkeypatch.context() as impatient:
-        impatient.setattr("mindsight.stream.FIRST_ANSWER_S", 1.0)
+        impatient.setattr("mindsight.operations.stream.FIRST_ANSWER_S", 1.0)
         one_line(stream(few, "--session", session, "--to", "http://127.0.0.1:9"), "service.unavailable")
     events = tmp_path / "events.tsv"
     events.write_text("duration\ttrial_type\n3\tface\n")

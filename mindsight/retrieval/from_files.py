@@ -1,4 +1,4 @@
-"""``mindsight pool build``: pictures and the network that embeds them become a candidate pool.
+"""A candidate pool from files: images, and the weights of the network that embeds them.
 
 Knows nothing of brains or sessions.
 """
@@ -21,7 +21,7 @@ from mindsight.retrieval.sketch import INDEX
 _HDF5 = {".h5", ".hdf5", ".hdf"}
 
 
-def build(
+def build_from_files(
     pictures: Path,
     out: Path,
     *,
@@ -34,34 +34,34 @@ def build(
     device: str = "cpu",
     report: Callable[[Progress], None] | None = None,
 ) -> CandidatePool:
-    """Build the pool, or go on with one that was stopped.
+    """Build the pool, or resume a build that was stopped.
 
     pictures : a folder of PNG and JPEG, or an HDF5 file like NSD's
-    weights : a checkpoint with an OpenCLIP image tower (``retrieval.tower``); None: the small encoder that ships with
-        Mindsight, whose tokens its own generator draws
+    weights : a checkpoint with an OpenCLIP image tower (``encoders.openclip``); None: the small encoder that ships with
+        Mindsight and its generator
     model : open_clip's configuration, by name or as a JSON file
     embedding : ``tokens`` or ``pooled``
-    values : ``mindeye2`` or ``clip``, what pixels are taken for; empty: the first for tokens, the second for pooled
+    values : ``mindeye2`` or ``clip``, how pixel values are scaled; empty: the first for tokens, the second for pooled
     rows : of an HDF5 file, a ``.npy`` with numbers of rows or one bool per row; None for all
 
     Raises NotFound (``pool.path``), BadRequest (``pool.options``) and what reading, embedding and writing raise.
     """
     for path in (pictures, weights, rows):
         if path is not None and not path.exists():
-            raise NotFound(f"expected a file or folder, got {path.name}, which is not there", code="pool.path")
+            raise NotFound(f"expected a file or folder, got {path.name}, which does not exist", code="pool.path")
     embed, size_px, source = _embedder(weights, model, embedding, values, device)
     return build_pool(_pictures(pictures, size_px, rows), embed, out, source=source, batch=batch, report=report)
 
 
-def reduce(folder: Path, size: int) -> ReducedIndex:
-    """Write the index of a pool into its folder; a bundle that is made with the pool takes it along."""
+def sketch_folder(folder: Path, size: int) -> ReducedIndex:
+    """Write the sketches of a pool into its folder; a bundle that is made with the pool includes them."""
     index = ReducedIndex.build(CandidatePool.load(folder), np.random.default_rng(0), size)
     index.save(folder / INDEX)
     return index
 
 
 def _embedder(weights: Path | None, model: str, embedding: str, values: str, device: str) -> tuple[Embed, int, str]:
-    """The function, the side of its squares, and what it is."""
+    """The embedding function, the side of the square images it takes, and its description."""
     if weights is None:
         if model or values or embedding != "tokens":
             raise BadRequest(

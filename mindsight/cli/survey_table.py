@@ -1,10 +1,8 @@
-"""``mindsight inspect``: what a scanner's files are, as a table that a person reads the day before, or as JSON."""
+"""What a scanner's files are: as tables for a person, or as facts for JSON. Knows nothing of reading them."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -12,26 +10,17 @@ from rich.text import Text
 
 from mindsight.scanner.beside import NO_EVENTS
 from mindsight.scanner.kinds import MAGNITUDE
-from mindsight.scanner.survey import AS_STORED, Survey, Surveyed, survey
+from mindsight.scanner.survey import AS_STORED, Survey, Surveyed
 from mindsight.volume import same_tr
 
-PIPE_WIDTH = 120  # of output that no terminal shows
-MAX_LISTED = 8  # volumes or reasons, before they are counted
+PIPE_WIDTH = 120  # of output that goes to a file
+MAX_LISTED = 8  # volumes or reasons, then the rest is counted
 
 Numbered = list[tuple[int, Surveyed]]
 
 
-def inspect(path: Path, *, as_json: bool) -> bool:
-    """Prints it; whether decoding can start. Raises BadVolume where there is no such path."""
-    found = survey(path)
-    if as_json:
-        print(json.dumps(_facts(found), indent=2))
-    else:
-        _print(found)
-    return found.can_decode
-
-
-def _facts(found: Survey) -> dict[str, object]:
+def facts(found: Survey) -> dict[str, object]:
+    """What ``--json`` prints."""
     return {
         "can_decode": found.can_decode,
         "missing": list(_missing(found)),
@@ -44,12 +33,13 @@ def _facts(found: Survey) -> dict[str, object]:
 
 
 def _missing(found: Survey) -> list[str]:
-    """What still has to come before answers do."""
+    """What decoding still needs."""
     missing = [] if found.runs else ["a series of volumes that can be read"]
     return missing if found.n_events else [*missing, "events: a table beside the run, with --events, or sent live"]
 
 
-def _print(found: Survey) -> None:
+def print_survey(found: Survey) -> None:
+    """Print the runs, the series that are left out, and whether decoding can start."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=PIPE_WIDTH)
@@ -62,14 +52,14 @@ def _print(found: Survey) -> None:
     for text in _notes(found, numbered):
         console.print(Text(text))
     if found.can_decode:
-        _say(console, f"Decoding can start: {_counted(len(runs), 'run')}.", "bold")
+        _line(console, f"Decoding can start: {_counted(len(runs), 'run')}.", "bold")
     else:
-        _say(console, "Decoding cannot start.", "bold")
+        _line(console, "Decoding cannot start.", "bold")
     for what in _missing(found):
-        _say(console, f"  Still needed: {what}.")
+        _line(console, f"  Still needed: {what}.")
 
 
-def _say(console: Console, text: str, style: str = "") -> None:
+def _line(console: Console, text: str, style: str = "") -> None:
     console.print(Text(text, style))
 
 
@@ -120,7 +110,7 @@ def _echoes(one: Surveyed) -> str:
 
 
 def _tr(one: Surveyed) -> str:
-    """As it is taken; beside it what else is stated and differs, and whether the volumes' clock confirms it."""
+    """The TR that is used; in brackets what the header or the volumes' clock states otherwise."""
     if one.tr_s is None:
         return "not known"
     others = []
@@ -140,26 +130,26 @@ def _slice_times(one: Surveyed) -> str:
 
 
 def _notes(found: Survey, numbered: Numbered) -> list[str]:
-    """What is to be said of the series, each once with the series that it is about; then of the other files."""
+    """Each note once, with the numbers of its series; then the other files."""
     series: dict[str, list[int]] = {}
     for number, one in numbered:
         for note in one.notes:
             series.setdefault(note, []).append(number)
         if one.missing:
-            series.setdefault(f"not whole, or missing: {_listed(one.missing)}", []).append(number)
+            series.setdefault(f"missing or incomplete: {_listed(one.missing)}", []).append(number)
     notes = [f"  {_of(numbers)}: {text}" for text, numbers in series.items()]
     cut = len(found.unreadable) - MAX_LISTED
     notes += [f"  cannot be read: {text}" for text in found.unreadable[:MAX_LISTED]]
     notes += [f"  and {_counted(cut, 'other file')} cannot be read (--json lists all)"] if cut > 0 else []
     if found.n_other:
-        notes.append(f"  {_counted(found.n_other, 'file')} of other kinds passed over")
+        notes.append(f"  {_counted(found.n_other, 'file')} of other kinds ignored")
     if found.n_events:
         notes.append(f"  {_counted(found.n_events, 'event')} in the table beside")
     return notes + [f"  {note}" for note in found.notes if note != NO_EVENTS]  # which "still needed" says
 
 
 def _of(numbers: list[int]) -> str:
-    """In short, as ``series 1, 3-4``: a folder may have a hundred."""
+    """In short form, ``series 1, 3-4``: a folder may have a hundred."""
     spans: list[list[int]] = []
     for number in numbers:
         if spans and number == spans[-1][-1] + 1:

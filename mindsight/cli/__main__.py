@@ -1,0 +1,5 @@
+"""``python -m mindsight.cli``."""
+
+from mindsight.cli.main import main
+
+main()

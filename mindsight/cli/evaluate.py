@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mindsight.errors import BadRequest
+from mindsight.extras import need_server
+
+
+def evaluate(
+    answers: Annotated[
+        Path, typer.Argument(help="a session's archive, or a folder with manifest.json and reconstructions or tokens")
+    ],
+    images: Annotated[
+        Path | None, typer.Argument(help="folder only: the images that were shown, a folder, .npy or .pt")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="folder for table.txt, evaluation.json and evaluation.html; default: ./evaluation-NAME"),
+    ] = None,
+    networks: Annotated[Path | None, typer.Option(help="folder with the feature networks' published files")] = None,
+    image_tokens: Annotated[
+        Path | None, typer.Option(help="folder only: .npy of the images' embeddings, for retrieval")
+    ] = None,
+    betas: Annotated[
+        Path | None, typer.Option(help="folder only: .npy of measured activity, for brain correlation")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option(help="folder only: .npz of regions, for brain correlation")] = None,
+    captions: Annotated[
+        Path | None, typer.Option(help="folder only: JSON of people's captions, to compare with captions.json")
+    ] = None,
+    stage: Annotated[str, typer.Option(help="archive only: which results: fast, revised or final")] = "final",
+    bundle: Annotated[
+        Path | None, typer.Option(help="archive only: its bundle, for retrieval both ways and more controls")
+    ] = None,
+    generator: Annotated[Path | None, typer.Option(help="with --bundle: folder of the generator")] = None,
+    allow_best_of_n: Annotated[
+        bool, typer.Option(help="folder only: accept reconstructions selected as the best of several, and report it")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="random seed of retrieval's draws and of the intervals")] = 0,
+    device: Annotated[str, typer.Option(help="for the feature networks: cpu, cuda")] = "cpu",
+) -> None:
+    """Compute the published metrics by their protocol, with controls: a table, JSON and a page with the images."""
+    need_server("mindsight evaluate")
+    from mindsight.evaluation.report.table import text_table
+    from mindsight.evaluation.run import evaluate_archive, evaluate_folder
+    from mindsight.evaluation.session import is_archive
+
+    out = out or Path(f"evaluation-{answers.resolve().name}")
+    if is_archive(answers):
+        if images or image_tokens or betas or masks or captions or allow_best_of_n:
+            raise BadRequest(
+                "expected an archive without the options for a folder: it holds its own images and results",
+                code="cli.evaluate",
+            )
+        evaluation = evaluate_archive(
+            answers, out, stage=stage, bundle=bundle, generator=generator, networks=networks, seed=seed, device=device
+        )
+    elif images is None:
+        raise BadRequest(
+            "expected a session's archive, or a folder of reconstructions and the images that were shown",
+            code="cli.evaluate",
+        )
+    else:
+        evaluation = evaluate_folder(
+            answers, images, out, networks=networks, image_tokens=image_tokens, betas=betas, masks=masks,
+            captions=captions, allow_best_of_n=allow_best_of_n, seed=seed, device=device,
+        )  # fmt: skip
+    typer.echo(text_table(evaluation))
+    typer.echo(f"{out / 'evaluation.html'}")

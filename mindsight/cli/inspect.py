@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="a scanner's files: one file, or a folder of one or several series")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, for programs")] = False,
+) -> None:
+    """Describe a scanner's files: matrix, TR, slice times, runs, what is left out and why, whether decoding can start.
+
+    Exit code: 0 decoding can start, 1 it cannot.
+    """
+    from mindsight.cli.survey_table import facts, print_survey
+    from mindsight.scanner.survey import survey
+
+    found = survey(path)
+    if as_json:
+        typer.echo(json.dumps(facts(found), indent=2))
+    else:
+        print_survey(found)
+    if not found.can_decode:
+        raise typer.Exit(1)

@@ -1,0 +1,35 @@
+"""What several commands share: options, and how an option's text is read."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+import typer
+
+from mindsight.errors import BadRequest
+
+LOST = 3
+"""Exit code of a stream that finished without something that arrived or should have arrived."""
+
+Key = Annotated[
+    str, typer.Option(envvar="MINDSIGHT_KEY", help="API key; safer in MINDSIGHT_KEY than on the command line")
+]
+Session = Annotated[str, typer.Option(help="id of an open session")]
+RunNumber = Annotated[int, typer.Option(min=1, help="number of the run in the session")]
+Echo = Annotated[
+    str, typer.Option(help="which echo of a multi-echo run to read: its number, or combine for all; default: the first")
+]
+
+
+def parse_speed(text: str) -> float:
+    """Times as fast as it was recorded; infinity for as fast as possible. Raises BadRequest (``cli.speed``)."""
+    if text == "max":
+        return math.inf
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0.0 < speed < 10_000.0:
+        raise BadRequest(f"expected --speed max or a number above 0, got {text!r}", code="cli.speed")
+    return speed

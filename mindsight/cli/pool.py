@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mindsight.extras import need_server
+
+if TYPE_CHECKING:
+    from mindsight.retrieval import Progress
+
+REPORT_EVERY_S = 2.0
+
+pool_app = typer.Typer(help="Candidate pools: the images that retrieval chooses from.", no_args_is_help=True)
+
+
+@pool_app.command("build")
+def build(
+    pictures: Annotated[Path, typer.Argument(help="a folder of PNG and JPEG, or an HDF5 file of images like NSD's")],
+    out: Annotated[Path, typer.Argument(help="folder of the pool; repeat the command to resume a stopped build")],
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="OpenCLIP weights, or MindEye2's unCLIP checkpoint; default: the encoder that ships"),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="open_clip's configuration: a name, or a JSON file; default ViT-bigG-14")
+    ] = "",
+    embedding: Annotated[str, typer.Option(help="tokens or pooled")] = "tokens",
+    values: Annotated[
+        str,
+        typer.Option(
+            help="pixel values: mindeye2, as MindEye2 feeds them, or clip, as OpenCLIP does; default: by the embedding"
+        ),
+    ] = "",
+    rows: Annotated[Path | None, typer.Option(help=".npy: which rows of the HDF5 file, numbers or bools")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="images embedded at once")] = 32,
+    device: Annotated[str, typer.Option(help="cpu, cuda")] = "cpu",
+) -> None:
+    """Embed images into a candidate pool on disk, in half precision."""
+    need_server("mindsight pool")
+    from mindsight.retrieval.from_files import build_from_files
+
+    pool = build_from_files(
+        pictures, out, weights=weights, model=model, embedding=embedding, values=values, rows=rows, batch=batch,
+        device=device, report=_Counter(),
+    )  # fmt: skip
+    typer.echo(f"{len(pool):,} candidates {pool.token_shape} in {out}, digest {pool.digest}\n{pool.source}")
+
+
+class _Counter:
+    """Prints skipped images, and how many are done, every two seconds."""
+
+    def __init__(self) -> None:
+        self._reported_s = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        for skipped in progress.skipped:
+            typer.echo(f"skipped {skipped.id}: {skipped.why}", err=True)
+        if time.monotonic() - self._reported_s > REPORT_EVERY_S or progress.done == progress.n:
+            self._reported_s = time.monotonic()
+            typer.echo(f"{progress.done:,} of {progress.n:,} images", err=True)
+
+
+@pool_app.command("reduce")
+def reduce(
+    pool: Annotated[Path, typer.Argument(help="folder of a pool")],
+    size: Annotated[int, typer.Option(min=64, help="numbers in each candidate's sketch")] = 2048,
+) -> None:
+    """Sketch a pool that is too large to read for every trial: only the best sketches are then compared in full."""
+    need_server("mindsight pool")
+    from mindsight.retrieval.from_files import sketch_folder
+
+    index = sketch_folder(pool, size)
+    typer.echo(
+        f"{len(index.pool):,} candidates in sketches of {index.size:,} numbers, {index.sketches_NM.nbytes:,} bytes"
+    )
+
+
+@pool_app.command("verify")
+def verify(pool: Annotated[Path, typer.Argument(help="folder of a pool")]) -> None:
+    """Read a whole pool and compare it with the digest that was written with it."""
+    need_server("mindsight pool")
+    from mindsight.retrieval import CandidatePool
+
+    found = CandidatePool.load(pool)
+    found.verify()
+    typer.echo(f"{len(found):,} candidates {found.token_shape}, unchanged since written, digest {found.digest}")

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from mindsight.cli.become import become
+
+
+def ingest() -> None:
+    """Run one ingest worker: motion correction and betas."""
+    become("ingest", "workers.ingest")
+
+
+def infer() -> None:
+    """Run one inference worker: retrieval and reconstructions."""
+    become("infer", "workers.inference")
