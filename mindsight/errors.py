@@ -9,10 +9,12 @@ class MindsightError(Exception):
     ``code`` is stable and machine-readable (``"volume.shape_mismatch"``); the message is for a person. ``details`` are
     numbers or short strings a program can act on (``{"expected_index": 5}``). Neither ever holds an identity or a path
     of the server.
+
+    ``is_transient``: the fault lies with the machinery, not with what was asked; the same may succeed later.
     """
 
     code = "mindsight.error"
-    http_status = 500
+    is_transient = False
 
     def __init__(self, message: str, *, code: str | None = None, **details: int | float | str | None) -> None:
         super().__init__(message)
@@ -25,95 +27,85 @@ class BadVolume(MindsightError):
     """A file or a payload that is not the volume it should be: truncated, of another shape, unreadable."""
 
     code = "volume.unreadable"
-    http_status = 422
 
 
 class BadRequest(MindsightError):
     """A request that cannot be carried out as it stands: an event outside its run, a wrong argument."""
 
     code = "request.invalid"
-    http_status = 422
 
 
 class NotFound(MindsightError):
     """A subject, session, run, result or image that does not exist here."""
 
     code = "not_found"
-    http_status = 404
 
 
 class NotAllowed(MindsightError):
     """No key, a wrong key (401), or a key without the scope (403)."""
 
     code = "auth.denied"
-    http_status = 401
 
 
 class OutOfOrder(MindsightError):
     """A volume that is not the next of its run; ``details['expected_index']`` says which is."""
 
     code = "volume.out_of_order"
-    http_status = 409
 
 
 class Conflict(MindsightError):
     """The state does not allow it: a closed session, a run that has ended, an id that is taken."""
 
     code = "state.conflict"
-    http_status = 409
 
 
 class Diverged(MindsightError):
     """The same key was written before with other content. Never overwritten: somebody has to look."""
 
     code = "log.diverged"
-    http_status = 409
 
 
 class LeaseLost(MindsightError):
     """Another worker holds this session now; what this one still writes is refused (fenced)."""
 
     code = "lease.lost"
-    http_status = 409
 
 
 class BusUnavailable(MindsightError):
     """The bus (Redis) did not answer within its deadline."""
 
     code = "bus.unavailable"
-    http_status = 503
+    is_transient = True
 
 
 class StorageFull(MindsightError):
     """A payload could not be made durable: the disk is full or the quota is used up."""
 
     code = "storage.full"
-    http_status = 507
+    is_transient = True
 
 
 class ServiceUnavailable(MindsightError):
     """The gateway could not be reached, or answered something else than its protocol, within the deadline."""
 
     code = "service.unavailable"
-    http_status = 503
+    is_transient = True
 
 
 class ModelMismatch(MindsightError):
     """Weights, bundle or pool do not fit each other or this code."""
 
     code = "model.mismatch"
-    http_status = 422
 
 
 class NotInstalled(MindsightError):
     """A command needs packages that this install does not have."""
 
     code = "install.missing"
-    http_status = 501
 
 
 class DeadlineExceeded(MindsightError):
     """Something waited as long as it was allowed to."""
 
     code = "deadline.exceeded"
-    http_status = 504
+    is_transient = True

@@ -13,21 +13,18 @@ from starlette.types import Scope
 
 import mindsight
 from mindsight.settings import Settings
-from service import problems
+from service import openapi, problems
 from service.context import Gateway
 from service.headers import SecurityHeaders
 from service.limits import BoundedBodies
-from service.routes import admin as routes_admin
-from service.routes import images as routes_images
-from service.routes import messages as stream
-from service.routes import sessions as routes_sessions
-from service.routes import volumes as routes_volumes
+from service.routes import events, health, images, keys, messages, results, runs, sessions, subjects, tickets, volumes
 
+ROUTES = (subjects, sessions, runs, events, volumes, results, images, messages, health, tickets, keys)
 DASHBOARD = Path(__file__).parent / "dashboard"
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The gateway for these settings. It comes up without a bus, and answers 503 until there is one."""
+    """The gateway for these settings. It starts without a bus, and responds with 503 until there is one."""
     gateway = Gateway(settings)
 
     @asynccontextmanager
@@ -49,8 +46,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.gateway = gateway
     problems.install(app)
-    problems.describe(app)
-    for module in (routes_sessions, routes_volumes, routes_images, routes_admin, stream):
+    openapi.describe(app)
+    for module in ROUTES:
         app.include_router(module.router)
     app.router.routes.append(_Dashboard("/", StaticFiles(directory=DASHBOARD, html=True, check_dir=False)))
     app.add_middleware(BoundedBodies)
@@ -59,7 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 class _Dashboard(Mount):
-    """The dashboard's files, everywhere but below /v1, where a wrong method is to be told from a wrong address."""
+    """The dashboard's files, except below /v1, where a wrong method (405) must differ from a wrong address (404)."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return (Match.NONE, {}) if scope["path"].startswith("/v1/") else super().matches(scope)

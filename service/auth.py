@@ -22,7 +22,6 @@ class Forbidden(NotAllowed):
     """A valid key without the scope."""
 
     code = "auth.scope"
-    http_status = 403
 
 
 @dataclass(frozen=True)

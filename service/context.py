@@ -1,4 +1,4 @@
-"""What every route works with. Knows nothing of HTTP but how a route gets at it."""
+"""What every route works with. Knows nothing of HTTP except how a route reaches it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus
 from mindsight.journal.declare import Recorder
+from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
 from mindsight.settings import Settings
 from mindsight.subjects.registry import Registry
@@ -19,7 +20,7 @@ from service.keys import KeyStore
 
 
 class Gateway:
-    """The parts, made from the settings; the bus need not be there yet."""
+    """The parts, made from the settings; the bus may come up later."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -32,6 +33,9 @@ class Gateway:
 
     def now(self) -> float:
         return time.time()
+
+    def journal(self, session: str) -> Journal:
+        return Journal(self.bus, session)
 
     def recorder(self, session: str) -> Recorder:
         return Recorder(self.bus, session, self.now)

@@ -16,13 +16,54 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from mindsight.errors import MindsightError
-from service.routes.bodies import Event
+from mindsight.errors import (
+    BadRequest,
+    BadVolume,
+    BusUnavailable,
+    Conflict,
+    DeadlineExceeded,
+    Diverged,
+    LeaseLost,
+    MindsightError,
+    ModelMismatch,
+    NotAllowed,
+    NotFound,
+    NotInstalled,
+    OutOfOrder,
+    ServiceUnavailable,
+    StorageFull,
+)
+from service.auth import Forbidden
+from service.transfer import TooLarge, TooSlow
 
 _log = logging.getLogger("mindsight.gateway")
+STATUS: dict[type[MindsightError], HTTPStatus] = {
+    BadRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
+    BadVolume: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ModelMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
+    NotAllowed: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    NotFound: HTTPStatus.NOT_FOUND,
+    TooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    Conflict: HTTPStatus.CONFLICT,
+    Diverged: HTTPStatus.CONFLICT,
+    LeaseLost: HTTPStatus.CONFLICT,
+    OutOfOrder: HTTPStatus.CONFLICT,
+    TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    NotInstalled: HTTPStatus.NOT_IMPLEMENTED,
+    BusUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    ServiceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+    StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    MindsightError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+_HEADERS: dict[HTTPStatus, dict[str, str]] = {
+    HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
+    HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
+}
 _SAFE_DETAILS = {
-    404: "there is nothing here; the interface is described at /v1/openapi.json",
-    405: "this address does not take this method; the interface is described at /v1/openapi.json",
+    404: "there is nothing at this address; the interface is described at /v1/openapi.json",
+    405: "this address does not support this method; the interface is described at /v1/openapi.json",
 }
 
 
@@ -32,9 +73,9 @@ class Problem(BaseModel):
     type: str = Field(description="urn:mindsight: and the code")
     title: str
     status: int
-    detail: str = Field(description="for a person: what was expected, what came, what to do")
+    detail: str = Field(description="for a person: what was expected, what came, and what to do")
     code: str = Field(description="for a program; stable")
-    details: dict[str, int | float | str | None] = Field(default={}, description="numbers and names to act on")
+    details: dict[str, int | float | str | None] = Field(default={}, description="numbers and names for a program")
 
 
 def problem_response(
@@ -53,35 +94,23 @@ def problem_response(
     )
 
 
+def status_of(error: MindsightError) -> HTTPStatus:
+    """The status of the error's class, or of the nearest class that it comes from."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
 def response_of(error: MindsightError) -> Response:
-    headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}.get(error.http_status)
-    return problem_response(error.http_status, error.code, str(error), error.details, headers)
+    status = status_of(error)
+    return problem_response(int(status), error.code, str(error), error.details, _HEADERS.get(status))
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For the OpenAPI description of a route: the problems it may answer, besides those that all may."""
+    """For the OpenAPI description of a route: its problems, and those that every route has."""
     schema = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": schema}
         for status in sorted({*statuses, 401, 403, 422, 500, 503})
     }
-
-
-def describe(app: FastAPI) -> None:
-    """Put into the OpenAPI description what all routes share: the schema of a problem, and the key they ask for."""
-    original = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = original()
-        components = document["components"]
-        components["schemas"]["Problem"] = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        components["schemas"]["Event"] = Event.model_json_schema(ref_template="#/components/schemas/{model}")
-        components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "ms_<id>_<secret>"}}
-        document["security"] = [{"key": []}]
-        document["paths"]["/v1/health"]["get"]["security"] = []
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def install(app: FastAPI) -> None:
@@ -113,7 +142,7 @@ def install(app: FastAPI) -> None:
 
     async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("unexpected error in %s", request.scope.get("path"), exc_info=error)
-        return problem_response(500, "mindsight.error", "the service failed unexpectedly; its log says more")
+        return problem_response(500, "mindsight.error", "the service failed unexpectedly; see its log")
 
     app.add_exception_handler(MindsightError, mindsight_error)  # type: ignore[arg-type]  # None is for WebSockets
     app.add_exception_handler(RequestValidationError, validation_error)  # type: ignore[arg-type]
@@ -123,6 +152,6 @@ def install(app: FastAPI) -> None:
 
 
 def explain_validation(errors: Any) -> str:
-    """Where and what, without what was sent."""
+    """Where the request is wrong and how, without repeating what was sent."""
     parts = [f"{'.'.join(str(step) for step in error['loc'])}: {error['msg']}" for error in list(errors)[:5]]
     return json.dumps("; ".join(parts), ensure_ascii=False)[1:-1]

@@ -17,7 +17,6 @@ class TooLarge(BadRequest):
     """A body over its limit."""
 
     code = "request.too_large"
-    http_status = 413
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"expected at most {limit} bytes", limit=limit)
@@ -27,7 +26,6 @@ class TooSlow(BadRequest):
     """A body that stopped coming."""
 
     code = "request.timeout"
-    http_status = 408
 
 
 async def pieces(request: Request, limit: int) -> AsyncIterator[bytes]:

@@ -3,7 +3,7 @@
 from mindsight.bus.connection import MAX_BLOCK_S, Bus
 from mindsight.bus.embedded import EmbeddedServer
 from mindsight.bus.lease import Lease
-from mindsight.bus.log import Appended, ConditionFailed, Entry, Fence, Log, read_many
+from mindsight.bus.log import Appended, ConditionFailed, Entry, Fence, Log, Unlike, read_many
 from mindsight.bus.queue import MAX_DELIVERIES, DeadJob, Job, WorkQueue
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Job",
     "Lease",
     "Log",
+    "Unlike",
     "WorkQueue",
     "read_many",
 ]

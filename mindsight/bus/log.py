@@ -18,23 +18,34 @@ from mindsight.bus.connection import MAX_BLOCK_S, Argument, Bus, Script
 from mindsight.errors import Conflict, Diverged, LeaseLost, MindsightError, OutOfOrder
 
 # KEYS: stream, hash of written keys (key -> "seq identity"), hash of counters, the fence
-# ARGV: key, identity, payload, token or "", counter or "", index, how many keys must be there, those, and those that
-# must not be there
+# ARGV: key, identity, payload, token or "", counter or "", index, trait or "", how many keys must be there, those, and
+# those that must not be there
+# A counter's trait is kept beside it as "index trait": of the first entry that had one.
 APPEND = Script("""
-local key, identity, payload, token, counter = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local key, identity, payload, token, counter, trait = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[7]
 if token ~= '' and (redis.call('GET', KEYS[4]) or '0') ~= token then
   return {'FENCED'}
+end
+local first = trait ~= '' and redis.call('HGET', KEYS[3], counter .. ':trait')
+if first then
+  local space = string.find(first, ' ', 1, true)
+  if tonumber(ARGV[6]) > tonumber(string.sub(first, 1, space - 1)) and string.sub(first, space + 1) ~= trait then
+    return {'UNLIKE', string.sub(first, space + 1)}
+  end
+end
+local function reply(status, seq)
+  return {status, seq, counter == '' and 0 or tonumber(redis.call('HGET', KEYS[3], counter) or '0')}
 end
 local written = redis.call('HGET', KEYS[2], key)
 if written then
   local space = string.find(written, ' ', 1, true)
   if string.sub(written, space + 1) == identity then
-    return {'DUPLICATE', tonumber(string.sub(written, 1, space - 1))}
+    return reply('DUPLICATE', tonumber(string.sub(written, 1, space - 1)))
   end
   return {'DIVERGED'}
 end
-local last_required = 7 + tonumber(ARGV[7])
-for i = 8, #ARGV do
+local last_required = 8 + tonumber(ARGV[8])
+for i = 9, #ARGV do
   local present = redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1
   if present ~= (i <= last_required) then
     return {'CONDITION', ARGV[i], present and 1 or 0}
@@ -46,11 +57,27 @@ if counter ~= '' then
     return {'ORDER', tonumber(expected)}
   end
   redis.call('HINCRBY', KEYS[3], counter, 1)
+  if trait ~= '' and not first then redis.call('HSET', KEYS[3], counter .. ':trait', ARGV[6] .. ' ' .. trait) end
 end
 local seq = redis.call('HINCRBY', KEYS[3], '#', 1)
 redis.call('XADD', KEYS[1], seq .. '-0', 'k', key, 'p', payload)
 redis.call('HSET', KEYS[2], key, seq .. ' ' .. identity)
-return {'OK', seq}
+return reply('OK', seq)
+""")
+
+# KEYS: stream, hash of written keys, hash of counters; ARGV: how many entries are asked for, their keys, the counters
+_LOOK = Script("""
+local entries, counters = {}, {}
+for i = 2, #ARGV do
+  if i <= 1 + tonumber(ARGV[1]) then
+    local written = redis.call('HGET', KEYS[2], ARGV[i])
+    local id = written and string.sub(written, 1, string.find(written, ' ', 1, true) - 1) .. '-0'
+    entries[#entries + 1] = id and redis.call('XRANGE', KEYS[1], id, id)[1] or false
+  else
+    counters[#counters + 1] = tonumber(redis.call('HGET', KEYS[3], ARGV[i]) or '0')
+  end
+end
+return {entries, counters}
 """)
 
 
@@ -65,6 +92,16 @@ class ConditionFailed(Conflict):
         self.present = present
 
 
+class Unlike(Conflict):
+    """An entry lacks the trait that the first of its counter has: ``expected``."""
+
+    code = "log.unlike"
+
+    def __init__(self, expected: str, got: str) -> None:
+        super().__init__(f"expected {expected!r}, as the first entry of this counter has it, got {got!r}")
+        self.expected = expected
+
+
 @dataclass(frozen=True)
 class Fence:
     """A lease's token: writes that carry it are refused as soon as another holder has taken the lease."""
@@ -75,10 +112,11 @@ class Fence:
 
 @dataclass(frozen=True)
 class Appended:
-    """Where the entry is in the log, and whether it was there before."""
+    """Where the entry is in the log, whether it was there before, and where its counter stands now (0: it has none)."""
 
     seq: int
     duplicate: bool
+    next_index: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,6 +143,7 @@ class Log:
         *,
         identity: str | None = None,
         order: tuple[str, int] | None = None,
+        trait: str | None = None,
         fence: Fence | None = None,
         requires: Sequence[str] = (),
         unless: Sequence[str] = (),
@@ -114,12 +153,13 @@ class Log:
         key : names the entry; the same key with the same identity is a duplicate, and changes nothing
         identity : what makes two entries the same; by default the payload's sha256
         order : counter and index; the index must be the counter's (0 for the first), which then moves on by one
+        trait : what all entries of a counter share with the first one that has a trait (a run's volumes: their shape)
         fence : of the lease under which the caller writes
         requires, unless : keys that must, and must not, be in the log
 
         A duplicate is found before the conditions are looked at: what was accepted stays accepted.
 
-        Raises LeaseLost, Diverged (same key, other identity), ConditionFailed, OutOfOrder
+        Raises LeaseLost, Unlike, Diverged (same key, other identity), ConditionFailed, OutOfOrder
         (``details["expected_index"]``), BusUnavailable, StorageFull. After BusUnavailable the entry may or may not be
         there; append it again. When the bus's disk fills up, Redis notices one write late: an entry is known to be in
         its file when a write after it succeeded. (The gateway's message after each input is such a write.)
@@ -134,7 +174,10 @@ class Log:
             order,
             fence,
             [*_counted(requires), *unless],
+            trait or "",
         )
+        if reply[0] == b"UNLIKE":
+            raise Unlike(reply[1].decode(), trait or "")
         return appended_from(reply, key)
 
     def read(self, after: int = 0, limit: int = 1000) -> list[Entry]:
@@ -144,12 +187,13 @@ class Log:
 
     def find(self, key: str) -> Entry | None:
         """The entry with this key."""
-        written = self.bus.command("HGET", self._key("keys"), key)
-        if written is None:
-            return None
-        seq = int(written.split(b" ", 1)[0])
-        reply = self.bus.command("XRANGE", self._key("log"), f"{seq}-0", f"{seq}-0")
-        return _entry(reply[0])
+        return self.look([key])[0][0]
+
+    def look(self, keys: Sequence[str], counters: Sequence[str] = ()) -> tuple[list[Entry | None], list[int]]:
+        """The entries with these keys, and where these counters stand, all at one moment and in one round trip."""
+        where = [self._key("log"), self._key("keys"), self._key("order")]
+        entries, indices = self.bus.run(_LOOK, where, [*_counted(keys), *counters])
+        return [None if item is None else _entry(item) for item in entries], [int(index) for index in indices]
 
     def last_seq(self) -> int:
         """Number of the last entry; 0 where there is none."""
@@ -190,10 +234,12 @@ def append_entry(
     order: tuple[str, int] | None,
     fence: Fence | None,
     conditions: list[Argument],
+    trait: str = "",
 ) -> list[Any]:
     counter, index = order if order is not None else ("", 0)
     token = "" if fence is None else str(fence.token)
-    reply: list[Any] = bus.run(APPEND, keys, [key, identity, payload, token, counter, index, *(conditions or [0])])
+    given: list[Argument] = [key, identity, payload, token, counter, index, trait, *(conditions or [0])]
+    reply: list[Any] = bus.run(APPEND, keys, given)
     return reply
 
 
@@ -201,7 +247,7 @@ def appended_from(reply: list[Any], key: str) -> Appended:
     """The script's reply as a value, or as the error that it means."""
     status = reply[0].decode()
     if status in ("OK", "DUPLICATE"):
-        return Appended(seq=int(reply[1]), duplicate=status == "DUPLICATE")
+        return Appended(seq=int(reply[1]), duplicate=status == "DUPLICATE", next_index=int(reply[2]))
     errors: dict[str, MindsightError] = {
         "FENCED": LeaseLost("another worker holds this session now; stop writing to it"),
         "DIVERGED": Diverged(f"{key!r} is in the log with other content; it is never overwritten", key=key),
@@ -214,8 +260,8 @@ def appended_from(reply: list[Any], key: str) -> Appended:
     raise errors[status]
 
 
-def _counted(required: Sequence[str]) -> list[Argument]:
-    return [len(required), *required]
+def _counted(keys: Sequence[str]) -> list[Argument]:
+    return [len(keys), *keys]
 
 
 def _entry(item: list[Any]) -> Entry:

@@ -1,26 +1,29 @@
-"""What is told to a session: every declaration goes into the input log first, then into the message log.
+"""What is declared in a session: every declaration goes into the input log first, then into the message log.
 
 Knows nothing of HTTP. Both writes are idempotent, so that a retry after a crash between them completes the second. The
-input log itself is the state: whether a session is closed or a run has ended is a condition of each append.
+input log itself is the state: what the tables of ``states`` refuse is refused by a condition of each append, at the
+moment of writing. A message is a write of its own, after its input: Redis notices a full disk one write late.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
-from mindsight.bus import Appended, Bus, ConditionFailed, Log
-from mindsight.errors import BadRequest, BadVolume, Conflict, Diverged, MindsightError, NotFound
+from mindsight.bus import Appended, Bus, ConditionFailed, Unlike
+from mindsight.errors import BadRequest, BadVolume, Conflict, Diverged, MindsightError
 from mindsight.events import EARLIEST_S, in_model_time
+from mindsight.journal.read import Journal, RunStatus, unknown_run, unknown_session
 from mindsight.journal.sessions import SessionRecord, Sessions
+from mindsight.journal.states import Event, Refusal, SessionState, refusals
 from mindsight.protocol import (
     EventAdded,
     LimitsChanged,
     Message,
     RunEnded,
     RunStarted,
+    SessionArchived,
     SessionClosed,
     SessionOpened,
     StageLatency,
@@ -45,33 +48,27 @@ from mindsight.protocol.inputs import (
     parse_input,
     run_ended_key,
     run_key,
-    volume_key,
 )
-
-_PAGE = 1000
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """A declared run, and how far it has come."""
-
-    declared: StartRun
-    next_index: int
-    ended: bool
 
 
 class Recorder:
-    """Writes one session's inputs and messages. ``now`` gives seconds since the Unix epoch."""
+    """Writes one session's inputs and messages. ``now`` : seconds since the Unix epoch."""
 
     def __init__(self, bus: Bus, session: str, now: Callable[[], float]) -> None:
         self._sessions = Sessions(bus)
-        self._inputs = Log(bus, session, "input")
-        self._messages = Log(bus, session, "messages")
+        self._journal = Journal(bus, session)
+        self._inputs = self._journal.inputs
+        self._messages = self._journal.messages
         self._session = session
         self._now = now
 
     def open(self, record: SessionRecord, pool_size: int | None = None) -> SessionRecord:
-        """``pool_size`` is of the bundle. Raises Conflict where one of this name was opened with other settings."""
+        """Open the session. Opening it again with the same settings changes nothing.
+
+        pool_size : candidates in the pool of the session's bundle
+
+        Raises Conflict (``session.exists``) where it was opened with other settings.
+        """
         record = self._sessions.create(record)
         opened = OpenSession(
             t=record.opened_t,
@@ -88,27 +85,48 @@ class Recorder:
             pool_size=pool_size,
             blinded=record.options.blinded,
         )
-        self._write(opened, message, unless=[])
+        self._write("open", opened, message)
         return record
 
     def close(self) -> SessionRecord:
-        """Nothing is added after this. Closing a closed session changes nothing. Raises NotFound."""
+        """Close the session: nothing can be added afterwards. Closing it again changes nothing. Raises NotFound."""
         t = self._now()
-        self._write(CloseSession(t=t), SessionClosed(session=self._session, t=t), requires=[SESSION_KEY], unless=[])
+        self._write("close", CloseSession(t=t), SessionClosed(session=self._session, t=t))
         self._sessions.advance(self._session, "closed")
         return self._sessions.get(self._session)
 
+    def archive(self, folder: str, n_files: int) -> None:
+        """Report the archive of a closed session. Repeating it changes nothing.
+
+        folder : of the archive, relative to the service's data folder
+
+        Raises NotFound, Conflict (``session.open``).
+        """
+        self.check_closed()  # a closed session stays closed, so that this need not be a condition of the append
+        message = SessionArchived(session=self._session, t=self._now(), archive=folder, n_files=n_files)
+        self._messages.append("archived", dump_message(message), identity="archived")
+        self._sessions.advance(self._session, "archived")
+
+    def check_closed(self) -> None:
+        """Raises NotFound for an unknown session, Conflict (``session.open``) for one that is not closed yet."""
+        state = self._journal.state()
+        if state is SessionState.ABSENT:
+            raise unknown_session()
+        if state is SessionState.OPEN:
+            raise Conflict("the session is still open; close it before it is archived", code=Refusal.NOT_CLOSED.value)
+
     def set_limits(self, declared: SetLimits) -> Appended:
-        """Other limits for the volumes to come."""
+        """Change limits of quality for the volumes to come. Raises NotFound, Conflict."""
         message = LimitsChanged(
             session=self._session,
             t=declared.t,
             fd_mm=declared.fd_mm,
             limits=declared.limits.model_dump(exclude_none=True),
         )
-        return self._write(declared, message, requires=[SESSION_KEY], unless=[CLOSED_KEY])
+        return self._write("change_limits", declared, message)
 
     def start_run(self, declared: StartRun) -> Appended:
+        """Declare a run. Raises NotFound, Conflict, Diverged where it was declared with other settings."""
         message = RunStarted(
             session=self._session,
             t=declared.t,
@@ -118,27 +136,31 @@ class Recorder:
             n_volumes=declared.n_volumes,
             motion=declared.motion,
         )
-        return self._write(declared, message, requires=[SESSION_KEY], unless=[CLOSED_KEY])
+        return self._write("start_run", declared, message)
 
     def add_events(self, run: int, events: list[AddEvent]) -> list[Appended]:
-        """All of them, within the run or not: one that no volume shows is told at the run's end.
+        """Add all of them, also those after the last volume: the run's end reports what no volume shows.
 
-        Raises BadRequest, and adds none, where one was over before the model's time begins; else the first error of the
-        log; what was written before it stays, and is a duplicate on the next try.
+        Raises BadRequest, and adds none, where one ended before the model's time begins; otherwise the first error of
+        the log: what was written before it stays, and is a duplicate on the next try.
         """
-        self.run(run)
+        self._journal.run(run)
         for event in events:
             if in_model_time(event.onset_s, event.duration_s) is None:
                 raise BadRequest(
                     f"expected events that last beyond {EARLIEST_S:g} s, got one that began at {event.onset_s:g} s;"
-                    " leave it out, no volume shows it",
+                    " leave it out: no volume shows it",
                     code="event.outside_run",
                 )
         return [self._add_event(event) for event in events]
 
     def take_volume(self, volume: TakeVolume, received_ms: float) -> Appended:
-        """Raises BadVolume for another shape than the run's, OutOfOrder, Conflict, Diverged."""
-        self._check_shape(volume)
+        """Log a volume whose payload is durable.
+
+        received_ms : from its first byte until it was durable
+
+        Raises NotFound, Conflict, OutOfOrder, Diverged, BadVolume where its shape is not that of the run's first.
+        """
         message = VolumeReceived(
             session=self._session,
             t=volume.t,
@@ -146,76 +168,69 @@ class Recorder:
             index=volume.index,
             latency_ms=StageLatency(receive=round(received_ms, 3)),
         )
-        return self._write_volume(volume, message)
+        return self._write_volume("take_volume", volume, message)
 
     def skip_volume(self, skipped: SkipVolume) -> Appended:
-        """Raises OutOfOrder; Conflict where the volume was received."""
+        """Log that a volume is missing. Raises NotFound, OutOfOrder, Conflict where the volume was received."""
         message = VolumeMissing(
             session=self._session, t=skipped.t, run=skipped.run, index=skipped.index, reason=skipped.reason
         )
-        return self._write_volume(skipped, message)
+        return self._write_volume("skip_volume", skipped, message)
 
     def warn(
         self, code: str, text: str, level: Literal["info", "warning", "error"], run: int | None, index: int | None
     ) -> Appended:
-        """For the people who watch; no answer depends on it. Raises Conflict where the session is closed."""
+        """Report a fault at the scanner's side to the people who watch; no result depends on it.
+
+        It is in the message log only, which has the keys of session.opened and session.closed as the input log has.
+        Raises NotFound, Conflict where the session is closed.
+        """
         message = Warned(session=self._session, t=self._now(), code=code, text=text, level=level, run=run, index=index)
         identity = hashlib.sha256(message.model_dump_json(exclude={"t"}).encode()).hexdigest()
         try:
+            requires, unless = _conditions("warn", 0)
             return self._messages.append(
-                f"console-{identity}", dump_message(message), identity=identity, unless=[CLOSED_KEY]
+                f"console-{identity}", dump_message(message), identity=identity, requires=requires, unless=unless
             )
-        except ConditionFailed:
-            raise _closed() from None
+        except ConditionFailed as failed:
+            raise _explained(failed, run or 0) from None
 
     def end_run(self, run: int) -> RunStatus:
-        """Ending an ended run changes nothing."""
+        """End a run. Ending an ended run changes nothing. Raises NotFound, Conflict where the session is closed."""
         t = self._now()
         ended = EndRun(t=t, run=run)
-        self._write(ended, None, requires=[SESSION_KEY, run_key(run)], unless=[CLOSED_KEY])
-        status = self.run(run)
-        missing = sum(isinstance(entry, SkipVolume) and entry.run == run for entry in self._read_inputs())
+        self._write("end_run", ended, None)
+        status = self._journal.run(run)
+        missing = sum(isinstance(entry, SkipVolume) and entry.run == run for entry in self._journal.read_inputs())
         message = RunEnded(
             session=self._session, t=t, run=run, n_volumes=status.next_index - missing, n_missing=missing
         )
         self._messages.append(ended.key, dump_message(message), identity=ended.identity)
         return status
 
-    def run(self, run: int) -> RunStatus:
-        """Raises NotFound."""
-        found = self._inputs.find(run_key(run))
-        if found is None:
-            self._sessions.get(self._session)
-            raise _unknown_run(run)
-        declared = parse_input(found.payload)
-        assert isinstance(declared, StartRun)
-        ended = self._inputs.find(run_ended_key(run)) is not None
-        return RunStatus(declared, self._inputs.next_index(run_key(run)), ended)
-
-    def runs(self) -> list[RunStatus]:
-        declared = [entry.run for entry in self._read_inputs() if isinstance(entry, StartRun)]
-        return [self.run(run) for run in declared]
-
     def _add_event(self, event: AddEvent) -> Appended:
         message = EventAdded(session=self._session, **event.model_dump(exclude={"v", "type", "occurrence"}))
-        unless = [CLOSED_KEY, run_ended_key(event.run)]
         try:
-            return self._write(event, message, requires=[SESSION_KEY, run_key(event.run)], unless=unless)
+            return self._write("add_event", event, message)
         except Diverged as error:
             text = (
                 f"trial {event.trial} of run {event.run} was declared before with another onset, duration or stimulus"
             )
             raise Diverged(f"{text}; what was declared first holds", code=error.code, **error.details) from None
 
-    def _write_volume(self, entry: TakeVolume | SkipVolume, message: Message) -> Appended:
+    def _write_volume(
+        self, event: Literal["take_volume", "skip_volume"], entry: TakeVolume | SkipVolume, message: Message
+    ) -> Appended:
+        shape = "x".join(map(str, entry.shape)) if isinstance(entry, TakeVolume) else None
         try:
-            return self._write(
-                entry,
-                message,
-                requires=[SESSION_KEY, run_key(entry.run)],
-                unless=[CLOSED_KEY, run_ended_key(entry.run)],
-                order=(run_key(entry.run), entry.index),
-            )
+            return self._write(event, entry, message, order=(run_key(entry.run), entry.index), shape=shape)
+        except Unlike as error:
+            raise BadVolume(
+                f"expected the shape of the run's first volume, {error.expected}, got {shape}",
+                code="volume.shape_mismatch",
+                expected=error.expected,
+                got=shape,
+            ) from None
         except Diverged:
             found = self._inputs.find(entry.key)
             was_missing = found is not None and isinstance(parse_input(found.payload), SkipVolume)
@@ -226,70 +241,51 @@ class Recorder:
                 f"volume {entry.index} of run {entry.run} was {state} before", code="volume.settled", index=entry.index
             ) from None
 
-    def _check_shape(self, volume: TakeVolume) -> None:
-        for index in range(volume.index):  # the first that was received; as a rule that is volume 0
-            found = self._inputs.find(volume_key(volume.run, index))
-            if found is None:
-                return
-            first = parse_input(found.payload)
-            if isinstance(first, TakeVolume):
-                if first.shape != volume.shape:
-                    raise BadVolume(
-                        f"expected the shape of the run's first volume, {first.shape}, got {volume.shape}",
-                        code="volume.shape_mismatch",
-                        expected="x".join(map(str, first.shape)),
-                        got="x".join(map(str, volume.shape)),
-                    )
-                return
-
     def _write(
         self,
+        event: Event,
         entry: Input,
         message: Message | None,
         *,
-        unless: list[str],
-        requires: list[str] | None = None,
         order: tuple[str, int] | None = None,
+        shape: str | None = None,
     ) -> Appended:
+        run: int = getattr(entry, "run", 0)
+        requires, unless = _conditions(event, run)
         try:
             appended = self._inputs.append(
                 entry.key,
                 dump_input(entry),
                 identity=entry.identity,
                 order=order,
-                requires=requires or [],
+                trait=shape,
+                requires=requires,
                 unless=unless,
             )
         except ConditionFailed as failed:
-            raise _explained(failed, entry) from None
+            raise _explained(failed, run) from None
         if message is not None:
             self._messages.append(entry.key, dump_message(message), identity=entry.identity)
         return appended
 
-    def _read_inputs(self) -> list[Input]:
-        entries: list[Input] = []
-        after = 0
-        while page := self._inputs.read(after, _PAGE):
-            entries += [parse_input(entry.payload) for entry in page]
-            after = page[-1].seq
-        return entries
+
+def _conditions(event: Event, run: int) -> tuple[list[str], list[str]]:
+    """The keys that must, and must not, be in the log, so that it refuses what the tables of states refuse."""
+    refused = refusals(event)
+    requires = {Refusal.NO_SESSION: SESSION_KEY, Refusal.NO_RUN: run_key(run)}
+    unless = {Refusal.CLOSED: CLOSED_KEY, Refusal.RUN_ENDED: run_ended_key(run)}
+    return (
+        [key for refusal, key in requires.items() if refusal in refused],
+        [key for refusal, key in unless.items() if refusal in refused],
+    )
 
 
-def _explained(failed: ConditionFailed, entry: Input) -> MindsightError:
+def _explained(failed: ConditionFailed, run: int) -> MindsightError:
     """A condition of the log in the words of a session."""
     if failed.key == SESSION_KEY:
-        return NotFound("there is no such session", code="session.unknown")
+        return unknown_session()
     if failed.key == CLOSED_KEY:
-        return _closed()
-    run: int = getattr(entry, "run", 0)
+        return Conflict("the session is closed; open another one", code=Refusal.CLOSED.value)
     if failed.present:
-        return Conflict(f"run {run} has ended; start another one", code="run.ended", run=run)
-    return _unknown_run(run)
-
-
-def _closed() -> Conflict:
-    return Conflict("the session is closed; open another one", code="session.closed")
-
-
-def _unknown_run(run: int) -> NotFound:
-    return NotFound(f"run {run} was not declared in this session; declare it first", code="run.unknown", run=run)
+        return Conflict(f"run {run} has ended; start another one", code=Refusal.RUN_ENDED.value, run=run)
+    return unknown_run(run)

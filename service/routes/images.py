@@ -1,4 +1,4 @@
-"""REST: pictures, by the digest of their content. Serves pictures only: never a volume or a beta."""
+"""REST: images, by the digest of their content. Serves images only: never a volume or a beta."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from starlette.responses import Response
 
 from mindsight.errors import BadRequest, NotFound
 from mindsight.files.images import image_kind
+from mindsight.protocol.messages import Digest
 from service.auth import require
 from service.context import GatewayDependency
 from service.problems import responses
-from service.routes.bodies import Image
+from service.routes.common import Body
 from service.transfer import read_body
 
 MAX_IMAGE_BYTES = 8 * 1024 * 1024
@@ -19,6 +20,10 @@ _MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
+
+
+class Image(Body):
+    digest: Digest
 
 
 @router.post(
@@ -29,7 +34,7 @@ router = APIRouter(prefix="/v1/images", tags=["images"])
     openapi_extra={"requestBody": {"required": True, "content": dict.fromkeys(("image/png", "image/jpeg"), _BINARY)}},
 )
 async def post_image(request: Request, gateway: GatewayDependency) -> Image:
-    """Keep a picture (PNG or JPEG): one that will be shown, so that an event can name it."""
+    """Store an image (PNG or JPEG) that will be shown, so that an event can name it."""
     payload = await read_body(request, MAX_IMAGE_BYTES)
     if image_kind(payload) not in _MEDIA_TYPES:
         raise BadRequest("expected a PNG or a JPEG", code="image.format")
@@ -49,4 +54,4 @@ def get_image(gateway: GatewayDependency, digest: str = Path(pattern="^[0-9a-f]{
         if media_type := _MEDIA_TYPES.get(image_kind(payload) or ""):
             headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
             return Response(payload, media_type=media_type, headers=headers)
-    raise NotFound("there is no such picture", code="image.unknown")
+    raise NotFound("there is no such image", code="image.unknown")

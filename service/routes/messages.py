@@ -22,7 +22,7 @@ from service.auth import Caller, require
 from service.context import Gateway, GatewayDependency
 from service.hub import Frame
 from service.problems import responses
-from service.routes.bodies import SessionId
+from service.routes.common import SessionId
 
 SEND_S = 10.0
 CLOSE_S = 1.0

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mindsight.bus import Bus, ConditionFailed, Entry, Log, read_many
-from mindsight.errors import Conflict, Diverged, NotFound, OutOfOrder
-from mindsight.journal.sessions import SessionRecord, Sessions
-from mindsight.protocol.inputs import SessionOptions
+from mindsight.bus import Bus, ConditionFailed, Entry, Log, Unlike, read_many
+from mindsight.errors import Diverged, OutOfOrder
 
 _examples = itertools.count()
 
@@ -131,18 +129,28 @@ def test_any_sequence_of_appends_ends_as_a_dictionary_would(bus: Bus, steps: lis
     ]
 
 
-def test_sessions_are_created_once_and_only_move_on(bus: Bus, name: str) -> None:
-    sessions = Sessions(bus)
-    record = SessionRecord(session=name, subject="sub-1", options=SessionOptions(fast_s=6.0), opened_t=1.0)
-    assert sessions.create(record) == record
-    assert sessions.create(record.model_copy(update={"opened_t": 2.0})) == record, "a retry finds the first"
-    with pytest.raises(Conflict):
-        sessions.create(record.model_copy(update={"subject": "sub-2"}))
-    sessions.advance(name, "archived")
-    sessions.advance(name, "closed")
-    assert sessions.get(name).state == "archived"
-    assert name in [found.session for found in sessions.list()]
-    with pytest.raises(NotFound):
-        sessions.get(name + "x")
-    with pytest.raises(NotFound):
-        sessions.advance(name + "x", "closed")
+def test_all_entries_of_a_counter_share_the_trait_of_the_first_that_has_one(bus: Bus, name: str) -> None:
+    log = Log(bus, name, "input")
+    log.append("v0", b"", order=("run-1", 0))
+    log.append("v1", b"", order=("run-1", 1), trait="2x2")
+    with pytest.raises(Unlike) as refused:
+        log.append("v2", b"", order=("run-1", 2), trait="3x3")
+    assert refused.value.expected == "2x2"
+    log.append("v2", b"", order=("run-1", 2))
+    assert log.append("v3", b"", order=("run-1", 3), trait="2x2").next_index == 4
+    assert log.append("v1", b"", order=("run-1", 1), trait="2x2").duplicate
+    with pytest.raises(Diverged):
+        log.append("v1", b"other", order=("run-1", 1), trait="9x9")
+    log.append("w0", b"", order=("run-2", 0), trait="3x3")
+    assert log.last_seq() == 5
+
+
+def test_entries_and_counters_are_looked_at_together(bus: Bus, name: str) -> None:
+    log = Log(bus, name, "input")
+    log.append("a", b"\x00\xff")
+    log.append("b", b"", order=("run-1", 0))
+    entries, counters = log.look(["b", "c", "a"], ["run-2", "run-1"])
+    assert entries == [Entry(2, "b", b""), None, Entry(1, "a", b"\x00\xff")]
+    assert counters == [0, 1]
+    assert log.look([], ["run-1"]) == ([], [1])
+    assert log.look([]) == ([], [])

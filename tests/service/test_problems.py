@@ -14,14 +14,15 @@ import httpx
 import pytest
 
 from mindsight.blobs import BlobStore
-from mindsight.bus import EmbeddedServer
+from mindsight.bus import ConditionFailed, EmbeddedServer
 from mindsight.bus.embedded import find_server
-from mindsight.errors import Conflict
+from mindsight.errors import Conflict, MindsightError
 from mindsight.settings import Settings
 from service import limits, transfer
 from service.__main__ import check_address, listen
 from service.app import create_app
 from service.keys import create_keys
+from service.problems import STATUS, status_of
 from support.gateway_harness import TLS, Running, payload, start_gateway, stop
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
@@ -273,3 +274,18 @@ def test_a_full_disk_is_answered_and_the_gateway_lives_on(tmp_path: Path) -> Non
             assert client.get(f"/v1/sessions/{session}/runs/1").json()["next_index"] == 0
             assert client.put(url, content=payload(0)).json()["next_index"] == 1
         stop(process)
+
+
+def test_every_class_of_error_has_its_status() -> None:
+    def classes(of: type[MindsightError]) -> set[type[MindsightError]]:
+        return {of}.union(*(classes(sub) for sub in of.__subclasses__()))
+
+    own = {kind for kind in classes(MindsightError) if kind.__module__ == "mindsight.errors"}
+    assert own <= set(STATUS)
+    assert status_of(ConditionFailed("session", present=False)) == 409  # of the class that it comes from
+    assert {kind.__name__ for kind in own if kind.is_transient} == {
+        "BusUnavailable",
+        "DeadlineExceeded",
+        "ServiceUnavailable",
+        "StorageFull",
+    }

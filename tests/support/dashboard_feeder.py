@@ -31,7 +31,7 @@ from starlette.websockets import WebSocket
 
 from mindsight.protocol.messages import SessionClosed, SessionOpened, dump_message
 from service.problems import explain_validation
-from service.routes.bodies import ChangeLimits
+from service.routes.sessions import ChangeLimits
 from support.dashboard_record import Record, Scanner
 
 KEY = "ms_test_key"  # a made-up key of a server that exists for seconds

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mindsight.blobs import BlobStore
-from mindsight.bus import Bus, EmbeddedServer, Log
+from mindsight.bus import Bus, EmbeddedServer
 from mindsight.journal.declare import Recorder
+from mindsight.journal.read import Journal
 from mindsight.journal.sessions import SessionRecord
 from mindsight.operations.supervisor import environment
-from mindsight.protocol import Message, parse_message
+from mindsight.protocol import Message
 from mindsight.protocol.inputs import AddEvent, SessionOptions, StartRun, TakeVolume
 from mindsight.settings import Settings
 from mindsight.simulator.experiment import RunPlan
@@ -95,11 +96,7 @@ class House:
         )
 
     def messages(self, session: str) -> list[Message]:
-        log, found, after = Log(self.bus, session, "messages"), [], 0
-        while page := log.read(after):
-            found += [parse_message(entry.payload, id=entry.seq) for entry in page]
-            after = page[-1].seq
-        return found
+        return list(Journal(self.bus, session).read_messages())
 
     def wait(self, session: str, done: Callable[[list[Message]], bool]) -> list[Message]:
         """The session's messages as soon as they satisfy ``done``; fails at the deadline."""

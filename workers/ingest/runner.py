@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Lease, Log, WorkQueue
-from mindsight.errors import BadVolume, Diverged, MindsightError
+from mindsight.errors import BadVolume, Diverged, LeaseLost, MindsightError
 from mindsight.events import Note, unmeasured
 from mindsight.glm import Event
 from mindsight.glm.normalise import Statistics
@@ -131,7 +131,7 @@ class SessionRunner:
             # the first result stands; a second one that differs is a fault that the operator must see
             self.publish.error(f"diverged-{position}", error)
         except MindsightError as error:
-            if error.http_status >= 500 or error.code == "lease.lost":
+            if error.is_transient or isinstance(error, LeaseLost):
                 raise
             self.publish.error(f"input-{position}", error, "error" if isinstance(entry, OpenSession) else "warning")
             if isinstance(entry, TakeVolume) and isinstance(error, BadVolume) and self.ingest is not None:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,11 @@ from mindsight.archive import (
     write_archive,
 )
 from mindsight.blobs import BlobStore
-from mindsight.bus import Bus, Log, WorkQueue
+from mindsight.bus import Bus, WorkQueue
 from mindsight.errors import MindsightError
 from mindsight.events import RunEvent
+from mindsight.journal.declare import Recorder
+from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
 from mindsight.protocol import (
     BetaReady,
@@ -40,10 +42,8 @@ from mindsight.protocol import (
     RunPlaced,
     SessionArchived,
     VolumeProcessed,
-    dump_message,
-    parse_message,
 )
-from mindsight.protocol.inputs import AddEvent, OpenSession, SkipVolume, StartRun, TakeVolume, parse_input
+from mindsight.protocol.inputs import AddEvent, OpenSession, SkipVolume, StartRun, TakeVolume
 from mindsight.settings import Settings
 from mindsight.stages import Stage
 from mindsight.volume import Volume
@@ -54,9 +54,6 @@ from workers.ingest.snapshot import Snapshot, read_snapshot
 ANSWERS_DEADLINE_S = 120.0
 POLL_S = 0.25
 BUS_DEADLINE_S = 30.0
-PAGE = 1000
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,17 +100,23 @@ class Archivist:
     bus: Bus
     session: str
 
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.bus, self.session)
+
     def archive(self) -> Path:
         """Wait for the last answers, write the archive, say so in the session's log. Repeating it changes nothing."""
+        recorder = Recorder(self.bus, self.session, time.time)
+        recorder.check_closed()
         messages = self._await_answers()
-        name = f"{self._opened().subject}_{self.session}"
+        name = f"{self.journal.opened().subject}_{self.session}"
         folder = self.settings.archive_dir / name
         if not any(isinstance(message, SessionArchived) for message in messages):
             shutil.rmtree(folder, ignore_errors=True)  # written whole, but not said: write it again
             files = write_archive(self._gather(messages), folder)
-            said = SessionArchived(session=self.session, t=time.time(), archive=f"archive/{name}", n_files=len(files))
-            Log(self.bus, self.session, "messages").append("archived", dump_message(said), identity="archived")
-        Sessions(self.bus).advance(self.session, "archived")
+            recorder.archive(f"archive/{name}", len(files))
+        else:
+            Sessions(self.bus).advance(self.session, "archived")
         return folder
 
     def _await_answers(self) -> list[Message]:
@@ -126,27 +129,19 @@ class Archivist:
         deadline = time.monotonic() + ANSWERS_DEADLINE_S
         while True:
             idle = all(len(queue) == 0 for queue in queues)  # looked at first: what they led to is in the log then
-            messages = self._read("messages", parse_message)
+            messages = list(self.journal.read_messages())
             betas = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, BetaReady)}
             answered = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Result)}
             drawn = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Reconstruction)}
             said = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Captioned)}
             complete = betas <= answered & drawn and (self.settings.captions_dir is None or betas <= said)
-            if complete or idle or self._opened().bundle is None or time.monotonic() > deadline:
+            if complete or idle or self.journal.opened().bundle is None or time.monotonic() > deadline:
                 return messages
             time.sleep(POLL_S)
 
-    def _opened(self) -> OpenSession:
-        entry = Log(self.bus, self.session, "input").read(0, 1)
-        if not entry:
-            raise MindsightError("there is no such session", code="session.unknown")
-        opened = parse_input(entry[0].payload)
-        assert isinstance(opened, OpenSession)
-        return opened
-
     def _gather(self, messages: list[Message]) -> ArchivedSession:
-        inputs = self._read("input", parse_input)
-        opened = self._opened()
+        inputs = list(self.journal.read_inputs())
+        opened = self.journal.opened()
         runs = [entry for entry in inputs if isinstance(entry, StartRun)]
         blobs = BlobStore(self.settings.blobs_dir)
         spaces = {run.run: read_snapshot(series_path(self.settings, self.session, run.run)) for run in runs}
@@ -211,13 +206,6 @@ class Archivist:
             betas=Betas(blobs, betas) if space is not None else {},
             errors=Betas(blobs, errors) if space is not None else {},
         )
-
-    def _read(self, name: str, parse: Callable[[bytes], T]) -> list[T]:
-        log, found, after = Log(self.bus, self.session, name), [], 0
-        while page := log.read(after, PAGE):
-            found += [parse(entry.payload) for entry in page]
-            after = page[-1].seq
-        return found
 
 
 def _column(

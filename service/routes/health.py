@@ -1,0 +1,28 @@
+"""REST: whether the gateway and the bus are well."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+
+import mindsight
+from mindsight.bus import WorkQueue
+from service.context import GatewayDependency
+from service.problems import responses
+from service.routes.common import Body
+
+router = APIRouter(prefix="/v1/health", tags=["service"])
+
+
+class Health(Body):
+    status: Literal["ok"] = "ok"
+    version: str
+    waiting_betas: int = Field(description="betas waiting for an inference worker")
+
+
+@router.get("", responses={503: responses()[503]})
+def health(gateway: GatewayDependency) -> Health:
+    """200 while the gateway and the bus work, otherwise 503. Needs no key."""
+    return Health(version=mindsight.__version__, waiting_betas=len(WorkQueue(gateway.bus, "inference")))

@@ -1,0 +1,51 @@
+"""REST: what was decoded so far."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from mindsight.protocol import Captioned, Reconstruction, Result
+from mindsight.stages import Stage
+from service.auth import require
+from service.context import GatewayDependency
+from service.problems import responses
+from service.routes.common import Body, SessionId
+
+router = APIRouter(prefix="/v1/sessions/{session}/results", tags=["results"])
+
+
+class Results(Body):
+    results: list[Result]
+    reconstructions: list[Reconstruction]
+    captions: list[Captioned]
+
+
+@router.get(
+    "",
+    dependencies=[Depends(require("events:read"))],
+    responses=responses(404),
+)
+def get_results(
+    gateway: GatewayDependency,
+    session: SessionId,
+    run: Annotated[int | None, Query(ge=1)] = None,
+    trial: Annotated[int | None, Query(ge=1)] = None,
+    stage: Stage | None = None,
+) -> Results:
+    """All results, reconstructions and captions so far, in the order in which they came."""
+    gateway.sessions.get(session)
+    found = [
+        message
+        for message in gateway.journal(session).read_messages()
+        if isinstance(message, Result | Reconstruction | Captioned)
+        and run in (None, message.run)
+        and trial in (None, message.trial)
+        and stage in (None, message.stage)
+    ]
+    return Results(
+        results=[message for message in found if isinstance(message, Result)],
+        reconstructions=[message for message in found if isinstance(message, Reconstruction)],
+        captions=[message for message in found if isinstance(message, Captioned)],
+    )
