@@ -2,7 +2,7 @@
 
 Knows nothing of voxels or noise. Letters: T frames, K events, P regressors, C confounds.
 
-LSS (Mumford et al. 2012, NeuroImage 59:2636-2643): one column for the trial asked for, one for all other events that
+LSS (Mumford et al. 2012, NeuroImage 59:2636-2643): one column for the trial, one for all other events that
 have started, then confounds, a one-hot column per censored frame, cosine drifts and the constant.
 """
 
@@ -24,7 +24,7 @@ class Event:
 
     onset_s : seconds from the start of the run's first volume, more than -24
     duration_s : 0 is an impulse
-    trial : number of the trial in its run; None for an event that is modelled but never asked for
+    trial : number of the trial in its run; None for an event that is modelled but not decoded
 
     Raises BadRequest (``event.invalid``) where the times are not finite or out of range.
     """
@@ -44,9 +44,11 @@ def cosine_drifts(n_frames: int, tr_s: float, high_pass_hz: float, n_planned: in
     """(T, n + 1) slow cosines below ``high_pass_hz`` for two or more frames, and the constant as last column.
 
     The discrete cosine basis (nilearn's ``create_cosine_drift``): over the frames so far, so that it changes with every
-    frame; or, where ``n_planned`` is given (two or more), over so many frames, of which these are the first.
+    frame; or over ``n_planned`` frames (two or more), of which these are the first.
     """
     n = n_frames if n_planned is None else n_planned
+    # Not tr_s: nilearn takes (t[-1] - t[0]) / (n - 1) of the frame times t, whose rounding can differ from tr_s in the
+    # last bit, and the floor below can turn that bit into one cosine more or less.
     step_s = tr_s * (n - 1) / (n - 1)
     order = min(n - 1, math.floor(2 * n * high_pass_hz * step_s))
     k = np.arange(1, order + 1)
@@ -61,7 +63,7 @@ def nuisance(
     high_pass_hz: float,
     n_planned: int | None = None,
 ) -> NDArray[np.float64]:
-    """(T, P) what is explained before any event: confounds, one column per censored frame, drifts, constant."""
+    """(T, P) columns beside the events: confounds, one column per censored frame, drifts, constant."""
     n_frames = censored_T.size
     spikes = np.zeros((n_frames, int(censored_T.sum())))
     spikes[np.flatnonzero(censored_T), np.arange(spikes.shape[1])] = 1.0

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from mindsight.glm.design import lss_design
 
 _RELATIVE_ZERO = 1e-8
-# Share of an event's response that no other column explains: of less, sums in single precision lose too much.
+# Share of an event's response that no other column explains: with less, single precision is not enough.
 _LEAST_OWN = 0.05
 
 
@@ -59,13 +59,13 @@ def gram_matrices(q_TR: NDArray[np.float64], rho_B: NDArray[np.float64]) -> NDAr
 
 
 def ols_estimator(basis: Basis) -> Estimator:
-    """Of the probe, without whitening; one bin."""
+    """The probe's estimator without whitening; one bin."""
     weights_T = basis.q_TR @ basis.probe_R
     return Estimator(weights_T[None], np.array([basis.probe_R @ basis.probe_R]))
 
 
 def ar_estimator(basis: Basis, rho_B: NDArray[np.float64]) -> Estimator:
-    """Of the probe, by generalised least squares."""
+    """The probe's estimator by generalised least squares."""
     gram_BRR = gram_matrices(basis.q_TR, rho_B)
     c_BR1 = np.linalg.solve(gram_BRR, basis.probe_R[:, None])
     weights_BT = _whitened_twice(c_BR1[:, :, 0] @ basis.q_TR.T, rho_B[:, None])
@@ -102,7 +102,7 @@ def separate_weights(regressors_TK: NDArray[np.float64], nuisance_TP: NDArray[np
 
         (r'r p - p'r r)'y / det = ((r'r + p'r) p - p'r s)'y / det
 
-    needs of each event its own short response and of all of them together R + 1 columns. Where these two hardly
+    needs each event's own short response, and R + 1 columns for all events together. Where these two hardly
     determine the estimate (too few frames, an event whose response has not begun), ``of_design`` does.
     """
     q_TR = Basis.of(nuisance_TP).q_TR
@@ -134,15 +134,15 @@ def ridge_weights(
     fraction: float,
     places: Sequence[int],
 ) -> NDArray[np.float64]:
-    """(len(places), B, T) weights of the events at these places, where all K are estimated together, each with a column
-    of its own (least squares, all), by ridge.
+    """(len(places), B, T) weights of the events at these places, where all K are estimated together, each with its own
+    column (least squares, all), by ridge.
 
-        minimise  |L (y - X b - N c)|^2 + (1 / fraction - 1) sum_k energy_k b_k^2,  answer  b / fraction
+        minimise  |L (y - X b - N c)|^2 + (1 / fraction - 1) sum_k energy_k b_k^2,  result  b / fraction
 
-    energy_K : sum of squares of the event's whole response, whatever the frames have seen of it
-    fraction : between 0 and 1, of its size that a response keeps which overlaps with nothing and was seen whole (no
-        whitening); the division gives it back. After Rokem & Kay 2020, GigaScience 9:giaa133, who choose the fraction
-        of the whole solution's norm.
+    energy_K : sum of squares of the event's whole response, however much of it was measured
+    fraction : between 0 and 1, the share of its size that a response keeps if it overlaps with nothing and was measured
+        completely (no whitening); the division restores it. After Rokem & Kay 2020, GigaScience 9:giaa133, who choose
+        the fraction of the whole solution's norm.
 
     The nuisance N is not penalised.
     """

@@ -1,12 +1,12 @@
-"""Haemodynamic response functions and the regressors they make of events, with the numbers nilearn gives.
+"""Haemodynamic response functions and event regressors, with nilearn's numbers.
 
 Knows nothing of voxels or noise. Letters: T frames, K events, L samples of the kernel.
 
 nilearn (0.14, ``glm.first_level.hemodynamic_models``) samples each event as a box on a grid about 50 times finer than
 the TR, convolves it with the kernel and interpolates at the frame times. The grid starts 24 s before the first frame,
 ends with the last one and has a whole number of steps, so its step, and with it the rounding of an onset, shifts a
-little with every frame where 24 s are not a whole number of steps. The grid is therefore made anew for each number of
-frames, with the same operations in the same order; the convolution of a box is the difference of two values of the
+little with every frame where 24 s are not a whole number of steps. The grid is therefore computed again for each number
+of frames, with the same operations in the same order; the convolution of a box is the difference of two values of the
 kernel's running sum, which leaves a look-up per event and frame.
 """
 
@@ -86,8 +86,8 @@ def _planned_grid(n_frames: int, tr_s: float, n_planned: int) -> NDArray[np.floa
 def response_energy(
     kernel_sum_L: NDArray[np.float64], duration_s_K: NDArray[np.float64], tr_s: float
 ) -> NDArray[np.float64]:
-    """(K,) sum over frames of the squared response to an event of this length seen whole and alone, averaged over where
-    the frames may fall in it. What an event lasts beyond the kernel adds the same at every step, and is not sampled: a
+    """(K,) sum over frames of the squared response to one complete, isolated event of this length, averaged over the
+    position of the frames in it. Time beyond the length of the kernel adds the same at every step and is not sampled: a
     table in the wrong unit has events of years.
     """
     dt_s = tr_s / OVERSAMPLING
@@ -137,8 +137,8 @@ def regressors(
 
     kernel_sum_L : running sum of ``kernel(hrf, tr_s)``
     onset_s_K, duration_s_K : seconds from the first frame; a duration of 0 is an impulse of one step of the fine grid
-    n_planned : make the fine grid for so many frames (two or more), and go on with its step beyond them: a frame's
-        response then does not depend on how many frames there are
+    n_planned : make the fine grid for this number of frames (two or more) and continue with its step beyond them: a
+        frame's response then does not depend on the number of frames
     """
     grid_s = fine_grid(n_frames, tr_s) if n_planned is None else _planned_grid(n_frames, tr_s, n_planned)
     last = grid_s.size - 1

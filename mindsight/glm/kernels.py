@@ -35,8 +35,9 @@ def grouped_dot(
 def lag_sums(
     fit_VT: NDArray[np.float32], series_VN: NDArray[np.float32], first: int, out_V4: NDArray[np.float64]
 ) -> None:
-    """Of the residuals e = y - fit, from row ``first`` of series y and output on, per voxel and summed in float64:
-    sum e_i^2, sum e_i e_(i+1), sum y_i^2, and the last e.
+    """Per voxel, in float64, with the residuals e = y - fit: sum e_i^2, sum e_i e_(i+1), sum y_i^2, and the last e.
+
+    first : row of series y, and of the output, at which to begin
     """
     n_voxels, n_frames = fit_VT.shape
     for v in range(n_voxels):
@@ -92,10 +93,10 @@ def separate_betas(
     of_shared_KR: NDArray[np.float64],
     out_KV: NDArray[np.float64],
 ) -> None:
-    """``(band + of_shared @ shared) @ y`` of each voxel's series y less its mean.
+    """``(band + of_shared @ shared) @ y`` of each voxel's series y minus its mean.
 
     Rows are padded with zeros to multiples of four; group g is rows 4 g to 4 g + 3 of the band, which are zero outside
-    frames ``first_G[g]`` to ``end_G[g]``. The output has as many rows as are asked for.
+    frames ``first_G[g]`` to ``end_G[g]``. The output has K rows, without the padding.
     """
     n_voxels, n_rows = series_VN.shape[0], out_KV.shape[0]
     n_shared, n_padded = shared_RT.shape

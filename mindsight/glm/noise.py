@@ -1,4 +1,4 @@
-"""What is left of the series when a design has been fitted: its autocorrelation, its size, its common part.
+"""The residuals of a fit: their autocorrelation, their variance, their common components.
 
 Knows nothing of events or trials. Letters: V voxels, T frames, N capacity of the buffer, R rank of the design, B bins
 of the autoregressive coefficient, C components.
@@ -26,9 +26,9 @@ _FRAMES_PER_COMPONENT = 10
 
 
 class Residuals:
-    """What a design with orthonormal columns ``q_TR`` leaves of each voxel's series (the buffer's first T frames).
+    """Each voxel's series (the buffer's first T frames) minus its fit to a design with orthonormal columns ``q_TR``.
 
-    with_variance : whether ``variance`` will be asked for with a coefficient other than 0
+    with_variance : whether ``variance`` will be called with a coefficient other than 0
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Residuals:
         return rho_V.astype(np.int64)
 
     def variance(self, rho_B: NDArray[np.float64], bin_V: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(V,) variance of the whitened noise: sum of squares of the whitened series less its whitened fit, over the
-        frames that are left when the design's rank is taken off. Infinite where none are left.
+        """(V,) variance of the whitened noise: sum of squares of the whitened series minus its whitened fit, over the
+        number of frames minus the design's rank. Infinite where that is 0.
 
-        The whitened fit is not the fit e was left by: with z = Q'L'L e, their sums differ by z'G^-1 z.
+        The whitened fit is not the fit that gave e: with z = Q'L'L e, their sums differ by z'G^-1 z.
         """
         if self._n_left <= 0:
             return np.full(len(self._series_VN), np.inf)
@@ -114,15 +114,15 @@ def _yule_walker(r0_V: NDArray[np.float64], r1_V: NDArray[np.float64], n_frames:
 def common_components(
     series_VT: NDArray[np.float32], nuisance_q_TR: NDArray[np.float64], n_components: int
 ) -> NDArray[np.float64]:
-    """(T, C) first principal components over time of voxels that do not answer to the events.
+    """(T, C) first principal components over time of voxels without a response to the events.
 
     series_VT : of the noise pool alone
     nuisance_q_TR : orthonormal columns that are projected out first; each voxel then counts with the same variance
-    n_components : at most so many, and one per 10 frames that the nuisance leaves, so that a young run is not explained
-        away
+    n_components : upper limit; at most one per 10 frames that the nuisance leaves, so that a short run is not
+        overfitted
 
     The noise regressors of GLMdenoise (Kay et al. 2013, Front Neurosci 7:247), with a pool and a number that are fixed
-    beforehand: of frames to come nothing is used.
+    beforehand: no later frame is used.
     """
     n_frames, rank = nuisance_q_TR.shape
     n_components = min(n_components, (n_frames - rank) // _FRAMES_PER_COMPONENT)

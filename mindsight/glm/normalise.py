@@ -1,9 +1,9 @@
-"""What a beta is z-scored by: mean and standard deviation of each voxel over other betas.
+"""The statistics that a beta is z-scored by: mean and standard deviation of each voxel over other betas.
 
-Knows nothing of volumes, decoders or the order of answers: betas are handed in as they become known. V voxels, K
+Knows nothing of volumes, decoders or the order of stages: it is given betas as they become known. V voxels, K
 trials.
 
-A run's betas are kept while they may still be revised, each trial with its newest; those of ended runs are kept as
+A run's betas, the newest of each trial, are kept while they may still be revised; those of ended runs are kept as
 sums.
 """
 
@@ -64,19 +64,18 @@ class _Sums:
 
 
 class Normaliser:
-    """The betas of a session so far, and what the next one is z-scored by.
+    """The betas of a session so far, and the statistics for the next one.
 
     n_voxels : V
     policy : "running": over all other trials of the session so far, the bundle's statistics counting as ``prior_betas``
         more (at most as many as they rest on), so that no beta is scored by itself; "running_including": the same with
-        the trial asked about among them, as the published real-time analysis of MindEye2 has it, which draws the first
-        scores towards 0; "run": over all trials of the present run so far, the one asked about among them, and nothing
-        of other runs; "bundle": as calibrated, and never anything else
+        the trial itself, as the published real-time analysis of MindEye2 has it, which draws the first scores towards
+        0; "run": over all trials of the present run so far including the trial itself, without other runs; "bundle": as
+        calibrated, always
     bundle : statistics of the calibration, None where there is no bundle
-    min_betas : the warm-up. Fewer than these are no statistics: "run" then falls back to "running", and both running
-        ones to none
-    std_floor : no standard deviation is less than this share of the voxels' median one: that of a few betas can be
-        small by chance, and the z-score then huge. 0 sets no floor; a silent voxel stays at 0
+    min_betas : the warm-up. With fewer betas "run" falls back to "running", and the running policies to no statistics
+    std_floor : lower limit of the standard deviations, as a share of the voxels' median: with few betas a standard
+        deviation can be small by chance, and the z-score then huge. 0 sets no limit; a silent voxel stays at 0
     """
 
     def __init__(
@@ -109,13 +108,13 @@ class Normaliser:
         self._run[trial] = beta_V
 
     def end_run(self) -> None:
-        """The present run's betas are final; the next ``put`` belongs to another run."""
+        """End the present run, whose betas are final; the next ``put`` belongs to another run."""
         self._ended += self._run_sums
         self._run_sums = _Sums.nothing(self._none.mean_V.size)
         self._run = {}
 
     def statistics(self, trial: int) -> tuple[Statistics, Source]:
-        """What to z-score the trial's beta by, and which policy that is; "none" is mean 0, standard deviation 1."""
+        """Statistics for the trial's beta, and the policy they follow; "none" is mean 0, standard deviation 1."""
         if self._policy == "bundle":
             return (self._none, "none") if self._bundle is None else (self._bundle, "bundle")
         if self._policy == "run" and len(self._run) >= self._min_betas:

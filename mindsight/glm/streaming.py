@@ -1,32 +1,31 @@
-"""The streaming single-trial GLM: after every volume the estimate on the data so far.
+"""The streaming single-trial GLM: after every volume, the estimate on the data so far.
 
 Knows nothing of volumes, files or the clock. Letters: V voxels, T frames so far, P regressors, R rank of the design, C
 confounds, K trials, G groups of voxels with one response shape.
 
-The history is kept (float32, one row per voxel) and only the weights of ``estimators`` are made anew, so that the whole
-design may change with every frame, as nilearn's cosine basis does, and the answer still equals the batch fit.
+The history is kept (float32, one row per voxel) and only the weights of ``estimators`` are computed again, so that the
+whole design may change with every frame, as nilearn's cosine basis does, and the estimate still equals the batch fit.
 
-By default the cosine basis is nilearn's, over the frames so far. It is another basis after each frame and gains columns
-as the run grows, which moves the betas of trials that were over long ago. With ``n_planned`` the basis is that of the
-whole planned run from the first frame on, and finished trials no longer move for such a reason (``ingest`` then lets
-them stand altogether). To be precise:
+By default the cosine basis is nilearn's, over the frames so far. It changes with each frame and gains columns as the
+run grows, which moves the betas of trials that were over long ago. With ``n_planned`` the basis is that of the whole
+planned run from the first frame on, and finished trials no longer move for this reason (``ingest`` then keeps their
+betas). Precisely:
 
-- a frame's row of the design, once pushed, never changes, nor does the number of columns, but for what is new by its
-  nature: a column per censored frame, events that are declared late, and noise components where they are asked for;
-- so frames, and events in them, that are just what the fit so far predicts leave its betas where they are (for a given
-  autocorrelation of the noise): only what is new in the data moves a beta;
-- at the planned length the answers are those of the default.
+- a frame's row of the design, once pushed, never changes, nor does the number of columns, except for a column per
+  censored frame, events that are declared late, and noise components where they are requested;
+- frames, and events in them, that are exactly what the fit so far predicts leave its betas unchanged (for a given
+  autocorrelation of the noise): only new information in the data moves a beta;
+- at the planned length the betas are those of the default.
 
-In a simulated run of 192 frames (OLS, six confounds) the largest move of a finished trial from one frame to the next is
-0.18 standard deviations of the betas, and 0.67 by default. The price is paid early: the first answers of a run share
-few frames among all drifts of the run, and the fast answers of its first ten trials are ten times further off. Take it
-where answers to one trial at different times are compared or collected, and the default where the fast answer matters.
+The cost is at the start: the first betas of a run share few frames among all drifts of the run. Figures are in
+docs/betas-and-quality.md. Use it where betas of one trial at different times are compared or collected, and the default
+where the fast beta matters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,27 +39,17 @@ from mindsight.glm.estimators import (
     of_design,
     ols_estimator,
     ridge_weights,
-    separate_weights,
 )
-from mindsight.glm.hrf import LIBRARY, Hrf, kernel, regressors, response_energy
-from mindsight.glm.kernels import grouped_dot, separate_betas
+from mindsight.glm.hrf import Hrf, regressors, response_energy
+from mindsight.glm.kernels import grouped_dot
 from mindsight.glm.noise import AR_BINS, Residuals, common_components
-from mindsight.glm.together import Directions, separate_estimates
+from mindsight.glm.together import Directions, separate_estimates, separate_ols_betas
+from mindsight.glm.voxel_groups import VoxelGroup, VoxelGroups
 
 Noise = Literal["ols", "ar1"]
 
 _FIRST_CAPACITY = 80
 _TYPICAL_VOXELS = 1000
-_T = TypeVar("_T", bound=np.generic)
-
-
-class _Group(NamedTuple):
-    """Rows of the buffer whose voxels answer alike: running sum of their response to an impulse, and how much later
-    than the frame they are measured."""
-
-    rows: slice
-    kernel_sum_L: NDArray[np.float64]
-    lag_s: float
 
 
 class Estimate(NamedTuple):
@@ -82,11 +71,11 @@ class StreamingGLM:
     n_planned : frames of the whole run (two or more): keep one basis throughout; None: as nilearn, see above
     hrf_V : (V,) place in ``hrf.LIBRARY`` of each voxel's response
     lag_V : (V,) seconds after the frame's time at which each voxel is measured (its slice's time): the regressors are
-        those of that moment, nothing is interpolated. Each different lag has a design of its own, so few are better
-    noise_pool_V : (V,) bool, voxels that do not answer to the events; their ``n_components`` first common components
+        those of that moment, nothing is interpolated. Each different lag has its own design, so few are faster
+    noise_pool_V : (V,) bool, voxels without a response to the events; their ``n_components`` first common components
         are regressors
 
-    Raises BadRequest (``glm.option``) for options that make no model.
+    Raises BadRequest (``glm.option``) for options that do not fit each other.
     """
 
     def __init__(
@@ -122,10 +111,10 @@ class StreamingGLM:
         self.noise = noise
         self._high_pass_hz = high_pass_hz
         self._n_planned = n_planned
-        self._order_V, self._groups = _grouped(n_voxels, tr_s, hrf, hrf_V, lag_V)
+        self._voxels = VoxelGroups.of(n_voxels, tr_s, hrf, hrf_V, lag_V)
         self._n_components = n_components
         pool = np.zeros(0, np.int64) if noise_pool_V is None else np.flatnonzero(noise_pool_V)
-        self._pool = pool if self._order_V is None else np.flatnonzero(np.isin(self._order_V, pool))
+        self._pool = self._voxels.rows_of(pool)
         self._events: list[Event] = []
         self._n_frames = 0
         self._series_VN = np.zeros((n_voxels, _FIRST_CAPACITY), np.float32)
@@ -135,7 +124,7 @@ class StreamingGLM:
         self._censored = np.zeros(_FIRST_CAPACITY, np.bool_)
         self._regressors: list[NDArray[np.float64]] | None = None
         self._nuisance: NDArray[np.float64] | None = None
-        self._asked: tuple[Event, list[tuple[_Group, Basis]]] | None = None
+        self._last_bases: tuple[Event, list[tuple[VoxelGroup, Basis]]] | None = None
 
     @property
     def n_frames(self) -> int:
@@ -149,26 +138,26 @@ class StreamingGLM:
 
     @property
     def started(self) -> tuple[int, ...]:
-        """Trials that ``beta`` answers now: their onset is not after the last frame, and there are two frames."""
+        """Trials that have a ``beta`` now: their onset is not after the last frame, and there are two frames."""
         return tuple(event.trial for event in self._events if event.trial is not None and self._has_started(event))
 
     def add_event(self, event: Event) -> None:
         """Declare an event, before or after its time. Raises BadRequest (``trial.duplicate``)."""
         if event.trial is not None and any(event.trial == other.trial for other in self._events):
             raise BadRequest(
-                f"expected a trial that is not there yet, got trial {event.trial} a second time",
+                f"expected a new trial, got trial {event.trial} a second time",
                 code="trial.duplicate",
                 trial=event.trial,
             )
         self._events.append(event)
-        self._regressors = self._asked = None
+        self._regressors = self._last_bases = None
 
     def push(self, y_V: ArrayLike, confounds_C: ArrayLike | None = None, censored: bool = False) -> None:
         """Append the next frame.
 
-        y_V : (V,) voxel values; without influence on any beta where ``censored``
+        y_V : (V,) voxel values; they do not influence any beta where ``censored``
         confounds_C : (C,) confounds, raw
-        censored : give the frame a regressor of its own, which takes it out of the fit
+        censored : give the frame its own regressor, which removes it from the fit
 
         Raises BadVolume (``volume.voxel_count``, ``volume.not_finite``) and BadRequest (``confounds.shape``).
         """
@@ -184,8 +173,7 @@ class StreamingGLM:
             raise BadVolume("expected finite voxels and confounds, got NaN or infinity", code="volume.not_finite")
         if self._n_frames == self._censored.size:
             self._grow()
-        if self._order_V is not None:
-            y = y[self._order_V]
+        y = self._voxels.sort(y)
         # Differences to the first good frame, so that float32 keeps what varies; the constant absorbs the rest.
         if not self._has_baseline and not censored:
             self._baseline_V = y.copy()
@@ -194,7 +182,7 @@ class StreamingGLM:
         self._confounds[self._n_frames] = confounds
         self._censored[self._n_frames] = censored
         self._n_frames += 1
-        self._regressors = self._nuisance = self._asked = None
+        self._regressors = self._nuisance = self._last_bases = None
 
     def beta(self, trial: int) -> NDArray[np.float64]:
         """(V,) response to the trial, in units of the voxel values, from the frames so far: least squares, separate.
@@ -205,14 +193,14 @@ class StreamingGLM:
         for group, basis in self._bases(trial):
             bin_V, rho_B = self._bins(group, basis)
             parts.append(self._weighted(group, self._estimator(basis, rho_B).weights_BT, bin_V))
-        return self._in_order(np.concatenate(parts))
+        return self._voxels.restore(np.concatenate(parts))
 
     def estimate(self, trial: int) -> Estimate:
-        """``beta`` to the same bits, and of each voxel its standard error, in its units: the root of nilearn's
+        """``beta`` to the same bits, and the standard error of each voxel, in its units: the root of nilearn's
         ``effect_variance``.
 
-        Infinite as long as no frames are left over to judge the noise by. Frames left over are counted by the design's
-        rank; nilearn counts columns, which differs where some are redundant. Raises as ``beta``.
+        Infinite while no degrees of freedom are left. They are counted by the design's rank; nilearn counts columns,
+        which differs where some are redundant. Raises as ``beta``.
         """
         betas, errors = [], []
         for group, basis in self._bases(trial):
@@ -220,7 +208,7 @@ class StreamingGLM:
             estimator, bin_V, error_V = self._errors(residuals, basis)
             betas.append(self._weighted(group, estimator.weights_BT, bin_V))
             errors.append(error_V)
-        return Estimate(self._in_order(np.concatenate(betas)), self._in_order(np.concatenate(errors)))
+        return Estimate(self._voxels.restore(np.concatenate(betas)), self._voxels.restore(np.concatenate(errors)))
 
     def estimates(self, trials: Sequence[int]) -> list[Estimate]:
         """``estimate`` of each of these trials, to rounding; their designs' common part is computed once.
@@ -234,7 +222,7 @@ class StreamingGLM:
         places = np.array([started.index(event) for event in events])
         parts_G: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
         alone = np.zeros(len(trials), np.bool_)
-        for group, regressors_TK in zip(self._groups, regressors_G, strict=True):
+        for group, regressors_TK in zip(self._voxels.groups, regressors_G, strict=True):
             directions = Directions.of(regressors_TK, places, nuisance_TP)
             alone |= ~directions.sound_K
             beta_KV, error_KV = np.zeros((2, len(trials), group.rows.stop - group.rows.start))
@@ -243,7 +231,7 @@ class StreamingGLM:
                 found = separate_estimates(rows_VN, directions, ar1=self.noise == "ar1")
                 beta_KV[directions.sound_K], error_KV[directions.sound_K] = found
             parts_G.append((beta_KV, error_KV))
-        betas_KV, errors_KV = (self._in_order(np.hstack(parts)) for parts in zip(*parts_G, strict=True))
+        betas_KV, errors_KV = (self._voxels.restore(np.hstack(parts)) for parts in zip(*parts_G, strict=True))
         return [
             self.estimate(trial) if is_alone else Estimate(betas_KV[k], errors_KV[k])
             for k, (trial, is_alone) in enumerate(zip(trials, alone, strict=True))
@@ -268,17 +256,21 @@ class StreamingGLM:
         if self.noise == "ar1" or not trials:
             return np.array([self.beta(trial) for trial in trials]).reshape(-1, self.n_voxels)
         events, regressors_G, nuisance_TP = self._parts()
-        asked = np.array([k for k, event in enumerate(events) if event.trial is not None])
+        places = np.array([k for k, event in enumerate(events) if event.trial is not None])
         beta_KV = np.empty((len(trials), self.n_voxels))
-        for group, regressors_TK in zip(self._groups, regressors_G, strict=True):
-            self._all_at_once(group, regressors_TK, nuisance_TP, asked, beta_KV[:, group.rows])
-        return self._in_order(beta_KV)
+        for group, regressors_TK in zip(self._voxels.groups, regressors_G, strict=True):
+            rows_VN, out_KV = self._series_VN[group.rows], beta_KV[:, group.rows]
+            sound_K = separate_ols_betas(rows_VN, self._n_frames, regressors_TK, nuisance_TP, places, out_KV)
+            for row in np.flatnonzero(~sound_K):
+                weights_T = of_design(regressors_TK, int(places[row]), nuisance_TP)
+                out_KV[row] = self._weighted(group, weights_T[None], np.zeros(len(rows_VN), np.int64))
+        return self._voxels.restore(beta_KV)
 
     def ridge_betas(self, trials: Sequence[int], fraction: float) -> NDArray[np.float64]:
-        """(K, V) responses to these trials, in units of the voxel values, where every trial has a column of its own and
-        all are estimated together by ridge: see ``ridge_weights`` for what is minimised.
+        """(K, V) responses to these trials, in units of the voxel values, estimated together by ridge with a column per
+        trial: see ``ridge_weights`` for what is minimised.
 
-        An alternative to ``beta`` for late answers: until a response has been seen whole it is shrunk.
+        An alternative to ``beta`` for late estimates: a response is shrunk until all of it was measured.
 
         The AR(1) coefficient is that of the residuals of one regressor for all events, nuisance beside it.
 
@@ -290,17 +282,17 @@ class StreamingGLM:
         places = [events.index(self._started_event(trial)) for trial in trials]
         durations_s = np.array([event.duration_s for event in events])
         beta_KV = np.empty((len(places), self.n_voxels))
-        for group, regressors_TK in zip(self._groups, regressors_G, strict=True):
+        for group, regressors_TK in zip(self._voxels.groups, regressors_G, strict=True):
             bin_V, rho_B = self._bins(group, Basis.of(np.column_stack([regressors_TK.sum(axis=1), nuisance_TP])))
             energy_K = response_energy(group.kernel_sum_L, durations_s, self.tr_s)
             weights_KBT = ridge_weights(regressors_TK, energy_K, nuisance_TP, rho_B, fraction, places)
             for row, weights_BT in enumerate(weights_KBT):
                 beta_KV[row, group.rows] = self._weighted(group, weights_BT, bin_V)
-        return self._in_order(beta_KV)
+        return self._voxels.restore(beta_KV)
 
     def series(self) -> NDArray[np.float32]:
         """(T, V) the frames so far, as pushed (to float32)."""
-        return self._in_order((self._series_VN[:, : self._n_frames].T + self._baseline_V).astype(np.float32))
+        return self._voxels.restore((self._series_VN[:, : self._n_frames].T + self._baseline_V).astype(np.float32))
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Everything that was pushed and declared; ``load_state`` of an equally made GLM goes on to the same bits."""
@@ -332,7 +324,7 @@ class StreamingGLM:
                 state["event_times_K2"].astype(np.float64), state["event_trial_K"].astype(np.int64), asked, strict=True
             )
         ]
-        self._regressors = self._nuisance = self._asked = None
+        self._regressors = self._nuisance = self._last_bases = None
         assert self._series_VN.shape == (self.n_voxels, n + _FIRST_CAPACITY)
 
     def _grow(self) -> None:
@@ -360,21 +352,21 @@ class StreamingGLM:
             )
         return event
 
-    def _bases(self, trial: int) -> list[tuple[_Group, Basis]]:
-        """Of each group, the basis of the trial's least-squares-separate design; kept for the next question."""
+    def _bases(self, trial: int) -> list[tuple[VoxelGroup, Basis]]:
+        """For each group, the basis of the trial's least-squares-separate design; kept for the next call."""
         event = self._started_event(trial)
         events, regressors_G, nuisance_TP = self._parts()
-        if self._asked is None or self._asked[0] is not event:
+        if self._last_bases is None or self._last_bases[0] is not event:
             probe = events.index(event)
             bases = [
                 (group, Basis.of(lss_design(regressors_TK, probe, nuisance_TP)))
-                for group, regressors_TK in zip(self._groups, regressors_G, strict=True)
+                for group, regressors_TK in zip(self._voxels.groups, regressors_G, strict=True)
             ]
-            self._asked = event, bases
-        return self._asked[1]
+            self._last_bases = event, bases
+        return self._last_bases[1]
 
     def _parts(self) -> tuple[list[Event], list[NDArray[np.float64]], NDArray[np.float64]]:
-        """The events that have started, each group's regressors (T, K) and the nuisance (T, P); made once per frame."""
+        """Started events, regressors (T, K) of each group, and the nuisance (T, P); computed once per frame."""
         n = self._n_frames
         started = [event for event in self._events if self._has_started(event)]
         if self._regressors is None:
@@ -382,7 +374,7 @@ class StreamingGLM:
             durations = np.array([event.duration_s for event in started])
             self._regressors = [
                 regressors(group.kernel_sum_L, onsets - group.lag_s, durations, n, self.tr_s, self._n_planned)
-                for group in self._groups
+                for group in self._voxels.groups
             ]
         if self._nuisance is None:
             self._nuisance = nuisance(
@@ -394,8 +386,8 @@ class StreamingGLM:
                 self._nuisance = np.hstack([common_components(pool_VT, basis.q_TR, self._n_components), self._nuisance])
         return started, self._regressors, self._nuisance
 
-    def _bins(self, group: _Group, basis: Basis) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """(V,) which noise each voxel of the group has, and (B,) these noises' AR(1) coefficients."""
+    def _bins(self, group: VoxelGroup, basis: Basis) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(V,) bin of noise of each voxel of the group, and (B,) the bins' AR(1) coefficients."""
         rows_VN = self._series_VN[group.rows]
         if self.noise == "ols":
             return np.zeros(len(rows_VN), np.int64), np.zeros(1)
@@ -412,86 +404,15 @@ class StreamingGLM:
         return ols_estimator(basis) if self.noise == "ols" else ar_estimator(basis, rho_B)
 
     def _weighted(
-        self, group: _Group, weights_BT: NDArray[np.float64], bin_V: NDArray[np.int64]
+        self, group: VoxelGroup, weights_BT: NDArray[np.float64], bin_V: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         beta_V: NDArray[np.float64] = grouped_dot(self._series_VN[group.rows], weights_BT, bin_V)
-        # Zero, except with fewer frames than regressors, where the minimum-norm answer depends on the mean.
+        # Zero, except with fewer frames than regressors, where the minimum-norm estimate depends on the mean.
         beta_V += weights_BT.sum(axis=1)[bin_V] * self._baseline_V[group.rows]
         return beta_V
 
-    def _all_at_once(
-        self,
-        group: _Group,
-        regressors_TK: NDArray[np.float64],
-        nuisance_TP: NDArray[np.float64],
-        asked: NDArray[np.intp],
-        out_KV: NDArray[np.float64],
-    ) -> None:
-        """Least squares, separate, without whitening, of the events at the places ``asked`` for."""
-        weights = separate_weights(regressors_TK, nuisance_TP)
-        band_KT = _in_fours(weights.band_TK[:, asked].T).astype(np.float32)
-        in_use_GT = np.abs(band_KT).reshape(-1, 4, band_KT.shape[1]).max(axis=1) > 0.0
-        first_G = in_use_GT.argmax(axis=1) // 4 * 4
-        end_G = band_KT.shape[1] - in_use_GT[:, ::-1].argmax(axis=1) // 4 * 4
-        of_shared_KR = _in_fours(weights.of_shared_RK[:, asked].T)
-        shared_RT = _in_fours(weights.shared_TR.T).astype(np.float32)
-        rows_VN = self._series_VN[group.rows]
-        separate_betas(rows_VN, self._n_frames, band_KT, first_G, end_G, shared_RT, of_shared_KR, out_KV)
-        for row in np.flatnonzero(~weights.sound_K[asked]):
-            weights_T = of_design(regressors_TK, int(asked[row]), nuisance_TP)
-            out_KV[row] = self._weighted(group, weights_T[None], np.zeros(len(rows_VN), np.int64))
-
-    def _in_order(self, sorted_V: NDArray[_T]) -> NDArray[_T]:
-        """From the buffer's order of voxels (last axis) to the caller's."""
-        if self._order_V is None:
-            return sorted_V
-        out = np.empty_like(sorted_V)
-        out[..., self._order_V] = sorted_V
-        return out
-
-
-def _grouped(
-    n_voxels: int,
-    tr_s: float,
-    hrf: Hrf,
-    hrf_V: NDArray[np.integer[Any]] | None,
-    lag_V: NDArray[np.floating[Any]] | None,
-) -> tuple[NDArray[np.intp] | None, list[_Group]]:
-    """Order of the voxels in which those of one response and lag lie together (None: as they are), and the groups."""
-    if hrf_V is None and lag_V is None:
-        return None, [_Group(slice(0, n_voxels), np.cumsum(kernel(hrf, tr_s)), 0.0)]
-    if hrf_V is not None and (hrf_V.shape != (n_voxels,) or hrf_V.min() < 0 or hrf_V.max() >= len(LIBRARY)):
-        raise BadRequest(
-            f"expected for each of {n_voxels} voxels a response from 0 to {len(LIBRARY) - 1}, got shape {hrf_V.shape}"
-            f" from {hrf_V.min()} to {hrf_V.max()}",
-            code="glm.option",
-        )
-    if lag_V is not None and (lag_V.shape != (n_voxels,) or not np.abs(lag_V).max() <= tr_s):
-        raise BadRequest(
-            f"expected for each of {n_voxels} voxels a lag of at most a TR, got shape {lag_V.shape}", code="glm.option"
-        )
-    shape_V = np.full(n_voxels, -1) if hrf_V is None else hrf_V.astype(np.int64)
-    of_frame_V = np.zeros(n_voxels) if lag_V is None else lag_V.astype(np.float64)
-    kinds_G2, kind_V = np.unique(np.column_stack([shape_V, of_frame_V]), axis=0, return_inverse=True)
-    ends = np.cumsum(np.bincount(kind_V.reshape(-1)))
-    groups = [
-        _Group(
-            slice(int(start), int(end)),
-            np.cumsum(kernel(hrf if shape < 0 else LIBRARY[int(shape)], tr_s)),
-            float(lag_s),
-        )
-        for start, end, (shape, lag_s) in zip([0, *ends[:-1]], ends, kinds_G2, strict=True)
-    ]
-    return np.argsort(kind_V.reshape(-1), kind="stable"), groups
-
 
 def _distinct(residuals: Residuals) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """(V,) place of each voxel's AR(1) coefficient among (B,) the coefficients that there are."""
+    """(V,) index of each voxel's AR(1) coefficient among (B,) the distinct ones."""
     hundredths_B, bin_V = np.unique(residuals.ar_hundredths(), return_inverse=True)
     return bin_V, hundredths_B / AR_BINS
-
-
-def _in_fours(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Padded with zeros to a multiple of four both ways."""
-    rows, columns = x.shape
-    return np.pad(x, ((0, -rows % 4), (0, -columns % 4)))

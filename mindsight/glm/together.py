@@ -23,14 +23,15 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.glm.estimators import Basis, gram_matrices
+from mindsight.glm.estimators import Basis, gram_matrices, separate_weights
+from mindsight.glm.kernels import separate_betas
 from mindsight.glm.noise import AR_BINS
 
-# An event's share that no other column explains, of its sum of squares: less is left to the design as a whole.
+# Share of an event's sum of squares that no other column explains: with less, the whole design is used.
 _LEAST_OWN = 1e-6
 # A coefficient this close to a cut, in hundredths, is computed again from the residuals themselves.
 _DOUBT = 1e-7
-_BLOCK = 4096  # voxels at a time: what is kept of each for every trial then stays small
+_BLOCK = 4096  # voxels at a time, which bounds the memory per trial
 
 Float64Array = NDArray[np.float64]
 
@@ -63,7 +64,7 @@ class Directions(NamedTuple):
         own_KT = np.ascontiguousarray(regressors_TE[:, places].T)
         inside_KR = own_KT @ q_TR
         rest_KT = own_KT - inside_KR @ q_TR.T
-        rest_KT -= (rest_KT @ q_TR) @ q_TR.T  # once more, so that u is orthogonal to Q to rounding
+        rest_KT -= (rest_KT @ q_TR) @ q_TR.T  # a second time, so that u is orthogonal to Q to rounding
         length_K = np.sqrt(np.einsum("kt,kt->k", rest_KT, rest_KT))
         nuisance_q_TR = Basis.of(nuisance_TP).q_TR
         rest_T = sum_T - nuisance_q_TR @ (nuisance_q_TR.T @ sum_T)
@@ -82,6 +83,38 @@ class Directions(NamedTuple):
             inside_KR=np.ascontiguousarray(inside_KR[sound_K]),
             sound_K=sound_K,
         )
+
+
+def separate_ols_betas(
+    rows_VN: NDArray[np.float32],
+    n_frames: int,
+    regressors_TE: Float64Array,
+    nuisance_TP: Float64Array,
+    places: NDArray[np.intp],
+    out_KV: Float64Array,
+) -> NDArray[np.bool_]:
+    """Least-squares-separate betas without whitening, of the trials at these places among the events.
+
+    rows_VN : the buffer, whose first ``n_frames`` frames are in use
+    out_KV : filled, K trials
+
+    Returns (K,) bool, whether this form determines the trial's estimate; where it does not, the design alone does.
+    """
+    weights = separate_weights(regressors_TE, nuisance_TP)
+    band_KT = _in_fours(weights.band_TK[:, places].T).astype(np.float32)
+    in_use_GT = np.abs(band_KT).reshape(-1, 4, band_KT.shape[1]).max(axis=1) > 0.0
+    first_G = in_use_GT.argmax(axis=1) // 4 * 4
+    end_G = band_KT.shape[1] - in_use_GT[:, ::-1].argmax(axis=1) // 4 * 4
+    of_shared_KR = _in_fours(weights.of_shared_RK[:, places].T)
+    shared_RT = _in_fours(weights.shared_TR.T).astype(np.float32)
+    separate_betas(rows_VN, n_frames, band_KT, first_G, end_G, shared_RT, of_shared_KR, out_KV)
+    return weights.sound_K[places]
+
+
+def _in_fours(x: Float64Array) -> Float64Array:
+    """Padded with zeros to a multiple of four both ways."""
+    rows, columns = x.shape
+    return np.pad(x, ((0, -rows % 4), (0, -columns % 4)))
 
 
 def separate_estimates(
