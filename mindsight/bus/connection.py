@@ -1,7 +1,7 @@
-"""The one connection to Redis: explicit timeouts, no hidden retries, one place where its errors become ours.
+"""The one connection to Redis: explicit timeouts, no hidden retries, its errors translated into ours.
 
-Knows nothing of logs or queues. Replies are the raw ones of RESP2 (bytes, integers, lists), so that neither a newer
-redis-py nor RESP3 changes what the rest of the room reads.
+Knows nothing of logs or queues. Replies are those of RESP2 as they are (bytes, integers, lists), so that neither a
+newer redis-py nor RESP3 changes what the rest of the room reads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Argument: TypeAlias = str | bytes | int | float
 
 @dataclass(frozen=True)
 class Script:
-    """A Lua script. It runs as one step on the server, and a retry of it must be harmless."""
+    """A Lua script. The server runs it as one step; running it again must be harmless."""
 
     text: str
     sha1: str = field(init=False)
@@ -40,15 +40,15 @@ class Script:
 
 
 class Bus:
-    """A Redis server, version 7 or newer (Valkey too), reached when it is first needed.
+    """A Redis server, version 7 or newer (or Valkey), connected to when first needed.
 
     url : ``redis://``, ``rediss://``, ``unix://``; ``embedded://`` is the server of ``bus_dir``, started by
         ``python -m mindsight.bus``
     timeout_s : how long connecting, and one command, may take each
 
     May be shared between threads. Every method raises BusUnavailable when the server cannot be reached or does not
-    answer in time (the command may or may not have been carried out: all ours can be repeated), and StorageFull when it
-    cannot write.
+    answer in time (the command may or may not have been carried out; every one of ours can be repeated), and
+    StorageFull when it cannot write.
     """
 
     def __init__(self, url: str, timeout_s: float = 2.0, bus_dir: Path | None = None) -> None:
@@ -65,7 +65,7 @@ class Bus:
         return cls(settings.redis_url, settings.bus_timeout_s, settings.bus_dir)
 
     def ping(self) -> None:
-        """Return when the server answers; raise BusUnavailable when it does not."""
+        """Raises BusUnavailable where the server does not answer."""
         self.command("PING")
 
     def wait_ready(self, deadline_s: float) -> None:
@@ -91,10 +91,10 @@ class Bus:
             if str(error).startswith(("MISCONF", "OOM")):
                 raise StorageFull("the bus cannot write: its disk or its memory is full", code="bus.full") from error
             if str(error).startswith(("READONLY", "MASTERDOWN")):
-                raise BusUnavailable("the bus takes no writes now: it is a replica; try again") from error
+                raise BusUnavailable("the bus accepts no writes now, it is a replica: try again") from error
             raise
         except redis.exceptions.BusyLoadingError as error:
-            raise BusUnavailable("the bus is LOADING its file; try again", code="bus.loading") from error
+            raise BusUnavailable("the bus is still loading its data: try again", code="bus.loading") from error
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
             self._forget_moved_server()
             reason = "did not answer" if isinstance(error, redis.exceptions.TimeoutError) else "could not be reached"

@@ -32,11 +32,11 @@ MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes; the server appends to it whil
 class EmbeddedServer:
     """Starts the server and stops it: a context manager, or ``start`` and ``stop``.
 
-    The data folder is locked as long as a server runs in it. The server gets SIGTERM, and so writes what it holds,
-    when this process dies in whatever way (on Linux: when the thread that started it ends; start it in the main one).
+    The data folder is locked as long as a server runs in it. When this process ends, for whatever reason, the server
+    gets SIGTERM and writes its data (on Linux: when the thread that started it ends; start it in the main thread).
 
-    Raises Conflict where another server already runs in the data folder, BusUnavailable where there is no binary, or
-    it is older than version 7, or it does not come up.
+    Raises Conflict where another server already runs in the data folder, BusUnavailable where there is no binary, it is
+    older than version 7, or it does not start.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -94,12 +94,12 @@ class EmbeddedServer:
                 except BusUnavailable as error:
                     if error.code == "bus.version":
                         raise
-                    # A server that reads a long append-only file deserves longer than a silent one.
+                    # A server that is loading a long append-only file gets longer than one that does not answer.
                     limit_s = LOAD_S if error.code == "bus.loading" else START_S
                 if self.process.poll() is not None or time.monotonic() - started > limit_s:
                     log = folder / "server.log"
                     last = log.read_text(errors="replace").splitlines()[-3:] if log.exists() else []
-                    raise BusUnavailable("the embedded server did not come up; its last words: " + " | ".join(last))
+                    raise BusUnavailable("the embedded server did not start; its log ends with: " + " | ".join(last))
                 time.sleep(0.01)
         finally:
             bus.close()
@@ -132,7 +132,7 @@ def _no_server() -> BusUnavailable:
 
 
 def _lock(folder: Path) -> int:
-    """The open lock file, locked. Waits a little: a server that was told to stop may still be stopping."""
+    """The open lock file, locked. Waits up to START_S: a server that was stopped may still be ending."""
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     until = time.monotonic() + START_S
     while True:

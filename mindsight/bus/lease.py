@@ -1,4 +1,4 @@
-"""Leases: at most one worker writes to a session, and one that lost its lease is refused, however late it wakes up.
+"""Leases: at most one worker writes to a session; writes of one that lost its lease are refused, even late ones.
 
 Knows nothing of what the worker does. The reason for the token: Kleppmann, "How to do distributed locking" (2016): a
 lease by time alone cannot stop a holder that was paused.
@@ -12,7 +12,7 @@ from mindsight.bus.connection import Bus, Script
 from mindsight.bus.log import Fence, fence_key
 from mindsight.errors import LeaseLost
 
-# KEYS: lease, fence. The fence counts the holders there ever were; a lease's value is its token and its holder.
+# KEYS: lease, fence. The fence counts all holders so far; a lease's value is its token and its holder.
 _ACQUIRE = Script("""
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 local token = redis.call('INCR', KEYS[2])
@@ -20,7 +20,7 @@ redis.call('SET', KEYS[1], token .. ' ' .. ARGV[1], 'PX', ARGV[2])
 return token
 """)
 
-# A lease that ran out while nobody else came is taken up again: the token is still the last one.
+# A lease that expired is renewed as long as no other holder has taken it: the token is then still the last one.
 _RENEW = Script("""
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1] .. ' ' .. ARGV[2], 'PX', ARGV[3])
@@ -45,17 +45,17 @@ class Lease:
 
     @classmethod
     def acquire(cls, bus: Bus, session: str, holder: str, ttl_s: float) -> Lease | None:
-        """The lease, or None while somebody has it. ``holder`` is a name for people; it need not be unique."""
+        """The lease, or None while another holder has it. ``holder`` is a name for logs; it need not be unique."""
         token = int(bus.run(_ACQUIRE, _keys(session), [holder, _milliseconds(ttl_s)]))
         return cls(bus, session, holder, ttl_s, Fence(session, token)) if token else None
 
     def renew(self) -> None:
-        """Hold it for another ``ttl_s``. Raises LeaseLost once somebody else has taken it."""
+        """Hold it for another ``ttl_s``. Raises LeaseLost once another holder has taken it."""
         if not self.bus.run(_RENEW, _keys(self.session), [self.fence.token, self.holder, _milliseconds(self.ttl_s)]):
             raise LeaseLost("another worker holds this session now; stop writing to it")
 
     def release(self) -> None:
-        """Give it back, so that another worker need not wait for its end; nothing happens where it was lost."""
+        """Give the lease back, so that the next worker need not wait until it expires; no effect where it was lost."""
         self.bus.run(_RELEASE, _keys(self.session), [self.fence.token, self.holder])
 
 

@@ -9,13 +9,13 @@ Keys of a session share a hash tag, ``s:{session}:...``, so that a Redis Cluster
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mindsight.bus.connection import MAX_BLOCK_S, Argument, Bus, Script
 from mindsight.errors import Conflict, Diverged, LeaseLost, MindsightError, OutOfOrder
+from mindsight.files.digest import sha256_of
 
 # KEYS: stream, hash of written keys (key -> "seq identity"), hash of counters, the fence
 # ARGV: key, identity, payload, token or "", counter or "", index, trait or "", how many keys must be there, those, and
@@ -112,7 +112,7 @@ class Fence:
 
 @dataclass(frozen=True)
 class Appended:
-    """Where the entry is in the log, whether it was there before, and where its counter stands now (0: it has none)."""
+    """The entry's number in the log, whether it was there before, and its counter's next index (0: no counter)."""
 
     seq: int
     duplicate: bool
@@ -157,14 +157,14 @@ class Log:
         fence : of the lease under which the caller writes
         requires, unless : keys that must, and must not, be in the log
 
-        A duplicate is found before the conditions are looked at: what was accepted stays accepted.
+        Duplicates are recognised before the conditions are checked: an entry that was accepted stays accepted.
 
         Raises LeaseLost, Unlike, Diverged (same key, other identity), ConditionFailed, OutOfOrder
         (``details["expected_index"]``), BusUnavailable, StorageFull. After BusUnavailable the entry may or may not be
-        there; append it again. When the bus's disk fills up, Redis notices one write late: an entry is known to be in
-        its file when a write after it succeeded. (The gateway's message after each input is such a write.)
+        there; append it again. When the bus's disk fills up, Redis reports it one write late: an entry is known to be
+        on the disk once a later write has succeeded. (The gateway's message after each input is such a write.)
         """
-        identity = hashlib.sha256(payload).hexdigest() if identity is None else identity
+        identity = sha256_of(payload) if identity is None else identity
         reply = append_entry(
             self.bus,
             [self._key("log"), self._key("keys"), self._key("order"), fence_key(fence)],
@@ -208,7 +208,7 @@ class Log:
 
 
 def read_many(after: Mapping[Log, int], block_s: float, limit: int = 1000) -> dict[Log, list[Entry]]:
-    """Of several logs of one bus, the entries after each one's number; waits up to ``block_s`` for the first to come.
+    """New entries of several logs of one bus, after the number given for each; waits up to ``block_s`` for the first.
 
     Returns only logs that have new entries; an empty dict means the time passed. ``block_s`` is at most MAX_BLOCK_S.
     """

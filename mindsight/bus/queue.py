@@ -1,12 +1,11 @@
 """A work queue over one Redis stream and its consumer group: every job is done at least once, by any one worker.
 
-Knows nothing of what the jobs are. They have no order to keep; what comes of them must be written under a key, so that
-a job done twice leaves one result.
+Knows nothing of what the jobs are. Jobs have no order; a result must be written under a key, so that a job done twice
+leaves one result.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import redis
 
 from mindsight.bus.connection import MAX_BLOCK_S, Argument, Bus, Script
 from mindsight.bus.log import Appended, Fence, append_entry, appended_from, fence_key
+from mindsight.files.digest import sha256_of
 
 MAX_DELIVERIES = 3
 _GROUP = "workers"
@@ -34,7 +34,7 @@ return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 
 @dataclass(frozen=True)
 class DeadJob:
-    """A job nobody will try again, and why."""
+    """A job that will not be tried again, and why."""
 
     key: str
     payload: bytes
@@ -43,7 +43,7 @@ class DeadJob:
 
 @dataclass(frozen=True)
 class Job:
-    """One job in a worker's hands: ``ack`` it when its result is written, or ``reject`` it."""
+    """One job that a worker has taken: ``ack`` it when its result is written, or ``reject`` it."""
 
     queue: WorkQueue
     seq: int
@@ -52,38 +52,38 @@ class Job:
     deliveries: int
 
     def ack(self) -> None:
-        """It is done; it will not be delivered again."""
+        """Mark the job as done; it will not be delivered again."""
         self.queue.bus.run(_ACK, [self.queue._key("log")], [_GROUP, f"{self.seq}-0"])
 
     def reject(self, reason: str) -> None:
-        """It cannot be done; it goes to the dead letters."""
+        """Move the job to the dead letters: it cannot be done."""
         keys = [self.queue._key("log"), self.queue._key("dead")]
         self.queue.bus.run(_BURY, keys, [_GROUP, f"{self.seq}-0", self.key, self.payload, reason])
 
 
 @dataclass(frozen=True)
 class WorkQueue:
-    """One queue. ``stale_s`` is how long a job may stay in one worker's hands before another takes it over."""
+    """One queue. ``stale_s`` : how long a worker may hold a job before another one takes it over."""
 
     bus: Bus
     name: str
     stale_s: float = 30.0
 
     def put(self, key: str, payload: bytes, identity: str | None = None, fence: Fence | None = None) -> Appended:
-        """Queue a job, once per key, also when it was done long ago. Raises Diverged, LeaseLost as ``Log.append``.
+        """Queue a job, once per key, even if it was done long ago. Raises Diverged, LeaseLost as ``Log.append``.
 
         With a fence the keys of two hash tags meet in one script: one Redis server, not a Cluster.
         """
-        identity = hashlib.sha256(payload).hexdigest() if identity is None else identity
+        identity = sha256_of(payload) if identity is None else identity
         keys = [self._key("log"), self._key("keys"), self._key("order"), fence_key(fence)]
         return appended_from(append_entry(self.bus, keys, key, payload, identity, None, fence, []), key)
 
     def take(self, consumer: str, block_s: float) -> Job | None:
         """The next job, or None after ``block_s`` (at most MAX_BLOCK_S).
 
-        First what this consumer took and did not acknowledge (it was killed, or failed), then what others left lying
-        for ``stale_s``, then what is new. A job delivered more than MAX_DELIVERIES times goes to the dead letters.
-        A consumer takes one job at a time: acknowledge it before the next ``take``.
+        First the jobs that this consumer took and did not acknowledge (it was killed, or failed), then those that other
+        consumers have held for ``stale_s``, then new ones. A job delivered more than MAX_DELIVERIES times goes to the
+        dead letters. A consumer takes one job at a time: acknowledge it before the next ``take``.
         """
         if not 0 < block_s <= MAX_BLOCK_S:
             raise ValueError(f"expected 0 < block_s <= {MAX_BLOCK_S:g}, got {block_s!r}")
@@ -96,7 +96,7 @@ class WorkQueue:
             return self._take(consumer, block_s)
 
     def __len__(self) -> int:
-        """Jobs that are not done: waiting, or in a worker's hands."""
+        """Number of jobs that are not done: waiting, or taken by a worker."""
         return int(self.bus.command("XLEN", self._key("log")))
 
     def dead(self, limit: int = 1000) -> list[DeadJob]:
@@ -126,7 +126,7 @@ class WorkQueue:
         return self._job(new[0][1][0]) if new else None
 
     def _job(self, item: list[Any]) -> Job | None:
-        """The job as delivered; None where it was delivered too often and is now among the dead."""
+        """The job as delivered; None where it was delivered too often and has moved to the dead letters."""
         name, fields = item
         if fields is None:  # acknowledged by another consumer in the meantime
             self.bus.command("XACK", self._key("log"), _GROUP, name)
@@ -142,7 +142,7 @@ class WorkQueue:
 
     def _create_group(self) -> None:
         try:
-            # From 0, not from the end: jobs put before the first worker came are jobs too.
+            # From 0, not from the end: jobs put before the first worker started count too.
             self.bus.command("XGROUP", "CREATE", self._key("log"), _GROUP, "0", "MKSTREAM")
         except redis.exceptions.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):

@@ -1,6 +1,6 @@
-"""A sentence for a trial: converter, decoder, and the words of the vocabulary put together.
+"""A sentence for a trial: token converter, decoder, and words joined into text.
 
-Knows nothing of who asks. Scotti et al. 2024: what is captioned are the diffusion prior's tokens.
+Knows nothing of trials or sessions. Captions are made from the diffusion prior's tokens, as in Scotti et al. 2024.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mindsight.files.digest import sha256_of_file, sha256_of_json
 
 CONVERTERS = ("converter.safetensors", "bigG_to_L_epoch8.pth")
 _FILES = ("config.json", "vocab.txt", "model.safetensors", "pytorch_model.bin")
-_SILENT = frozenset({"[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"})
+_OMITTED = frozenset({"[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]"})
 _CLOSING = (".", ",", "!", "?", ";", ":", ")", "'")
 
 
@@ -41,16 +41,15 @@ class Captioner:
         """A folder with GIT as it is downloaded (``microsoft/git-large-coco``) and the token converter beside it.
 
         Files: ``config.json``, ``vocab.txt``, ``model.safetensors`` or ``pytorch_model.bin``, and
-        ``bigG_to_L_epoch8.pth`` or ``converter.safetensors``. Nothing is downloaded.
+        ``bigG_to_L_epoch8.pth`` or ``converter.safetensors``. Nothing is downloaded. ``digest`` is the sha256 of all of
+        them.
 
-        ``digest`` is then the sha256 of all of them.
-
-        Raises ModelMismatch: ``captions.folder`` where one is missing, and what reading them raises.
+        Raises ModelMismatch: ``captions.folder`` where one is missing, and those of reading them.
         """
         converter = next((folder / name for name in CONVERTERS if (folder / name).is_file()), None)
         if converter is None or not (folder / "vocab.txt").is_file():
             raise ModelMismatch(
-                f"expected vocab.txt and {' or '.join(CONVERTERS)} beside GIT's weights, got a folder without",
+                f"expected vocab.txt and {' or '.join(CONVERTERS)} beside GIT's weights, found none: copy them there",
                 code="captions.folder",
             )
         vocabulary = tuple((folder / "vocab.txt").read_text(encoding="utf-8").splitlines())
@@ -69,12 +68,12 @@ class Captioner:
 
 
 def sentence(words: list[int], vocabulary: tuple[str, ...]) -> str:
-    """Pieces of words put together: ``##`` continues a word, closing signs stand close."""
-    said = ""
+    """Join word pieces: ``##`` continues a word; punctuation follows the word before it without a space."""
+    text = ""
     for word in words:
         piece = vocabulary[word] if word < len(vocabulary) else "[UNK]"
-        if piece in _SILENT:
+        if piece in _OMITTED:
             continue
-        joined = piece.startswith("##") or piece in _CLOSING or said.endswith(("'", "("))
-        said += piece.removeprefix("##") if joined or not said else f" {piece}"
-    return said
+        joined = piece.startswith("##") or piece in _CLOSING or text.endswith(("'", "("))
+        text += piece.removeprefix("##") if joined or not text else f" {piece}"
+    return text

@@ -1,4 +1,4 @@
-"""From the tokens that MindEye2 predicts to those that GIT was trained on: two linear layers.
+"""Converts the tokens that MindEye2 predicts into those that GIT was trained on: two linear layers.
 
 Knows nothing of language. The released file is ``bigG_to_L_epoch8.pth``: 256 tokens of OpenCLIP bigG (1,664 wide)
 become 257 of CLIP-L (1,024 wide).

@@ -1,8 +1,8 @@
-"""GIT's text decoder: image features in front, words behind, one word after the other, each seeing all before it.
+"""GIT's text decoder: image features first, then words, generated one by one, each attending to all before it.
 
 Knows nothing of where features come from: its image encoder is left out. Wang et al. 2022, "GIT: A Generative
 Image-to-text Transformer"; weights as published for transformers (``git.embeddings``, ``git.encoder``,
-``git.visual_projection``, ``output``). Keys and values of what was read are kept, so that a word costs one row.
+``git.visual_projection``, ``output``). Keys and values are cached, so that each word costs one row.
 
 Axes: B batch, M image features, C their width, S rows, D channels, W the vocabulary, H heads, E width of a head.
 """
@@ -26,7 +26,7 @@ _USED = ("git.embeddings.", "git.encoder.", "git.visual_projection.", "output.")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GitLayout:
-    """What ``config.json`` says and weights do not: heads, epsilons of the norms, first and last word."""
+    """What follows from ``config.json`` and not from the weights: heads, epsilons of the norms, first and last word."""
 
     heads: int = 12
     layers: int = 6
@@ -37,7 +37,7 @@ class GitLayout:
 
 
 class GitDecoder:
-    """``state`` holds the weights under their published names; what belongs to the image encoder is ignored.
+    """``state`` holds the weights under their published names; those of the image encoder are ignored.
 
     Raises ModelMismatch (``captions.weights``), which names what is missing.
     """
@@ -58,7 +58,7 @@ class GitDecoder:
     def load(cls, folder: Path) -> GitDecoder:
         """A folder as it is downloaded: ``config.json`` and ``model.safetensors`` or ``pytorch_model.bin``.
 
-        Raises ModelMismatch: ``captions.folder`` where a file is missing or is none, ``captions.weights``.
+        Raises ModelMismatch: ``captions.folder`` where a file is missing or unreadable, ``captions.weights``.
         """
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -167,7 +167,7 @@ def _keys(layers: int) -> list[str]:
 
 
 def _read_used(folder: Path) -> dict[str, Tensor]:
-    """The text decoder's tensors; nothing of the image encoder, which is most of the file, is read."""
+    """The text decoder's tensors; the image encoder, most of the file, is not read."""
     path = folder / "model.safetensors"
     if path.is_file():
         state = read_safetensors(path, code="captions.folder")

@@ -1,6 +1,6 @@
 """Volumes on the console's own disk until the gateway has them. Knows nothing of the network.
 
-One folder per session, one file per volume; a file that is there was not yet acknowledged.
+One folder per session, one file per volume, removed once the gateway has acknowledged the volume.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NAME = re.compile(r"run-(\d+)_volume-(\d+)\.msv")
 
 @dataclass(frozen=True, order=True)
 class Spooled:
-    """A volume that waits: which, and its payload's file."""
+    """A volume that is not yet acknowledged: its run and index, and the file of its payload."""
 
     run: int
     index: int
@@ -36,7 +36,7 @@ class Spooled:
 
 
 class Spool:
-    """What waits for one session's acknowledgement. Raises StorageFull where a volume cannot be made durable."""
+    """One session's volumes that are not yet acknowledged. Raises StorageFull where one cannot be made durable."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -48,7 +48,7 @@ class Spool:
         return Spooled(run, index, path)
 
     def waiting(self) -> list[Spooled]:
-        """In the order in which they are to be sent."""
+        """The volumes that are not yet acknowledged, in the order in which to send them."""
         if not self.folder.is_dir():
             return []
         matches = ((path, _NAME.fullmatch(path.name)) for path in self.folder.iterdir())

@@ -106,7 +106,7 @@ def _is_inside(name: str) -> bool:
 
 
 def write_manifest(folder: Path, kind: str, sums: Mapping[str, str], **described: Any) -> None:
-    """Write ``manifest.json``: format, kind, whatever else describes the folder, and the sha256 of its files."""
+    """Write ``manifest.json``: format, kind, a further description of the folder, and the sha256 of its files."""
     document = {"format": FORMAT, "kind": kind, **described, "sha256": dict(sums)}
     write_durably(folder / MANIFEST, json.dumps(document, indent=2).encode() + b"\n")
 

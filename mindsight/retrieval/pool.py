@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
 from mindsight.events import candidate_of
+from mindsight.files.manifest import Proof
 from mindsight.weights.tensors import map_tensors, tensor_header
 
 _TENSORS, _INDEX, _IMAGES = "pool.safetensors", "pool.json", "pool_images"
+_PROOF = Proof("pool", "the pool", "build it again")
 CHUNK_BYTES = 32 * 1024 * 1024
 
 
@@ -90,11 +92,7 @@ class CandidatePool:
     def verify(self) -> None:
         """Read the whole pool and compare. Raises ModelMismatch (``pool.tampered``)."""
         if self.digest != self._digest:
-            raise ModelMismatch(
-                "expected the pool as it was written, its embeddings, ids or labels are not what its digest says: build"
-                " it again",
-                code="pool.tampered",
-            )
+            raise _PROOF.tampered(_TENSORS, "not what its digest says, or its ids or labels are not")
 
     @cached_property
     def _digest(self) -> str:

@@ -1,4 +1,4 @@
-"""Arrays in safetensors files, read where they lie: the file is mapped, and a page of it is read when it is used.
+"""Arrays in safetensors files, memory-mapped: a page of the file is read when it is used.
 
 Knows nothing of what the arrays mean.
 

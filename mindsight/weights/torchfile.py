@@ -1,9 +1,9 @@
-"""What ``torch.save`` wrote, read without running anything in it: tensors mapped where they lie, the rest inert.
+"""Reads what ``torch.save`` wrote without running anything in it: tensors are memory-mapped, all else is inert.
 
 Knows nothing of models. A pickle names the classes and functions it wants; torch's weights-only reader calls those it
-knows to be harmless. All others (learning-rate schedules, loss scalers, whatever else was in a training script) are
-replaced by ``Unread``, which takes what it is given and does nothing, so that one such object does not cost the weights
-beside it.
+knows to be harmless. All others (learning-rate schedules, loss scalers, other objects of a training script) are
+replaced by ``Unread``, which accepts any arguments and does nothing, so that such an object does not make the weights
+beside it unreadable.
 """
 
 from __future__ import annotations

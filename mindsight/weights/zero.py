@@ -1,11 +1,11 @@
-"""Weights out of a DeepSpeed checkpoint folder (ZeRO stages 1 and 2), where they lie in the optimizers' shards.
+"""Reads weights from a DeepSpeed checkpoint folder (ZeRO stages 1 and 2), where the optimizers' shards hold them.
 
 Knows nothing of MindEye2, and needs no DeepSpeed.
 
 The folder (tag ``last`` in the reference's runs) has ``mp_rank_00_model_states.pt``, the weights as the forward pass
 uses them (half precision) with the shapes of what is trained, and one ``*zero_pp_rank_{r}_mp_rank_00_optim_states.pt``
-for each process, which holds the r-th part of one flat float32 vector per parameter group. The parts behind one
-another, cut up in the order of the shapes, are the trained weights; frozen ones and buffers lie in the first file.
+for each process, which holds the r-th part of one flat float32 vector per parameter group. The parts, concatenated and
+cut in the order of the shapes, are the trained weights; frozen ones and buffers are in the first file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SHARD = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt$")
 def find_zero_folder(folder: Path) -> Path | None:
     """The folder itself or the checkpoint in it that ``latest`` names, or ``last``; None where there is none.
 
-    Raises ModelMismatch (``checkpoint.zero``) for stage 3, where the weights themselves are cut over the processes.
+    Raises ModelMismatch (``checkpoint.zero``) for stage 3, where the weights themselves are split over the processes.
     """
     latest = folder / "latest"
     tag = latest.read_text(encoding="utf-8", errors="replace").strip() if latest.is_file() else "last"
@@ -103,7 +103,7 @@ def _parts(path: Path, n_ranks: int) -> list[Tensor]:
 
 
 def _cut(parts: list[Tensor], shapes: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors that lie behind one another in the parts. Only those that cross from part to part are copied."""
+    """The tensors that the parts hold one after the other. Only those that cross from part to part are copied."""
     held, needed = sum(part.numel() for part in parts), sum(math.prod(shape) for shape in shapes.values())
     # parts are padded so that all are equally long, and twice their number divides them
     step = 2 * len(parts)
