@@ -23,7 +23,7 @@ import scanner_files as made
 
 import mindsight
 from mindsight.scanner.transports.afni import parse_header as parse_afni
-from mindsight.scanner.transports.arrivals import Arrival, Placed
+from mindsight.scanner.transports.arrivals import Arrival, NumberedVolume
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contents import read_unit
 from mindsight.scanner.transports.contract import Expected
@@ -42,12 +42,12 @@ def formats(volume: int, folder: Path) -> dict[str, Read]:
     murfi_header, murfi_values = made.murfi(volume)
     afni_values = made.planes(volume).tobytes()
 
-    def afni() -> Iterator[Placed]:
-        yield Placed("afni", volume, AFNI.volume([afni_values]), is_run=True)
+    def afni() -> Iterator[NumberedVolume]:
+        yield NumberedVolume("afni", volume, AFNI.volume([afni_values]), is_run=True)
 
-    def murfi() -> Iterator[Placed]:
+    def murfi() -> Iterator[NumberedVolume]:
         header = parse_murfi(murfi_header)
-        yield Placed(header.series, header.number - 1, header.volume(murfi_values))
+        yield NumberedVolume(header.series, header.number - 1, header.volume(murfi_values))
 
     return {
         "Siemens mosaic": lambda: iter([mosaic]),
@@ -68,11 +68,11 @@ def _mrd(volume: int) -> dict[str, Read]:
         return {}
     measurement, messages = mrd.parse_measurement(made.mrd_measurement()), made.mrd(volume)
 
-    def read() -> Iterator[Placed]:
+    def read() -> Iterator[NumberedVolume]:
         stacks = mrd.Stacks(measurement.n_slices, measurement.multiband)
         for header, attributes, values in messages:
             for _, images in stacks.add(mrd.parse_image(header, attributes, values, measurement)):
-                yield Placed("mrd", volume, mrd.volume_of(images, measurement.tr_s, None))
+                yield NumberedVolume("mrd", volume, mrd.volume_of(images, measurement.tr_s, None))
 
     return {"MRD": read}
 

@@ -292,13 +292,13 @@ def _stopped(
     groups: dict[int, list[int]], met: list[BadVolume], read: Callable[[int], DicomRecord], on_bad: OnBad
 ) -> tuple[str, ...]:
     """In strict reading: the last volume is left where slices of it are missing or cut off. Takes it out of both."""
-    told = {int(error.details["volume"] or 0): error for error in met if "volume" in error.details}
-    last = max([*groups, *told])
+    incomplete = {int(error.details["volume"] or 0): error for error in met if "volume" in error.details}
+    last = max([*groups, *incomplete])
     if on_bad is not strictly or (len(groups) == 1 and last in groups):
         return ()
-    if last in told:
-        met.remove(told[last])
-        return (_left_text(told[last].details["slices"], told[last].details["of"]),)
+    if last in incomplete:
+        met.remove(incomplete[last])
+        return (_left_text(incomplete[last].details["slices"], incomplete[last].details["of"]),)
     try:
         for place in groups[last]:
             read(place)

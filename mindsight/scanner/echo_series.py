@@ -27,18 +27,18 @@ def with_echoes(
     if choice == "combine":
         return _combined(sorted(echoes, key=lambda echo: echo.rank), series, notes)
     chosen = choose(echoes, choice)
-    said = (choice_note(chosen, echoes),) if len(echoes) > 1 else ()
+    echo_notes = (choice_note(chosen, echoes),) if len(echoes) > 1 else ()
     contents = series(chosen)
-    return replace(contents, notes=(*notes, *said, *contents.notes))
+    return replace(contents, notes=(*notes, *echo_notes, *contents.notes))
 
 
 def _combined(echoes: Sequence[Echo], series: Callable[[Echo], Contents], notes: Sequence[str]) -> Contents:
     times_ms = times_of(echoes)
     parts = [series(echo) for echo in echoes]
     n_volumes = min(part.n_volumes for part in parts)
-    said = [*notes, combination_note(echoes)]
+    all_notes = [*notes, combination_note(echoes)]
     if n_volumes < max(part.n_volumes for part in parts):
-        said.append(f"left what comes after volume {n_volumes - 1}, where echoes are missing")
+        all_notes.append(f"left what comes after volume {n_volumes - 1}, where echoes are missing")
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
         combination = Combination(times_ms)
@@ -56,7 +56,9 @@ def _combined(echoes: Sequence[Echo], series: Callable[[Echo], Contents], notes:
             except BadVolume as error:
                 on_bad(error)
 
-    return Contents(n_volumes, volumes, tuple(dict.fromkeys([*said, *(note for part in parts for note in part.notes)])))
+    return Contents(
+        n_volumes, volumes, tuple(dict.fromkeys([*all_notes, *(note for part in parts for note in part.notes)]))
+    )
 
 
 def _by_index(series: Sequence[Iterator[Volume]]) -> Iterator[tuple[int, list[Volume]]]:

@@ -26,8 +26,8 @@ def nifti_series(
 ) -> Contents:
     notes: list[str] = []
     headers = read_heads(len(files), lambda place: read_nifti_header(files[place - 1]), on_bad, notes)
-    known, said = _without_copies([named(k, _stem(path)) for k, path in enumerate(files, 1)], headers)
-    notes += said
+    known, copy_notes = _without_copies([named(k, _stem(path)) for k, path in enumerate(files, 1)], headers)
+    notes += copy_notes
     known = _timed(known, headers)
     echoes = {file.echo for file in known if file.echo.is_stated}
     if len(echoes) < 2:  # nothing to tell apart

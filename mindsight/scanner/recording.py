@@ -19,7 +19,7 @@ from mindsight.scanner import RecordedRun, Series, open_run
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.files import OnBad, read_bytes, strictly
 from mindsight.scanner.recorded import accompanied
-from mindsight.scanner.transports import Item, Trouble
+from mindsight.scanner.transports import Item, TransportWarning
 from mindsight.scanner.transports.guard import guarded
 from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume, encode_volume
@@ -42,7 +42,7 @@ def keep(items: Iterable[Item], folder: Path) -> Iterator[Item]:
                 guarded(partial(_write, folder / f"run-{before + item.run:03d}", item))
             except MindsightError as error:
                 recording = False
-                yield Trouble("recording.failed", f"recording has ended, the run goes on: {error}", lost=True)
+                yield TransportWarning("recording.failed", f"recording has ended, the run goes on: {error}", lost=True)
         yield item
 
 

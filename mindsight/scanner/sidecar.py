@@ -52,12 +52,12 @@ class Sidecar:
 
 def read_motion(nifti: Path) -> tuple[list[Any], str] | None:
     """The motion parameters of each volume (null of a missing one) and their order, as our archives write them."""
-    said = _said(nifti)
-    rows, order = said[MOTION], said[MOTION_ORDER]
+    fields = _read_fields(nifti)
+    rows, order = fields[MOTION], fields[MOTION_ORDER]
     return (rows, order) if isinstance(rows, list) and isinstance(order, str) else None
 
 
-def _said(nifti: Path) -> dict[str, Any]:
+def _read_fields(nifti: Path) -> dict[str, Any]:
     """The fields of ``ALLOWED``, None where it has them not, or where there is no such file that parses."""
     name = nifti.name[: -len(".gz")] if nifti.name.lower().endswith(".gz") else nifti.name
     path = nifti.with_name(name).with_suffix(".json")
@@ -71,10 +71,10 @@ def _said(nifti: Path) -> dict[str, Any]:
 
 def read_sidecar(nifti: Path, n_slices: int) -> Sidecar:
     """That of a NIfTI file; an empty one where there is none that parses: an image is none the worse for it."""
-    said = _said(nifti)
+    fields = _read_fields(nifti)
     notes: list[str] = []
-    missing, times = said["MissingVolumes"], said["SliceTiming"]
-    times_s = _slice_times(times, said["SliceEncodingDirection"] or "k")
+    missing, times = fields["MissingVolumes"], fields["SliceTiming"]
+    times_s = _slice_times(times, fields["SliceEncodingDirection"] or "k")
     if times_s is None and times is not None:
         notes.append(
             "slice times of the JSON file beside are passed over: they are no numbers along the image's slices"
@@ -83,10 +83,10 @@ def read_sidecar(nifti: Path, n_slices: int) -> Sidecar:
         notes.append(f"slice times of the JSON file beside are passed over: {times_s.size} for {n_slices} slices")
         times_s = None
     return Sidecar(
-        tr_s=_tr_s(said["RepetitionTime"], notes),
+        tr_s=_tr_s(fields["RepetitionTime"], notes),
         slice_times_s=times_s,
-        moments_s=_moments_s(said["VolumeTiming"]),
-        echo_time_ms=_echo_time_ms(said["EchoTime"]),
+        moments_s=_moments_s(fields["VolumeTiming"]),
+        echo_time_ms=_echo_time_ms(fields["EchoTime"]),
         missing=frozenset(n for n in missing if type(n) is int) if isinstance(missing, list) else frozenset(),
         notes=tuple(notes),
     )

@@ -114,7 +114,7 @@ def survey(path: Path) -> Survey:
         series += _parrec(pairs)
     table = find_events(path)
     notes = tuple(note.text for note in table.notes)
-    return Survey(_judged(series), tuple(found.unreadable), found.n_other, len(table.events), notes)
+    return Survey(_without_corrected_copies(series), tuple(found.unreadable), found.n_other, len(table.events), notes)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -299,7 +299,7 @@ def _scaling(scales: set[tuple[float, float]]) -> str:
     return "one slope and intercept" if len(scales) == 1 else f"{len(scales)} slopes and intercepts"
 
 
-def _judged(series: Sequence[Surveyed]) -> tuple[Surveyed, ...]:
+def _without_corrected_copies(series: Sequence[Surveyed]) -> tuple[Surveyed, ...]:
     """The scanner's own corrected series is left where the raw one is there too."""
     raw = {(one.shape, one.n_volumes) for one in series if not one.left_out and "motion-corrected" not in one.holds}
     return tuple(

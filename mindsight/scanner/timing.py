@@ -184,8 +184,8 @@ def _others(stated: Mapping[str, float], taken_s: float, pace: Pace | None = Non
     )
 
 
-def _contradiction(said: Mapping[str, float]) -> BadVolume:
-    words = " and ".join(f"{tr_s:g} s {where}" for where, tr_s in said.items())
+def _contradiction(statements: Mapping[str, float]) -> BadVolume:
+    words = " and ".join(f"{tr_s:g} s {where}" for where, tr_s in statements.items())
     return BadVolume(
         f"expected one repetition time (TR), got {words}; find out which is right, and declare that",
         code="volume.tr_mismatch",

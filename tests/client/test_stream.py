@@ -25,7 +25,7 @@ from mindsight.protocol import Warned, parse_message
 from mindsight.protocol.inputs import SkipVolume, StartRun, TakeVolume, parse_input
 from mindsight.scanner import read_series
 from mindsight.scanner.recording import open_recorded
-from mindsight.scanner.transports import FAILED, Item, RunEnded, Trouble
+from mindsight.scanner.transports import FAILED, Item, RunEnded, TransportWarning
 from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume
 from support.gateway_harness import Running
@@ -142,7 +142,7 @@ def test_what_comes_after_a_run_is_told_of_that_run(
     volumes = [Volume(np.zeros((8, 8, 8), np.int16), np.eye(4), 1.0, run, 0) for run in (1, 2)]
     items = [
         *(volumes[0], RunEnded(1, 1), volumes[1]),
-        Trouble("volume.after_end", "run 1: volumes came after its end; dropped", None, 1),
+        TransportWarning("volume.after_end", "run 1: volumes came after its end; dropped", None, 1),
     ]
     with Console(running.url, running.keys["console"], session=session) as console:
         live = LiveStream(
@@ -190,12 +190,12 @@ def test_a_volume_that_the_service_cannot_take_is_missing_and_the_next_goes_on(
 
 def test_what_was_lost_is_counted_and_a_transport_that_died_is_an_error(running: Running, session: str) -> None:
     volume = Volume(np.zeros((8, 8, 8), np.int16), np.eye(4), 1.0, 1, 0)
-    unreadable = Trouble("object.unreadable", "object 7: it cannot be read", lost=True)
-    passed_over = Trouble("series.ignored", "a series was passed over: it had no second volume")
+    unreadable = TransportWarning("object.unreadable", "object 7: it cannot be read", lost=True)
+    passed_over = TransportWarning("series.ignored", "a series was passed over: it had no second volume")
     sent = sent_live(running, session, [volume, unreadable, passed_over, RunEnded(1, 1)])
     assert (sent.n_missing, sent.n_lost, sent.is_whole) == (0, 1, False)
     with pytest.raises(MindsightError) as caught:
-        sent_live(running, session, [Trouble(FAILED, "watching the folder has ended")])
+        sent_live(running, session, [TransportWarning(FAILED, "watching the folder has ended")])
     assert caught.value.code == FAILED
 
 

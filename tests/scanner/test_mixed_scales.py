@@ -13,7 +13,7 @@ from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
-from mindsight.scanner.transports.contract import Expected, Trouble
+from mindsight.scanner.transports.contract import Expected, TransportWarning
 from mindsight.volume import Volume
 from support.dicom_files import enhanced, item, planes, put, seen, slices_of, written
 
@@ -45,12 +45,12 @@ def run_with(usual: Scale, other: Scale, where: Sequence[tuple[int, int]]) -> li
     return slices_of(5, change=lambda dataset, *at: (other if at in where else usual)(dataset))
 
 
-def live(objects: Sequence[Dataset]) -> tuple[list[Volume], list[Trouble]]:
+def live(objects: Sequence[Dataset]) -> tuple[list[Volume], list[TransportWarning]]:
     assembler, items = Assembler(Expected(), 3.0), []
     for k, dataset in enumerate(objects):
         items += assembler.add(Arrival(written(dataset), 1000.0 + k, k + 1), float(k))
     items += assembler.finish()
-    return [i for i in items if isinstance(i, Volume)], [i for i in items if isinstance(i, Trouble)]
+    return [i for i in items if isinstance(i, Volume)], [i for i in items if isinstance(i, TransportWarning)]
 
 
 @pytest.mark.parametrize(("usual", "other"), [(philips, without_private), (philips, nothing), (rescaled, nothing)])
@@ -65,25 +65,25 @@ def test_what_lacks_the_scale_of_the_others_is_bad(
     told: list[BadVolume] = []
     assert [volume.index for volume in open_series(tmp_path, on_bad=told.append)] == [0, 1, 3, 4]
     assert "dicom.scale" in [error.code for error in told]
-    volumes, troubles = live(run)
+    volumes, warnings = live(run)
     assert [volume.index for volume in volumes] == [0, 1, 3, 4]
-    assert [trouble.lost for trouble in troubles if trouble.code == "dicom.scale"] == [True]
+    assert [warning.lost for warning in warnings if warning.code == "dicom.scale"] == [True]
 
 
 @pytest.mark.parametrize(("usual", "other"), [(plain, nothing), (nothing, plain), (rescaled, plain)])
 def test_scales_that_mean_the_same_or_vary_are_no_fault(usual: Scale, other: Scale, tmp_path: Path) -> None:
     run = run_with(usual, other, [(2, 1), (3, 0), (3, 1), (3, 2), (3, 3)])
     assert open_series(put(tmp_path, run)).n_volumes == 5
-    volumes, troubles = live(run)
+    volumes, warnings = live(run)
     assert len(volumes) == 5
-    assert not troubles
+    assert not warnings
 
 
 def test_live_it_is_said_that_the_first_volume_lacked_the_scale() -> None:
-    volumes, troubles = live(run_with(philips, nothing, [(0, place) for place in range(4)]))
+    volumes, warnings = live(run_with(philips, nothing, [(0, place) for place in range(4)]))
     assert [volume.index for volume in volumes] == list(range(5))
-    assert ["before lack Philips' real scale" in trouble.text for trouble in troubles] == [True]
-    assert troubles[0].lost
+    assert ["before lack Philips' real scale" in warning.text for warning in warnings] == [True]
+    assert warnings[0].lost
 
 
 def test_frames_of_a_volume_that_lack_the_scale_of_the_others(tmp_path: Path) -> None:
@@ -97,6 +97,6 @@ def test_frames_of_a_volume_that_lack_the_scale_of_the_others(tmp_path: Path) ->
     assert [error.code for error in told] == ["dicom.scale"]
     assert [volume.index for volume in volumes] == [0, 2]
     assert np.array_equal(volumes[0].data, 2 * seen(planes(0)))
-    volumes, troubles = live([dataset])
+    volumes, warnings = live([dataset])
     assert [volume.index for volume in volumes] == [0, 2]
-    assert [trouble.lost for trouble in troubles if trouble.code == "dicom.scale"] == [True]
+    assert [warning.lost for warning in warnings if warning.code == "dicom.scale"] == [True]

@@ -10,7 +10,7 @@ import pytest
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
 from mindsight.scanner.parrec import read_parrec
-from mindsight.scanner.transports import Expected, Item, Trouble
+from mindsight.scanner.transports import Expected, Item, TransportWarning
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contents import read_unit, unit_of
@@ -23,13 +23,13 @@ def alone(path: Path, echo: int) -> list[np.ndarray]:
     return [volume.data for volume in pair.volumes(2.0, 1)]
 
 
-def live(folder: Path, **expected: object) -> tuple[list[Volume], list[Trouble]]:
+def live(folder: Path, **expected: object) -> tuple[list[Volume], list[TransportWarning]]:
     assembler, told = Assembler(Expected(**expected), 3.0), list[Item]()
     for k, path in enumerate(sorted(folder.glob("*.par"))):
         for content in read_unit(unit_of(str(path)), None):
             told += assembler.add(Arrival(content, 1000.0 + k), float(k))
     told += assembler.finish()
-    return [one for one in told if isinstance(one, Volume)], [one for one in told if isinstance(one, Trouble)]
+    return [one for one in told if isinstance(one, Volume)], [one for one in told if isinstance(one, TransportWarning)]
 
 
 @pytest.mark.parametrize("version", ["V3", "V4", "V4.2"])
@@ -41,9 +41,9 @@ def test_a_run_of_three_echoes(version: str, echo: int | None, tmp_path: Path) -
     np.testing.assert_array_equal([one.data for one in series], alone(path, chosen))
     assert len(list(series)) == 3
     assert f"chose echo {chosen} ({15 + 15 * chosen} ms)" in " ".join(series.notes)
-    got, troubles = live(tmp_path, echo=echo)
+    got, warnings = live(tmp_path, echo=echo)
     np.testing.assert_array_equal([one.data for one in got], alone(path, chosen))
-    assert any("left echo" in trouble.text for trouble in troubles)
+    assert any("left echo" in warning.text for warning in warnings)
 
 
 def test_a_pair_for_each_volume(tmp_path: Path) -> None:
@@ -59,10 +59,10 @@ def test_a_pair_for_each_volume(tmp_path: Path) -> None:
 def test_live_and_folder_combine_to_the_same_bits(tmp_path: Path) -> None:
     write_pair(tmp_path / "Doe.par", Pair(echoes=2, dynamics=(1, 2, 3, 4)))
     series = open_series(tmp_path, echo="combine")
-    got, troubles = live(tmp_path, echo="combine")
+    got, warnings = live(tmp_path, echo="combine")
     assert [one.index for one in got] == [0, 1, 2, 3]
     np.testing.assert_array_equal([one.data for one in got], [one.data for one in series])
-    assert troubles[0].text in series.notes
+    assert warnings[0].text in series.notes
 
 
 def test_an_echo_that_is_not_there(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from mindsight.scanner import open_series
 from mindsight.scanner.csa import read_csa
 from mindsight.scanner.deidentify import read_dicom
 from mindsight.scanner.mosaic import mosaic_note, mosaic_volume
-from mindsight.scanner.transports import Expected, Trouble
+from mindsight.scanner.transports import Expected, TransportWarning
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.volume import Volume
@@ -124,8 +124,8 @@ def test_live_the_direction_is_said_once_and_nothing_is_lost() -> None:
     items = [item for content in run for item in assembler.add(Arrival(content, 0.0), 0.0)]
     items += assembler.finish()
     assert [item.index for item in items if isinstance(item, Volume)] == [0, 1, 2]
-    said = [item for item in items if isinstance(item, Trouble)]
-    assert [(trouble.code, trouble.lost) for trouble in said if trouble.code == "mosaic.direction"] == [
+    said = [item for item in items if isinstance(item, TransportWarning)]
+    assert [(warning.code, warning.lost) for warning in said if warning.code == "mosaic.direction"] == [
         ("mosaic.direction", False)
     ]
 

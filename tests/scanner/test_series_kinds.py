@@ -11,7 +11,7 @@ from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
 from mindsight.scanner.deidentify import read_dicom
 from mindsight.scanner.kinds import kind_of
-from mindsight.scanner.transports import Expected, Trouble
+from mindsight.scanner.transports import Expected, TransportWarning
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from support.slice_files import SLICES, save, slice_dataset, truth
@@ -131,7 +131,7 @@ def test_objects_that_are_no_images_are_left(kind: str, tmp_path: Path) -> None:
     assert "left what is no MR image: 2" in noted(tmp_path, 3)
     assembler = Assembler(Expected(), 3.0)
     told = [one for path in sorted(tmp_path.iterdir()) for one in assembler.add(Arrival(path.read_bytes(), 0.0), 0.0)]
-    foreign = [one for one in told if isinstance(one, Trouble) and one.code == "dicom.not_mr"]
+    foreign = [one for one in told if isinstance(one, TransportWarning) and one.code == "dicom.not_mr"]
     assert [one.lost for one in foreign] == [False, False]
 
 

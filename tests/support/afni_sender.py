@@ -12,13 +12,13 @@ import numpy as np
 
 from mindsight.scanner.transports.afni_receiver import AfniReceiver
 from mindsight.volume import Volume
-from support.taking import CLOCK, IMPATIENT
+from support.taking import CLOCK, SHORT_TIMEOUTS
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def receiver(**options: Any) -> AfniReceiver:
-    return AfniReceiver(port=0, data_port=0, clock=CLOCK, **{"patience": IMPATIENT, **options})
+    return AfniReceiver(port=0, data_port=0, clock=CLOCK, **{"timeouts": SHORT_TIMEOUTS, **options})
 
 
 def header(volume: Volume, *more: str, kind: str = "3D+t", datum: str = "short") -> bytes:

@@ -15,12 +15,12 @@ from pynetdicom.sop_class import CTImageStorage, EnhancedMRImageStorage, MRImage
 from mindsight.scanner.transports.cstore import CStoreReceiver
 from support.taking import (
     CLOCK,
-    IMPATIENT,
+    SHORT_TIMEOUTS,
 )
 
 
 def receiver(**options: Any) -> CStoreReceiver:
-    return CStoreReceiver(port=0, clock=CLOCK, **{"patience": IMPATIENT, **options})
+    return CStoreReceiver(port=0, clock=CLOCK, **{"timeouts": SHORT_TIMEOUTS, **options})
 
 
 @contextlib.contextmanager

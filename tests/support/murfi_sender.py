@@ -11,13 +11,13 @@ import numpy as np
 
 from mindsight.scanner.transports.murfi import MurfiReceiver
 from mindsight.volume import Volume
-from support.taking import CLOCK, IMPATIENT
+from support.taking import CLOCK, SHORT_TIMEOUTS
 
 NATIVE = struct.Struct("5s i 64s 64s 16s 256s 16s ? ? 4d 3i 16f 4i ? 5s 6d")
 
 
 def receiver(**options: Any) -> MurfiReceiver:
-    return MurfiReceiver(port=0, clock=CLOCK, **{"patience": IMPATIENT, **options})
+    return MurfiReceiver(port=0, clock=CLOCK, **{"timeouts": SHORT_TIMEOUTS, **options})
 
 
 def header(

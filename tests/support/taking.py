@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mindsight.scanner.transports import Clock, Item, Patience, RunEnded, Transport, Trouble
+from mindsight.scanner.transports import Clock, Item, RunEnded, Timeouts, Transport, TransportWarning
 from mindsight.volume import Volume
 
 CLOCK = Clock(time.time, time.monotonic)
-IMPATIENT = Patience(idle_s=20.0, late_s=1.0, whole_s=1.5, stall_s=0.8)
+SHORT_TIMEOUTS = Timeouts(idle_s=20.0, late_s=1.0, whole_s=1.5, stall_s=0.8)
 
 
 def trio_file(data: Path, number: int) -> Path:
@@ -37,7 +37,7 @@ def until_volumes(n: int) -> Callable[[list[Item]], bool]:
     return lambda items: len(volumes(items)) >= n
 
 
-def until_trouble(code: str) -> Callable[[list[Item]], bool]:
+def until_warning(code: str) -> Callable[[list[Item]], bool]:
     return lambda items: code in codes(items)
 
 
@@ -45,12 +45,12 @@ def volumes(items: Iterable[Item]) -> list[Volume]:
     return [item for item in items if isinstance(item, Volume)]
 
 
-def troubles(items: Iterable[Item]) -> list[Trouble]:
-    return [item for item in items if isinstance(item, Trouble)]
+def warnings_in(items: Iterable[Item]) -> list[TransportWarning]:
+    return [item for item in items if isinstance(item, TransportWarning)]
 
 
 def codes(items: Iterable[Item]) -> list[str]:
-    return [trouble.code for trouble in troubles(items)]
+    return [warning.code for warning in warnings_in(items)]
 
 
 def places(items: Iterable[Item]) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
-"""Ways in: a watched folder, DICOM C-STORE, AFNI's real-time socket, Siemens' external image sender, MRD images.
+"""The ways in: a watched folder, DICOM C-STORE, AFNI's real-time socket, Siemens' external image sender, MRD images.
 
-Knows nothing of where the volumes go. This folder is the only one of the scanner's room that listens on sockets and
-starts threads; its clocks are passed in.
+Knows nothing of where the volumes go. Only this folder of the scanner's room listens on sockets and starts threads; its
+clocks are passed in.
 """
 
 from mindsight.scanner.transports.contract import (
@@ -11,7 +11,9 @@ from mindsight.scanner.transports.contract import (
     Item,
     Patience,
     RunEnded,
+    Timeouts,
     Transport,
+    TransportWarning,
     Trouble,
 )
 from mindsight.scanner.transports.opening import open_transport, planned_volumes
@@ -23,7 +25,9 @@ __all__ = [
     "Item",
     "Patience",
     "RunEnded",
+    "Timeouts",
     "Transport",
+    "TransportWarning",
     "Trouble",
     "open_transport",
     "planned_volumes",

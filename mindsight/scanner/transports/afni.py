@@ -112,44 +112,44 @@ def parse_header(text: bytes, tr_s: float | None = None) -> AfniHeader:
 
     Raises BadVolume: a line too long, a value that cannot be, or one missing that every volume needs.
     """
-    said = _lines(text)
-    kind = _word(said, "ACQUISITION_TYPE", "2D+zt", _TYPES)
-    sizes = _numbers(said, "XYMATRIX", 2, 3)
+    fields = _lines(text)
+    kind = _word(fields, "ACQUISITION_TYPE", "2D+zt", _TYPES)
+    sizes = _numbers(fields, "XYMATRIX", 2, 3)
     if len(sizes) == 2:
-        sizes += _numbers(said, "ZNUM", 1)
+        sizes += _numbers(fields, "ZNUM", 1)
     if any(size != int(size) or not 1 <= size <= MAX_SIDE for size in sizes):
         _refuse(f"expected a matrix with sides of 1 to {MAX_SIDE} in XYMATRIX and ZNUM")
     x, y, z = (int(size) for size in sizes)
-    stated_s = _numbers(said, "TR", 1)[0] if "TR" in said else tr_s
+    stated_s = _numbers(fields, "TR", 1)[0] if "TR" in fields else tr_s
     if stated_s is None or not 0.0 < stated_s < 60.0:
         _refuse("expected a TR between 0 and 60 seconds")
-    datum = _DATUMS[_word(said, "DATUM", "short", set(_DATUMS))]
-    channels = _numbers(said, "NUM_CHAN", 1)[0] if "NUM_CHAN" in said else 1
+    datum = _DATUMS[_word(fields, "DATUM", "short", set(_DATUMS))]
+    channels = _numbers(fields, "NUM_CHAN", 1)[0] if "NUM_CHAN" in fields else 1
     if not 1 <= channels <= MAX_CHANNELS:
         _refuse(f"expected 1 to {MAX_CHANNELS} channels in NUM_CHAN")
-    count = _numbers(said, "NUMVOL", 1)[0] if "NUMVOL" in said else 0.0
+    count = _numbers(fields, "NUMVOL", 1)[0] if "NUMVOL" in fields else 0.0
     by_slice = kind.startswith("2D")
     header = AfniHeader(
         shape=(x, y, z),
-        affine=_affine(said, (x, y, z)),
+        affine=_affine(fields, (x, y, z)),
         tr_s=stated_s,
-        dtype=_ORDERS[_word(said, "BYTEORDER", "LSB_FIRST", set(_ORDERS))] + datum,
+        dtype=_ORDERS[_word(fields, "BYTEORDER", "LSB_FIRST", set(_ORDERS))] + datum,
         by_slice=by_slice,
         is_series=kind in ("2D+zt", "3D+t", "3D+timing"),
-        slice_order=_slice_order(said, z) if by_slice else tuple(range(z)),
-        slice_times_s=_slice_times(said, z, stated_s),
+        slice_order=_slice_order(fields, z) if by_slice else tuple(range(z)),
+        slice_times_s=_slice_times(fields, z, stated_s),
         n_volumes=int(count) if 0 < count < 1e6 else None,
         n_channels=int(channels),
-        echo_times_ms=_echo_times_ms(said, int(channels)),
+        echo_times_ms=_echo_times_ms(fields, int(channels)),
     )
     if header.image_bytes * header.images_per_volume > MAX_IMAGE_BYTES:
         _refuse(f"expected volumes of at most {MAX_IMAGE_BYTES} bytes")
     return header
 
 
-def _echo_times_ms(said: Mapping[str, list[str]], n_channels: int) -> tuple[float, ...]:
+def _echo_times_ms(fields: Mapping[str, list[str]], n_channels: int) -> tuple[float, ...]:
     """One for each channel, else none. Senders state milliseconds, some of them seconds."""
-    words = said.get("ECHO_TIMES", [])
+    words = fields.get("ECHO_TIMES", [])
     if n_channels < 2 or len(words) != n_channels or not all(_NUMBER.match(word) for word in words):
         return ()
     times = [float(word.rstrip("RLAPIS")) for word in words]
@@ -174,22 +174,22 @@ def _refuse(message: str) -> NoReturn:
 def _lines(text: bytes) -> dict[str, list[str]]:
     if len(text) > MAX_HEADER_BYTES:
         _refuse(f"expected at most {MAX_HEADER_BYTES} bytes")
-    said: dict[str, list[str]] = {}
+    fields: dict[str, list[str]] = {}
     where: list[str] = []
     for line in text.split(b"\n"):
         if len(line) > MAX_LINE:
             _refuse(f"expected lines of at most {MAX_LINE} bytes")
         words = line.decode("ascii", "replace").split()
         if words and words[0] in _WANTED:
-            said[words[0]] = words[1:]
+            fields[words[0]] = words[1:]
             if words[0] in ("ZFIRST", "XYZFIRST", "XYZOFF"):  # what is said later wins
                 where.append(words[0])
-    return said | {"where": where}
+    return fields | {"where": where}
 
 
-def _numbers(said: Mapping[str, list[str]], name: str, at_least: int, at_most: int | None = None) -> list[float]:
+def _numbers(fields: Mapping[str, list[str]], name: str, at_least: int, at_most: int | None = None) -> list[float]:
     """Numbers after a command. Raises BadVolume where there are fewer or more, or something else."""
-    words = said.get(name)
+    words = fields.get(name)
     most = at_least if at_most is None else at_most
     if words is None or not at_least <= len(words) <= most or not all(_NUMBER.match(word) for word in words):
         _refuse(f"expected {at_least} to {most} numbers after {name}")
@@ -199,21 +199,21 @@ def _numbers(said: Mapping[str, list[str]], name: str, at_least: int, at_most: i
     return numbers
 
 
-def _word(said: Mapping[str, list[str]], name: str, default: str, known: set[str]) -> str:
-    word = next(iter(said.get(name, [default])), "")
+def _word(fields: Mapping[str, list[str]], name: str, default: str, known: set[str]) -> str:
+    word = next(iter(fields.get(name, [default])), "")
     if word not in known:
         _refuse(f"expected one of {', '.join(sorted(known))} after {name}")
     return word
 
 
-def _affine(said: Mapping[str, list[str]], shape: tuple[int, int, int]) -> NDArray[np.float64]:
+def _affine(fields: Mapping[str, list[str]], shape: tuple[int, int, int]) -> NDArray[np.float64]:
     """(4, 4) voxel → RAS+ millimetres: from the oblique transform where there is one, else from axes and sizes."""
-    if "OBLIQUE_XFORM" in said:
-        matrix = np.array(_numbers(said, "OBLIQUE_XFORM", 16)).reshape(4, 4)
+    if "OBLIQUE_XFORM" in fields:
+        matrix = np.array(_numbers(fields, "OBLIQUE_XFORM", 16)).reshape(4, 4)
         if not np.array_equal(matrix[3], (0, 0, 0, 1)):
             _refuse("expected 0 0 0 1 as the last row of OBLIQUE_XFORM")
         return np.asarray(LPS_TO_RAS @ matrix, dtype=np.float64)
-    axes = said.get("XYZAXES", [])
+    axes = fields.get("XYZAXES", [])
     starts = [word.replace("-", "")[:1] for word in axes]
     ends = [word.replace("-", "")[1:] for word in axes]
     if len(axes) != 3 or any(word not in _DIRECTIONS for word in (*starts, *ends)):
@@ -223,8 +223,8 @@ def _affine(said: Mapping[str, list[str]], shape: tuple[int, int, int]) -> NDArr
         for start, end in zip(starts, ends, strict=True)
     ):
         _refuse("expected three different axes after XYZAXES, each from a side to the opposite one")
-    steps_mm = _steps_mm(said, shape)
-    first_mm = _first_mm(said, shape, steps_mm, starts)
+    steps_mm = _steps_mm(fields, shape)
+    first_mm = _first_mm(fields, shape, steps_mm, starts)
     affine = np.eye(4)
     affine[:3, :3] = 0.0
     for axis, end in enumerate(ends):
@@ -234,21 +234,21 @@ def _affine(said: Mapping[str, list[str]], shape: tuple[int, int, int]) -> NDArr
     return np.asarray(LPS_TO_RAS @ affine, dtype=np.float64)
 
 
-def _steps_mm(said: Mapping[str, list[str]], shape: tuple[int, int, int]) -> list[float]:
-    fov = _numbers(said, "XYFOV", 2, 3)
+def _steps_mm(fields: Mapping[str, list[str]], shape: tuple[int, int, int]) -> list[float]:
+    fov = _numbers(fields, "XYFOV", 2, 3)
     fov[1] = fov[1] or fov[0]
     steps = [fov[0] / shape[0], fov[1] / shape[1]]
     if len(fov) == 3 and fov[2] > 0.0:
-        steps.append(fov[2] / shape[2] + (_numbers(said, "ZGAP", 1)[0] if "ZGAP" in said else 0.0))
+        steps.append(fov[2] / shape[2] + (_numbers(fields, "ZGAP", 1)[0] if "ZGAP" in fields else 0.0))
     else:
-        steps += _numbers(said, "ZDELTA", 1)
+        steps += _numbers(fields, "ZDELTA", 1)
     if not all(0.01 < step < 1000.0 for step in steps):
         _refuse("expected voxels of 0.01 to 1000 mm from XYFOV and ZDELTA")
     return steps
 
 
 def _first_mm(
-    said: Mapping[str, list[str]], shape: tuple[int, int, int], steps_mm: Sequence[float], starts: Sequence[str]
+    fields: Mapping[str, list[str]], shape: tuple[int, int, int], steps_mm: Sequence[float], starts: Sequence[str]
 ) -> list[float]:
     """Where the centre of the first voxel lies, along each axis of the grid but in the frame's own direction.
 
@@ -257,9 +257,9 @@ def _first_mm(
     """
     halves = [0.5 * (n - 1) * step for n, step in zip(shape, steps_mm, strict=True)]
     first = list(zip(halves, starts, strict=True))
-    for name in said["where"]:
+    for name in fields["where"]:
         axes = (2,) if name == "ZFIRST" else (0, 1, 2)
-        for axis, value, word in zip(axes, _numbers(said, name, len(axes)), said[name], strict=True):
+        for axis, value, word in zip(axes, _numbers(fields, name, len(axes)), fields[name], strict=True):
             start = starts[axis]
             side = word[-1] if word[-1] in _DIRECTIONS else start
             if name == "XYZOFF":
@@ -271,8 +271,8 @@ def _first_mm(
     return [_DIRECTIONS[side][1] * value for value, side in first]
 
 
-def _slice_order(said: Mapping[str, list[str]], n: int) -> tuple[int, ...]:
-    words = said.get("ZORDER") or ["alt"]
+def _slice_order(fields: Mapping[str, list[str]], n: int) -> tuple[int, ...]:
+    words = fields.get("ZORDER") or ["alt"]
     if words[0] == "seq":
         return tuple(range(n))
     if words[0] == "alt":
@@ -285,13 +285,13 @@ def _slice_order(said: Mapping[str, list[str]], n: int) -> tuple[int, ...]:
     return order
 
 
-def _slice_times(said: Mapping[str, list[str]], n: int, tr_s: float) -> NDArray[np.float64] | None:
+def _slice_times(fields: Mapping[str, list[str]], n: int, tr_s: float) -> NDArray[np.float64] | None:
     """Seconds after the volume's start, by ``TPATTERN``; None where they cannot be those of a volume.
 
     A pattern's name stands for an order of slices at equal distances: ``alt+z`` is 0, 2, 4, ..., 1, 3, ...; a ``2``
     begins with the second, a ``-`` at the last slice (AFNI's README.realtime and to3d's help).
     """
-    words = said.get("TPATTERN", [])
+    words = fields.get("TPATTERN", [])
     order = _PATTERNS[words[0]](n) if len(words) == 1 and words[0] in _PATTERNS else None
     if order is not None:
         return np.asarray(np.argsort(order) * tr_s / n, dtype=np.float64)

@@ -1,6 +1,6 @@
-"""What a transport's threads hand to the thread that reads it: a DICOM object, a volume, or that a series is over.
+"""What a transport's threads hand to the thread that reads it: a DICOM object, a volume, or the end of a series.
 
-Knows nothing of how it came or of what is made of it.
+Knows nothing of how it arrived or of what becomes of it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from mindsight.volume import Volume
 AS_ACQUIRED = Kind()
 
 UNSTATED_TR_S = 2.0
-"""Of volumes that state no repetition time, until their clock tells it, without which there is no run."""
+"""A placeholder for volumes that state no repetition time. Their clock must supply the real one before a run begins."""
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
-    """A volume that came whole, and its place.
+class NumberedVolume:
+    """A volume that arrived whole, and its position in the series.
 
-    series : digest that tells series apart, as far as what it came from does
-    position : in its series, the first being 0
-    is_run : its series is known to be one, of however few volumes
-    echo, echoes : where it is one of several, and all of them
-    states_tr : its volume's repetition time is that of a header or a person; else only the volumes' clock tells it
-    stated : what the header of a PAR/REC pair numbers its volume, from 1; None where that is ``position`` already
+    series : digest that identifies the series, as far as its source does
+    position : in its series, from 0
+    is_run : the series is known to be a run, however few its volumes
+    echo, echoes : this volume's echo and all echoes of the run, if there are several
+    states_tr : a header or a person states the repetition time; otherwise only the volumes' clock can tell it
+    stated : number of the volume in the header of a PAR/REC pair, from 1; None if ``position`` holds it already
     """
 
     series: str
@@ -43,19 +43,19 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """No more comes of this series."""
+    """No more volumes of this series will arrive."""
 
     series: str
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Something that came, DICOM read or still as bytes, and when (seconds since the Unix epoch).
+    """Something that arrived (DICOM as a record or as bytes), and when (seconds since the Unix epoch).
 
-    number : of the file or object, as the transport counts those that came; by it a person finds a bad one
+    number : of the file or object in the transport's count of arrivals; it lets the operator find a bad one
     """
 
-    content: DicomRecord | Placed | Ended | bytes
+    content: DicomRecord | NumberedVolume | Ended | bytes
     arrived_s: float
     number: int = 0
 
@@ -64,9 +64,12 @@ class Arrival:
         match self.content:
             case bytes():
                 return len(self.content)
-            case Placed():
+            case NumberedVolume():
                 return self.content.volume.data.nbytes
             case DicomRecord():
                 return len(self.content.pixels)
             case Ended():
                 return 0
+
+
+Placed = NumberedVolume  # the name up to 0.1, kept for one version

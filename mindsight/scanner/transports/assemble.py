@@ -1,6 +1,6 @@
-"""DICOM objects and volumes in whatever order they come, of several series mixed → runs of whole volumes.
+"""DICOM objects and volumes in any order, of several series mixed → runs of whole volumes.
 
-Knows nothing of how they come. Time is passed in.
+Knows nothing of transports. Time is passed in.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from mindsight.scanner.numbers import began_s, earliest_s
 from mindsight.scanner.scaling import SeriesScales
 from mindsight.scanner.slices import slices_volume
 from mindsight.scanner.timing import pace_of
-from mindsight.scanner.transports.arrivals import Arrival, Ended, Placed
-from mindsight.scanner.transports.contract import Expected, Item, Trouble
+from mindsight.scanner.transports.arrivals import Arrival, Ended, NumberedVolume
+from mindsight.scanner.transports.candidates import Origin
+from mindsight.scanner.transports.contract import Expected, Item, TransportWarning
 from mindsight.scanner.transports.families import Families, Family, key_of
 from mindsight.scanner.transports.gather import Gather, Gathered
 from mindsight.scanner.transports.guard import guarded
 from mindsight.scanner.transports.object_places import ObjectPlaces
 from mindsight.scanner.transports.pairs import PairOrder
-from mindsight.scanner.transports.runs import Origin, Runs
+from mindsight.scanner.transports.runs import Runs
 from mindsight.scanner.transports.slice_gathering import MAX_HELD_BYTES, SliceGathering, Stack
 from mindsight.scanner.transports.untimed import Make, Untimed, by_clock
 from mindsight.volume import Volume, is_tr
@@ -36,7 +37,7 @@ _COMBINED = "combined "
 
 
 class Assembler:
-    """Arrivals in, volumes in order and troubles out. What cannot be read is told, and hinders nothing."""
+    """Arrivals in, volumes in order and warnings out. Unreadable data causes a warning, and nothing else."""
 
     def __init__(
         self, expected: Expected, late_s: float, run: int = 1, *, max_held_bytes: int = MAX_HELD_BYTES
@@ -51,43 +52,43 @@ class Assembler:
         self._untimed = Untimed()
         self._slices = SliceGathering(expected.shape[2] if expected.shape else None, max_held_bytes)
         self._origins: dict[str, Origin] = {}
-        self._noted: set[str] = set()  # what was said of how the slices of mosaics are taken to run
-        self._normal: tuple[str, tuple[float, ...]] | None = None  # of the slices of a series, by those that state it
+        self._noted: set[str] = set()  # notes about the assumed slice direction of mosaics
+        self._normal: tuple[str, tuple[float, ...]] | None = None  # series and the slice normal that it last stated
         self._combined: dict[Family, tuple[str, Origin]] = {}
 
-    def add(self, arrival: Arrival | Trouble, now_s: float) -> Sequence[Item]:
-        if isinstance(arrival, Trouble):
+    def add(self, arrival: Arrival | TransportWarning, now_s: float) -> Sequence[Item]:
+        if isinstance(arrival, TransportWarning):
             return [arrival]
-        return _told(lambda: self._added(arrival, now_s), f"object {arrival.number}: " if arrival.number else "")
+        return _collected(lambda: self._added(arrival, now_s), f"object {arrival.number}: " if arrival.number else "")
 
     def is_over(self, series: str) -> bool:
-        """Nothing that still may come makes anything of the objects of this series."""
+        """Whether the objects of this series cannot become part of any volume any more."""
         return self._runs.is_over(series)
 
     def tick(self, now_s: float) -> Sequence[Item]:
-        return _told(lambda: self._runs.tick(now_s))
+        return _collected(lambda: self._runs.tick(now_s))
 
     def finish(self) -> Sequence[Item]:
-        told = _told(lambda: self._placed(self._pairs.finish(), 0.0))
-        told += _told(lambda: self._stacked(self._slices.finish(), 0.0))
-        told += _told(self._untimed.finish)
-        told += _told(self._gathered_last)
-        return [*told, *_told(self._runs.finish)]
+        items = _collected(lambda: self._placed(self._pairs.finish(), 0.0))
+        items += _collected(lambda: self._stacked(self._slices.finish(), 0.0))
+        items += _collected(self._untimed.finish)
+        items += _collected(self._gathered_last)
+        return [*items, *_collected(self._runs.finish)]
 
     def _added(self, arrival: Arrival, now_s: float) -> Iterable[Item]:
         content = arrival.content
         if isinstance(content, Ended):
             return self._ended(content.series)
-        if isinstance(content, Placed):
+        if isinstance(content, NumberedVolume):
             come = replace(content, volume=replace(content.volume, arrived_s=arrival.arrived_s))
             return self._placed(self._pairs.add(come), now_s)
         record = read_dicom(content) if isinstance(content, bytes) else content
         return self._record(record, arrival.arrived_s, now_s)
 
-    def _placed(self, decided: Sequence[Placed], now_s: float) -> Iterator[Item]:
+    def _placed(self, decided: Sequence[NumberedVolume], now_s: float) -> Iterator[Item]:
         for placed in decided:
             why_not = self._expected.why_not_kind(placed.kind)
-            if why_not is not None:  # MURFI's senders put raw and corrected volumes into one series
+            if why_not is not None:  # MURFI's senders mix raw and corrected volumes in one series
                 yield from self._runs.ignore(f"{placed.series} {placed.kind}", why_not)
             else:
                 echo, key, origin = placed.echo, placed.series, Origin(placed.is_run, states_tr=placed.states_tr)
@@ -108,7 +109,7 @@ class Assembler:
             yield from self._runs.end(key)
 
     def _volume(self, key: str, position: int, volume: Volume, now_s: float, origin: Origin) -> Iterator[Item]:
-        """One that is whole, of the echo that ``key`` names."""
+        """Adds a whole volume of the echo that ``key`` names."""
         family, echo = origin.family, origin.echo
         if self._expected.echo != "combine" or family is None or echo is None:
             yield from self._runs.add(key, position, volume, now_s, origin=origin)
@@ -118,7 +119,7 @@ class Assembler:
 
     def _gathered(self, found: Iterable[Gathered], now_s: float) -> Iterator[Item]:
         for one in found:
-            if isinstance(one, Trouble):
+            if isinstance(one, TransportWarning):
                 yield one
             else:
                 key, origin = self._combined[one[0]]
@@ -130,14 +131,14 @@ class Assembler:
     def _record(self, record: DicomRecord, arrived_s: float, now_s: float) -> Iterator[Item]:
         series, why_not = series_key(record), self._why_not(record)
         if why_not is not None:
-            # Philips puts magnitude and phase into one series.
+            # Philips mixes magnitude and phase in one series.
             yield from self._runs.ignore(f"{series} {kind_of(record)}", why_not)
             return
         record = self._directed(series, record)
         note = mosaic_note(record)
         if note is not None and note not in self._noted:
             self._noted.add(note)
-            yield Trouble("mosaic.direction", note)
+            yield TransportWarning("mosaic.direction", note)
         family = self._families.of(series, record)
         frames = echoes_in(record, family.echoes)
         for echo in dict.fromkeys(frames):
@@ -158,7 +159,7 @@ class Assembler:
             if is_slice:
                 return []
         if is_slice:
-            # Numbers that run through several echoes are told by the places of one echo's slices, as any count is.
+            # Numbers that run through several echoes show in the places of one echo's slices, like any other count.
             if key not in self._slices:
                 self._origins = {one: of for one, of in self._origins.items() if one in self._slices} | {key: origin}
             return self._stacked(self._slices.add(key, record, arrived_s), now_s)
@@ -167,12 +168,12 @@ class Assembler:
     def _whole(self, record: DicomRecord, key: str, origin: Origin, arrived_s: float, now_s: float) -> Iterator[Item]:
         place, note = self._places.place(key, record)
         if note is not None:
-            yield Trouble("volume.order", note)
+            yield TransportWarning("volume.order", note)
         yield from self._scaled(key, [record])
         if origin.family is not None and origin.echo is not None:
             origin.family.see(origin.echo, record.instance_number)
         n_volumes = len(enhanced_positions(record)) if is_enhanced(record) else 1
-        if n_volumes > 1:  # a whole run, sent when it is over, or parts of it: objects of one size follow one another
+        if n_volumes > 1:  # a whole run sent at its end, or parts of it: objects of one size follow one another
             yield from self._several(record, key, origin, place * n_volumes, arrived_s, now_s)
             return
 
@@ -182,10 +183,10 @@ class Assembler:
 
         yield from self._untimed.made(key, place, began_s(record), self._tr_s(record), made)
 
-    def _scaled(self, key: str, records: Sequence[DicomRecord]) -> Iterator[Trouble]:
+    def _scaled(self, key: str, records: Sequence[DicomRecord]) -> Iterator[TransportWarning]:
         note = self._scales.check(key, records)
         if note is not None:
-            yield Trouble("dicom.scale", note, lost=True)
+            yield TransportWarning("dicom.scale", note, lost=True)
 
     def _several(
         self, record: DicomRecord, key: str, origin: Origin, first: int, arrived_s: float, now_s: float
@@ -199,10 +200,10 @@ class Assembler:
         for volume in enhanced_volumes(record, tr_s, 1, 0, met.append):
             yield from self._volume(key, first + volume.index, replace(volume, arrived_s=arrived_s), now_s, origin)
         for error in met:
-            yield Trouble(error.code, str(error), lost=True)
+            yield TransportWarning(error.code, str(error), lost=True)
 
     def _tr_s(self, record: DicomRecord) -> float | None:
-        """As the header states it, to be held against the volumes' clock when the run begins."""
+        """The header's repetition time, compared with the volumes' clock when the run begins."""
         return record.tr_s if is_tr(record.tr_s) else self._expected.tr_s
 
     def _why_not(self, record: DicomRecord) -> str | None:
@@ -210,9 +211,9 @@ class Assembler:
             return "expected MR images, got another modality"
         return self._expected.why_not_kind(kind_of(record))
 
-    def _stacked(self, found: Iterable[Stack | Trouble], now_s: float) -> Iterator[Item]:
+    def _stacked(self, found: Iterable[Stack | TransportWarning], now_s: float) -> Iterator[Item]:
         for one in found:
-            if isinstance(one, Trouble):
+            if isinstance(one, TransportWarning):
                 yield one
                 continue
             yield from self._scaled(one.series, one.records)
@@ -235,16 +236,16 @@ def _moment_s(stack: Stack) -> float | None:
     return earliest_s(began_s(record) for record in stack.records)
 
 
-def _told(work: Callable[[], Iterable[Item]], what: str = "") -> list[Item]:
-    """All that this brings, and what went wrong in it after that."""
-    told: list[Item] = []
+def _collected(work: Callable[[], Iterable[Item]], what: str = "") -> list[Item]:
+    """All items that the work yields, and a warning if it fails."""
+    items: list[Item] = []
 
     def take() -> None:
         for item in work():
-            told.append(item)  # noqa: PERF402 - what came before an error is kept
+            items.append(item)  # noqa: PERF402 - what came before an error is kept
 
     try:
         guarded(take)
     except MindsightError as error:
-        told.append(Trouble(error.code, f"{what}{error}", lost=error.code != "dicom.not_mr"))
-    return told
+        items.append(TransportWarning(error.code, f"{what}{error}", lost=error.code != "dicom.not_mr"))
+    return items

@@ -1,6 +1,6 @@
-"""What every way into Mindsight delivers: volumes in order, and what was wrong, in between.
+"""What every transport delivers: volumes in order, with warnings in between.
 
-Knows nothing of any transport, and of no clock but the one it is given.
+Knows nothing of any particular transport, and reads no clock but the one it is given.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from mindsight.scanner.kinds import MAGNITUDE, Kind
 from mindsight.volume import Volume, same_tr
 
 FAILED = "transport.failed"
-"""Code of the trouble after which a transport can bring nothing more."""
+"""Code of the warning after which a transport can bring nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
-    """Something that was wrong, told in order with the volumes. It never holds a name, a path or an address.
+class TransportWarning:
+    """A problem, reported in its place among the volumes. It never holds a name, a path or an address.
 
     code : stable, for programs: ``volume.missing``, ``volume.doubled``, ``series.ignored``, or that of a BadVolume
-    text : for a person
-    index, run : of the volume it is about, where it is about one
-    missing : the run has no volume at this index, and will not get one; to be declared missing
-    lost : something that came, or should have, is in no volume; whoever started the stream learns it by the exit code
+    text : for the operator: what happened, what Mindsight did, and what to do about it
+    index, run : of the volume concerned, if there is one
+    missing : the run will never get a volume at this index; it must be declared missing
+    lost : data that arrived, or should have, is in no volume; the exit code of the stream reports it
     """
 
     code: str
@@ -40,28 +40,28 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """No more volumes of this run will come.
+    """No more volumes of this run will arrive.
 
-    n_volumes : TRs from the first volume to the last, missing ones included
+    n_volumes : TRs from the first volume to the last, missing volumes included
     """
 
     run: int
     n_volumes: int
 
 
-Item = Volume | Trouble | RunEnded
+Item = Volume | TransportWarning | RunEnded
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Which series is the run; None where any will do.
+    """Which series is the run; None accepts any.
 
     shape : (X, Y, Z) voxels
-    tr_s : seconds, compared to a millisecond or a thousandth; taken for that of files that state none. Where the
-        volumes have a clock, that must agree, see ``timing.py``, and the header need not
-    n_volumes : volumes of each run; the run ends with the last of them
-    motion_corrected : take the scanner's own motion-corrected series, and leave the raw one
-    echo : of several echoes the one of this number, or all of them combined; without, the first
+    tr_s : repetition time in seconds, compared to a millisecond or a thousandth. It stands in for the TR of files that
+        state none. The clock of the volumes must agree with it if they have one (``timing.py``); the header need not
+    n_volumes : volumes per run; the run ends with the last of them
+    motion_corrected : take the scanner's own motion-corrected series and ignore the raw one
+    echo : number of the echo to take, or all of them combined; the first by default
     """
 
     shape: tuple[int, int, int] | None = None
@@ -71,18 +71,19 @@ class Expected:
     echo: EchoChoice = None
 
     def why_not_kind(self, kind: Kind) -> str | None:
-        """What speaks against a series of this kind; None where nothing does."""
+        """Why a series of this kind is not the run; None if it may be."""
         if kind.component not in (MAGNITUDE, "mixed"):
-            return f"it holds {kind} images, not magnitudes"
+            return f"it holds {kind} images, not magnitude images"
         if kind.computed:
-            return f"it holds {kind} images, no run"
-        if kind.corrected != self.motion_corrected:
-            said = "" if kind.corrected else "not "
-            return f"it is {said}corrected for motion by the scanner; `motion_corrected` chooses"
+            return f"it holds {kind} images, not a run"
+        if kind.corrected and not self.motion_corrected:
+            return "the scanner corrected it for motion; set moco=1 to use it instead of the raw series"
+        if self.motion_corrected and not kind.corrected:
+            return "the scanner did not correct it for motion; remove moco=1 to use it"
         return None
 
     def why_not(self, shape: tuple[int, int, int], tr_s: float | None) -> str | None:
-        """What speaks against a series of such volumes; None where nothing does. tr_s : None where it is yet unknown"""
+        """Why a series of such volumes is not the run; None if it may be. tr_s : None while it is unknown"""
         if self.shape is not None and shape != self.shape:
             return f"expected volumes of {_sides(self.shape)} voxels, got {_sides(shape)}"
         if self.tr_s is not None and tr_s is not None and not same_tr(tr_s, self.tr_s):
@@ -95,13 +96,13 @@ def _sides(shape: tuple[int, int, int]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long each thing is waited for, in seconds.
+class Timeouts:
+    """How long to wait, in seconds.
 
-    idle_s : with nothing coming; then the stream ends
-    late_s : for a volume whose successor has come; then it is missing
-    whole_s : for a file that does not change and cannot be read; then it is given up until it changes
-    stall_s : for the next bytes of a message that has begun; then the connection is closed
+    idle_s : without any data, before the stream ends
+    late_s : for a volume whose successor has arrived, before it counts as missing
+    whole_s : for an unreadable file that has stopped changing, before it is skipped until it changes again
+    stall_s : for the next bytes of a message that has begun, before the connection is closed
     """
 
     idle_s: float = 300.0
@@ -112,18 +113,22 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """wall_s : seconds since the Unix epoch. monotonic_s : seconds that only go forward, for deadlines."""
+    """The clocks that a transport reads.
+
+    wall_s : seconds since the Unix epoch
+    monotonic_s : seconds that never go back, for deadlines
+    """
 
     wall_s: Callable[[], float]
     monotonic_s: Callable[[], float]
 
 
 class Transport(Protocol):
-    """A way in. It listens from when it is made until it is closed.
+    """A way for data to come in. It listens from its construction until it is closed.
 
-    ``items`` gives what came, in order, run after run, and ends when nothing came for ``Patience.idle_s`` or the
-    transport was closed, having told all it held back; it waits for nothing longer than that, and raises nothing for
-    what a peer sent. It may be called once.
+    ``items`` yields volumes and warnings in order, run after run. It ends after ``Timeouts.idle_s`` without data or
+    once the transport is closed, after yielding everything that was held back. It never raises for what a peer sent.
+    It may be called once.
     """
 
     def items(self) -> Iterator[Item]: ...
@@ -133,3 +138,7 @@ class Transport(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
+
+
+Trouble = TransportWarning  # the names up to 0.1, kept for one version
+Patience = Timeouts

@@ -1,12 +1,12 @@
 """A DICOM storage service (C-STORE SCP, PS3.4 Annex B) that takes MR images and answers at once.
 
-Knows nothing of series or volumes: an object is de-identified, kept on the disk where there is a folder for it
-(``object_spool.py``), put into a queue, and only then acknowledged. So what a sender was told is safe goes on after a
-kill. Where the queue or the disk is full the peer is told so (A700, out of resources) and may send again. What cannot
-be read is answered with a warning (B007), not with success and not with a failure, at which senders stop. Many consoles
-send a series only when it is over; this is the way in where there is no better one.
+Knows nothing of series or volumes. An object is de-identified, written to the disk if there is a folder for it
+(``object_spool.py``), queued, and only then acknowledged: acknowledged objects survive a kill. If the queue or the disk
+is full, the peer gets A700 (out of resources) and may send again. An unreadable object is answered with a warning
+(B007): success would hide it, and a failure would stop the sender. Many consoles send a series only when it is over, so
+this is the way in of last resort.
 
-pynetdicom's own log names peers and values of headers, so it is turned off.
+pynetdicom's own log names peers and header values, so it is turned off.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
     MRImageStorage,
     Verification,
 )
+from typing_extensions import Unpack
 
 from mindsight.errors import BadRequest, MindsightError, StorageFull
 from mindsight.scanner.deidentify import read_dicom
 from mindsight.scanner.files import MAX_DICOM_BYTES
 from mindsight.scanner.transports.arrivals import Arrival
-from mindsight.scanner.transports.assemble import Assembler
-from mindsight.scanner.transports.contract import Clock, Expected, Patience, Trouble
+from mindsight.scanner.transports.contract import Timeouts, TransportWarning
 from mindsight.scanner.transports.guard import guarded
 from mindsight.scanner.transports.object_spool import Kept, ObjectSpool
-from mindsight.scanner.transports.receiver import Receiver
+from mindsight.scanner.transports.receiver import Receiver, ReceiverOptions
 from mindsight.scanner.transports.turned_away import TurnedAway
 
 SUCCESS, OUT_OF_RESOURCES, NOT_AS_IT_SHOULD_BE = 0x0000, 0xA700, 0xB007
-SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.5")  # the last, RLE, where there is no other
+SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.5")  # the last is RLE, if nothing else is
 IMAGES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 MAX_PDU_BYTES = 1 << 20
 HANDSHAKE_S = 3.0
@@ -54,14 +54,14 @@ logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 
 
 class CStoreReceiver(Receiver):
-    """The transport. It listens from when it is made.
+    """The transport. It listens from its construction.
 
-    ae_title : what peers have to call it
-    calling : AE titles that may send; any where empty
-    tls : context of the server, which may ask for certificates of peers
-    spool : folder where acknowledged objects lie until their run has ended; without one they are in memory only
+    ae_title : the title that peers must call
+    calling : AE titles that may send; any if empty
+    tls : context of the server, which may ask peers for certificates
+    spool : folder for acknowledged objects until their run has ended; without one they are in memory only
 
-    Raises BadRequest where the address cannot be listened on, or the folder cannot be written to.
+    Raises BadRequest if it cannot listen on the address, or cannot write to the folder.
     """
 
     def __init__(
@@ -69,10 +69,6 @@ class CStoreReceiver(Receiver):
         host: str = "127.0.0.1",
         port: int = 11112,
         *,
-        clock: Clock,
-        expected: Expected | None = None,
-        patience: Patience | None = None,
-        run: int = 1,
         ae_title: str = "MINDSIGHT",
         calling: Sequence[str] = (),
         tls: ssl.SSLContext | None = None,
@@ -80,15 +76,15 @@ class CStoreReceiver(Receiver):
         max_associations: int = 8,
         max_object_bytes: int = MAX_DICOM_BYTES,
         queue_length: int = QUEUE_LENGTH,
+        **options: Unpack[ReceiverOptions],
     ) -> None:
-        patience = patience or Patience()
-        assembler = Assembler(expected or Expected(), patience.late_s, run)
-        super().__init__(assembler, patience, clock, queue_length=queue_length)
+        super().__init__(queue_length=queue_length, **options)
         self._max_object_bytes = max_object_bytes
         try:
-            self._spool = None if spool is None else ObjectSpool(spool, clock.monotonic_s)
+            self._spool = None if spool is None else ObjectSpool(spool, self._clock.monotonic_s)
         except OSError as error:
-            raise BadRequest(f"cannot keep objects on the disk: {error.strerror}", code="transport.spool") from None
+            text = f"cannot keep objects on the disk: {error.strerror}; name a folder that can be written to"
+            raise BadRequest(text, code="transport.spool") from None
         self._numbers = itertools.count(1 if self._spool is None else self._spool.last + 1)
         self._storing = threading.Lock()
         self._n_dealt_with = 0
@@ -97,21 +93,14 @@ class CStoreReceiver(Receiver):
         self._turned_away = TurnedAway(self.offer, ae_title.strip(), [str(image) for image in IMAGES])
         self._peers_lock = threading.Lock()
         self._peers: list[tuple[Any, socket.socket]] = []
+        self._ae = _application_entity(ae_title, calling, self._timeouts)
+        self._ae.maximum_associations = max_associations
+        self._server = self._started(host, port, tls)
+
+    def _started(self, host: str, port: int, tls: ssl.SSLContext | None) -> Any:
+        """The server, listening. Raises BadRequest."""
         try:
-            ae = AE(ae_title)
-            ae.require_called_aet = True
-            ae.require_calling_aet = list(calling)
-        except ValueError:
-            raise BadRequest("expected AE titles of 1 to 16 plain characters", code="transport.ae_title") from None
-        for storage in IMAGES:
-            ae.add_supported_context(storage, list(SYNTAXES))
-        ae.add_supported_context(Verification)
-        ae.maximum_associations = max_associations
-        ae.maximum_pdu_size = MAX_PDU_BYTES
-        ae.acse_timeout = ae.dimse_timeout = patience.stall_s
-        ae.network_timeout = patience.idle_s
-        try:
-            server: Any = ae.start_server(
+            server: Any = self._ae.start_server(
                 (host, port),
                 block=False,
                 ssl_context=None if tls is None else _ImpatientTls(tls, self._turned_away),  # type: ignore[arg-type]  # all that is used
@@ -123,15 +112,17 @@ class CStoreReceiver(Receiver):
                 ],
             )
         except OSError as error:
-            raise BadRequest(f"cannot listen there: {error.strerror}", code="transport.address") from None
-        self._ae, self._server = ae, server
-        server.socket.listen(BACKLOG)  # socketserver has 5: the next one then waits for a second
-        # Else socketserver prints a traceback that holds the peer's address.
-        server.handle_error = lambda *_: self.offer(Trouble("peer.failed", "a peer could not be let in"))
+            text = f"cannot listen on this address: {error.strerror}; name another host or port"
+            raise BadRequest(text, code="transport.address") from None
+        server.socket.listen(BACKLOG)  # socketserver has 5: the next peer then waits for a second
+        # Otherwise socketserver prints a traceback that holds the peer's address.
+        failed = TransportWarning("peer.failed", "a connection failed before it was accepted; send again")
+        server.handle_error = lambda *_: self.offer(failed)
+        return server
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens."""
+        """The address it listens on."""
         host, port = self._server.server_address[:2]
         return host, port
 
@@ -140,7 +131,7 @@ class CStoreReceiver(Receiver):
             super().close()
             for assoc in self._ae.active_associations:
                 assoc.abort()
-            with contextlib.suppress(OSError):  # wakes the thread that accepts, which else looks up twice a second
+            with contextlib.suppress(OSError):  # wakes the accepting thread, which otherwise polls twice a second
                 self._server.socket.shutdown(socket.SHUT_RDWR)
             self._ae.shutdown()
             end_s = self._clock.monotonic_s() + CLOSE_S
@@ -160,10 +151,12 @@ class CStoreReceiver(Receiver):
                     guarded(partial(self._spool.put, kept))
                 self.put(_arrival(kept))
         except StorageFull as error:
-            self._turned_away.say("storage", f"an object was sent back: {error}; make room on the disk")
+            self._turned_away.report(
+                "storage", f"an object was refused: {error}; make room on the disk, and send it again"
+            )
             return OUT_OF_RESOURCES
         except MindsightError as error:
-            self.put(Trouble(error.code, f"object {next(self._numbers)}: {error}", lost=True))
+            self.put(TransportWarning(error.code, f"object {next(self._numbers)}: {error}", lost=True))
             return NOT_AS_IT_SHOULD_BE
         return SUCCESS
 
@@ -180,24 +173,25 @@ class CStoreReceiver(Receiver):
             self._spool.release(lambda _: True, self._n_dealt_with)
 
     def _connected(self, event: evt.Event) -> None:
-        """Bounds what a peer may make pynetdicom read: it takes PDUs of any size, and any number for one object."""
+        """Limits what a peer may make pynetdicom read: by itself it takes PDUs of any size and number."""
         peer: Any = event.assoc.dul.socket
         raw = peer.socket
-        raw.settimeout(self._patience.stall_s)
+        raw.settimeout(self._timeouts.stall_s)
         read, left, first, has_asked = peer.recv, self._max_object_bytes, b"", False
 
         def bounded(n_bytes: int) -> bytearray:
             nonlocal left, first
             left -= n_bytes
             if n_bytes > MAX_PDU_BYTES + 6 or left < 0:
-                self.offer(Trouble("peer.too_large", "a peer sent more than an object may hold; disconnected"))
-                raise OSError  # which pynetdicom takes for a lost connection
+                text = "disconnected a peer that sent more than one object may hold; check what it sends"
+                self.offer(TransportWarning("peer.too_large", text))
+                raise OSError  # pynetdicom treats it as a lost connection
             received: bytearray = read(n_bytes)
             if received and not first:
                 first = bytes(received[:1])
                 self._turned_away.first_byte(first[0], by_tls=self._by_tls)
-            if hasattr(socket, "TCP_QUICKACK"):  # Linux; lasts for one reading
-                # Senders write command and data apart and wait for the first to be acknowledged: 40 ms per object.
+            if hasattr(socket, "TCP_QUICKACK"):  # Linux; lasts for one read
+                # Senders write command and data separately and wait for the first acknowledgement: 40 ms per object.
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             return received
 
@@ -221,7 +215,7 @@ class CStoreReceiver(Receiver):
             self._peers.append((event.assoc, raw))
 
     def _reap(self) -> None:
-        """Closes the sockets that pynetdicom leaves open where the peer went away first."""
+        """Closes the sockets that pynetdicom leaves open if the peer closes first."""
         with self._peers_lock:
             for assoc, raw in self._peers:
                 if assoc.ident is not None and not assoc.is_alive():
@@ -229,12 +223,29 @@ class CStoreReceiver(Receiver):
             self._peers = [(assoc, raw) for assoc, raw in self._peers if raw.fileno() >= 0]
 
 
+def _application_entity(title: str, calling: Sequence[str], timeouts: Timeouts) -> AE:
+    """What is accepted of whom. Raises BadRequest."""
+    try:
+        ae = AE(title)
+        ae.require_called_aet = True
+        ae.require_calling_aet = list(calling)
+    except ValueError:
+        raise BadRequest("expected AE titles of 1 to 16 plain characters", code="transport.ae_title") from None
+    for storage in IMAGES:
+        ae.add_supported_context(storage, list(SYNTAXES))
+    ae.add_supported_context(Verification)
+    ae.maximum_pdu_size = MAX_PDU_BYTES
+    ae.acse_timeout = ae.dimse_timeout = timeouts.stall_s
+    ae.network_timeout = timeouts.idle_s
+    return ae
+
+
 def _arrival(kept: Kept) -> Arrival:
     return Arrival(kept.record, kept.arrived_s, kept.number)
 
 
 class _ImpatientTls:
-    """A context whose handshakes end: pynetdicom shakes hands in the thread that accepts connections."""
+    """A context whose handshakes time out: pynetdicom does them in the thread that accepts connections."""
 
     def __init__(self, context: ssl.SSLContext, turned_away: TurnedAway) -> None:
         self._context = context

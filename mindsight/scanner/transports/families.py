@@ -1,6 +1,6 @@
-"""Which of the series that come are echoes of one run, how they are told apart, and how their numbers count.
+"""Which of the arriving series are echoes of one run, and how their numbers count.
 
-Knows nothing of volumes. Echoes may come in one series or in a series each, in any order.
+Knows nothing of volumes. Echoes may arrive in one series or in one series each, in any order.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ MAX_NUMBERS = 10_000
 class Family:
     """One run's echoes.
 
-    grid : what is the same for all of them
-    echoes : those that have come
-    begun : that which is read; None before the run has begun
-    named : those of which it was said that they are left
+    grid : what all of them have in common
+    echoes : those that have arrived
+    begun : the one that is read; None before the run has begun
+    named : those that a warning has named as ignored
     """
 
     grid: Hashable
@@ -33,25 +33,25 @@ class Family:
     _numbers: dict[Echo, set[int]] = field(default_factory=dict)
 
     def see(self, echo: Echo, number: int | None) -> None:
-        """A volume of this echo has come, with this number."""
+        """Counts a volume of this echo, with its number."""
         numbers = self._numbers.setdefault(echo, set())
         if self.begun is None and number is not None and len(numbers) < MAX_NUMBERS:
             numbers.add(number)
 
     @property
     def stride(self) -> int:
-        """How far apart the numbers of one echo's volumes are."""
+        """Distance between the numbers of successive volumes of one echo."""
         return stride_of(list(self._numbers.values()))
 
 
 class Families:
-    """The family of each series; of many series the last."""
+    """The family of each series, for the latest MAX_FAMILIES series."""
 
     def __init__(self) -> None:
         self._of: dict[str, Family] = {}
 
     def of(self, series: str, record: DicomRecord) -> Family:
-        """A series of its own is an echo of the run where it is like it in all but the echo."""
+        """Family of the series: it joins a run that it matches in everything but the echo."""
         family = self._of.get(series)
         if family is None:
             frame = record.frames[0]
@@ -65,7 +65,7 @@ class Families:
         return family
 
     def named(self, series: str) -> Family:
-        """Of a series that has all its echoes in it."""
+        """Family of a series that holds all its echoes itself."""
         family = self._of.setdefault(series, Family(series))
         self._bound()
         return family
@@ -89,5 +89,5 @@ def _joins(family: Family, echo: Echo, acquired_s: float | None, tr_s: float | N
 
 
 def key_of(series: str, family: Family, echo: Echo) -> str:
-    """What tells the objects of one echo apart from all others."""
+    """Key of the objects of one echo."""
     return f"{series} {family.echoes.index(echo)}"

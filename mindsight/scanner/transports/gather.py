@@ -1,6 +1,6 @@
-"""The echoes of a run's volumes, in whatever order they come → combined volumes, the earlier before the later.
+"""The echoes of a run's volumes in any order → combined volumes, in order.
 
-Knows nothing of how they come. Which echoes there are is known when one of them comes for the second time.
+Knows nothing of transports. The echoes of the run are known once one of them arrives for the second time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.echoes import Combination, Echo, combination_note, times_of
-from mindsight.scanner.transports.contract import Trouble
+from mindsight.scanner.transports.contract import TransportWarning
 from mindsight.scanner.transports.families import Family
 from mindsight.scanner.transports.marks import mark_of
 from mindsight.volume import Volume
@@ -18,13 +18,17 @@ from mindsight.volume import Volume
 MAX_FAMILIES = 8
 MAX_WHOLE_AFTER = 2  # whole volumes that may wait for an echo of the one before
 
-Gathered = tuple[Family, int, Volume] | Trouble
-"""A combined volume, with its family and its place in the run; or what was wrong."""
+Gathered = tuple[Family, int, Volume] | TransportWarning
+"""A combined volume with its family and its position in the run; or a warning."""
 
 
 @dataclass(slots=True)
 class _Gathering:
-    """echoes : in their order; empty until they are known. held : volumes by position and echo."""
+    """The volumes of one family that wait for their other echoes.
+
+    echoes : in order; empty until they are known
+    held : volumes by position and echo
+    """
 
     echoes: tuple[Echo, ...] = ()
     combination: Combination | None = None
@@ -36,11 +40,13 @@ class _Gathering:
 
 
 class Gather:
+    """Combines the echoes of each family."""
+
     def __init__(self) -> None:
         self._of: dict[Family, _Gathering] = {}
 
     def add(self, family: Family, echo: Echo, position: int, volume: Volume) -> Iterator[Gathered]:
-        """What can be told now: combined volumes with their positions, troubles."""
+        """The combined volumes that are complete now, with warnings."""
         gathering = self._of.get(family)
         if gathering is None:
             gathering = self._of[family] = _Gathering()
@@ -58,8 +64,8 @@ class Gather:
         place, mark = position // gathering.stride, mark_of(volume)
         if place < gathering.next:
             if gathering.marks.get((place, echo), mark) == mark:
-                return  # came twice, or too late
-            gathering = self._of[family] = _Gathering(  # its numbers begin anew with other voxels: another run
+                return  # a repeat, or too late
+            gathering = self._of[family] = _Gathering(  # the numbers restart with other voxels: another run
                 gathering.echoes, Combination(times_of(gathering.echoes)), gathering.stride
             )
         if echo in gathering.echoes:
@@ -68,19 +74,19 @@ class Gather:
             yield from self._whole(family, gathering)
 
     def finish(self) -> Iterator[Gathered]:
-        """Nothing more comes."""
+        """The volumes that are left when nothing more will arrive."""
         for family, gathering in self._of.items():
             if gathering.echoes:
                 yield from self._whole(family, gathering, is_over=True)
 
-    def _know(self, family: Family, gathering: _Gathering) -> Iterator[Trouble]:
+    def _know(self, family: Family, gathering: _Gathering) -> Iterator[TransportWarning]:
         echoes = tuple(sorted(family.echoes, key=lambda echo: echo.rank))
         try:
             gathering.combination = Combination(times_of(echoes))
         except BadVolume as error:
             gathering.refused = True
             gathering.held.clear()
-            yield Trouble(error.code, f"a series was passed over: {error}", lost=True)
+            yield TransportWarning(error.code, f"ignored a series: {error}", lost=True)
             return
         gathering.echoes, gathering.stride = echoes, family.stride
         family.begun = echoes[0]
@@ -90,7 +96,7 @@ class Gather:
                 held.setdefault(position // gathering.stride, {})[echo] = volume
                 gathering.marks[position // gathering.stride, echo] = mark_of(volume)
         gathering.held = held
-        yield Trouble("series.echoes", combination_note(echoes))
+        yield TransportWarning("series.echoes", combination_note(echoes))
 
     def _whole(self, family: Family, gathering: _Gathering, *, is_over: bool = False) -> Iterator[Gathered]:
         combination, n = gathering.combination, len(gathering.echoes)
@@ -103,7 +109,7 @@ class Gather:
             del gathering.held[place]
             gathering.next = place + 1
             if len(volumes) < n:
-                text = f"volume {place}: {len(volumes)} of {n} echoes came; dropped"
-                yield Trouble("echoes.incomplete", text, lost=True)
+                text = f"dropped volume {place}: only {len(volumes)} of {n} echoes arrived"
+                yield TransportWarning("echoes.incomplete", text, lost=True)
                 continue
             yield family, place, combination.volume([volumes[echo] for echo in gathering.echoes])

@@ -1,8 +1,7 @@
-"""The one guard around all that reads what came from a scanner: what a parser raises becomes an error of ours.
+"""The one guard around all reading of scanner data: whatever a parser raises becomes an error of ours.
 
-Knows nothing of formats or transports. Parsers raise what they like on bytes that are not what they claim to be
-(NameError, struct.error, MemoryError); none of it may end a stream, or hang on to an error of ours, as it may quote the
-file.
+Knows nothing of formats or transports. Parsers raise anything on malformed bytes (NameError, struct.error,
+MemoryError). None of it may end a stream, or stay attached to our error, since it may quote the file.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ T = TypeVar("T")
 
 
 def guarded(do: Callable[[], T]) -> T:
-    """What ``do`` returns. Raises BadVolume, or another error of ours, whatever goes wrong in it."""
+    """The result of ``do``. Raises BadVolume, or another error of ours, whatever fails in it."""
     try:
         return do()
     except MindsightError:
@@ -27,13 +26,13 @@ def guarded(do: Callable[[], T]) -> T:
     except Exception as error:
         why = type(error).__name__
     raise BadVolume(
-        f"expected something that can be read, got what its reader fails at ({why}); it is left out, please report it",
+        f"expected readable data, got data at which the reader fails ({why}); it is skipped, please report it",
         code="object.unreadable",
     )
 
 
 def each_guarded(found: Iterable[T]) -> Iterator[T]:
-    """The same, one after the other; an error comes as by ``guarded``, after what came before it."""
+    """The items of an iterable; its errors are raised as by ``guarded``."""
     rest = iter(found)
     while following := guarded(lambda: list(islice(rest, 1))):
         yield following[0]

@@ -1,4 +1,4 @@
-"""By what a volume is known again when it comes twice. Knows nothing of series."""
+"""A checksum that recognises a volume that arrives twice. Knows nothing of series."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 from mindsight.volume import Volume
 
-MARKED_SLICES = 4  # of so many slices one is looked at
+MARKED_SLICES = 4  # every fourth slice is part of the checksum
 
 
 def mark_of(volume: Volume) -> int:
-    """Of the voxels: no other volume has their noise."""
+    """Checksum of the voxels: no other volume has the same noise."""
     return zlib.crc32(np.ascontiguousarray(volume.data.T[::MARKED_SLICES]).data)

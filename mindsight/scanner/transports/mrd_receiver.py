@@ -1,8 +1,8 @@
 """The receiving end of MRD's stream (Siemens' FIRE and OpenRecon, Gadgetron): a connection per measurement.
 
-Knows nothing of what headers mean (``mrd.py``). The reconstruction that hands its images over waits for what comes
-back: each image goes back unchanged as soon as it is read (else the scanner stores none), or none does. Configurations
-are never carried out, and no file is opened because a peer names it.
+Knows nothing of what headers mean (``mrd.py``). The reconstruction waits for its images to come back. Either each image
+is returned unchanged as soon as it is read (otherwise the scanner stores none), or none is. Configurations are never
+executed, and no file is opened because a peer names it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+from typing_extensions import Unpack
+
 from mindsight.errors import BadVolume, MindsightError
-from mindsight.scanner.transports.arrivals import Arrival, Ended, Placed
-from mindsight.scanner.transports.assemble import Assembler
-from mindsight.scanner.transports.contract import Clock, Expected, Patience, Trouble
+from mindsight.scanner.transports.arrivals import Arrival, Ended, NumberedVolume
+from mindsight.scanner.transports.contract import Timeouts, TransportWarning
 from mindsight.scanner.transports.guard import guarded
 from mindsight.scanner.transports.mrd import (
     Measurement,
@@ -29,7 +30,7 @@ from mindsight.scanner.transports.mrd import (
     waveform_bytes,
 )
 from mindsight.scanner.transports.mrd_headers import HEADER_BYTES, WAVEFORM_HEADER_BYTES
-from mindsight.scanner.transports.receiver import Receiver
+from mindsight.scanner.transports.receiver import Receiver, ReceiverOptions
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
 from mindsight.volume import is_tr
 
@@ -43,12 +44,12 @@ _ID, _LENGTH, _LONG = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<
 
 
 class MrdReceiver(Receiver):
-    """The transport. It listens from when it is made.
+    """The transport. It listens from its construction.
 
-    allow : networks that senders may be in; any where empty
-    returns_images : each image is sent back as it came
+    allow : networks that may send; any if empty
+    returns_images : send each image back unchanged
 
-    Raises BadRequest where the address cannot be listened on.
+    Raises BadRequest if it cannot listen on the address.
     """
 
     def __init__(
@@ -56,20 +57,15 @@ class MrdReceiver(Receiver):
         host: str = "127.0.0.1",
         port: int = 9002,
         *,
-        clock: Clock,
-        expected: Expected | None = None,
-        patience: Patience | None = None,
-        run: int = 1,
         allow: Sequence[Network] = (),
         returns_images: bool = True,
+        **options: Unpack[ReceiverOptions],
     ) -> None:
-        patience, expected = patience or Patience(), expected or Expected()
-        super().__init__(Assembler(expected, patience.late_s, run), patience, clock)
+        super().__init__(**options)
         self._returns_images = returns_images
-        self._tr_s = expected.tr_s
         self._numbers = itertools.count(1)
         self._measurements = itertools.count(1)
-        self._listener = Listener(host, port, self._serve, self.put, clock.monotonic_s, allow=allow)
+        self._listener = Listener(host, port, self._serve, self.put, self._clock.monotonic_s, allow=allow)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -81,10 +77,10 @@ class MrdReceiver(Receiver):
 
     def _serve(self, wire: Wire) -> None:
         number = next(self._measurements)
-        returns, tr_s = self._returns_images, self._tr_s
-        _Conversation(wire, number, self._patience, returns, tr_s, self._numbers, self.put, self._take).hold()
+        returns, tr_s = self._returns_images, self._expected.tr_s
+        _Conversation(wire, number, self._timeouts, returns, tr_s, self._numbers, self.put, self._take).hold()
 
-    def _take(self, content: Placed | Ended) -> None:
+    def _take(self, content: NumberedVolume | Ended) -> None:
         self.put(Arrival(content, self._clock.wall_s()))
 
 
@@ -95,20 +91,20 @@ class _Conversation:
         self,
         wire: Wire,
         number: int,
-        patience: Patience,
+        timeouts: Timeouts,
         returns: bool,
         tr_s: float | None,
         images: Iterator[int],
-        tell: Callable[[Trouble], None],
-        take: Callable[[Placed | Ended], None],
+        warn: Callable[[TransportWarning], None],
+        take: Callable[[NumberedVolume | Ended], None],
     ) -> None:
         self._wire = wire
         self._number = number
-        self._idle_s, self._stall_s = patience.idle_s, patience.stall_s
+        self._idle_s, self._stall_s = timeouts.idle_s, timeouts.stall_s
         self._returns = returns
         self._tr_s = tr_s
         self._images = images
-        self._tell = tell
+        self._warn = warn
         self._take = take
         self._measurement = Measurement()
         self._stacks: dict[tuple[str, int, str], Stacks] = {}
@@ -142,7 +138,7 @@ class _Conversation:
             n_bytes = waveform_bytes(self._wire.exactly(WAVEFORM_HEADER_BYTES, self._stall_s))
             self._wire.exactly(_bounded(n_bytes, MAX_WAVEFORM_BYTES), self._stall_s)
         elif kind == ACQUISITION:
-            text = "expected images, got raw data; hand the images over, behind the scanner's own reconstruction"
+            text = "expected images, got raw data; place the sender after the scanner's own reconstruction"
             raise BadVolume(f"MRD: {text}", code="mrd.raw")
         else:
             raise BadVolume("MRD: expected a message of a known kind; is this another protocol?", code="mrd.header")
@@ -160,17 +156,17 @@ class _Conversation:
         number = next(self._images)
         try:
             guarded(lambda: self._add(parse_image(header, attributes, values, self._measurement)))
-        except MindsightError as error:  # the next one may be better, and the scanner wants this one back
+        except MindsightError as error:  # the next image may be good, and the scanner needs this one back
             lost = error.code != "slice.doubled"
-            self._tell(Trouble(error.code, f"image {number}: {error}", lost=lost))
+            self._warn(TransportWarning(error.code, f"image {number}: {error}", lost=lost))
         if self._returns:
             self._send(_ID.pack(IMAGE), header, length, attributes, values)
 
     def _add(self, image: MrdImage) -> None:
         if image.kind is None:
             if not self._passed_over:
-                text = "navigators or coloured pictures were passed over; the images are read"
-                self._tell(Trouble("series.ignored", text))
+                text = "ignored navigators or colour pictures; the other images are read"
+                self._warn(TransportWarning("series.ignored", text))
             self._passed_over = True
             return
         key = (image.series, image.contrast, str(image.kind))
@@ -185,19 +181,19 @@ class _Conversation:
         n_slices = self._stacks[key].n_slices
         for position, images in volumes:
             if images[0].shape[2] == 1 and n_slices is not None and len(images) < n_slices:
-                text = f"volume {position}: {len(images)} of {n_slices} slices came; dropped"
-                self._tell(Trouble("volume.incomplete", text, position, lost=True))
+                text = f"dropped volume {position}: only {len(images)} of {n_slices} slices arrived"
+                self._warn(TransportWarning("volume.incomplete", text, position, lost=True))
                 continue
             first = self._firsts[key]
             assert first.kind is not None
             try:
                 volume = guarded(partial(volume_of, images, self._measurement.tr_s, self._tr_s))
             except MindsightError as error:
-                self._tell(Trouble(error.code, f"volume {position}: {error}", position, lost=True))
+                self._warn(TransportWarning(error.code, f"volume {position}: {error}", position, lost=True))
                 continue
             echo = echo_of(images[0], self._measurement)
             states_tr = any(map(is_tr, (self._measurement.tr_s, self._tr_s)))
-            self._take(Placed(self._series(key), position, volume, first.kind, echo=echo, states_tr=states_tr))
+            self._take(NumberedVolume(self._series(key), position, volume, first.kind, echo=echo, states_tr=states_tr))
 
     def _series(self, key: tuple[str, int, str]) -> str:
         return f"measurement {self._number} {key[0]}"
@@ -206,8 +202,11 @@ class _Conversation:
         if not self._wire.send(b"".join(parts), self._stall_s) and self._returns:
             self._returns = False
             if len(parts) > 1:
-                text = "the scanner does not take its images back; they are read on, and none is returned any more"
-                self._tell(Trouble("mrd.return", text))
+                text = (
+                    "the scanner does not take its images back: images are still read, but no longer returned; "
+                    "start with return=none if it does not expect them"
+                )
+                self._warn(TransportWarning("mrd.return", text))
 
 
 def _bounded(n_bytes: int, most: int) -> int:

@@ -1,7 +1,7 @@
-"""The stream that Siemens' external image sender (and MURFI's tools) send: one connection per volume.
+"""The stream of Siemens' external image sender (and of MURFI's tools): one connection per volume.
 
-Knows nothing of series. A C struct as x86-64 lays it out, 616 bytes, then 16-bit voxels, as a mosaic or slice by
-slice; before it, from some senders, the two sizes. Facts from MURFI's RtExternalSenderImageInfo.
+Knows nothing of series. A volume is a C struct of 616 bytes in the layout of x86-64, then 16-bit voxels, as a mosaic or
+slice by slice. Some senders send the two sizes first. Source: MURFI's RtExternalSenderImageInfo.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Unpack
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.kinds import Kind
-from mindsight.scanner.transports.arrivals import Arrival, Placed
-from mindsight.scanner.transports.assemble import Assembler
-from mindsight.scanner.transports.contract import Clock, Expected, Patience
-from mindsight.scanner.transports.receiver import Receiver
+from mindsight.scanner.transports.arrivals import Arrival, NumberedVolume
+from mindsight.scanner.transports.receiver import Receiver, ReceiverOptions
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
 from mindsight.volume import MAX_SIDE, Volume
 
 MAGICS = (b"ERTI", b"SIMU")
 # Of 616 bytes: magic, series UID, data type, little-endian?, mosaic?, pixels of read, phase and slice, three rows of
-# voxel to world, TR (ms), number of the volume, motion-corrected?. Passed over: texts, spacings, counts, the motion.
+# voxel to world, TR (ms), number of the volume, motion-corrected?. Ignored: texts, spacings, counts, the motion.
 STRUCT = struct.Struct("<5s3x4x64s336x16s??2x32x3i12f16xi4xi4x?5x6x48x")
 PRE_HEADER = struct.Struct("<II")
 MAX_VOLUMES = 100_000
@@ -36,11 +35,11 @@ MAX_VOLUMES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class MurfiHeader:
-    """What comes before a volume's voxels.
+    """The header before a volume's voxels.
 
-    series : digest that tells series apart
-    number : of the volume, as the sender counts
-    corrected : moved back by the scanner's own motion correction, which sends the volume as it was as well
+    series : digest that identifies the series
+    number : of the volume in the sender's count
+    corrected : the scanner corrected it for motion; the scanner then sends the raw volume too
     """
 
     series: str
@@ -73,7 +72,7 @@ class MurfiHeader:
 
 
 def parse_header(data: bytes) -> MurfiHeader:
-    """The struct of one volume. Raises BadVolume where it is none, or one of a volume that cannot be."""
+    """The struct of one volume. Raises BadVolume if it is not one, or describes an impossible volume."""
     if len(data) != STRUCT.size or data[:4] not in MAGICS:
         _refuse("expected a header of 616 bytes that begins with ERTI; is this another protocol?")
     _, series, kind, little_endian, is_mosaic, x, y, z, *matrix, tr_ms, number, corrected = STRUCT.unpack(data)
@@ -99,11 +98,11 @@ def _refuse(message: str) -> NoReturn:
 
 
 class MurfiReceiver(Receiver):
-    """The transport. It listens from when it is made.
+    """The transport. It listens from its construction.
 
-    allow : networks that senders may be in; any where empty
+    allow : networks that may send; any if empty
 
-    Raises BadRequest where the address cannot be listened on.
+    Raises BadRequest if it cannot listen on the address.
     """
 
     def __init__(
@@ -111,16 +110,12 @@ class MurfiReceiver(Receiver):
         host: str = "127.0.0.1",
         port: int = 15000,
         *,
-        clock: Clock,
-        expected: Expected | None = None,
-        patience: Patience | None = None,
-        run: int = 1,
         allow: Sequence[Network] = (),
+        **options: Unpack[ReceiverOptions],
     ) -> None:
-        patience = patience or Patience()
-        super().__init__(Assembler(expected or Expected(), patience.late_s, run), patience, clock)
+        super().__init__(**options)
         self._numbers = itertools.count(1)
-        self._listener = Listener(host, port, self._serve, self.put, clock.monotonic_s, allow=allow)
+        self._listener = Listener(host, port, self._serve, self.put, self._clock.monotonic_s, allow=allow)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -131,7 +126,7 @@ class MurfiReceiver(Receiver):
         super().close()
 
     def _serve(self, wire: Wire) -> None:
-        stall_s = self._patience.stall_s
+        stall_s = self._timeouts.stall_s
         if not wire.wait(stall_s):
             return
         sizes = None
@@ -144,6 +139,6 @@ class MurfiReceiver(Receiver):
             _refuse(f"expected {header.data_bytes} bytes of voxels from the header, got {sizes[1]} announced")
         data = wire.exactly(header.data_bytes, stall_s)
         arrived_s = self._clock.wall_s()
-        # Siemens counts from 1; MURFI's own tools from 0, which a run finds out by itself.
-        placed = Placed(header.series, header.number - 1, header.volume(data), Kind(corrected=header.corrected))
+        # Siemens counts from 1, MURFI's own tools from 0; ``runs.py`` accepts both.
+        placed = NumberedVolume(header.series, header.number - 1, header.volume(data), Kind(corrected=header.corrected))
         self.put(Arrival(placed, arrived_s, next(self._numbers)))

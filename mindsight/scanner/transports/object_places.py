@@ -1,8 +1,8 @@
-"""Objects that hold whole volumes, as they come → their places in their series. Knows nothing of runs or transports.
+"""Objects that hold whole volumes, as they arrive → their positions in the series. Knows nothing of runs or transports.
 
-Instance numbers count them. Exports take the numbers out, or give all objects of a series the same; then acquisition
-numbers or temporal positions count where they differ, else the objects' clock, in steps as long as the first, else the
-order in which they come. Numbers of several objects that begin anew are for ``runs.py`` to judge: they are another run.
+Instance numbers count the volumes. Some exports remove the numbers, or give all objects the same one. Then acquisition
+numbers or temporal positions count if they differ; otherwise the objects' clock, in steps as long as the first;
+otherwise the order of arrival. Numbers that restart belong to another run, which ``runs.py`` decides.
 """
 
 from __future__ import annotations
@@ -19,18 +19,25 @@ MAX_SERIES = 64
 MAX_PLACES = 10_000
 NEAR_STEP = 0.25  # of a step, by which a moment may miss a whole number of steps
 
-BY_CLOCK = "volumes that no number tells apart are taken in the order of their clock"
-AS_THEY_COME = "volumes that neither a number nor a clock tells apart are taken as they come"
+BY_CLOCK = "volumes have no distinct numbers: ordered by their clock; export with instance numbers"
+AS_THEY_COME = "volumes have neither distinct numbers nor a clock: ordered as they arrive; export with instance numbers"
 
 
 @dataclass(slots=True)
 class _Series:
-    """marks : of what is at each place. counts : instance numbers do. step_s : from one object to the next."""
+    """What is known of one series.
+
+    marks : checksum of the voxels at each place
+    counts : whether instance numbers count the volumes
+    step_s : from one object to the next
+    """
 
     marks: dict[int, int] = field(default_factory=dict)
     places: dict[int, int] = field(default_factory=dict)  # by mark
     counts: bool = True
-    offsets: dict[int, int | None] = field(default_factory=dict)  # of other numbers, from the place; None: no count
+    offsets: dict[int, int | None] = field(
+        default_factory=dict
+    )  # other numbers minus the place; None: they do not count
     last: int = -1
     last_s: float | None = None
     step_s: float | None = None
@@ -38,11 +45,13 @@ class _Series:
 
 
 class ObjectPlaces:
+    """The positions of the objects of each series."""
+
     def __init__(self) -> None:
         self._series: dict[str, _Series] = {}
 
     def place(self, key: str, record: DicomRecord) -> tuple[int, str | None]:
-        """Of an object in the series of this key, the first being 0; and, once, a sentence for a person."""
+        """Position of an object in the series of this key, from 0; and, once, a note for the operator."""
         series = self._series.setdefault(key, _Series())
         if len(self._series) > MAX_SERIES:
             del self._series[next(iter(self._series))]
@@ -50,7 +59,7 @@ class ObjectPlaces:
         place = _by_instance(series, record, mark)
         note = None
         if place is None:
-            place = series.places.get(mark)  # it came twice
+            place = series.places.get(mark)  # a repeat
         if place is None:
             place = _by_others(series, record)
         if place is None:
@@ -63,7 +72,7 @@ class ObjectPlaces:
 
 
 def _by_instance(series: _Series, record: DicomRecord, mark: int) -> int | None:
-    """None where the number does not count: the only one that has been there comes with other voxels."""
+    """Place by instance number; None if the number does not count: it repeats with other voxels."""
     number = record.instance_number
     if number is None or not series.counts:
         return None
@@ -120,6 +129,6 @@ def _remember(series: _Series, place: int, mark: int, record: DicomRecord) -> No
 
 
 def _mark(pixels: bytes) -> int:
-    """By some of the voxels: no other volume has their noise."""
+    """Checksum of some of the voxels: no other volume has the same noise."""
     words = np.frombuffer(pixels, np.uint64, len(pixels) // 8)
     return zlib.crc32(np.ascontiguousarray(words[:: 16 if words.size > 1024 else 1]).data)

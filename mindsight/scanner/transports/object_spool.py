@@ -1,13 +1,13 @@
-"""DICOM objects that a sender was told are safe, on the disk until their run has ended.
+"""Acknowledged DICOM objects, on the disk until their run has ended.
 
-Knows nothing of networks or volumes. Only what the allow-list of ``deidentify`` let through is written: no element of
-the object that names a person, a place or a day beyond the clock of the volumes is in these files.
+Knows nothing of networks or volumes. Only what the allow-list of ``deidentify`` let through is written: these files
+name no person, no place, and no day beyond the clock of the volumes.
 
-A file per series, to which objects are appended. What was written outlives the process at once, and a failure of the
-machine's power from the next sync on: an object that comes alone, as a whole volume does, is synced before ``put``
-returns; of many that come at once, as slices do, the first, and those behind it together (``SYNC_S``), for a sync of
-each were slower than the scanner. A process that finds files of one before reads them and begins files of its own; a
-last object that was cut off by a kill was never acknowledged, and is left out.
+Each series has a file, to which its objects are appended. Written objects survive the process at once, and a power
+failure from the next sync on. An object that arrives alone, like a whole volume, is synced before ``put`` returns. Of
+many that arrive together, like slices, the first is synced at once and the others together after ``SYNC_S``: one sync
+each would be slower than the scanner. A new process reads the files of an earlier one and begins its own; a last object
+that a kill cut off was never acknowledged, and is left out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mindsight.scanner.deidentify import DicomRecord, Frame
 
 MAX_BYTES = 32 << 30
 SYNC_S = 0.05
-_HEAD = struct.Struct("<4sIQQdI")  # magic, bytes of fields, bytes of pixels, number, when it came, checksum of both
+_HEAD = struct.Struct("<4sIQQdI")  # magic, bytes of fields, bytes of pixels, number, time of arrival, checksum of both
 _MAGIC = b"MSO1"
 _FRAME = tuple(one.name for one in dataclasses.fields(Frame))
 _FIELDS = tuple(one.name for one in dataclasses.fields(DicomRecord) if one.name not in ("frames", "pixels"))
@@ -39,7 +39,7 @@ _FIELDS = tuple(one.name for one in dataclasses.fields(DicomRecord) if one.name 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An object as it was acknowledged. number : as the transport counts, over restarts."""
+    """An acknowledged object. number : in the transport's count, which goes on over restarts."""
 
     record: DicomRecord
     arrived_s: float
@@ -63,7 +63,7 @@ def encode(kept: Kept) -> bytes:
 
 
 def decode(file: BinaryIO) -> Kept | None:
-    """The next object of a file; None at its end, and where the rest is none."""
+    """The next object of a file; None at its end, or if the rest is not an object."""
     head = file.read(_HEAD.size)
     if len(head) < _HEAD.size:
         return None
@@ -84,9 +84,9 @@ def _as_tuples(value: Any) -> Any:
 
 
 class ObjectSpool:
-    """What was acknowledged and is not dealt with yet. Threads may ``put`` while another one reads and releases.
+    """Acknowledged objects whose run has not ended. Threads may ``put`` while another thread reads and releases.
 
-    last : greatest number that a process before gave
+    last : the greatest number that an earlier process gave
     """
 
     def __init__(self, folder: Path, monotonic_s: Callable[[], float], *, max_bytes: int = MAX_BYTES) -> None:
@@ -108,21 +108,21 @@ class ObjectSpool:
             self.last = max(self.last, last)
 
     def put(self, kept: Kept) -> None:
-        """The object is on the disk when this returns. Raises StorageFull."""
+        """Writes the object to the disk. Raises StorageFull."""
         with self._lock:
             if sum(file.n_bytes for file in self._own.values()) + len(kept.record.pixels) > self._max_bytes:
-                raise StorageFull(f"expected at most {self._max_bytes} bytes of series that have not ended")
+                raise StorageFull(f"expected at most {self._max_bytes} bytes of series that have not ended, got more")
             try:
                 self._append(kept.record.series, kept)
             except OSError as error:
                 raise StorageFull(f"the disk takes no more objects: {error.strerror}") from None
 
     def waiting(self) -> Iterator[Kept]:
-        """What a process before had acknowledged, in the order in which it came."""
+        """The objects that an earlier process acknowledged, in order of arrival."""
         yield from heapq.merge(*(_read(path) for _, path, _ in self._before), key=lambda kept: kept.number)
 
     def release(self, is_over: Callable[[str], bool], up_to: int) -> None:
-        """Forgets series that nothing more is wanted of, as far as all their objects were dealt with."""
+        """Deletes the series that are over, if all of their objects (up to this number) are processed."""
         with self._lock:
             for series, file in list(self._own.items()):
                 if file.last <= up_to and is_over(series):
@@ -141,7 +141,7 @@ class ObjectSpool:
         content = encode(kept)
         descriptor = os.open(file.path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
-            # Over what a write that failed may have left: never behind it, where it would not be found.
+            # Overwrites what a failed write may have left: an object behind that would not be found.
             os.lseek(descriptor, file.n_bytes, os.SEEK_SET)
             view = memoryview(content)
             while view:

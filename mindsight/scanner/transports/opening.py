@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from mindsight.errors import BadRequest
 from mindsight.scanner.echoes import parse_echo
-from mindsight.scanner.transports.contract import Clock, Expected, Patience, Transport
+from mindsight.scanner.transports.contract import Clock, Expected, Timeouts, Transport
 
 EVERYWHERE = ("shape", "tr", "n", "moco", "echo", "idle", "late")
 OPTIONS = {
@@ -42,7 +42,7 @@ def open_transport(
         ``mrd://host:port`` with ``return`` (images: each goes back as it came; none), ``allow``
       and ``?name=value&...``, for all: ``shape`` (64x64x33), ``tr`` (seconds), ``n`` (volumes), ``moco`` (1: the
       scanner's motion-corrected series), ``echo`` (a number, or combine), ``idle``, ``late``, ``whole``, ``stall``
-      (seconds, see Patience). The host is 127.0.0.1 where none is named.
+      (seconds, see Timeouts). The host is 127.0.0.1 where none is named.
     run : number of the first run
     triggers : ``tcp://host:port`` to listen on for the scanner's pulses, a line of text each; with ``skip`` (pulses
         before that of the first volume: dummy scans), ``allow``
@@ -62,7 +62,7 @@ def open_transport(
         "clock": clock,
         "run": run,
         "expected": _expected(options),
-        "patience": Patience(
+        "timeouts": Timeouts(
             **{f"{name}_s": _seconds(options[name]) for name in ("idle", "late", "whole", "stall") if name in options}
         ),
         **({"spool": spool} if scheme == "cstore" else {}),

@@ -1,31 +1,31 @@
-"""PAR/REC pairs of one volume each, in whatever order they come → their series, and their place in it.
+"""PAR/REC pairs of one volume each, in any order → their series, and their position in it.
 
 Knows nothing of files or runs.
 
-Either each pair's header has the number of its volume in the run, which begins anew with each run while the names
-(``Dump-NNNN``) may go on counting; or each header says that its volume is the first, and only the names count. Which it
-is the second pair tells.
+Either each header holds the number of its volume in the run; it restarts with each run, while the names (``Dump-NNNN``)
+may go on counting. Or every header says that its volume is the first, and only the names count. The second pair shows
+which.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from mindsight.scanner.transports.arrivals import Placed
+from mindsight.scanner.transports.arrivals import NumberedVolume
 
 MAX_HELD = 8
 MAX_REMEMBERED = 1000
 
 
 class PairOrder:
-    """Decides for all pairs that are named alike."""
+    """Decides between headers and names, for all pairs that are named alike."""
 
     def __init__(self) -> None:
-        self._held: dict[str, Placed] = {}
+        self._held: dict[str, NumberedVolume] = {}
         self._names_count: dict[str, bool] = {}
 
-    def add(self, placed: Placed) -> list[Placed]:
-        """What is decided now: nothing, this one, or the first and this one."""
+    def add(self, placed: NumberedVolume) -> list[NumberedVolume]:
+        """The volumes whose position is known now: none, this one, or the first and this one."""
         names = _name(placed)
         if placed.stated is None:
             return [placed]
@@ -40,11 +40,11 @@ class PairOrder:
             del self._names_count[next(iter(self._names_count))]
         return [self._decided(one) for one in (first, placed)[first is placed :]]
 
-    def finish(self) -> list[Placed]:
+    def finish(self) -> list[NumberedVolume]:
         held, self._held = list(self._held.values()), {}
         return [self._decided(placed) for placed in held]
 
-    def _decided(self, placed: Placed) -> Placed:
+    def _decided(self, placed: NumberedVolume) -> NumberedVolume:
         assert placed.stated is not None
         if self._names_count.get(_name(placed), False):
             return replace(placed, stated=None)
@@ -52,6 +52,6 @@ class PairOrder:
         return replace(placed, series=f"{placed.series} {ahead}", position=placed.stated - 1, stated=None)
 
 
-def _name(placed: Placed) -> str:
-    """Of the pairs that count together: each echo by itself."""
+def _name(placed: NumberedVolume) -> str:
+    """The key of the pairs that count together; each echo counts by itself."""
     return placed.series if placed.echo is None else f"{placed.series} {placed.echo}"

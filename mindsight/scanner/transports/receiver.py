@@ -1,4 +1,4 @@
-"""What the transports share: a bounded queue between the threads that receive and the one that reads.
+"""What all transports share: a bounded queue between the receiving threads and the thread that reads.
 
 Knows nothing of files, protocols or formats.
 """
@@ -9,12 +9,12 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 
-from typing_extensions import Self
+from typing_extensions import Required, Self, TypedDict
 
 from mindsight.errors import MindsightError
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
-from mindsight.scanner.transports.contract import FAILED, Clock, Item, Patience, Trouble
+from mindsight.scanner.transports.contract import FAILED, Clock, Expected, Item, Timeouts, TransportWarning
 from mindsight.scanner.transports.guard import guarded
 
 QUEUE_LENGTH = 256
@@ -22,31 +22,51 @@ MAX_QUEUED_BYTES = 512 * 1024 * 1024
 TICK_S = 0.05
 
 
-class Receiver:
-    """A transport whose threads call ``offer`` or ``put``, and whose ``items`` are read by one other thread.
+class ReceiverOptions(TypedDict, total=False):
+    """Options of every transport.
 
-    At most MAX_QUEUED_BYTES wait, or one arrival that is larger by itself.
+    clock : the clocks to read
+    expected : which series is the run; any by default
+    timeouts : how long to wait
+    run : number of the first run, from 1
+    patience : the name of ``timeouts`` up to 0.1, kept for one version
+    """
+
+    clock: Required[Clock]
+    expected: Expected | None
+    timeouts: Timeouts | None
+    patience: Timeouts | None
+    run: int
+
+
+class Receiver:
+    """A transport whose threads call ``offer`` or ``put``, and whose ``items`` one other thread reads.
+
+    The queue holds at most MAX_QUEUED_BYTES, or a single arrival that is larger. Parameters as in ``ReceiverOptions``.
     """
 
     def __init__(
         self,
-        assembler: Assembler,
-        patience: Patience,
-        clock: Clock,
         *,
+        clock: Clock,
+        expected: Expected | None = None,
+        timeouts: Timeouts | None = None,
+        patience: Timeouts | None = None,
+        run: int = 1,
         queue_length: int = QUEUE_LENGTH,
     ) -> None:
-        self._assembler = assembler
-        self._patience = patience
+        self._expected = expected or Expected()
+        self._timeouts = timeouts or patience or Timeouts()
         self._clock = clock
-        self._queue: queue.Queue[tuple[Arrival | Trouble, int]] = queue.Queue(queue_length)
+        self._assembler = Assembler(self._expected, self._timeouts.late_s, run)
+        self._queue: queue.Queue[tuple[Arrival | TransportWarning, int]] = queue.Queue(queue_length)
         self._queued_bytes = 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
 
-    def offer(self, arrival: Arrival | Trouble) -> bool:
-        """False where the reader is so far behind that this is not taken."""
-        weight = 0 if isinstance(arrival, Trouble) else arrival.n_bytes
+    def offer(self, arrival: Arrival | TransportWarning) -> bool:
+        """Queues the arrival; False if the queue is full because the reader is too far behind."""
+        weight = 0 if isinstance(arrival, TransportWarning) else arrival.n_bytes
         with self._lock:
             if self._queued_bytes and self._queued_bytes + weight > MAX_QUEUED_BYTES:
                 return False
@@ -59,11 +79,11 @@ class Receiver:
 
     @property
     def is_full(self) -> bool:
-        """The reader is so far behind that nothing is taken now."""
+        """Whether the queue is full because the reader is too far behind."""
         return self._queue.full() or self._queued_bytes > MAX_QUEUED_BYTES
 
-    def put(self, arrival: Arrival | Trouble) -> None:
-        """Waits for the reader, until the transport is closed."""
+    def put(self, arrival: Arrival | TransportWarning) -> None:
+        """Queues the arrival, waiting for room until the transport is closed."""
         while not self.offer(arrival) and not self._closed.wait(TICK_S):
             pass
 
@@ -77,38 +97,38 @@ class Receiver:
                 arrival, weight = self._queue.get(timeout=TICK_S)
             except queue.Empty:
                 now_s = self._clock.monotonic_s()
-                if self._closed.is_set() or now_s - last_s >= self._patience.idle_s:
+                if self._closed.is_set() or now_s - last_s >= self._timeouts.idle_s:
                     break
                 yield from self._assembler.tick(now_s)
                 continue
             with self._lock:
                 self._queued_bytes -= weight
             now_s = self._clock.monotonic_s()
-            if not isinstance(arrival, Trouble):  # whoever sends nothing but rubbish keeps nobody waiting
+            if not isinstance(arrival, TransportWarning):  # garbage alone does not keep the stream open
                 last_s = now_s
             yield from self._assembler.add(arrival, now_s)
             yield from self._assembler.tick(now_s)
-            if not isinstance(arrival, Trouble):
+            if not isinstance(arrival, TransportWarning):
                 self._dealt_with(arrival)
         yield from self._assembler.finish()
         self._finished()
 
     def _before(self) -> Iterator[Arrival]:
-        """What came to a process before, and was not dealt with."""
+        """Arrivals of an earlier process that it had not finished with."""
         return iter(())
 
     def _dealt_with(self, arrival: Arrival) -> None:
-        """All that this made decidable was taken by whoever reads ``items``."""
+        """Called when the reader of ``items`` has taken everything that this arrival led to."""
 
     def _finished(self) -> None:
-        """The same of all that came."""
+        """Called when the reader of ``items`` has taken everything."""
 
     def work(self, do: Callable[[], None], what: str) -> None:
-        """The body of a thread that the transport cannot be without: where it fails, that is the end, and is said."""
+        """The body of a thread that the transport needs: if it fails, the transport ends with a warning."""
         try:
             guarded(do)
         except MindsightError as error:
-            self.put(Trouble(FAILED, f"{what} has ended: {error}; start the same command again", lost=True))
+            self.put(TransportWarning(FAILED, f"{what} has ended: {error}; start the same command again", lost=True))
             self._closed.set()
 
     def close(self) -> None:

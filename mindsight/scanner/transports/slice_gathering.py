@@ -1,6 +1,6 @@
-"""Slices of several series as they come → the slices of whole volumes. Knows nothing of runs.
+"""Slices of several series as they arrive → the slices of whole volumes. Knows nothing of runs.
 
-What is held is bounded: past the bound the oldest volume that is not whole is dropped, and told.
+Memory is bounded: beyond the bound the oldest incomplete volume is dropped, with a warning.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mindsight.scanner.deidentify import DicomRecord
-from mindsight.scanner.live_slices import Come, LiveSlices, Positioned
+from mindsight.scanner.live_slices import ArrivedSlice, LiveSlices, Positioned
 from mindsight.scanner.slice_places import Place
-from mindsight.scanner.transports.contract import Trouble
+from mindsight.scanner.transports.contract import TransportWarning
 
 MAX_HELD_BYTES = 1 << 30
 MAX_HELD_SLICES = 200_000
-MAX_MARKED = 2000  # volumes of a series whose slices are known again
+MAX_MARKED = 2000  # volumes of a series whose slices are recognised when they repeat
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """All slices of one volume. arrived_s : when the last of them came."""
+    """All slices of one volume. arrived_s : when the last of them arrived."""
 
     series: str
     position: int
@@ -31,22 +31,24 @@ class Stack:
 
 @dataclass(slots=True)
 class _Series:
-    """The volumes that are not whole yet, each by the place of its slices; undecided: slices of no volume yet.
+    """The slices of one series.
 
-    marks : of the voxels of the slices that came, by volume and place
+    undecided : slices whose volume is not known yet
+    partial : incomplete volumes; slices by place
+    marks : checksums of the voxels of slices that arrived, by volume and place
     """
 
     numbers: LiveSlices
     undecided: int = 0
     undecided_bytes: int = 0
-    partial: dict[int, dict[Place, Come]] = field(default_factory=dict)
+    partial: dict[int, dict[Place, ArrivedSlice]] = field(default_factory=dict)
     whole: set[int] = field(default_factory=set)
     doubled: set[int] = field(default_factory=set)
     marks: dict[int, dict[Place, int]] = field(default_factory=dict)
 
 
 class SliceGathering:
-    """declared : slices of a volume, where they are known beforehand."""
+    """Gathers slices into volumes. declared : number of slices in a volume, if it is known beforehand."""
 
     def __init__(self, declared: int | None, max_held_bytes: int = MAX_HELD_BYTES) -> None:
         self._declared = declared
@@ -58,8 +60,8 @@ class SliceGathering:
     def __contains__(self, series: str) -> bool:
         return series in self._series
 
-    def add(self, series: str, record: DicomRecord, arrived_s: float) -> Iterator[Stack | Trouble]:
-        """Raises BadVolume where the slice does not say where it lies, or which it is."""
+    def add(self, series: str, record: DicomRecord, arrived_s: float) -> Iterator[Stack | TransportWarning]:
+        """The volumes that are complete now. Raises BadVolume if the slice has no position, or no number."""
         held = self._series.setdefault(series, _Series(LiveSlices(self._declared)))
         yield from self._sorted(series, held.numbers.add(record, arrived_s))
         if held.numbers.n_slices is None:
@@ -71,74 +73,74 @@ class SliceGathering:
                 oldest = next(iter(self._series)) if len(self._series) > 1 else series
                 yield from self.drop(oldest, oldest_only=True)
 
-    def finish(self) -> Iterator[Stack | Trouble]:
+    def finish(self) -> Iterator[Stack | TransportWarning]:
         for series in list(self._series):
             yield from self._undecided(series)
             yield from self.drop(series)
 
-    def drop(self, series: str, *, oldest_only: bool = False) -> list[Trouble]:
+    def drop(self, series: str, *, oldest_only: bool = False) -> list[TransportWarning]:
         held = self._series[series]
-        told: list[Trouble] = []
+        warnings: list[TransportWarning] = []
         for position in list(held.partial)[: 1 if oldest_only else None]:
             members = held.partial.pop(position)
             self._let_go(members)
             held.whole.add(position)
             text = f"volume {position}: {len(members)} of {held.numbers.n_slices} slices came; dropped"
-            told.append(Trouble("volume.incomplete", text, position, lost=True))
-        if not told if oldest_only else not held.partial:
+            warnings.append(TransportWarning("volume.incomplete", text, position, lost=True))
+        if not warnings if oldest_only else not held.partial:
             self._hold(-held.undecided, -held.undecided_bytes)
             del self._series[series]
-        return told
+        return warnings
 
-    def _sorted(self, series: str, positioned: list[Positioned]) -> Iterator[Stack | Trouble]:
+    def _sorted(self, series: str, positioned: list[Positioned]) -> Iterator[Stack | TransportWarning]:
         held = self._series[series]
         if positioned:
             self._hold(-held.undecided, -held.undecided_bytes)
             held.undecided = held.undecided_bytes = 0
-        for position, come in positioned:
-            mark = zlib.crc32(come.record.pixels)
-            known = held.marks.setdefault(position, {}).setdefault(come.place, mark)
+        for position, arrived in positioned:
+            mark = zlib.crc32(arrived.record.pixels)
+            known = held.marks.setdefault(position, {}).setdefault(arrived.place, mark)
             if known != mark and position < max(held.marks):
                 yield from self._begun_anew(series)
-                held.marks[position] = {come.place: mark}
+                held.marks[position] = {arrived.place: mark}
             elif len(held.marks) > MAX_MARKED:
                 del held.marks[next(iter(held.marks))]
             members = {} if position in held.whole else held.partial.setdefault(position, {})
-            if position in held.whole or come.place in members:
+            if position in held.whole or arrived.place in members:
                 if position not in held.doubled:
                     held.doubled.add(position)
-                    text = f"volume {position}: slices came twice or too late; dropped"
-                    yield Trouble("slice.doubled", text, position, lost=known != mark)
+                    text = f"volume {position}: dropped slices that arrived twice or too late"
+                    yield TransportWarning("slice.doubled", text, position, lost=known != mark)
                 continue
-            members[come.place] = come
-            self._hold(1, len(come.record.pixels))
+            members[arrived.place] = arrived
+            self._hold(1, len(arrived.record.pixels))
             if len(members) == held.numbers.n_slices:
                 held.whole.add(position)
                 self._let_go(held.partial.pop(position))
                 records = tuple(one.record for one in members.values())
                 yield Stack(series, position, records, max(one.arrived_s for one in members.values()))
 
-    def _begun_anew(self, series: str) -> list[Trouble]:
-        """Numbers that were there come with other voxels: the sender began another run under the same name."""
+    def _begun_anew(self, series: str) -> list[TransportWarning]:
+        """Known numbers arrive with other voxels: the sender began another run under the same name."""
         held = self._series[series]
-        told = []
+        warnings = []
         for position, members in held.partial.items():
             self._let_go(members)
             text = f"volume {position}: {len(members)} of {held.numbers.n_slices} slices came; dropped"
-            told.append(Trouble("volume.incomplete", text, position, lost=True))
+            warnings.append(TransportWarning("volume.incomplete", text, position, lost=True))
         for memory in (held.partial, held.marks, held.whole, held.doubled):
             memory.clear()
-        return told
+        return warnings
 
-    def _undecided(self, series: str) -> Iterator[Stack | Trouble]:
+    def _undecided(self, series: str) -> Iterator[Stack | TransportWarning]:
         return self._sorted(series, self._series[series].numbers.finish())
 
     def _hold(self, slices: int, n_bytes: int) -> None:
         self._held_slices += slices
         self.held_bytes += n_bytes
 
-    def _let_go(self, members: dict[Place, Come]) -> None:
-        self._hold(-len(members), -sum(len(come.record.pixels) for come in members.values()))
+    def _let_go(self, members: dict[Place, ArrivedSlice]) -> None:
+        self._hold(-len(members), -sum(len(arrived.record.pixels) for arrived in members.values()))
 
     def _is_over(self) -> bool:
         return self.held_bytes > self._max_held_bytes or self._held_slices > MAX_HELD_SLICES

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mindsight.errors import BadRequest, BadVolume, MindsightError
-from mindsight.scanner.transports.contract import Trouble
+from mindsight.scanner.transports.contract import TransportWarning
 from mindsight.scanner.transports.guard import guarded
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -119,13 +119,13 @@ class Listener:
         host: str,
         port: int,
         serve: Callable[[Wire], None],
-        tell: Callable[[Trouble], object],
+        warn: Callable[[TransportWarning], object],
         clock: Callable[[], float],
         *,
         allow: Sequence[Network] = (),
     ) -> None:
         self._serve = serve
-        self._tell = tell
+        self._warn = warn
         self._clock = clock
         self._allow = tuple(allow)
         self._stopped = threading.Event()
@@ -163,16 +163,16 @@ class Listener:
             try:
                 guarded(partial(self._let_in, sock, address[0]))
             except MindsightError as error:  # no thread can be started
-                self._tell(Trouble("peer.failed", f"a peer was sent away: {error}", lost=True))
+                self._warn(TransportWarning("peer.failed", f"a peer was sent away: {error}", lost=True))
                 sock.close()
 
     def _let_in(self, sock: socket.socket, host: str) -> None:
         if not self._is_allowed(host):
-            self._tell(Trouble("peer.refused", "a peer from a network that is not allowed was sent away"))
+            self._warn(TransportWarning("peer.refused", "a peer from a network that is not allowed was sent away"))
             sock.close()
         elif not self._free.acquire(blocking=False):
             text = f"more than {MAX_CONNECTIONS} peers at once; one was sent away"
-            self._tell(Trouble("peer.too_many", text))
+            self._warn(TransportWarning("peer.too_many", text))
             sock.close()
         else:
             thread = threading.Thread(target=self._talk, args=(sock,), name="peer", daemon=True)
@@ -199,7 +199,7 @@ class Listener:
                 except MindsightError as error:
                     if not self._stopped.is_set():  # told before the peer sees the end; what we cut off is no trouble
                         lost = not error.code.endswith(".header")  # who speaks another protocol brought no volume
-                        self._tell(Trouble(error.code, f"a connection was closed: {error}", lost=lost))
+                        self._warn(TransportWarning(error.code, f"a connection was closed: {error}", lost=lost))
         except OSError:  # the peer went away while it was being closed
             return
         finally:

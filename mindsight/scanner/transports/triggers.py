@@ -26,7 +26,7 @@ from typing import NamedTuple
 from typing_extensions import Self
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.transports.contract import Clock, Item, Transport, Trouble
+from mindsight.scanner.transports.contract import Clock, Item, Transport, TransportWarning
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
 from mindsight.volume import Volume
 
@@ -39,7 +39,7 @@ PAUSE_TR = 5.5  # pulses before such a pause are those of something else
 EARLIEST_TR = 0.8  # a volume cannot come sooner after its pulse
 LATEST_S = 5.0  # beyond its TR
 N_RESYNC = 3
-MAX_LOST_TOLD = 3  # per run: pulses that come for every second volume only are a way to send them
+MAX_LOST_WARNINGS = 3  # per run: pulses that come for every second volume only are a way to send them
 MAX_SPACING_TR = 0.7  # pulses nearer than this come several times per TR
 MAX_OFF_TR = 0.04
 
@@ -109,35 +109,35 @@ class Pulses:
         self._grid: _Grid | None = None
         self._is_lost = False
         self._fits = True
-        self._n_lost_told = 0
+        self._n_lost_warnings = 0
 
     def add(self, pulse: Pulse) -> None:
         self._queue.append(pulse)
 
-    def match(self, volume: Volume) -> tuple[float | None, list[Trouble]]:
+    def match(self, volume: Volume) -> tuple[float | None, list[TransportWarning]]:
         """The stamp of the volume's pulse, None where there is none, and what was wrong."""
-        told: list[Trouble] = []
+        warnings: list[TransportWarning] = []
         if volume.run != self._run:
-            self._run, self._grid, self._is_lost, self._fits, self._n_lost_told = volume.run, None, False, True, 0
+            self._run, self._grid, self._is_lost, self._fits, self._n_lost_warnings = volume.run, None, False, True, 0
         if self._grid is None and self._fits:
-            self._grid = self._begun(volume, told)
+            self._grid = self._begun(volume, warnings)
         grid = self._grid
         while grid is not None and self._queue and self._queue[0].arrived_s <= (volume.arrived_s or 0.0):
             grid.add(self._queue.popleft())
         stamp = None if grid is None else grid.stamps.get(volume.index + grid.shift)
         if grid is not None and grid.n_extra:
             text = f"run {volume.run}: {grid.n_extra} trigger pulses are not a TR apart from the others; passed over"
-            told.append(Trouble("trigger.extra", text, None, volume.run))
+            warnings.append(TransportWarning("trigger.extra", text, None, volume.run))
             grid.n_extra = 0
-        if stamp is None and not self._is_lost and self._n_lost_told < MAX_LOST_TOLD:
-            self._n_lost_told += 1
-            more = "; more are not told" if self._n_lost_told == MAX_LOST_TOLD else ""
+        if stamp is None and not self._is_lost and self._n_lost_warnings < MAX_LOST_WARNINGS:
+            self._n_lost_warnings += 1
+            more = "; more are not reported" if self._n_lost_warnings == MAX_LOST_WARNINGS else ""
             text = f"run {volume.run}: volume {volume.index} has no trigger pulse{more}"
-            told.append(Trouble("trigger.lost", text, volume.index, volume.run))
+            warnings.append(TransportWarning("trigger.lost", text, volume.index, volume.run))
         self._is_lost = stamp is None  # said once for several in a row
-        return stamp, told
+        return stamp, warnings
 
-    def _begun(self, volume: Volume, told: list[Trouble]) -> _Grid | None:
+    def _begun(self, volume: Volume, warnings: list[TransportWarning]) -> _Grid | None:
         """The grid that begins with the first pulse of the run; None where none has come."""
         arrived_s, tr_s = volume.arrived_s, volume.tr_s
         if arrived_s is None:
@@ -153,12 +153,12 @@ class Pulses:
         if spacing_s is not None and not _fit(train, tr_s, spacing_s):
             self._fits, self._is_lost = False, True
             text = f"run {volume.run}: trigger pulses do not fit into a TR of {tr_s:g} s; no volume has a time by them"
-            told.append(Trouble("trigger.unfit", text, None, volume.run))
+            warnings.append(TransportWarning("trigger.unfit", text, None, volume.run))
             return None
         if spacing_s is not None:
             first = _first_of_tr(train, spacing_s)
             text = f"run {volume.run}: several trigger pulses come per TR; the first of each is taken"
-            told.append(Trouble("trigger.several", text, None, volume.run))
+            warnings.append(TransportWarning("trigger.several", text, None, volume.run))
         for _ in range(len(before) - len(train) + first + 1):
             self._queue.popleft()
         pulse = train[first]
@@ -176,7 +176,7 @@ class Pulses:
         if not EARLIEST_TR * tr_s <= delay_s <= tr_s + LATEST_S:
             grid.shift = math.floor((arrived_s - pulse.arrived_s) / tr_s - EARLIEST_TR) - volume.index
             text = f"run {volume.run}: pulses and volumes do not begin together; matched by when they came"
-            told.append(Trouble("trigger.shifted", text, None, volume.run))
+            warnings.append(TransportWarning("trigger.shifted", text, None, volume.run))
         return grid
 
 
@@ -249,9 +249,9 @@ class Triggered:
         self._clock = clock
         self._pulses = Pulses(skip)
         self._lock = threading.Lock()
-        self._troubles: deque[Trouble] = deque(maxlen=MAX_QUEUED)
-        tell = self._troubles.append
-        self._listener = Listener(host, port, self._serve, tell, clock.monotonic_s, allow=allow)
+        self._warnings: deque[TransportWarning] = deque(maxlen=MAX_QUEUED)
+        warn = self._warnings.append
+        self._listener = Listener(host, port, self._serve, warn, clock.monotonic_s, allow=allow)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -260,12 +260,12 @@ class Triggered:
 
     def items(self) -> Iterator[Item]:
         for item in self._transport.items():
-            while self._troubles:
-                yield self._troubles.popleft()
+            while self._warnings:
+                yield self._warnings.popleft()
             if isinstance(item, Volume):
                 with self._lock:
-                    stamp, told = self._pulses.match(item)
-                yield from told
+                    stamp, warnings = self._pulses.match(item)
+                yield from warnings
                 item = replace(item, trigger_s=stamp)
             yield item
 

@@ -1,6 +1,6 @@
-"""Volumes of series that state no repetition time, held until the clock of two of them tells it.
+"""Volumes of series that state no repetition time, held until the clock of two of them gives it.
 
-Knows nothing of files or runs. What the clock says later is held against it by ``live_timing.py``, as any header is.
+Knows nothing of files or runs. ``live_timing.py`` compares it with the clock of later volumes, like any header.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from mindsight.errors import MindsightError
 from mindsight.scanner.files import no_tr
 from mindsight.scanner.timing import pace_of
-from mindsight.scanner.transports.contract import Item, Trouble
+from mindsight.scanner.transports.contract import Item, TransportWarning
 from mindsight.volume import is_tr
 
 Make = Callable[[float], Iterator[Item]]
-"""What becomes of a volume when its repetition time is known."""
+"""Makes the volume once its repetition time is known."""
 
 MAX_SERIES = 8
 
@@ -28,6 +28,8 @@ class _Held:
 
 
 class Untimed:
+    """Holds the first volume of each series without a repetition time."""
+
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
         self._tr_s: dict[str, float] = {}
@@ -35,9 +37,9 @@ class Untimed:
     def made(
         self, series: str, place: int, moment_s: float | None, stated_s: float | None, make: Make
     ) -> Iterator[Item]:
-        """What the volume makes, after what was held; nothing while it is held itself.
+        """The items of the held volume and of this one; none while this one is held.
 
-        Raises BadVolume where there is neither a repetition time nor a clock.
+        Raises BadVolume if there is neither a repetition time nor a clock.
         """
         tr_s = self._tr_s.get(series) if stated_s is None else stated_s
         if tr_s is None:
@@ -63,19 +65,20 @@ class Untimed:
         for series in list(self._held):
             yield self._left(series)
 
-    def _left(self, series: str) -> Trouble:
+    def _left(self, series: str) -> TransportWarning:
         del self._held[series]
         error = no_tr()
-        return Trouble(error.code, str(error), lost=True)
+        return TransportWarning(error.code, str(error), lost=True)
 
 
 def _whatever_comes(held: _Held, tr_s: float) -> Iterator[Item]:
-    """What is wrong with the held volume is no reason to lose the one that comes after it."""
+    """The items of the held volume; if it fails, only a warning, so that the next volume is not lost."""
     try:
         yield from held.make(tr_s)
     except MindsightError as error:
-        yield Trouble(error.code, f"the volume before: {error}", lost=True)
+        yield TransportWarning(error.code, f"the volume before: {error}", lost=True)
 
 
-def by_clock(tr_s: float) -> Trouble:
-    return Trouble("volume.tr", f"TR {tr_s:g} s by the clock of the volumes; nothing else states one")
+def by_clock(tr_s: float) -> TransportWarning:
+    text = f"TR {tr_s:g} s by the clock of the volumes; nothing else states one"
+    return TransportWarning("volume.tr", text)

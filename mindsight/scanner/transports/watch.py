@@ -1,7 +1,7 @@
-"""A watched folder as a transport: a thread that looks when the system tells it to, or again and again.
+"""A watched folder as a transport: a thread that reads it on file-system events, or polls it.
 
-Knows nothing of files (``folder.py``), series or volumes. Mounts on which another machine writes tell nothing, and are
-polled.
+Knows nothing of files (``folder.py``), series or volumes. The kernel reports no events for mounts that another machine
+writes to, so these are polled.
 """
 
 from __future__ import annotations
@@ -13,28 +13,27 @@ import threading
 from pathlib import Path
 from typing import Literal
 
+from typing_extensions import Unpack
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from mindsight.errors import BadRequest
-from mindsight.scanner.transports.assemble import Assembler
-from mindsight.scanner.transports.contract import Clock, Expected, Patience
 from mindsight.scanner.transports.folder import FolderReader
-from mindsight.scanner.transports.receiver import Receiver
+from mindsight.scanner.transports.receiver import Receiver, ReceiverOptions
 
 Mode = Literal["auto", "events", "polling"]
 
 POLL_S = 0.1
 RESCAN_S = 1.0
-SCAN_REST = 10  # a full folder takes long to look through: a tenth of the time at most
+SCAN_REST = 10  # scanning a full folder is slow: it may take a tenth of the time at most
 
 _OTHERS_WRITE = re.compile(r"^(nfs|nfs4|cifs|smb|smb3|smbfs|afs|ceph|9p|vboxsf|davfs|fuse\b.*|virtiofs)$")
 
 
 def others_write(folder: Path, mounts: str) -> bool:
-    """The folder lies on a mount that another machine may write to, of which this one's kernel tells nothing.
+    """Whether the folder lies on a mount that another machine may write to: the kernel reports no events there.
 
-    mounts : what ``/proc/self/mounts`` holds: device, mount point, type, ... per line
+    mounts : content of ``/proc/self/mounts``: device, mount point, type, ... per line
     """
     kind, longest = "", -1
     for line in mounts.splitlines():
@@ -59,29 +58,23 @@ class _Events(FileSystemEventHandler):
 class FolderWatch(Receiver):
     """The transport: a folder and all below it, in a thread of its own.
 
-    mode : ``events`` as the system tells them, ``polling``, or ``auto``, which polls where another machine may write
-    existing : files that are there at the start are read as well
-    since_ns : of those, the files that changed later than this (nanoseconds of the Unix epoch) are read in any case
+    mode : ``events`` of the file system, ``polling``, or ``auto``, which polls mounts that another machine may write to
+    existing : read files that are there at the start as well
+    since_ns : read those that changed later than this in any case (nanoseconds since the Unix epoch)
 
-    Raises BadRequest where there is no such folder.
+    Raises BadRequest if there is no such folder.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        clock: Clock,
-        expected: Expected | None = None,
-        patience: Patience | None = None,
-        run: int = 1,
         mode: Mode = "auto",
         existing: bool = False,
         since_ns: int | None = None,
+        **options: Unpack[ReceiverOptions],
     ) -> None:
-        patience = patience or Patience()
-        expected = expected or Expected()
-        assembler = Assembler(expected, patience.late_s, run)
-        super().__init__(assembler, patience, clock)
+        super().__init__(**options)
         if not folder.is_dir():
             raise BadRequest("expected a folder to watch, got none; check the path", code="watch.folder")
         self._events = _Events()
@@ -92,11 +85,16 @@ class FolderWatch(Receiver):
                 observer.start()
             except OSError:  # no inotify watches left
                 if mode == "events":
-                    raise BadRequest("this mount tells no events; poll it", code="watch.events") from None
+                    raise BadRequest("this mount reports no events; use mode=polling", code="watch.events") from None
                 observer = None
         self._observer = observer
         self._reader = FolderReader(
-            folder, patience, settle_s=POLL_S, existing=existing, since_ns=since_ns, tr_s=expected.tr_s
+            folder,
+            self._timeouts,
+            settle_s=POLL_S,
+            existing=existing,
+            since_ns=since_ns,
+            tr_s=self._expected.tr_s,
         )
         watching = (self._watch, "watching the folder")
         self._thread = threading.Thread(target=self.work, args=watching, name="folder-watch", daemon=True)
@@ -120,21 +118,21 @@ class FolderWatch(Receiver):
         while not self._closed.is_set():
             now_s = self._clock.monotonic_s()
             if now_s >= scan_s:
-                for trouble in self._reader.scan(now_s):
-                    self.put(trouble)
+                for warning in self._reader.scan(now_s):
+                    self.put(warning)
                 took_s = self._clock.monotonic_s() - now_s
                 scan_s = now_s + max(rest_s, SCAN_REST * took_s)
             for arrival in self._reader.read(now_s, self._clock.wall_s()):
                 self.put(arrival)
-            self._hear(max(0.001, min(scan_s - now_s, self._reader.due_s(now_s), rest_s)))
+            self._wait_for_events(max(0.001, min(scan_s - now_s, self._reader.due_s(now_s), rest_s)))
 
-    def _hear(self, wait_s: float) -> None:
-        """Waits for the system to tell something, and notes all it has told."""
+    def _wait_for_events(self, wait_s: float) -> None:
+        """Waits for an event of the file system, and passes on all that are there."""
         try:
-            told = self._events.queue.get(timeout=wait_s)
-            while told is not None:
-                self._reader.told(told[0], self._clock.monotonic_s(), closed=told[1])
-                told = self._events.queue.get_nowait()
+            event = self._events.queue.get(timeout=wait_s)
+            while event is not None:
+                self._reader.notify(event[0], self._clock.monotonic_s(), closed=event[1])
+                event = self._events.queue.get_nowait()
         except queue.Empty:
             return
 

@@ -21,7 +21,7 @@ from mindsight.scanner.transports.afni import END_OF_RUN, AfniHeader, control_po
 from mindsight.scanner.transports.afni_receiver import AfniReceiver
 from mindsight.volume import Volume
 from support.afni_sender import LPS, announce, data_channel, header, image, receiver, send_all, sender
-from support.taking import codes, ends, places, take, troubles, until_trouble, until_volumes, volumes
+from support.taking import codes, ends, places, take, until_volumes, until_warning, volumes, warnings_in
 
 
 def test_a_real_run_arrives_identical(trio: list[Volume], tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_a_real_run_arrives_identical(trio: list[Volume], tmp_path: Path) -> Non
                 for start in range(0, len(content), 74 * 74 * 2):  # slice by slice, as Dimon
                     channel.sendall(content[start : start + 74 * 74 * 2])
         items = take(transport, lambda items: bool(ends(items)))
-    assert troubles(items) == []
+    assert warnings_in(items) == []
     assert places(items) == [(1, k) for k in range(12)]
     for volume in volumes(items):
         np.testing.assert_array_equal(volume.data, trio[volume.index].data)
@@ -125,7 +125,7 @@ def of_channels(*lines: str, n_volumes: int = 3, **given: object) -> list[Item]:
 def test_the_channel_that_was_chosen_is_read_and_named() -> None:
     items = of_channels("ECHO_TIMES 12 28 44", echo=2)
     assert [int(volume.data[0, 0, 0]) for volume in volumes(items)] == [700, 701, 702]
-    assert "chose echo 2 (28 ms); left echo 1 (12 ms) and echo 3 (44 ms)" in troubles(items)[0].text
+    assert "chose echo 2 (28 ms); left echo 1 (12 ms) and echo 3 (44 ms)" in warnings_in(items)[0].text
 
 
 def test_channels_are_combined_where_their_times_are_stated() -> None:
@@ -144,7 +144,7 @@ def test_channels_are_combined_where_their_times_are_stated() -> None:
 def test_a_channel_that_does_not_come_is_refused_in_words() -> None:
     items = of_channels(echo=4)
     assert volumes(items) == []
-    assert "expected echo 4, got echo 1 and echo 2 and echo 3" in troubles(items)[0].text
+    assert "expected echo 4, got echo 1 and echo 2 and echo 3" in warnings_in(items)[0].text
 
 
 def test_what_is_not_the_run_is_read_over() -> None:
@@ -307,7 +307,7 @@ def test_hostile_bytes_end_their_own_connection(said: bytes, code: str) -> None:
 def test_a_sender_that_falls_silent_is_let_go() -> None:
     with receiver() as transport, data_channel(transport) as silent:
         silent.sendall(header(small()) + b"123")
-        items = take(transport, until_trouble("peer.truncated"))
+        items = take(transport, until_warning("peer.truncated"))
         assert silent.recv(1) == b""
     assert codes(items) == ["peer.truncated"]
     assert ends(items) == []
@@ -338,5 +338,5 @@ def test_peers_from_elsewhere_are_sent_away() -> None:
     with receiver(allow=[ipaddress.ip_network("192.168.0.0/16")]) as transport:
         with data_channel(transport) as channel, contextlib.suppress(ConnectionError):
             assert channel.recv(1) == b""
-        items = take(transport, until_trouble("peer.refused"))
+        items = take(transport, until_warning("peer.refused"))
     assert "127.0.0.1" not in repr(items)

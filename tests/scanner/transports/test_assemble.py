@@ -11,11 +11,11 @@ import pytest
 
 from mindsight.scanner import read_series
 from mindsight.scanner.deidentify import DicomRecord, read_dicom
-from mindsight.scanner.transports import Expected, Item, Trouble
+from mindsight.scanner.transports import Expected, Item, TransportWarning
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.volume import Volume
-from support.taking import codes, ends, places, trio_file, troubles, volumes
+from support.taking import codes, ends, places, trio_file, volumes, warnings_in
 
 
 def feed(assembler: Assembler, contents: list[DicomRecord | bytes], now_s: float = 0.0) -> list[Item]:
@@ -62,7 +62,7 @@ def test_shuffled_objects_are_the_run(name: str, series: Callable[[str], Path]) 
     told = everything(Assembler(Expected(), late_s=1.0), shuffled)
     truth = list(read_series(series(name)))
     assert_same(volumes(told), truth)
-    assert troubles(told) == []
+    assert warnings_in(told) == []
     assert [(end.run, end.n_volumes) for end in ends(told)] == [(1, len(truth))]
     assert all(volume.arrived_s is not None and volume.arrived_s >= 1000.0 for volume in volumes(told))
 
@@ -95,7 +95,7 @@ def test_the_expected_shape_chooses_and_the_rest_says_why(data: Path) -> None:
     assert places(told) == [(1, 0), (1, 1), (1, 2)]
     assert {volume.shape for volume in volumes(told)} == {(64, 64, 18)}
     assert codes(told) == ["series.ignored"]
-    assert "74×74×36" in troubles(told)[0].text
+    assert "74×74×36" in warnings_in(told)[0].text
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"\\M\\", b"\\P\\"), (b"ND\\NORM", b"ND\\MOCO")])
@@ -152,7 +152,7 @@ def test_a_missing_slice_costs_its_volume_and_no_other(data: Path) -> None:
     del objects[20]
     told = everything(Assembler(Expected(), 1.0), objects)
     assert places(told) == [(1, 0), (1, 2)]
-    assert [(t.code, t.index, t.missing) for t in troubles(told)] == [
+    assert [(t.code, t.index, t.missing) for t in warnings_in(told)] == [
         ("volume.incomplete", 1, False),
         ("volume.missing", 1, True),
     ]
@@ -182,8 +182,8 @@ def test_what_does_not_parse_is_told_and_hinders_nothing(data: Path) -> None:
 
 
 def test_a_trouble_of_the_transport_is_told_in_its_place() -> None:
-    trouble = Trouble("watch.folder", "gone")
-    assert Assembler(Expected(), 1.0).add(trouble, 0.0) == [trouble]
+    warning = TransportWarning("watch.folder", "gone")
+    assert Assembler(Expected(), 1.0).add(warning, 0.0) == [warning]
 
 
 def test_a_run_in_one_object_is_told_at_once(data: Path) -> None:

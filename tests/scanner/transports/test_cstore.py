@@ -22,7 +22,7 @@ from pynetdicom.sop_class import EnhancedMRImageStorage, MRImageStorage, Verific
 
 from mindsight.errors import BadRequest
 from mindsight.scanner import read_series
-from mindsight.scanner.transports import Expected, Patience
+from mindsight.scanner.transports import Expected, Timeouts
 from mindsight.scanner.transports.cstore import NOT_AS_IT_SHOULD_BE, OUT_OF_RESOURCES, SUCCESS, CStoreReceiver
 from mindsight.volume import Volume
 from support.cstore_sender import association, dataset, receiver, store
@@ -33,10 +33,10 @@ from support.taking import (
     places,
     take,
     trio_file,
-    troubles,
-    until_trouble,
     until_volumes,
+    until_warning,
     volumes,
+    warnings_in,
 )
 
 
@@ -70,7 +70,7 @@ def test_dcmtk_sends_and_nothing_is_lost(name: str, n_files: int, series: Callab
         command = [program, "-aec", "MINDSIGHT", "-R", host, str(port), *shuffled]
         subprocess.run(command, check=True, timeout=60, capture_output=True)
         items = take(transport, until_volumes(len(truth)))
-    assert troubles(items) == []
+    assert warnings_in(items) == []
     assert [(end.run, end.n_volumes) for end in ends(items)] == [(1, len(truth))]
     for volume, expected in zip(volumes(items), truth, strict=True):
         assert volume.index == expected.index
@@ -177,7 +177,7 @@ CONVERSATION = _conversation()
 @pytest.fixture(scope="module")
 def listening() -> Iterator[CStoreReceiver]:
     """One receiver for all the mutated conversations; it must be there after them, as soon as the last are let go."""
-    with CStoreReceiver(port=0, clock=CLOCK, patience=Patience(idle_s=5.0, stall_s=0.2)) as transport:
+    with CStoreReceiver(port=0, clock=CLOCK, timeouts=Timeouts(idle_s=5.0, stall_s=0.2)) as transport:
         yield transport
         end_s = time.monotonic() + 5.0
         heard = False
@@ -198,7 +198,7 @@ def test_an_object_that_is_too_large_ends_its_connection(data: Path) -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 assert "Status" not in peer.send_c_store(large)
-        items = take(transport, until_trouble("peer.too_large"))
+        items = take(transport, until_warning("peer.too_large"))
     assert places(items) == [(1, 0), (1, 1), (1, 2)]
     assert "peer.too_large" in codes(items)
 
@@ -243,8 +243,8 @@ def test_nothing_of_the_peer_or_the_patient_is_logged(
     data: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(0)
-    short = Patience(idle_s=1.0)
-    with receiver(patience=short) as transport, association(transport, calling="DOE_SCANNER") as peer:
+    short = Timeouts(idle_s=1.0)
+    with receiver(timeouts=short) as transport, association(transport, calling="DOE_SCANNER") as peer:
         patient = dataset(trio_file(data, 1))
         patient.PatientName, patient.PatientID = "Doe^John", "Doe7"
         with warnings.catch_warnings():

@@ -18,7 +18,7 @@ from mindsight.scanner.transports.runs import Runs
 from mindsight.volume import Volume
 from support.enhanced_dataset import enhanced_run
 from support.slice_files import SLICES, slice_dataset, to_bytes, truth
-from support.taking import codes, places, troubles, volumes
+from support.taking import codes, places, volumes, warnings_in
 
 TIMES_MS = (12.0, 28.0, 44.0)
 
@@ -91,7 +91,7 @@ def test_an_older_series_sent_again_is_left_and_a_new_run_begins_promptly() -> N
     assert_run(items, 5)
     assert_run(items, 2, seed=7, run=2)
     assert codes(items) == ["series.ignored"]
-    assert "older" in troubles(items)[0].text
+    assert "older" in warnings_in(items)[0].text
 
 
 def test_a_run_that_ended_sent_again_does_not_end_the_one_that_comes() -> None:
@@ -134,7 +134,7 @@ def test_objects_of_echoes_that_take_turns(choice: int | None, turned: bool) -> 
     items = told(echoes(order, 3), echo=choice)
     assert_run(items, 4, seed=(choice or 1) - 1)
     assert codes(items) == ["series.echoes"]
-    assert "left" in troubles(items)[0].text
+    assert "left" in warnings_in(items)[0].text
 
 
 def test_echoes_in_series_of_their_own_are_one_run() -> None:
@@ -182,7 +182,7 @@ def test_only_the_second_echo_was_sent() -> None:
 def test_an_echo_that_does_not_come_is_named() -> None:
     items = told(echoes([(v, e) for v in range(3) for e in range(2)], 2), echo=3)
     assert volumes(items) == []
-    assert any("expected echo 3, got" in trouble.text for trouble in troubles(items))
+    assert any("expected echo 3, got" in warning.text for warning in warnings_in(items))
 
 
 def test_echoes_are_combined_as_the_reader_of_folders_does(tmp_path) -> None:
@@ -198,14 +198,14 @@ def test_echoes_are_combined_as_the_reader_of_folders_does(tmp_path) -> None:
     for live, replayed in zip(volumes(items), series, strict=True):
         np.testing.assert_array_equal(live.data, replayed.data)
     assert codes(items) == ["series.echoes"]
-    assert troubles(items)[0].text in series.notes
+    assert warnings_in(items)[0].text in series.notes
 
 
 def test_a_volume_whose_echo_is_missing_is_missing() -> None:
     order = [(v, e) for v in range(6) for e in range(2) if (v, e) != (2, 1)]
     items = told(echoes(order, 2), echo="combine")
     assert [volume.index for volume in volumes(items)] == [0, 1, 3, 4, 5]
-    assert [trouble.index for trouble in troubles(items) if trouble.missing] == [2]
+    assert [warning.index for warning in warnings_in(items) if warning.missing] == [2]
     assert "echoes.incomplete" in codes(items)
 
 

@@ -17,7 +17,17 @@ from pynetdicom.sop_class import EnhancedMRImageStorage
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.recording import keep
-from mindsight.scanner.transports import FAILED, Expected, Patience, Trouble, assemble, contents, cstore, murfi, tcp
+from mindsight.scanner.transports import (
+    FAILED,
+    Expected,
+    Timeouts,
+    TransportWarning,
+    assemble,
+    contents,
+    cstore,
+    murfi,
+    tcp,
+)
 from mindsight.scanner.transports.afni import AfniHeader
 from mindsight.scanner.transports.afni_receiver import AfniReceiver
 from mindsight.scanner.transports.arrivals import Arrival
@@ -29,9 +39,9 @@ from mindsight.scanner.transports.murfi import MurfiReceiver
 from mindsight.scanner.transports.watch import FolderWatch
 from mindsight.volume import Volume
 from support.enhanced_files import enhanced, enhanced_bytes, pixels
-from support.taking import CLOCK, codes, places, take, troubles, until_volumes, volumes
+from support.taking import CLOCK, codes, places, take, until_volumes, volumes, warnings_in
 
-QUICK = Patience(idle_s=20.0, late_s=0.3, whole_s=0.1, stall_s=2.0)
+QUICK = Timeouts(idle_s=20.0, late_s=0.3, whole_s=0.1, stall_s=2.0)
 FOREIGN = (NameError("Doe^John"), struct.error("Doe"), MemoryError(), RecursionError(), KeyError("Doe"), OSError("Doe"))
 
 
@@ -89,7 +99,7 @@ def test_one_object_of_a_run_fails_anywhere_in_assembling(
     items += assembler.finish()
     assert places(items) == [(1, k) for k in (0, 1, 2, 4, 5, 6)]
     assert codes(items) == ["object.unreadable", "volume.missing"]
-    first = troubles(items)[0]
+    first = warnings_in(items)[0]
     assert first.text.startswith("object 4: ")
     assert first.lost
     assert "Doe" not in repr(items)
@@ -113,13 +123,13 @@ def test_volumes_of_an_object_that_fails_midway_are_kept(monkeypatch: pytest.Mon
 def test_one_file_of_a_watched_folder_fails(error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three of seven volumes were gone after a file whose private header made the parser raise NameError."""
     monkeypatch.setattr(contents, "read_dicom", failing(contents.read_dicom, error, 4))
-    with FolderWatch(tmp_path, clock=CLOCK, patience=QUICK, mode="polling", existing=True) as transport:
+    with FolderWatch(tmp_path, clock=CLOCK, timeouts=QUICK, mode="polling", existing=True) as transport:
         for number in range(1, 8):
             (tmp_path / f"Doe_{number}.dcm").write_bytes(enhanced_bytes(number))
         items = take(transport, until_volumes(6))
     assert places(items) == [(1, k) for k in (0, 1, 2, 4, 5, 6)]
     assert sorted(codes(items)) == ["object.unreadable", "volume.missing"]
-    (told,) = [trouble for trouble in troubles(items) if trouble.code == "object.unreadable"]
+    (told,) = [warning for warning in warnings_in(items) if warning.code == "object.unreadable"]
     assert "file " in told.text
     assert told.lost
     assert "Doe" not in repr(items)
@@ -143,7 +153,7 @@ def test_a_nifti_whose_voxels_fail_midway_keeps_those_before(tmp_path: Path, mon
     assert list(reader.scan(0.0)) == []
     *come, told = reader.read(0.0, 0.0)
     assert len(come) == 2
-    assert isinstance(told, Trouble)
+    assert isinstance(told, TransportWarning)
     assert (told.code, told.lost) == ("object.unreadable", True)
     assert "Doe" not in told.text
 
@@ -154,7 +164,7 @@ def test_notes_beside_the_images_are_no_loss(tmp_path: Path) -> None:
     (tmp_path / "Doe.dcm").write_bytes(b"")
     assert list(reader.scan(0.0)) == []
     assert list(reader.read(0.0, 0.0)) == []
-    told = [one for one in reader.read(1.0, 0.0) if isinstance(one, Trouble)]
+    told = [one for one in reader.read(1.0, 0.0) if isinstance(one, TransportWarning)]
     assert [(one.code, one.lost) for one in told] == [("dicom.not_dicom", True), ("dicom.not_dicom", False)]
 
 
@@ -163,17 +173,17 @@ def test_a_thread_that_dies_is_told_and_ends_the_stream(tmp_path: Path, monkeypa
         raise ZeroDivisionError
 
     monkeypatch.setattr(FolderReader, "scan", scan)
-    with FolderWatch(tmp_path, clock=CLOCK, patience=QUICK, mode="polling") as transport:
+    with FolderWatch(tmp_path, clock=CLOCK, timeouts=QUICK, mode="polling") as transport:
         items = list(transport.items())
     assert codes(items) == [FAILED]
-    assert "start the same command again" in troubles(items)[0].text
+    assert "start the same command again" in warnings_in(items)[0].text
 
 
 @pytest.mark.parametrize("where", ["read_dicom", "record_volume"])
 def test_one_object_of_a_store_fails(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     at = cstore if where == "read_dicom" else assemble
     monkeypatch.setattr(at, where, failing(getattr(at, where), NameError("Doe"), 2))
-    with CStoreReceiver(port=0, clock=CLOCK, patience=QUICK) as transport:
+    with CStoreReceiver(port=0, clock=CLOCK, timeouts=QUICK) as transport:
         ae = AE("SCANNER")
         ae.add_requested_context(EnhancedMRImageStorage)
         peer = ae.associate(*transport.address, ae_title="MINDSIGHT")
@@ -192,7 +202,7 @@ def test_a_store_that_fails_itself_does_not_say_success(monkeypatch: pytest.Monk
         raise MemoryError
 
     monkeypatch.setattr("pynetdicom.evt.Event.encoded_dataset", broken)
-    with CStoreReceiver(port=0, clock=CLOCK, patience=QUICK) as transport:
+    with CStoreReceiver(port=0, clock=CLOCK, timeouts=QUICK) as transport:
         ae = AE("SCANNER")
         ae.add_requested_context(EnhancedMRImageStorage)
         peer = ae.associate(*transport.address, ae_title="MINDSIGHT")
@@ -220,7 +230,7 @@ def send_murfi(address: tuple[str, int], number: int) -> None:
 @pytest.mark.parametrize("error", FOREIGN[:3], ids=lambda error: type(error).__name__)
 def test_one_volume_of_the_image_sender_fails(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(murfi, "parse_header", failing(murfi.parse_header, error, 3))
-    with MurfiReceiver(port=0, clock=CLOCK, patience=QUICK) as transport:
+    with MurfiReceiver(port=0, clock=CLOCK, timeouts=QUICK) as transport:
         for number in range(1, 6):
             send_murfi(transport.address, number)
         items = take(transport, until_volumes(4))
@@ -241,7 +251,7 @@ def test_one_volume_of_afni_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(AfniHeader, "volume", second_fails)
     with (
-        AfniReceiver(port=0, data_port=0, clock=CLOCK, patience=QUICK) as transport,
+        AfniReceiver(port=0, data_port=0, clock=CLOCK, timeouts=QUICK) as transport,
         socket.create_connection(transport.data_address, timeout=10) as peer,
     ):
         peer.sendall(lines.encode() + b"\0" + bytes(2 * 64 * 4))
@@ -258,7 +268,7 @@ def test_a_peer_that_no_thread_can_be_started_for_is_told(monkeypatch: pytest.Mo
             super().start()
 
     monkeypatch.setattr(tcp.threading, "Thread", NoThread)
-    with MurfiReceiver(port=0, clock=CLOCK, patience=QUICK) as transport:
+    with MurfiReceiver(port=0, clock=CLOCK, timeouts=QUICK) as transport:
         for number in range(1, tcp.MAX_CONNECTIONS + 3):
             send_murfi(transport.address, number)
         monkeypatch.undo()
@@ -278,7 +288,7 @@ def test_a_recording_that_fails_ends_and_the_run_goes_on(tmp_path: Path, monkeyp
     items = list(keep(come, tmp_path))
     assert places(items) == [(1, 0), (1, 1), (1, 2)]
     assert codes(items) == ["recording.failed"]
-    assert troubles(items)[0].lost
+    assert warnings_in(items)[0].lost
     half = Volume(np.zeros((4, 4, 4), np.float16), np.eye(4), 1.0, 1, 0)  # which no payload holds
     monkeypatch.undo()
     assert codes(list(keep([half], tmp_path))) == ["recording.failed"]

@@ -10,7 +10,7 @@ import pytest
 from mindsight.scanner.transports import Expected, Item
 from mindsight.scanner.transports.runs import Runs
 from mindsight.volume import Volume
-from support.taking import codes, ends, troubles, volumes
+from support.taking import codes, ends, volumes, warnings_in
 
 MULTIBAND, SINGLE = [0.0, 0.5, 1.0, 0.0, 0.5, 1.0], [0.0, 0.25, 0.5, 0.75, 1.0, 1.25]
 
@@ -69,7 +69,7 @@ def test_all_volumes_have_the_pace_of_the_clock(
 
 def test_a_clock_that_comes_to_contradict_the_run_is_told_once() -> None:
     told = sent([*even(2.0, 2), *[2.0 + 3.0 * k for k in range(1, 12)]], 2.0)
-    said = [trouble for trouble in troubles(told) if trouble.code == "volume.tr_mismatch"]
+    said = [warning for warning in warnings_in(told) if warning.code == "volume.tr_mismatch"]
     assert len(said) == 1
     assert "3 s apart" in said[0].text
     assert "2 s (TR)" in said[0].text
@@ -96,7 +96,7 @@ def test_what_a_person_declares_must_be_the_clocks(
         return
     assert volumes(told) == []
     assert codes(told) == ["series.ignored"]
-    assert f"{declared_s:g} s" in troubles(told)[0].text
+    assert f"{declared_s:g} s" in warnings_in(told)[0].text
 
 
 @pytest.mark.parametrize("odd", [0, 3])

@@ -16,18 +16,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.transports import Expected, Patience, mrd_headers
+from mindsight.scanner.transports import Expected, Timeouts, mrd_headers
 from mindsight.scanner.transports.mrd import parse_measurement
 from mindsight.scanner.transports.mrd_receiver import MrdReceiver
 from support.mrd_sender import HEADER, MIDDAY_TICKS, Sender, image, meta, xml
-from support.taking import CLOCK, codes, ends, places, take, troubles, until_trouble, until_volumes, volumes
+from support.taking import CLOCK, codes, ends, places, take, until_volumes, until_warning, volumes, warnings_in
 
-QUICK = Patience(idle_s=5.0, late_s=0.3, stall_s=1.0)
+QUICK = Timeouts(idle_s=5.0, late_s=0.3, stall_s=1.0)
 X, Y, Z = 6, 5, 4
 
 
 def receiver(**options: Any) -> MrdReceiver:
-    return MrdReceiver(port=0, clock=CLOCK, **{"patience": QUICK, **options})
+    return MrdReceiver(port=0, clock=CLOCK, **{"timeouts": QUICK, **options})
 
 
 def values(repetition: int, dtype: str = "int16") -> np.ndarray:
@@ -76,7 +76,7 @@ def test_slices_are_volumes_with_their_place_and_times(order: Any) -> None:
         back = sender.end()
         items = take(transport, lambda items: bool(ends(items)))
     assert places(items) == [(1, 0), (1, 1), (1, 2)]
-    assert troubles(items) == []
+    assert warnings_in(items) == []
     assert [end.n_volumes for end in ends(items)] == [3]
     assert back == b"".join(sent) + struct.pack("<H", 4)  # as they came, and that it is over
     for volume in volumes(items):
@@ -131,7 +131,7 @@ def test_an_excitation_of_several_slices_whose_header_counts_excitations() -> No
         sender.end()
         items = take(transport, lambda items: bool(ends(items)))
     assert [volume.shape for volume in volumes(items)] == [(X, Y, Z)] * 3
-    assert troubles(items) == []
+    assert warnings_in(items) == []
 
 
 def test_repetitions_that_are_not_counted_are_told_by_slices_that_come_again() -> None:
@@ -245,7 +245,7 @@ def test_by_choice_nothing_goes_back() -> None:
 def test_a_scanner_that_does_not_take_them_back_holds_nothing_up() -> None:
     large = np.zeros((64, 256, 256), np.int16)
     with (
-        receiver(patience=Patience(idle_s=5.0, stall_s=0.3)) as transport,
+        receiver(timeouts=Timeouts(idle_s=5.0, stall_s=0.3)) as transport,
         socket.create_connection(transport.address, timeout=20) as peer,
     ):
         peer.sendall(struct.pack("<HI", 3, len(xml(1))) + xml(1))
@@ -267,7 +267,7 @@ def test_an_image_that_is_none_is_told_and_the_next_is_read() -> None:
         items = take(transport, until_volumes(2))
     assert places(items) == [(1, 0), (1, 1)]
     assert codes(items) == ["mrd.header", "mrd.channels", "mrd.header"]
-    assert troubles(items)[0].text.startswith("image 5: ")
+    assert warnings_in(items)[0].text.startswith("image 5: ")
 
 
 RAW = struct.pack("<H", 1008) + bytes(340)
@@ -304,7 +304,7 @@ def test_hostile_bytes_end_their_own_connection(said: bytes, code: str) -> None:
 
 @pytest.fixture(scope="module")
 def listening() -> Iterator[MrdReceiver]:
-    with MrdReceiver(port=0, clock=CLOCK, patience=Patience(idle_s=5.0, stall_s=0.2)) as transport:
+    with MrdReceiver(port=0, clock=CLOCK, timeouts=Timeouts(idle_s=5.0, stall_s=0.2)) as transport:
         yield transport
 
 
@@ -339,9 +339,9 @@ def test_a_measurement_without_a_repetition_time_needs_a_clock_or_a_person(
         sender.begin(header)
         for message in (message for k in range(3) for message in slices(k, **stamped)):
             sender.send(message)
-        items = take(transport, until_volumes(3) if n else until_trouble("volume.tr"))
+        items = take(transport, until_volumes(3) if n else until_warning("volume.tr"))
     assert [volume.tr_s for volume in volumes(items)] == [pytest.approx(1.5)] * n
-    assert n or [trouble.lost for trouble in troubles(items) if trouble.code == "volume.tr"] == [True]
+    assert n or [warning.lost for warning in warnings_in(items) if warning.code == "volume.tr"] == [True]
 
 
 def test_xml_with_entities_is_never_unfolded() -> None:

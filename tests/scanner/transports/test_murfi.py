@@ -16,7 +16,7 @@ from mindsight.scanner.transports import Expected
 from mindsight.scanner.transports.murfi import STRUCT, parse_header
 from mindsight.volume import Volume
 from support.murfi_sender import NATIVE, header, receiver, send, send_run, voxels
-from support.taking import codes, ends, places, take, troubles, until_trouble, until_volumes, volumes
+from support.taking import codes, ends, places, take, until_volumes, until_warning, volumes, warnings_in
 
 # The C struct as a compiler lays it out on x86-64: written anew from the page, with native alignment.
 
@@ -35,7 +35,7 @@ def test_a_real_run_arrives_identical(mosaic: bool, announced: bool, trio: list[
             sizes = struct.pack("<II", *map(len, parts)) if announced else b""
             send(transport, sizes, *parts)
         items = take(transport, until_volumes(5))
-    assert troubles(items) == []
+    assert warnings_in(items) == []
     assert places(items) == [(1, k) for k in range(5)]
     for volume in volumes(items):
         np.testing.assert_array_equal(volume.data, trio[volume.index].data)
@@ -98,16 +98,16 @@ def test_hostile_bytes_cost_their_own_connection(said: bytes, code: str) -> None
 def test_a_sender_that_falls_silent_is_let_go() -> None:
     with receiver() as transport, socket.create_connection(transport.address, timeout=10) as silent:
         silent.sendall(b"ER")
-        items = take(transport, until_trouble("peer.truncated"))
+        items = take(transport, until_warning("peer.truncated"))
         assert silent.recv(1) == b""
-    assert len(troubles(items)) == 1
+    assert len(warnings_in(items)) == 1
 
 
 def test_more_peers_than_are_let_in_are_told() -> None:
     with receiver() as transport, contextlib.ExitStack() as stack:
         for _ in range(12):
             stack.enter_context(socket.create_connection(transport.address, timeout=10))
-        items = take(transport, until_trouble("peer.too_many"))
+        items = take(transport, until_warning("peer.too_many"))
     assert "peer.too_many" in codes(items)
 
 

@@ -1,4 +1,4 @@
-"""Objects with whole volumes whose numbers do not count them: live, by acquisition number, clock, or as they come."""
+"""Objects with whole volumes whose numbers do not count them: live, by acquisition number, clock, or as they arrive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Expected
 from support.dicom_files import csa_of_mosaic, enhanced, mosaic, planes, seen, written
-from support.taking import codes, ends, places, troubles, volumes
+from support.taking import codes, ends, places, volumes, warnings_in
 
 Change = Callable[[Dataset, int], None]
 
@@ -79,8 +79,8 @@ def no_clock(change: Change) -> Change:
         (one_number, "clock"),
         (no_number, "clock"),
         (no_number_in_one, "clock"),
-        (no_clock(one_number), "as they come"),
-        (no_clock(no_number), "as they come"),
+        (no_clock(one_number), "as they arrive"),
+        (no_clock(no_number), "as they arrive"),
     ],
 )
 @pytest.mark.parametrize("kind", ["mosaic", "enhanced"])
@@ -88,8 +88,8 @@ def test_volumes_that_no_number_counts_are_all_there_in_order(kind: str, change:
     items = live(run_of(kind, 5, change))
     assert places(items) == [(1, k) for k in range(5)]
     values_are(items, range(5) if kind == "enhanced" else range(1, 6))
-    assert [word in trouble.text for trouble in troubles(items)] == [True]
-    assert not any(trouble.lost for trouble in troubles(items))
+    assert [word in warning.text for warning in warnings_in(items)] == [True]
+    assert not any(warning.lost for warning in warnings_in(items))
 
 
 def test_acquisition_numbers_count_where_instance_numbers_are_one_or_begin_anew() -> None:
@@ -201,4 +201,4 @@ def test_a_mosaic_without_its_csa_header_runs_as_the_others_of_its_series(n_befo
     items = live(run)
     for k, volume in enumerate(volumes(items), 1):
         assert np.array_equal(volume.data, seen(planes(k))[:, :, ::-1])
-    assert not troubles(items)
+    assert not warnings_in(items)

@@ -17,7 +17,7 @@ from pynetdicom.sop_class import EnhancedMRImageStorage
 
 from mindsight.errors import StorageFull
 from mindsight.scanner.deidentify import read_dicom
-from mindsight.scanner.transports import Item, Patience
+from mindsight.scanner.transports import Item, Timeouts
 from mindsight.scanner.transports.cstore import CStoreReceiver
 from mindsight.scanner.transports.object_spool import SYNC_S, Kept, ObjectSpool, decode, encode
 from support.enhanced_files import enhanced, enhanced_bytes, pixels
@@ -29,8 +29,8 @@ def kept(number: int, series: str = "1.2.3") -> Kept:
 
 
 def receiver(folder: Path | None, **options: Any) -> CStoreReceiver:
-    patience = Patience(idle_s=10.0, late_s=0.5, stall_s=2.0)
-    return CStoreReceiver(port=0, clock=CLOCK, patience=patience, spool=folder, **options)
+    timeouts = Timeouts(idle_s=10.0, late_s=0.5, stall_s=2.0)
+    return CStoreReceiver(port=0, clock=CLOCK, timeouts=timeouts, spool=folder, **options)
 
 
 def send(transport: CStoreReceiver, numbers: range | list[int], series: str = "1.2.3") -> list[int]:

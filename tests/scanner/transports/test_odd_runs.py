@@ -15,7 +15,7 @@ from mindsight.scanner.transports import Expected, Item
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from support.dicom_files import enhanced, mosaic, planes, put, raw, seen, slices_of, written
-from support.taking import codes, ends, places, troubles, volumes
+from support.taking import codes, ends, places, volumes, warnings_in
 
 
 def live(datasets: Sequence[Dataset], expected: Expected | None = None) -> list[Item]:
@@ -53,7 +53,7 @@ def test_without_a_usable_tr_the_clock_is_taken(tr: str | None, tmp_path: Path) 
     assert places(told) == [(1, k) for k in range(5)]
     assert {volume.tr_s for volume in volumes(told)} == {1.5}
     assert codes(told).count("volume.tr") == 1
-    assert not any(trouble.lost for trouble in troubles(told))
+    assert not any(warning.lost for warning in warnings_in(told))
     assert open_series(put(tmp_path, run)).tr_s == 1.5
 
 
@@ -71,9 +71,9 @@ def test_slices_and_enhanced_objects_without_a_usable_tr() -> None:
 def test_where_nothing_tells_the_tr_the_run_is_lost_and_said_so() -> None:
     told = live(mosaics([None] * 5, None))
     assert volumes(told) == []
-    said = [trouble for trouble in troubles(told) if trouble.code == "volume.tr"]
+    said = [warning for warning in warnings_in(told) if warning.code == "volume.tr"]
     assert said
-    assert all(trouble.lost and "repetition time" in trouble.text for trouble in said)
+    assert all(warning.lost and "repetition time" in warning.text for warning in said)
     assert len(volumes(live(mosaics([None] * 5, None), Expected(tr_s=2.0)))) == 5
 
 
@@ -89,7 +89,7 @@ def test_jumps_of_the_clock_are_said(moments_s: list[float], words: str, tmp_pat
     run = mosaics(moments_s)
     told = live(run)
     assert len(volumes(told)) == len(run)
-    assert [words in trouble.text for trouble in troubles(told) if trouble.code == "volume.clock"] == [True]
+    assert [words in warning.text for warning in warnings_in(told) if warning.code == "volume.clock"] == [True]
     assert [words in note for note in open_series(put(tmp_path, run)).notes if "jumps" in note] == [True]
 
 
@@ -117,7 +117,7 @@ def test_a_run_of_slices_that_is_started_again_under_one_uid_is_the_next(n: int)
     told = live([*slices_of(4), *again(n)])
     assert places(told) == [*((1, k) for k in range(4)), *((2, k) for k in range(n))]
     assert np.array_equal(volumes(told)[4].data, 2 * seen(planes(0)))
-    assert not any(trouble.lost for trouble in troubles(told))
+    assert not any(warning.lost for warning in warnings_in(told))
 
 
 def test_one_that_was_stopped_within_a_volume_is_not_mixed_with_the_next() -> None:
@@ -125,7 +125,7 @@ def test_one_that_was_stopped_within_a_volume_is_not_mixed_with_the_next() -> No
     assert [ended.n_volumes for ended in ends(told)] == [2, 4]
     for k, volume in enumerate(volumes(told)[2:]):
         assert np.array_equal(volume.data, 2 * seen(planes(k)))
-    assert any(trouble.lost for trouble in troubles(told) if trouble.code == "volume.incomplete")
+    assert any(warning.lost for warning in warnings_in(told) if warning.code == "volume.incomplete")
 
 
 def test_a_run_of_slices_that_follows_one_of_a_declared_length() -> None:
@@ -136,7 +136,7 @@ def test_a_run_of_slices_that_follows_one_of_a_declared_length() -> None:
 def test_slices_that_are_sent_again_are_no_other_run() -> None:
     told = live([*slices_of(4), *slices_of(4)])
     assert places(told) == [(1, k) for k in range(4)]
-    assert not any(trouble.lost for trouble in troubles(told))
+    assert not any(warning.lost for warning in warnings_in(told))
 
 
 def test_two_runs_in_one_series_of_a_folder_are_refused(tmp_path: Path) -> None:

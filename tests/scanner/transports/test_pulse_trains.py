@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mindsight.scanner.transports import Trouble
+from mindsight.scanner.transports import TransportWarning
 from mindsight.scanner.transports.triggers import Pulse, Pulses
 from mindsight.volume import Volume
 
 TR_S, START_S, N = 1.5, 1.7e9, 20
 
 
-def stamped(places_tr: list[float], delay_s: float = 0.4) -> tuple[list[float | None], list[Trouble]]:
+def stamped(places_tr: list[float], delay_s: float = 0.4) -> tuple[list[float | None], list[TransportWarning]]:
     """Of each volume the place of its pulse in TRs."""
-    pulses, told, places = Pulses(), list[Trouble](), list[float | None]()
+    pulses, told, places = Pulses(), list[TransportWarning](), list[float | None]()
     waiting = [Pulse(START_S + place * TR_S, START_S + place * TR_S) for place in sorted(places_tr)]
     for index in range(N):
         arrived_s = START_S + (index + 1) * TR_S + delay_s
@@ -31,7 +31,7 @@ def stamped(places_tr: list[float], delay_s: float = 0.4) -> tuple[list[float | 
 def test_of_several_pulses_per_tr_the_first_is_taken(per_tr: int) -> None:
     places, told = stamped([k / per_tr for k in range(N * per_tr)])
     assert places == list(range(N))
-    assert [trouble.code for trouble in told] == ["trigger.several"]
+    assert [warning.code for warning in told] == ["trigger.several"]
 
 
 def test_lost_pulses_of_such_a_train_shift_nothing() -> None:
@@ -49,11 +49,11 @@ def test_a_burst_begins_with_its_first_pulse() -> None:
 def test_pulses_that_do_not_fit_into_a_tr_are_said_and_taken_for_none(spacing_tr: float) -> None:
     places, told = stamped([spacing_tr * k for k in range(int(N / spacing_tr))])
     assert places == [None] * N
-    assert [trouble.code for trouble in told] == ["trigger.unfit"]
+    assert [warning.code for warning in told] == ["trigger.unfit"]
 
 
 @pytest.mark.parametrize("every", [2, 4])
 def test_pulses_at_multiples_of_the_tr_are_those_of_their_volumes(every: int) -> None:
     places, told = stamped([float(k) for k in range(0, N, every)])
-    assert [trouble.code for trouble in told] == ["trigger.lost"] * 3
+    assert [warning.code for warning in told] == ["trigger.lost"] * 3
     assert places == [index if index % every == 0 else None for index in range(N)]

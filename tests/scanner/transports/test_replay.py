@@ -14,14 +14,14 @@ from mindsight.archive import ArchivedEvent, ArchivedRun, ArchivedSession, write
 from mindsight.errors import BadVolume
 from mindsight.events import RunEvent
 from mindsight.scanner.recording import keep, open_recorded
-from mindsight.scanner.transports import Item, Transport, Trouble
+from mindsight.scanner.transports import Item, Transport, TransportWarning
 from mindsight.scanner.transports.watch import FolderWatch
 from mindsight.volume import Volume
 from support import afni_sender as afni
 from support import cstore_sender as cstore
 from support import murfi_sender as murfi
 from support.nifti_files import image
-from support.taking import CLOCK, IMPATIENT, ends, take, trio_file, until_volumes, volumes
+from support.taking import CLOCK, SHORT_TIMEOUTS, ends, take, trio_file, until_volumes, volumes
 
 N = 5
 LOST = 3
@@ -40,7 +40,7 @@ class Kept:
 
 def watched_dicom(data: Path, trio: list[Volume], tmp_path: Path, take_all: Callable[[Transport], list[Item]]) -> None:
     (tmp_path / "in").mkdir()
-    with FolderWatch(tmp_path / "in", clock=CLOCK, patience=IMPATIENT) as transport:
+    with FolderWatch(tmp_path / "in", clock=CLOCK, timeouts=SHORT_TIMEOUTS) as transport:
         for k in range(N):
             if k != LOST:
                 shutil.copy(trio_file(data, k + 1), tmp_path / "in")
@@ -49,7 +49,7 @@ def watched_dicom(data: Path, trio: list[Volume], tmp_path: Path, take_all: Call
 
 def watched_nifti(data: Path, trio: list[Volume], tmp_path: Path, take_all: Callable[[Transport], list[Item]]) -> None:
     (tmp_path / "in").mkdir()
-    with FolderWatch(tmp_path / "in", clock=CLOCK, patience=IMPATIENT) as transport:
+    with FolderWatch(tmp_path / "in", clock=CLOCK, timeouts=SHORT_TIMEOUTS) as transport:
         for k in range(N):
             if k != LOST:
                 image(trio[k]).to_filename(tmp_path / "in" / f"v{k + 1}.nii.gz")
@@ -157,7 +157,7 @@ def test_a_bad_file_of_a_recording_is_told(tmp_path: Path) -> None:
 def test_a_recording_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     items = list(keep([small(0), small(1)], tmp_path / "file"))
-    assert [type(item) for item in items] == [Trouble, Volume, Volume]
+    assert [type(item) for item in items] == [TransportWarning, Volume, Volume]
     assert ends(items) == []
 
 

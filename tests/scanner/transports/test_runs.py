@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindsight.scanner.transports import Expected, Item, RunEnded
+from mindsight.scanner.transports.candidates import PLAIN, Origin
 from mindsight.scanner.transports.families import Family
 from mindsight.scanner.transports.order import Sequencer
-from mindsight.scanner.transports.runs import PLAIN, Origin, Runs
+from mindsight.scanner.transports.runs import Runs
 from mindsight.volume import Volume
-from support.taking import codes, ends, places, troubles
+from support.taking import codes, ends, places, warnings_in
 
 
 def volume(value: int = 0, shape: tuple[int, int, int] = (2, 3, 4), tr_s: float = 2.0, run: int = 1) -> Volume:
@@ -54,7 +55,7 @@ def test_no_volume_waits_longer_than_the_deadline() -> None:
     assert order.put(volume(3), 2.5) == []
     assert order.tick(2.9) == []
     told = order.tick(3.0)
-    assert [(trouble.code, trouble.index, trouble.missing) for trouble in troubles(told)] == [
+    assert [(warning.code, warning.index, warning.missing) for warning in warnings_in(told)] == [
         ("volume.missing", 1, True)
     ]
     assert places(told) == [(1, 2), (1, 3)]
@@ -123,7 +124,7 @@ def test_what_is_not_expected_is_passed_over_and_says_why(expected: Expected, wo
     runs = Runs(expected, 1.0)
     told = send(runs, "a", [0, 1, 2])
     assert codes(told) == ["series.ignored"]
-    assert words in troubles(told)[0].text
+    assert words in warnings_in(told)[0].text
     assert runs.finish() == []
 
 
@@ -138,7 +139,7 @@ def test_a_changed_shape_is_told_and_its_volume_missing() -> None:
 def test_volumes_before_the_first_that_came_are_missing() -> None:
     runs = Runs(Expected(), 1.0)
     told = [*send(runs, "a", [2, 3]), *runs.tick(1.0)]
-    assert [trouble.index for trouble in troubles(told) if trouble.missing] == [0, 1]
+    assert [warning.index for warning in warnings_in(told) if warning.missing] == [0, 1]
     assert places(told) == [(1, 2), (1, 3)]
 
 

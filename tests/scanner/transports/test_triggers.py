@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mindsight.errors import BadRequest, BadVolume
-from mindsight.scanner.transports import Item, Trouble, open_transport
+from mindsight.scanner.transports import Item, TransportWarning, open_transport
 from mindsight.scanner.transports.murfi import MurfiReceiver
 from mindsight.scanner.transports.triggers import Pulse, Pulses, Triggered, parse_pulse
 from mindsight.volume import Volume
 from support.murfi_sender import header, send, voxels
-from support.taking import CLOCK, IMPATIENT, codes, take, until_volumes, volumes
+from support.taking import CLOCK, SHORT_TIMEOUTS, codes, take, until_volumes, volumes
 
 TR_S = 2.0
 AWAY_S = 37.5  # the stimulus computer's clock against ours
@@ -34,9 +34,11 @@ def pulse(place: float, start_s: float = START_S) -> Pulse:
     return Pulse(start_s + place * TR_S + AWAY_S, start_s + place * TR_S)
 
 
-def matched(pulses: list[Pulse], coming: list[Volume], skip: int = 0) -> tuple[list[float | None], list[Trouble]]:
+def matched(
+    pulses: list[Pulse], coming: list[Volume], skip: int = 0
+) -> tuple[list[float | None], list[TransportWarning]]:
     """The place of each volume's pulse, as both come in the order of time."""
-    queue, told, places = Pulses(skip), list[Trouble](), list[float | None]()
+    queue, told, places = Pulses(skip), list[TransportWarning](), list[float | None]()
     waiting = sorted(pulses, key=lambda one: one.arrived_s)
     for one in coming:
         while waiting and waiting[0].arrived_s <= (one.arrived_s or 0.0):
@@ -131,7 +133,7 @@ def test_lines_that_are_none(line: bytes) -> None:
 
 
 def around() -> tuple[MurfiReceiver, Triggered]:
-    inner = MurfiReceiver(port=0, clock=CLOCK, patience=IMPATIENT)
+    inner = MurfiReceiver(port=0, clock=CLOCK, timeouts=SHORT_TIMEOUTS)
     return inner, Triggered(inner, "127.0.0.1", 0, clock=CLOCK)
 
 

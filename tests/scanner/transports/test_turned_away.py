@@ -19,11 +19,11 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from mindsight.scanner.transports import Patience, Trouble
+from mindsight.scanner.transports import Timeouts, TransportWarning
 from mindsight.scanner.transports.cstore import CStoreReceiver
 from mindsight.scanner.transports.turned_away import TurnedAway
 from support.enhanced_files import enhanced
-from support.taking import CLOCK, codes, take, troubles, until_trouble
+from support.taking import CLOCK, codes, take, until_warning, warnings_in
 
 JPEG_2000, JPEG, JPEG_LS, DEFLATED, BIG_ENDIAN, RLE, PLAIN = (
     *("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.1.99"),
@@ -32,7 +32,7 @@ JPEG_2000, JPEG, JPEG_LS, DEFLATED, BIG_ENDIAN, RLE, PLAIN = (
 
 
 def receiver(**options: Any) -> CStoreReceiver:
-    return CStoreReceiver(port=0, clock=CLOCK, **{"patience": Patience(idle_s=10.0, stall_s=1.0), **options})
+    return CStoreReceiver(port=0, clock=CLOCK, **{"timeouts": Timeouts(idle_s=10.0, stall_s=1.0), **options})
 
 
 def call(
@@ -50,14 +50,14 @@ def call(
         association.release()
 
 
-def told(transport: CStoreReceiver, code: str) -> Trouble:
-    items = take(transport, until_trouble(code), within_s=5.0)
-    (trouble,) = troubles(items)
-    assert trouble.code == code
-    assert "DOE" not in trouble.text
-    assert "127.0.0.1" not in trouble.text
-    assert not trouble.lost  # it brought nothing that is missing
-    return trouble
+def told(transport: CStoreReceiver, code: str) -> TransportWarning:
+    items = take(transport, until_warning(code), within_s=5.0)
+    (warning,) = warnings_in(items)
+    assert warning.code == code
+    assert "DOE" not in warning.text
+    assert "127.0.0.1" not in warning.text
+    assert not warning.lost  # it brought nothing that is missing
+    return warning
 
 
 @pytest.mark.parametrize("syntaxes", [(JPEG_2000,), (JPEG, JPEG_LS), (DEFLATED,), (BIG_ENDIAN,)])
@@ -91,7 +91,7 @@ def test_other_kinds_of_objects_only(storage: str) -> None:
     ],
 )
 def test_who_can_send_is_not_spoken_of(contexts: list[tuple[str, Sequence[str]]]) -> None:
-    with receiver(patience=Patience(idle_s=0.3, stall_s=1.0)) as transport:
+    with receiver(timeouts=Timeouts(idle_s=0.3, stall_s=1.0)) as transport:
         call(transport, contexts)
         assert list(transport.items()) == []
 
@@ -136,11 +136,11 @@ def test_bytes_that_are_no_association(said: bytes, code: str) -> None:
 
 
 def test_a_reason_is_told_once_and_then_with_its_count() -> None:
-    said: list[Trouble] = []
+    said: list[TransportWarning] = []
     turned_away = TurnedAway(said.append, "MINDSIGHT", [MRImageStorage])
     for _ in range(120):
         turned_away.first_byte(0x47, by_tls=False)
-    assert [trouble.text.rpartition("(")[2] for trouble in said[1:]] == ["10 times by now)", "100 times by now)"]
+    assert [warning.text.rpartition("(")[2] for warning in said[1:]] == ["10 times by now)", "100 times by now)"]
     assert codes(said) == ["peer.not_dicom"] * 3
 
 

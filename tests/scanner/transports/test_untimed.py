@@ -13,7 +13,7 @@ from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contract import Expected
 from support.dicom_files import csa_of_mosaic, enhanced, mosaic, planes, seen, slices_of, written
-from support.taking import codes, places, troubles, volumes
+from support.taking import codes, places, volumes, warnings_in
 
 
 def live(objects: Sequence[Dataset], expected: Expected | None = None) -> list[Item]:
@@ -46,7 +46,7 @@ def test_the_clock_tells_the_repetition_time(kind: str, tr: str | None) -> None:
     items = live(untimed(kind, tr))
     assert places(items) == [(1, k) for k in range(4)]
     assert {volume.tr_s for volume in volumes(items)} == {2.0}
-    assert [trouble.text for trouble in troubles(items) if trouble.code == "volume.tr"] == [
+    assert [warning.text for warning in warnings_in(items) if warning.code == "volume.tr"] == [
         "TR 2 s by the clock of the volumes; nothing else states one"
     ]
     for k, volume in enumerate(volumes(items), kind == "mosaic"):
@@ -59,7 +59,7 @@ def test_what_was_declared_needs_no_clock() -> None:
         del dataset.AcquisitionTime
     items = live(run, Expected(tr_s=2.0))
     assert len(volumes(items)) == 4
-    assert not troubles(items)
+    assert not warnings_in(items)
 
 
 def test_without_a_clock_each_volume_is_refused() -> None:
@@ -67,14 +67,14 @@ def test_without_a_clock_each_volume_is_refused() -> None:
     for dataset in run:
         del dataset.AcquisitionTime
     items = live(run)
-    assert [trouble.lost for trouble in troubles(items) if trouble.code == "volume.tr"] == [True] * 4
+    assert [warning.lost for warning in warnings_in(items) if warning.code == "volume.tr"] == [True] * 4
     assert not volumes(items)
 
 
 def test_a_single_volume_is_told_of_at_the_end() -> None:
     items = live(untimed("mosaic")[:1])
     assert codes(items) == ["volume.tr"]
-    assert troubles(items)[0].lost
+    assert warnings_in(items)[0].lost
 
 
 def test_a_held_volume_that_is_bad_takes_no_other_along() -> None:
@@ -82,4 +82,4 @@ def test_a_held_volume_that_is_bad_takes_no_other_along() -> None:
     run[0].PixelSpacing = [0, 0]
     items = live(run)
     assert places(items) == [(1, k) for k in (1, 2, 3)]
-    assert [trouble.code for trouble in troubles(items) if trouble.lost] == ["volume.affine"]
+    assert [warning.code for warning in warnings_in(items) if warning.lost] == ["volume.affine"]

@@ -14,18 +14,29 @@ import pytest
 
 from mindsight.errors import BadRequest
 from mindsight.scanner import read_series
-from mindsight.scanner.transports import Expected, Patience, Trouble, open_transport
+from mindsight.scanner.transports import Expected, Timeouts, TransportWarning, open_transport
 from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.folder import FolderReader
 from mindsight.scanner.transports.watch import FolderWatch, Mode, others_write
 from mindsight.volume import Volume
-from support.taking import CLOCK, IMPATIENT, codes, ends, places, take, trio_file, troubles, until_volumes, volumes
+from support.taking import (
+    CLOCK,
+    SHORT_TIMEOUTS,
+    codes,
+    ends,
+    places,
+    take,
+    trio_file,
+    until_volumes,
+    volumes,
+    warnings_in,
+)
 
 MODES: list[Mode] = ["events", "polling"]
 
 
 def watch(folder: Path, mode: Mode = "events", **options: object) -> FolderWatch:
-    return FolderWatch(folder, mode=mode, clock=CLOCK, patience=IMPATIENT, **options)  # type: ignore[arg-type]
+    return FolderWatch(folder, mode=mode, clock=CLOCK, timeouts=SHORT_TIMEOUTS, **options)  # type: ignore[arg-type]
 
 
 def copy(data: Path, folder: Path, number: int, name: str | None = None) -> None:
@@ -80,10 +91,10 @@ def test_a_run_with_all_that_goes_wrong(mode: Mode, data: Path, trio: list[Volum
         np.testing.assert_array_equal(volume.affine, trio[volume.index].affine)
         assert volume.acquired_s == trio[volume.index].acquired_s
         assert volume.arrived_s == pytest.approx(time.time(), abs=60)
-    assert [(t.index, t.run) for t in troubles(items) if t.missing] == [(6, 1)]
+    assert [(t.index, t.run) for t in warnings_in(items) if t.missing] == [(6, 1)]
     assert sorted(codes(items)) == ["dicom.not_dicom", "volume.doubled", "volume.missing"]
     assert [(end.run, end.n_volumes) for end in ends(items)] == [(1, 12)]
-    assert "Doe" not in repr(troubles(items))
+    assert "Doe" not in repr(warnings_in(items))
 
 
 def test_two_series_at_once_and_a_restart(data: Path, tmp_path: Path) -> None:
@@ -105,13 +116,13 @@ def test_two_series_at_once_and_a_restart(data: Path, tmp_path: Path) -> None:
 
 def test_a_file_given_up_is_read_when_it_changes(data: Path, tmp_path: Path) -> None:
     whole = trio_file(data, 2).read_bytes()
-    reader = FolderReader(tmp_path, Patience(whole_s=5.0), settle_s=0.1, existing=False)
+    reader = FolderReader(tmp_path, Timeouts(whole_s=5.0), settle_s=0.1, existing=False)
     (tmp_path / "a.dcm").write_bytes(whole[:-2])
-    told: list[Arrival | Trouble] = []
+    told: list[Arrival | TransportWarning] = []
     for tenth in range(70):
         now_s = tenth / 10
         told += [*reader.scan(now_s), *reader.read(now_s, 0.0)]
-    assert [isinstance(one, Trouble) and one.code for one in told] == ["dicom.truncated"]
+    assert [isinstance(one, TransportWarning) and one.code for one in told] == ["dicom.truncated"]
     (tmp_path / "a.dcm").write_bytes(whole)
     told = [*reader.scan(8.0), *reader.read(8.0, 0.0), *reader.read(8.2, 77.0)]
     assert [isinstance(one, Arrival) and one.arrived_s for one in told] == [77.0]
@@ -121,10 +132,10 @@ def test_a_file_given_up_is_read_when_it_changes(data: Path, tmp_path: Path) -> 
 def test_a_file_that_keeps_changing_is_not_read(data: Path, tmp_path: Path) -> None:
     """A file filled after it was made at its full length parses before it is whole."""
     whole = trio_file(data, 1).read_bytes()
-    reader = FolderReader(tmp_path, Patience(), settle_s=0.1, existing=False)
+    reader = FolderReader(tmp_path, Timeouts(), settle_s=0.1, existing=False)
     hollow = bytearray(whole)
     hollow[-100_000:] = bytes(100_000)
-    told: list[Arrival | Trouble] = []
+    told: list[Arrival | TransportWarning] = []
     for tenth in range(5):
         (tmp_path / "a.dcm").write_bytes(hollow + bytes(2 * tenth))  # every look finds it another
         now_s = tenth / 20
@@ -141,7 +152,7 @@ def test_files_that_are_there_at_the_start(existing: bool, data: Path, tmp_path:
             copy(data, tmp_path, number)
         items = take(transport, until_volumes(4 if existing else 2))
     assert places(items) == [(1, k) for k in (range(4) if existing else (2, 3))]
-    assert [t.index for t in troubles(items) if t.missing] == ([] if existing else [0, 1])
+    assert [t.index for t in warnings_in(items) if t.missing] == ([] if existing else [0, 1])
 
 
 def test_of_the_files_that_are_there_only_those_that_came_since_then(data: Path, tmp_path: Path) -> None:
@@ -158,7 +169,7 @@ def test_of_the_files_that_are_there_only_those_that_came_since_then(data: Path,
 
 
 def test_an_idle_folder_ends_the_stream(tmp_path: Path) -> None:
-    transport = FolderWatch(tmp_path, clock=CLOCK, patience=Patience(idle_s=0.2), mode="polling")
+    transport = FolderWatch(tmp_path, clock=CLOCK, timeouts=Timeouts(idle_s=0.2), mode="polling")
     with transport:
         assert list(transport.items()) == []
 
@@ -182,14 +193,14 @@ def test_links_pipes_and_hidden_files_are_passed_over(data: Path, tmp_path: Path
     outside.mkdir()
     folder.mkdir()
     copy(data, outside, 1)
-    reader = FolderReader(folder, Patience(whole_s=0.1), settle_s=0.0, existing=False)
+    reader = FolderReader(folder, Timeouts(whole_s=0.1), settle_s=0.0, existing=False)
     (folder / "link.dcm").symlink_to(outside / "Doe_1.dcm")
     (folder / "zero.dcm").symlink_to("/dev/zero")
     (folder / "round").symlink_to(folder, target_is_directory=True)
     os.mkfifo(folder / "pipe.dcm")
     copy(data, folder, 1, ".hidden.dcm")
     for name in ("link.dcm", "zero.dcm", "pipe.dcm", ".hidden.dcm"):
-        reader.told(str(folder / name), 0.0, closed=True)
+        reader.notify(str(folder / name), 0.0, closed=True)
     assert [*reader.scan(0.0), *reader.read(0.5, 0.0)] == []
 
 
@@ -232,7 +243,7 @@ def test_a_whole_real_run(data: Path, tmp_path: Path) -> None:
         thread.start()
         items = take(transport, lambda items: bool(ends(items)), 60.0)
         thread.join()
-    assert troubles(items) == []
+    assert warnings_in(items) == []
     for volume, truth in zip(volumes(items), read_series(data / "trio_run155" / "dcm"), strict=True):
         assert volume.index == truth.index
         np.testing.assert_array_equal(volume.data, truth.data)

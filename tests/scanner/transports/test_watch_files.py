@@ -19,21 +19,32 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mindsight.scanner import read_series
-from mindsight.scanner.transports import Expected, Patience, Trouble
-from mindsight.scanner.transports.arrivals import Arrival, Placed
+from mindsight.scanner.transports import Expected, Timeouts, TransportWarning
+from mindsight.scanner.transports.arrivals import Arrival, NumberedVolume
 from mindsight.scanner.transports.folder import FolderReader
 from mindsight.scanner.transports.pairs import PairOrder
 from mindsight.scanner.transports.watch import FolderWatch, Mode
 from mindsight.volume import Volume
 from support.nifti_files import image
 from support.par_files import Pair, write_pair
-from support.taking import CLOCK, IMPATIENT, codes, ends, places, take, trio_file, troubles, until_volumes, volumes
+from support.taking import (
+    CLOCK,
+    SHORT_TIMEOUTS,
+    codes,
+    ends,
+    places,
+    take,
+    trio_file,
+    until_volumes,
+    volumes,
+    warnings_in,
+)
 
 MODES: list[Mode] = ["events", "polling"]
 
 
 def watch(folder: Path, mode: Mode = "events", **options: object) -> FolderWatch:
-    return FolderWatch(folder, mode=mode, clock=CLOCK, patience=IMPATIENT, **options)  # type: ignore[arg-type]
+    return FolderWatch(folder, mode=mode, clock=CLOCK, timeouts=SHORT_TIMEOUTS, **options)  # type: ignore[arg-type]
 
 
 def assert_same(got: list[Volume], expected: list[Volume]) -> None:
@@ -79,9 +90,9 @@ def test_a_nifti_per_volume(mode: Mode, names: str, trio: list[Volume], tmp_path
         thread.join()
     assert places(items) == [(1, k) for k in (0, 1, 2, 3, 4, 6, 7)]
     assert_same(volumes(items), [trio[k] for k in (0, 1, 2, 3, 4, 6, 7)])
-    assert [(t.index, t.missing) for t in troubles(items)] == [(5, True)]
+    assert [(t.index, t.missing) for t in warnings_in(items)] == [(5, True)]
     assert [(end.run, end.n_volumes) for end in ends(items)] == [(1, 8)]
-    assert "Doe" not in repr(troubles(items))
+    assert "Doe" not in repr(warnings_in(items))
 
 
 def test_volumes_that_state_no_tr_need_one_and_take_the_times_beside(trio: list[Volume], tmp_path: Path) -> None:
@@ -90,7 +101,7 @@ def test_volumes_that_state_no_tr_need_one_and_take_the_times_beside(trio: list[
             (tmp_path / f"vol_{k}.json").write_text(json.dumps({"SliceTiming": trio[k].slice_times_s.tolist()}))
             image(trio[k], tr_s=None).to_filename(tmp_path / f"vol_{k}.nii.gz")
         items = take(transport, until_volumes(3))
-    assert troubles(items) == []
+    assert warnings_in(items) == []
     assert places(items) == [(1, 0), (1, 1), (1, 2)]
     for volume, truth in zip(volumes(items), trio, strict=False):
         assert volume.tr_s == 1.97
@@ -108,8 +119,8 @@ def test_a_whole_run_is_read_when_it_is_whole(suffix: str, trio: list[Volume], t
     content = whole.read_bytes()
     folder = tmp_path / "in"
     folder.mkdir()
-    reader = FolderReader(folder, Patience(), settle_s=0.1, existing=False)
-    told: list[Arrival | Trouble] = []
+    reader = FolderReader(folder, Timeouts(), settle_s=0.1, existing=False)
+    told: list[Arrival | TransportWarning] = []
     for tenth, n_bytes in enumerate((200, 5000, len(content) // 2, len(content) - 1)):
         (folder / f"bold{suffix}").write_bytes(content[:n_bytes])
         for now_s in (tenth, tenth + 0.5):
@@ -122,7 +133,7 @@ def test_a_whole_run_is_read_when_it_is_whole(suffix: str, trio: list[Volume], t
     assert places(items) == [(run, k) for run in (1, 2) for k in range(4)]
     assert_same(volumes(items), trio[:4] * 2)
     assert [(end.run, end.n_volumes) for end in ends(items)] == [(1, 4), (2, 4)]
-    assert troubles(items) == []
+    assert warnings_in(items) == []
 
 
 def dump(folder: Path, number: int, dynamic: int, suffix: str = ".par", **changes: object) -> Path:
@@ -155,7 +166,7 @@ def test_a_pair_per_volume_and_a_restart(mode: Mode, suffix: str, tmp_path: Path
         thread.start()
         items = take(transport, until_volumes(5))
         thread.join()
-    assert troubles(items) == []
+    assert warnings_in(items) == []
     assert places(items) == [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)]
     assert_same(volumes(items), truth)
     assert [(end.run, end.n_volumes) for end in ends(items)] == [(1, 3), (2, 2)]
@@ -182,7 +193,7 @@ def test_a_run_in_one_pair_and_a_rec_that_never_comes(tmp_path: Path) -> None:
 def test_a_lone_pair_is_no_run_and_what_is_held_is_bounded() -> None:
     order = PairOrder()
     volume = Volume(np.zeros((2, 2, 2), np.int16), np.eye(4), 1.0, 1, 0)
-    decided = [one for k in range(50) for one in order.add(Placed(f"s{k}", 0, volume, stated=1))]
+    decided = [one for k in range(50) for one in order.add(NumberedVolume(f"s{k}", 0, volume, stated=1))]
     assert len(decided) == 42
     assert len({placed.series for placed in (*decided, *order.finish())}) == 50
 
@@ -215,10 +226,10 @@ def test_mutated_files_are_told_or_read(cuts: st.DataObject, tmp_path: Path) -> 
             content[cuts.draw(st.integers(0, min(len(content), 4000) - 1))] = cuts.draw(st.integers(0, 255))
         del content[cuts.draw(st.integers(len(content) // 2, len(content))) :]
         path.write_bytes(content)
-    reader = FolderReader(tmp_path, Patience(whole_s=0.5), settle_s=0.0, existing=True)
+    reader = FolderReader(tmp_path, Timeouts(whole_s=0.5), settle_s=0.0, existing=True)
     list(reader.scan(0.0))
     told = [one for now_s in (0.0, 1.0, 2.0) for one in reader.read(now_s, 0.0)]
-    assert {type(one) for one in told} <= {Arrival, Trouble}
+    assert {type(one) for one in told} <= {Arrival, TransportWarning}
     assert reader.due_s(3.0) == float("inf")  # nothing is waited for any more
 
 
@@ -253,7 +264,7 @@ def test_what_a_program_makes_beside_a_run_is_no_run(trio: list[Volume], tmp_pat
         nib.save(image(trio[0]), tmp_path / "meanf_000.nii")
         items = take(transport, lambda items: len(volumes(items)) >= 3 and codes(items).count("series.ignored") >= 2)
     assert_same(volumes(items), trio[:3])
-    said = [trouble.text for trouble in troubles(items) if trouble.code == "series.ignored"]
+    said = [warning.text for warning in warnings_in(items) if warning.code == "series.ignored"]
     assert {word for word in ("resliced", "mean") if word in " ".join(said)} == {"resliced", "mean"}
 
 
