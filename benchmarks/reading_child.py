@@ -2,8 +2,8 @@
 
     python -P benchmarks/reading_child.py VOLUMES
 
-A process of ``bench_reading.py``, which starts it with the path of this checkout or of an older one. So it keeps to
-what both have, and is silent about a format that the older one does not know.
+A process of ``bench_reading.py``, which starts it with the path of this checkout or of an older one. So it uses what
+both have, and leaves out a format that the older one does not know.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ import report
 import scanner_files as made
 
 import mindsight
+from mindsight.scanner.transports import arrivals
 from mindsight.scanner.transports.afni import parse_header as parse_afni
-from mindsight.scanner.transports.arrivals import Arrival, NumberedVolume
+from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.assemble import Assembler
 from mindsight.scanner.transports.contents import read_unit
 from mindsight.scanner.transports.contract import Expected
@@ -33,7 +34,9 @@ from mindsight.volume import Volume
 WARM_UP = 3  # volumes: what is imported late, and the second one, with which a run begins
 
 Read = Callable[[], Iterator[Any]]
-"""From what came to what an assembler is given."""
+"""From the scanner's data to what an assembler is given."""
+
+numbered_volume: Any = getattr(arrivals, "NumberedVolume", None) or arrivals.Placed  # the name up to 0.1
 
 
 def formats(volume: int, folder: Path) -> dict[str, Read]:
@@ -42,12 +45,12 @@ def formats(volume: int, folder: Path) -> dict[str, Read]:
     murfi_header, murfi_values = made.murfi(volume)
     afni_values = made.planes(volume).tobytes()
 
-    def afni() -> Iterator[NumberedVolume]:
-        yield NumberedVolume("afni", volume, AFNI.volume([afni_values]), is_run=True)
+    def afni() -> Iterator[Any]:
+        yield numbered_volume("afni", volume, AFNI.volume([afni_values]), is_run=True)
 
-    def murfi() -> Iterator[NumberedVolume]:
+    def murfi() -> Iterator[Any]:
         header = parse_murfi(murfi_header)
-        yield NumberedVolume(header.series, header.number - 1, header.volume(murfi_values))
+        yield numbered_volume(header.series, header.number - 1, header.volume(murfi_values))
 
     return {
         "Siemens mosaic": lambda: iter([mosaic]),
@@ -64,15 +67,16 @@ def formats(volume: int, folder: Path) -> dict[str, Read]:
 def _mrd(volume: int) -> dict[str, Read]:
     try:
         mrd = import_module("mindsight.scanner.transports.mrd")
+        stacks_of = getattr(mrd, "Stacks", None) or import_module("mindsight.scanner.transports.mrd_stacks").Stacks
     except ModuleNotFoundError:
         return {}
     measurement, messages = mrd.parse_measurement(made.mrd_measurement()), made.mrd(volume)
 
-    def read() -> Iterator[NumberedVolume]:
-        stacks = mrd.Stacks(measurement.n_slices, measurement.multiband)
+    def read() -> Iterator[Any]:
+        stacks = stacks_of(measurement.n_slices, measurement.multiband)
         for header, attributes, values in messages:
             for _, images in stacks.add(mrd.parse_image(header, attributes, values, measurement)):
-                yield NumberedVolume("mrd", volume, mrd.volume_of(images, measurement.tr_s, None))
+                yield numbered_volume("mrd", volume, mrd.volume_of(images, measurement.tr_s, None))
 
     return {"MRD": read}
 

@@ -1,9 +1,9 @@
-"""What AFNI's real-time senders (Dimon, rtfeedme) say: header text → a run's grid; image bytes → volumes.
+"""The data of AFNI's real-time senders (Dimon, rtfeedme): header text → a run's grid; image bytes → volumes.
 
-Knows nothing of sockets. Facts from AFNI's README.realtime.
+Knows nothing of sockets. Source: AFNI's README.realtime.
 
-Only what a volume needs is taken from a header. ``NOTE`` holds file paths, ``NAME`` and ``PREFIX`` a name; ``DRIVE_*``
-tells AFNI what to do, and the second line of the control text which program to run: all are passed over.
+Only what a volume needs is read from a header. ``NOTE`` holds file paths, ``NAME`` and ``PREFIX`` a name, ``DRIVE_*``
+commands for AFNI, and the second line of the control text names a program to run: all of these are ignored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mindsight.volume import MAX_SIDE, Volume
 
 END_OF_RUN = b"Et Earello Endorenna utulien!!"
 MAX_HEADER_BYTES = 64 * 1024
-MAX_LINE = 8 * 1024  # AFNI's own is 1024, which the explicit times of a hundred slices pass
+MAX_LINE = 8 * 1024  # AFNI's own limit is 1024, which the explicit times of a hundred slices exceed
 MAX_IMAGE_BYTES = 128 * 1024 * 1024
 MAX_CHANNELS = 64
 _ABSURD = 1e9
@@ -53,13 +53,13 @@ _NUMBER = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?)([RLAPIS]
 
 @dataclass(frozen=True, slots=True)
 class AfniHeader:
-    """What a sender says of the images that follow.
+    """The header before a run's images.
 
-    by_slice : an image is a slice, else a whole volume; slice_order is the order they come in
-    is_series : the images are those of several volumes
-    n_volumes : where the sender says it
-    n_channels : images of different channels (echoes) take turns
-    echo_times_ms : of each channel, empty where the sender does not say
+    by_slice : an image is a slice, in the order of ``slice_order``; otherwise a whole volume
+    is_series : the images belong to several volumes
+    n_volumes : None if the sender does not state it
+    n_channels : images of the channels (echoes) alternate
+    echo_times_ms : of each channel, empty if the sender does not state them
     """
 
     shape: tuple[int, int, int]
@@ -76,7 +76,7 @@ class AfniHeader:
 
     @property
     def echoes(self) -> tuple[Echo, ...]:
-        """Of the channels."""
+        """The echo of each channel."""
         times = self.echo_times_ms or (None,) * self.n_channels
         return tuple(Echo(number, time_ms) for number, time_ms in enumerate(times, 1))
 
@@ -90,7 +90,7 @@ class AfniHeader:
         return self.shape[2] if self.by_slice else 1
 
     def volume(self, images: Sequence[bytes]) -> Volume:
-        """The volume of these images, in the order they came. Raises BadVolume."""
+        """The volume of these images, given in order of arrival. Raises BadVolume."""
         x, y, z = self.shape
         planes_ZYX: NDArray[Any] = np.frombuffer(b"".join(images), self.dtype).reshape(z, y, x)
         if self.by_slice:
@@ -108,9 +108,9 @@ class AfniHeader:
 def parse_header(text: bytes, tr_s: float | None = None) -> AfniHeader:
     """The header before the first image, without its zero byte.
 
-    tr_s : taken where the header has no ``TR``
+    tr_s : repetition time if the header has no ``TR``
 
-    Raises BadVolume: a line too long, a value that cannot be, or one missing that every volume needs.
+    Raises BadVolume for a line that is too long, an impossible value, or a missing value that every volume needs.
     """
     fields = _lines(text)
     kind = _word(fields, "ACQUISITION_TYPE", "2D+zt", _TYPES)
@@ -148,7 +148,7 @@ def parse_header(text: bytes, tr_s: float | None = None) -> AfniHeader:
 
 
 def _echo_times_ms(fields: Mapping[str, list[str]], n_channels: int) -> tuple[float, ...]:
-    """One for each channel, else none. Senders state milliseconds, some of them seconds."""
+    """Echo time of each channel, or empty. Senders state milliseconds, some of them seconds."""
     words = fields.get("ECHO_TIMES", [])
     if n_channels < 2 or len(words) != n_channels or not all(_NUMBER.match(word) for word in words):
         return ()
@@ -159,9 +159,9 @@ def _echo_times_ms(fields: Mapping[str, list[str]], n_channels: int) -> tuple[fl
 
 
 def control_port(text: bytes) -> int | None:
-    """Port that a sender will bring its data to; None where it names another kind of channel (shared memory).
+    """Port that a sender will send its data to; None if it names another kind of channel (shared memory).
 
-    text : what came over the control connection. Its second line, a program to run, is never looked at.
+    text : received on the control connection. Its second line, a program to run, is never read
     """
     match = re.match(rb"^tcp:[^:\n]{1,255}:(\d{1,5})\s*$", text.partition(b"\n")[0])
     return int(match[1]) if match else None
@@ -182,20 +182,20 @@ def _lines(text: bytes) -> dict[str, list[str]]:
         words = line.decode("ascii", "replace").split()
         if words and words[0] in _WANTED:
             fields[words[0]] = words[1:]
-            if words[0] in ("ZFIRST", "XYZFIRST", "XYZOFF"):  # what is said later wins
+            if words[0] in ("ZFIRST", "XYZFIRST", "XYZOFF"):  # the later one wins
                 where.append(words[0])
     return fields | {"where": where}
 
 
 def _numbers(fields: Mapping[str, list[str]], name: str, at_least: int, at_most: int | None = None) -> list[float]:
-    """Numbers after a command. Raises BadVolume where there are fewer or more, or something else."""
+    """Numbers after a command. Raises BadVolume for another count of them, or for anything else."""
     words = fields.get(name)
     most = at_least if at_most is None else at_most
     if words is None or not at_least <= len(words) <= most or not all(_NUMBER.match(word) for word in words):
         _refuse(f"expected {at_least} to {most} numbers after {name}")
     numbers = [float(word.rstrip("RLAPIS")) for word in words]
     if not all(abs(number) < _ABSURD for number in numbers):
-        _refuse(f"expected numbers that can be after {name}")
+        _refuse(f"expected numbers below {_ABSURD:g} after {name}")
     return numbers
 
 
@@ -207,7 +207,7 @@ def _word(fields: Mapping[str, list[str]], name: str, default: str, known: set[s
 
 
 def _affine(fields: Mapping[str, list[str]], shape: tuple[int, int, int]) -> NDArray[np.float64]:
-    """(4, 4) voxel → RAS+ millimetres: from the oblique transform where there is one, else from axes and sizes."""
+    """(4, 4) voxel → RAS+ millimetres: from the oblique transform if there is one, else from axes and sizes."""
     if "OBLIQUE_XFORM" in fields:
         matrix = np.array(_numbers(fields, "OBLIQUE_XFORM", 16)).reshape(4, 4)
         if not np.array_equal(matrix[3], (0, 0, 0, 1)):
@@ -250,10 +250,10 @@ def _steps_mm(fields: Mapping[str, list[str]], shape: tuple[int, int, int]) -> l
 def _first_mm(
     fields: Mapping[str, list[str]], shape: tuple[int, int, int], steps_mm: Sequence[float], starts: Sequence[str]
 ) -> list[float]:
-    """Where the centre of the first voxel lies, along each axis of the grid but in the frame's own direction.
+    """Position of the centre of the first voxel along each axis of the grid, in the direction of the frame.
 
-    A distance counts towards the side it names, else towards the side where the axis starts. Without any the volume
-    is centred.
+    A distance counts towards the side that it names, or by default towards the side where the axis starts. Without any
+    distance the volume is centred.
     """
     halves = [0.5 * (n - 1) * step for n, step in zip(shape, steps_mm, strict=True)]
     first = list(zip(halves, starts, strict=True))
@@ -266,7 +266,7 @@ def _first_mm(
                 first[axis] = (halves[axis] + value, start)
             elif _DIRECTIONS[side][0] == _DIRECTIONS[start][0]:
                 first[axis] = (value, side)
-            else:  # as AFNI does where the side is none of the axis
+            else:  # like AFNI, if the named side does not belong to the axis
                 first[axis] = (value, start)
     return [_DIRECTIONS[side][1] * value for value, side in first]
 
@@ -286,10 +286,10 @@ def _slice_order(fields: Mapping[str, list[str]], n: int) -> tuple[int, ...]:
 
 
 def _slice_times(fields: Mapping[str, list[str]], n: int, tr_s: float) -> NDArray[np.float64] | None:
-    """Seconds after the volume's start, by ``TPATTERN``; None where they cannot be those of a volume.
+    """Seconds after the volume's start, from ``TPATTERN``; None if they are impossible.
 
-    A pattern's name stands for an order of slices at equal distances: ``alt+z`` is 0, 2, 4, ..., 1, 3, ...; a ``2``
-    begins with the second, a ``-`` at the last slice (AFNI's README.realtime and to3d's help).
+    A pattern names an order of slices at equal intervals: ``alt+z`` is 0, 2, 4, ..., 1, 3, ...; a ``2`` begins with the
+    second slice, a ``-`` with the last (AFNI's README.realtime and to3d's help).
     """
     words = fields.get("TPATTERN", [])
     order = _PATTERNS[words[0]](n) if len(words) == 1 and words[0] in _PATTERNS else None

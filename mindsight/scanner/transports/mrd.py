@@ -1,19 +1,19 @@
-"""What a reconstruction says in MRD (ISMRMRD): the header of a measurement; images → volumes.
+"""The data of a reconstruction in MRD (ISMRMRD): the header of a measurement; images → volumes.
 
-Knows nothing of sockets. Facts from the MRD specification: message 1022 is an image header of 198 bytes, its meta
-attributes and its values; positions and directions are DICOM's (LPS), a position is the centre of what was excited, and
-time stamps count 2.5 ms since midnight, as Siemens' reconstruction has them.
+Knows nothing of sockets. From the MRD specification: message 1022 is an image header of 198 bytes, its meta attributes
+and its values. Positions and directions are DICOM's (LPS), a position is the centre of the excited volume, and time
+stamps count 2.5 ms since midnight, as in Siemens' reconstruction.
 
-Only what a volume needs is taken. The measurement's header says who lies in the scanner, and attributes may hold a
-whole DICOM header: what is not on the lists here is never looked at.
+Only what a volume needs is read. The measurement's header names the participant, and attributes may hold a whole DICOM
+header: anything that is not on the lists here is never read.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 from xml.etree import ElementTree
 
@@ -30,7 +30,6 @@ from mindsight.scanner.transports.mrd_headers import ImageHeader, WaveformHeader
 from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume, is_tr
 
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
-MAX_HELD = 8  # volumes of a series that are not whole
 TICK_S = 0.0025
 
 ALLOWED_META = frozenset(
@@ -40,7 +39,7 @@ ALLOWED_META = frozenset(
 
 _DTYPES = {1: "<u2", 2: "<i2", 3: "<u4", 4: "<i4", 5: "<f4", 6: "<f8", 7: "<c8", 8: "<c16"}  # ISMRMRD_DataTypes
 _COMPONENTS = {0: MAGNITUDE, 1: MAGNITUDE, 2: "phase", 3: "real", 4: "imaginary", 5: MAGNITUDE}
-"""ISMRMRD_ImageTypes: 0 is not said; of 5, complex, the magnitude is taken."""
+"""ISMRMRD_ImageTypes: 0 is unstated; of 5 (complex) the magnitude is taken."""
 _IS_NAVIGATOR = 1 << 0
 
 
@@ -50,9 +49,9 @@ def _refuse(message: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What the XML header of a measurement says of its images; None where it does not.
+    """The fields of a measurement's XML header; None if they are not stated.
 
-    n_slices : as it counts them, which may be excitations of several slices each (``multiband``)
+    n_slices : in the header's count, which may be one of excitations of several slices each (``multiband``)
     echo_times_ms : of each contrast
     """
 
@@ -63,7 +62,7 @@ class Measurement:
 
 
 def parse_measurement(text: bytes) -> Measurement:
-    """Of the XML header, which has the subject's name too: that is never looked at. Raises BadVolume."""
+    """The fields of the XML header. The participant's name, which it also holds, is never read. Raises BadVolume."""
     root = _xml(text)
     tr_ms = _floats(_found(root, "sequenceParameters/TR"))
     last = _floats(_found(root, "encoding/encodingLimits/slice/maximum"))
@@ -78,12 +77,12 @@ def parse_measurement(text: bytes) -> Measurement:
 
 @dataclass(frozen=True, slots=True)
 class MrdImage:
-    """An image header and what its attributes add: a slice, or a whole volume where ``shape[2]`` is above 1.
+    """An image header with its attributes: a slice, or a whole volume if ``shape[2]`` is above 1.
 
     repetition, slice, contrast : counters, from 0
-    kind : what the values are; None for pictures that are no images of signal (navigators, RGB)
-    stamp_s : seconds since midnight; None where it is not stamped
-    directions : of a row, down a column, and from slice to slice
+    kind : kind of the values; None for images that show no signal (navigators, RGB)
+    stamp_s : seconds since midnight; None without a stamp
+    directions : along a row, down a column, and from slice to slice
     """
 
     series: str
@@ -103,7 +102,7 @@ class MrdImage:
     values: bytes = b""
 
     def frames(self) -> tuple[Frame, ...]:
-        """Its planes, as DICOM has them: by the centre of the first pixel."""
+        """Its planes as in DICOM: positions are those of the first pixel's centre."""
         x, y, z = self.shape
         row, column, through = (np.array(direction) for direction in self.directions)
         steps = [size / n for size, n in zip(self.fov_mm, self.shape, strict=True)]
@@ -130,7 +129,7 @@ class MrdImage:
 
 
 def image_bytes(header: bytes) -> int:
-    """How many bytes of values follow. Raises BadVolume where that cannot be."""
+    """Number of bytes of values that follow. Raises BadVolume if it is impossible."""
     head = ImageHeader.from_buffer_copy(header)
     if head.data_type not in _DTYPES:
         _refuse("expected an image header with a known type of data; is this another protocol?")
@@ -145,7 +144,7 @@ def image_bytes(header: bytes) -> int:
 
 
 def waveform_bytes(header: bytes) -> int:
-    """How many bytes of samples follow the header of a waveform."""
+    """Number of bytes of samples that follow the header of a waveform."""
     head = WaveformHeader.from_buffer_copy(header)
     return int(4 * head.channels * head.number_of_samples)
 
@@ -188,7 +187,7 @@ def parse_image(header: bytes, attributes: bytes, values: bytes, measurement: Me
 
 
 def volume_of(images: Sequence[MrdImage], tr_s: float | None, given_s: float | None) -> Volume:
-    """The volume of these slices, or of the one image that is whole. Raises BadVolume."""
+    """The volume of these slices, or of one image that is a whole volume. Raises BadVolume."""
     frames = tuple(frame for image in images for frame in image.frames())
     planes_ZYX = np.concatenate([image.planes_ZYX() for image in images])
     order_Z, step = slice_order(frames)
@@ -213,67 +212,15 @@ def volume_of(images: Sequence[MrdImage], tr_s: float | None, given_s: float | N
 
 
 def echo_of(image: MrdImage, measurement: Measurement) -> Echo | None:
-    """None where there is one echo only."""
+    """The echo of an image; None if there is only one echo."""
     if image.contrast == 0 and len(measurement.echo_times_ms) < 2:
         return None
     return Echo(image.contrast + 1, image.echo_time_ms)
 
 
-@dataclass(slots=True)
-class Stacks:
-    """The slices of one series and echo → whole volumes by their place in time.
-
-    How many slices make a volume is what the header says where an excitation is one slice; else as many as came of the
-    first repetition that is over, for with several slices at once some headers count excitations. Where a sender counts
-    no repetitions, a slice that comes again is of the next.
-    """
-
-    n_stated: int | None
-    multiband: int = 1
-    n_slices: int | None = None
-    partial: dict[int, dict[int, MrdImage]] = field(default_factory=dict)
-    done: set[int] = field(default_factory=set)  # were told, or are given up
-    counted: bool = False
-    times: dict[int, int] = field(default_factory=dict)
-
-    def add(self, image: MrdImage) -> Iterator[tuple[int, list[MrdImage]]]:
-        """Volumes that are whole now; one that will not be any more comes with the slices that it has."""
-        self.counted = self.counted or image.repetition > 0
-        position = image.repetition if self.counted else self.times.get(image.slice, 0)
-        self.times[image.slice] = position + 1
-        if image.shape[2] > 1:
-            yield position, [image]
-            return
-        if position in self.done or image.slice in self.partial.get(position, {}):
-            raise BadVolume("a slice came twice or too late; the first is kept", code="slice.doubled")
-        self.partial.setdefault(position, {})[image.slice] = image
-        if self.n_slices is None:
-            self.n_slices = self._decided(position)
-        yield from self._whole(MAX_HELD)
-
-    def finish(self) -> Iterator[tuple[int, list[MrdImage]]]:
-        if self.n_slices is None:
-            self.n_slices = max(map(len, self.partial.values()), default=1)
-        yield from self._whole(0)
-
-    def _decided(self, position: int) -> int | None:
-        if self.n_stated is not None and self.multiband == 1:
-            return self.n_stated
-        before = [len(members) for other, members in self.partial.items() if other < position]
-        return max(*before, self.n_stated or 0) if before else None
-
-    def _whole(self, n_held: int) -> Iterator[tuple[int, list[MrdImage]]]:
-        for position in sorted(self.partial):
-            members = self.partial[position]
-            if (self.n_slices is not None and len(members) >= self.n_slices) or len(self.partial) > n_held:
-                del self.partial[position]
-                self.done.add(position)
-                yield position, list(members.values())
-
-
 def _xml(text: bytes) -> ElementTree.Element:
     text = text.rstrip(b"\0")
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text or b"\0" in text:  # entities may grow without end
+    if b"<!DOCTYPE" in text or b"<!ENTITY" in text or b"\0" in text:  # entities may expand without limit
         _refuse("expected XML in UTF-8 without a DOCTYPE")
     with contextlib.suppress(ElementTree.ParseError, ValueError, LookupError):
         return ElementTree.fromstring(text)  # noqa: S314 - see above
@@ -281,7 +228,7 @@ def _xml(text: bytes) -> ElementTree.Element:
 
 
 def _found(root: ElementTree.Element, path: str) -> list[str]:
-    """The texts of these elements, in whatever namespace."""
+    """The texts of these elements, in any namespace."""
     nodes = [root]
     for name in path.split("/"):
         nodes = [child for node in nodes for child in node if child.tag.rpartition("}")[2] == name]
@@ -310,11 +257,11 @@ def _floats(texts: Iterable[str]) -> list[float]:
 def _finite(values: Iterable[float]) -> tuple[float, ...]:
     numbers = tuple(float(value) for value in values)
     if not all(math.isfinite(number) and abs(number) < 1e6 for number in numbers):
-        _refuse("expected a position, directions and a field of view that can be")
+        _refuse("expected finite numbers below 1e6 as position, directions and field of view")
     return numbers
 
 
 def _direction(meta: dict[str, list[str]], name: str, own: Iterable[float]) -> tuple[float, ...]:
-    """Of the picture as it is sent, which may be turned or flipped since it was read out."""
+    """Direction of the image as sent, which may have been rotated or flipped since it was read out."""
     stated = _floats(meta.get(name, []))
     return tuple(stated) if len(stated) == 3 else _finite(own)

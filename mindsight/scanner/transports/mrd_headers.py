@@ -1,6 +1,6 @@
 """The binary headers of MRD's messages 1022 and 1026, as ismrmrd.h and waveform.h lay them out.
 
-The same as those of the package ismrmrd, whose HDF5 libraries a console has no use for.
+They equal those of the package ismrmrd, whose HDF5 libraries a console does not need.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ class ImageHeader(ctypes.LittleEndianStructure):
     """ISMRMRD_ImageHeader."""
 
     _pack_ = 2
-    _layout_ = "ms"  # Python 3.14 wants it stated of packed structures
+    _layout_ = "ms"  # Python 3.14 requires it for packed structures
     _fields_ = (
         ("version", c_uint16),
         ("data_type", c_uint16),

@@ -21,7 +21,6 @@ from mindsight.scanner.transports.guard import guarded
 from mindsight.scanner.transports.mrd import (
     Measurement,
     MrdImage,
-    Stacks,
     echo_of,
     image_bytes,
     parse_image,
@@ -30,6 +29,7 @@ from mindsight.scanner.transports.mrd import (
     waveform_bytes,
 )
 from mindsight.scanner.transports.mrd_headers import HEADER_BYTES, WAVEFORM_HEADER_BYTES
+from mindsight.scanner.transports.mrd_stacks import Stacks
 from mindsight.scanner.transports.receiver import Receiver, ReceiverOptions
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
 from mindsight.volume import is_tr

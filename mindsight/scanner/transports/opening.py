@@ -1,6 +1,6 @@
 """One line of text → the transport it names.
 
-Knows nothing of the transports but their names and options; each is imported when it is asked for.
+Knows only the names and options of the transports; each is imported on demand.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ OPTIONS = {
 def open_transport(
     spec: str, *, clock: Clock, run: int = 1, triggers: str | None = None, spool: Path | None = None
 ) -> Transport:
-    """Opens a way in. It listens at once; read its ``items``, and close it.
+    """Opens a transport. It listens at once; read its ``items``, and close it.
 
     spec : one of
-        ``watch:/folder`` with ``mode`` (auto, events, polling), ``existing`` (1: read what is there), ``since``
-        (read what is there and changed later, nanoseconds of the Unix epoch), ``whole``
-        ``cstore://host:port`` with ``ae`` (our title), ``calling`` (titles that may send, by commas), ``cert`` and
-        ``key`` (PEM files: TLS), ``ca`` (PEM file: peers need a certificate of it)
-        ``afni://host:port`` with ``data`` (port), ``allow`` (networks, by commas)
+        ``watch:/folder`` with ``mode`` (auto, events, polling), ``existing`` (1: read files that are there), ``since``
+        (read files that changed later, nanoseconds since the Unix epoch), ``whole``
+        ``cstore://host:port`` with ``ae`` (our title), ``calling`` (titles that may send, separated by commas),
+        ``cert`` and ``key`` (PEM files: TLS), ``ca`` (PEM file: peers need a certificate from it)
+        ``afni://host:port`` with ``data`` (port), ``allow`` (networks, separated by commas)
         ``murfi://host:port`` with ``allow``
-        ``mrd://host:port`` with ``return`` (images: each goes back as it came; none), ``allow``
+        ``mrd://host:port`` with ``return`` (images: each is sent back unchanged; none), ``allow``
       and ``?name=value&...``, for all: ``shape`` (64x64x33), ``tr`` (seconds), ``n`` (volumes), ``moco`` (1: the
       scanner's motion-corrected series), ``echo`` (a number, or combine), ``idle``, ``late``, ``whole``, ``stall``
-      (seconds, see Timeouts). The host is 127.0.0.1 where none is named.
+      (seconds, see ``Timeouts``). The host is 127.0.0.1 by default.
     run : number of the first run
-    triggers : ``tcp://host:port`` to listen on for the scanner's pulses, a line of text each; with ``skip`` (pulses
+    triggers : ``tcp://host:port`` to listen on for the scanner's pulses, one line of text each; with ``skip`` (pulses
         before that of the first volume: dummy scans), ``allow``
-    spool : folder for what a sender is told is safe, and that a process before was told of (``cstore``)
+    spool : folder for acknowledged objects, also those of an earlier process (``cstore``)
 
-    Raises BadRequest: unknown names or values, an address that cannot be listened on, no such folder.
+    Raises BadRequest for unknown names or values, an address that it cannot listen on, or a missing folder.
     """
     scheme, _, rest = spec.partition(":")
     if scheme not in OPTIONS:
@@ -76,7 +76,7 @@ def open_transport(
 
 
 def planned_volumes(spec: str) -> int | None:
-    """Volumes of each run, where a way in says so (``n``); None where it does not. Raises as ``open_transport``."""
+    """Number of volumes per run, if the transport states it (``n``). Raises like ``open_transport``."""
     return _expected(dict(parse_qsl(spec.partition("?")[2]))).n_volumes
 
 

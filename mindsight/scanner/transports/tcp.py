@@ -1,6 +1,6 @@
 """A TCP server for small binary protocols: bounded in connections, in bytes, and in time.
 
-Knows nothing of what is said over the connections. No message holds an address.
+Knows nothing of the protocols. No message holds an address.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIN_BYTES_PER_S = 1e6
 
 
 class Wire:
-    """One connection, read with deadlines. What was read ahead of a delimiter is kept for the next reading."""
+    """One connection, read with deadlines. Bytes beyond a delimiter are kept for the next read."""
 
     def __init__(self, sock: socket.socket, clock: Callable[[], float], stopped: threading.Event) -> None:
         self._socket = sock
@@ -35,22 +35,23 @@ class Wire:
         sock.settimeout(SLICE_S)
 
     def wait(self, wait_s: float) -> bool:
-        """Whether more comes within so many seconds; False at the end of the connection."""
+        """Whether more bytes arrive within this time; False at the end of the connection."""
         return bool(self._ahead) or self._receive(wait_s)
 
     def exactly(self, n_bytes: int, stall_s: float) -> bytes:
-        """Raises BadVolume where the peer ends, pauses for ``stall_s``, or dawdles before they are all there."""
+        """This many bytes. Raises BadVolume if the peer ends, pauses for ``stall_s``, or is too slow."""
         end_s = self._clock() + stall_s + n_bytes / MIN_BYTES_PER_S
         while len(self._ahead) < n_bytes:
             if not self._receive(min(stall_s, end_s - self._clock())):
                 got = len(self._ahead)
-                raise BadVolume(f"expected {n_bytes} bytes, got {got} and then nothing", code="peer.truncated")
+                text = f"expected {n_bytes} bytes, got {got} and then nothing; check the sender and the network"
+                raise BadVolume(text, code="peer.truncated")
         data = bytes(memoryview(self._ahead)[:n_bytes])
         del self._ahead[:n_bytes]
         return data
 
     def until(self, mark: bytes, max_bytes: int, stall_s: float) -> bytes:
-        """What comes before the next such byte, which is read too. Raises BadVolume like ``exactly``, or too much."""
+        """The bytes before the mark, which is read too. Raises BadVolume like ``exactly``, or if they are too many."""
         end_s = self._clock() + stall_s
         searched = 0
         while (end := self._ahead.find(mark, searched)) < 0:
@@ -58,22 +59,24 @@ class Wire:
             if searched > max_bytes:
                 break
             if not self._receive(end_s - self._clock()):
-                raise BadVolume("expected text and what marks its end, got no such mark", code="peer.truncated")
+                text = "expected text with an end mark, got none; check the sender and the network"
+                raise BadVolume(text, code="peer.truncated")
         if end < 0 or end > max_bytes:
-            raise BadVolume(f"expected at most {max_bytes} bytes of text, got more", code="peer.too_large")
+            text = f"expected at most {max_bytes} bytes of text, got more; is this another protocol?"
+            raise BadVolume(text, code="peer.too_large")
         data = bytes(self._ahead[:end])
         del self._ahead[: end + 1]
         return data
 
     def peek(self, n_bytes: int, stall_s: float) -> bytes:
-        """The next bytes, which stay to be read; fewer at the end of the connection."""
+        """The next bytes, without consuming them; fewer at the end of the connection."""
         end_s = self._clock() + stall_s
         while len(self._ahead) < n_bytes and self._receive(end_s - self._clock()):
             pass
         return bytes(self._ahead[:n_bytes])
 
     def send(self, data: bytes, stall_s: float) -> bool:
-        """False where the peer takes nothing of it for so long, dawdles, or is gone."""
+        """Sends all bytes; False if the peer takes nothing for ``stall_s``, is too slow, or is gone."""
         began_s = took_s = self._clock()
         left, end_s = memoryview(data), began_s + stall_s + len(data) / MIN_BYTES_PER_S
         while left and not self._stopped.is_set() and self._clock() < min(end_s, took_s + stall_s):
@@ -105,13 +108,13 @@ class Wire:
 
 
 class Listener:
-    """Accepts connections in a thread, and serves each in one of its own.
+    """Accepts connections in a thread, and serves each in a thread of its own.
 
-    serve : called with each connection, which is closed when it returns. What it raises is told
-    tell : takes what was wrong
-    allow : networks whose peers may connect; any where empty
+    serve : called with each connection, which is closed when it returns. Its errors become warnings
+    warn : takes the warnings
+    allow : networks that may connect; any if empty
 
-    Raises BadRequest where the address cannot be listened on.
+    Raises BadRequest if it cannot listen on the address.
     """
 
     def __init__(
@@ -135,7 +138,8 @@ class Listener:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self._socket = socket.create_server((host, port), family=family)
         except OSError as error:
-            raise BadRequest(f"cannot listen there: {error.strerror}", code="transport.address") from None
+            text = f"cannot listen on this address: {error.strerror}; name another host or port"
+            raise BadRequest(text, code="transport.address") from None
         self._socket.settimeout(SLICE_S)
         self._thread = threading.Thread(target=self._accept, name="listener", daemon=True)
         self._thread.start()
@@ -146,7 +150,7 @@ class Listener:
         return host, port
 
     def close(self) -> None:
-        """Ends all connections, and waits for what they have to tell."""
+        """Ends all connections, and waits for their last warnings."""
         self._stopped.set()
         self._thread.join(CLOSE_S)
         self._socket.close()
@@ -158,20 +162,21 @@ class Listener:
         while not self._stopped.is_set():
             try:
                 sock, address = self._socket.accept()
-            except OSError:  # nobody came, or they left before they were let in
+            except OSError:  # no connection, or it was closed before it was accepted
                 continue
             try:
                 guarded(partial(self._let_in, sock, address[0]))
             except MindsightError as error:  # no thread can be started
-                self._warn(TransportWarning("peer.failed", f"a peer was sent away: {error}", lost=True))
+                self._warn(TransportWarning("peer.failed", f"refused a connection: {error}", lost=True))
                 sock.close()
 
     def _let_in(self, sock: socket.socket, host: str) -> None:
         if not self._is_allowed(host):
-            self._warn(TransportWarning("peer.refused", "a peer from a network that is not allowed was sent away"))
+            text = "refused a connection from a network that is not allowed; add it to allow if it is the scanner's"
+            self._warn(TransportWarning("peer.refused", text))
             sock.close()
         elif not self._free.acquire(blocking=False):
-            text = f"more than {MAX_CONNECTIONS} peers at once; one was sent away"
+            text = f"refused a connection beyond {MAX_CONNECTIONS} at once; close connections that are not in use"
             self._warn(TransportWarning("peer.too_many", text))
             sock.close()
         else:
@@ -197,10 +202,10 @@ class Listener:
                 try:
                     guarded(lambda: self._serve(Wire(sock, self._clock, self._stopped)))
                 except MindsightError as error:
-                    if not self._stopped.is_set():  # told before the peer sees the end; what we cut off is no trouble
-                        lost = not error.code.endswith(".header")  # who speaks another protocol brought no volume
+                    if not self._stopped.is_set():  # reported before the peer sees the end; our own closing is not
+                        lost = not error.code.endswith(".header")  # a peer with another protocol brought no volume
                         self._warn(TransportWarning(error.code, f"a connection was closed: {error}", lost=lost))
-        except OSError:  # the peer went away while it was being closed
+        except OSError:  # the peer disconnected while it was being closed
             return
         finally:
             self._free.release()

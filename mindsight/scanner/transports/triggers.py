@@ -1,15 +1,16 @@
 """The scanner's trigger pulses, as the stimulus computer stamps them → the third clock of each volume.
 
-Knows nothing of how volumes come: it goes around any transport. Where a pulse is lost its volume has no trigger time;
-none is made up.
+Knows nothing of how volumes arrive: it wraps any transport. If a pulse is lost, its volume has no trigger time; none is
+made up.
 
-A pulse comes when a volume begins, the volume one TR and the scanner's delay later. So pulses are queued and matched:
-not one for one, as a lost or an extra pulse would shift all that follow, but by their spacing. Whatever the distance to
-the last pulse, in whole TRs, so many volumes lie between; what is no whole number of TRs away is no pulse of this run.
+A pulse arrives when a volume begins; the volume itself arrives one TR and the scanner's delay later. So pulses are
+queued and matched by their spacing: one for one, a lost or an extra pulse would shift all that follow. The distance to
+the previous pulse in whole TRs is the number of volumes between; a pulse that is not whole TRs away does not belong to
+the run.
 
-Some sequences send several pulses per TR: one for each slice or excitation. Of these the first of each TR is taken: the
-one that is whole TRs after the train's first, as near as the spacing of the pulses asks; and where they do not fit into
-a TR, none.
+Some sequences send several pulses per TR, one per slice or excitation. Then the first of each TR is taken: the pulse
+that is whole TRs after the train's first, within a tolerance given by the spacing. If they do not fit into a TR, none
+is taken.
 """
 
 from __future__ import annotations
@@ -35,26 +36,33 @@ MAX_LINE_BYTES = 64
 MAX_POSITIONS = 2000
 IDLE_S = 3600.0
 TOLERANCE_TR = 0.2
-PAUSE_TR = 5.5  # pulses before such a pause are those of something else
-EARLIEST_TR = 0.8  # a volume cannot come sooner after its pulse
+PAUSE_TR = 5.5  # pulses before such a pause do not belong to the run
+EARLIEST_TR = 0.8  # a volume cannot arrive sooner after its pulse
 LATEST_S = 5.0  # beyond its TR
 N_RESYNC = 3
-MAX_LOST_WARNINGS = 3  # per run: pulses that come for every second volume only are a way to send them
-MAX_SPACING_TR = 0.7  # pulses nearer than this come several times per TR
+MAX_LOST_WARNINGS = 3  # per run: some sites send a pulse for every second volume only
+MAX_SPACING_TR = 0.7  # pulses closer than this arrive several times per TR
 MAX_OFF_TR = 0.04
 
 _TIME = re.compile(rb"^\d{10,11}(\.\d{1,9})?$")
 
 
 class Pulse(NamedTuple):
-    """stamped_s : by the stimulus computer's clock. arrived_s : by ours. Both seconds since the Unix epoch."""
+    """A trigger pulse, in seconds since the Unix epoch.
+
+    stamped_s : by the stimulus computer's clock
+    arrived_s : by this machine's clock
+    """
 
     stamped_s: float
     arrived_s: float
 
 
 def parse_pulse(line: bytes, arrived_s: float) -> Pulse:
-    """A line: seconds since the Unix epoch, or nothing, or one character, as trigger boxes send. Raises BadVolume."""
+    """A pulse from a line: seconds since the Unix epoch, nothing, or one character, as trigger boxes send.
+
+    Raises BadVolume.
+    """
     text = line.strip()
     if len(text) <= 1:
         return Pulse(arrived_s, arrived_s)
@@ -65,12 +73,17 @@ def parse_pulse(line: bytes, arrived_s: float) -> Pulse:
 
 @dataclass(slots=True)
 class _Grid:
-    """The pulses of one run, by their place: whole TRs since the first. shift : place of volume 0's pulse."""
+    """The pulses of one run by position: whole TRs since the first.
+
+    first_s : when the pulse at position 0 arrived
+    several : several pulses arrive per TR
+    shift : position of volume 0's pulse
+    """
 
     tr_s: float
-    first_s: float  # arrival of the pulse at place 0
+    first_s: float
     tolerance_s: float
-    several: bool  # pulses come several times per TR
+    several: bool
     last: int = 0
     last_s: float = 0.0
     shift: int = 0
@@ -87,7 +100,7 @@ class _Grid:
             self.n_extra += 1
             if not _are_a_train(self.off, self.tr_s):
                 return
-            # The clock was set: what seemed extra is the run. Places go by the arrival of the pulses then.
+            # The clock was adjusted: what seemed extra is the run. Positions then follow the arrival of the pulses.
             step = max(1, round((pulse.arrived_s - self.first_s) / self.tr_s) - self.last)
         self.off.clear()
         self.last, self.last_s = self.last + step, pulse.stamped_s
@@ -97,7 +110,7 @@ class _Grid:
 
 
 class Pulses:
-    """Pulses in; for each volume, in order, when its pulse came. No threads; it waits for nothing.
+    """Pulses in; for each volume, in order, the time of its pulse. No threads, and no waiting.
 
     skip : pulses before that of the first volume (dummy scans that send them)
     """
@@ -115,7 +128,7 @@ class Pulses:
         self._queue.append(pulse)
 
     def match(self, volume: Volume) -> tuple[float | None, list[TransportWarning]]:
-        """The stamp of the volume's pulse, None where there is none, and what was wrong."""
+        """The stamp of the volume's pulse, None if it has none, and warnings."""
         warnings: list[TransportWarning] = []
         if volume.run != self._run:
             self._run, self._grid, self._is_lost, self._fits, self._n_lost_warnings = volume.run, None, False, True, 0
@@ -126,19 +139,22 @@ class Pulses:
             grid.add(self._queue.popleft())
         stamp = None if grid is None else grid.stamps.get(volume.index + grid.shift)
         if grid is not None and grid.n_extra:
-            text = f"run {volume.run}: {grid.n_extra} trigger pulses are not a TR apart from the others; passed over"
+            text = (
+                f"run {volume.run}: ignored {grid.n_extra} trigger pulses that are not whole TRs from the others; "
+                "check that only the scanner triggers"
+            )
             warnings.append(TransportWarning("trigger.extra", text, None, volume.run))
             grid.n_extra = 0
         if stamp is None and not self._is_lost and self._n_lost_warnings < MAX_LOST_WARNINGS:
             self._n_lost_warnings += 1
             more = "; more are not reported" if self._n_lost_warnings == MAX_LOST_WARNINGS else ""
-            text = f"run {volume.run}: volume {volume.index} has no trigger pulse{more}"
+            text = f"run {volume.run}: volume {volume.index} has no trigger pulse; check the trigger cable{more}"
             warnings.append(TransportWarning("trigger.lost", text, volume.index, volume.run))
-        self._is_lost = stamp is None  # said once for several in a row
+        self._is_lost = stamp is None  # one warning for several in a row
         return stamp, warnings
 
     def _begun(self, volume: Volume, warnings: list[TransportWarning]) -> _Grid | None:
-        """The grid that begins with the first pulse of the run; None where none has come."""
+        """The grid that begins with the first pulse of the run; None if none has arrived."""
         arrived_s, tr_s = volume.arrived_s, volume.tr_s
         if arrived_s is None:
             return None
@@ -152,12 +168,15 @@ class Pulses:
         spacing_s = _spacing_s([one.stamped_s for one in train], tr_s)
         if spacing_s is not None and not _fit(train, tr_s, spacing_s):
             self._fits, self._is_lost = False, True
-            text = f"run {volume.run}: trigger pulses do not fit into a TR of {tr_s:g} s; no volume has a time by them"
+            text = (
+                f"run {volume.run}: trigger pulses do not fit into a TR of {tr_s:g} s and are not used; check the "
+                "scanner's trigger setting"
+            )
             warnings.append(TransportWarning("trigger.unfit", text, None, volume.run))
             return None
         if spacing_s is not None:
             first = _first_of_tr(train, spacing_s)
-            text = f"run {volume.run}: several trigger pulses come per TR; the first of each is taken"
+            text = f"run {volume.run}: several trigger pulses per TR; the first of each TR is used"
             warnings.append(TransportWarning("trigger.several", text, None, volume.run))
         for _ in range(len(before) - len(train) + first + 1):
             self._queue.popleft()
@@ -175,20 +194,23 @@ class Pulses:
         delay_s = arrived_s - pulse.arrived_s - (volume.index + grid.shift) * tr_s
         if not EARLIEST_TR * tr_s <= delay_s <= tr_s + LATEST_S:
             grid.shift = math.floor((arrived_s - pulse.arrived_s) / tr_s - EARLIEST_TR) - volume.index
-            text = f"run {volume.run}: pulses and volumes do not begin together; matched by when they came"
+            text = (
+                f"run {volume.run}: pulses and volumes do not begin together; matched by time of arrival: check skip "
+                "(dummy scans)"
+            )
             warnings.append(TransportWarning("trigger.shifted", text, None, volume.run))
         return grid
 
 
 def _whole_trs(elapsed_s: float, tr_s: float, tolerance_s: float | None = None) -> int | None:
-    """How many TRs that is; None where it is no whole number of them, or none."""
+    """The time as a whole number of TRs, at least 1; None if it is not one."""
     n = round(elapsed_s / tr_s)
     limit_s = TOLERANCE_TR * tr_s if tolerance_s is None else tolerance_s
     return n if n >= 1 and abs(elapsed_s - n * tr_s) <= limit_s else None
 
 
 def _spacing_s(stamps: Sequence[float], tr_s: float) -> float | None:
-    """Between pulses that come several times per TR, usually; None where they do not: some are extra at most."""
+    """Usual spacing of pulses that arrive several times per TR; None if they do not (a few may be extra)."""
     within = sorted(b - a for a, b in itertools.pairwise(stamps) if b - a < MAX_SPACING_TR * tr_s)
     is_pair = len(within) == 1 and len(stamps) == 3 and abs(stamps[2] - stamps[0] - tr_s) < 0.02 * tr_s
     if not is_pair and (len(within) < 2 or 2 * len(within) <= len(stamps) - 1):
@@ -197,12 +219,12 @@ def _spacing_s(stamps: Sequence[float], tr_s: float) -> float | None:
 
 
 def _tolerance_s(spacing_s: float, tr_s: float) -> float:
-    """How far a pulse may be from a whole number of TRs: less than to its neighbours, and than drift would need."""
+    """How far a pulse may be from a whole number of TRs: less than the distance to its neighbours or the drift."""
     return min(0.25 * spacing_s, MAX_OFF_TR * tr_s)
 
 
 def _fit(train: Sequence[Pulse], tr_s: float, spacing_s: float) -> bool:
-    """Whether pulses come again a TR later."""
+    """Whether most pulses have another one a TR later."""
     stamps, limit_s = [pulse.stamped_s for pulse in train], _tolerance_s(spacing_s, tr_s)
     asked = [s for s in stamps if s + tr_s <= stamps[-1] + limit_s]
     found = sum(any(abs(other - s - tr_s) <= limit_s for other in stamps) for s in asked)
@@ -210,7 +232,7 @@ def _fit(train: Sequence[Pulse], tr_s: float, spacing_s: float) -> bool:
 
 
 def _first_of_tr(train: Sequence[Pulse], spacing_s: float) -> int:
-    """Place of the first pulse of a TR: that after a pause where they come in bursts, else the train's first."""
+    """Position of the first pulse of a TR: the one after a pause if they arrive in bursts, else the train's first."""
     gaps = [b.stamped_s - a.stamped_s for a, b in itertools.pairwise(train)]
     pauses = [k + 1 for k, gap_s in enumerate(gaps) if gap_s > 1.8 * spacing_s]
     sizes = {b - a for a, b in itertools.pairwise(pauses)} or {pauses[0]} if pauses else set()
@@ -228,11 +250,11 @@ def _are_a_train(pulses: Sequence[Pulse], tr_s: float) -> bool:
 
 
 class Triggered:
-    """A transport whose volumes have their trigger clock too, from pulses that come as lines of text over TCP.
+    """A transport whose volumes also carry their trigger time, from pulses that arrive as lines of text over TCP.
 
-    It listens from when it is made. What it says of pulses stands before the volume that it is about.
+    It listens from its construction. A warning about a pulse stands before the volume concerned.
 
-    Raises BadRequest where the address cannot be listened on.
+    Raises BadRequest if it cannot listen on the address.
     """
 
     def __init__(
@@ -255,7 +277,7 @@ class Triggered:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where pulses are listened for."""
+        """The address at which it listens for pulses."""
         return self._listener.address
 
     def items(self) -> Iterator[Item]:
