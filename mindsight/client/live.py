@@ -15,7 +15,7 @@ from mindsight.client.send import Sent
 from mindsight.client.trail import Trail
 from mindsight.errors import BadVolume, MindsightError
 from mindsight.events import DeclaredEvent
-from mindsight.scanner.transports import FAILED, Item, RunEnded, Trouble
+from mindsight.scanner.transports import FAILED, Item, RunEnded, TransportWarning
 from mindsight.volume import Volume
 
 MAX_WARNINGS = 500  # that one process sends to the service; all of them are reported here
@@ -58,7 +58,7 @@ class LiveStream:
         self._before = {state.run: state for state in before if state.run >= first_run}
         self._last_run = max(self._before, default=first_run - 1)
         self._may_resume = True  # the first run that comes may belong to a run that was left open
-        self._early: list[Trouble] = []  # a run cannot be declared before its first volume gives its TR
+        self._early: list[TransportWarning] = []  # a run cannot be declared before its first volume gives its TR
         self._last: Volume | None = None  # first volume of the run before
         self._coming = 0  # the transport's number of the current run
         self._run = 0  # the session's number of it
@@ -70,11 +70,11 @@ class LiveStream:
     def send(self, items: Iterable[Item]) -> Sent:
         """Send all items. Raises what the service answers, as ``send_run``, and the error that ended the transport."""
         began_s = self._clock()
-        failed: Trouble | None = None
+        failed: TransportWarning | None = None
         for item in items:
             if isinstance(item, Volume):
                 self._take(item)
-            elif isinstance(item, Trouble):
+            elif isinstance(item, TransportWarning):
                 self._n_lost += item.lost
                 failed = item if item.code == FAILED else failed
                 self._forward(item)
@@ -92,7 +92,7 @@ class LiveStream:
                 self._console.send(replace(volume, run=self._run))
             except BadVolume as error:  # the service refuses this volume; it may accept the next one
                 text = f"run {volume.run}: volume {volume.index}: {error}"
-                self._forward(Trouble(error.code, text, volume.index, volume.run, missing=True))
+                self._forward(TransportWarning(error.code, text, volume.index, volume.run, missing=True))
                 return
             self._n_sent += 1
             self._report.progress(self._n_sent, self._n_missing)
@@ -140,7 +140,7 @@ class LiveStream:
         self._last_run += 1
         return self._last_run
 
-    def _forward(self, trouble: Trouble) -> None:
+    def _forward(self, trouble: TransportWarning) -> None:
         """Report what the transport has reported, with the session's run number; declare a missing volume."""
         if trouble.run is not None and trouble.run > self._coming:
             self._early.append(trouble)
