@@ -123,7 +123,6 @@ def make_bundle(folder: Path, scans: Scans) -> None:
     """A subject with 15,000 voxels; nobody decodes here, so that the decoder is empty."""
     rng = np.random.default_rng(0)
     Bundle(
-        kind="linear",
         subject="bench",
         created="2026-01-01T00:00:00Z",
         options=IngestOptions(),

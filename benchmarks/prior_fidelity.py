@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from mindsight import assets
 from mindsight.decoders.mindeye2 import Sampler, load_mindeye2
-from mindsight.encoders.demo import Encoder
+from mindsight.encoders.demo import DemoEncoder
 from mindsight.simulator.scenes import random_scenes, render_batch
 
 STEPS = (100, 20, 10, 5, 3)
@@ -40,7 +40,7 @@ def main() -> None:
     model = load_mindeye2(assets.MINDEYE2).requires_grad_(False)
     assert model.prior is not None
     pictures = render_batch(random_scenes(np.random.default_rng(5), given.scenes), 64)
-    true_KND = torch.from_numpy(Encoder.load(assets.ENCODER).tokens(pictures))
+    true_KND = torch.from_numpy(DemoEncoder.load(assets.ENCODER).encode(pictures))
     latent_KH = model.ridge(true_KND.flatten(1))
     noise_KH = torch.randn(latent_KH.shape, generator=torch.Generator().manual_seed(0))
     condition_KND = model.tokens_of(latent_KH + given.noise * noise_KH * latent_KH.std(0)).backbone

@@ -1,9 +1,9 @@
-"""One trial's beta becomes a ranking of candidates, and the ranking's tokens a picture.
+"""From one trial's beta to a ranking of candidates, and from its features to a reconstruction.
 
-Knows nothing of sessions, queues, stages or the wall clock; the same beta gives the same answer. Torch is imported only
+Knows nothing of sessions, queues, stages or the wall clock; the same beta gives the same result. Torch is imported only
 where a decoder or a generator needs it.
 
-Letters: V voxels, D numbers of an embedding, B = 1 trial, N tokens of a picture, C channels of a token.
+Letters: V voxels, D numbers of an embedding, R repeats, B = 1 trial, N tokens, C channels of a token.
 """
 
 from __future__ import annotations
@@ -11,40 +11,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.decoders.base import average
 from mindsight.errors import ModelMismatch
+from mindsight.features import Features, select
+from mindsight.generators.base import Generator
 from mindsight.retrieval import Choice, Ranking, choose_between, rank
 from mindsight.subjects.bundle.folder import Bundle
-
-# What the service draws a picture with; controls must go the same way as the answers that they stand beside.
-PRIOR_STEPS, PRIOR_DRAWS, EVALUATIONS = 10, 8, 4
-
-
-class PictureMaker(Protocol):
-    """What is asked of a generator: ``mindsight.generators.unclip.Generator`` is one."""
-
-    def generate(self, tokens_BND: NDArray[np.float32], seed: int, evaluations: int) -> NDArray[np.uint8]:
-        """(B, H, W, 3) pictures of (B, N, C) tokens."""
-
-
-class _Decoder(Protocol):
-    """z-scored voxels to tokens, in two steps: what retrieval needs at once, what a picture needs later."""
-
-    def decode(self, voxels_BV: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """The query (B, ...) and the condition of the picture (B, N, C), None where there can be no picture."""
-
-    def picture_tokens(self, condition_BNC: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float32], int]:
-        """(B, N, C) tokens for the generator, and the network evaluations they took."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankedCandidate:
-    """One candidate of a retrieval. ``image`` is its file in the pool, None where it has none."""
+    """One candidate of a retrieval. ``image`` is its file in the pool, None where there is none."""
 
     id: str
     label: str | None
@@ -55,16 +36,16 @@ class RankedCandidate:
 
 @dataclass(frozen=True, eq=False)
 class Retrieval:
-    """What one beta says.
+    """The result of one beta.
 
     candidates : best first
     confidence : calibrated probability that the first is right
-    null_confidence : what betas of no picture reach in the mean
+    null_confidence : mean confidence of shuffled betas
     margin : score of the first minus that of the second
     null_share : share of shuffled betas whose best score is at least this one's; None where the bundle keeps none
     chance : one over the pool's size
-    pairs : which of each pair that was asked for is nearer
-    condition : (N, C) what a picture is made from, None where the decoder gives no tokens
+    pairs : which candidate of each requested pair is nearer
+    condition : the features that a reconstruction is made of, (1, ...) each; empty where the decoder gives none
     timings_ms : of ``decode`` and ``retrieve``
     """
 
@@ -75,19 +56,23 @@ class Retrieval:
     null_share: float | None
     chance: float
     pairs: tuple[Choice, ...]
-    condition: NDArray[np.float32] | None
+    condition: Features
     timings_ms: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """pixels (H, W, 3) uint8; tokens (N, C) it was drawn from; the network evaluations that made it; ``timings_ms`` of
-    ``generate``.
+class Reconstructed:
+    """One reconstruction.
+
+    pixels : (H, W, 3) uint8
+    features : that it was generated from, (1, ...) each, named as the generator names them
+    steps : network evaluations that made it, of the decoder's prior and of the generator
+    timings_ms : of ``generate``
     """
 
     pixels: NDArray[np.uint8]
-    tokens_NC: NDArray[np.float32]
-    evaluations: int
+    features: Features
+    steps: int
     timings_ms: dict[str, float]
 
 
@@ -101,16 +86,14 @@ def z_scored(
 
 
 class TrialDecoder:
-    """Decodes one subject's betas with what the bundle holds.
+    """Decodes one subject's betas with the parts of the bundle.
 
     clock : seconds, for the timings only
-    generator : makes pictures of tokens; None where no picture is asked for
-    n_candidates : how many of the ranking to return
-    prior_steps, evaluations : how long the diffusion prior and the generator may take, see there
-    prior_draws : how many samples of the prior are averaged for a picture; the reference takes one, the mean of several
-        is closer to the tokens of what was seen
+    generator : makes images of features; None where no reconstruction is needed
+    n_candidates : length of the ranking that is returned
 
-    Raises ModelMismatch where the bundle's weights are not what its kind says.
+    Raises ModelMismatch where the decoder's weights are not those of its kind, or for other voxels
+    (``decoder.voxel_count``).
     """
 
     def __init__(
@@ -118,45 +101,41 @@ class TrialDecoder:
         bundle: Bundle,
         *,
         clock: Callable[[], float],
-        generator: PictureMaker | None = None,
+        generator: Generator | None = None,
         n_candidates: int = 10,
-        prior_steps: int = 20,
-        prior_draws: int = 1,
-        evaluations: int = 4,
     ) -> None:
         self.bundle = bundle
         self._clock = clock
         self._generator = generator
         self._n_candidates = n_candidates
-        self._evaluations = evaluations
-        self._decoder: _Decoder = (
-            _Linear(bundle.decoder)
-            if isinstance(bundle.decoder, LinearDecoder)
-            else _MindEye2(bundle.decoder, bundle.space.n_voxels, prior_steps, prior_draws)
-        )
-        self._origin = (
-            bundle.decoder.origin if isinstance(bundle.decoder, LinearDecoder) and bundle.calibration.centred else None
-        )
+        self._decoder = bundle.decoder.decoder(bundle.pool.space)
+        if self._decoder.n_voxels != bundle.space.n_voxels:
+            raise ModelMismatch(
+                f"expected weights for the {bundle.space.n_voxels} voxels of the bundle, got {self._decoder.n_voxels}:"
+                " calibrate again with this mask",
+                code="decoder.voxel_count",
+            )
+        self._origin = self._decoder.origin if bundle.calibration.centred else None
 
     def retrieve(
         self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike, pairs: Sequence[tuple[str, str]] = ()
     ) -> Retrieval:
-        """Rank the pool for one beta, or for the betas of R trials that showed the same picture.
+        """Rank the pool for one beta, or for the betas of R trials that showed the same image.
 
         beta_V : (V,) response to the trial, as the GLM estimated it; or (R, V)
-        mean_V, std_V : of the same shape, what it is z-scored by; a voxel whose standard deviation is 0 says nothing
-        pairs : ids of candidates that look alike, to decide between
+        mean_V, std_V : of the same shape, what it is z-scored by; a voxel with a standard deviation of 0 is ignored
+        pairs : ids of look-alike candidates, to decide between
 
-        Repeats are averaged as MindEye2's reference does it: each is decoded, and of what comes out the mean is taken
-        before anything is compared or drawn. For a linear decoder and for MindEye2's backbone, which is affine, that is
-        the mean of the z-scored betas; for the retrieval head, which is not, it is more than that.
+        Repeats are averaged as MindEye2's reference averages them: each is decoded, and the mean of their features is
+        compared and reconstructed. For a linear decoder and for MindEye2's backbone, which is affine, that equals
+        decoding the mean of the z-scored betas; for the retrieval head, which is not affine, it does not.
 
         Raises ModelMismatch: ``decoder.voxel_count`` for betas of another mask, ``pool.unknown_candidate``.
         """
         start = self._clock()
-        query_R, condition_R = self._decoder.decode(self._z_scored(beta_V, mean_V, std_V))
-        query = query_R.mean(axis=0)
-        condition = None if condition_R is None else condition_R.mean(axis=0)
+        features_R = self._decoder(self._z_scored(beta_V, mean_V, std_V))
+        query = features_R[self._decoder.query].mean(axis=0)
+        condition = average(features_R, self._decoder.condition)
         decoded = self._clock()
         pool = self.bundle.pool
         ranking = self._rank(query, pairs)
@@ -186,33 +165,36 @@ class TrialDecoder:
         )
 
     def _rank(self, query_D: NDArray[np.float32], pairs: Sequence[tuple[str, str]]) -> Ranking:
-        """Of the whole pool; by its index where there is one, which knows nothing of an origin."""
+        """Ranks the whole pool; through its index where there is one and no origin, which an index does not know."""
         pool, index = self.bundle.pool, self.bundle.index
         if index is None or self._origin is not None:
             return rank(query_D, pool, self._n_candidates, self._origin)
         return index.rank(query_D, self._n_candidates, also={pool.place(name) for pair in pairs for name in pair})
 
     def embed(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:
-        """What the pool is searched with: the mean over the repeats. Arguments and errors are those of ``retrieve``."""
-        query_R, _ = self._decoder.decode(self._z_scored(beta_V, mean_V, std_V))
+        """The query of the pool: the mean over the repeats. Arguments and errors are those of ``retrieve``."""
+        query_R = self._decoder(self._z_scored(beta_V, mean_V, std_V))[self._decoder.query]
         query: NDArray[np.float32] = query_R.mean(axis=0)
         return query
 
-    def reconstruct(self, retrieval: Retrieval, seed: int) -> Picture:
-        """The picture of a retrieval; the same seed gives the same picture.
+    def reconstruct(self, retrieval: Retrieval, seed: int) -> Reconstructed:
+        """The reconstruction of a retrieval, as the bundle samples it; the same seed gives the same image.
 
-        Raises ModelMismatch (``generator.missing``) without a generator or without tokens.
+        Raises ModelMismatch: ``generator.missing`` without a generator or without features to generate from,
+        ``features.space`` where the generator was made for features of another encoder.
         """
-        if self._generator is None or retrieval.condition is None:
+        if self._generator is None or not retrieval.condition:
             raise ModelMismatch(
-                "expected a generator and a decoder that gives tokens: this bundle answers with candidates only",
+                "expected a generator and a decoder that predicts image tokens: this bundle gives candidates only",
                 code="generator.missing",
             )
+        sampling = self.bundle.sampling
         start = self._clock()
-        tokens_BNC, evaluations = self._decoder.picture_tokens(retrieval.condition[None], seed)
-        pixels = self._generator.generate(tokens_BNC, seed, self._evaluations)[0]
+        refined = self._decoder.refine(retrieval.condition, seed, sampling.prior)
+        features = select(refined.features, self._decoder.refined, self._generator.spaces)
+        pixels = self._generator(features, seed, sampling.generator)[0]
         timings_ms = {"generate": 1e3 * (self._clock() - start)}
-        return Picture(pixels, tokens_BNC[0], evaluations + self._evaluations, timings_ms)
+        return Reconstructed(pixels, features, refined.steps + sampling.generator.steps, timings_ms)
 
     def _z_scored(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:
         beta, mean, std = (np.asarray(values, dtype=np.float32) for values in (beta_V, mean_V, std_V))
@@ -224,53 +206,3 @@ class TrialDecoder:
                 code="decoder.voxel_count",
             )
         return z_scored(beta, mean, std).reshape(-1, n)
-
-
-class _Linear:
-    """Ridge regression: where the pool's embeddings are tokens, its prediction is what a picture is made from."""
-
-    def __init__(self, decoder: LinearDecoder) -> None:
-        self._decoder = decoder
-
-    def decode(self, voxels_BV: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        embedding = self._decoder.predict(voxels_BV)
-        return embedding, embedding if embedding.ndim == 3 else None
-
-    def picture_tokens(self, condition_BNC: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float32], int]:
-        return condition_BNC, 0
-
-
-class _MindEye2:
-    """MindEye2 in its inference form; the prior, where there is one, draws the tokens of the picture."""
-
-    def __init__(self, weights: Path, n_voxels: int, prior_steps: int, prior_draws: int) -> None:
-        from mindsight.decoders.mindeye2 import Sampler, fold, load_mindeye2
-        from mindsight.decoders.mindeye2.schedule import sampler_table
-
-        model = load_mindeye2(weights)
-        if model.layout.voxels[0] != n_voxels:
-            raise ModelMismatch(
-                f"expected weights for the {n_voxels} voxels of the bundle, got {model.layout.voxels[0]}",
-                code="decoder.voxel_count",
-            )
-        self._model = fold(model)
-        self._sampler = Sampler(model.prior, prior_steps) if model.prior is not None else None
-        self._prior_draws = prior_draws
-        self._prior_evaluations = len(sampler_table(prior_steps))
-
-    def decode(self, voxels_BV: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        import torch
-
-        tokens = self._model.tokens(torch.from_numpy(voxels_BV), lowlevel=False)
-        return tokens.retrieval.numpy(), tokens.backbone.numpy()
-
-    def picture_tokens(self, condition_BNC: NDArray[np.float32], seed: int) -> tuple[NDArray[np.float32], int]:
-        if self._sampler is None:
-            return condition_BNC, 0
-        import torch
-
-        draws = torch.Generator().manual_seed(seed)
-        condition = torch.from_numpy(condition_BNC).repeat_interleave(self._prior_draws, dim=0)
-        tokens = self._sampler(condition, generator=draws)
-        tokens_BNC = tokens.reshape(-1, self._prior_draws, *tokens.shape[1:]).mean(dim=1).numpy()
-        return tokens_BNC, self._prior_evaluations

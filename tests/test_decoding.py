@@ -9,12 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from mindsight.decoders.base import PriorOptions
 from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.decoders.mindeye2 import Layout, MindEye2, PriorLayout
+from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.decoding import TrialDecoder
 from mindsight.errors import ModelMismatch
+from mindsight.generators.base import SampleOptions
+from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorConfig
 from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex
-from mindsight.subjects.bundle.folder import Bundle
+from mindsight.subjects.bundle.folder import Bundle, Sampling
 from support.linear_bundle import CHANNELS, N_VOXELS, TOKENS, linear_bundle, ticks
 
 
@@ -126,22 +133,12 @@ def test_without_a_generator_there_is_no_picture(
     assert error.value.code == "generator.missing"
 
 
-def make_generator() -> object:
-    import torch
-
-    from mindsight.generators.unclip.demo import Denoiser, Generator, GeneratorConfig
-
+def make_generator() -> DemoGenerator:
     torch.manual_seed(0)
-    return Generator(Denoiser(GeneratorConfig(image_size=32, n_tokens=TOKENS, token_dim=CHANNELS, widths=(16, 32))))
+    return DemoGenerator(Denoiser(GeneratorConfig(image_size=32, n_tokens=TOKENS, token_dim=CHANNELS, widths=(16, 32))))
 
 
 def write_mindeye2(path: Path, prior: bool) -> None:
-    import torch
-    from safetensors.torch import save_file
-
-    from mindsight.decoders.mindeye2 import Layout, PriorLayout
-    from mindsight.decoders.mindeye2.model import MindEye2
-
     torch.manual_seed(1)
     small = PriorLayout(depth=1, heads=2, dim_head=CHANNELS // 2, inner=32) if prior else None
     model = MindEye2(
@@ -155,15 +152,19 @@ def test_mindeye2_answers_with_candidates_and_pictures(
     linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path, prior: bool
 ) -> None:
     write_mindeye2(tmp_path / "weights.safetensors", prior)
-    made = replace(linear, kind="mindeye2", decoder=tmp_path / "weights.safetensors")
+    made = replace(
+        linear,
+        decoder=MindEye2Weights(tmp_path / "weights.safetensors"),
+        sampling=Sampling(prior=PriorOptions(steps=5, draws=1), generator=SampleOptions(steps=3)),
+    )
     bundle = made.save(tmp_path / "bundle")
-    decoder = TrialDecoder(bundle, clock=ticks(), generator=make_generator(), prior_steps=5)
+    decoder = TrialDecoder(bundle, clock=ticks(), generator=make_generator())
     retrieval = decoder.retrieve(*beta)
     assert len(retrieval.candidates) == 10
     first, again, other = (decoder.reconstruct(retrieval, seed) for seed in (3, 3, 4))
     assert first.pixels.shape == (32, 32, 3)
     assert first.pixels.dtype == np.uint8
-    assert first.evaluations == (4 + 4 if prior else 4)
+    assert first.steps == (4 + 3 if prior else 3)
     np.testing.assert_array_equal(first.pixels, again.pixels)
     assert (first.pixels != other.pixels).any()
 
@@ -174,7 +175,7 @@ def test_a_linear_decoder_into_tokens_gives_pictures(
     decoder = TrialDecoder(linear, clock=ticks(), generator=make_generator())
     picture = decoder.reconstruct(decoder.retrieve(*beta), seed=0)
     assert picture.pixels.shape == (32, 32, 3)
-    assert picture.evaluations == 4
+    assert picture.steps == 4
 
 
 def test_weights_for_other_voxels_are_refused(linear: Bundle, tmp_path: Path) -> None:
@@ -183,8 +184,7 @@ def test_weights_for_other_voxels_are_refused(linear: Bundle, tmp_path: Path) ->
     mask.flat[N_VOXELS] = True
     wider = replace(
         linear,
-        kind="mindeye2",
-        decoder=tmp_path / "weights.safetensors",
+        decoder=MindEye2Weights(tmp_path / "weights.safetensors"),
         space=replace(linear.space, mask_XYZ=mask),
     )
     with pytest.raises(ModelMismatch, match="41 voxels"):

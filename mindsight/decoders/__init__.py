@@ -1,4 +1,4 @@
-"""Beta → features of the picture: one folder per decoder.
+"""Beta → features of the image: one folder per decoder, one protocol (``base``), one list of kinds (``registry``).
 
-Knows nothing of candidate pools, pictures or sessions.
+Knows nothing of candidate pools, generators or sessions.
 """

@@ -1,14 +1,15 @@
-"""The image encoder: a picture becomes a small grid of tokens, the space that the brain is decoded into.
+"""The demo's image encoder: an image becomes a small grid of tokens, the space that betas are decoded into.
 
-Knows nothing of brains, scenes or diffusion: pictures in, tokens out.
+Knows nothing of brains, scenes or diffusion: images in, tokens out.
 
-Axes: B pictures, N tokens (a square grid, row by row), D channels of a token, H and W pixels, C feature channels.
+Axes: B images, N tokens (a square grid, row by row), D channels of a token, H and W pixels, C feature channels.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mindsight.encoders.sources import as_uint8
+from mindsight.features import FeatureSpace
 from mindsight.weights.artefact import read_artefact, write_artefact
 
 _BATCH = 256
@@ -45,10 +48,10 @@ class ResidualBlock(nn.Module):
         return x_BCHW + self.conv2(functional.silu(self.norm2(hidden)))  # type: ignore[no-any-return]
 
 
-class Encoder(nn.Module):
+class DemoEncoder(nn.Module):
     """A small convolutional network whose tokens are layer-normalised: each has mean 0 and variance 1 over its D.
 
-    Of fixed size they are what ridge regression, contrastive losses and token noise can be compared in.
+    All tokens have the same length, so that errors of ridge regression, contrastive losses and token noise compare.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -82,8 +85,16 @@ class Encoder(nn.Module):
     def token_dim(self) -> int:
         return self.config.token_dim
 
+    @property
+    def space(self) -> FeatureSpace:
+        return token_space(self.n_tokens, self.token_dim, self.digest)
+
+    @property
+    def source(self) -> str:
+        return f"Mindsight's own encoder, sha256 {self.digest}"
+
     @classmethod
-    def load(cls, folder: Path) -> Encoder:
+    def load(cls, folder: Path) -> DemoEncoder:
         """Load the encoder of ``folder``, verified; ``ModelMismatch`` if it is not what its manifest says."""
         artefact = read_artefact(folder, "encoder")
         encoder = cls(EncoderConfig(**(artefact.config | {"widths": tuple(artefact.config["widths"])})))
@@ -96,16 +107,22 @@ class Encoder(nn.Module):
         self.digest = write_artefact(folder, "encoder", asdict(self.config), self.state_dict())
 
     def forward(self, pixels_B3HW: Tensor) -> Tensor:
-        """Pictures scaled to [-1, 1] in, tokens (B, N, D) out."""
+        """Images scaled to [-1, 1] in, tokens (B, N, D) out."""
         tokens_BND = self.layers(pixels_B3HW).flatten(2).transpose(1, 2)
         return functional.layer_norm(tokens_BND.float(), (self.config.token_dim,))
 
     @torch.inference_mode()
-    def tokens(self, images_BHW3: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Tokens (B, N, D) of uint8 pictures (B, H, W, 3) of the encoder's own size."""
+    def encode(self, images_BHW3: NDArray[Any]) -> NDArray[np.float32]:
+        """Tokens (B, N, D) of images (B, H, W, 3) of the encoder's own size, uint8 or floats in [0, 1]."""
+        images_BHW3 = as_uint8(images_BHW3)
         chunks = [self(to_pixels(images_BHW3[i : i + _BATCH])) for i in range(0, len(images_BHW3), _BATCH)]
         tokens_BND: NDArray[np.float32] = torch.cat(chunks).numpy()
         return tokens_BND
+
+
+def token_space(n_tokens: int, token_dim: int, encoder_digest: str) -> FeatureSpace:
+    """The space of the tokens of a demo encoder with this digest."""
+    return FeatureSpace("mindsight-demo-tokens", (n_tokens, token_dim), "layer norm of each token", encoder_digest)
 
 
 def to_grid(tokens_BND: Tensor) -> Tensor:

@@ -1,11 +1,11 @@
 """An OpenCLIP image tower from a local file: what candidate pools, and MindEye2's targets, are embedded with.
 
-Knows nothing of pools. Letters: B pictures, H, W pixels, C colours, N tokens, D numbers of an embedding.
+Knows nothing of pools. Letters: B images, H, W pixels, C colours, N tokens, D numbers of an embedding.
 
-The architecture is open_clip's own, built from one of its configurations; the weights are a checkpoint as open_clip
-writes and reads it, or whatever carries the same tower inside: MindEye2's unCLIP checkpoint does, below
-``conditioner.embedders.0.``, so that nobody needs bigG's own ten gigabytes beside it. Nothing is downloaded, nothing is
-unpickled, and the text tower is never read.
+The architecture is open_clip's own, built from one of its configurations. The weights are a checkpoint as open_clip
+writes and reads it, or any file that carries the same tower: MindEye2's unCLIP checkpoint does, below
+``conditioner.embedders.0.``, so that bigG's own ten gigabytes are not needed beside it. Nothing is downloaded, nothing
+is unpickled, and the text tower is never read.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.features import FeatureSpace
 from mindsight.weights.state_dict import read_safetensors, read_state_dict
 
 Embedding = Literal["tokens", "pooled"]
@@ -38,9 +39,9 @@ VALUES: dict[Values, str] = {
     "mindeye2": "pixels in [0, 1] taken for [-1, 1], so that the network sees [0.5, 1]: as MindEye2 was trained",
     "clip": "pixels in [0, 1]: as OpenCLIP was trained",
 }
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training pictures
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
 _LISTED = 8
-# Of the text tower nothing is used: the smallest there can be.
+# the text tower is not used, so it is built as small as it can be
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 
 
@@ -130,6 +131,46 @@ class ImageTower:
         tokens: Tensor = visual(pixels_BCHW)[1]
         visual.output_tokens = False
         return tokens
+
+
+class OpenClipEncoder:
+    """A tower with the embedding that it gives and what it takes pixels for; made by ``load``."""
+
+    def __init__(self, tower: ImageTower, embedding: Embedding, values: Values) -> None:
+        self._tower, self._embedding, self._values = tower, embedding, values
+        self.image_size = tower.size_px
+        self.source = tower.source(embedding, values)
+        blank = np.zeros((1, tower.size_px, tower.size_px, 3), np.uint8)
+        self.space = FeatureSpace(
+            f"openclip-{tower.model}-{embedding}",
+            tower.embed(blank, embedding, values).shape[1:],
+            f"none; pixel values {values}",
+            tower.digest,
+        )
+
+    @classmethod
+    def load(
+        cls, weights: Path, model: str | Path, embedding: str = "tokens", values: str = "", device: str = "cpu"
+    ) -> OpenClipEncoder:
+        """values : empty for ``mindeye2`` with tokens, ``clip`` with pooled embeddings
+
+        Raises BadRequest (``pool.options``), and what ``ImageTower.load`` raises.
+        """
+        wanted = next((name for name in EMBEDDINGS if name == embedding), None)
+        taken = next(
+            (name for name in VALUES if name == (values or ("mindeye2" if embedding == "tokens" else "clip"))), None
+        )
+        if wanted is None or taken is None:
+            raise BadRequest(
+                f"expected --embedding {' or '.join(EMBEDDINGS)} and --values {' or '.join(VALUES)}, got {embedding!r}"
+                f" and {values!r}",
+                code="pool.options",
+            )
+        return cls(ImageTower.load(weights, model, device), wanted, taken)
+
+    def encode(self, images_BHW3: NDArray[Any]) -> NDArray[np.float32]:
+        """See ``ImageTower.embed``."""
+        return self._tower.embed(images_BHW3, self._embedding, self._values)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

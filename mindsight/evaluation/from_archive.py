@@ -118,22 +118,14 @@ class _Decoding:
 
     def __init__(self, archive: Path, bundle: Path, generator: Path | None, seed: int) -> None:
         from mindsight import assets
-        from mindsight.decoding import EVALUATIONS, PRIOR_DRAWS, PRIOR_STEPS, TrialDecoder
-        from mindsight.generators.unclip.demo import Generator
+        from mindsight.decoding import TrialDecoder
+        from mindsight.generators.registry import load_generator
         from mindsight.subjects.bundle.folder import Bundle
 
         self._bundle = Bundle.load(bundle)
         self._require_same(archive)
-        self._generator = Generator.load(generator or assets.GENERATOR)
-        self._decoder = TrialDecoder(
-            self._bundle,
-            clock=time.perf_counter,
-            generator=self._generator,
-            prior_steps=PRIOR_STEPS,
-            prior_draws=PRIOR_DRAWS,
-            evaluations=EVALUATIONS,
-        )
-        self._evaluations = EVALUATIONS
+        self._generator = load_generator(generator or assets.GENERATOR)
+        self._decoder = TrialDecoder(self._bundle, clock=time.perf_counter, generator=self._generator)
         self._betas = _read_betas(archive)
         self._seed = seed
 
@@ -153,12 +145,13 @@ class _Decoding:
         shuffled.mkdir(parents=True, exist_ok=True)
         np.save(shuffled / "tokens.npy", np.stack([self._embed(trials) for trials in others]))
         np.save(shuffled / "reconstructions.npy", np.stack([self._draw(trials) for trials in others]))
-        config = self._generator.config
-        if pool.token_shape == (config.n_tokens, config.token_dim):
+        needed = list(self._generator.spaces.values())
+        if len(needed) == 1 and pool.space.matches(needed[0]):
             noise = out / "answers" / "controls" / _NOISE
             noise.mkdir(parents=True, exist_ok=True)
             tokens = noise_tokens(np.array(pool.embeddings, np.float32), rng)[rng.integers(len(pool), size=len(shown))]
-            drawn = [self._generator.generate(one[None], self._seed, self._evaluations)[0] for one in tokens]
+            options = self._bundle.sampling.generator
+            drawn = [self._generator({needed[0].name: one[None]}, self._seed, options)[0] for one in tokens]
             np.save(noise / "reconstructions.npy", np.stack(drawn))
 
     def _embed(self, trials: Sequence[ShownTrial]) -> NDArray[np.float32]:

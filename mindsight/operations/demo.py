@@ -213,10 +213,10 @@ def _visit(
 
 
 def _simulated(n_runs: int) -> SimulatedSession:
-    from mindsight.encoders.demo import Encoder
+    from mindsight.encoders.demo import DemoEncoder
 
-    encoder = Encoder.load(assets.ENCODER)
-    return demo_visit(encoder.tokens, encoder.image_size, seed=VISIT_SEED, n_runs=n_runs)
+    encoder = DemoEncoder.load(assets.ENCODER)
+    return demo_visit(encoder.encode, encoder.image_size, seed=VISIT_SEED, n_runs=n_runs)
 
 
 def _pictures(settings: Settings) -> dict[str, bytes]:

@@ -101,11 +101,11 @@ def _data_folder(settings: Settings) -> str:
 
 def _models() -> str:
     from mindsight import assets
-    from mindsight.encoders.demo import Encoder
-    from mindsight.generators.unclip.demo import Generator
+    from mindsight.encoders.demo import DemoEncoder
+    from mindsight.generators.unclip.demo import DemoGenerator
     from mindsight.subjects.bundle.folder import Bundle
 
-    Encoder.load(assets.ENCODER)
-    Generator.load(assets.GENERATOR)
+    DemoEncoder.load(assets.ENCODER)
+    DemoGenerator.load(assets.GENERATOR)
     Bundle.load(assets.BUNDLE)
     return "encoder, generator and bundle are what their manifests say"

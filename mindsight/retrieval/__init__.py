@@ -4,7 +4,7 @@ Knows nothing of scanners, sessions or networks: arrays in, rankings out.
 """
 
 from mindsight.retrieval.build import Progress, build_pool
-from mindsight.retrieval.confidence import Calibration, Confidence, calibrate, softmax
+from mindsight.retrieval.confidence import Calibration, Confidence, fit_temperature, softmax
 from mindsight.retrieval.pool import CandidatePool
 from mindsight.retrieval.ranking import Ranking, cosine_scores, cosines_at, rank
 from mindsight.retrieval.sketch import ReducedIndex
@@ -20,10 +20,10 @@ __all__ = [
     "ReducedIndex",
     "TwoAfc",
     "build_pool",
-    "calibrate",
     "choose_between",
     "cosine_scores",
     "cosines_at",
+    "fit_temperature",
     "rank",
     "softmax",
     "two_afc",

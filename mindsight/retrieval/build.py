@@ -1,6 +1,6 @@
 """A candidate pool from pictures and a function that embeds them, straight into a file in half precision.
 
-Knows nothing of networks or of where the pictures lie. Letters: N pictures, B of a batch, H, W pixels of a side.
+Knows nothing of networks or of where pictures are stored. Letters: N pictures, B of them in a batch, H, W pixels.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from PIL import Image
 
 from mindsight.encoders.sources import Pictures, as_uint8
 from mindsight.errors import BadRequest, Conflict, ModelMismatch
+from mindsight.features import FeatureSpace
 from mindsight.files.digest import sha256_of, sha256_of_json
 from mindsight.files.durable import publish_folder, sync_file
 from mindsight.retrieval.pool import CandidatePool
 from mindsight.weights.tensors import tensor_header
 
 _PROGRESS = "progress.jsonl"
-# Room for the header, whatever N turns out to be: pictures that cannot be read are left out.
+# room for the header, whose N is known at the end only: unreadable pictures are left out
 _HEADER_BYTES = 256
 
 Embed = Callable[[NDArray[Any]], NDArray[Any]]
@@ -41,7 +42,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far it is: ``done`` of ``n`` pictures, and the unreadable ones of the batch that was just written."""
+    """``done`` of ``n`` pictures are processed; ``skipped`` are the unreadable ones of the latest batch."""
 
     done: int
     n: int
@@ -54,6 +55,7 @@ def build_pool(
     out: Path,
     *,
     source: str,
+    space: FeatureSpace | None = None,
     batch: int = 32,
     report: Callable[[Progress], None] | None = None,
 ) -> CandidatePool:
@@ -62,11 +64,12 @@ def build_pool(
     embed : (B, H, W, 3), uint8 or floats in [0, 1], as the pictures come -> (B, D) or (B, tokens, channels)
     out : folder of the pool; it must not exist
     source : what ``embed`` is, in words: network, weights, convention of the pixels' values; kept in the pool
-    report : told after every batch
+    space : of the embeddings; None: not recorded
+    report : called after every batch
 
-    What is shown of a candidate is what was embedded: the square, in 8 bits. A picture that cannot be read is no
-    candidate; it is reported, and named in ``pool.json``. A run that was stopped goes on where it was, provided that
-    pictures, source and batch are the same; else it begins anew.
+    The image shown of a candidate is the one that was embedded: the square, in 8 bits. A picture that cannot be read
+    becomes no candidate; it is reported, and listed in ``pool.json``. An interrupted build is resumed if pictures,
+    source and batch are the same, otherwise it starts again.
 
     Raises Conflict (``pool.exists``), ModelMismatch (``pool.embedding``) where the function does not give one finite
     embedding for each picture, of one shape, that half precision can hold, and BadRequest (``pictures.none``) where no
@@ -96,14 +99,14 @@ def build_pool(
         )
         if report is not None:
             report(Progress(state.done, n, tuple(skipped)))
-    return _finish(partial, out, state, source)
+    return _finish(partial, out, state, source, space)
 
 
 @dataclass(frozen=True)
 class _Batch:
     """A line of the progress file, written once the batch is on the disk.
 
-    done : pictures that are behind us; shape : of an embedding; the rest of this batch alone
+    done : pictures processed so far; shape : of an embedding; the other fields concern this batch alone
     """
 
     done: int
@@ -114,7 +117,7 @@ class _Batch:
 
 
 class _State:
-    """What is written so far, as the progress file says."""
+    """What the progress file lists as written."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -126,7 +129,7 @@ class _State:
 
     @classmethod
     def resume(cls, partial: Path, plan: str) -> _State:
-        """The state of a stopped run of the same plan, else that of a new one."""
+        """The state of an interrupted build of the same plan, otherwise that of a new one."""
         path = partial / _PROGRESS
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         state = cls(path)
@@ -134,7 +137,7 @@ class _State:
         if whole and json.loads(whole[0]) == plan:
             for line in whole[1:]:
                 state._take(_Batch(**json.loads(line)))
-            path.write_text("".join(whole), encoding="utf-8")  # without what was cut short
+            path.write_text("".join(whole), encoding="utf-8")  # without a line that was cut short
             return state
         shutil.rmtree(partial, ignore_errors=True)
         (partial / "pool_images").mkdir(parents=True)
@@ -193,7 +196,7 @@ def _write(partial: Path, start: int, rows: NDArray[np.float16], images_BHW3: ND
         Image.fromarray(as_uint8(image)).save(partial / f"pool_images/{place:06d}.png")
 
 
-def _finish(partial: Path, out: Path, state: _State, source: str) -> CandidatePool:
+def _finish(partial: Path, out: Path, state: _State, source: str, space: FeatureSpace | None) -> CandidatePool:
     if not state.ids:
         raise BadRequest(
             f"expected pictures, got none that can be read, e.g. {state.skipped[0]['why']}", code="pictures.none"
@@ -205,6 +208,7 @@ def _finish(partial: Path, out: Path, state: _State, source: str) -> CandidatePo
         file.truncate(len(header) + len(state.ids) * math.prod(state.shape) * dtype.itemsize)
     names = [f"pool_images/{place:06d}.png" for place in range(len(state.ids))]
     index = {"version": 1, "ids": state.ids, "labels": None, "images": names, "source": source}
+    index |= {} if space is None else {"space": space.to_json()}
     index |= {"square_sha256": state.sha256, "skipped": state.skipped}
     (partial / "pool.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     index["digest"] = CandidatePool.load(partial).digest

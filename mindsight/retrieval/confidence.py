@@ -96,7 +96,7 @@ class Calibration:
         )
 
 
-def calibrate(
+def fit_temperature(
     scores_KN: NDArray[Any],
     right_KN: NDArray[np.bool_],
     null_scores_MN: NDArray[Any],

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.encoders.registry import EncoderOptions, load_encoder
 from mindsight.encoders.sources import FolderPictures, Hdf5Pictures, Pictures
 from mindsight.errors import BadRequest, NotFound
 from mindsight.retrieval import CandidatePool, Progress, ReducedIndex, build_pool
-from mindsight.retrieval.build import Embed
 from mindsight.retrieval.sketch import INDEX
 
 _HDF5 = {".h5", ".hdf5", ".hdf"}
@@ -49,8 +48,17 @@ def build_from_files(
     for path in (pictures, weights, rows):
         if path is not None and not path.exists():
             raise NotFound(f"expected a file or folder, got {path.name}, which does not exist", code="pool.path")
-    embed, size_px, source = _embedder(weights, model, embedding, values, device)
-    return build_pool(_pictures(pictures, size_px, rows), embed, out, source=source, batch=batch, report=report)
+    options = EncoderOptions(weights=weights, model=model, embedding=embedding, values=values, device=device)
+    encoder = load_encoder("demo" if weights is None else "openclip", options)
+    return build_pool(
+        _pictures(pictures, encoder.image_size, rows),
+        encoder.encode,
+        out,
+        source=encoder.source,
+        space=encoder.space,
+        batch=batch,
+        report=report,
+    )
 
 
 def sketch_folder(folder: Path, size: int) -> ReducedIndex:
@@ -58,40 +66,6 @@ def sketch_folder(folder: Path, size: int) -> ReducedIndex:
     index = ReducedIndex.build(CandidatePool.load(folder), np.random.default_rng(0), size)
     index.save(folder / INDEX)
     return index
-
-
-def _embedder(weights: Path | None, model: str, embedding: str, values: str, device: str) -> tuple[Embed, int, str]:
-    """The embedding function, the side of the square images it takes, and its description."""
-    if weights is None:
-        if model or values or embedding != "tokens":
-            raise BadRequest(
-                "expected --weights with --model, --values or --embedding pooled: the encoder that ships with Mindsight"
-                " has none of these",
-                code="pool.options",
-            )
-        from mindsight import assets
-        from mindsight.encoders.demo import Encoder
-
-        encoder = Encoder.load(assets.ENCODER)
-        return encoder.tokens, encoder.image_size, f"Mindsight's own encoder, sha256 {encoder.digest}"
-    from mindsight.encoders.openclip import EMBEDDINGS, VALUES, ImageTower
-
-    wanted = next((name for name in EMBEDDINGS if name == embedding), None)
-    taken = next(
-        (name for name in VALUES if name == (values or ("mindeye2" if embedding == "tokens" else "clip"))), None
-    )
-    if wanted is None or taken is None:
-        raise BadRequest(
-            f"expected --embedding {' or '.join(EMBEDDINGS)} and --values {' or '.join(VALUES)}, got {embedding!r} and"
-            f" {values!r}",
-            code="pool.options",
-        )
-    tower = ImageTower.load(weights, model or "ViT-bigG-14", device)
-
-    def embed(images_BHWC: NDArray[Any]) -> NDArray[np.float32]:
-        return tower.embed(images_BHWC, wanted, taken)
-
-    return embed, tower.size_px, tower.source(wanted, taken)
 
 
 def _pictures(path: Path, size_px: int, rows: Path | None) -> Pictures:

@@ -1,4 +1,4 @@
-"""The candidate pool: what a brain's answer is chosen from.
+"""The candidate pool: the images or labels that a beta is ranked against.
 
 Knows nothing of brains. Letters: N candidates, D numbers of one candidate's embedding, all tokens laid end to end.
 """
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
 from mindsight.events import candidate_of
+from mindsight.features import FeatureSpace
 from mindsight.files.manifest import Proof
 from mindsight.weights.tensors import map_tensors, tensor_header
 
@@ -34,9 +35,10 @@ class CandidatePool:
     ids : N names, all different
     embeddings : (N, D) or (N, tokens, channels), float16 or float32; may be a memory map
     labels : N class labels; candidates of one label are equally right where labels are what is decoded
-    images : N PNG files, None where a candidate has no picture
-    source : what made the embeddings, in words; None where nobody said
-    recorded_digest : the digest that was written beside a pool that was read; ``verify`` checks it
+    images : N PNG files, None where a candidate has no image
+    source : what made the embeddings, in words; None where it was not recorded
+    recorded_digest : the digest in the folder that the pool was read from; ``verify`` checks it
+    recorded_space : of the embeddings; None where it was not recorded
 
     Raises ModelMismatch (``pool.invalid``) where these do not fit together.
     """
@@ -47,6 +49,7 @@ class CandidatePool:
     images: tuple[Path | None, ...] | None = None
     source: str | None = None
     recorded_digest: str | None = None
+    recorded_space: FeatureSpace | None = None
 
     def __post_init__(self) -> None:
         n = len(self.ids)
@@ -63,6 +66,12 @@ class CandidatePool:
                 f" ids of {n} and {len(self.embeddings)} embeddings",
                 code="pool.invalid",
             )
+        if self.recorded_space is not None and self.recorded_space.shape != self.token_shape:
+            raise ModelMismatch(
+                f"expected embeddings {self.recorded_space.shape} in the space {self.recorded_space.name}, got"
+                f" {self.token_shape}",
+                code="pool.invalid",
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,6 +80,11 @@ class CandidatePool:
     def token_shape(self) -> tuple[int, ...]:
         """Shape of one candidate's embedding, (D,) or (tokens, channels)."""
         return self.embeddings.shape[1:]
+
+    @property
+    def space(self) -> FeatureSpace:
+        """Of the embeddings; without a name where the pool was made before spaces were recorded."""
+        return self.recorded_space or FeatureSpace("", self.token_shape)
 
     @property
     def flat_ND(self) -> NDArray[Any]:
@@ -84,8 +98,8 @@ class CandidatePool:
 
     @property
     def digest(self) -> str:
-        """sha256 over ids, labels and embeddings: equal digests rank alike. Of a pool from a folder, what is recorded
-        there, so that a pool larger than memory is not read for it.
+        """sha256 over ids, labels and embeddings: pools with the same digest rank alike. A pool from a folder
+        has the digest that is recorded there, so that a pool larger than memory is not read for it.
         """
         return self.recorded_digest or self._digest
 
@@ -108,7 +122,7 @@ class CandidatePool:
         return sha.hexdigest()
 
     def chunks(self) -> Iterator[NDArray[Any]]:
-        """The (n, D) embeddings of ``rows_per_chunk`` candidates after the other."""
+        """The embeddings in chunks (n, D) of ``rows_per_chunk`` candidates."""
         for start in range(0, len(self), self.rows_per_chunk):
             yield np.ascontiguousarray(self.flat_ND[start : start + self.rows_per_chunk])
 
@@ -131,10 +145,10 @@ class CandidatePool:
         return candidate_of(label, self._places)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write embeddings, index and pictures into the folder; returns the files.
+        """Write embeddings, index and images into the folder; returns the files.
 
-        The file of a pool that was read becomes a second name of the same file where that can be: neither the disk nor
-        the memory of the workers then holds it once for each bundle. Nobody writes into it.
+        The file of a pool that was read gets a second name where the file system allows it: bundles with the same pool
+        then share it, on the disk and in the workers' memory. It is never written into.
         """
         folder.mkdir(parents=True, exist_ok=True)
         if not self._link(folder / _TENSORS):
@@ -152,6 +166,8 @@ class CandidatePool:
                 files[-1].write_bytes(image.read_bytes())
         index = {"version": 1, "ids": self.ids, "labels": self.labels, "images": names}
         described = {**index, "source": self.source, "digest": self._digest}
+        if self.recorded_space is not None:
+            described["space"] = self.recorded_space.to_json()
         (folder / _INDEX).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
         return files
 
@@ -183,6 +199,7 @@ class CandidatePool:
             embeddings = map_tensors(folder / _TENSORS)["embeddings"]
             ids, labels = _names(index["ids"]), None if index["labels"] is None else _names(index["labels"])
             images = tuple(None if name is None else folder / name for name in index["images"])
+            space = None if index.get("space") is None else FeatureSpace.from_json(index["space"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelMismatch(
                 f"expected a pool of {_INDEX} and {_TENSORS}: {type(error).__name__}", code="pool.invalid"
@@ -190,7 +207,7 @@ class CandidatePool:
         inside = folder.resolve()
         if strays := [image for image in images if image is not None and inside not in image.resolve().parents]:
             raise ModelMismatch(
-                f"expected pictures in the pool's own folder, got {len(strays)} elsewhere", code="pool.invalid"
+                f"expected images in the pool's own folder, got {len(strays)} elsewhere", code="pool.invalid"
             )
         return cls(
             ids,
@@ -199,6 +216,7 @@ class CandidatePool:
             images,
             index.get("source"),
             index.get("digest"),
+            space,
         )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mindsight.files.digest import sha256_of_json
 from mindsight.files.durable import write_durably
-from mindsight.files.manifest import Proof, read_manifest, sums_of_files, verify_folder, write_manifest
+from mindsight.files.manifest import MANIFEST, Proof, read_manifest, sums_of_files, verify_folder, write_manifest
 from mindsight.weights.state_dict import read_safetensors
 
 _CONFIG = "config.json"
@@ -58,6 +58,15 @@ def read_artefact(folder: Path, kind: str) -> Artefact:
     config = json.loads((folder / _CONFIG).read_bytes())
     tensors = {name: tensor.float() for name, tensor in read_safetensors(folder / _weights(kind)).items()}
     return Artefact(config, tensors, sha256_of_json(sums))
+
+
+def kind_of(folder: Path) -> str:
+    """The kind that a folder's manifest states, not verified. Raises ModelMismatch (``model.unreadable``)."""
+    try:
+        return str(json.loads((folder / MANIFEST).read_bytes())["kind"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        proof = Proof("model", "a model's folder", "restore the folder or train the model again")
+        raise proof.unreadable(MANIFEST, type(error).__name__) from None
 
 
 def _weights(kind: str) -> str:

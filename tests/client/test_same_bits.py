@@ -76,7 +76,6 @@ def bundle(running: Running, run_folder: Path) -> Path:
     pool = CandidatePool(("face", "house"), np.eye(2, dtype=np.float32))
     z_KV = rng.normal(size=(8, space.n_voxels)).astype(np.float32)
     made = Bundle(
-        kind="linear",
         subject="sub-test",
         created="2026-01-01T00:00:00+00:00",
         options=IngestOptions(normalise="running", min_betas=2, revised_s=15.0),

@@ -20,7 +20,7 @@ from mindsight.archive import ArchivedAnswer, ArchivedEvent, ArchivedRun, Archiv
 from mindsight.cli import app
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoding import TrialDecoder
-from mindsight.encoders.demo import Encoder
+from mindsight.encoders.demo import DemoEncoder
 from mindsight.errors import BadRequest, ModelMismatch, NotFound
 from mindsight.evaluation.run import evaluate_archive
 from mindsight.evaluation.session import is_archive, read_session
@@ -47,13 +47,12 @@ def png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def write_bundle(folder: Path, encoder: Encoder, images: np.ndarray, voxels_NV: np.ndarray) -> Bundle:
-    tokens = encoder.tokens(images)
+def write_bundle(folder: Path, encoder: DemoEncoder, images: np.ndarray, voxels_NV: np.ndarray) -> Bundle:
+    tokens = encoder.encode(images)
     mask = np.zeros((10, 10, 6), np.bool_)
     mask.reshape(-1)[:V] = True
     z_NV = (voxels_NV - voxels_NV.mean(axis=0)) / voxels_NV.std(axis=0)
     return Bundle(
-        kind="linear",
         subject="sub-x",
         created="2026-01-01T00:00:00+00:00",
         options=IngestOptions(),
@@ -69,10 +68,10 @@ def write_bundle(folder: Path, encoder: Encoder, images: np.ndarray, voxels_NV: 
 def visit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, np.ndarray], list[dict[str, Any]]]:
     """Archive, bundle, the pictures by name, and every answer as it was archived."""
     folder, rng = tmp_path_factory.mktemp("visit"), np.random.default_rng(0)
-    encoder = Encoder.load(assets.ENCODER)
+    encoder = DemoEncoder.load(assets.ENCODER)
     images = render_batch(random_scenes(rng, N), SIDE)
     loads = rng.normal(size=(encoder.n_tokens * encoder.token_dim, V)) / 10
-    voxels_NV = (encoder.tokens(images).reshape(N, -1) @ loads).astype(np.float32)
+    voxels_NV = (encoder.encode(images).reshape(N, -1) @ loads).astype(np.float32)
     bundle = write_bundle(folder / "bundle", encoder, images, voxels_NV)
     decoder = TrialDecoder(bundle, clock=lambda: 0.0)
     files = {hashlib.sha256(png(image)).hexdigest(): png(image) for image in images}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from mindsight import assets
 from mindsight.decoders.mindeye2 import fold, load_mindeye2
+from mindsight.decoders.mindeye2.decoder import BACKBONE, MindEye2Weights
 from mindsight.decoding import TrialDecoder, z_scored
 from mindsight.subjects.bundle.folder import Bundle
 from support.linear_bundle import N_VOXELS, linear_bundle, ticks
@@ -42,17 +41,16 @@ def test_for_a_linear_decoder_it_is_the_mean_of_the_z_scored_betas(linear: Bundl
 
 def test_for_mindeye2_it_is_the_mean_after_each_head_as_in_the_reference() -> None:
     bundle = Bundle.load(assets.BUNDLE)
-    assert isinstance(bundle.decoder, Path)
+    assert isinstance(bundle.decoder, MindEye2Weights)
     n = bundle.space.n_voxels
     beta_RV, mean_RV, std_RV = repeats(3, n)
     found = TrialDecoder(bundle, clock=ticks(), n_candidates=len(bundle.pool)).retrieve(beta_RV, mean_RV, std_RV)
     z_RV = z_scored(beta_RV, mean_RV, std_RV)
-    model = fold(load_mindeye2(bundle.decoder))
+    model = fold(load_mindeye2(bundle.decoder.path))
     each = [model.tokens(torch.from_numpy(z_V[None])) for z_V in z_RV]
     query = torch.stack([tokens.retrieval[0] for tokens in each]).mean(0).numpy().reshape(-1).astype(np.float64)
     backbone = torch.stack([tokens.backbone[0] for tokens in each]).mean(0).numpy()
-    assert found.condition is not None
-    np.testing.assert_allclose(found.condition, backbone, atol=1e-4 * np.abs(backbone).max())
+    np.testing.assert_allclose(found.condition[BACKBONE][0], backbone, atol=1e-4 * np.abs(backbone).max())
     pool_ND = bundle.pool.flat_ND.astype(np.float64)
     cosines = pool_ND @ query / np.linalg.norm(pool_ND, axis=1) / np.linalg.norm(query)
     scores = {bundle.pool.ids.index(c.id): c.score for c in found.candidates}

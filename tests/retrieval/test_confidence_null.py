@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from mindsight.retrieval import Calibration, Ranking, calibrate
+from mindsight.retrieval import Calibration, Ranking, fit_temperature
 
 
 def ranking(scores: np.ndarray, length: float = 1.0) -> Ranking:
@@ -24,7 +24,7 @@ def null_scores(m: int = 5000, n: int = 8) -> np.ndarray:
 def calibration() -> Calibration:
     rng = np.random.default_rng(1)
     right = np.eye(8, dtype=bool)[rng.integers(0, 8, 200)]
-    return calibrate(rng.normal(0, 0.1, size=(200, 8)) + 0.2 * right, right, null_scores())
+    return fit_temperature(rng.normal(0, 0.1, size=(200, 8)) + 0.2 * right, right, null_scores())
 
 
 def test_shares_are_those_counted_in_the_null(calibration: Calibration) -> None:
@@ -54,7 +54,7 @@ def test_no_share_is_zero_and_none_above_one(calibration: Calibration) -> None:
 def test_level_quantiles_count_against_the_answer() -> None:
     right = np.eye(2, dtype=bool)
     null = np.array([[0.5, 0.0]] * 60 + [[0.9, 0.0]] * 40)
-    found = calibrate(np.eye(2), right, null)
+    found = fit_temperature(np.eye(2), right, null)
     assert found.confidence(ranking(np.array([0.5, 0.0]))).null_share == 1.0
     assert found.confidence(ranking(np.array([0.9, 0.0]))).null_share == pytest.approx(41 / 101, abs=0.02)
 
@@ -67,8 +67,8 @@ def test_the_length_of_the_prediction_tells_shuffled_betas_apart() -> None:
     predicted = right + 0.35 * rng.normal(size=(300, 8))
     shuffled = 0.15 * rng.normal(size=(3000, 8))
     lengths, null_lengths = (np.linalg.norm(x, axis=1, keepdims=True) for x in (predicted, shuffled))
-    cosine = calibrate(predicted / lengths, right, shuffled / null_lengths)
-    projection = calibrate(predicted, right, shuffled, score="projection")
+    cosine = fit_temperature(predicted / lengths, right, shuffled / null_lengths)
+    projection = fit_temperature(predicted, right, shuffled, score="projection")
     assert projection.null_confidence < 0.7 * cosine.null_confidence
     assert projection.log_loss < cosine.log_loss
     unit = predicted[0] / lengths[0]
@@ -83,7 +83,7 @@ def test_a_scale_of_the_embedding_does_not_matter_to_a_projection() -> None:
     rng = np.random.default_rng(6)
     right = np.eye(5, dtype=bool)[rng.integers(0, 5, 100)]
     scores, null = right + 0.5 * rng.normal(size=(100, 5)), 0.2 * rng.normal(size=(100, 5))
-    small, large = (calibrate(s * scores, right, s * null, score="projection") for s in (1.0, 5000.0))
+    small, large = (fit_temperature(s * scores, right, s * null, score="projection") for s in (1.0, 5000.0))
     assert large.temperature == pytest.approx(5000 * small.temperature)
     assert large.null_confidence == pytest.approx(small.null_confidence)
 

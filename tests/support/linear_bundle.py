@@ -35,7 +35,6 @@ def linear_bundle() -> Bundle:
     mask = np.zeros((5, 4, 4), bool)
     mask.flat[:N_VOXELS] = True
     return Bundle(
-        kind="linear",
         subject="sub-01",
         created="2025-01-01T00:00:00Z",
         options=IngestOptions(),

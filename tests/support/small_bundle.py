@@ -21,7 +21,6 @@ def make_bundle(n_statistics: int = 12) -> Bundle:
     affine = np.diag([2.0, 2.0, 3.0, 1.0])
     pool = CandidatePool(tuple("abc"), np.eye(3, dtype=np.float32), tuple("abc"))
     return Bundle(
-        kind="linear",
         subject="sub-01",
         created="2025-01-01T00:00:00Z",
         options=IngestOptions(high_pass_hz=0.005, event_lag_s=-3.0, normalise="run", revised_s=None),

@@ -77,7 +77,6 @@ def calibrate_linear(
     trials = [run_trials(run, betas, place_of) for run, betas in zip(runs, finals, strict=True)]
     held_out = choose_linear(trials, pool, np.random.default_rng(0))
     return Bundle(
-        kind="linear",
         subject=subject,
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
         options=chosen.options,

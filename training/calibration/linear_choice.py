@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mindsight.accuracy import Accuracy, top_k
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoders.linear.inversion import invert_encoding
-from mindsight.retrieval import Calibration, CandidatePool, calibrate, cosine_scores
+from mindsight.retrieval import Calibration, CandidatePool, cosine_scores, fit_temperature
 from mindsight.retrieval.confidence import Score
 
 Method = Literal["ridge", "inversion"]
@@ -60,7 +60,7 @@ class HeldOut:
 
     @property
     def calibration(self) -> Calibration:
-        fitted = calibrate(self.scores_KN, self.right_KN, self.null_MN, self.score)
+        fitted = fit_temperature(self.scores_KN, self.right_KN, self.null_MN, self.score)
         return replace(fitted, centred=self.centred)
 
     @property
@@ -70,7 +70,7 @@ class HeldOut:
     @property
     def log_loss_K(self) -> NDArray[np.float64]:
         """(K,) negative log probability of what each trial showed, at the temperature that fits them best."""
-        fitted = calibrate(self.scores_KN, self.right_KN, self.null_MN, self.score, doubt=0.0)
+        fitted = fit_temperature(self.scores_KN, self.right_KN, self.null_MN, self.score, doubt=0.0)
         probabilities_K = fitted.probabilities(self.scores_KN)[self.right_KN]
         return np.asarray(-np.log(np.maximum(probabilities_K, np.finfo(np.float64).tiny)))
 

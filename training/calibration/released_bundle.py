@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.accuracy import top_k
+from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
-from mindsight.retrieval import CandidatePool, ReducedIndex, calibrate, cosine_scores
+from mindsight.retrieval import CandidatePool, ReducedIndex, cosine_scores, fit_temperature
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
@@ -89,15 +90,14 @@ def calibrate_released(
     scores_KN, null_MN = (_scores(model, voxels, released.pool) for voxels in (z_KV, shuffled_MV))
     right_KN = shown_K[:, None] == np.arange(len(released.pool))
     return Bundle(
-        kind="mindeye2",
         subject=subject,
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
         options=options,
         space=space,
         statistics=statistics_of(finals),
-        calibration=calibrate(scores_KN, right_KN, null_MN),
+        calibration=fit_temperature(scores_KN, right_KN, null_MN),
         pool=released.pool,
-        decoder=path,
+        decoder=MindEye2Weights(path),
         index=released.index,
         baseline=baseline,
         labels=labels,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.subjects.bundle.folder import Bundle
 
 
@@ -31,11 +28,8 @@ def summary(bundle: Bundle) -> str:
 
 def _decoder(bundle: Bundle) -> str:
     """How the decoder was fitted, and what scores are measured from."""
-    if not isinstance(bundle.decoder, LinearDecoder):
-        return "MindEye2's weights unchanged; temperature"
-    inverted = np.isnan(bundle.decoder.penalty)
-    fit = "an encoding model, inverted" if inverted else f"ridge regression, penalty {bundle.decoder.penalty:.3g}"
-    return f"{fit}; embeddings {'centred on their mean' if bundle.calibration.centred else 'not centred'}"
+    centred = "centred on their mean" if bundle.calibration.centred else "not centred"
+    return f"{bundle.decoder.describe()}; embeddings {centred}; temperature"
 
 
 def _glm(bundle: Bundle) -> str:

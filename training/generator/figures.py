@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mindsight.accuracy import top_k
-from mindsight.encoders.demo import Encoder
-from mindsight.generators.unclip.demo import Generator
+from mindsight.encoders.demo import DemoEncoder
+from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.simulator.scenes import random_scenes, render_batch
 
 FRESH_SEED = 2_000_003  # neither training nor its held-out scenes start here
@@ -60,11 +60,11 @@ def _unit(values_BP: NDArray[np.float64]) -> NDArray[np.float64]:
     return unit_BP
 
 
-def evaluate(encoder: Encoder, generator: Generator, seed: int = FRESH_SEED) -> dict[str, Any]:
+def evaluate(encoder: DemoEncoder, generator: DemoGenerator, seed: int = FRESH_SEED) -> dict[str, Any]:
     """Figures on ``N_SCENES`` new scenes, with controls."""
     rng = np.random.default_rng(seed)
     shown = render_batch(random_scenes(rng, N_SCENES), generator.image_size)
-    tokens_BND = encoder.tokens(shown)
+    tokens_BND = encoder.encode(shown)
     drawn = generator.generate(tokens_BND, seed=0)
     others = generator.generate(np.roll(tokens_BND, 1, axis=0), seed=0)
     mean = np.broadcast_to(shown.mean(0), shown.shape)
@@ -82,7 +82,7 @@ def evaluate(encoder: Encoder, generator: Generator, seed: int = FRESH_SEED) -> 
     return {
         "scenes": {"n": N_SCENES, "seed": seed},
         "psnr_db_by_evaluations": {
-            str(n): psnr_db(generator.generate(tokens_BND, seed=0, evaluations=n), shown) for n in (1, 2, 4, 8)
+            str(n): psnr_db(generator.generate(tokens_BND, seed=0, steps=n), shown) for n in (1, 2, 4, 8)
         },
         "psnr_db_controls": {"mean_picture": psnr_db(mean, shown), "tokens_of_another_scene": psnr_db(others, shown)},
         "pixel_correlation": float(np.diag(correlations(drawn, shown)).mean()),
@@ -90,7 +90,7 @@ def evaluate(encoder: Encoder, generator: Generator, seed: int = FRESH_SEED) -> 
             "ways": N_WAYS,
             "chance": 1.0 / N_WAYS,
             "top1_by_pixels": top1(correlations(drawn, shown)),
-            "top1_by_tokens": top1(_unit_tokens(encoder.tokens(drawn)) @ unit_BT.T),
+            "top1_by_tokens": top1(_unit_tokens(encoder.encode(drawn)) @ unit_BT.T),
         },
         "token_noise": {
             name: {str(level): through(noise_BND, level) for level in TOKEN_NOISE}
@@ -115,12 +115,12 @@ def _unit_tokens(tokens_BND: NDArray[np.float32]) -> NDArray[np.float64]:
     return _unit(tokens_BND.reshape(len(tokens_BND), -1).astype(np.float64))
 
 
-def sheet(encoder: Encoder, generator: Generator, columns: int = 12, seed: int = FRESH_SEED) -> Images:
+def sheet(encoder: DemoEncoder, generator: DemoGenerator, columns: int = 12, seed: int = FRESH_SEED) -> Images:
     """24 scenes in two bands; below each, its reconstruction from clean tokens, and from tokens with white noise of 0.6
     and with scene-shaped noise of 0.3."""
     rng = np.random.default_rng(seed)
     shown = render_batch(random_scenes(rng, 2 * columns), generator.image_size)
-    tokens_BND = encoder.tokens(shown)
+    tokens_BND = encoder.encode(shown)
     noise = token_noises(tokens_BND, rng)
     cases = [
         tokens_BND,
@@ -137,8 +137,8 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True, help="folder with encoder/ and generator/")
     parser.add_argument("--sheet", type=Path, help="PNG to write: scenes and their reconstructions")
     arguments = parser.parse_args()
-    encoder = Encoder.load(arguments.models / "encoder")
-    generator = Generator.load(arguments.models / "generator")
+    encoder = DemoEncoder.load(arguments.models / "encoder")
+    generator = DemoGenerator.load(arguments.models / "generator")
     figures = json.loads(json.dumps(evaluate(encoder, generator)), parse_float=lambda text: round(float(text), 4))
     text = json.dumps(figures, indent=2) + "\n"
     (arguments.models / "figures.json").write_text(text)

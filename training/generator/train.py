@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mindsight.encoders.demo import Encoder, EncoderConfig, ResidualBlock, to_grid, to_pixels
-from mindsight.generators.unclip.demo import Denoiser, Generator, GeneratorConfig, draw, fold, noise_schedule, unfold
+from mindsight.encoders.demo import DemoEncoder, EncoderConfig, ResidualBlock, to_grid, to_pixels
+from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorConfig, noise_schedule, sample
 from mindsight.simulator.scenes import KINDS, Scene, random_scenes, render_batch
 from mindsight.weights.torchfile import read_torch_object
 from training.generator.figures import psnr_db
@@ -139,7 +139,7 @@ class EncoderTraining:
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(seed)
         self.batch = batch
-        self.encoder = Encoder(config)
+        self.encoder = DemoEncoder(config)
         self.namer = Namer(config)
         self.model = nn.ModuleDict({"encoder": self.encoder, "sketcher": Sketcher(config), "namer": self.namer})
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -176,7 +176,7 @@ class UnetTraining:
 
     peak_lr = 1.5e-3
 
-    def __init__(self, encoder: Encoder, config: GeneratorConfig, batch: int, seed: int) -> None:
+    def __init__(self, encoder: DemoEncoder, config: GeneratorConfig, batch: int, seed: int) -> None:
         torch.manual_seed(seed)
         self.seed = seed
         self.rng = np.random.default_rng(seed)
@@ -192,7 +192,7 @@ class UnetTraining:
 
     def loss(self) -> Tensor:
         pixels = to_pixels(pictures(self.rng, self.batch, self.config.image_size))
-        clean = fold(pixels, self.config.fold)
+        clean = functional.pixel_unshuffle(pixels, self.config.fold)
         timestep_B = self._timesteps()
         kept = self.share_kept[timestep_B].view(-1, 1, 1, 1)
         latent = kept.sqrt() * clean + (1.0 - kept).sqrt() * torch.randn(clean.shape, generator=self.noise)
@@ -201,7 +201,7 @@ class UnetTraining:
                 tokens_BND = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
             tokens_BND = noisy_tokens(tokens_BND, self.noise, ALIKE_TOKEN_NOISE)
             drawn = self.model(latent.contiguous(memory_format=torch.channels_last), timestep_B, tokens_BND)
-        return picture_loss(unfold(drawn.float(), self.config.fold), pixels)
+        return picture_loss(functional.pixel_shuffle(drawn.float(), self.config.fold), pixels)
 
     def _timesteps(self) -> Tensor:
         """Half of them anywhere, half at the timesteps that sampling in four steps uses."""
@@ -218,13 +218,14 @@ class UnetTraining:
         cases = {"nfe_1": (0.0, 1), "nfe_2": (0.0, 2), "nfe_4": (0.0, 4), "nfe_4_noise_0.3": (0.3, 4)}
         return {
             f"psnr_{name}": fidelity_db(
-                unfold(draw(model, tokens_BND + sigma * noise_BND, noise, evaluations), self.config.fold), self.held_out
+                functional.pixel_shuffle(sample(model, tokens_BND + sigma * noise_BND, noise, steps), self.config.fold),
+                self.held_out,
             )
-            for name, (sigma, evaluations) in cases.items()
+            for name, (sigma, steps) in cases.items()
         }
 
     def save(self, model: Any, out: Path) -> None:
-        Generator(model).save(out / "generator")
+        DemoGenerator(model).save(out / "generator")
 
 
 class Ema:
@@ -304,7 +305,7 @@ def main() -> None:
     if arguments.stage == "encoder":
         training = EncoderTraining(EncoderConfig(), arguments.batch, arguments.seed)
     else:
-        encoder = Encoder.load(arguments.out / "encoder")
+        encoder = DemoEncoder.load(arguments.out / "encoder")
         config = GeneratorConfig(image_size=encoder.image_size, encoder_digest=encoder.digest)
         training = UnetTraining(encoder, config, arguments.batch, arguments.seed)
     train(training, arguments.minutes, arguments.checkpoint, arguments.out)

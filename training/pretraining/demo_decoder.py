@@ -23,7 +23,7 @@ from mindsight.accuracy import Accuracy, top_k
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoders.mindeye2 import MindEye2, fold, load_mindeye2
 from mindsight.decoding import z_scored
-from mindsight.encoders.demo import Encoder
+from mindsight.encoders.demo import DemoEncoder
 from mindsight.simulator.ceiling import final_betas, simulate_series
 from mindsight.simulator.experiment import Design, plan_runs
 from mindsight.simulator.participant import Participant
@@ -53,12 +53,12 @@ class Sitting:
         return torch.from_numpy(np.sort(np.unique(self.picture_K.numpy(), return_index=True)[1]))
 
 
-def scene_tokens(encoder: Encoder, seed: int, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def scene_tokens(encoder: DemoEncoder, seed: int, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """(n, N, D) tokens of random scenes."""
-    return encoder.tokens(render_batch(random_scenes(np.random.default_rng(seed), n), encoder.image_size))
+    return encoder.encode(render_batch(random_scenes(np.random.default_rng(seed), n), encoder.image_size))
 
 
-def sit(encoder: Encoder, person: int, sitting: int, n_runs: int) -> Sitting:
+def sit(encoder: DemoEncoder, person: int, sitting: int, n_runs: int) -> Sitting:
     """``n_runs`` runs of 30 trials with random scenes; the numbers ``person`` and ``sitting`` seed everything."""
     design = Design()
     n_pictures = n_runs * (design.trials_per_run - design.repeats_per_run)
@@ -123,7 +123,7 @@ def evaluate(model: MindEye2, betas_KV: Tensor, tokens_KND: Tensor) -> dict[str,
     }
 
 
-def figures(model: MindEye2, encoder: Encoder, config: Config, trials: int, seed: int) -> dict[str, object]:
+def figures(model: MindEye2, encoder: DemoEncoder, config: Config, trials: int, seed: int) -> dict[str, object]:
     """Calibrate a new participant on ``trials`` trials; compare with linear ridge and with shuffled pairs."""
     known, test = sit(encoder, _NEW_PERSON, 0, -(-trials // 30)), sit(encoder, _NEW_PERSON, 1, _RUNS_TO_TEST)
     raw_KV, shown_KND = known.betas_KV[:trials], known.tokens_KND[:trials]
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    encoder, config = Encoder.load(arguments.encoder), Config()
+    encoder, config = DemoEncoder.load(arguments.encoder), Config()
     config = replace(config, pretraining=replace(config.pretraining, steps=arguments.steps))
     sittings = [sit(encoder, _FIRST_PERSON + i, 0, arguments.runs) for i in range(arguments.participants)]
     model = pretrain([Seen(scored_by(s.betas_KV, s.betas_KV), s.tokens_KND) for s in sittings], config, arguments.seed)

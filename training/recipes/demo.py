@@ -28,13 +28,14 @@ from PIL import Image
 from mindsight import assets
 from mindsight.accuracy import Accuracy, top_k
 from mindsight.decoders.mindeye2 import MindEye2, fold, load_mindeye2
+from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.decoding import z_scored
-from mindsight.encoders.demo import Encoder
+from mindsight.encoders.demo import DemoEncoder
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, IngestSession
 from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing.quality.baseline import baseline_of
-from mindsight.retrieval import Calibration, CandidatePool, calibrate
+from mindsight.retrieval import Calibration, CandidatePool, fit_temperature
 from mindsight.retrieval.ranking import cosine_scores
 from mindsight.simulator.demo import demo_participant, demo_visit
 from mindsight.simulator.experiment import Design
@@ -161,7 +162,7 @@ def held_out(model: MindEye2, scanned: Scanned, tokens_NTD: NDArray[np.float32],
     rng = np.random.default_rng(seed)
     scores_KN, null_MN = _scores(model, scanned.z_KV()[test], pool, rng)
     fast_KN, fast_null_MN = _scores(model, scanned.z_KV(scanned.fast_KV)[test], pool, rng)
-    calibration = calibrate(
+    calibration = fit_temperature(
         np.concatenate([scores_KN, fast_KN]), np.tile(right_KN, (2, 1)), np.concatenate([null_MN, fast_null_MN])
     )
     return HeldOut(calibration, top_k(scores_KN, right_KN, 1), top_k(null_MN, np.tile(right_KN, (SHUFFLES, 1)), 1))
@@ -180,10 +181,10 @@ def _scores(
     return scores(z_KV), scores(shuffled)
 
 
-def make_pool(encoder: Encoder, images: Path) -> CandidatePool:
+def make_pool(encoder: DemoEncoder, images: Path) -> CandidatePool:
     """The scenes that the demo shows, none of which the subject was calibrated on; their PNGs are written to
     ``images``."""
-    visit = demo_visit(encoder.tokens, encoder.image_size, seed=0, n_runs=1)
+    visit = demo_visit(encoder.encode, encoder.image_size, seed=0, n_runs=1)
     return CandidatePool(
         tuple(f"scene-{i:03d}" for i in range(len(visit.scenes))),
         visit.tokens_NTD.astype(np.float16),
@@ -202,10 +203,10 @@ def write_images(folder: Path, images_NHW3: NDArray[np.uint8]) -> tuple[Path, ..
 
 def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
     """The bundle, its accuracy on the held-out runs, and that of shuffled betas. Replaces the folder ``out``."""
-    encoder = Encoder.load(assets.ENCODER)
+    encoder = DemoEncoder.load(assets.ENCODER)
     hour = SimulatedSession(
-        encoder.tokens,
-        demo_participant(encoder.tokens, encoder.image_size),
+        encoder.encode,
+        demo_participant(encoder.encode, encoder.image_size),
         image_px=encoder.image_size,
         pool_seed=HOUR_POOL_SEED,
         n_pool=HOUR_N_POOL,
@@ -223,7 +224,6 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
         weights = Path(temporary) / "decoder.safetensors"
         write_state_dict(weights, {name: tensor.half().contiguous() for name, tensor in model.state_dict().items()})
         bundle = Bundle(
-            kind="mindeye2",
             subject="sub-demo",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             options=OPTIONS,
@@ -231,7 +231,7 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
             statistics=Statistics(betas_KV.mean(axis=0), betas_KV.std(axis=0), len(betas_KV)),
             calibration=found.calibration,
             pool=make_pool(encoder, Path(temporary) / "images"),
-            decoder=weights,
+            decoder=MindEye2Weights(weights),
             baseline=baseline_of(list(scanned.signal_R2V)),
             accuracy=found.accuracy,
         )

@@ -24,10 +24,11 @@ from mindsight import assets
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Job, Log, WorkQueue
 from mindsight.captions import Captioner
-from mindsight.decoding import EVALUATIONS, PRIOR_DRAWS, PRIOR_STEPS, Retrieval, TrialDecoder, z_scored
+from mindsight.decoding import Retrieval, TrialDecoder, z_scored
 from mindsight.errors import BusUnavailable, Conflict, MindsightError, StorageFull
 from mindsight.files.images import png_bytes
-from mindsight.generators.unclip.demo import Generator
+from mindsight.generators.base import Generator, SampleOptions
+from mindsight.generators.registry import load_generator
 from mindsight.journal.sessions import Sessions
 from mindsight.preprocessing.figures.brain_map import draw_brain_map
 from mindsight.protocol import (
@@ -58,11 +59,11 @@ def seed_of(work: BetaWork, model: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
 
 
-def load_generator(settings: Settings) -> Generator:
-    """The generator, after one picture through it: the first beta's picture is as fast as the rest."""
-    generator = Generator.load(settings.generator_dir or assets.GENERATOR)
-    config = generator.config
-    generator.generate(np.zeros((1, config.n_tokens, config.token_dim), np.float32), 0, EVALUATIONS)
+def warm_generator(settings: Settings) -> Generator:
+    """The generator, after it has made one image: the reconstruction of the first beta is as fast as the rest."""
+    generator = load_generator(settings.generator_dir or assets.GENERATOR)
+    blank = {name: np.zeros((1, *space.shape), np.float32) for name, space in generator.spaces.items()}
+    generator(blank, 0, SampleOptions())
     return generator
 
 
@@ -163,7 +164,7 @@ class InferenceWorker:
         Log(self.bus, work.session, "messages").append(
             key, dump_message(result), identity=_identity(work, loaded.bundle)
         )
-        if retrieval.condition is not None:
+        if retrieval.condition:
             self._decoded[work.key, work.beta] = retrieval
             while len(self._decoded) > KEPT_RETRIEVALS:
                 self._decoded.popitem(last=False)
@@ -178,34 +179,34 @@ class InferenceWorker:
             retrieval = loaded.decoder.retrieve(beta_V, mean_V, std_V)
         z_V = z_scored(beta_V, mean_V, std_V).reshape(-1, beta_V.shape[-1]).mean(axis=0)
         seed = seed_of(work, loaded.bundle.digest)
-        picture = loaded.decoder.reconstruct(retrieval, seed)
+        made = loaded.decoder.reconstruct(retrieval, seed)
         message = Reconstruction(
             session=work.session,
             t=time.time(),
             run=work.run,
             trial=work.trial,
             stage=work.stage,
-            image=self.blobs.put(png_bytes(picture.pixels)),
+            image=self.blobs.put(png_bytes(made.pixels)),
             confidence=retrieval.confidence,
             seed=seed,
-            evaluations=picture.evaluations,
+            evaluations=made.steps,
             generator=self.generator.digest,
             brain_map=self.blobs.put(
                 png_bytes(draw_brain_map(loaded.bundle.space.reference, loaded.bundle.space.mask_XYZ, z_V))
             ),
-            latency_ms=StageLatency(generate=picture.timings_ms["generate"]),
+            latency_ms=StageLatency(generate=made.timings_ms["generate"]),
         )
         key = f"reconstruction-{work.run}-{work.trial}-{work.stage}"
         identity = _identity(work, loaded.bundle, self.generator.digest)
         Log(self.bus, work.session, "messages").append(key, dump_message(message), identity=identity)
         if self.captioner is not None:
-            self._caption(work, loaded, self.captioner, picture.tokens_NC)
+            self._caption(work, loaded, self.captioner, next(iter(made.features.values())))
 
     def _caption(
-        self, work: BetaWork, loaded: LoadedBundle, captioner: Captioner, tokens_NC: NDArray[np.float32]
+        self, work: BetaWork, loaded: LoadedBundle, captioner: Captioner, tokens_1NC: NDArray[np.float32]
     ) -> None:
         """The picture's caption, when the picture is out: nobody waits for it."""
-        (text,) = captioner.caption(tokens_NC[None])
+        (text,) = captioner.caption(tokens_1NC)
         message = Captioned(
             session=work.session,
             t=time.time(),
@@ -290,17 +291,10 @@ class InferenceWorker:
     def _load_bundle(self, name: str) -> LoadedBundle:
         """Load it, and decode and draw once, so that the first beta is as fast as the rest."""
         bundle = Bundle.load(self.settings.bundles_dir / name)
-        decoder = TrialDecoder(
-            bundle,
-            clock=time.perf_counter,
-            generator=self.generator,
-            prior_steps=PRIOR_STEPS,
-            prior_draws=PRIOR_DRAWS,
-            evaluations=EVALUATIONS,
-        )
+        decoder = TrialDecoder(bundle, clock=time.perf_counter, generator=self.generator)
         statistics = bundle.statistics
         warm = decoder.retrieve(statistics.mean_V, statistics.mean_V, statistics.std_V)
-        if warm.condition is not None:
+        if warm.condition:
             decoder.reconstruct(warm, 0)
         pool = bundle.pool
         images = {
@@ -351,6 +345,6 @@ def main() -> int:
     loaded: list[tuple[Generator, Captioner | None]] = []
     return run_process(
         "inference",
-        lambda settings: loaded.append((load_generator(settings), load_captioner(settings))),
+        lambda settings: loaded.append((warm_generator(settings), load_captioner(settings))),
         lambda settings, bus, stop: InferenceWorker(settings, bus, name, stop, *loaded[0]).run(),
     )

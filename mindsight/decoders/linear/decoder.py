@@ -3,11 +3,12 @@
 Knows nothing of what the embedding stands for. Letters: K trials, V voxels, D numbers of an embedding, B trials to
 decode.
 
-On mental imagery such decoders outdo the deep ones.
+On mental imagery such decoders outperform the deep ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.decoders.base import WEIGHTS, PriorOptions, Refined
 from mindsight.decoders.linear.ridge import RidgeTrials
 from mindsight.errors import ModelMismatch
+from mindsight.features import Features, FeatureSpace
 from mindsight.weights.tensors import map_tensors, write_tensors
 
 
@@ -27,14 +30,15 @@ class LinearDecoder:
     weights_VD : (V, D) float32
     intercept_D : (D,) float32
     shape : of one embedding, (D,) or (tokens, channels)
-    penalty : lambda of the ridge, on the scale of the voxels' sum of squares; NaN where the weights came about in
-        another way
+    penalty : lambda of the ridge, on the scale of the voxels' sum of squares; NaN for weights of an inverted encoding
+        model
     """
 
     weights_VD: NDArray[np.float32]
     intercept_D: NDArray[np.float32]
     shape: tuple[int, ...]
     penalty: float
+    kind = "linear"
 
     @classmethod
     def fit(cls, voxels_KV: NDArray[Any], embeddings_KD: NDArray[Any], penalty: float | None = None) -> LinearDecoder:
@@ -73,26 +77,59 @@ class LinearDecoder:
         flat_BD: NDArray[np.float32] = voxels @ self.weights_VD + self.intercept_D
         return flat_BD.reshape(len(voxels), *self.shape)
 
-    def save(self, path: Path) -> None:
-        """Write to one safetensors file."""
+    @property
+    def n_voxels(self) -> int:
+        return len(self.weights_VD)
+
+    def describe(self) -> str:
+        if np.isnan(self.penalty):
+            return "an encoding model, inverted"
+        return f"ridge regression, penalty {self.penalty:.3g}"
+
+    def decoder(self, space: FeatureSpace) -> LinearFeatures:
+        """The same weights, as a decoder into this space."""
+        return LinearFeatures(self, space)
+
+    def save(self, folder: Path) -> None:
+        """Write one safetensors file into the folder."""
         tensors: dict[str, NDArray[Any]] = {
             "weights": self.weights_VD,
             "intercept": self.intercept_D,
             "shape": np.array(self.shape, np.int64),
             "penalty": np.array([self.penalty]),
         }
-        write_tensors(path, tensors)
+        write_tensors(folder / WEIGHTS, tensors)
 
     @classmethod
-    def load(cls, path: Path) -> LinearDecoder:
+    def load(cls, folder: Path) -> LinearDecoder:
         """Read what ``save`` wrote. Raises ModelMismatch (``model.file``)."""
-        tensors = map_tensors(path)
+        tensors = map_tensors(folder / WEIGHTS)
         missing = {"weights", "intercept", "shape", "penalty"} - set(tensors)
         if missing:
-            raise ModelMismatch(f"expected a linear decoder, {path.name} has no {sorted(missing)}", code="model.file")
+            raise ModelMismatch(f"expected a linear decoder, {WEIGHTS} has no {sorted(missing)}", code="model.file")
         return cls(
             np.array(tensors["weights"]),
             np.array(tensors["intercept"]),
             tuple(int(n) for n in tensors["shape"]),
             float(tensors["penalty"][0]),
         )
+
+
+class LinearFeatures:
+    """A linear decoder with the space that it predicts in. Images are generated from predicted tokens as they are."""
+
+    def __init__(self, weights: LinearDecoder, space: FeatureSpace) -> None:
+        self._weights = weights
+        self.n_voxels = weights.n_voxels
+        self.query = space.name
+        self.spaces: Mapping[str, FeatureSpace] = {space.name: space}
+        self.condition: tuple[str, ...] = (space.name,) if len(space.shape) == 2 else ()
+        self.refined: Mapping[str, FeatureSpace] = self.spaces if self.condition else {}
+        self.origin = weights.origin
+
+    def __call__(self, voxels_BV: NDArray[np.float32]) -> Features:
+        return {self.query: self._weights.predict(voxels_BV)}
+
+    def refine(self, condition: Features, seed: int, options: PriorOptions) -> Refined:
+        """The prediction as it is: a linear decoder has no prior."""
+        return Refined(condition, 0)

@@ -3,7 +3,7 @@
 Knows nothing of images, tokens or the model. Every deterministic scheduler is linear in the starting noise and in the
 model's predictions, so running it once on basis vectors writes down all it will ever do; no scheduler runs per image.
 
-Axes: E evaluations of the model, K = 1 + E basis vectors (the noise, then the predictions in order).
+Axes: E steps, each one evaluation of the model, K = 1 + E basis vectors (the noise, then the predictions in order).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from torch import Tensor
 class LinearPlan:
     """Inputs of the model and the result, as weights of the noise and of the predictions so far.
 
-    timesteps_E : what the model is told about the noise level
-    inputs_EK : row ``e`` gives the input of evaluation ``e`` (zero for predictions not made yet)
+    timesteps_E : the noise level that the model is given
+    inputs_EK : row ``e`` gives the input of step ``e`` (zero for predictions not made yet)
     result_K : gives the clean latent
     """
 
@@ -32,10 +32,10 @@ class LinearPlan:
     result_K: NDArray[np.float32]
 
     @classmethod
-    def probe(cls, scheduler: Any, evaluations: int) -> LinearPlan:
-        """Write down what a deterministic diffusers scheduler does in ``evaluations`` steps."""
-        scheduler.set_timesteps(evaluations)
-        basis_KK = torch.eye(1 + evaluations)
+    def probe(cls, scheduler: Any, steps: int) -> LinearPlan:
+        """Write down what a deterministic diffusers scheduler does in ``steps`` steps."""
+        scheduler.set_timesteps(steps)
+        basis_KK = torch.eye(1 + steps)
         sample_K = basis_KK[0] * float(scheduler.init_noise_sigma)
         inputs = []
         for step, timestep in enumerate(scheduler.timesteps):
@@ -46,11 +46,11 @@ class LinearPlan:
         return cls(timesteps_E, np.stack(inputs), sample_K.numpy())
 
     @property
-    def evaluations(self) -> int:
+    def steps(self) -> int:
         return len(self.timesteps_E)
 
     def run(self, predict: Callable[[Tensor, float], Tensor], noise: Tensor) -> Tensor:
-        """Sample: one ``predict(x, timestep)`` per evaluation; returns the clean latent, shaped like ``noise``."""
+        """Sample: one ``predict(x, timestep)`` per step; returns the clean latent, shaped like ``noise``."""
         known = [noise]
         for timestep, weights_K in zip(self.timesteps_E, self.inputs_EK, strict=True):
             known.append(predict(_combine(weights_K, known), float(timestep)))

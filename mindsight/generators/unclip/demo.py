@@ -1,15 +1,16 @@
-"""The unCLIP generator: image tokens and a seed become a picture in a few evaluations of a small U-Net.
+"""The unCLIP generator: image tokens and a seed become an image in a few steps of a small U-Net.
 
 Knows nothing of brains or of where tokens come from. The network is diffusers' own ``UNet2DConditionModel`` in SDXL's
 shape at a fraction of its size; its noise schedule is SDXL's. Two things differ, both because the model is tiny: the
-latent is the picture itself, folded (``pixel_unshuffle``) instead of encoded, and the network predicts the clean latent
-instead of the noise, so that its first evaluation already is a picture and the later ones sharpen it.
+latent is the image itself, its pixels moved into channels (``pixel_unshuffle``) instead of encoded, and the network
+predicts the clean latent instead of the noise, so that its first step already gives an image and later ones sharpen it.
 
-Axes: B pictures, N tokens (a square grid, row by row), D channels of a token, C channels of the latent, H and W.
+Axes: B images, N tokens (a square grid, row by row), D channels of a token, C channels of the latent, H and W.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mindsight.encoders.demo import to_grid
+from mindsight.encoders.demo import to_grid, token_space
 from mindsight.errors import BadRequest
+from mindsight.features import Features, FeatureSpace
+from mindsight.generators.base import SampleOptions
 from mindsight.generators.sampling.plan import LinearPlan
 from mindsight.weights.artefact import read_artefact, write_artefact
 
@@ -57,7 +60,7 @@ class Denoiser(nn.Module):
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
-        from diffusers import UNet2DConditionModel  # seconds of import, for those who draw only
+        from diffusers import UNet2DConditionModel  # seconds of import, for those who generate only
 
         super().__init__()
         self.config = config
@@ -86,7 +89,7 @@ class Denoiser(nn.Module):
 def noise_schedule() -> Any:
     """SDXL's noise levels as a deterministic diffusers scheduler whose model predicts the clean latent.
 
-    ``trailing`` spacing starts at pure noise, which is right at few evaluations (Lin et al. 2024, arXiv 2305.08891).
+    ``trailing`` spacing starts at pure noise, which is right for few steps (Lin et al. 2024, arXiv 2305.08891).
     """
     from diffusers import DDIMScheduler
 
@@ -101,13 +104,13 @@ def noise_schedule() -> Any:
 
 
 @lru_cache
-def sampling_plan(evaluations: int) -> LinearPlan:
-    """The table that draws in ``evaluations`` steps."""
-    return LinearPlan.probe(noise_schedule(), evaluations)
+def sampling_plan(steps: int) -> LinearPlan:
+    """The table that samples in ``steps`` steps."""
+    return LinearPlan.probe(noise_schedule(), steps)
 
 
-class Generator:
-    """Draws pictures from tokens; made by ``load``."""
+class DemoGenerator:
+    """Makes images of tokens; made by ``load``."""
 
     def __init__(self, denoiser: Denoiser, digest: str = "") -> None:
         self._denoiser = denoiser.eval()
@@ -115,7 +118,7 @@ class Generator:
         self.digest = digest
 
     @classmethod
-    def load(cls, folder: Path) -> Generator:
+    def load(cls, folder: Path) -> DemoGenerator:
         """Load the generator of ``folder``, verified; ``ModelMismatch`` if it is not what its manifest says."""
         artefact = read_artefact(folder, "generator")
         config = GeneratorConfig(**(artefact.config | {"widths": tuple(artefact.config["widths"])}))
@@ -131,46 +134,47 @@ class Generator:
     def image_size(self) -> int:
         return self.config.image_size
 
+    @property
+    def spaces(self) -> Mapping[str, FeatureSpace]:
+        space = token_space(self.config.n_tokens, self.config.token_dim, self.config.encoder_digest)
+        return {space.name: space}
+
+    def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
+        """(B, H, W, 3) images of the tokens of the demo encoder, see ``generate``."""
+        (name,) = self.spaces
+        return self.generate(features[name], seed, options.steps)
+
     @torch.inference_mode()
-    def generate(self, tokens_BND: NDArray[np.float32], seed: int, evaluations: int = 4) -> NDArray[np.uint8]:
-        """Draw one picture (H, W, 3) uint8 per set of tokens: (B, H, W, 3).
+    def generate(self, tokens_BND: NDArray[np.float32], seed: int, steps: int = 4) -> NDArray[np.uint8]:
+        """(B, H, W, 3) one image for each set of tokens.
 
-        All pictures of a call start from the one noise that ``seed`` names, so a picture does not depend on what it is
-        drawn together with.
+        All images of a call start from the one noise that ``seed`` names, so an image does not depend on what it is
+        generated together with.
 
-        Raises
-        ------
-        BadRequest
-            ``tokens_BND`` is not (B, n_tokens, token_dim).
+        Raises BadRequest (``generator.features``) where ``tokens_BND`` is not (B, n_tokens, token_dim).
         """
         expected = (self.config.n_tokens, self.config.token_dim)
         if tokens_BND.ndim != 3 or tokens_BND.shape[1:] != expected:
-            raise BadRequest(f"Expected tokens of shape (B, {expected[0]}, {expected[1]}), got {tokens_BND.shape}.")
+            raise BadRequest(
+                f"expected tokens of shape (B, {expected[0]}, {expected[1]}), got {tokens_BND.shape}: choose the"
+                " generator that was trained on this encoder's tokens",
+                code="generator.features",
+            )
         tokens = torch.from_numpy(np.ascontiguousarray(tokens_BND, dtype=np.float32))
         noise_CHW = torch.randn(self.config.latent_shape, generator=torch.Generator().manual_seed(seed))
         noise_BCHW = noise_CHW.expand(len(tokens), -1, -1, -1)
-        latent_BCHW = draw(self._denoiser, tokens, noise_BCHW, evaluations)
-        return to_images(unfold(latent_BCHW, self.config.fold))
+        latent_BCHW = sample(self._denoiser, tokens, noise_BCHW, steps)
+        return to_images(functional.pixel_shuffle(latent_BCHW, self.config.fold))
 
 
-def draw(denoiser: nn.Module, tokens_BND: Tensor, noise_BCHW: Tensor, evaluations: int) -> Tensor:
-    """Sample latents (B, C, H, W) from noise."""
+def sample(denoiser: nn.Module, tokens_BND: Tensor, noise_BCHW: Tensor, steps: int) -> Tensor:
+    """Latents (B, C, H, W) from noise."""
 
     def predict(latent_BCHW: Tensor, timestep: float) -> Tensor:
         clean: Tensor = denoiser(latent_BCHW, torch.full((len(latent_BCHW),), timestep), tokens_BND)
         return clean.float()
 
-    return sampling_plan(evaluations).run(predict, noise_BCHW)
-
-
-def fold(pixels_B3HW: Tensor, edge: int) -> Tensor:
-    """Pixels in [-1, 1] to latents: each square of ``edge`` pixels becomes the channels of one cell."""
-    return functional.pixel_unshuffle(pixels_B3HW, edge)
-
-
-def unfold(latent_BCHW: Tensor, edge: int) -> Tensor:
-    """Latents to pixels, the inverse of ``fold``."""
-    return functional.pixel_shuffle(latent_BCHW, edge)
+    return sampling_plan(steps).run(predict, noise_BCHW)
 
 
 def to_images(pixels_B3HW: Tensor) -> NDArray[np.uint8]:

@@ -26,8 +26,6 @@ VERSION = 1
 DESCRIPTION, POOL = "bundle.json", "pool"
 _PROOF = Proof("bundle", "the bundle", "restore the folder or calibrate again")
 
-Kind = Literal["linear", "mindeye2"]
-
 
 class PoolInfo(BaseModel):
     """size : candidates. digest : sha256 of the pool's ids, labels and embeddings."""
@@ -49,7 +47,7 @@ class BundleDescription(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: Literal[1]
-    kind: Kind
+    kind: str
     subject: str
     created: str
     tr_s: float
@@ -58,6 +56,7 @@ class BundleDescription(BaseModel):
     baseline: dict[str, Any] | None = None
     labels: str | None
     accuracy: dict[str, Any] | None
+    sampling: dict[str, Any] | None = None
     pool: PoolInfo
     files: dict[str, str]
     sizes: dict[str, int] = {}

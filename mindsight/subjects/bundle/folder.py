@@ -8,16 +8,18 @@ Letters: XYZ the reference's grid, V voxels of the mask (in C order of the grid)
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from mindsight.accuracy import Accuracy
-from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.decoders.base import DecoderWeights, PriorOptions
+from mindsight.decoders.registry import load_weights
 from mindsight.errors import Conflict, ModelMismatch
 from mindsight.files.durable import publish_folder
+from mindsight.generators.base import SampleOptions
 from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
@@ -27,15 +29,12 @@ from mindsight.retrieval.sketch import INDEX
 from mindsight.subjects.bundle.description import (
     POOL,
     VERSION,
-    Kind,
     invalid_description,
     read_description,
     verify_files,
     write_description,
 )
 from mindsight.subjects.bundle.space import check_voxels, read_space, write_space
-
-_DECODER = "decoder.safetensors"
 
 
 def require_new(folder: Path) -> None:
@@ -47,40 +46,49 @@ def require_new(folder: Path) -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How a reconstruction is made; the defaults are those of bundles that do not record it."""
+
+    prior: PriorOptions = field(default_factory=PriorOptions)
+    generator: SampleOptions = field(default_factory=SampleOptions)
+
+
 @dataclass(frozen=True)
 class _Parts:
-    """What other rooms define, as it stands in the description."""
+    """The parts of the description whose fields other rooms define."""
 
     options: IngestOptions
     calibration: Calibration
     baseline: Baseline | None
     accuracy: Accuracy | None
+    sampling: Sampling
 
 
 _PARTS, _CALIBRATION, _ACCURACY = TypeAdapter(_Parts), TypeAdapter(Calibration), TypeAdapter(Accuracy)
+_SAMPLING = TypeAdapter(Sampling)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Bundle:
     """Everything that decodes one person.
 
-    kind : "linear" or "mindeye2", what ``decoder`` is
     subject : pseudonym
     created : UTC, ISO 8601
-    options : how betas come about, fixed at calibration: a decoder fits only betas made the way it was trained on
+    options : how betas are estimated, fixed at calibration: a decoder fits only betas made as those it was trained on
     space : the volume that others are aligned to, with the TR of the calibration runs, and the V voxels in it
     statistics : of the calibration betas
-    calibration : what scores mean
-    labels : column of the events that named the candidates, None where pictures did
+    calibration : from scores to probabilities
+    labels : column of the events that named the candidates, None where the events named images
     baseline : signal and tSNR of the calibration runs in the mask, None where they were not measured
     accuracy : leave-one-run-out, at calibration; None where it was not measured
-    decoder : the linear one, or the file with MindEye2's weights
-    index : sketches of a pool too large to be read for every answer; None: the whole pool is read
+    decoder : its weights; what decodes is made of them where it is needed
+    sampling : how reconstructions are made
+    index : sketches of a pool too large to be read for every trial; None: the whole pool is read
     folder : where it was loaded from; None until it is saved
     digest : sha256 over everything in the folder; empty until it is saved
     """
 
-    kind: Kind
     subject: str
     created: str
     options: IngestOptions
@@ -88,7 +96,8 @@ class Bundle:
     statistics: Statistics
     calibration: Calibration
     pool: CandidatePool
-    decoder: LinearDecoder | Path
+    decoder: DecoderWeights
+    sampling: Sampling = field(default_factory=Sampling)
     index: ReducedIndex | None = None
     baseline: Baseline | None = None
     labels: str | None = None
@@ -97,12 +106,17 @@ class Bundle:
     digest: str = ""
 
     @property
+    def kind(self) -> str:
+        """Of the decoder, as the registry of decoders names it."""
+        return self.decoder.kind
+
+    @property
     def pool_digest(self) -> str:
         """sha256 of the pool's ids, labels and embeddings."""
         return self.pool.digest
 
     def save(self, folder: Path) -> Bundle:
-        """Write into a folder that does not exist yet, whole or not at all; returns what ``load`` then reads.
+        """Write into a folder that does not exist yet, whole or not at all; returns the bundle as ``load`` reads it.
 
         Raises Conflict (``bundle.exists``), and ModelMismatch where the parts do not fit each other.
         """
@@ -118,10 +132,9 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: Path) -> Bundle:
-        """Read a bundle and verify it: every byte, but for files too large (``files.manifest.MAX_HASHED_BYTES``).
+        """Read a bundle and verify every byte, except those of very large files (``files.manifest.MAX_HASHED_BYTES``).
 
-        ``space.load_space`` reads what ingest needs, and ``description.read_description`` what can be said of a bundle
-        without loading it.
+        ``space.load_space`` reads only what ingest needs, ``description.read_description`` only the description.
 
         Raises ModelMismatch: ``bundle.unreadable``, ``bundle.version``, ``bundle.tampered`` where a file is missing,
         added or not what it was, ``bundle.invalid`` where the parts do not fit each other.
@@ -132,11 +145,11 @@ class Bundle:
         try:
             calibration = _CALIBRATION.validate_python(described.calibration)
             accuracy = None if described.accuracy is None else _ACCURACY.validate_python(described.accuracy)
+            sampling = Sampling() if described.sampling is None else _SAMPLING.validate_python(described.sampling)
         except ValidationError as error:
             raise invalid_description(error) from None
         pool = CandidatePool.load(folder / POOL)
         bundle = cls(
-            kind=described.kind,
             subject=described.subject,
             created=described.created,
             options=calibrated.options,
@@ -144,7 +157,8 @@ class Bundle:
             statistics=calibrated.statistics,
             calibration=calibration,
             pool=pool,
-            decoder=LinearDecoder.load(folder / _DECODER) if described.kind == "linear" else folder / _DECODER,
+            decoder=load_weights(described.kind, folder),
+            sampling=sampling,
             index=ReducedIndex.beside(folder / POOL, pool),
             baseline=calibrated.baseline,
             labels=described.labels,
@@ -156,17 +170,11 @@ class Bundle:
         return bundle
 
     def _check(self) -> None:
-        decoded = len(self.decoder.weights_VD) if isinstance(self.decoder, LinearDecoder) else self.space.n_voxels
         sizes = {"mean": len(self.statistics.mean_V), "standard deviation": len(self.statistics.std_V)}
-        check_voxels(self.space, sizes | {"decoder": decoded})
-        if isinstance(self.decoder, Path) != (self.kind == "mindeye2") or (
-            isinstance(self.decoder, Path) and self.decoder.suffix != ".safetensors"
-        ):
-            raise ModelMismatch(
-                f"expected a decoder of kind {self.kind}: a LinearDecoder, or MindEye2's weights as safetensors",
-                code="bundle.invalid",
-            )
-        if isinstance(self.decoder, LinearDecoder) and self.decoder.shape != self.pool.token_shape:
+        if self.decoder.n_voxels is not None:
+            sizes["decoder"] = self.decoder.n_voxels
+        check_voxels(self.space, sizes)
+        if self.decoder.shape not in (None, self.pool.token_shape):
             raise ModelMismatch(
                 f"expected a decoder into the pool's embeddings {self.pool.token_shape}, got {self.decoder.shape}",
                 code="bundle.invalid",
@@ -177,13 +185,10 @@ class Bundle:
         self.pool.save(folder / POOL)
         if self.index is not None:
             self.index.save(folder / POOL / INDEX)
-        if isinstance(self.decoder, LinearDecoder):
-            self.decoder.save(folder / _DECODER)
-        else:
-            shutil.copyfile(self.decoder, folder / _DECODER)
+        self.decoder.save(folder)
 
     def _described(self) -> dict[str, Any]:
-        plain = _PARTS.dump_python(_Parts(self.options, self.calibration, self.baseline, self.accuracy), mode="json")
+        parts = _Parts(self.options, self.calibration, self.baseline, self.accuracy, self.sampling)
         return {
             "version": VERSION,
             "kind": self.kind,
@@ -192,5 +197,5 @@ class Bundle:
             "tr_s": self.space.reference.tr_s,
             "labels": self.labels,
             "pool": {"size": len(self.pool), "digest": self.pool.digest},
-            **plain,
+            **_PARTS.dump_python(parts, mode="json"),
         }

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 import mindsight
 from mindsight.decoders.mindeye2 import MindEye2, Sampler, fold, load_mindeye2
-from mindsight.encoders.demo import Encoder
+from mindsight.encoders.demo import DemoEncoder
 from mindsight.simulator.scenes import random_scenes, render_batch
 from mindsight.weights.artefact import read_artefact
 from training.pretraining.mindeye import Config, finetune
@@ -26,12 +26,12 @@ def shipped() -> MindEye2:
 
 
 def tokens(seed: int, n: int) -> Tensor:
-    encoder = Encoder.load(DEMO / "encoder")
-    return torch.from_numpy(encoder.tokens(render_batch(random_scenes(np.random.default_rng(seed), n), 64)))
+    encoder = DemoEncoder.load(DEMO / "encoder")
+    return torch.from_numpy(encoder.encode(render_batch(random_scenes(np.random.default_rng(seed), n), 64)))
 
 
 def test_it_belongs_to_the_encoder_beside_it() -> None:
-    assert read_artefact(DEMO / "mindeye2", "mindeye2").config["encoder"] == Encoder.load(DEMO / "encoder").digest
+    assert read_artefact(DEMO / "mindeye2", "mindeye2").config["encoder"] == DemoEncoder.load(DEMO / "encoder").digest
 
 
 def test_an_invented_brain_is_decoded_after_200_trials(shipped: MindEye2) -> None:

@@ -28,8 +28,8 @@ def predict(latent: Tensor, timestep: float) -> Tensor:
     return torch.tanh(latent * (0.5 + timestep / 2000.0)) + 0.1 * latent.roll(1, -1)
 
 
-def diffusers_loop(scheduler: Any, evaluations: int, noise: Tensor) -> Tensor:
-    scheduler.set_timesteps(evaluations)
+def diffusers_loop(scheduler: Any, steps: int, noise: Tensor) -> Tensor:
+    scheduler.set_timesteps(steps)
     sample = noise * scheduler.init_noise_sigma
     for timestep in scheduler.timesteps:
         prediction = predict(scheduler.scale_model_input(sample, timestep), float(timestep))
@@ -38,18 +38,18 @@ def diffusers_loop(scheduler: Any, evaluations: int, noise: Tensor) -> Tensor:
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:diffusers")
-@pytest.mark.parametrize("evaluations", [2, 4, 8])
+@pytest.mark.parametrize("steps", [2, 4, 8])
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_plan_equals_the_diffusers_loop(name: str, evaluations: int) -> None:
+def test_plan_equals_the_diffusers_loop(name: str, steps: int) -> None:
     noise = torch.randn(2, 12, 8, 8, generator=torch.Generator().manual_seed(3))
-    expected = diffusers_loop(SCHEDULERS[name](), evaluations, noise)
-    actual = LinearPlan.probe(SCHEDULERS[name](), evaluations).run(predict, noise)
+    expected = diffusers_loop(SCHEDULERS[name](), steps, noise)
+    actual = LinearPlan.probe(SCHEDULERS[name](), steps).run(predict, noise)
     assert expected.abs().max() > 0.1
-    assert (actual - expected).abs().max() <= rounding(64 * evaluations) * max(1.0, float(expected.abs().max()))
+    assert (actual - expected).abs().max() <= rounding(64 * steps) * max(1.0, float(expected.abs().max()))
 
 
 def test_a_plan_never_looks_ahead() -> None:
     plan = LinearPlan.probe(noise_schedule(), 4)
-    assert plan.evaluations == 4
+    assert plan.steps == 4
     for step, weights in enumerate(plan.inputs_EK):
         assert not weights[1 + step :].any()

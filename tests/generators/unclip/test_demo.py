@@ -11,21 +11,21 @@ import pytest
 from numpy.typing import NDArray
 
 from mindsight.assets import DEMO
-from mindsight.encoders.demo import Encoder
+from mindsight.encoders.demo import DemoEncoder
 from mindsight.errors import BadRequest, ModelMismatch
-from mindsight.generators.unclip.demo import Generator
+from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.simulator.scenes import random_scenes, render_batch
 from training.generator.figures import psnr_db, token_noises
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return Encoder.load(DEMO / "encoder")
+def encoder() -> DemoEncoder:
+    return DemoEncoder.load(DEMO / "encoder")
 
 
 @pytest.fixture(scope="module")
-def generator() -> Generator:
-    return Generator.load(DEMO / "generator")
+def generator() -> DemoGenerator:
+    return DemoGenerator.load(DEMO / "generator")
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +34,11 @@ def shown() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def tokens(encoder: Encoder, shown: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return encoder.tokens(shown)
+def tokens(encoder: DemoEncoder, shown: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return encoder.encode(shown)
 
 
-def test_the_pair_is_the_one_its_figures_speak_of(encoder: Encoder, generator: Generator) -> None:
+def test_the_pair_is_the_one_its_figures_speak_of(encoder: DemoEncoder, generator: DemoGenerator) -> None:
     digests = json.loads((DEMO / "figures.json").read_text())["digests"]
     assert digests == {"encoder": encoder.digest, "generator": generator.digest}
     assert generator.config.encoder_digest == encoder.digest
@@ -58,19 +58,19 @@ def test_scenes_are_told_apart_through_token_noise(tokens: NDArray[np.float32]) 
     assert (nearest == np.arange(64)).mean() >= 0.98
 
 
-@pytest.mark.parametrize("evaluations", [2, 4])
+@pytest.mark.parametrize("steps", [2, 4])
 def test_it_draws_fresh_scenes_and_not_those_of_other_tokens(
-    generator: Generator, tokens: NDArray[np.float32], shown: NDArray[np.uint8], evaluations: int
+    generator: DemoGenerator, tokens: NDArray[np.float32], shown: NDArray[np.uint8], steps: int
 ) -> None:
-    drawn = psnr_db(generator.generate(tokens, seed=0, evaluations=evaluations), shown)
-    wrong = psnr_db(generator.generate(np.roll(tokens, 1, axis=0), seed=0, evaluations=evaluations), shown)
+    drawn = psnr_db(generator.generate(tokens, seed=0, steps=steps), shown)
+    wrong = psnr_db(generator.generate(np.roll(tokens, 1, axis=0), seed=0, steps=steps), shown)
     assert drawn >= 26.0
     assert wrong <= drawn - 10.0
 
 
 @pytest.mark.parametrize(("kind", "level"), [("white", 0.5), ("scene_shaped", 0.3)])
 def test_small_and_noisy_tokens_still_give_the_scene(
-    generator: Generator, tokens: NDArray[np.float32], shown: NDArray[np.uint8], kind: str, level: float
+    generator: DemoGenerator, tokens: NDArray[np.float32], shown: NDArray[np.uint8], kind: str, level: float
 ) -> None:
     noise = token_noises(tokens, np.random.default_rng(0))[kind]
     assert noise.std() == pytest.approx(1.0, abs=0.1)
@@ -78,19 +78,19 @@ def test_small_and_noisy_tokens_still_give_the_scene(
     assert psnr_db(generator.generate(noisy, seed=0), shown) >= 24.0
 
 
-def test_the_seed_decides_the_bytes(generator: Generator, tokens: NDArray[np.float32]) -> None:
+def test_the_seed_decides_the_bytes(generator: DemoGenerator, tokens: NDArray[np.float32]) -> None:
     first, again, other = (generator.generate(tokens[:2], seed=seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-def test_a_picture_does_not_depend_on_its_company(generator: Generator, tokens: NDArray[np.float32]) -> None:
+def test_a_picture_does_not_depend_on_its_company(generator: DemoGenerator, tokens: NDArray[np.float32]) -> None:
     alone = generator.generate(tokens[5:6], seed=3).astype(int)
     together = generator.generate(tokens[:8], seed=3)[5:6].astype(int)
     assert np.abs(alone - together).max() <= 1  # another batch size may sum in another order
 
 
-def test_tokens_of_another_shape_are_refused(generator: Generator) -> None:
+def test_tokens_of_another_shape_are_refused(generator: DemoGenerator) -> None:
     with pytest.raises(BadRequest, match=r"\(B, 16, 64\), got \(2, 4, 64\)"):
         generator.generate(np.zeros((2, 4, 64), np.float32), seed=0)
 
@@ -102,4 +102,4 @@ def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ModelMismatch, match=r"generator\.safetensors"):
-        Generator.load(tmp_path / "generator")
+        DemoGenerator.load(tmp_path / "generator")

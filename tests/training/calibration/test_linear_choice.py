@@ -10,7 +10,7 @@ import pytest
 from mindsight.accuracy import top_k
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoders.linear.inversion import invert_encoding
-from mindsight.retrieval import CandidatePool, calibrate, cosine_scores
+from mindsight.retrieval import CandidatePool, cosine_scores, fit_temperature
 from training.calibration.linear_choice import HeldOut, RunTrials, choose_linear, fit_linear, leave_one_run_out
 
 N, D, V = 30, 40, 120
@@ -75,7 +75,7 @@ def test_scores_are_the_lengths_along_the_candidates() -> None:
 def test_log_losses_are_of_the_probabilities(rng: np.random.Generator) -> None:
     right = np.eye(5, dtype=bool)[rng.integers(0, 5, 40)]
     held = HeldOut((right + rng.normal(size=(40, 5))).astype(np.float32), right, np.zeros((3, 5), np.float32))
-    fitted = calibrate(held.scores_KN, right, held.null_MN, doubt=0.0)
+    fitted = fit_temperature(held.scores_KN, right, held.null_MN, doubt=0.0)
     assert held.log_loss_K.mean() == pytest.approx(fitted.log_loss, rel=1e-6)
     assert fitted.log_loss <= held.calibration.log_loss
 
@@ -94,9 +94,8 @@ def test_an_inversion_ignores_what_never_varied(rng: np.random.Generator) -> Non
 def test_an_inverted_decoder_is_kept_like_any_other(tmp_path: Path) -> None:
     candidates = pool(shared=1.0)
     decoder = fit_linear(runs(candidates, 1.0, 0.5), candidates, "inversion")
-    path = tmp_path / "decoder.safetensors"
-    decoder.save(path)
-    again = LinearDecoder.load(path)
+    decoder.save(tmp_path)
+    again = LinearDecoder.load(tmp_path)
     assert np.isnan(again.penalty)
     np.testing.assert_array_equal(again.weights_VD, decoder.weights_VD)
     np.testing.assert_array_equal(again.origin, decoder.intercept_D)

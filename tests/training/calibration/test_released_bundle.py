@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mindsight import assets
-from mindsight.encoders.demo import Encoder
+from mindsight.decoders.mindeye2.decoder import MindEye2Weights
+from mindsight.encoders.demo import DemoEncoder
 from mindsight.operations.replay import replay
 from mindsight.retrieval import ReducedIndex
 from mindsight.simulator.demo import N_POOL, demo_visit
@@ -25,8 +26,8 @@ from training.calibration.command import main
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three recorded runs, the mask of the demo's voxels, its weights, and its pool."""
     folder = tmp_path_factory.mktemp("lab")
-    encoder, bundle = Encoder.load(assets.ENCODER), Bundle.load(assets.BUNDLE)
-    visit = demo_visit(encoder.tokens, encoder.image_size, seed=5, n_runs=3)
+    encoder, bundle = DemoEncoder.load(assets.ENCODER), Bundle.load(assets.BUNDLE)
+    visit = demo_visit(encoder.encode, encoder.image_size, seed=5, n_runs=3)
     for plan in visit.plans:
         run = folder / f"run-{plan.run}"
         run.mkdir()
@@ -40,8 +41,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mask = bundle.space.mask_XYZ.astype(np.uint8)
     nib.save(nib.Nifti1Image(mask, bundle.space.reference.affine), folder / "mask.nii.gz")
     bundle.pool.save(folder / "pool")
-    assert isinstance(bundle.decoder, Path)
-    (folder / "weights.safetensors").write_bytes(bundle.decoder.read_bytes())
+    assert isinstance(bundle.decoder, MindEye2Weights)
+    (folder / "weights.safetensors").write_bytes(bundle.decoder.path.read_bytes())
     return folder
 
 
@@ -85,8 +86,8 @@ def test_one_of_several_subjects_layers_is_taken_and_a_large_pools_index(lab: Pa
         (lab / "pool" / "index.safetensors").unlink()
     bundle = Bundle.load(tmp_path / "bundle")
     assert bundle.index is not None
-    assert isinstance(bundle.decoder, Path)
-    kept = load_file(bundle.decoder)
+    assert isinstance(bundle.decoder, MindEye2Weights)
+    kept = load_file(bundle.decoder.path)
     assert not any(key.startswith("ridge.linears.1") for key in kept)
     assert torch.equal(kept["ridge.linears.0.weight"], state["ridge.linears.0.weight"].float())
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mindsight.encoders.demo import Encoder, EncoderConfig
-from mindsight.generators.unclip.demo import Generator, GeneratorConfig
+from mindsight.encoders.demo import DemoEncoder, EncoderConfig
+from mindsight.generators.unclip.demo import DemoGenerator, GeneratorConfig
 from training.generator.train import EncoderTraining, UnetTraining, learning_rate, train
 
 ENCODER = EncoderConfig(image_size=32, token_dim=16, widths=(8, 16, 16))
@@ -21,7 +21,7 @@ def make(stage: str) -> EncoderTraining | UnetTraining:
     if stage == "encoder":
         return EncoderTraining(ENCODER, batch=16, seed=1)
     torch.manual_seed(1)
-    return UnetTraining(Encoder(ENCODER).eval().requires_grad_(False), GENERATOR, batch=16, seed=1)
+    return UnetTraining(DemoEncoder(ENCODER).eval().requires_grad_(False), GENERATOR, batch=16, seed=1)
 
 
 @pytest.mark.parametrize("stage", ["encoder", "unet"])
@@ -54,9 +54,9 @@ def test_training_goes_on_from_its_checkpoint_and_leaves_folders_that_load(
         train(make(stage), (spent_s + 0.1) / 60.0, checkpoint, tmp_path)
     first, second, _, _ = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert 0 < first["step"] < second["step"]
-    encoder = Encoder.load(tmp_path / "encoder")
+    encoder = DemoEncoder.load(tmp_path / "encoder")
     pictures = np.zeros((2, 32, 32, 3), np.uint8)
-    assert Generator.load(tmp_path / "generator").generate(encoder.tokens(pictures), seed=0).shape == pictures.shape
+    assert DemoGenerator.load(tmp_path / "generator").generate(encoder.encode(pictures), seed=0).shape == pictures.shape
 
 
 def test_the_learning_rate_warms_up_holds_and_comes_down() -> None:

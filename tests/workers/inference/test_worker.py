@@ -34,7 +34,7 @@ from mindsight.retrieval import Calibration, CandidatePool
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
 from support.house import House
-from workers.inference.worker import InferenceWorker, load_captioner, load_generator
+from workers.inference.worker import InferenceWorker, load_captioner, warm_generator
 
 V, N = 60, 12
 rng = np.random.default_rng(1)
@@ -49,7 +49,6 @@ def bundle(house: House) -> Bundle:
     mask.reshape(-1)[:V] = True
     z_NV = (VOXELS_NV - VOXELS_NV.mean(axis=0)) / VOXELS_NV.std(axis=0)
     made = Bundle(
-        kind="linear",
         subject="sub-test",
         created="2026-01-01T00:00:00+00:00",
         options=IngestOptions(),
@@ -122,7 +121,7 @@ def at_work(house: House) -> Iterator[None]:
     """The worker in a thread of the test, for what needs no process of its own: starting one takes seconds."""
     with contextlib.closing(Bus.from_settings(house.settings)) as bus:
         stop = threading.Event()
-        generator, captioner = load_generator(house.settings), load_captioner(house.settings)
+        generator, captioner = warm_generator(house.settings), load_captioner(house.settings)
         worker = InferenceWorker(house.settings, bus, "test", stop, generator, captioner)
         with ThreadPoolExecutor(1) as pool:
             working = pool.submit(worker.run)
@@ -256,4 +255,4 @@ def test_the_picture_of_an_answer_needs_no_second_decoding(house: House, bundle:
 
 
 def make_worker(house: House) -> InferenceWorker:
-    return InferenceWorker(house.settings, house.bus, "test", threading.Event(), load_generator(house.settings))
+    return InferenceWorker(house.settings, house.bus, "test", threading.Event(), warm_generator(house.settings))

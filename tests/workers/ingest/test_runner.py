@@ -46,7 +46,6 @@ def bundle(house: House, volumes: list[Volume]) -> Bundle:
     pool = CandidatePool(("tree", "house", "dog"), np.eye(3, dtype=np.float32))
     z_KV = rng.normal(size=(12, space.n_voxels)).astype(np.float32)
     made = Bundle(
-        kind="linear",
         subject="sub-test",
         created="2026-01-01T00:00:00+00:00",
         options=IngestOptions(noise="ols", normalise="running", min_betas=2, revised_s=15.0),

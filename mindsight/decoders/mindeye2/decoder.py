@@ -1,0 +1,109 @@
+"""MindEye2 as one of the decoders: the backbone and retrieval head for the ranking, the prior for the reconstruction.
+
+Torch is imported when weights are made ready, not when a bundle is read.
+
+Letters: V voxels, B trials, N tokens, D channels.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.decoders.base import WEIGHTS, PriorOptions, Refined
+from mindsight.decoders.mindeye2.schedule import sampler_table
+from mindsight.errors import ModelMismatch
+from mindsight.features import Features, FeatureSpace
+
+if TYPE_CHECKING:
+    from mindsight.decoders.mindeye2.model import MindEye2
+    from mindsight.decoders.mindeye2.sampler import Sampler
+
+BACKBONE = "mindeye2-backbone"  # the space of the tokens that condition the prior
+
+
+@dataclass(frozen=True)
+class MindEye2Weights:
+    """A safetensors file with MindEye2's weights and the ridge layer of one subject, see ``mindsight convert``."""
+
+    path: Path
+    kind = "mindeye2"
+    n_voxels = None
+    shape = None
+
+    def __post_init__(self) -> None:
+        if self.path.suffix != ".safetensors":
+            raise ModelMismatch(
+                f"expected MindEye2's weights as safetensors, got {self.path.name}: mindsight convert mindeye2",
+                code="bundle.invalid",
+            )
+
+    @classmethod
+    def load(cls, folder: Path) -> MindEye2Weights:
+        return cls(folder / WEIGHTS)
+
+    def describe(self) -> str:
+        return "MindEye2's weights unchanged"
+
+    def save(self, folder: Path) -> None:
+        shutil.copyfile(self.path, folder / WEIGHTS)
+
+    def decoder(self, space: FeatureSpace) -> MindEye2Decoder:
+        """Raises ModelMismatch for a file that is no MindEye2 checkpoint, see ``load_mindeye2``."""
+        from mindsight.decoders.mindeye2.loading import load_mindeye2
+
+        return MindEye2Decoder(load_mindeye2(self.path), space)
+
+
+class MindEye2Decoder:
+    """The first subject's decoder of a model, in its inference form.
+
+    space : of the image tokens that the model was trained towards: its retrieval head and its prior both predict them
+    """
+
+    origin = None
+
+    def __init__(self, model: MindEye2, space: FeatureSpace) -> None:
+        from mindsight.decoders.mindeye2.folded import fold
+
+        layout = model.layout
+        self._folded = fold(model)
+        self._prior = model.prior
+        self._samplers: dict[int, Sampler] = {}
+        self.n_voxels = layout.voxels[0]
+        self.query = space.name
+        self.condition: tuple[str, ...] = (BACKBONE,)
+        self.spaces: Mapping[str, FeatureSpace] = {
+            space.name: space,
+            BACKBONE: FeatureSpace(BACKBONE, (layout.tokens, layout.dim)),
+        }
+        self.refined: Mapping[str, FeatureSpace] = {space.name: space}
+
+    def __call__(self, voxels_BV: NDArray[np.float32]) -> Features:
+        import torch
+
+        tokens = self._folded.tokens(torch.from_numpy(voxels_BV), lowlevel=False)
+        return {self.query: tokens.retrieval.numpy(), BACKBONE: tokens.backbone.numpy()}
+
+    def refine(self, condition: Features, seed: int, options: PriorOptions) -> Refined:
+        """Image tokens from the prior; of a model without one, the backbone's own tokens."""
+        backbone_BND = condition[BACKBONE]
+        if self._prior is None:
+            return Refined({self.query: backbone_BND}, 0)
+        import torch
+
+        from mindsight.decoders.mindeye2.sampler import Sampler
+
+        if options.steps not in self._samplers:
+            self._samplers[options.steps] = Sampler(self._prior, options.steps)
+        sampler = self._samplers[options.steps]
+        repeated = torch.from_numpy(backbone_BND).repeat_interleave(options.draws, dim=0)
+        tokens = sampler(repeated, generator=torch.Generator().manual_seed(seed))
+        tokens_BND = tokens.reshape(-1, options.draws, *tokens.shape[1:]).mean(dim=1).numpy()
+        return Refined({self.query: tokens_BND}, len(sampler_table(options.steps)))

@@ -1,0 +1,84 @@
+"""What is decoded into: named spaces of image features, and arrays in them.
+
+On the ground, because encoders fill a space, decoders predict in it, pools are searched in it and generators draw from
+it, and none of these rooms knows the others. Letters: B images or trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.errors import ModelMismatch
+
+Features = Mapping[str, NDArray[np.float32]]
+"""Name of a feature space -> (B, *shape)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpace:
+    """One space of image features. Two spaces are the same where all of this is, never by their shape alone.
+
+    name : of the space, such as ``openclip-ViT-bigG-14-tokens``
+    shape : of one image's features, (D,) or (tokens, channels)
+    normalisation : what the encoder's output was divided by or shifted by, in words
+    encoder : sha256 of the encoder's weights
+
+    Pools made before spaces were recorded know their shape only: their other fields are empty.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    normalisation: str = ""
+    encoder: str = ""
+
+    def matches(self, other: FeatureSpace) -> bool:
+        """Whether the two are the same space, as far as both are recorded."""
+        both = (
+            (self.name, other.name),
+            (self.normalisation, other.normalisation),
+            (self.encoder, other.encoder),
+        )
+        return self.shape == other.shape and all(mine == theirs or not (mine and theirs) for mine, theirs in both)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "normalisation": self.normalisation,
+            "encoder": self.encoder,
+        }
+
+    @classmethod
+    def from_json(cls, held: Mapping[str, Any]) -> FeatureSpace:
+        """Raises KeyError, TypeError or ValueError for anything but what ``to_json`` gives."""
+        texts = [held[name] for name in ("name", "normalisation", "encoder")]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("expected texts")
+        return cls(texts[0], tuple(int(n) for n in held["shape"]), *texts[1:])
+
+
+def select(features: Features, spaces: Mapping[str, FeatureSpace], needed: Mapping[str, FeatureSpace]) -> Features:
+    """The features that each needed space is found in, under the names of the needed.
+
+    spaces : of ``features``, under the same names
+    needed : of a generator, say
+
+    Raises ModelMismatch (``features.space``) where a needed space is not among them.
+    """
+    found: dict[str, NDArray[np.float32]] = {}
+    for name, wanted in needed.items():
+        match = next((own for own, space in spaces.items() if own in features and space.matches(wanted)), None)
+        if match is None:
+            given = ", ".join(f"{space.name or 'an unnamed space'} {space.shape}" for space in spaces.values())
+            raise ModelMismatch(
+                f"expected features in the space {wanted.name} {wanted.shape} of encoder {wanted.encoder[:12]}, got"
+                f" {given or 'none'}: choose a decoder and a generator made for the same encoder",
+                code="features.space",
+            )
+        found[name] = features[match]
+    return found

@@ -1,0 +1,47 @@
+"""What every generator is: features in the spaces that it asks for, a seed and options in, images out.
+
+Which kinds there are is in ``registry``. Letters: B images, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.features import Features, FeatureSpace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleOptions:
+    """How an image is sampled. The default is what bundles were reconstructed with before they recorded it.
+
+    steps : network evaluations for one image
+    """
+
+    steps: int = 4
+
+
+class Generator(Protocol):
+    """Makes images of features."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of its configuration and weights."""
+
+    @property
+    def spaces(self) -> Mapping[str, FeatureSpace]:
+        """The features that it needs, by name."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of its images in pixels."""
+
+    def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
+        """(B, H, W, 3) images of features (B, *shape). The same seed gives the same images, whatever B is.
+
+        Raises BadRequest (``generator.features``) for features of another shape.
+        """

@@ -1,0 +1,79 @@
+"""What every kind of generator in the registry promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.features import Features
+from mindsight.generators.base import Generator, SampleOptions
+from mindsight.generators.registry import KINDS, load_generator
+from support.families import GENERATORS
+
+OPTIONS = SampleOptions(steps=2)
+
+
+@pytest.fixture(scope="module", params=sorted(KINDS))
+def generator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator:
+    folder = tmp_path_factory.mktemp("generator") / "weights"
+    GENERATORS[request.param](folder)
+    return load_generator(folder)
+
+
+@pytest.fixture(scope="module")
+def features(generator: Generator) -> Features:
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=(3, *space.shape)).astype(np.float32) for name, space in generator.spaces.items()}
+
+
+def test_every_kind_has_an_example() -> None:
+    assert set(GENERATORS) == set(KINDS)
+
+
+def test_images_have_the_size_that_it_says(generator: Generator, features: Features) -> None:
+    images = generator(features, 0, OPTIONS)
+    assert images.shape == (3, generator.image_size, generator.image_size, 3)
+    assert images.dtype == np.uint8
+    assert (images[0] != images[1]).any()
+
+
+def test_it_names_its_weights_and_the_encoder_that_it_was_trained_with(generator: Generator) -> None:
+    assert len(generator.digest) == 64
+    for name, space in generator.spaces.items():
+        assert space.name == name
+        assert len(space.encoder) == 64
+
+
+def test_the_seed_decides_the_bytes(generator: Generator, features: Features) -> None:
+    first, again, other = (generator(features, seed, OPTIONS) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_an_image_does_not_depend_on_those_made_with_it(generator: Generator, features: Features) -> None:
+    alone = generator({name: of[1:2] for name, of in features.items()}, 1, OPTIONS)[0].astype(int)
+    assert np.abs(alone - generator(features, 1, OPTIONS)[1]).max() <= 1
+
+
+def test_options_change_the_image(generator: Generator, features: Features) -> None:
+    assert (generator(features, 1, OPTIONS) != generator(features, 1, SampleOptions(steps=4))).any()
+
+
+def test_features_of_another_shape_are_refused(generator: Generator) -> None:
+    wrong = {name: np.zeros((1, space.shape[0] + 1, *space.shape[1:])) for name, space in generator.spaces.items()}
+    with pytest.raises(BadRequest) as error:
+        generator(wrong, 0, OPTIONS)
+    assert error.value.code == "generator.features"
+
+
+def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelMismatch):
+        load_generator(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "kind": "encoder", "sha256": {}}))
+    with pytest.raises(ModelMismatch) as error:
+        load_generator(tmp_path)
+    assert error.value.code == "generator.kind"
