@@ -21,7 +21,7 @@ from mindsight.encoders.sources import Pictures, as_uint8
 from mindsight.errors import BadRequest, Conflict, ModelMismatch
 from mindsight.features import FeatureSpace
 from mindsight.files.digest import sha256_of, sha256_of_json
-from mindsight.files.durable import publish_folder, sync_file
+from mindsight.files.durable import publish_folder, sync_file, sync_path
 from mindsight.retrieval.pool import CandidatePool
 from mindsight.weights.tensors import tensor_header
 
@@ -193,7 +193,9 @@ def _write(partial: Path, start: int, rows: NDArray[np.float16], images_BHW3: ND
         file.write(rows.tobytes())
         sync_file(file)
     for place, image in enumerate(images_BHW3, start):
-        Image.fromarray(as_uint8(image)).save(partial / f"pool_images/{place:06d}.png")
+        path = partial / f"pool_images/{place:06d}.png"
+        Image.fromarray(as_uint8(image)).save(path)
+        sync_path(path)
 
 
 def _finish(partial: Path, out: Path, state: _State, source: str, space: FeatureSpace | None) -> CandidatePool:

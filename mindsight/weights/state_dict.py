@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mindsight.errors import ModelMismatch
+from mindsight.weights.tensors import disk_errors
 from mindsight.weights.torchfile import read_torch_file
 from mindsight.weights.zero import MODEL_STATES, find_zero_folder, read_zero, zero_files
 
@@ -68,5 +69,9 @@ def read_safetensors(path: Path, *, code: str = "checkpoint.unreadable") -> dict
 
 
 def write_state_dict(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write contiguous tensors, none of which shares memory with another, to a ``.safetensors`` file."""
-    save_file(dict(state), path)
+    """Write contiguous tensors, none of which shares memory with another, to a ``.safetensors`` file, all or nothing.
+
+    Raises StorageFull.
+    """
+    with disk_errors():
+        save_file(dict(state), path)

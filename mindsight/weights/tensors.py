@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import math
 import operator
+import os
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,14 +25,29 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save, save_file
 
 from mindsight.errors import ModelMismatch
+from mindsight.files.durable import storage_errors
 
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "U8": "u1", "BOOL": "?"}
 _MAX_HEADER = 100_000_000
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Write the arrays, C-contiguous, in the order of their names."""
-    save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, path)
+    """Write the arrays, C-contiguous, in the order of their names, all or nothing. Raises StorageFull."""
+    with disk_errors():
+        save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, path)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """Turn the library's report of an error of the disk into OSError, or into StorageFull where the disk is full."""
+    with storage_errors():
+        try:
+            yield
+        except SafetensorError as error:
+            if (found := _OS_ERROR.search(str(error))) is None:
+                raise
+            raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def pack_tensors(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:

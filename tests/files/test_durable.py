@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -90,15 +89,6 @@ def test_the_old_content_stays_and_nothing_else_where_the_new_one_does_not_fit(
     assert (tmp_path / "file").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
     assert str(tmp_path) not in str(full.value)
-
-
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """No file may grow beyond 4 kB."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_private_file_is_private_from_the_start_and_stays_so(tmp_path: Path) -> None:

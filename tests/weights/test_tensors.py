@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from mindsight.errors import ModelMismatch
+from mindsight.errors import ModelMismatch, StorageFull
+from mindsight.weights.state_dict import write_state_dict
 from mindsight.weights.tensors import (
     map_tensors,
     pack_tensors,
@@ -54,3 +57,18 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path, content: bytes) -> 
         with pytest.raises(ModelMismatch, match=r"cut\.safetensors") as error:
             read(path)
         assert error.value.code == "model.file"
+
+
+def test_a_full_disk_is_storage_full_and_leaves_the_old_file(tmp_path: Path, small_files: None) -> None:
+    path = tmp_path / "arrays.safetensors"
+    write_tensors(path, ARRAYS)
+    for write in (
+        lambda: write_tensors(path, {"large": np.zeros(100_000)}),
+        lambda: write_state_dict(path, {"large": torch.zeros(100_000)}),
+    ):
+        with pytest.raises(StorageFull, match="EFBIG"):
+            write()
+        assert set(read_tensors(path)) == set(ARRAYS)
+        assert os.listdir(tmp_path) == [path.name]
+    with pytest.raises(FileNotFoundError):
+        write_tensors(tmp_path / "no folder" / "arrays", ARRAYS)

@@ -1,0 +1,32 @@
+"""Settings come from the environment, and a wrong one is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from mindsight.settings import Settings
+
+
+def test_a_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("DATA_DIR", "/srv/lab"), ("PORT", "0"), ("BEHIND_PROXY", "1"), ("CAPTIONS_DIR", "/srv/git")):
+        monkeypatch.setenv(f"MINDSIGHT_{name}", value)
+    monkeypatch.setenv("MINDSIGHT_OF_ANOTHER_VERSION", "ignored")
+    settings = Settings()
+    assert (settings.port, settings.behind_proxy, settings.captions_dir) == (0, True, Path("/srv/git"))
+    assert settings.motion_device is None
+
+
+def test_everything_durable_is_below_the_data_folder(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    folders = [getattr(settings, name) for name in dir(Settings) if name.endswith("_dir")]
+    assert len(folders) == len(set(folders)) == 6
+    assert {folder.parent for folder in folders} == {tmp_path}
+
+
+def test_a_wrong_value_is_refused_by_the_name_of_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINDSIGHT_PORT", "none")
+    with pytest.raises(ValidationError, match="port"):
+        Settings()
