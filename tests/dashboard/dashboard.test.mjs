@@ -1,13 +1,13 @@
 // The page's pure half under `node --test`: what messages do to the session, and the figures made from it.
-// MINDSIGHT_CASES names a folder with the messages and the expected figures, written by test_dashboard_reducer.py.
+// MINDSIGHT_CASES names a folder with the messages and the expected figures, written by test_reducer.py.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import * as figures from "../../service/dashboard/js/figures.js";
-import { parse } from "../../service/dashboard/js/socket.js";
-import { emptySession, reduce, skipGap } from "../../service/dashboard/js/store.js";
+import * as figures from "../../service/dashboard/js/model/figures.js";
+import { parse } from "../../service/dashboard/js/net/socket.js";
+import { emptySession, reduce, skipGap } from "../../service/dashboard/js/model/store.js";
 
 const read = (name) => readFileSync(`${process.env.MINDSIGHT_CASES}/${name}`, "utf8");
 const MESSAGES = read("messages.jsonl").trim().split("\n").map(parse);
@@ -156,10 +156,34 @@ test("the live view follows the furthest trial, not the latest message", () => {
 
 test("the log says neighbours once: censored volumes together, final answers as one", () => {
   const texts = whole.log.map((entry) => entry.text);
-  assert.ok(texts.some((text) => /^volumes 27–28 of run 1 take no part/.test(text)));
+  assert.ok(texts.some((text) => /^volumes 27–28 of run 1 excluded from the analysis: FD up to \d\.\d\d mm$/.test(text)));
   assert.equal(texts.filter((text) => text.includes("final answers")).length, 2);
   assert.ok(texts.some((text) => text === "volume 33 of run 2 missing: not sent within 3 TR"));
   assert.ok(texts.every((text) => typeof text === "string" && !/undefined|NaN|null,/.test(text)));
+});
+
+const warning = (id, more) => ({ type: "warning", id, t: 1, session: "s", level: "warning", code: "x.y", text: "words", ...more });
+
+test("the log keeps the level of a warning", () => {
+  for (const level of ["info", "warning", "error"]) {
+    const [entry] = reduce(emptySession(), warning(1, { level })).log;
+    assert.deepEqual([entry.level, entry.text], [level, "words"]);
+  }
+});
+
+test("volumes excluded for another reason than motion keep that reason", () => {
+  const text = (index, why) => `volume ${index} of run 1 excluded from the analysis: ${why}`;
+  const spike = "sudden signal change (spike)";
+  const processed = (id, index) => ({ type: "volume.processed", id, t: 1, session: "s", run: 1, index, fd_mm: 0.2, censored: true });
+  const censored = (id, index, why) => warning(id, { code: "volume.censored", run: 1, index, text: text(index, why) });
+  const moved = "the head moved 0.62 mm, more than 0.5 mm";
+  const log = play([
+    processed(1, 4), censored(2, 4, spike), processed(3, 5), censored(4, 5, spike), processed(5, 6), censored(6, 6, moved),
+  ]).log;
+  assert.deepEqual(log.map((entry) => entry.text), [
+    `volumes 4–5 of run 1 excluded from the analysis: ${spike}`,
+    text(6, moved), // one alone keeps its own words
+  ]);
 });
 
 test("a latency is kept for the last hundred", () => {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mindsight.protocol.messages import Candidate, Captioned, Reconstruction, Result
+from mindsight.protocol.messages import Candidate, Captioned, Reconstruction, Result, Warned
 from support.dashboard_browser import SIZES, Tab
 from support.dashboard_feeder import KEY, Feeder
 from support.dashboard_record import N_VOLUMES, Record, iter_trials, widest
@@ -34,8 +34,23 @@ def wide_records(open_record: Record) -> list[Record]:
 
 
 @pytest.fixture(scope="module")
-def server(open_record: Record, blinded_record: Record, wide_records: list[Record]) -> Iterator[Feeder]:
-    with Feeder([open_record, blinded_record, *wide_records]) as feeder:
+def failing_record(open_record: Record) -> Record:
+    """The session's beginning, and then an alert of each level."""
+    record = Record("ses-failing", images=dict(open_record.images))
+    for message in open_record.messages[: open_record.until(1, 20)]:
+        record.add(message.model_copy(update={"session": record.session}))
+    for level in ("info", "warning", "error"):
+        record.add(
+            Warned(session=record.session, t=message.t, code="test.alert", text=f"an {level} alert", level=level)
+        )
+    return record
+
+
+@pytest.fixture(scope="module")
+def server(
+    open_record: Record, blinded_record: Record, wide_records: list[Record], failing_record: Record
+) -> Iterator[Feeder]:
+    with Feeder([open_record, blinded_record, failing_record, *wide_records]) as feeder:
         yield feeder
 
 
@@ -234,7 +249,7 @@ def test_a_reconstruction_is_never_without_its_confidence_and_how_it_was_made(
         tab.until(f"document.querySelector('ms-trial h2').textContent === 'Trial {trial} · run 2'")
         made = [m for m in open_record.messages if isinstance(m, Reconstruction) and (m.run, m.trial) == (2, trial)][-1]
         card = tab.text("ms-trial")
-        assert f"p {made.confidence:.2f} · {made.evaluations} evaluations" in card
+        assert f"p {made.confidence:.2f} · {made.evaluations} steps" in card
         assert f"seed {made.seed}" in card
         assert made.generator[:7] in card
         assert "null 0.24" in card
@@ -249,11 +264,27 @@ def test_a_caption_stands_on_the_picture_that_it_was_said_of(tab: Tab, feeder: F
     assert isinstance(said, Captioned)
     _open(tab, feeder, open_record, last + 1)
     tab.until(f"document.querySelector('ms-trial .how').textContent.includes('seed {drawn.seed}')")
-    assert not tab.page.is_visible("ms-trial .said")  # that of an earlier stage is not this picture's
+    assert not tab.page.is_visible("ms-trial .sentence")  # that of an earlier stage is not this picture's
     feeder.publish(open_record.session, last + 2)
-    tab.until("[...document.querySelectorAll('ms-trial .said')].some((el) => el.checkVisibility())")
+    tab.until("[...document.querySelectorAll('ms-trial .sentence')].some((el) => el.checkVisibility())")
     assert said.text in tab.text("ms-trial .pair figure:last-child .frame")
     assert f"captioner {said.model[:7]}" in tab.text("ms-trial .how")
+    assert tab.problems == []
+
+
+def test_an_alert_keeps_its_level_in_the_list_of_events(tab: Tab, feeder: Feeder, failing_record: Record) -> None:
+    _open(tab, feeder, failing_record, len(failing_record.messages))
+    tab.until("document.querySelectorAll('ms-events li.error').length === 1")
+    assert tab.text("ms-events li.error").endswith("✕ an error alert")
+    assert "▲ an warning alert" in tab.text("ms-events li.warning")
+    assert "an info alert" in tab.text("ms-events li.info")
+    assert "✕ 1\u2009error · ▲ 1\u2009warning" in tab.text("ms-events .aside")
+    assert tab.page.inner_text("ms-events [aria-live]") == "an error alert"
+    red, amber = (
+        tab.page.evaluate(f"getComputedStyle(document.querySelector('ms-events li.{level}')).color")
+        for level in ("error", "warning")
+    )
+    assert red != amber
     assert tab.problems == []
 
 

@@ -224,7 +224,8 @@ class Scanner:
                     code="volume.censored",
                     run=run,
                     index=index,
-                    text=f"volume {index} of run {run} takes no part in the betas: the head moved {fd:.2f} mm",
+                    text=f"volume {index} of run {run} excluded from the analysis: the head moved {fd:.2f} mm, more"
+                    " than 0.5 mm",
                 )
             )
         if index == 48:

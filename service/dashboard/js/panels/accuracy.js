@@ -1,9 +1,9 @@
-// Is it better than guessing: rolling top-1 with Wilson's 95 % interval, chance and n. Not there in a blinded view.
+// Rolling top-1 accuracy with Wilson's 95 % interval, chance and n. Hidden in a blinded view.
 
-import { WINDOW, resultOf, rollingAccuracy } from "../figures.js";
-import { chance as chanceText } from "../format.js";
-import { Panel } from "../panel.js";
-import { INK, Plot, rule, text, trace } from "../plot.js";
+import { WINDOW, resultOf, rollingAccuracy } from "../model/figures.js";
+import { chance as chanceText } from "../model/format.js";
+import { Panel } from "../ui/panel.js";
+import { INK, Plot, rule, text, trace } from "../ui/plot.js";
 
 const FEW = 20;
 
@@ -26,7 +26,7 @@ class AccuracyPanel extends Panel {
     const few = last && last.n < FEW ? ` < ${FEW}` : "";
     const [p, low, high] = last ? [last.p, last.low, last.high].map((x) => x.toFixed(2)) : [];
     const reading = last ? `${p} [${low}, ${high}] · chance ${chanceText(result.chance)} · n ${last.n}${few}` : "no answer yet";
-    this.say(title, reading);
+    this.setHeading(title, reading);
     this.classList.toggle("few", Boolean(few));
     this.plot.draw((ctx, w, h, em) => this.#paint(ctx, w, h, em, series, result), `rolling top-1 accuracy ${reading}`);
   }

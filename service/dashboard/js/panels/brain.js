@@ -1,9 +1,9 @@
 // Where in the brain: the map of the shown trial's beta, where the session makes one.
 
-import { h } from "../dom.js";
-import { STAGES } from "../figures.js";
-import { show } from "../images.js";
-import { Panel } from "../panel.js";
+import { STAGES } from "../model/figures.js";
+import { h } from "../ui/dom.js";
+import { show } from "../ui/images.js";
+import { Panel } from "../ui/panel.js";
 
 /** The newest brain map of a trial with its stage, or null. */
 export function brainMapOf(trial) {
@@ -28,7 +28,7 @@ class BrainPanel extends Panel {
   draw(view) {
     const made = brainMapOf(view.trial);
     const beta = made && view.trial.stages[made.stage].beta;
-    this.say("Brain", made ? `beta of trial ${made.trial}, ${made.stage}${beta ? ` · ${beta.n_voxels} voxels` : ""}` : "");
+    this.setHeading("Brain", made ? `beta of trial ${made.trial}, ${made.stage}${beta ? ` · ${beta.n_voxels} voxels` : ""}` : "");
     this.words.textContent = made ? "" : "no map of this trial";
     this.key.hidden = !made;
     if (!made) {

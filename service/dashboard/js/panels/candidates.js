@@ -1,11 +1,11 @@
 // The eight candidates closest to the trial's beta, with score and calibrated probability.
 
-import { h, setAttr, setText } from "../dom.js";
-import { isTruth, resultOf } from "../figures.js";
-import { chance, count, fixed } from "../format.js";
-import { show } from "../images.js";
-import { Panel } from "../panel.js";
-import { nameOf } from "../words.js";
+import { isTruth, resultOf } from "../model/figures.js";
+import { chance, count, fixed } from "../model/format.js";
+import { nameOf } from "../model/log.js";
+import { h, setAttr, setText } from "../ui/dom.js";
+import { show } from "../ui/images.js";
+import { Panel } from "../ui/panel.js";
 
 const SHOWN = 8;
 
@@ -25,21 +25,21 @@ class CandidatesPanel extends Panel {
   draw(view) {
     const result = view.trial && resultOf(view.trial);
     const note = result ? `score · probability | chance ${chance(result.chance)}` : "";
-    this.say(result ? `Closest of ${count(result.pool_size)}` : "Closest candidates", note);
+    this.setHeading(result ? `Closest of ${count(result.pool_size)}` : "Closest candidates", note);
     this.tiles.forEach((tile, i) => this.#fill(tile, view.trial, result?.candidates[i] ?? null));
   }
 
   #tile(rank) {
     const img = h("img", { alt: "", hidden: true });
-    const instead = h("span", { class: "instead" });
+    const placeholder = h("span", { class: "placeholder" });
     const mark = h("span", { class: "mark" });
     const fill = h("i");
     const name = h("span", { class: "name" });
     const figures = h("span", { class: "figures" });
-    const frame = h("div", { class: "frame" }, img, instead, mark);
+    const frame = h("div", { class: "frame" }, img, placeholder, mark);
     const row = h("div", { class: "row" }, h("b", { text: String(rank) }), figures);
     const el = h("li", {}, frame, h("div", { class: "bar" }, fill), row, name);
-    return { el, frame, img, instead, mark, fill, name, figures };
+    return { el, frame, img, placeholder, mark, fill, name, figures };
   }
 
   #fill(tile, trial, candidate) {
@@ -50,12 +50,12 @@ class CandidatesPanel extends Panel {
     if (candidate === null) {
       tile.img.hidden = true;
       tile.img.dataset.digest = "";
-      for (const el of [tile.instead, tile.name, tile.figures]) setText(el, "");
+      for (const el of [tile.placeholder, tile.name, tile.figures]) setText(el, "");
       tile.fill.style.width = "0";
       return;
     }
     const name = nameOf(candidate);
-    setText(tile.instead, candidate.image ? "" : name);
+    setText(tile.placeholder, candidate.image ? "" : name);
     setText(tile.name, candidate.image ? name : "");
     setAttr(tile.name, "title", candidate.id);
     const p = candidate.probability ?? null;
@@ -63,7 +63,7 @@ class CandidatesPanel extends Panel {
     tile.fill.style.width = `${100 * (p ?? 0)}%`;
     tile.img.alt = name;
     if (candidate.image) {
-      show(tile.img, candidate.image, () => setText(tile.instead, name));
+      show(tile.img, candidate.image, () => setText(tile.placeholder, name));
     } else {
       tile.img.hidden = true;
       tile.img.dataset.digest = "";

@@ -1,11 +1,11 @@
-// How much the head moved from one volume to the next, which volumes are lost to it, and how much data is left.
+// Framewise displacement, which volumes are censored, and how much data is left.
 
-import { usable } from "../figures.js";
-import { Panel } from "../panel.js";
-import { INK, Plot, hatch, rule, text } from "../plot.js";
-import { markTrial, nameVolumes, runNote, volumeAxis } from "../runs.js";
+import { usable } from "../model/figures.js";
+import { Panel } from "../ui/panel.js";
+import { INK, Plot, hatch, rule, text } from "../ui/plot.js";
+import { markTrial, nameVolumes, runNote, volumeAxis } from "../ui/volume_axis.js";
 
-// Bars taller than this many thresholds are cut and say their height.
+// Bars taller than this many thresholds are cut, and labelled with their height.
 const HIGHEST = 2;
 
 class DisplacementPanel extends Panel {
@@ -23,7 +23,7 @@ class DisplacementPanel extends Panel {
     const run = view.run;
     const { ok, due, minutes } = run ? usable(run) : { ok: 0, due: 0, minutes: 0 };
     const percent = due ? `${Math.round((100 * ok) / due)} % usable · ${minutes.toFixed(1)} min` : "";
-    this.say("Framewise displacement", due ? runNote(view, run) + percent : "");
+    this.setHeading("Framewise displacement", due ? runNote(view, run) + percent : "");
     const rows = run ? run.volumes : [];
     const censored = rows.filter((v) => v?.censored).length;
     this.plot.draw((ctx, w, h, em) => this.#paint(ctx, w, h, em, view, rows),
@@ -55,7 +55,7 @@ class DisplacementPanel extends Panel {
     if (view.run) nameVolumes(ctx, view.run, left, right, h - em * 0.35);
   }
 
-  /** Only the tallest of neighbouring cut bars says its height, so that the numbers do not cover each other. */
+  /** Only the tallest of neighbouring cut bars is labelled with its height, so that the numbers do not cover each other. */
   #cutBars(ctx, rows, limit, x, width, top, em) {
     let free = -Infinity;
     rows.forEach((v, i) => {

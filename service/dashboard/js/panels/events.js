@@ -1,14 +1,15 @@
-// What happened, in plain words, newest first; warnings in amber and read aloud.
+// What happened, in plain words, newest first; warnings in amber, errors in red, both read aloud.
 
-import { h } from "../dom.js";
-import { count, timeOfDay } from "../format.js";
-import { Panel } from "../panel.js";
+import { plural, timeOfDay } from "../model/format.js";
+import { h } from "../ui/dom.js";
+import { Panel } from "../ui/panel.js";
 
 const SHOWN = 120;
+const SIGNS = { warning: "▲ ", error: "✕ " };
 
 class EventsPanel extends Panel {
   title_ = "Events";
-  #spoken = 0;
+  #announced = 0;
 
   build(body) {
     this.list = h("ol", { tabindex: "0", "aria-label": "events, newest first" });
@@ -22,20 +23,27 @@ class EventsPanel extends Panel {
 
   draw(view) {
     const log = view.session.log;
-    const warnings = log.filter((entry) => entry.level === "warning");
-    this.say("Events", warnings.length ? `▲ ${count(warnings.length)} ${warnings.length === 1 ? "warning" : "warnings"}` : "");
+    const alerts = log.filter((entry) => entry.level in SIGNS);
+    const errors = alerts.filter((entry) => entry.level === "error");
+    const warnings = alerts.length - errors.length;
+    const counts = [
+      errors.length && `${SIGNS.error}${plural(errors.length, "error")}`,
+      warnings && `${SIGNS.warning}${plural(warnings, "warning")}`,
+    ];
+    this.setHeading("Events", counts.filter(Boolean).join(" · "));
+    this.classList.toggle("has-errors", errors.length > 0);
     const rows = log.slice(-SHOWN).reverse().map((entry) =>
       h("li", { class: entry.level }, h("time", { text: timeOfDay(entry.t) }),
-        h("span", { text: entry.level === "warning" ? `▲ ${entry.text}` : entry.text })));
+        h("span", { text: `${SIGNS[entry.level] ?? ""}${entry.text}` })));
     this.list.replaceChildren(...rows);
-    this.#speak(warnings.at(-1));
+    this.#announce(alerts.at(-1));
   }
 
-  /** Only warnings are read aloud, each once. */
-  #speak(warning) {
-    if (!warning || warning.id <= this.#spoken) return;
-    this.#spoken = warning.id;
-    this.voice.textContent = warning.text;
+  /** Only warnings and errors are read aloud, each once. */
+  #announce(alert) {
+    if (!alert || alert.id <= this.#announced) return;
+    this.#announced = alert.id;
+    this.voice.textContent = alert.text;
   }
 }
 

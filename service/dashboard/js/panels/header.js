@@ -1,8 +1,8 @@
-// Who, what, and is the scanner alive: the one line that is read from across the room.
+// Subject, run, and whether volumes arrive: the line that is read from across the room.
 
-import { h, setAttr, setText } from "../dom.js";
-import { scanTime, sessionState } from "../figures.js";
-import { age, bundle, clock, count } from "../format.js";
+import { scanTime, sessionState } from "../model/figures.js";
+import { age, bundle, clock, count } from "../model/format.js";
+import { h, setAttr, setText } from "../ui/dom.js";
 
 const AMBER_TR = 1.5;
 const RED_TR = 3;

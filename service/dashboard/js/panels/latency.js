@@ -1,9 +1,9 @@
-// Are we in time: where the milliseconds of a volume and of an answer go, against the TR and the next stimulus.
+// Latency of each stage of a volume and of an answer, compared with the TR and with the time between trials.
 
-import { h, setText } from "../dom.js";
-import { quantile, stimulusInterval } from "../figures.js";
-import { duration } from "../format.js";
-import { Panel } from "../panel.js";
+import { quantile, stimulusInterval } from "../model/figures.js";
+import { duration } from "../model/format.js";
+import { h, setText } from "../ui/dom.js";
+import { Panel } from "../ui/panel.js";
 
 const STAGES = [
   ["receive", "receive"],
@@ -12,7 +12,7 @@ const STAGES = [
   ["glm", "GLM"],
   ["decode", "decode"],
   ["retrieve", "retrieve"],
-  ["generate", "picture"],
+  ["generate", "image"],
 ];
 
 class LatencyPanel extends Panel {
@@ -34,7 +34,7 @@ class LatencyPanel extends Panel {
     const { latency } = view.session;
     const tr = view.run?.trS ? view.run.trS * 1000 : null;
     const interval = view.run ? stimulusInterval(view.run) : null;
-    this.say("Where the time goes", "p50 | p99 of the last 100");
+    this.setHeading("Where the time goes", "p50 | p99 of the last 100");
     this.#setBudget(this.volume, latency.volume, tr, "TR");
     const answers = latency.picture ?? latency.answer;
     this.#setBudget(this.answer, answers, interval && interval * 1000, "per trial");

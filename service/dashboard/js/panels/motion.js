@@ -1,9 +1,9 @@
-// Is the participant still: three translations and three rotations against the reference, over the run.
+// Head motion over the run: three translations and three rotations relative to the reference.
 
-import { signed } from "../format.js";
-import { Panel } from "../panel.js";
-import { INK, Plot, endLabels, nice, rule, text, trace } from "../plot.js";
-import { markTrial, runNote, volumeAxis } from "../runs.js";
+import { signed } from "../model/format.js";
+import { Panel } from "../ui/panel.js";
+import { INK, Plot, endLabels, nice, rule, text, trace } from "../ui/plot.js";
+import { markTrial, runNote, volumeAxis } from "../ui/volume_axis.js";
 
 const AXES = ["x", "y", "z"];
 const SHADES = ["#e3eef8", "#5aa9e6", "#4388bd"]; // one family: colour is state, these are only data
@@ -25,7 +25,7 @@ class MotionPanel extends Panel {
     const run = view.run;
     const last = run?.volumes.findLast((v) => v?.translationMm);
     const largest = last ? Math.max(...last.translationMm.map(Math.abs)) : 0;
-    this.say("Motion", last ? `${runNote(view, run)}now ${largest.toFixed(2)} mm from the reference` : "");
+    this.setHeading("Motion", last ? `${runNote(view, run)}now ${largest.toFixed(2)} mm from the reference` : "");
     this.#group(this.translation, view, "translation", "mm", (v) => v?.translationMm, 0.5);
     this.#group(this.rotation, view, "rotation", "deg", (v) => v?.rotationDeg, 0.5);
   }

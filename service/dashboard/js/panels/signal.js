@@ -1,10 +1,10 @@
-// Is the signal good: temporal signal-to-noise so far in the run, and DVARS of each volume.
+// Signal quality: temporal signal-to-noise so far in the run, and DVARS of each volume.
 
-import { LimitsForm } from "../limits.js";
-import { h } from "../dom.js";
-import { Panel } from "../panel.js";
-import { INK, Plot, nice, rule, text, trace } from "../plot.js";
-import { markTrial, runNote, volumeAxis } from "../runs.js";
+import { h } from "../ui/dom.js";
+import { LimitsForm } from "../ui/limits_form.js";
+import { Panel } from "../ui/panel.js";
+import { INK, Plot, nice, rule, text, trace } from "../ui/plot.js";
+import { markTrial, runNote, volumeAxis } from "../ui/volume_axis.js";
 
 class SignalPanel extends Panel {
   title_ = "Signal";
@@ -26,7 +26,7 @@ class SignalPanel extends Panel {
   draw(view) {
     this.view = view;
     this.set.hidden = view.session.closedT !== null;
-    this.say("Signal", view.run && view.run.volumes.length ? runNote(view, view.run).replace(" · ", "") : "");
+    this.setHeading("Signal", view.run && view.run.volumes.length ? runNote(view, view.run).replace(" · ", "") : "");
     const rows = view.run?.volumes ?? [];
     this.#trace(this.tsnr, view, "tSNR", "", rows.map((v) => v?.tsnr ?? null), 0);
     this.#trace(this.dvars, view, "DVARS", " %", rows.map((v) => v?.dvarsPercent ?? null), 1);

@@ -1,23 +1,23 @@
 // What did the brain say: one trial's stimulus beside its reconstruction, never without confidence and how it was made.
 
-import { h, setAttr, setText } from "../dom.js";
-import { STAGES, captionOf, hit, reconstructionOf, resultOf, stageOf, trialState, truthKnown } from "../figures.js";
-import { clock, count, duration, short } from "../format.js";
-import { show } from "../images.js";
-import { Panel } from "../panel.js";
-import { nameOf } from "../words.js";
+import { STAGES, captionOf, hit, reconstructionOf, resultOf, stageOf, trialState, truthKnown } from "../model/figures.js";
+import { clock, count, duration, short } from "../model/format.js";
+import { nameOf } from "../model/log.js";
+import { h, setAttr, setText } from "../ui/dom.js";
+import { show } from "../ui/images.js";
+import { Panel } from "../ui/panel.js";
 
 const SIGN = { planned: "·", waiting: "○", fast: "◔", revised: "◑", final: "●", unanswered: "–" };
 
-/** A framed picture, or words in its place, with a caption of two ends. */
+/** A framed image, or words in its place, with a caption below it and a note on the right. */
 function figure(name) {
   const img = h("img", { alt: "", hidden: true });
-  const words = h("p", { class: "instead" });
-  const said = h("p", { class: "said" });
-  const frame = h("div", { class: "frame" }, img, words, said);
+  const words = h("p", { class: "placeholder" });
+  const sentence = h("p", { class: "sentence" });
+  const frame = h("div", { class: "frame" }, img, words, sentence);
   const caption = h("b", { text: name });
   const note = h("span", { class: "note" });
-  return { el: h("figure", {}, frame, h("figcaption", {}, caption, note)), frame, img, words, said, caption, note };
+  return { el: h("figure", {}, frame, h("figcaption", {}, caption, note)), frame, img, words, sentence, caption, note };
 }
 
 class TrialPanel extends Panel {
@@ -32,7 +32,7 @@ class TrialPanel extends Panel {
     this.track = h("div", { class: "track", ...meter }, this.bar, this.null_);
     this.reading = h("span", { class: "reading" });
     this.how = h("p", { class: "how" });
-    const back = { type: "button", class: "back", text: "◀ looking back · Esc: live", onclick: () => this.#live() };
+    const back = { type: "button", class: "back", text: "◀ looking back · Esc: live", onclick: () => this.#backToLive() };
     this.back = h("button", back);
     body.append(
       h("div", { class: "pair" }, this.stimulus.el, this.picture.el),
@@ -49,33 +49,33 @@ class TrialPanel extends Panel {
 
   draw(view) {
     const trial = view.trial;
-    if (!trial) return this.#nothing(view);
-    this.say(`Trial ${trial.trial} · run ${trial.run}`);
-    this.#aside(view, trial);
-    this.#stimulus(view, trial);
-    this.#reconstruction(view, trial);
-    this.#confidence(trial);
-    this.#how(view, trial);
+    if (!trial) return this.#drawEmpty(view);
+    this.setHeading(`Trial ${trial.trial} · run ${trial.run}`);
+    this.#drawAside(view, trial);
+    this.#drawStimulus(view, trial);
+    this.#drawReconstruction(view, trial);
+    this.#drawConfidence(trial);
+    this.#drawProvenance(view, trial);
   }
 
-  #live() {
+  #backToLive() {
     this.dispatchEvent(new CustomEvent("ms-select", { bubbles: true, detail: null }));
   }
 
-  #nothing(view) {
-    this.say("Trial");
+  #drawEmpty(view) {
+    this.setHeading("Trial");
     this.stimulus.frame.classList.toggle("hidden-truth", view.session.blinded);
     const waiting = view.session.closedT === null ? "waiting for the first trial" : "no trial in this session";
-    this.#instead(this.stimulus, view.session.blinded ? "hidden until unblinding" : "no stimulus yet");
-    this.#instead(this.picture, waiting);
+    this.#drawPlaceholder(this.stimulus, view.session.blinded ? "hidden until unblinding" : "no stimulus yet");
+    this.#drawPlaceholder(this.picture, waiting);
     for (const part of [this.stimulus, this.picture]) setText(part.note, "");
-    this.#said(null);
+    this.#drawCaption(null);
     setText(this.picture.caption, "Reconstruction");
-    this.#confidence(null);
+    this.#drawConfidence(null);
     setText(this.how, "");
   }
 
-  #aside(view, trial) {
+  #drawAside(view, trial) {
     const state = trialState(view.session, trial);
     const parts = [h("span", { text: `onset ${clock(trial.onsetS)}.${Math.floor((trial.onsetS % 1) * 10)}` })];
     for (const stage of STAGES) {
@@ -90,60 +90,60 @@ class TrialPanel extends Panel {
     setAttr(this, "data-looking-back", view.live ? null : "");
   }
 
-  #stimulus(view, trial) {
+  #drawStimulus(view, trial) {
     const part = this.stimulus;
     const hidden = view.truthHidden && view.session.blinded;
     part.frame.classList.toggle("hidden-truth", !truthKnown(trial) && !trial.stimulus);
     if (trial.stimulus) {
-      this.#picture(part, trial.stimulus, `stimulus of trial ${trial.trial}`);
+      this.#drawImage(part, trial.stimulus, `stimulus of trial ${trial.trial}`);
     } else if (trial.label) {
-      this.#instead(part, trial.label, "", "large");
+      this.#drawPlaceholder(part, trial.label, "", "large");
     } else if (hidden) {
-      this.#instead(part, "hidden until unblinding", "not sent to this client");
+      this.#drawPlaceholder(part, "hidden until unblinding", "not sent to this client");
     } else {
-      this.#instead(part, "no stimulus known", "not sent to this client");
+      this.#drawPlaceholder(part, "no stimulus known", "not sent to this client");
     }
     setText(part.caption, trial.stimulus && trial.label ? `Stimulus · ${nameOf({ label: trial.label })}` : "Stimulus");
     setText(part.note, `shown ${trial.durationS.toFixed(1)} s`);
   }
 
-  #reconstruction(view, trial) {
+  #drawReconstruction(view, trial) {
     const part = this.picture;
     const made = reconstructionOf(trial);
     const result = resultOf(trial);
-    this.#said(made && captionOf(trial, made));
+    this.#drawCaption(made && captionOf(trial, made));
     if (made) {
-      this.#picture(part, made.image, `reconstruction of trial ${trial.trial}, ${made.stage}`);
+      this.#drawImage(part, made.image, `reconstruction of trial ${trial.trial}, ${made.stage}`);
       setText(part.caption, `Reconstruction · ${made.stage}`);
-      setText(part.note, `p ${made.confidence.toFixed(2)} · ${count(made.evaluations)} evaluations`);
+      setText(part.note, `p ${made.confidence.toFixed(2)} · ${count(made.evaluations)} steps`);
       return;
     }
     setText(part.caption, "Reconstruction");
     setText(part.note, "");
-    if (!result) this.#instead(part, view.session.closedT === null ? "waiting for the response" : "no answer");
-    else this.#instead(part, nameOf(result.candidates[0]), "closest candidate; no picture was made", "large");
+    if (!result) this.#drawPlaceholder(part, view.session.closedT === null ? "waiting for the response" : "no answer");
+    else this.#drawPlaceholder(part, nameOf(result.candidates[0]), "closest candidate; no reconstruction", "large");
   }
 
-  /** The sentence on the picture that it was said of. */
-  #said(caption) {
-    setText(this.picture.said, caption ? caption.text : "");
-    setAttr(this.picture.said, "title", caption ? `caption, by the captioner ${short(caption.model)}` : null);
+  /** The sentence that describes this reconstruction, across its lower edge. */
+  #drawCaption(caption) {
+    setText(this.picture.sentence, caption ? caption.text : "");
+    setAttr(this.picture.sentence, "title", caption ? `caption, by the captioner ${short(caption.model)}` : null);
   }
 
-  #picture(part, digest, alt) {
+  #drawImage(part, digest, alt) {
     setText(part.words, "");
     part.img.alt = alt;
-    show(part.img, digest, () => this.#instead(part, "picture not available"));
+    show(part.img, digest, () => this.#drawPlaceholder(part, "image not available"));
   }
 
-  #instead(part, words, more = "", size = "") {
+  #drawPlaceholder(part, words, more = "", size = "") {
     part.img.hidden = true;
     part.img.dataset.digest = "";
-    part.words.className = `instead ${size}`;
+    part.words.className = `placeholder ${size}`;
     part.words.replaceChildren(h("span", { text: words }), h("small", { text: more }));
   }
 
-  #confidence(trial) {
+  #drawConfidence(trial) {
     const result = trial && resultOf(trial);
     this.null_.hidden = !result;
     this.bar.style.width = result ? `${100 * result.confidence}%` : "0";
@@ -159,7 +159,7 @@ class TrialPanel extends Panel {
     );
   }
 
-  #how(view, trial) {
+  #drawProvenance(view, trial) {
     const result = resultOf(trial);
     const made = reconstructionOf(trial);
     const beta = trial.stages[stageOf(trial)]?.beta;

@@ -1,10 +1,10 @@
-// How is the session going: every trial, a row per run. Colour and the height of the fill both say the stage.
+// Every trial of the session, a row per run. Colour and the height of the fill both show the stage.
 
-import { h } from "../dom.js";
-import { allTrials, hit, trialState, truthKnown } from "../figures.js";
-import { count, plural } from "../format.js";
-import { Panel } from "../panel.js";
-import { INK, Plot, text } from "../plot.js";
+import { allTrials, hit, trialState, truthKnown } from "../model/figures.js";
+import { count, plural } from "../model/format.js";
+import { h } from "../ui/dom.js";
+import { Panel } from "../ui/panel.js";
+import { INK, Plot, text } from "../ui/plot.js";
 
 const FILL = {
   planned: [0, INK.line], waiting: [0, INK.dim], unanswered: [0, INK.line],
@@ -76,12 +76,12 @@ class TrialsPanel extends Panel {
       n("waiting") && `${count(n("waiting"))} waiting for the response`,
       flagged && `${count(flagged)} flagged`,
     ];
-    this.say("Trials", parts.filter(Boolean).join(" · "));
+    this.setHeading("Trials", parts.filter(Boolean).join(" · "));
     this.#announce(view, trials, states);
     this.plot.draw((ctx, w, height, em) => this.#paint(ctx, w, height, em, view, trials, states, known));
   }
 
-  /** The strip is a slider for those who do not see it: the value is the trial that is looked at. */
+  /** For a screen reader the strip is a slider: its value is the trial shown. */
   #announce(view, trials, states) {
     const at = trials.indexOf(view.trial);
     const { canvas } = this.plot;

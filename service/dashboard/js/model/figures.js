@@ -1,4 +1,4 @@
-// What the page computes itself from a session's state: quantiles, accuracy, what a trial stands at. Pure.
+// What the page computes from a session's state: quantiles, accuracy, the state of a trial. Pure.
 
 export const STAGES = ["fast", "revised", "final"];
 export const WINDOW = 50;
@@ -53,19 +53,19 @@ export function reconstructionOf(trial) {
   return stage ? trial.stages[stage].reconstruction : null;
 }
 
-/** What was said of a picture: of the same tokens, so only its own stage's counts. */
+/** The caption of a reconstruction: made from the same tokens, so only that of its own stage counts. */
 export const captionOf = (trial, made) => trial.stages[made.stage].caption ?? null;
 
 export const truthKnown = (trial) => trial.candidate !== null || trial.label !== null;
 
-/** Whether a candidate is what was shown: true, false, or null where the truth is not known here. */
+/** Whether a candidate is the image shown: true, false, or null if the truth is unknown here. */
 export function isTruth(trial, candidate) {
   if (trial.candidate !== null) return candidate.id === trial.candidate;
   if (trial.label !== null) return (candidate.label ?? candidate.id) === trial.label;
   return null;
 }
 
-/** Whether the first candidate of the newest result was what was shown. */
+/** Whether the first candidate of the newest result is the image shown. */
 export function hit(trial) {
   const result = resultOf(trial);
   return result && result.candidates.length > 0 ? isTruth(trial, result.candidates[0]) : null;
@@ -110,7 +110,7 @@ export function sessionState(session) {
   return run && !run.ended && run.volumes.length > 0 ? "LIVE" : "WAITING";
 }
 
-/** Trials are known, and not one of them says what was shown. */
+/** Trials are known, but none of them has its truth. */
 export function truthHidden(session) {
   const trials = allTrials(session);
   return !trials.some(truthKnown) && (session.blinded || trials.length > 0);

@@ -1,10 +1,10 @@
-// What every panel is: a titled section that draws itself again only when what it is made of has changed.
+// The base of every panel: a titled section that redraws itself only when its inputs have changed.
 
 import { h, setText } from "./dom.js";
 
 /**
- * A panel gives `title_`, `build(body)`, `inputs(view)` (what it depends on, compared by identity) and `draw(view)`.
- * What a view is, is said in live.js.
+ * A panel gives `title_`, `build(body)`, `inputs(view)` (what it shows, compared by identity) and `draw(view)`.
+ * pages/live.js describes a view.
  */
 export class Panel extends HTMLElement {
   #last = null;
@@ -28,8 +28,8 @@ export class Panel extends HTMLElement {
     this.draw(view);
   }
 
-  /** Title and the figures at its right. */
-  say(title, aside = "") {
+  /** The title, and the figures on its right. */
+  setHeading(title, aside = "") {
     setText(this.heading, title);
     setText(this.aside, aside);
   }

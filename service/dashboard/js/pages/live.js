@@ -2,30 +2,30 @@
 //
 // A view is what a panel sees: {name, session, shown: {run, trial} | null, live, trial, run, truthHidden, connection, stale,
 // settled, limits, fdLimitMm, now}. `shown` is the trial looked at, `run` the run whose volumes the charts show, `now` the server's
-// clock in seconds, `limits` what the session was told of them, by the gateway's names.
+// clock in seconds, `limits` the session's limits of quality, by the gateway's names.
 
-import { h } from "./dom.js";
-import { allTrials, sessionState, trialState, truthHidden } from "./figures.js";
-import { brainMapOf } from "./panels/brain.js";
-import { SessionSocket } from "./socket.js";
-import { emptySession, reduce, skipGap } from "./store.js";
-import "./panels/accuracy.js";
-import "./panels/banner.js";
-import "./panels/candidates.js";
-import "./panels/displacement.js";
-import "./panels/events.js";
-import "./panels/header.js";
-import "./panels/latency.js";
-import "./panels/motion.js";
-import "./panels/place.js";
-import "./panels/signal.js";
-import "./panels/trial.js";
-import "./panels/trials.js";
+import { allTrials, sessionState, trialState, truthHidden } from "../model/figures.js";
+import { emptySession, reduce, skipGap } from "../model/store.js";
+import { SessionSocket } from "../net/socket.js";
+import { brainMapOf } from "../panels/brain.js";
+import { h } from "../ui/dom.js";
+import "../panels/accuracy.js";
+import "../panels/banner.js";
+import "../panels/candidates.js";
+import "../panels/displacement.js";
+import "../panels/events.js";
+import "../panels/header.js";
+import "../panels/latency.js";
+import "../panels/motion.js";
+import "../panels/place.js";
+import "../panels/signal.js";
+import "../panels/trial.js";
+import "../panels/trials.js";
 
-const CLOCK_MS = 250; // how often ages are told anew
-const QUIET_MS = 150; // without a message for so long, the past has gone by
-const CATCHING_UP_MS = 1000; // how often it is drawn meanwhile
-const FD_LIMIT_MM = 0.5; // Power et al. 2012; what ingest takes where a session does not say
+const CLOCK_MS = 250; // how often ages are redrawn
+const QUIET_MS = 150; // a pause this long between messages: the log has been replayed
+const CATCHING_UP_MS = 1000; // how often the page is drawn during the replay
+const FD_LIMIT_MM = 0.5; // Power et al. 2012; ingest's default
 const LEFT = ["motion", "displacement", "latency", "signal"];
 const MIDDLE = ["trial", "candidates"];
 const RIGHT = ["brain", "place", "events"];
@@ -37,12 +37,12 @@ export class LivePage {
   #session = emptySession();
   #connection = { state: "connecting", attempt: 0, retryAt: null, lostAt: null };
   #selected = null; // {run, trial}, or null: live
-  #offset = null; // server's clock minus ours, seconds
+  #offset = null; // server's clock minus this browser's, seconds
   #refusedGap = null;
   #frame = null;
   #record = {}; // limits that the session was opened with
   #limits = [null, null, {}]; // the record's and the session's, and both together
-  #settled = false; // caught up with the log: until then the past goes by and is not drawn at every step
+  #settled = false; // caught up with the log; until then not every message is drawn
   #quiet = null;
   #drawnAt = 0;
 
@@ -57,7 +57,7 @@ export class LivePage {
     this.element.addEventListener("ms-select", (event) => this.#select(event.detail));
     this.socket = new SessionSocket(name, {
       lastId: () => this.#session.lastId,
-      onMessage: (message) => this.#take(message),
+      onMessage: (message) => this.#receive(message),
       onTick: (t) => this.#tick(t),
       onRecord: (record) => (this.#record = named({ ...record.options.limits, fd_mm: record.options.fd_mm })),
       onState: (state) => this.#connected(state),
@@ -79,11 +79,11 @@ export class LivePage {
     this.socket.stop();
   }
 
-  #take(message) {
+  #receive(message) {
     this.#session = reduce(this.#session, message);
     const gap = this.#session.gap;
     if (gap) this.#gap(gap, message);
-    this.#hear(message.t);
+    this.#syncClock(message.t);
     if (!this.#settled) {
       clearTimeout(this.#quiet);
       this.#quiet = setTimeout(() => this.#settle(), QUIET_MS);
@@ -91,7 +91,7 @@ export class LivePage {
     this.#schedule();
   }
 
-  /** A gap is asked for again once; what the server then still leaves out, it does not have. */
+  /** A gap is requested again once; if it remains, the server does not have those messages. */
   #gap(gap, message) {
     if (this.#refusedGap !== gap.expected) {
       this.#refusedGap = gap.expected;
@@ -102,14 +102,14 @@ export class LivePage {
     }
   }
 
-  /** What was fastest on its way is the nearest to the server's clock. */
-  #hear(t) {
+  /** The message with the least delay gives the best estimate of the server's clock. */
+  #syncClock(t) {
     const offset = t - Date.now() / 1000;
     this.#offset = this.#offset === null ? offset : Math.max(offset, this.#offset);
   }
 
   #tick(t) {
-    this.#hear(t);
+    this.#syncClock(t);
     this.#settle();
   }
 
@@ -127,7 +127,7 @@ export class LivePage {
     this.#schedule();
   }
 
-  #online = () => this.socket.hurry();
+  #online = () => this.socket.retryNow();
 
   #key = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -147,7 +147,7 @@ export class LivePage {
     this.#select({ run: to.run, trial: to.trial });
   }
 
-  /** Looks at a trial; the one that live would show is live. */
+  /** Shows a trial; selecting the newest one returns to live. */
   #select(selected) {
     const newest = this.#session.newest;
     this.#selected = selected && newest && selected.run === newest.run && selected.trial === newest.trial ? null : selected;
@@ -164,14 +164,14 @@ export class LivePage {
     });
   }
 
-  /** Before the first answer, live shows the trial whose response is waited for. */
+  /** The newest answered trial; before the first answer, the trial whose response is awaited. */
   #liveTrial(session) {
     if (session.newest) return session.newest;
     return allTrials(session).findLast((trial) => trialState(session, trial) === "waiting") ?? null;
   }
 
-  /** The same object as long as nothing changed. */
-  #told() {
+  /** The limits of the record and of the session together: the same object as long as neither changed. */
+  #effectiveLimits() {
     const [record, session] = [this.#record, this.#session.limits];
     if (this.#limits[0] !== record || this.#limits[1] !== session) this.#limits = [record, session, { ...record, ...session }];
     return this.#limits[2];
@@ -179,7 +179,7 @@ export class LivePage {
 
   #view() {
     const session = this.#session;
-    const limits = this.#told();
+    const limits = this.#effectiveLimits();
     const shown = this.#selected ?? this.#liveTrial(session);
     const run = session.runs[this.#selected ? this.#selected.run : session.run] ?? null;
     return {

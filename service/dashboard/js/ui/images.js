@@ -1,11 +1,11 @@
-// Pictures by their digest: fetched once with the key, kept as object URLs, the oldest let go.
+// Images by their digest: fetched once with the key, kept as object URLs; the least recently used is released.
 
-import { fetchImage } from "./api.js";
+import { fetchImage } from "../net/api.js";
 
 const KEPT = 400;
 const urls = new Map(); // digest -> Promise<string>, least recently used first
 
-/** An object URL of the picture; rejects where it cannot be had (and may be asked for again). */
+/** An object URL of the image; rejects if it cannot be loaded (and may be requested again). */
 export function imageUrl(digest) {
   const known = urls.get(digest);
   urls.delete(digest);
@@ -20,7 +20,7 @@ export function imageUrl(digest) {
   return url;
 }
 
-/** Shows a picture in an <img>; `failed` is called where it does not come. Never the old one under a new caption. */
+/** Shows an image in an <img>; `failed` is called if it cannot be loaded. Never shows the previous one under a new caption. */
 export async function show(img, digest, failed = () => {}) {
   if (img.dataset.digest === digest) return;
   img.dataset.digest = digest;

@@ -1,13 +1,13 @@
 // One session's messages over a WebSocket: connects, resumes from the last id, notices silence, backs off.
-// Knows nothing of what messages mean; the caller says which id it has and takes what comes.
+// Knows nothing of what messages mean: the caller gives its last id and receives what follows.
 
 import { ApiError, getSession, takeTicket } from "./api.js";
 
-const SILENT_MS = 7000; // the gateway ticks every 2 s: three ticks missed, and a little
+const SILENT_MS = 7000; // the gateway ticks every 2 s: three missed ticks and a margin
 const CONNECT_MS = 8000;
 const FIRST_WAIT_MS = 500;
 const LONGEST_WAIT_MS = 10_000;
-const FOR_GOOD = { 401: "denied", 403: "forbidden", 404: "missing" };
+const FINAL = { 401: "denied", 403: "forbidden", 404: "missing" };
 
 /** JSON, with the seed kept as text where a double could not hold all its digits. */
 export function parse(text) {
@@ -39,7 +39,7 @@ export class SessionSocket {
       if (!this.#stopped) this.#open(ticket);
     } catch (error) {
       if (this.#stopped) return;
-      const final = error instanceof ApiError ? FOR_GOOD[error.status] : undefined;
+      const final = error instanceof ApiError ? FINAL[error.status] : undefined;
       if (final) this.#end(final);
       else this.#retry();
     }
@@ -51,14 +51,14 @@ export class SessionSocket {
     this.#drop();
   }
 
-  /** Leaves the present connection and asks again from the last id. */
+  /** Drops the connection and reconnects from the last id. */
   resume() {
     this.#drop();
     this.#retry();
   }
 
-  /** Tries at once instead of waiting for the next attempt. */
-  hurry() {
+  /** Reconnects at once instead of waiting for the next attempt. */
+  retryNow() {
     if (this.#socket || this.#stopped || this.#timer === null) return;
     clearTimeout(this.#timer);
     this.#timer = null;
@@ -71,12 +71,12 @@ export class SessionSocket {
     address.searchParams.set("after", this.hooks.lastId());
     const socket = new WebSocket(address, ["mindsight.v1", `mindsight.ticket.${ticket}`]);
     this.#socket = socket;
-    this.#listen(CONNECT_MS);
-    socket.onopen = () => this.#listen(SILENT_MS);
+    this.#armWatchdog(CONNECT_MS);
+    socket.onopen = () => this.#armWatchdog(SILENT_MS);
     socket.onmessage = (event) => {
       if (socket !== this.#socket) return;
-      this.#listen(SILENT_MS);
-      this.#heard(parse(event.data));
+      this.#armWatchdog(SILENT_MS);
+      this.#receive(parse(event.data));
     };
     socket.onclose = () => {
       if (socket !== this.#socket) return;
@@ -84,7 +84,7 @@ export class SessionSocket {
     };
   }
 
-  #heard(message) {
+  #receive(message) {
     if (this.#attempt !== 0 || !this.live) {
       this.#attempt = 0;
       this.live = true;
@@ -94,7 +94,7 @@ export class SessionSocket {
     else this.hooks.onMessage(message);
   }
 
-  #listen(ms) {
+  #armWatchdog(ms) {
     clearTimeout(this.#watchdog);
     this.#watchdog = setTimeout(() => this.resume(), ms);
   }

@@ -1,20 +1,20 @@
-// The form that changes a session's limits of quality while it runs. What is left empty stays as it is.
+// The form that changes a session's limits of quality while it runs. Empty fields stay as they are.
 
-import { ApiError, setLimits } from "./api.js";
+import { ApiError, setLimits } from "../net/api.js";
 import { h } from "./dom.js";
 
-// The gateway's names; the first is what takes a volume out of the betas, the others are when somebody is told.
+// The gateway's names; the first limit censors volumes, the others raise alerts.
 const FIGURES = [
-  ["fd_mm", "motion that takes a volume out, mm", "0.5"],
+  ["fd_mm", "motion that censors a volume, mm", "0.5"],
   ["displacement_mm", "head away from the reference, mm", "3"],
-  ["censored_share", "volumes lost, share of the window", "0.2"],
-  ["dvars_ratio", "DVARS over the usual", "1.5"],
-  ["tsnr_ratio", "tSNR over calibration's, at least", "0.7"],
-  ["tsnr_start_ratio", "tSNR over the start's, at least", "0.7"],
+  ["censored_share", "volumes censored, share of the window", "0.2"],
+  ["dvars_ratio", "DVARS over the run's median", "1.5"],
+  ["tsnr_ratio", "tSNR over the calibration's, at least", "0.7"],
+  ["tsnr_start_ratio", "tSNR over the run's start, at least", "0.7"],
   ["drift_percent", "drift of the mean signal, %", "3"],
-  ["signal_percent", "signal against calibration's, %", "20"],
-  ["residual", "unexplained by the reference, share", "0.2"],
-  ["outlier_share", "slices that do not fit, share", "0.01"],
+  ["signal_percent", "signal against the calibration's, %", "20"],
+  ["residual", "residual against the reference, share", "0.2"],
+  ["outlier_share", "outlier slices, share", "0.01"],
   ["spikes", "spikes in the window", "0"],
   ["unplaced", "volumes without a pose in the window", "0"],
 ];
@@ -26,7 +26,7 @@ export class LimitsForm {
       [name, h("input", { name, id: `limit-${name}`, autocomplete: "off", inputmode: "decimal", placeholder: usual })]));
     const rows = FIGURES.flatMap(([name, label]) => [h("label", { for: `limit-${name}`, text: label }), this.inputs[name]]);
     const form = h("form", { method: "dialog", onsubmit: (event) => this.#send(event) },
-      h("p", { class: "caption", text: "From the next volume on. A number, or “off” for never; empty stays as it is." }),
+      h("p", { class: "caption", text: "Applies from the next volume. A number, or “off” for never; empty fields stay as they are." }),
       h("div", { class: "limits" }, ...rows), this.problem,
       h("div", { class: "row" }, h("button", { type: "button", text: "cancel", onclick: () => this.element.close() }),
         h("button", { text: "set" })));
@@ -34,7 +34,7 @@ export class LimitsForm {
     this.element.addEventListener("keydown", (event) => event.stopPropagation());
   }
 
-  /** @param {Object<string, number|string>} known what this session was told, by name */
+  /** @param {Object<string, number|string>} known this session's limits, by name */
   open(session, known) {
     this.session = session;
     this.problem.textContent = "";
@@ -51,7 +51,7 @@ export class LimitsForm {
     const { fd_mm: fdMm = null, ...limits } = Object.fromEntries(
       given.map(([name, text]) => [name, text === "off" ? text : Number(text.replace(",", "."))]));
     try {
-      // not a number is null in JSON, which would leave a limit as it is
+      // NaN is null in JSON, which would leave a limit as it is
       const wrong = given.find(([name, text]) => text !== "off" && !Number.isFinite(Number(text.replace(",", "."))));
       if (wrong) throw new ApiError(422, `“${wrong[1]}” is neither a number nor “off”`);
       if (given.length) await setLimits(this.session, fdMm, limits);

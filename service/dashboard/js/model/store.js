@@ -1,9 +1,9 @@
 // The session as one value, and how each message changes it. Pure: knows nothing of sockets, time or the page.
 //
-// A message with an id already seen changes nothing; one that leaves ids out is refused and the gap is noted, so that the
-// socket asks again from the last id. Values are never changed in place: what is the same object did not change.
+// A message with an id already seen changes nothing; one that skips ids is refused and the gap is recorded, so that the
+// socket resumes from the last id. Values are never changed in place: the same object means that nothing changed.
 
-import * as words from "./words.js";
+import * as logEntries from "./log.js";
 
 const LAST = 100; // latencies kept per stage
 const LOG_LENGTH = 250;
@@ -114,7 +114,7 @@ const HANDLERS = {
           onsetS: m.onset_s, durationS: m.duration_s, stimulus: m.stimulus ?? null, candidate: m.candidate ?? null,
           label: m.label ?? null,
         })),
-  // the alert of motion has a limit of its own, which the page does not show: fd_mm is what takes a volume out
+  // the motion alert has a limit of its own, which the page does not show: fd_mm is the limit that censors a volume
   "limits.changed": (s, m) => {
     const { fd_mm: _, ...limits } = m.limits ?? {};
     return { ...s, limits: { ...s.limits, ...limits, ...(typeof m.fd_mm === "number" ? { fd_mm: m.fd_mm } : {}) } };
@@ -148,15 +148,15 @@ export function reduce(session, message) {
   if (message.id > session.lastId + 1) return { ...session, gap: { expected: session.lastId + 1, got: message.id } };
   const handler = HANDLERS[message.type];
   const next = handler ? handler(session, message) : session;
-  const log = words.append(session.log, words.describe(session, message)).slice(-LOG_LENGTH);
+  const log = logEntries.append(session.log, logEntries.describe(session, message)).slice(-LOG_LENGTH);
   return { ...next, log, lastId: message.id, gap: null };
 }
 
-/** The session after messages that will never come: said in the log, and gone on from there. */
+/** The session after messages that will never come: they are reported in the log and skipped. */
 export function skipGap(session, t) {
   if (session.gap === null) return session;
   const { expected, got } = session.gap;
-  const text = `messages ${expected} to ${got - 1} are not on the server any more: figures may miss them`;
-  const log = words.append(session.log, { id: expected, t, level: "warning", text });
+  const text = `messages ${expected} to ${got - 1} are no longer on the server: figures may be incomplete`;
+  const log = logEntries.append(session.log, { id: expected, t, level: "warning", text });
   return { ...session, log, lastId: got - 1, gap: null };
 }

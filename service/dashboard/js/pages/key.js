@@ -1,6 +1,6 @@
-// Asks for the API key where neither the address nor the tab has one.
+// Asks for the API key if neither the address nor the tab has one.
 
-import { h } from "./dom.js";
+import { h } from "../ui/dom.js";
 
 export class KeyForm {
   constructor(reason, taken) {
@@ -14,7 +14,7 @@ export class KeyForm {
       h("label", { for: "key", text: "API key" }),
       this.input,
       h("button", { type: "submit", text: "Open" }),
-      h("p", { class: "hint", text: "Printed once, when the service first started. The key stays in this tab." }),
+      h("p", { class: "hint", text: "The service printed it once, at its first start. The key stays in this tab." }),
     );
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();

@@ -6,7 +6,7 @@ export const storedKey = () => sessionStorage.getItem(KEY);
 export const keepKey = (key) => sessionStorage.setItem(KEY, key);
 export const forgetKey = () => sessionStorage.removeItem(KEY);
 
-/** What the gateway answered instead of what was asked for; `message` is for a person. */
+/** An error response of the gateway; `message` is for a person. */
 export class ApiError extends Error {
   constructor(status, message) {
     super(message);
@@ -22,7 +22,7 @@ async function request(path, options = {}) {
   });
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
-  throw new ApiError(response.status, problem.detail ?? problem.title ?? `the server answered ${response.status}`);
+  throw new ApiError(response.status, problem.detail ?? problem.title ?? `the server responded with ${response.status}`);
 }
 
 /**
@@ -35,7 +35,7 @@ export const listSessions = async () => (await request("/v1/sessions")).json();
 /** @returns {Promise<SessionRecord>} */
 export const getSession = async (session) => (await request(`/v1/sessions/${encodeURIComponent(session)}`)).json();
 
-/** Other limits of quality from the next volume on; `limits` by name, numbers or "off". */
+/** Changes limits of quality from the next volume on; `limits` by name, numbers or "off". */
 export const setLimits = async (session, fdMm, limits) =>
   (await request(`/v1/sessions/${encodeURIComponent(session)}/limits`, {
     method: "POST",
@@ -46,5 +46,5 @@ export const setLimits = async (session, fdMm, limits) =>
 /** A ticket for one WebSocket: single use, short-lived. */
 export const takeTicket = async () => (await (await request("/v1/ws-tickets", { method: "POST" })).json()).ticket;
 
-/** The bytes of one picture. */
+/** The bytes of one image. */
 export const fetchImage = async (digest) => (await request(`/v1/images/${digest}`)).blob();

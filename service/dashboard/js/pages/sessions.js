@@ -1,8 +1,8 @@
-// All sessions as cards, the open ones first; asked for again every few seconds.
+// All sessions as cards, open ones first; reloaded every few seconds.
 
-import { ApiError, listSessions } from "./api.js";
-import { h, setText } from "./dom.js";
-import { bundle, timeOfDay } from "./format.js";
+import { ApiError, listSessions } from "../net/api.js";
+import { h, setText } from "../ui/dom.js";
+import { bundle, timeOfDay } from "../model/format.js";
 
 const EVERY_MS = 5000;
 const STATES = { open: "● OPEN", closed: "■ CLOSED", archived: "▣ ARCHIVED" };
@@ -26,7 +26,7 @@ export class SessionList {
 
   constructor(refused) {
     this.refused = refused;
-    this.note = h("p", { class: "note", role: "status", text: "asking the server…" });
+    this.note = h("p", { class: "note", role: "status", text: "loading…" });
     this.list = h("ul", { class: "cards" });
     this.element = h("section", { class: "landing" }, h("h1", { text: "Sessions" }), this.note, this.list);
   }
@@ -36,8 +36,8 @@ export class SessionList {
       this.#draw(await listSessions());
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) return this.refused();
-      const why = error instanceof ApiError ? error.message : "no answer from the server";
-      setText(this.note, `▲ The list could not be had: ${why}. Trying again.`);
+      const why = error instanceof ApiError ? error.message : "the server does not respond";
+      setText(this.note, `▲ Could not load the list: ${why}. Trying again.`);
     }
     if (this.#timer !== "stopped") this.#timer = setTimeout(() => this.start(), EVERY_MS);
   }

@@ -11,9 +11,9 @@ function volumes(entry) {
   return entry.from === entry.to ? `volume ${entry.from}` : `volumes ${entry.from}–${entry.to}`;
 }
 
-// Entries of the same kind that follow one another are told as one, in these words.
+// Consecutive entries of the same kind are merged into one, worded like this.
 const MERGED = {
-  censored: (e) => `${volumes(e)} of run ${e.run} take no part in the betas: FD up to ${e.fdMm.toFixed(2)} mm`,
+  censored: (e) => `${volumes(e)} of run ${e.run} excluded from the analysis: ${e.reason ?? `FD up to ${e.fdMm.toFixed(2)} mm`}`,
   missing: (e) => `${volumes(e)} of run ${e.run} missing: ${e.reason}`,
   final: (e) => `run ${e.run}: final answers, ${plural(e.n, "trial")}, first candidate changed in ${count(e.changed)}`,
 };
@@ -25,7 +25,7 @@ function merge(last, entry) {
   return { ...last, to: entry.to, fdMm: Math.max(last.fdMm ?? 0, entry.fdMm ?? 0) };
 }
 
-/** The log with one entry more (or the same log where there is nothing to say). */
+/** The log with one more entry, or the same log for null. */
 export function append(log, entry) {
   if (entry === null) return log;
   const last = log.at(-1);
@@ -48,12 +48,14 @@ function answered(before, m) {
   return { level: "info", text };
 }
 
-/** A warning in its own words; volumes that are censored one after the other can be told as one. */
+/** A warning in its own words; volumes censored one after the other, for the same reason, become one entry. */
 function warned(before, m) {
+  const entry = { level: m.level ?? "warning", text: m.text };
+  if (m.code !== "volume.censored") return entry;
   const fdMm = before.runs[m.run]?.volumes[m.index]?.fdMm ?? null;
-  const entry = { level: m.level === "info" ? "info" : "warning", text: m.text };
-  if (m.code !== "volume.censored" || fdMm === null) return entry;
-  return { ...entry, kind: "censored", run: m.run, from: m.index, to: m.index, fdMm };
+  const reason = m.text.includes(" moved ") ? null : (m.text.split(": ")[1] ?? null); // null: its displacement
+  if (reason === null && fdMm === null) return entry;
+  return { ...entry, kind: "censored", run: m.run, from: m.index, to: m.index, reason, fdMm };
 }
 
 const WORDS = {
@@ -85,7 +87,7 @@ const WORDS = {
   "warning": warned,
 };
 
-/** What one message has to say to a person: an entry without its number, or null. */
+/** The log's entry for one message, or null if it has none. */
 export function describe(before, message) {
   const entry = WORDS[message.type]?.(before, message) ?? null;
   return entry && { id: message.id, t: message.t, ...entry };

@@ -1,4 +1,4 @@
-// Small charts on a canvas: crisp on any screen, drawn again when the data or the size changes and not otherwise.
+// Small charts on a canvas: crisp on any screen, redrawn only when the data or the size changes.
 
 import { h, setAttr } from "./dom.js";
 
@@ -54,7 +54,7 @@ export function nice(x) {
   return ([1, 2, 5, 10].find((m) => m * power >= x * 0.999) ?? 10) * power;
 }
 
-/** A line through the values that are there; a value that is not there is a gap. */
+/** A line through the known values; a missing value is a gap. */
 export function trace(ctx, values, x, y, stroke, width = 1.4) {
   ctx.strokeStyle = stroke;
   ctx.lineWidth = width;
@@ -107,7 +107,7 @@ export function endLabels(ctx, labels, x, top, bottom, step) {
   }
 }
 
-/** Diagonal hatching of a box: the second sign beside a colour. */
+/** Diagonal hatching of a box: a second cue besides colour. */
 export function hatch(ctx, x, y, w, height, stroke, step = 5) {
   ctx.save();
   ctx.beginPath();

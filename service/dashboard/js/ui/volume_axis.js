@@ -1,4 +1,4 @@
-// What the charts over the volumes of a run have in common: their x axis, and the trial that is looked at.
+// What the charts over a run's volumes share: their x axis, and the marker of the trial shown.
 
 import { INK, text } from "./plot.js";
 
@@ -7,7 +7,7 @@ function span(run) {
   return run.nVolumes ?? Math.max(50, Math.ceil(run.volumes.length / 50) * 50);
 }
 
-/** Where all of them draw, so that a volume is at the same place in each: {left, right} in pixels, x of a volume. */
+/** The x axis of every chart, so that a volume has the same place in each: {left, right} in pixels, x of a volume. */
 export function volumeAxis(run, w, em) {
   const [left, right] = [em * 2.7, w - em * 5.6];
   const volumes = run ? span(run) : 1;
