@@ -1,4 +1,4 @@
-"""The console's side of a session: declare, send, and never lose a volume. Knows nothing of scanners."""
+"""The console's side of a session: declare runs and events, send volumes, lose none. Knows nothing of scanners."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Ack:
-    """The gateway has this volume, durably. ``digest`` is None for a missing one."""
+    """The gateway has stored this volume durably. ``digest`` is None for a volume declared missing."""
 
     index: int
     digest: str | None
@@ -36,7 +36,7 @@ class Ack:
 
 @dataclass(frozen=True)
 class RunState:
-    """A run as the gateway has it: ``next_index`` is of the volume that it expects next."""
+    """A run as the gateway has it; ``next_index`` is the index of the volume that it expects next."""
 
     run: int
     next_index: int
@@ -47,12 +47,13 @@ class Console:
     """Pushes one session to a gateway.
 
     url, key : of the gateway; the key needs the scopes subjects:write, sessions:control and volumes:write
-    session : one that is open already, to go on with it; else ``open_session``
-    spool_dir : where volumes lie until they are acknowledged
-    deadline_s : how long each request, and each volume, is tried again while the gateway does not answer
+    session : id of an open session; None: call ``open_session``
+    spool_dir : folder for unacknowledged volumes
+    deadline_s : seconds for which a request is repeated while the gateway does not answer
 
-    Every method raises ServiceUnavailable (or BusUnavailable, StorageFull) when the deadline has passed, NotAllowed,
-    and what the gateway says: NotFound, Conflict, BadRequest, BadVolume, OutOfOrder, Diverged.
+    As a context manager it closes the connection, not the session. Every method raises ServiceUnavailable (or
+    BusUnavailable, StorageFull) after the deadline, NotAllowed, and the gateway's own errors: NotFound, Conflict,
+    BadRequest, BadVolume, OutOfOrder, Diverged.
     """
 
     def __init__(
@@ -77,30 +78,30 @@ class Console:
     @property
     def session(self) -> str:
         if self._session is None:
-            raise BadRequest("no session is open: call open_session, or name one", code="session.none")
+            raise BadRequest("expected an open session: call open_session, or pass session=", code="session.none")
         return self._session
 
     def enrol(self, bundle: str | None = None) -> str:
-        """Enrol a subject; returns its pseudonym."""
+        """Enrol a subject; returns the pseudonym."""
         pseudonym: str = self._http.call("POST", "/v1/subjects", json={"bundle": bundle})["subject"]
         return pseudonym
 
     def set_bundle(self, subject: str, bundle: str) -> None:
-        """Sessions opened from now on are decoded with this bundle."""
+        """Decode the subject's later sessions with this bundle."""
         self._http.call("PUT", f"/v1/subjects/{subject}/bundle", json={"bundle": bundle})
 
     def open_session(self, subject: str, *, session: str | None = None, **options: Any) -> str:
-        """Open a session and make it this console's; returns its id. ``options`` are those of ``SessionOptions``."""
+        """Open a session and use it from now on; returns its id. ``options`` are those of ``SessionOptions``."""
         body = {"subject": subject, "session": session or f"ses-{secrets.token_hex(4)}", "options": options}
         opened: str = self._http.call("POST", "/v1/sessions", json=body)["session"]
         self._session = opened
         return opened
 
     def set_limits(self, *, fd_mm: float | None = None, **limits: float | Literal["off"]) -> None:
-        """Change limits of quality from the next volume on; what is not named stays.
+        """Change quality limits from the next volume on; limits that are not named stay.
 
-        fd_mm : framewise displacement that censors a volume; ``limits`` are those of ``protocol.inputs.Limits``, by
-            name, "off" for never. The alert's own ``fd_mm`` follows the censoring one.
+        fd_mm : framewise displacement above which a volume is censored; the alert's own ``fd_mm`` follows it
+        limits : those of ``protocol.inputs.Limits``, by name; "off" for never
         """
         body = {"change": secrets.token_hex(8), "fd_mm": fd_mm, "limits": limits}
         self._http.call("POST", f"{self._path}/limits", json=body)
@@ -116,24 +117,24 @@ class Console:
     ) -> int:
         """Declare a run; returns the index of the volume that the gateway expects next (0 for a new run).
 
-        motion : its volumes have ``motion_6``, of which these three come first; None: the service estimates motion
+        motion : which three of each volume's ``motion_6`` come first; None: the service estimates motion
         """
         body = {"run": run, "task": task, "tr_s": tr_s, "n_volumes": n_volumes, "motion": motion}
         next_index: int = self._http.call("POST", f"{self._path}/runs", json=body)["next_index"]
         return next_index
 
     def next_index(self, run: int) -> int:
-        """Where an interrupted run goes on."""
+        """Index of the volume at which an interrupted run resumes."""
         next_index: int = self._http.call("GET", f"{self._path}/runs/{run}")["next_index"]
         return next_index
 
     def runs(self) -> list[RunState]:
-        """The session's runs, as they were declared."""
+        """The session's runs, in the order of their declaration."""
         found = self._http.call("GET", f"{self._path}/runs")
         return [RunState(run["run"], run["next_index"], run["ended"]) for run in found]
 
     def needs_n_volumes(self) -> bool:
-        """Whether the session's runs are decoded only where they are declared with ``n_volumes``."""
+        """Whether runs must be declared with ``n_volumes`` to be decoded."""
         return bool(self._http.call("GET", self._path).get("needs_n_volumes", False))
 
     def warn(
@@ -145,28 +146,28 @@ class Console:
         index: int | None = None,
         level: Literal["info", "warning", "error"] = "warning",
     ) -> None:
-        """Tell everyone who watches what is wrong here: never a name, a path or an address. The same is told once."""
+        """Report a problem to everyone who watches; never with a name, a path or an address. A repeat has no effect."""
         body = {"code": code, "text": text[:MAX_WARNING], "level": level, "run": run, "index": index}
         self._http.call("POST", f"{self._path}/warnings", json=body)
 
     def post_image(self, image: bytes) -> str:
-        """Hand over a picture (PNG or JPEG) that will be shown; returns the digest to name it by."""
+        """Upload an image (PNG or JPEG) that will be shown; returns its digest, the name for ``add_event``."""
         digest: str = self._http.call("POST", "/v1/images", content=image)["digest"]
         return digest
 
     def add_event(self, run: int, *, onset_s: float, duration_s: float, trial: int | None = None, **what: Any) -> None:
-        """Say what is shown when; with a ``trial`` number (from 1 in its run) it is decoded.
+        """Declare an event; one with a ``trial`` number (from 1 in its run) is decoded.
 
         what : ``stimulus`` (a digest from post_image), ``candidate`` (its id in the pool) or ``stim_file`` (its file,
-            which names the candidate), ``label`` (trial_type); ``occurrence`` of an event without a trial that is
-            equal to one before, from 2
+            which names the candidate), ``label`` (trial_type); ``occurrence``, from 2, of an event without a trial
+            that equals an earlier one
         """
         self.add_events(run, [{"onset_s": onset_s, "duration_s": duration_s, "trial": trial, **what}])
 
     def add_events(self, run: int, events: Sequence[Mapping[str, Any]] | str) -> tuple[Note, ...]:
-        """Several at once: dictionaries with the arguments of add_event, or the text of a BIDS events.tsv.
+        """Declare several events: dictionaries with the arguments of add_event, or the text of a BIDS events.tsv.
 
-        Returns what is to be said of a table: rows that were left out, say. The session's log says it too.
+        Returns notes on the table, such as rows that were left out; they are in the session's log as well.
         """
         path = f"{self._path}/runs/{run}/events"
         if isinstance(events, str):
@@ -178,36 +179,36 @@ class Console:
         return tuple(Note(note["code"], note["text"], note["level"]) for note in added.get("notes", []))
 
     def send(self, volume: Volume) -> Ack:
-        """Send a volume, after all that still wait in the spool, and return when the gateway has it durably.
+        """Send the volumes in the spool, then this one; returns when the gateway has it durably.
 
-        The volume is on this machine's disk first: after ServiceUnavailable and its like, and after OutOfOrder, the
-        next ``send``, or ``resume`` (of a new process, too), sends it again. One that the gateway will never take
-        (BadVolume, Conflict, Diverged) is put aside into the spool's folder ``refused``, so that it stops nothing.
+        The volume is on this machine's disk first. After ServiceUnavailable, BusUnavailable, StorageFull or OutOfOrder
+        the next ``send`` or ``resume``, also of a new process, sends it again. A volume that the gateway refuses for
+        good (BadVolume, BadRequest, Conflict, Diverged) moves to the spool's folder ``refused`` and blocks no other.
         """
         spooled = self._spool.put(volume.run, volume.index, encode_volume(volume))
         acks = {(waiting.run, waiting.index): self._deliver(waiting) for waiting in self._spool.waiting()}
         return acks[spooled.run, spooled.index]
 
     def resume(self) -> int:
-        """Send what the spool holds of this session; returns how many volumes that were."""
+        """Send this session's volumes in the spool; returns their number."""
         return len([self._deliver(waiting) for waiting in self._spool.waiting()])
 
     def waiting(self) -> int:
-        """Volumes that were not acknowledged yet."""
+        """Number of unacknowledged volumes."""
         return len(self._spool.waiting())
 
     def mark_missing(self, run: int, index: int, reason: str = "not received") -> Ack:
-        """Say that a volume will not come, so that the next one is in order."""
+        """Declare that a volume will not come, so that the next one is in order."""
         path = f"{self._path}/runs/{run}/volumes/{index}/missing"
         return _ack(self._http.call("POST", path, json={"reason": reason}))
 
     def end_run(self, run: int) -> None:
-        """Send what still waits, then end the run: its final answers are computed."""
+        """Send the spool, then end the run; its final results follow."""
         self.resume()
         self._http.call("POST", f"{self._path}/runs/{run}/end")
 
     def close_session(self) -> None:
-        """Send what still waits, then close the session: the service takes nothing more and archives it."""
+        """Send the spool, then close the session: the service accepts nothing more and archives it."""
         self.resume()
         self._http.call("POST", f"{self._path}/close")
 

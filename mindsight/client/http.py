@@ -1,6 +1,6 @@
-"""Requests to a gateway that are repeated until they are answered or a deadline passes; problems become our errors.
+"""Requests to a gateway, repeated until an answer or a deadline; its problems become our errors.
 
-Knows nothing of sessions. Everything the gateway takes can be repeated, so that a lost answer is asked for again.
+Knows nothing of sessions. All of the gateway's requests are idempotent, so one whose answer was lost is repeated.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _BY_STATUS: dict[int, type[MindsightError]] = {
     507: errors.StorageFull,
 }
 
-# reading the authorities' certificates takes 25 ms: once for all clients of a process
+# loading the CA certificates takes 25 ms: once per process
 _certificates = functools.cache(httpx.create_ssl_context)
 
 
 class Http:
-    """One gateway, one key. ``deadline_s`` limits how long a request is repeated, ``timeout_s`` how long one takes."""
+    """One gateway, one key. ``deadline_s`` bounds a request with its repeats, ``timeout_s`` each attempt."""
 
     def __init__(self, url: str, key: str, deadline_s: float, timeout_s: float = 10.0) -> None:
         self.deadline_s = deadline_s
@@ -66,7 +66,7 @@ class Http:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """The answer's JSON. Raises the error that the gateway's problem names, ServiceUnavailable at the deadline."""
+        """The response's JSON. Raises the error of the gateway's problem, ServiceUnavailable at the deadline."""
         until = time.monotonic() + self.deadline_s
         for pause_s in pauses():
             outcome = self._try(method, path, json, content, headers)
@@ -80,7 +80,7 @@ class Http:
     def _try(
         self, method: str, path: str, body: Any, content: bytes | None, headers: Mapping[str, str] | None
     ) -> MindsightError | Any:
-        """The answer, or the error after which it is worth trying again."""
+        """The response's JSON, or an error after which a repeat may succeed. Raises other errors."""
         try:
             answer = self._client.request(method, path, json=body, content=content, headers=headers)
         except httpx.UnsupportedProtocol:
@@ -89,7 +89,8 @@ class Http:
             ) from None
         except httpx.TransportError as error:
             return ServiceUnavailable(
-                f"the gateway at {self._client.base_url} could not be reached ({type(error).__name__}); is it running?"
+                f"expected a gateway at {self._client.base_url}, could not reach one ({type(error).__name__}): check"
+                " that it runs"
             )
         if answer.is_success:
             try:
@@ -103,7 +104,7 @@ class Http:
 
 
 def pauses() -> Iterator[float]:
-    """Growing pauses between tries, with some chance in them, so that many clients do not come back at once."""
+    """Growing pauses between attempts, with random jitter, so that many clients do not return at once."""
     pause_s = FIRST_PAUSE_S
     while True:
         yield pause_s * random.uniform(0.5, 1.0)  # noqa: S311 -- no secret
@@ -111,7 +112,7 @@ def pauses() -> Iterator[float]:
 
 
 def error_of(status: int, content: bytes | bytearray | None) -> MindsightError:
-    """The error that a problem (RFC 9457) of the gateway is."""
+    """The error for a problem (RFC 9457) of the gateway."""
     try:
         problem = json.loads(content or b"")
         code, detail, details = problem["code"], problem["detail"], problem.get("details", {})
@@ -126,4 +127,4 @@ def error_of(status: int, content: bytes | bytearray | None) -> MindsightError:
 
 
 def _no_gateway(url: httpx.URL) -> ServiceUnavailable:
-    return ServiceUnavailable(f"expected JSON from {url}, got something else; is that a Mindsight gateway?")
+    return ServiceUnavailable(f"expected JSON from {url}, got something else; check that it is a Mindsight gateway")

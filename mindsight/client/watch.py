@@ -1,4 +1,4 @@
-"""Everything that happens in a session, as an iterator that survives every disconnect. Knows nothing of decoding."""
+"""A session's messages, as an iterator that survives disconnects. Knows nothing of decoding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mindsight.errors import ServiceUnavailable
 from mindsight.protocol import Message, parse_message
 
 _OPEN_S = 5.0
-_CLOSE_S = 0.2  # what is still on its way when we leave is of no interest
+_CLOSE_S = 0.2  # messages still in transit are dropped
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
@@ -25,11 +25,11 @@ class Watch:
 
     url, key : of the gateway; the key needs the scope events:read
     until : the type of the message after which the iterator ends
-    silence_s : without even a tick for so long the connection is taken to be dead, and made anew
-    deadline_s : how long in all a gateway that does not answer is tried again
+    silence_s : seconds without a message or tick after which it reconnects
+    deadline_s : seconds without an answer after which it gives up
 
-    Iterating raises ServiceUnavailable when the deadline has passed, NotAllowed, and NotFound for an unknown session.
-    ``after`` is the number of the last message that came; a new Watch may start from it.
+    Iterating raises ServiceUnavailable after the deadline, NotAllowed, and NotFound for an unknown session.
+    The attribute ``after`` is the number of the last message received; a new Watch may start from it.
     """
 
     def __init__(
@@ -80,13 +80,14 @@ class Watch:
                             continue
                         if message.id != self.after + 1:
                             raise ServiceUnavailable(
-                                f"expected message {self.after + 1}, got {message.id}; the gateway breaks its protocol"
+                                f"expected message {self.after + 1}, got {message.id}: the gateway skipped some; watch"
+                                f" again with after={self.after}"
                             )
                         self.after = message.id
                         yield message
                         if message.type == self._until:
                             return
-                        alive_at = time.monotonic()  # whoever takes the messages may take his time
+                        alive_at = time.monotonic()  # time spent by the consumer does not count as silence
             except InvalidStatus as error:
                 refusal = error_of(error.response.status_code, error.response.body)
                 if error.response.status_code < 500:
@@ -102,7 +103,7 @@ class Watch:
 
 
 def _message(text: str | bytes) -> Message | None:
-    """A message of the session, or None for a tick."""
+    """A message of the session; None for a tick."""
     try:
         if json.loads(text).get("type") == "tick":
             return None

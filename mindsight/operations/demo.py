@@ -1,7 +1,7 @@
-"""``mindsight demo``: a simulated visit through the real service, and what it came to.
+"""``mindsight demo``: a simulated visit through the real service.
 
-Only participant and scanner are simulated. Bus, gateway, ingest and inference run as processes of their own, and
-this one is their console: it sends volumes over HTTP and reads what happens from the message stream, like any client.
+Only participant and scanner are simulated. Bus, gateway, ingest and inference run as processes of their own, and this
+one is their console: it sends volumes over HTTP and reads the message stream, like any client.
 """
 
 from __future__ import annotations
@@ -14,119 +14,42 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from mindsight import assets
-from mindsight.accuracy import Accuracy
 from mindsight.client import Console, Watch
 from mindsight.errors import Conflict, DeadlineExceeded
+from mindsight.operations.demo_outcome import Outcome, text_of
 from mindsight.operations.supervisor import Supervisor, wait_for_stop
-from mindsight.protocol import (
-    BetaReady,
-    Message,
-    Reconstruction,
-    Result,
-    SessionArchived,
-    VolumeProcessed,
-    VolumeReceived,
-)
-from mindsight.settings import Settings
-from mindsight.simulator.demo import N_POOL, demo_visit
+from mindsight.protocol import Message, SessionArchived
+from mindsight.settings import Settings, read_settings
+from mindsight.simulator.demo import demo_visit
+from mindsight.simulator.experiment import RunPlan
 from mindsight.simulator.session import SimulatedSession
-from mindsight.stages import STAGES
 from mindsight.subjects.bundle.folder import Bundle
 
 BUNDLE = "demo"
 VISIT_SEED, N_RUNS = 21, 2
-LAST_ANSWER_S = 120.0
+ARCHIVE_S = 120.0  # from the end of the session to its archive
 KEY_S = 10.0
 
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a demo came to; ``summary`` is what is printed."""
-
-    messages: list[Message]
-    truth: dict[tuple[int, int], str]
-    volumes_sent: int
-    ceiling: Accuracy
-    speed: float
-    seconds: float
-    archive: Path
-
-    def top1(self, stage: str) -> Accuracy:
-        hits = [
-            message.candidates[0].id == self.truth[message.run, message.trial]
-            for message in self.messages
-            if isinstance(message, Result) and message.stage == stage
-        ]
-        return Accuracy.of(hits, 1.0 / N_POOL)
-
-    def control(self) -> Accuracy:
-        """Top-1 of the final answers against the picture of another trial: what no information comes to."""
-        finals = [m for m in self.messages if isinstance(m, Result) and m.stage == "final"]
-        hits = [
-            answer.candidates[0].id == self.truth[other.run, other.trial]
-            for answer, other in zip(finals, finals[7:] + finals[:7], strict=True)
-        ]
-        return Accuracy.of(hits, 1.0 / N_POOL)
-
-    def summary(self) -> dict[str, Any]:
-        """As JSON; the keys are what scripts rely on."""
-        final = self.top1("final")
-        low, high = final.interval
-        results = [message for message in self.messages if isinstance(message, Result)]
-        return {
-            "volumes_sent": self.volumes_sent,
-            "volumes_processed": sum(isinstance(message, VolumeProcessed) for message in self.messages),
-            "trials": len(self.truth),
-            "answers": len(results),
-            "reconstructions": sum(isinstance(message, Reconstruction) for message in self.messages),
-            "top1": round(final.value, 4),
-            "top1_n": final.n,
-            "top1_interval": [round(low, 4), round(high, 4)],
-            "top1_by_stage": {stage: round(self.top1(stage).value, 4) for stage in STAGES},
-            "chance": final.chance,
-            "control_top1": round(self.control().value, 4),
-            "ceiling": round(self.ceiling.value, 4),
-            "ceiling_n": self.ceiling.n,
-            "latency_ms": latencies(self.messages),
-            "speed": self.speed,
-            "seconds": round(self.seconds, 1),
-            "archive": str(self.archive),
-        }
-
-
-def latencies(messages: list[Message]) -> dict[str, dict[str, float]]:
-    """Median and 99th percentile per stage, in milliseconds. ``beta`` leaves out the final ones: they end a run."""
-    values: dict[str, list[float]] = {}
-    for message in messages:
-        if not isinstance(message, VolumeReceived | VolumeProcessed | BetaReady | Result | Reconstruction):
-            continue
-        if isinstance(message, BetaReady) and message.stage == "final":
-            continue
-        for stage, value in message.latency_ms.model_dump(exclude_none=True).items():
-            values.setdefault(stage, []).append(value)
-    return {
-        stage: {"p50": round(float(np.median(taken)), 2), "p99": round(float(np.percentile(taken, 99)), 2)}
-        for stage, taken in values.items()
-    }
+Log = Callable[[str], None]
 
 
 def run_demo(*, once: bool, speed: float, data_dir: Path | None, n_runs: int = N_RUNS) -> None:
-    """Start the service, stream a visit of ``n_runs`` runs into it, print the outcome; wait for Ctrl-C unless ``once``.
+    """Start the service, stream a simulated visit into it, print the outcome.
 
-    Each demo has a data folder of its own, so that nothing of an earlier one is in the way or lost.
+    once : end then, with JSON on the last line; otherwise keep the service up until Ctrl-C
+    speed : times real time; infinity for as fast as possible
+    data_dir : None makes a new folder, so that an earlier demo is neither in the way nor lost
+
+    Raises Conflict (``demo.data_dir``) for a folder whose keys were already printed, DeadlineExceeded.
     """
     folder = data_dir or Path("mindsight-data") / f"demo-{datetime.now():%Y%m%d-%H%M%S}"
-    settings = Settings(data_dir=folder.absolute(), port=0, redis_url="embedded://")
+    settings = read_settings(data_dir=folder.absolute(), port=0, redis_url="embedded://")
     shutil.copytree(assets.BUNDLE, settings.bundles_dir / BUNDLE, dirs_exist_ok=True)
-    say = _quiet if once else _say
+    log = _discard if once else _print_error
     keys: queue.Queue[str] = queue.Queue()
 
     def announce(line: str) -> None:
@@ -135,120 +58,111 @@ def run_demo(*, once: bool, speed: float, data_dir: Path | None, n_runs: int = N
             keys.put(key)
 
     supervisor = Supervisor(settings, announce=announce)
-    say("starting bus, gateway, ingest and inference ...")
+    log("starting bus, gateway, ingest and inference ...")
     url = supervisor.start()
     try:
-        say("simulating a participant ...")
-        outcome = _visit(url, _awaited(keys), settings, _simulated(n_runs), speed, say)
+        log("simulating a participant ...")
+        outcome = _visit(url, _await_key(keys), settings, _simulate(n_runs), speed, log)
         if once:
             print(json.dumps(outcome.summary()), flush=True)
-            supervisor.stop()
         else:
-            print(_for_people(outcome), flush=True)
+            print(text_of(outcome), flush=True)
             print("\nThe dashboard stays up. Ctrl-C ends the demo.", flush=True)
             wait_for_stop(supervisor)
     finally:
         supervisor.stop()
 
 
-def _awaited(keys: queue.Queue[str]) -> str:
-    """The experimenter's key, which a thread of the supervisor may read a moment after the service is up."""
+def _await_key(keys: queue.Queue[str]) -> str:
+    """The experimenter's key. A thread of the supervisor may read it a moment after the service is up."""
     try:
         return keys.get(timeout=KEY_S)
     except queue.Empty:
         raise Conflict(
-            "expected a new data folder, got one whose keys were printed before; name another with --data-dir",
+            "expected a new data folder, got one whose keys were already printed: name another with --data-dir",
             code="demo.data_dir",
         ) from None
 
 
-def _visit(
-    url: str, key: str, settings: Settings, visit: SimulatedSession, speed: float, say: Callable[[str], None]
-) -> Outcome:
-    pictures = _pictures(settings)
+def _visit(url: str, key: str, settings: Settings, visit: SimulatedSession, speed: float, log: Log) -> Outcome:
+    images = _images(settings)
+    messages: list[Message] = []
     with Console(url, key, spool_dir=settings.data_dir / "spool") as console:
-        subject = console.enrol(bundle=BUNDLE)
-        session = console.open_session(subject)
+        session = console.open_session(console.enrol(bundle=BUNDLE))
         print(f"dashboard: {url}/#key={key}&session={session}", file=sys.stderr, flush=True)
-        heard: list[Message] = []
-        listener = threading.Thread(target=_listen, args=(url, key, session, heard), daemon=True)
-        listener.start()
-        began_s, n_sent, truth = time.monotonic(), 0, {}
+        # ends when the session is archived
+        watcher = threading.Thread(target=lambda: messages.extend(Watch(url, key, session)), daemon=True)
+        watcher.start()
+        began_s, n_sent, truth = time.monotonic(), 0, dict[tuple[int, int], str]()
         for plan in visit.plans:
-            say(f"run {plan.run} of {len(visit.plans)}: {len(plan.shown)} pictures, {plan.n_volumes} volumes")
-            console.start_run(plan.run, task="pictures", tr_s=plan.tr_s, n_volumes=plan.n_volumes)
-            for shown in plan.shown:
-                candidate = f"scene-{shown.candidate:03d}"
-                truth[plan.run, shown.trial] = candidate
-                console.add_event(
-                    plan.run,
-                    onset_s=shown.onset_s,
-                    duration_s=shown.duration_s,
-                    trial=shown.trial,
-                    stimulus=console.post_image(pictures[candidate]),
-                    candidate=candidate,
-                    label=visit.scenes[shown.candidate].describe(),
-                )
-            run_began_s = time.monotonic()
-            for volume in visit.volumes(plan):
-                wait_s = run_began_s + volume.index * plan.tr_s / speed - time.monotonic()
-                if not math.isinf(speed) and wait_s > 0.0:
-                    time.sleep(wait_s)
-                console.send(volume)
-                n_sent += 1
+            log(f"run {plan.run} of {len(visit.plans)}: {len(plan.shown)} images, {plan.n_volumes} volumes")
+            truth |= _declare(console, visit, plan, images)
+            n_sent += _send(console, visit, plan, speed)
             console.end_run(plan.run)
         console.close_session()
-    say("the session is closed; waiting for its last answers and its archive ...")
+    log("the session is closed; waiting for its last results and its archive ...")
     ceiling = visit.ceiling()
-    listener.join(LAST_ANSWER_S)
-    archived = next((message for message in heard if isinstance(message, SessionArchived)), None)
+    watcher.join(ARCHIVE_S)
+    archived = next((message for message in messages if isinstance(message, SessionArchived)), None)
     if archived is None:
         raise DeadlineExceeded(
-            f"the session was not archived within {LAST_ANSWER_S:.0f} s of its end; the logs are in"
+            f"the session was not archived within {ARCHIVE_S:.0f} s of its end: see the logs in"
             f" {settings.data_dir / 'logs'}",
             code="demo.archive",
         )
     archive = settings.data_dir / archived.archive
-    return Outcome(heard, truth, n_sent, ceiling, speed, time.monotonic() - began_s, archive)
+    return Outcome(messages, truth, n_sent, ceiling, speed, time.monotonic() - began_s, archive)
 
 
-def _simulated(n_runs: int) -> SimulatedSession:
+def _declare(
+    console: Console, visit: SimulatedSession, plan: RunPlan, images: dict[str, bytes]
+) -> dict[tuple[int, int], str]:
+    """Declare a run and its events; returns what each trial shows."""
+    console.start_run(plan.run, task="pictures", tr_s=plan.tr_s, n_volumes=plan.n_volumes)
+    truth = {}
+    for shown in plan.shown:
+        candidate = f"scene-{shown.candidate:03d}"
+        truth[plan.run, shown.trial] = candidate
+        console.add_event(
+            plan.run,
+            onset_s=shown.onset_s,
+            duration_s=shown.duration_s,
+            trial=shown.trial,
+            stimulus=console.post_image(images[candidate]),
+            candidate=candidate,
+            label=visit.scenes[shown.candidate].describe(),
+        )
+    return truth
+
+
+def _send(console: Console, visit: SimulatedSession, plan: RunPlan, speed: float) -> int:
+    """Send a run's volumes at ``speed`` times real time; returns their number."""
+    began_s, n_sent = time.monotonic(), 0
+    for volume in visit.volumes(plan):
+        wait_s = began_s + volume.index * plan.tr_s / speed - time.monotonic()
+        if not math.isinf(speed) and wait_s > 0.0:
+            time.sleep(wait_s)
+        console.send(volume)
+        n_sent += 1
+    return n_sent
+
+
+def _simulate(n_runs: int) -> SimulatedSession:
     from mindsight.encoders.demo import DemoEncoder
 
     encoder = DemoEncoder.load(assets.ENCODER)
     return demo_visit(encoder.encode, encoder.image_size, seed=VISIT_SEED, n_runs=n_runs)
 
 
-def _pictures(settings: Settings) -> dict[str, bytes]:
-    """The candidate pool's pictures by id; they are what is shown."""
+def _images(settings: Settings) -> dict[str, bytes]:
+    """The candidate pool's images by id; they are the ones shown."""
     pool = Bundle.load(settings.bundles_dir / BUNDLE).pool
     return {id_: path.read_bytes() for id_, path in zip(pool.ids, pool.images or (), strict=True) if path is not None}
 
 
-def _listen(url: str, key: str, session: str, heard: list[Message]) -> None:
-    watch = Watch(url, key, session)  # ends when the session is archived
-    heard.extend(watch)
-
-
-def _for_people(outcome: Outcome) -> str:
-    summary = outcome.summary()
-    lines = [
-        "",
-        f"volumes    {summary['volumes_sent']} sent, {summary['volumes_processed']} processed",
-        f"trials     {summary['trials']}, {summary['answers']} answers, {summary['reconstructions']} reconstructions",
-        *(f"top-1      {stage:<8} {outcome.top1(stage)}" for stage in STAGES),
-        f"possible   {outcome.ceiling}",
-        f"control    {outcome.control()}: final answers against another trial's picture",
-        "latency    " + "   ".join(f"{s} {v['p50']:.0f} / {v['p99']:.0f}" for s, v in summary["latency_ms"].items())
-        + "   (ms, p50 / p99)",
-        f"archive    {summary['archive']}",
-    ]  # fmt: skip
-    return "\n".join(lines)
-
-
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _quiet(text: str) -> None:
+def _discard(text: str) -> None:
     del text

@@ -1,4 +1,4 @@
-"""Whether this machine can run Mindsight, in one line per question."""
+"""Whether this machine can run Mindsight: one line for each thing that is checked."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from mindsight.errors import MindsightError
 from mindsight.extras import missing
-from mindsight.settings import Settings
+from mindsight.settings import Settings, read_settings
 
 MIN_FREE_GB = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, whether it is well, and what was seen or what to do."""
+    """What was checked, whether it is well, and what was found or what to do."""
 
     what: str
     ok: bool
@@ -29,52 +29,55 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything; nothing is changed but a file made and removed in the data folder."""
-    settings = Settings()
-    questions: list[tuple[str, Callable[[], str]]] = [
+    """Check everything. Writes nothing but a file in the data folder, which it removes.
+
+    Raises BadRequest (``settings.invalid``).
+    """
+    settings = read_settings()
+    checks: list[tuple[str, Callable[[], str]]] = [
         ("python", lambda: sys.version.split()[0]),
         ("cores", lambda: f"{os.cpu_count()} cores"),
         ("data folder", lambda: _data_folder(settings)),
     ]
     if missing():
-        questions.append(("service", _no_service))
+        checks.append(("service", _no_service))
     else:
-        questions += [
+        checks += [
             ("torch", _torch),
             ("open_clip", _open_clip),
             ("bus server", lambda: _bus(settings)),
             ("demo models", _models),
         ]
     findings = []
-    for what, ask in questions:
+    for what, check in checks:
         try:
-            findings.append(Finding(what, True, ask()))
+            findings.append(Finding(what, True, check()))
         except (MindsightError, OSError, ImportError, RuntimeError) as error:
             findings.append(Finding(what, False, str(error)))
     return findings
 
 
 def _no_service() -> str:
-    return 'not installed here, this machine can stream and inspect; pip install "mindsight[server]" for the service'
+    return 'not installed; this machine can stream and inspect. For the service: pip install "mindsight[server]"'
 
 
 def _torch() -> str:
     import torch
 
     if not torch.__version__.startswith("2.13."):
-        raise RuntimeError(f"expected torch 2.13, got {torch.__version__}: pip install 'torch~=2.13.0'")
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU, the small models run on the CPU"
+        raise RuntimeError(f"expected torch 2.13, got {torch.__version__}: run pip install 'torch~=2.13.0'")
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU: the small models run on the CPU"
     return f"{torch.__version__}, {device}"
 
 
 def _open_clip() -> str:
-    # a torchvision that does not match torch breaks open_clip, transformers and diffusers with a riddle for a message
+    # a torchvision that does not match torch breaks open_clip, transformers and diffusers with an obscure error
     try:
         import open_clip
     except (ImportError, RuntimeError) as error:
         found = importlib.metadata.version("torchvision")
         raise RuntimeError(
-            f"torchvision {found} does not go with this torch ({error}): install the pair that belongs together"
+            f"expected the torchvision of this torch, got {found} ({error}): install the two that belong together"
         ) from None
     return f"{open_clip.__version__}, torchvision {importlib.metadata.version('torchvision')}"
 
@@ -83,7 +86,7 @@ def _bus(settings: Settings) -> str:
     from mindsight.bus.embedded import find_server
 
     if settings.redis_url != "embedded://":
-        return "one that runs elsewhere is named in MINDSIGHT_REDIS_URL"
+        return "an external server, named in MINDSIGHT_REDIS_URL"
     return os.path.basename(find_server(settings))
 
 
@@ -95,7 +98,9 @@ def _data_folder(settings: Settings) -> str:
     probe.unlink()
     free_gb = shutil.disk_usage(folder).free / 1e9
     if free_gb < MIN_FREE_GB:
-        raise RuntimeError(f"expected {MIN_FREE_GB:.0f} GB free for a session, got {free_gb:.1f} GB")
+        raise RuntimeError(
+            f"expected {MIN_FREE_GB:.0f} GB free for a session, got {free_gb:.1f}: free some, or set MINDSIGHT_DATA_DIR"
+        )
     return f"{folder}, {free_gb:.0f} GB free"
 
 
@@ -108,4 +113,4 @@ def _models() -> str:
     DemoEncoder.load(assets.ENCODER)
     DemoGenerator.load(assets.GENERATOR)
     Bundle.load(assets.BUNDLE)
-    return "encoder, generator and bundle are what their manifests say"
+    return "encoder, generator and bundle match their manifests"

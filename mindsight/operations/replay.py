@@ -1,7 +1,7 @@
-"""A recorded run, once more as if it came from the scanner now: volumes in, answers out as they come.
+"""A recorded run replayed as if the scanner sent it now: volumes in, results out as they are ready.
 
-Knows nothing of the service: ingest and decoding run in this process, by the same code that the workers stand on. No
-volume that comes after an answer touches that answer.
+Knows nothing of the service: ingest and decoding run in this process, with the workers' own code. A result depends on
+no volume after it.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ _MAX_SCORES = 100
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, one line of the results.
+    """One result, one line of the file.
 
-    label : what was shown, None where the run does not say
-    predicted : the first candidate; ``correct`` None without a label
-    scores : candidate -> cosine, best first, at most 100 of them
-    n_volumes : volumes of the run that it rests on
+    label : what was shown; None where the events do not state it
+    predicted : the first candidate
+    correct : None without a label
+    scores : candidate to cosine, best first, at most 100
+    n_volumes : volumes of the run that it is based on
     latency_ms : ``beta`` from the volume's arrival (for ``final``, from the end of the run) to the beta, ``decode`` and
-        ``retrieve`` of this answer, ``total`` from arrival to answer
+        ``retrieve`` of this result, ``total`` from arrival to result
     """
 
     run: int
@@ -65,7 +66,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a replay came to: the run, its volumes, seconds it took, how many answers, and accuracy by stage."""
+    """The outcome of a replay: run, volumes, seconds it took, number of results, accuracy by stage."""
 
     run: int
     n_volumes: int
@@ -74,7 +75,7 @@ class Summary:
     accuracy: dict[str, Accuracy]
 
     def __str__(self) -> str:
-        head = f"run {self.run}: {self.n_volumes} volumes in {self.seconds:.1f} s, {self.n_answers} answers"
+        head = f"run {self.run}: {self.n_volumes} volumes in {self.seconds:.1f} s, {self.n_answers} results"
         return "\n".join([head, *(f"{stage:>8}: {accuracy}" for stage, accuracy in self.accuracy.items())])
 
 
@@ -88,22 +89,22 @@ def replay(
     sleep: Callable[[float], None],
     echo: EchoChoice = None,
 ) -> Summary:
-    """Stream a recorded run through ingest and decoding, and write down each answer when it comes.
+    """Stream a recorded run through ingest and decoding, and write each result when it is ready.
 
-    run : its folder, see ``open_recorded``; what cannot be read is said, and its volume is missing. A number at the end
-        of its name is the run's number
+    run : its folder, see ``open_recorded``; an unreadable volume is reported and missing. A number at the end of the
+        folder's name is the run's number
     bundle : folder of the bundle
-    speed : 1 is the run's own pace, 2 twice that; infinity as fast as it goes
+    speed : times the run's own pace; infinity for as fast as possible
     echo : which of several echoes, or all combined, see ``read_series``
-    results : JSON lines, one ``Answer`` each, replaced where it exists; None writes none
+    results : file for JSON lines, one ``Answer`` each, which is replaced; None writes none
     clock : seconds, monotonic
-    sleep : waits so many seconds
+    sleep : waits for a number of seconds
 
-    Raises BadRequest (``replay.speed``), StorageFull where the results cannot be written, and what reading the run and
+    Raises BadRequest (``replay.speed``), StorageFull when the results cannot be written, and what reading the run and
     the bundle raises.
     """
     number = re.search(r"(\d{1,9})$", run.resolve().name)
-    recorded = open_recorded(run, max(1, int(number[1])) if number else 1, on_bad=_say_bad, echo=echo)
+    recorded = open_recorded(run, max(1, int(number[1])) if number else 1, on_bad=_print_skipped, echo=echo)
     loaded = Bundle.load(bundle)
     hits: dict[str, list[bool]] = {}
     n_answers, began_s = 0, clock()
@@ -127,11 +128,11 @@ def answers(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Iterator[Answer]:
-    """The answers of a replayed run, each as soon as its last volume is in. Parameters as of ``replay``."""
+    """The results of a replayed run, each as soon as its last volume is in. Parameters as in ``replay``."""
     if not speed > 0.0:
         raise BadRequest(f"expected a speed above 0, or max, got {speed!r}", code="replay.speed")
     trials = number_trials(recorded.events, bundle.labels)
-    say((*recorded.notes, *trials.notes))
+    _print_notes((*recorded.notes, *trials.notes))
     session = IngestSession(bundle.options, bundle.space, bundle.statistics, baseline=bundle.baseline, clock=clock)
     decoder = TrialDecoder(bundle, clock=clock, n_candidates=_MAX_SCORES)
     start_run(session, recorded, trials.events)
@@ -150,17 +151,17 @@ def answers(
     ready_s = clock()
     for beta in betas:
         yield _answer(beta, trials, decoder, clock, ended_s, ready_s)
-    say(unmeasured(recorded.run, session.unmeasured_trials(recorded.run)))
+    _print_notes(unmeasured(recorded.run, session.unmeasured_trials(recorded.run)))
 
 
 def _pushed(session: IngestSession, volume: Volume) -> list[TrialBeta]:
-    """The answers that a volume brings. One without numbers is missing, as the service takes it."""
+    """The betas that a volume completes. A volume with values that are not finite is missing, as in the service."""
     try:
         return session.push(volume).betas
     except BadVolume as error:
         if error.code != "volume.not_finite":
             raise
-        _say_bad(error)
+        _print_skipped(error)
         return session.mark_missing(volume.run, volume.index)
 
 
@@ -196,13 +197,12 @@ def _answer(
     )
 
 
-def say(notes: Sequence[Note]) -> None:
-    """To the person at this machine."""
+def _print_notes(notes: Sequence[Note]) -> None:
     for note in notes:
         print(f"{note.text} [{note.code}]", file=sys.stderr, flush=True)
 
 
-def _say_bad(error: BadVolume) -> None:
+def _print_skipped(error: BadVolume) -> None:
     print(f"passed over: {error} [{error.code}]", file=sys.stderr, flush=True)
 
 

@@ -1,6 +1,6 @@
-"""The service's processes on one machine: bus, gateway, workers, started together and kept alive.
+"""The service's processes on one machine: bus, gateway and workers, started together and restarted when one dies.
 
-Knows the processes by module name only, so that the library stays free of them.
+Knows the processes by module name only, so that the library does not depend on them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MODULES = {
     "ingest": "workers.ingest",
     "inference": "workers.inference",
 }
-# one thread per process keeps betas the same bits from run to run, and leaves the cores to the processes
+# one thread per process makes betas reproducible to the bit, and leaves the cores to the processes
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment that hands these settings to a child process."""
+    """The environment that passes these settings to a child process."""
     values = {
         f"MINDSIGHT_{name.upper()}": str(value) for name, value in settings.model_dump().items() if value is not None
     }
@@ -47,9 +47,9 @@ def environment(settings: Settings) -> dict[str, str]:
 class Supervisor:
     """Starts the parts, restarts one that dies, stops them all.
 
-    settings : handed to every part through its environment
-    parts : which of ``MODULES``; the bus is left out where ``settings.redis_url`` names a server that runs already
-    announce : gets each line the gateway prints; keys are among them at the first start, and so in no log file
+    settings : passed to every part through its environment
+    parts : which of ``MODULES``; without the bus where ``settings.redis_url`` names an external server
+    announce : receives each line that the gateway prints, at the first start also the keys, which are in no log file
     """
 
     settings: Settings
@@ -66,7 +66,7 @@ class Supervisor:
         return self.settings.data_dir / "logs"
 
     def start(self) -> str:
-        """Start every part and wait until each has said that it is ready. Returns the gateway's address."""
+        """Start every part and wait until all are ready. Returns the gateway's address. Raises DeadlineExceeded."""
         self.logs_dir.mkdir(parents=True, exist_ok=True)
         for part in self.parts:
             (self.logs_dir / f"{part}.log").unlink(missing_ok=True)
@@ -78,7 +78,7 @@ class Supervisor:
         threading.Thread(target=self._keep_alive, name="supervisor", daemon=True).start()
         deadline = time.monotonic() + START_DEADLINE_S
         while time.monotonic() < deadline:
-            # cheapest first: the gateway is asked once, when all others are ready
+            # cheapest first: the gateway is queried once, when all others are ready
             if address_file.exists() and all(self._ready(part) for part in wanted if part != "gateway"):
                 url = str(json.loads(address_file.read_text())["url"])
                 if self._healthy(url):
@@ -88,11 +88,12 @@ class Supervisor:
             time.sleep(0.1)
         self.stop()
         raise DeadlineExceeded(
-            f"the service did not come up within {START_DEADLINE_S:.0f} s: {self._last_words()}", code="service.start"
+            f"the service did not start within {START_DEADLINE_S:.0f} s; its logs end with: {self._last_lines()}",
+            code="service.start",
         )
 
     def stop(self) -> None:
-        """Ask every part to stop, the bus last; end what has not stopped by the deadline."""
+        """Ask every part to stop, the bus last; kill what has not stopped by the deadline."""
         self._stopping.set()
         with self._lock:
             for part in ("inference", "ingest", "gateway", "bus"):
@@ -133,7 +134,7 @@ class Supervisor:
                 self.announce(line.decode(errors="replace").rstrip())
 
     def _keep_alive(self) -> None:
-        # this thread outlives what it started: its end would be taken for the supervisor's (PR_SET_PDEATHSIG)
+        # this thread must outlive the parts it starts: PR_SET_PDEATHSIG follows the thread, not the process
         while not self._stopped.wait(RESTART_PAUSE_S):
             with self._lock:
                 if self._stopping.is_set():
@@ -152,17 +153,17 @@ class Supervisor:
     def _ready(self, part: str) -> bool:
         return f"mindsight {part} ready" in (self.logs_dir / f"{part}.log").read_text(errors="replace")
 
-    def _last_words(self) -> str:
-        words = []
+    def _last_lines(self) -> str:
+        found = []
         for path in sorted(self.logs_dir.glob("*.log")):
             lines = path.read_text(errors="replace").strip().splitlines()
             if lines:
-                words.append(f"{path.stem}: {lines[-1][:200]}")
-        return "; ".join(words) or "no part wrote a line"
+                found.append(f"{path.stem}: {lines[-1][:200]}")
+        return "; ".join(found) or "none"
 
 
 def wait_for_stop(supervisor: Supervisor) -> None:
-    """Block until somebody asks this process to stop (Ctrl-C or SIGTERM), then stop every part."""
+    """Wait for Ctrl-C or SIGTERM, then stop every part."""
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.set())

@@ -14,10 +14,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from mindsight.cli import app
-from mindsight.errors import BadRequest, BadVolume, ModelMismatch, StorageFull
+from mindsight.errors import BadVolume, ModelMismatch, StorageFull
 from mindsight.events import RunEvent
 from mindsight.operations.replay import answers, number_trials, replay
 from mindsight.scanner import open_run
@@ -142,21 +140,6 @@ def test_another_grid_and_a_place_that_cannot_be_written(folder: Path, bundle: P
         lines_of(smaller, bundle, tmp_path / "results")
     with pytest.raises(StorageFull, match="results"):
         lines_of(folder, bundle, tmp_path / "nowhere" / "results")
-
-
-@pytest.mark.parametrize("speed", ["0", "-1", "fast", "nan", "10000"])
-def test_a_speed_that_is_no_number_above_zero_is_refused(speed: str, folder: Path) -> None:
-    failed = CliRunner().invoke(app, ["replay", str(folder), "--speed", speed]).exception
-    assert isinstance(failed, BadRequest)
-    assert failed.code == "cli.speed"
-
-
-@pytest.mark.parametrize("speed", ["max", "2.5"])
-def test_a_speed_is_a_number_or_max(speed: str, folder: Path) -> None:
-    """It is read first; what is missing then is a session."""
-    failed = CliRunner().invoke(app, ["replay", str(folder), "--speed", speed]).exception
-    assert isinstance(failed, BadRequest)
-    assert failed.code == "cli.to"
 
 
 def test_trials_are_the_events_that_say_what_was_shown() -> None:
