@@ -1,7 +1,7 @@
-"""What lies beside a run's files: its table of events, and the motion parameters that another program estimated.
+"""Files beside a run: its table of events, and the motion parameters that another program estimated.
 
-A table of a BIDS dataset may be named for fewer entities than the image (all echoes of a run have one table) and lie in
-a folder above (the inheritance principle). Notes and errors name no file, as names may be a person's.
+A table of a BIDS dataset may name fewer entities than the image (all echoes of a run share one table) and lie in a
+folder above (the inheritance principle). Notes and errors name no file, since file names may contain a person's name.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _MOTION_FILES: tuple[tuple[str, str, MotionOrder | None], ...] = (  # in a run's
     ("rp_*.txt", "rp_{}.txt", "translations"),
 )
 _IMAGE = re.compile(r"(.*?)(?:\.nii(?:\.gz)?|\.[^.]*)?")
-_TABLE = re.compile(r"(?:([^.].*)_)?events\.tsv(?:\.gz)?")  # ``._name`` is not one: macOS leaves those beside files
+_TABLE = re.compile(r"(?:([^.].*)_)?events\.tsv(?:\.gz)?")  # not ``._name``: macOS leaves those beside files
 _CONFOUNDS = re.compile(r"[^.].*(?:_timeseries|_regressors)\.tsv|(?:.*_)?confounds\.tsv|[^.].*\.1D", re.IGNORECASE)
 _BIDS_FOLDER = re.compile(r"func|(?:sub|ses)-[A-Za-z0-9]+")
-NO_EVENTS = "no events table was found beside the run: nothing is decoded without events"
+NO_EVENTS = "no events table was found beside the run: nothing is decoded without events; give one with --events"
 _MISSING = Note("events.missing", NO_EVENTS)
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Six parameters per volume and which three come first, see ``RecordedRun``; and what is to be said of them."""
+    """Six parameters per volume, which three come first (see ``RecordedRun``), and notes for the operator."""
 
     motion_T6: NDArray[np.float64] | None = None
     order: MotionOrder | None = None
@@ -49,12 +49,12 @@ class Motion:
 
 
 def find_events(path: Path) -> EventsTable:
-    """The table of a run's folder or image. One that is not there, or cannot be used, is no events and a note."""
+    """The table of a run's folder or image; without events, but with a note, if it is missing or unusable."""
     found = _table_of_folder(path) if path.is_dir() else _table_of_image(path)
     if not found:
         return EventsTable((), (_MISSING,))
     if len(found) > 1:
-        text = f"{len(found)} events tables fit the run, so none is taken: name one of them, or remove the others"
+        text = f"{len(found)} events tables fit the run, so none is used: name one of them, or remove the others"
         return EventsTable((), (Note("events.several", text),))
     try:
         return read_events_file(found[0])
@@ -65,11 +65,11 @@ def find_events(path: Path) -> EventsTable:
 def find_motion(path: Path, n_volumes: int) -> Motion:
     """The motion parameters of a run's folder or image.
 
-    Raises BadRequest (``motion.shape``, ``motion.number``, ``run.unreadable``) where they do not fit the run.
+    Raises BadRequest (``motion.shape``, ``motion.number``, ``run.unreadable``) if they do not fit the run.
     """
     folder = path if path.is_dir() and path.name != "dcm" else path.parent
     stem = _stem(path)
-    is_folders = path.is_dir() or stem == "bold"  # the run is all that the folder holds
+    is_folders = path.is_dir() or stem == "bold"  # the folder holds this run only
     near = [(file, order) for pattern, _, order in _MOTION_FILES for file in sorted(folder.glob(pattern))]
     own = near if is_folders else [(file, order) for file, order in near if file.name in _own_names(stem)]
     notes = []
@@ -77,11 +77,11 @@ def find_motion(path: Path, n_volumes: int) -> Motion:
     tables = [file for file in others if is_folders or _is_of(stem, file.name)]
     n_others = len(own) - 1 if own else len(near)
     if tables:
-        text = "a table of confounds lies beside the run and is not used: ingest estimates motion, or takes six columns"
-        notes.append(Note("motion.unused", f"{text} of motion.txt"))
+        text = "the table of confounds beside the run is not used: ingest estimates motion itself; to use your own"
+        notes.append(Note("motion.unused", f"{text}, put six columns into motion.txt"))
     if n_others > 0:
         text = f"{n_others} files of motion parameters beside the run are not used"
-        notes.append(Note("motion.unused", f"{text}: {'one is' if own else 'none bears its name'}"))
+        notes.append(Note("motion.unused", f"{text}: {'one is used' if own else 'none has the name of the image'}"))
     if not own:
         archived = None if path.is_dir() else read_motion(path)
         if archived is not None:
@@ -106,7 +106,7 @@ def _table_of_folder(folder: Path) -> list[Path]:
 
 
 def _is_folders(file: Path, images: list[Path]) -> bool:
-    """Whether a file is a table of events and not, by its name, that of other runs than all of the folder's images."""
+    """Whether a file is a table of events whose name fits one of the folder's images."""
     match = _TABLE.fullmatch(file.name)
     if match is None:
         return False
@@ -119,7 +119,7 @@ def _table_of_image(image: Path) -> list[Path]:
     stem = _stem(image)
     entities = _entities(stem)
     if "sub" in entities or "task" in entities:
-        for folder in _levels(Path(os.path.abspath(image.parent))):  # of ``.`` the folders above have no names
+        for folder in _levels(Path(os.path.abspath(image.parent))):  # ``.`` would hide the folders above
             fitting = list(_inherited(folder, entities))
             if fitting:
                 most = max(n for n, _ in fitting)
@@ -130,7 +130,7 @@ def _table_of_image(image: Path) -> list[Path]:
 
 
 def _inherited(folder: Path, entities: dict[str, str]) -> Iterator[tuple[int, Path]]:
-    """The tables of one folder that are for an image of these entities, and how many of them each names."""
+    """The tables of one folder that fit an image with these entities, and how many entities each names."""
     for file in folder.iterdir() if folder.is_dir() else ():
         match = _TABLE.fullmatch(file.name)
         if match is not None and match[1]:
@@ -140,7 +140,7 @@ def _inherited(folder: Path, entities: dict[str, str]) -> Iterator[tuple[int, Pa
 
 
 def _levels(folder: Path) -> Iterator[Path]:
-    """The folder, those above it in its dataset, and their like in the raw dataset that a derivative is of."""
+    """The folder, those above it in its dataset, and for a derivative the same folders of the raw dataset."""
     yield folder
     within = folder
     while _BIDS_FOLDER.fullmatch(within.name) and within.parent != within:
@@ -157,7 +157,7 @@ def _levels(folder: Path) -> Iterator[Path]:
 
 
 def _entities(stem: str) -> dict[str, str]:
-    """Of a name as BIDS has it; numbers without the zeros before them."""
+    """The entities of a BIDS name; numbers without leading zeros."""
     pairs = (part.split("-", 1) for part in stem.split("_") if "-" in part)
     return {key: str(int(value)) if value.isdecimal() and key in ("run", "echo") else value for key, value in pairs}
 
@@ -172,13 +172,13 @@ def _own_names(stem: str) -> list[str]:
 
 
 def _is_of(stem: str, table: str) -> bool:
-    """Whether a derivative's table is of the image: all that the table names, the image is."""
+    """Whether a derivative's table belongs to the image: the image has every entity that the table names."""
     named = {key: value for key, value in _entities(table.rsplit("_", 1)[0]).items() if key not in ("desc", "space")}
     return named.items() <= _entities(stem).items()
 
 
 def _archived(rows: list[Any], order: str, n_volumes: int) -> Motion:
-    """That of a run of our archives: the order, and a row of each volume, null of a missing one."""
+    """Motion of a run in our archives: the order, and one row per volume, null for a missing one."""
     if len(rows) != n_volumes or order not in ("translations", "rotations", "unknown"):
         text = f"expected motion parameters of {n_volumes} volumes beside the run, got {len(rows)}"
         raise BadRequest(text, code="motion.shape")
@@ -187,7 +187,8 @@ def _archived(rows: list[Any], order: str, n_volumes: int) -> Motion:
     except (ValueError, TypeError):
         motion_T6 = np.full((n_volumes, 6), np.nan)
     if motion_T6.shape != (n_volumes, 6) or not np.isfinite(motion_T6).all():
-        raise BadRequest("expected the motion parameters to be six numbers each", code="motion.number")
+        text = "expected six motion parameters per volume; correct the JSON file beside the image, or remove it"
+        raise BadRequest(text, code="motion.number")
     return Motion(motion_T6, None if order == "unknown" else cast(MotionOrder, order))
 
 
@@ -200,8 +201,8 @@ def _parameters(file: Path, n_volumes: int) -> NDArray[np.float64]:
     if len(rows) != n_volumes or any(len(row) != 6 for row in rows):
         widths = sorted({len(row) for row in rows})
         raise BadRequest(
-            f"expected as motion parameters a row of 6 numbers for each of {n_volumes} volumes, got {len(rows)}"
-            f" rows of {' or '.join(map(str, widths)) or 'no'} numbers; mend that file, or take it away: ingest then"
+            f"expected motion parameters in one row of 6 numbers for each of {n_volumes} volumes, got {len(rows)}"
+            f" rows of {' or '.join(map(str, widths)) or 'no'} numbers; correct that file, or remove it: ingest then"
             " estimates motion",
             code="motion.shape",
         )
@@ -210,12 +211,14 @@ def _parameters(file: Path, n_volumes: int) -> NDArray[np.float64]:
     except ValueError:
         motion_T6 = np.full((n_volumes, 6), np.nan)
     if not np.isfinite(motion_T6).all():
-        raise BadRequest("expected the motion parameters to be numbers only", code="motion.number")
+        raise BadRequest(
+            "expected finite numbers as motion parameters; correct or remove that file", code="motion.number"
+        )
     return motion_T6
 
 
 def read_events_file(file: Path) -> EventsTable:
-    """The table of a file, compressed or not. Raises BadRequest (``events...``, ``run.unreadable``)."""
+    """The table in a file, compressed or not. Raises BadRequest (``events...``, ``run.unreadable``)."""
     return read_events_table(decode_table(_content(file, "events")))
 
 
@@ -234,4 +237,4 @@ def _content(file: Path, what: str) -> bytes:
 
 
 def _unreadable(what: str) -> BadRequest:
-    return BadRequest(f"expected the run's {what} to be readable text in UTF-8", code="run.unreadable")
+    return BadRequest(f"expected the run's {what} as readable text in UTF-8; save the file so", code="run.unreadable")

@@ -1,9 +1,9 @@
 """Siemens' CSA image header → the three fields that a mosaic needs. Knows nothing of DICOM.
 
-The header is a list of named tags, each a list of items of text. Two layouts are known: with ``SV10`` at the start
-(syngo VB and later), and without (VA), where an item's length is stated with the number of the first tag's items added
-to it. Nothing in either is described by Siemens; this follows what SPM, nibabel and GDCM agree on. A header that
-leaves its bounds is unreadable as a whole, since what stands before the break may be another's.
+The header is a list of named tags, each a list of text items. There are two layouts: with ``SV10`` at the start (syngo
+VB and later), and without (VA), where the stated length of an item includes the number of items of the first tag.
+Siemens documents neither; this follows what SPM, nibabel and GDCM agree on. A header with a length beyond its end is
+unreadable as a whole, since the part before may be wrong too.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from mindsight.scanner.written import numbers
 
 FIELDS = ("NumberOfImagesInMosaic", "SliceNormalVector", "MosaicRefAcqTimes")
-"""Fields of the header that are read."""
+"""The fields of the header that are read."""
 
 MAX_TAGS = 1000
 MAX_ITEMS = 4096
-_MARKS = (77, 205)  # that follow the number of tags, and end each tag
+_MARKS = (77, 205)  # follow the number of tags, and end each tag
 _TAG, _ITEM = struct.Struct("<64si4s3i"), struct.Struct("<4i")
 
 
 @dataclass(frozen=True, slots=True)
 class Csa:
-    """None where the header has no such field, or one without a value. normal is in LPS."""
+    """Slice count, slice normal (LPS) and slice times; None if the header has no such field, or no value in it."""
 
     slices: int | None
     normal: tuple[float, ...] | None
@@ -32,7 +32,7 @@ class Csa:
 
 
 def read_csa(header: bytes) -> Csa | None:
-    """The fields of a header; None where it cannot be read, or is another's (a series has one too)."""
+    """The fields of a header; None if it cannot be read, or holds none of them (like the header of the series)."""
     try:
         found = _fields(header)
     except (struct.error, _Unreadable):
@@ -48,7 +48,7 @@ def read_csa(header: bytes) -> Csa | None:
 
 
 class _Unreadable(Exception):
-    """The bytes are no CSA header."""
+    """The bytes are not a CSA header."""
 
 
 def _fields(header: bytes) -> dict[str, list[str]]:

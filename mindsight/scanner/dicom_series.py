@@ -72,7 +72,7 @@ def dicom_series(
     if not found:
         raise BadVolume("expected MR images, got other objects", code="dicom.not_mr")
     n_foreign = len(read_in) - len(found)
-    notes += [f"left what is no MR image: {n_foreign} (reports, raw data, pictures of screens)"] if n_foreign else []
+    notes += [f"left {n_foreign} objects that are no MR images (reports, raw data, screenshots)"] if n_foreign else []
     chosen, note = preferred(found)
     notes += [] if note is None else [note]
     normal = next((found[place].csa_normal for place in chosen if found[place].csa_normal is not None), None)
@@ -101,7 +101,7 @@ def _series(
     tr_s: float | None,
     on_bad: OnBad,
 ) -> Contents:
-    """Of one echo. n, n_bad : files that there are, and those of them that could not be read."""
+    """The series of one echo. n, n_bad : number of files, and of those that could not be read."""
     again = _again(heads, read)
     heads = {place: record for place, record in heads.items() if place not in again}
     for place, error in of_another_scale(heads).items():
@@ -114,7 +114,7 @@ def _series(
 
 
 def _again(heads: dict[int, DicomRecord], read: Callable[[int], DicomRecord]) -> set[int]:
-    """Files that hold the same as one before them: copies that a download or an archive made."""
+    """Files with the same content as an earlier one: copies that a download or an archive made."""
     alike: dict[DicomRecord, list[int]] = {}
     for place, record in heads.items():
         alike.setdefault(record, []).append(place)
@@ -124,7 +124,7 @@ def _again(heads: dict[int, DicomRecord], read: Callable[[int], DicomRecord]) ->
         for place in places if len(places) > 1 else ():
             try:
                 pixels = hashlib.sha256(read(place).pixels).digest()
-            except BadVolume:  # which whoever reads the volume hears
+            except BadVolume:  # reading the volume raises it again
                 continue
             if pixels in met:
                 again.add(place)
@@ -141,10 +141,10 @@ def _series_once(
     tr_s: float | None,
     on_bad: OnBad,
 ) -> Contents:
-    """Of files that are each there once."""
+    """The series without copies and without objects of another scale."""
     if not all(is_mosaic(record) or is_enhanced(record) for record in heads.values()):
         if len(heads) == 1:
-            record_volume(next(iter(heads.values())), run, 0, tr_s)  # says that one slice is no series
+            record_volume(next(iter(heads.values())), run, 0, tr_s)  # raises: one slice is not a series
         return _slices_series(heads, read, run, tr_s, on_bad)
     numbers, said = object_numbers(heads)
     places = _in_order(numbers, n, n_bad, on_bad)
@@ -166,7 +166,7 @@ def _series_once(
 
 
 class _EchoNumbers:
-    """Numbers of the objects of one echo. Where one count runs through all echoes, each echo has every n-th number.
+    """Numbers of the objects of one echo. If one count runs through all echoes, each echo has every n-th number.
 
     frames : each object's echoes, frame by frame
     """
@@ -189,9 +189,9 @@ class _EchoNumbers:
 def _left_last(
     places: dict[int, int], heads: dict[int, DicomRecord], read: Callable[[int], DicomRecord], on_bad: OnBad
 ) -> tuple[str, ...]:
-    """Takes the last of the objects out where a run that was stopped left it in part, and says so.
+    """Removes the last object if a stopped run left it incomplete, and returns a note.
 
-    Other than in strict reading it stays in, and ``on_bad`` hears of it when it is come to.
+    With an ``on_bad`` other than ``strictly`` the object stays, and ``on_bad`` is called when iteration reaches it.
     """
     last = max(places)
     if len(places) == 1 or on_bad is not strictly:
@@ -219,7 +219,7 @@ def _places_of(record: DicomRecord) -> list[int]:
 
 
 def _left_text(n: object, n_slices: object) -> str:
-    return f"left the last volume, of which there are {n} of {n_slices} slices"
+    return f"left the last volume, which has {n} of {n_slices} slices"
 
 
 def _objects_series(
@@ -291,7 +291,7 @@ def _slices_series(
 def _stopped(
     groups: dict[int, list[int]], met: list[BadVolume], read: Callable[[int], DicomRecord], on_bad: OnBad
 ) -> tuple[str, ...]:
-    """In strict reading: the last volume is left where slices of it are missing or cut off. Takes it out of both."""
+    """In strict reading: removes the last volume from both if slices of it are missing or cut off; returns a note."""
     incomplete = {int(error.details["volume"] or 0): error for error in met if "volume" in error.details}
     last = max([*groups, *incomplete])
     if on_bad is not strictly or (len(groups) == 1 and last in groups):
@@ -310,15 +310,15 @@ def _stopped(
 
 
 def _in_order(numbered: dict[int, int], n: int, n_bad: int, on_bad: OnBad) -> dict[int, int]:
-    """Index of the volume → place of its file, in acquisition order; a number that comes twice is bad.
+    """Index of the volume → place of its file, in acquisition order; a repeated number is an error.
 
     numbered : number by place
-    n, n_bad : files that there are, and those of them that could not be read
+    n, n_bad : number of files, and of those that could not be read
     """
     numbers: dict[int, int] = {}
     for place, number in numbered.items():
         if number in numbers:
-            text = f"files {numbers[number]} and {place} of {n} have one instance number, {number}; remove one"
+            text = f"files {numbers[number]} and {place} of {n} have the same instance number, {number}; remove one"
             on_bad(BadVolume(text, code="series.duplicate", file=place))
             continue
         numbers[number] = place

@@ -1,4 +1,4 @@
-"""Enhanced multi-frame DICOM (Siemens XA10 to XA61, Philips): one frame per slice, one volume or more per object.
+"""Enhanced multi-frame DICOM (Siemens XA10 to XA61, Philips): one frame per slice, one or more volumes per object.
 
 Knows nothing of files or of the other objects of a series.
 """
@@ -23,16 +23,16 @@ Slot = tuple[tuple[float, ...] | None, float | None]
 
 
 def is_enhanced(record: DicomRecord) -> bool:
-    """By its class, or by what it is: archives write other classes."""
+    """Whether an object is enhanced: by its class or its frames, since archives write other classes."""
     return record.sop_class in ENHANCED_MR or len(record.frames) > 1
 
 
 def enhanced_positions(record: DicomRecord) -> dict[int, list[int]]:
-    """The volumes of one object: number in time (0 where frames state none), and the places of its frames.
+    """The volumes of one object: number in time (0 if frames state none), and the places of its frames.
 
-    Where frames of several components are mixed (Philips), those that are magnitudes. A slice is in a volume once:
-    where the stated numbers would have it otherwise (one number for all, none in some frames), slices at one place are
-    counted through by their clock, by their dimension index, and as they come.
+    If frames of several components are mixed (Philips), only the magnitudes. A volume has each slice once: if the stated
+    numbers contradict that (one number for all, none in some frames), the slices at each place are numbered by their
+    clock, then by their dimension index, then in the order of the file.
     """
     magnitudes = [place for place, frame in enumerate(record.frames) if is_magnitude(frame)]
     chosen = magnitudes or list(range(len(record.frames)))
@@ -60,13 +60,13 @@ def _grouped(numbers: dict[int, int]) -> dict[int, list[int]]:
 
 
 def _slot(frame: Frame) -> Slot:
-    """What a volume has once: a slice's place, and its echo."""
+    """What a volume has only once: a slice's position and echo."""
     place = None if frame.position_mm is None else tuple(round(x, 2) for x in frame.position_mm)
     return place, frame.echo_time_ms
 
 
 def _tells_apart(record: DicomRecord, volumes: dict[int, list[int]]) -> bool:
-    """Whether no volume has a slice twice, and volumes are more than single slices of one."""
+    """Whether no volume has a slice twice, and the volumes are not single slices of one volume."""
     slots = [[_slot(record.frames[place]) for place in places] for places in volumes.values()]
     if any(len(set(volume)) != len(volume) for volume in slots):
         return False
@@ -75,9 +75,9 @@ def _tells_apart(record: DicomRecord, volumes: dict[int, list[int]]) -> bool:
 
 
 def enhanced_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Volume:
-    """The volume of one object. Slices run along the normal of their planes, in whatever order the frames come.
+    """The volume of one object. Slices run along the normal of their planes, whatever the order of the frames.
 
-    Raises BadVolume: several volumes in one object, or frames that are no stack of slices.
+    Raises BadVolume for several volumes in one object, or frames that are not a stack of slices.
     """
     positions = enhanced_positions(record)
     if len(positions) != 1:
@@ -92,9 +92,9 @@ def enhanced_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> V
 def enhanced_volumes(
     record: DicomRecord, tr_s: float, run: int, first_index: int, on_bad: Callable[[BadVolume], None]
 ) -> Iterator[Volume]:
-    """All volumes of one object, in the order of their time; a gap in the frames' own numbers is a gap in ``index``.
+    """All volumes of one object in order of time; a gap in the frames' own numbers is a gap in ``index``.
 
-    on_bad : is told of a volume that is no stack of slices, after which the others come
+    on_bad : called for a volume that is not a stack of slices; the others follow
     """
     positions = enhanced_positions(record)
     first = min(positions)
@@ -130,7 +130,7 @@ def _volume(record: DicomRecord, places: Sequence[int], tr_s: float, run: int, i
 
 
 def _check_one_stack(record: DicomRecord, places: Sequence[int]) -> None:
-    """Raises BadVolume where frames of several stacks make no single one."""
+    """Raises BadVolume if the frames belong to several stacks that do not form a single one."""
     stacks = [[place for place in places if record.frames[place].stack == stack] for stack in range(len(places))]
     stacks = [stack for stack in stacks if stack]
     if len(stacks) < 2:
@@ -140,7 +140,7 @@ def _check_one_stack(record: DicomRecord, places: Sequence[int]) -> None:
     except BadVolume:
         pass
     else:
-        return  # numbered as several, but slices at one distance: a slab for each band
+        return  # numbered as several, but with equally spaced slices: one slab per band
     raise BadVolume(
         f"expected one stack of slices in a volume, got {len(stacks)} stacks; send each as a series of its own",
         code="dicom.not_a_stack",
@@ -148,9 +148,9 @@ def _check_one_stack(record: DicomRecord, places: Sequence[int]) -> None:
 
 
 def enhanced_moments(record: DicomRecord) -> dict[int, tuple[float | None, NDArray[np.float64] | None]]:
-    """Of each volume of the object, by its number in time: when it began, and its slice times as stated.
+    """For each volume of the object, by its number in time: when it began, and its slice times as stated.
 
-    Both are None where the frames are no stack of slices, which whoever reads the volume hears.
+    Both are None if the frames are not a stack of slices; reading that volume raises the error.
     """
     moments: dict[int, tuple[float | None, NDArray[np.float64] | None]] = {}
     for number, places in enhanced_positions(record).items():
@@ -166,5 +166,5 @@ def _moments(frames: tuple[Frame, ...]) -> tuple[float | None, NDArray[np.float6
     times = [frame.acquired_s for frame in frames if frame.acquired_s is not None]
     start_s = min(times, default=None)
     if start_s is None or len(times) != len(frames) or (len(frames) > 1 and max(times) == start_s):
-        return start_s, None  # one moment for all frames is the volume's
+        return start_s, None  # a common time of all frames is that of the volume
     return start_s, np.array(times) - start_s

@@ -1,7 +1,7 @@
-"""What the readers of all formats share: which files of a folder are read, in which order, and what errors say of them.
+"""What the readers of all formats share: the order of files, and how errors refer to them.
 
-Knows nothing of formats. File and folder names are identity (a patient's name is often in them): they choose which
-files are read, and appear neither in a volume nor in an error, which names a file by its place in the order of names.
+Knows nothing of formats. File and folder names often hold a patient's name. They choose which files are read, and
+appear neither in a volume nor in an error, which refers to a file by its place in the order of names.
 """
 
 from __future__ import annotations
@@ -31,27 +31,34 @@ OnBad = Callable[[BadVolume], None]
 
 
 def strictly(error: BadVolume) -> None:
-    """What is done with a file that cannot be read, unless somebody says otherwise."""
+    """Raises the error of a bad file: the default for ``on_bad``."""
     raise error
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
+    """A run as a reader finds it.
+
+    n_volumes : TRs from the first volume to the last, missing volumes included
+    volumes : reads the volumes in order, with a function that is called for bad ones
+    notes : for the operator
+    """
+
     n_volumes: int
     volumes: Callable[[OnBad], Iterator[Volume]]
     notes: tuple[str, ...] = ()
 
 
 def natural(path: Path) -> list[tuple[int, str]]:
-    """Sorting key that counts: 2 before 10."""
+    """Sorting key that compares numbers by value: 2 before 10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]{1,18})", path.name) if part]
 
 
 def read_bytes(path: Path) -> bytes:
-    """What a file holds, up to the size that a DICOM object may have. Raises BadVolume."""
+    """Content of a file, up to the largest size of a DICOM object. Raises BadVolume."""
     try:
         with path.open("rb") as file:
-            n_bytes = os.fstat(file.fileno()).st_size  # a buffer of the bound itself would be made for each file
+            n_bytes = os.fstat(file.fileno()).st_size  # reading up to the bound would allocate it for each file
             data = file.read(n_bytes + 1) if n_bytes <= MAX_DICOM_BYTES else None
     except OSError as error:
         raise BadVolume(f"the file cannot be read: {error.strerror}", code="dicom.unreadable") from None
@@ -61,7 +68,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def stated_tr(given_s: float | None, stated_s: float | None) -> float:
-    """The repetition time that was given, else that of the file. Raises BadVolume where there is neither."""
+    """The given repetition time, else that of the file. Raises BadVolume if there is neither."""
     tr_s = stated_s if given_s is None else given_s
     if tr_s is None:
         raise no_tr()
@@ -73,9 +80,9 @@ def no_tr() -> BadVolume:
 
 
 def read_heads(n: int, read: Callable[[int], T], on_bad: OnBad, notes: list[str]) -> dict[int, T]:
-    """What all files promise, by their place in the order of names, from 1. Raises BadVolume where none is left.
+    """The headers of all files by their place in the order of names, from 1. Raises BadVolume if none can be read.
 
-    notes : a run that was stopped may end with a file that is cut off; in strict reading that is no error but a note
+    notes : a stopped run may end with a file that is cut off; in strict reading that is a note, not an error
     """
     met: list[BadVolume] = []
     found: dict[int, T] = {}
@@ -97,7 +104,7 @@ def is_cut_off(error: BadVolume) -> bool:
 
 
 def each(places: Iterable[int], n: int, read: Callable[[int], T], on_bad: OnBad) -> Iterator[T]:
-    """What is read of these files; errors say which file it was."""
+    """Reads these files; errors say which file it was."""
     for place in places:
         try:
             with named(place, n):
@@ -109,14 +116,14 @@ def each(places: Iterable[int], n: int, read: Callable[[int], T], on_bad: OnBad)
 
 
 def counted_from(numbers: dict[int, int], n_bad: int) -> int:
-    """What the run counts from: the first number that is there, but 1 where the bad files may be those before it."""
+    """The number from which the run counts: the first that is there, but 1 if bad files may precede it."""
     first = min(numbers.values())
     return 1 if 1 < first <= n_bad + 1 else first
 
 
 @contextmanager
 def named(place: int, n: int) -> Iterator[None]:
-    """Errors within say which file it was."""
+    """Makes errors say which file it was."""
     try:
         yield
     except BadVolume as error:

@@ -1,10 +1,10 @@
-"""What the values of a DICOM object are: magnitude or phase, as acquired or computed by the scanner, and of which echo.
+"""The kind of a DICOM object's values: magnitude or phase, acquired or computed by the scanner.
 
-Knows nothing of files, pixels or names: it reads coded words only, since a series' description may hold an identity.
+Knows nothing of files, pixels or names: it reads only coded words, since a series' description may identify a person.
 
-Scanners send the same run more than once: magnitude and phase (Philips: in one series, Siemens: in two), raw and
-motion-corrected (Siemens: in two), every echo. And they send what they computed of it: statistical maps, means,
-reformats. They must never be taken for volumes of one run.
+Scanners send the same run more than once: magnitude and phase (Philips in one series, Siemens in two), raw and
+motion-corrected (Siemens in two), every echo. They also send images that they computed from it: statistical maps,
+means, reformats. None of these may be taken for volumes of the run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COMPONENTS = {
 }
 MAGNITUDE = "magnitude"
 
-# Words of ImageType for what is no acquisition, as scanners write them, without what stands between their parts.
+# Words of ImageType for images that are not a run, as scanners write them, without separators.
 _COMPUTED = {
     "statistical map": r"([TFZRP]|BETA|CORR|STAT|SPM|FMRI|ACTIVATION)MAPS?|[TFZ]TEST|GLM|STATISTICS?|STATMAPS?",
     "mean": r"MEAN|MEANMAPS?|AVERAGE|STDDEV|STDEV|VARIANCE",
@@ -50,9 +50,12 @@ _COMPUTED_WORDS = {name: re.compile(words) for name, words in _COMPUTED.items()}
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """component : magnitude, phase, real, imaginary, or mixed. corrected : the scanner corrected it for motion.
-    computed : what the scanner computed, or took for other ends: ``statistical map``, ``localiser``...; empty of a run.
-    derived : the scanner calls it so, which it does of some runs too (filtered, distortion-corrected)
+    """The kind of an image.
+
+    component : magnitude, phase, real, imaginary, or mixed
+    corrected : the scanner corrected it for motion
+    computed : kind of image that is not a run: ``statistical map``, ``localiser``...; empty for a run
+    derived : the scanner calls it derived, as it does with some runs too (filtered, distortion-corrected)
     """
 
     component: str = MAGNITUDE
@@ -68,7 +71,7 @@ class Kind:
 
 
 def kind_of(record: DicomRecord) -> Kind:
-    """Of one object. What does not say is magnitude, as scanners have it by default."""
+    """The kind of one DICOM object; magnitude if unstated, as is the scanners' default."""
     words = [word.upper() for word in record.image_type[2:]]
     stated = record.component.upper()
     found = {_COMPONENTS[word] for word in words if word in _COMPONENTS}
@@ -82,12 +85,12 @@ def kind_of(record: DicomRecord) -> Kind:
 
 
 def is_magnitude(frame: Frame) -> bool:
-    """Of one frame of an enhanced object, whose frames may be of several components."""
+    """Whether a frame of an enhanced object is a magnitude; its frames may differ."""
     return _COMPONENTS.get(frame.component.upper(), MAGNITUDE) == MAGNITUDE
 
 
 def series_key(record: DicomRecord) -> str:
-    """What is the same for the objects of one series; where no UID is stated, by the grid and the kind of image."""
+    """Key of an object's series: the UID if stated, otherwise the grid and the kind of image."""
     if record.series != _NO_SERIES:
         return record.series
     frame = record.frames[0]
@@ -96,14 +99,13 @@ def series_key(record: DicomRecord) -> str:
 
 
 def preferred(records: Mapping[K, DicomRecord]) -> tuple[list[K], str | None]:
-    """Which of a folder's objects are the run, and, where others were left out, a sentence that says which.
+    """Which of a folder's objects are the run, and a note if others were left out.
 
-    Magnitudes are the run; of those the raw before the motion-corrected, since Mindsight corrects by itself and knows
-    how well it went; what was acquired before what is derived, and a series of volumes before single ones (localiser,
-    single-band reference). The only series there is, is taken, whatever it calls itself. Series may be left that differ
-    in their echo alone.
+    Magnitudes are the run. Raw ones are preferred to motion-corrected ones, since Mindsight corrects motion itself and
+    reports how well; acquired to derived images; and a series of volumes to single ones (localiser, single-band
+    reference). A single series is taken whatever its label. The result may hold series that differ only in their echo.
 
-    Raises BadVolume: no magnitudes, or several series of them.
+    Raises BadVolume for no magnitudes, or several series of them.
     """
     kinds = {key: kind_of(record) for key, record in records.items()}
     acquired = [key for key, kind in kinds.items() if not kind.computed] or list(kinds)
@@ -125,7 +127,7 @@ def preferred(records: Mapping[K, DicomRecord]) -> tuple[list[K], str | None]:
 
 
 def _one_run(keys: list[K], records: Mapping[K, DicomRecord]) -> list[K]:
-    """Those of the one series that has volumes to make a run, or of its echoes. Raises BadVolume."""
+    """The objects of the one series that forms a run, with its echoes. Raises BadVolume."""
     series: dict[str, list[K]] = {}
     for key in keys:
         series.setdefault(series_key(records[key]), []).append(key)
@@ -142,7 +144,7 @@ def _one_run(keys: list[K], records: Mapping[K, DicomRecord]) -> list[K]:
 
 
 def _is_single(records: list[DicomRecord]) -> bool:
-    """They are one volume: no place is there twice, for one echo. Places may move from volume to volume."""
+    """Whether the objects are one volume: each echo has each place once. Places may move from volume to volume."""
     frames = [frame for record in records for frame in record.frames]
     if len(records) == len(frames) == 1 and "MOSAIC" not in records[0].image_type:
         return False
@@ -156,12 +158,12 @@ def _is_single(records: list[DicomRecord]) -> bool:
         return max(met.values()) == 1 and max(map(len, by_echo.values())) == 1
     try:
         return all(len(set(followed_places(one))) == len(one) for one in by_echo.values())
-    except BadVolume:  # slices without a position, which whoever reads them hears
+    except BadVolume:  # slices without a position; reading them raises the error
         return False
 
 
 def _are_echoes(firsts: list[DicomRecord]) -> bool:
-    """These objects, one of each series, are of one run's echoes: alike in all but the echo, and acquired at once."""
+    """Whether the objects, one per series, are echoes of one run: they differ only in the echo, at the same time."""
     grids = {(one.rows, one.columns, one.tr_s, one.frames[0].orientation) for one in firsts}
     numbers = {one.frames[0].echo_number for one in firsts}
     times_ms = {one.frames[0].echo_time_ms for one in firsts}

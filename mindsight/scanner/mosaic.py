@@ -1,4 +1,4 @@
-"""Siemens mosaic (VB to VE): the slices of a volume as tiles of one picture.
+"""Siemens mosaic (VB to VE): the slices of a volume as tiles of one image.
 
 Knows nothing of files or of the other volumes of a series.
 """
@@ -22,21 +22,21 @@ def is_mosaic(record: DicomRecord) -> bool:
 
 
 def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Volume:
-    """The volume of one mosaic. Its slices run along the normal of their planes: tiles that run against it are turned.
+    """The volume of one mosaic. Its slices run along the normal of their planes; tiles that run against it are reversed.
 
-    The picture's position is the corner that one image of the mosaic's size would have; that of the first slice is
-    found by moving from there to the tile's size around the same centre (as in nibabel's notes on Siemens mosaics).
+    The stated position is the corner of one image of the mosaic's size. The first slice has the size of a tile around
+    the same centre (nibabel's notes on Siemens mosaics).
 
-    The CSA header alone tells which way the slices run. Where it is not there or unreadable, and the open private
-    elements state the slices, they are taken to run along the normal of their plane (``mosaic_note`` says so).
+    Only the CSA header states the direction of the slices. If it is missing or unreadable, but the open private elements
+    state the slices, they are assumed to run along the normal of their plane (``mosaic_note`` warns about it).
 
-    Raises BadVolume: no slice count, a CSA header that lacks the normal, or tiles that do not fit.
+    Raises BadVolume for a missing slice count, a CSA header without the normal, or tiles that do not fit.
     """
     n = _n_slices(record)
     side = math.isqrt(n - 1) + 1 if n > 0 else 0
     if side < 1 or record.rows % side or record.columns % side or n > 512:
         raise BadVolume(
-            f"expected {n} tiles to fit {record.rows}×{record.columns} pixels; the file is damaged",
+            f"expected {n} tiles to fit {record.rows}×{record.columns} pixels; the file is damaged, export it again",
             code="dicom.bad_mosaic",
         )
     n_rows, n_columns = record.rows // side, record.columns // side
@@ -58,7 +58,7 @@ def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Vol
 
     tiles = np.frombuffer(record.pixels, record.dtype).reshape(side, n_rows, side, n_columns).transpose(0, 2, 1, 3)
     planes_ZYX = tiles.reshape(side * side, n_rows, n_columns)[:n]
-    # The plane's own normal is written with more digits; the CSA header adds which way the tiles run.
+    # The plane's own normal has more digits; the CSA header adds the direction of the tiles.
     if float(plane_normal @ slice_normal) < 0:
         planes_ZYX = planes_ZYX[::-1]
         corner = corner - slice_step * (n - 1)
@@ -74,18 +74,18 @@ def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Vol
 
 
 def directed(record: DicomRecord, normal: tuple[float, ...] | None) -> DicomRecord:
-    """The record, with the slice normal of others of its series where it states none itself."""
+    """The record, with the slice normal of others in its series if it states none itself."""
     if normal is None or not is_mosaic(record) or record.csa_normal is not None or record.csa_slices is None:
         return record
     return replace(record, csa_normal=normal)
 
 
 def mosaic_note(record: DicomRecord) -> str | None:
-    """A sentence for a person where the direction of a mosaic's slices is not stated."""
+    """A note for the operator if a mosaic does not state the direction of its slices."""
     if not is_mosaic(record) or record.csa_normal is not None or record.csa_slices is None:
         return None
     why = "there is no CSA header" if record.csa_readable is None else "the CSA header cannot be read"
-    return f"{why}: the slices are taken to run along their plane's normal; check which end of the head comes first"
+    return f"{why}: the slices are assumed to run along their plane's normal; check which end of the head comes first"
 
 
 def _n_slices(record: DicomRecord) -> int:
@@ -99,17 +99,16 @@ def _n_slices(record: DicomRecord) -> int:
         text = "expected the mosaic's slice count and normal in the CSA header, got one without; export the image again"
     else:
         text = (
-            "the CSA header cannot be read, and the mosaic's slice count stands nowhere else; export with private tags "
+            "the CSA header cannot be read, and nothing else states the mosaic's slice count; export with private tags "
             "as the scanner wrote them"
         )
     raise BadVolume(text, code="dicom.no_csa")
 
 
 def mosaic_times_s(record: DicomRecord) -> NDArray[np.float64] | None:
-    """(Z,) seconds after the first slice as the header states them, in the volume's order of slices.
+    """(Z,) seconds after the first slice as stated in the header, in the volume's order of slices.
 
-    Some versions count from midnight, some from the start of the volume. Whether they are to be believed is for
-    ``timing.py``.
+    Some versions count from midnight, some from the start of the volume. ``timing.py`` decides whether to use them.
     """
     if not record.csa_times_ms:
         return None

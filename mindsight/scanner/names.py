@@ -1,10 +1,11 @@
-"""What the names of a run's files say: which files are one series, which number counts, what programs made of others.
+"""The names of a run's files: which files are one series, which number counts, which files a program derived.
 
-Knows nothing of what is in the files. Names are identity: they choose and order, and no word of them goes anywhere.
+Knows nothing of the files' content. Names may identify a person: they choose and order files, and no part of them goes
+anywhere else.
 
-Programs write what they made beside the originals: SPM with letters before the name (r resliced, a slice-time
-corrected, u unwarped, w normalised, s smoothed, mean), FSL and AFNI with words after it (_mcf, _st, _mean; .tshift,
-.volreg, .blur).
+Programs write their results beside the originals: SPM with letters before the name (r resliced, a slice-time corrected,
+u unwarped, w normalised, s smoothed, mean), FSL and AFNI with words after it (_mcf, _st, _mean; .tshift, .volreg,
+.blur).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _SPM_LETTERS = {
     "y": "deformed",
 }
 _SPM = re.compile(r"^(?:mean|s\d{0,2}|w[cmp]?|c[1-6]|[uramy])+")
-_WORDS = {  # how much was done to what is called so, and what that is
+_WORDS = {  # word in a name → rank in the order of processing, and the name of the step
     **dict.fromkeys(("tcat", "trim"), (1, "trimmed")),
     **dict.fromkeys(("despike", "despiked"), (2, "despiked")),
     **dict.fromkeys(("st", "stc", "tshift", "slicetimed"), (3, "slice-time corrected")),
@@ -44,8 +45,10 @@ _WORDS = {  # how much was done to what is called so, and what that is
     **dict.fromkeys(("mask", "automask"), (10, "mask")),
 }
 _SUFFIX = re.compile(rf"[._-](?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})(?=(?:[._-]#)*$)", re.IGNORECASE)
-_DERIVED = re.compile(r"_(?:desc|space|res|den)-[A-Za-z0-9#+]+")  # BIDS' entities of what fMRIPrep and others make
-_NO_RUN = {  # last words of names for what is no run
+_DERIVED = re.compile(
+    r"_(?:desc|space|res|den)-[A-Za-z0-9#+]+"
+)  # BIDS' entities for derivatives of fMRIPrep and others
+_NO_RUN = {  # last words of the names of files that are not a run
     **dict.fromkeys(("sbref", "boldref", "ref"), "reference"),
     **dict.fromkeys(("mask", "brainmask", "automask"), "mask"),
     **dict.fromkeys(("t1w", "t2w", "t1", "t2", "flair", "mprage", "anat", "uni"), "anatomical"),
@@ -54,7 +57,7 @@ _NO_RUN = {  # last words of names for what is no run
     ),
     **dict.fromkeys(("ph", "phase", "part-phase", "imaginary", "real"), "phase"),
 }
-MAX_LETTERS = 9  # that SPM puts before a name
+MAX_LETTERS = 9  # of SPM's, before a name
 
 _ECHO = re.compile(r"(?<![a-z0-9])(?:echo[-_]?|e)(\d{1,2})(?![a-z0-9])", re.IGNORECASE)
 _SPM_ECHO = re.compile(r"^(.*-\d{4}-\d{5}-\d{6})-(\d{2})$", re.DOTALL)
@@ -62,7 +65,12 @@ _SPM_ECHO = re.compile(r"^(.*-\d{4}-\d{5}-\d{6})-(\d{2})$", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """One file. place : in the order of names. stem : its name without ending, and without the echo."""
+    """One file.
+
+    place : in the order of names
+    stem : name without its ending and without the echo
+    echo : stated by the name
+    """
 
     place: int
     stem: str
@@ -70,7 +78,7 @@ class Named:
 
 
 def named(place: int, stem: str) -> Named:
-    """A file and the echo that its name states, as BIDS, dcm2niix, SPM and AFNI write it."""
+    """A file, with the echo that its name states in the style of BIDS, dcm2niix, SPM or AFNI."""
     spm = _SPM_ECHO.match(stem)
     if spm is not None:
         return Named(place, spm[1], Echo(int(spm[2])))
@@ -81,7 +89,7 @@ def named(place: int, stem: str) -> Named:
 
 
 def originals(files: Sequence[Named]) -> tuple[list[Named], list[str]]:
-    """The files that no program made of the others, and what each file that is left is."""
+    """The files that no program derived from the others, and the kind of each file that is left out."""
     by_pattern: dict[str, list[Named]] = defaultdict(list)
     for file in files:
         by_pattern[_blank(file.stem)].append(file)
@@ -93,7 +101,7 @@ def originals(files: Sequence[Named]) -> tuple[list[Named], list[str]]:
 
 
 def made_beside(stem: str, exists: Callable[[str], bool]) -> str | None:
-    """What a program made of the image beside to get this one; None of an original.
+    """The processing step by which a program derived this image from one beside it; None for an original.
 
     exists : whether there is an image of this name, without its ending
     """
@@ -109,7 +117,7 @@ def _blank(stem: str) -> str:
 
 
 def _made(pattern: str, patterns: Mapping[str, object]) -> str | None:
-    """What a program made of the others to get the files of this name; None of an original."""
+    """The processing step by which a program derived files of this name from the others; None for originals."""
     others = [one for one in patterns if one != pattern]
     for other in others:
         before = pattern[: -len(other)] if pattern.endswith(other) else ""
@@ -131,7 +139,7 @@ def _made(pattern: str, patterns: Mapping[str, object]) -> str | None:
 
 
 def _last_word(pattern: str) -> str:
-    """A number behind it is that of the series or of the image (dcm2niix: ``ep2d_SBRef_4``)."""
+    """The last word of a name, without the number of the series or image after it (dcm2niix: ``ep2d_SBRef_4``)."""
     last = re.split(r"[._]", re.sub(r"(?:[._-]#)+$", "", pattern).replace("#", "1"))[-1].lower()
     return last if last in _NO_RUN else re.sub(r"\d+$", "", last)
 
@@ -143,7 +151,7 @@ def _letters(before: str) -> str:
 
 
 def _stripped(pattern: str) -> tuple[str, int, str]:
-    """Without the words that FSL and AFNI put behind; how much was done; and the last of it in words."""
+    """A name without the words of FSL and AFNI at its end, with the rank and the name of its last processing step."""
     rank, kind = 0, ""
     while match := _SUFFIX.search(pattern):
         step, word = _WORDS[match[0][1:].lower()]
@@ -153,7 +161,7 @@ def _stripped(pattern: str) -> tuple[str, int, str]:
 
 
 def runs_of(files: Sequence[Named]) -> list[dict[int, Named]]:
-    """The files of each run by their number in it; a file without a number is alone."""
+    """The files of each run by number; a file without a number is a run of its own."""
     by_pattern: dict[str, list[Named]] = defaultdict(list)
     for file in files:
         by_pattern[_blank(file.stem)].append(file)
@@ -165,7 +173,7 @@ def runs_of(files: Sequence[Named]) -> list[dict[int, Named]]:
             found += [{0: file} for file in members]
             continue
         count = varying[-1]
-        # Another number that goes up with it (SPM: acquisition and image) tells no runs apart.
+        # Another number that rises with it (SPM: acquisition and image) does not distinguish runs.
         apart = [k for k in varying[:-1] if not _in_step([(row[k], row[count]) for row in columns])]
         groups: dict[tuple[int, ...], dict[int, Named]] = defaultdict(dict)
         for row, file in zip(columns, members, strict=True):
@@ -179,20 +187,20 @@ def _in_step(pairs: list[tuple[int, int]]) -> bool:
 
 
 def indices(numbers: Sequence[int]) -> tuple[dict[int, int], str | None]:
-    """Place in the run of each number, and what is to be noted: a gap, or that the numbers do not count volumes.
+    """Index of each number in the run, and a note about a gap, or about numbers that do not count volumes.
 
-    They may go up by more than one: by the slices of a volume.
+    The numbers may go up by more than one: by the slices of a volume.
     """
     ordered = sorted(numbers)
     steps = [after - before for before, after in pairwise(ordered)]
     step = math.gcd(*steps) if len(steps) > 1 else 1
-    counts = 2 * steps.count(step) >= len(steps) > 1  # as most numbers follow one another, the others are gaps
+    counts = 2 * steps.count(step) >= len(steps) > 1  # most numbers follow one another, so the other steps are gaps
     found = {number: (number - ordered[0]) // step for number in ordered}
     n_missing = found[ordered[-1]] + 1 - len(ordered)
     if n_missing > len(ordered) and not counts:
         return (
             {number: place for place, number in enumerate(ordered)},
-            "the numbers in the files' names do not count volumes; taken in their order",
+            "the numbers in the files' names do not count volumes; the files are taken in order, without gaps",
         )
     missing = "1 volume is" if n_missing == 1 else f"{n_missing} volumes are"
     note = f"{missing} missing: the numbers in the files' names have a gap" if n_missing else None

@@ -1,4 +1,4 @@
-"""What Mindsight ever knows of a DICOM object: a few numbers and words. Knows nothing of how they are read."""
+"""Everything that Mindsight keeps of a DICOM object: a few numbers and words. Knows nothing of how they are read."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One plane of a DICOM object; None where the object does not say.
+    """One plane of a DICOM object; fields that the object does not state are None.
 
-    position_mm, row_direction and column_direction are in DICOM's patient frame (LPS). spacing_mm is (down a column,
-    along a row), as in PixelSpacing. component is DICOM's word (``PHASE``), empty where the frame has none of its own.
-    slope and intercept give the signal: Philips' real scaling where it is stated, else the rescaling of every vendor.
-    scaling says which is stated: ``Philips``, ``rescaled``, ``plain`` (1 and 0), or empty where none is.
-    temporal_position counts the volumes from 1, by the frame's own number or by its dimension index. echo_number counts
-    the echoes of one excitation from 1; enhanced objects state it where echoes are a dimension. stack counts an
-    enhanced object's stacks from 0, and index is the frame's place along the object's dimensions.
+    position_mm, orientation : in DICOM's patient frame (LPS); orientation is the direction of a row, then of a column
+    spacing_mm : (down a column, along a row), as in PixelSpacing
+    slope, intercept : from stored values to the signal: Philips' real scaling if stated, else the public rescaling
+    acquired_s : seconds since the Unix epoch
+    temporal_position : counts the volumes from 1, by the frame's own number or by its dimension index
+    component : DICOM's word (``PHASE``), empty if the frame has none of its own
+    echo_number : counts the echoes of one excitation from 1; enhanced objects state it if echoes are a dimension
+    scaling : which scaling is stated: ``Philips``, ``rescaled``, ``plain`` (1 and 0), or empty for none
+    stack : counts an enhanced object's stacks from 0
+    index : the frame's position along the object's dimensions
     """
 
     position_mm: tuple[float, ...] | None
@@ -36,18 +39,18 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class DicomRecord:
-    """All that Mindsight ever knows of a DICOM object.
+    """Everything that Mindsight keeps of a DICOM object.
 
-    series : digest that tells series apart, never kept
-    image_type : the words of ImageType, then those of Siemens' ImageType4MF, where there is one
-    component : DICOM's word for magnitude, phase, real or imaginary; empty where neither it nor GE's number is there
-    pixels : stored values, little-endian, frame by frame, row by row; empty where only the header was read
-    images_in_acquisition : slices of one volume as the file states them; GE's and Philips' own counts before the
-        public one, which is a multiple of the slices in some files
-    csa_* : of mosaics alone, from Siemens' private header or the open private elements; times in milliseconds
-    csa_readable : whether the mosaic's CSA header could be read; None where there is none
-    vendor : whose scanner it is, one of the known names and never the element's text; empty where it is none of them
-    slice_clock : when the slice was acquired, by GE's clocks, in GE's unit (one of ``slice_clock_units_s``); else None
+    series : digest that identifies the series, never stored
+    image_type : the words of ImageType, then those of Siemens' ImageType4MF, if there is one
+    component : DICOM's word for magnitude, phase, real or imaginary; empty if neither it nor GE's number is stated
+    pixels : stored values, little-endian, frame by frame, row by row; empty if only the header was read
+    images_in_acquisition : stated number of slices per volume: GE's or Philips' own count, else the public one, which
+        is a multiple of the slices in some files
+    csa_* : of mosaics only, from Siemens' private header or the open private elements; times in milliseconds
+    csa_readable : whether the mosaic's CSA header could be read; None if there is none
+    vendor : one of the known names, never the element's text; empty if unknown
+    slice_clock : when the slice was acquired by GE's clocks, in one of ``slice_clock_units_s``; None for other vendors
     """
 
     series: str

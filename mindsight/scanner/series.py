@@ -1,6 +1,6 @@
-"""A folder or a file → volumes in acquisition order, whichever of the known formats it holds.
+"""A folder or a file in any known format → volumes in acquisition order.
 
-Knows nothing of how files arrive (they are whole and all there), nor of what is in the formats.
+Knows nothing of how files arrive (they are complete), nor of the formats themselves.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ MAX_DEPTH = 8
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One run's volumes, read one at a time as they are iterated over.
+    """One run's volumes, read one at a time during iteration.
 
-    n_volumes : TRs from the first volume to the last, missing ones included
-    shape, tr_s : of the first volume; a later one of another shape is a bad one
-    notes : sentences for a person: what was left out, and why; why slice times are unknown
+    n_volumes : TRs from the first volume to the last, missing volumes included
+    shape, tr_s : of the first volume; a later volume of another shape is an error
+    notes : for the operator: what was left out and why; why slice times are unknown
     """
 
     n_volumes: int
@@ -58,17 +58,17 @@ def read_series(
 
     path : a 4-D NIfTI file, a PAR/REC pair (either file), an enhanced multi-frame object, or a folder with one run:
         Siemens mosaics, enhanced objects, GE or Philips slices, PAR/REC pairs, NIfTI volumes (ordered by the numbers in
-        their names, since NIfTI has no other). DICOM may lie in folders below, where the folder itself has none. Where
-        the run is there more than once (phase images, a series that the scanner corrected for motion), the raw
-        magnitudes are taken: see ``Series.notes``
-    run : number the volumes are given, from 1
-    tr_s : the repetition time, where the files state none or contradict each other; the volumes' own clock must agree
-    echo : of several echoes the one of this number, or all of them combined (see echoes.py); without, the first
+        their names, since NIfTI has no others). DICOM may lie in subfolders if the folder itself has none. If the run
+        is there more than once (phase images, a series that the scanner corrected for motion), the raw magnitudes are
+        taken: see ``Series.notes``
+    run : number for the volumes, from 1
+    tr_s : the repetition time, if the files state none or contradict each other; the volumes' own clock must agree
+    echo : number of the echo to take, or all of them combined (see echoes.py); the first by default
 
-    ``index`` counts TRs from the first volume that is there: it has a gap where the instance numbers have one. Hidden
-    files, and files that are neither DICOM nor NIfTI by name or content, are passed over.
+    ``index`` counts TRs from the first volume that is there; a gap in the instance numbers is a gap in ``index``.
+    Hidden files, and files that are neither DICOM nor NIfTI by name or content, are ignored.
 
-    Raises BadVolume, before the first volume for what the headers show, else when the volume is come to.
+    Raises BadVolume: before the first volume for errors in the headers, otherwise when iteration reaches the volume.
     """
     return iter(open_series(path, run, tr_s=tr_s, echo=echo))
 
@@ -105,16 +105,16 @@ def open_series(
     on_bad: OnBad = strictly,
     echo: EchoChoice = None,
 ) -> Series:
-    """Like ``read_series``; the series can be iterated over again, and says how long it is.
+    """Like ``read_series``, but the series knows its length and can be iterated over again.
 
-    on_bad : is told of each file that cannot be read, or comes twice, and of each volume that is not whole; if it
-        returns, the series goes on without, and ``index`` has a gap there
+    on_bad : called for each unreadable or repeated file, and for each incomplete volume; if it returns, the series goes
+        on with a gap in ``index``
 
-    Raises BadVolume; with ``on_bad`` only where nothing can be read, or the files are those of several runs.
+    Raises BadVolume; with ``on_bad`` only if nothing can be read, or the files belong to several runs.
     """
     path = Path(path)
     if not path.exists():
-        raise BadVolume("expected a file or a folder, got a path where there is none", code="series.unreadable")
+        raise BadVolume("expected a file or a folder, got neither; check the path", code="series.unreadable")
     files = _files(path) if path.is_dir() else [path]
     if not path.is_dir() and (other := other_format([path])) is not None:
         raise BadVolume(f"expected DICOM, PAR/REC or NIfTI, got {other}", code="series.format")
@@ -151,7 +151,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _dicom_below(folder: Path, depth: int) -> Iterator[Path]:
-    """Media and archives put a series' objects into folders of folders."""
+    """The DICOM files in subfolders, where media and archives put a series' objects."""
     for path in sorted(folder.iterdir(), key=natural) if depth else ():
         if path.name.startswith("."):
             continue

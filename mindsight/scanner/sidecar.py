@@ -1,6 +1,6 @@
-"""The JSON file beside a NIfTI, as BIDS has it: what the image's own header has no place for.
+"""The JSON file beside a NIfTI image, as in BIDS: what the image's own header has no place for.
 
-Knows nothing of images. Only the fields of ``ALLOWED`` are looked at: converters write names and dates there as well.
+Knows nothing of images. Only the fields in ``ALLOWED`` are read: converters also write names and dates there.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ ALLOWED = (
     MOTION,
     MOTION_ORDER,
 )
-"""Fields that are read: BIDS' own, and those of Mindsight's archives."""
+"""The fields that are read: those of BIDS, and those of Mindsight's archives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """What it says; None where it does not, or says what cannot be.
+    """The fields of the file; None for unstated or impossible values.
 
-    slice_times_s : (Z,) in the order of the image's slices, whether or not they can be: see ``timing.py``
-    moments_s : when each volume began, where the file states that (a run that was not acquired steadily)
+    slice_times_s : (Z,) in the order of the image's slices; ``timing.py`` checks whether they are possible
+    moments_s : when each volume began, if the file states it (a run with irregular acquisition)
     echo_time_ms : of this echo
-    missing : volumes of the image that are no measurement
-    notes : what was understood otherwise than it is written, or not at all, for a person
+    missing : volumes of the image that were not measured
+    notes : for the operator: values that were corrected or ignored
     """
 
     tr_s: float | None = None
@@ -51,14 +51,14 @@ class Sidecar:
 
 
 def read_motion(nifti: Path) -> tuple[list[Any], str] | None:
-    """The motion parameters of each volume (null of a missing one) and their order, as our archives write them."""
+    """The motion parameters of each volume (null for a missing one) and their order, as our archives write them."""
     fields = _read_fields(nifti)
     rows, order = fields[MOTION], fields[MOTION_ORDER]
     return (rows, order) if isinstance(rows, list) and isinstance(order, str) else None
 
 
 def _read_fields(nifti: Path) -> dict[str, Any]:
-    """The fields of ``ALLOWED``, None where it has them not, or where there is no such file that parses."""
+    """The fields in ``ALLOWED``; None for an absent field, and for all of them if no file parses."""
     name = nifti.name[: -len(".gz")] if nifti.name.lower().endswith(".gz") else nifti.name
     path = nifti.with_name(name).with_suffix(".json")
     try:
@@ -70,17 +70,17 @@ def _read_fields(nifti: Path) -> dict[str, Any]:
 
 
 def read_sidecar(nifti: Path, n_slices: int) -> Sidecar:
-    """That of a NIfTI file; an empty one where there is none that parses: an image is none the worse for it."""
+    """The sidecar of a NIfTI file; an empty one if there is none, or it does not parse: the image is still usable."""
     fields = _read_fields(nifti)
     notes: list[str] = []
     missing, times = fields["MissingVolumes"], fields["SliceTiming"]
     times_s = _slice_times(times, fields["SliceEncodingDirection"] or "k")
     if times_s is None and times is not None:
         notes.append(
-            "slice times of the JSON file beside are passed over: they are no numbers along the image's slices"
+            "slice times in the JSON file are ignored: they are not one number per slice along the image's slice axis"
         )
     elif times_s is not None and times_s.size != n_slices:
-        notes.append(f"slice times of the JSON file beside are passed over: {times_s.size} for {n_slices} slices")
+        notes.append(f"slice times in the JSON file are ignored: there are {times_s.size} for {n_slices} slices")
         times_s = None
     return Sidecar(
         tr_s=_tr_s(fields["RepetitionTime"], notes),
@@ -98,9 +98,9 @@ def _tr_s(stated: Any, notes: list[str]) -> float | None:
     if _is_number(stated) and is_tr(stated):
         return float(stated)
     if _is_number(stated) and is_tr(stated / 1000.0):
-        notes.append(f"the JSON file beside states a repetition time of {stated:g}; taken as milliseconds")
+        notes.append(f"the JSON file states a repetition time of {stated:g}; taken as milliseconds")
         return float(stated) / 1000.0
-    notes.append("the JSON file beside states a repetition time that cannot be; passed over")
+    notes.append("the JSON file states an impossible repetition time, which is ignored")
     return None
 
 
@@ -109,14 +109,14 @@ def _moments_s(stated: Any) -> tuple[float, ...]:
 
 
 def _echo_time_ms(stated: Any) -> float | None:
-    """BIDS has it in seconds; no echo is as late as one, so that more is in milliseconds."""
+    """BIDS states seconds. No echo is as late as one second, so a larger value is in milliseconds."""
     if not _is_number(stated) or not stated > 0.0:
         return None
     return round(1000.0 * stated if stated < 1.0 else float(stated), 6)
 
 
 def _slice_times(times: Any, direction: Any) -> NDArray[np.float64] | None:
-    """BIDS: with the direction ``k-`` the first time is that of the last slice."""
+    """In BIDS, with the direction ``k-``, the first time is that of the last slice."""
     if not (isinstance(times, list) and all(map(_is_number, times)) and direction in ("k", "k-")):
         return None
     times_s = np.array(times, dtype=np.float64)
@@ -124,4 +124,4 @@ def _slice_times(times: Any, direction: Any) -> NDArray[np.float64] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and -1e9 < value < 1e9  # no NaN; and JSON's integers may exceed any float
+    return type(value) in (int, float) and -1e9 < value < 1e9  # not NaN; JSON's integers may exceed any float

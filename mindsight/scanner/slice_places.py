@@ -1,8 +1,8 @@
-"""Which of a stack's slices an object is, also where the head moves the stack. Knows nothing of volumes or files.
+"""Which of a stack's slices an object is, even if the stack follows the head. Knows nothing of volumes or files.
 
-With prospective motion correction (Siemens' PACE) the scanner moves the slices after the head, and each volume states
-other positions. From one volume to the next they move by less than half of the way between two slices; so a slice is
-followed by where its centre was last, along the normal of its plane: a turn moves corners much further than centres.
+With prospective motion correction (Siemens' PACE) the scanner moves the slices with the head, and each volume states
+other positions. From one volume to the next they move by less than half of the distance between two slices. So a slice
+is followed by the last position of its centre along the normal of its plane: a rotation moves corners much further.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from mindsight.scanner.deidentify import DicomRecord
 
 Place = tuple[float, ...]
 
-FOLLOWED_SHARE = 0.45  # of the way between two slices
-SAME_PLACE_MM = 0.05  # positions differ in their last digits
+FOLLOWED_SHARE = 0.45  # of the distance between two slices
+SAME_PLACE_MM = 0.05  # stated positions differ in their last digits
 SAME_PLANE = 0.9  # cosine between normals: the planes of localisers are other places
 MAX_BESIDE_MM = 40.0
-MAX_PLACES = 2048  # no stack has as many; more are not followed
+MAX_PLACES = 2048  # more than any stack has; further ones are not followed
 
 
 def slice_place(record: DicomRecord) -> Place:
-    """Where the slice lies, to a hundredth of a millimetre. Raises BadVolume."""
+    """Position of the slice, to a hundredth of a millimetre. Raises BadVolume."""
     position_mm = record.frames[0].position_mm
     if position_mm is None:
-        raise BadVolume("expected a position in every slice", code="dicom.no_geometry")
+        raise BadVolume("expected a position in every slice, got none; export with it", code="dicom.no_geometry")
     return tuple(round(x, 2) for x in position_mm)
 
 
 class SlicePlaces:
-    """Places of slices that come in the order of time. A place is named by where it was first."""
+    """Places of slices in order of time. A place is named by its first position."""
 
     def __init__(self) -> None:
-        self._named: dict[Place, Place] = {}  # by where each is now
+        self._named: dict[Place, Place] = {}  # name by current position
         self._centres: dict[Place, NDArray[np.float64]] = {}
         self._normals: dict[Place, NDArray[np.float64]] = {}
-        self._positions: dict[Place, Place] = {}  # by name, where each is now
+        self._positions: dict[Place, Place] = {}  # current position by name
 
     def place(self, record: DicomRecord) -> Place:
-        """Raises BadVolume where the slice does not say where it lies."""
+        """The place of a slice. Raises BadVolume if it has no position."""
         now = slice_place(record)
         known = self._named.get(now)
         if known is not None or len(self._named) >= MAX_PLACES:
@@ -91,7 +91,7 @@ def _centre_and_normal(record: DicomRecord) -> tuple[NDArray[np.float64], NDArra
 
 
 def followed_places(records: Sequence[DicomRecord]) -> list[Place]:
-    """Of the slices of a whole run, in any order. Raises BadVolume where one does not say where it lies."""
+    """The place of each slice of a whole run, in any order. Raises BadVolume if one has no position."""
     places = [slice_place(record) for record in records]
     clocks = [record.frames[0].acquired_s for record in records]
     order = sorted(range(len(records)), key=lambda k: (clocks[k] or 0.0, records[k].instance_number or 0))

@@ -1,6 +1,6 @@
-"""What vendors state in private elements: mosaics (Siemens), clocks and counts (GE), scales and counts (Philips).
+"""The vendors' private elements: mosaics (Siemens), clocks and counts (GE), scales and counts (Philips).
 
-Knows nothing of files. A private element is read only where it is needed: a CSA header in mosaics alone.
+Knows nothing of files. A private element is read only if it is needed: a CSA header only in mosaics.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _GE_COMPONENTS = ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY")
 
 @dataclass(frozen=True, slots=True)
 class Mosaic:
-    """Slices, slice normal (LPS), slice times, and whether a CSA header could be read (None: there is none)."""
+    """Number of slices, slice normal (LPS), slice times, and whether the CSA header could be read (None: no header)."""
 
     slices: int | None = None
     normal: tuple[float, ...] | None = None
@@ -26,7 +26,7 @@ class Mosaic:
 
 
 def siemens_mosaic(head: Allowed) -> Mosaic:
-    """From the CSA header, else from the open elements, of which the slice times are as many as the slices."""
+    """A mosaic's fields from the CSA header, else from the open elements: there are as many slice times as slices."""
     headers = [read_csa(header) for header in head.private_bytes("csa")]
     csa = next((found for found in headers if found is not None), None)
     slices = csa.slices if csa else None
@@ -44,7 +44,7 @@ def siemens_mosaic(head: Allowed) -> Mosaic:
 
 
 def unnamed_mosaic(head: Allowed, image_type: tuple[str, ...]) -> bool:
-    """Whether an object is a mosaic though its type, cut by an export, does not say so."""
+    """Whether an object is a mosaic although its image type, shortened by an export, does not say so."""
     if (whole(head.private_number("mosaic_slices")) or 0) > 1:
         return True
     if len(image_type) > 2:
@@ -59,7 +59,7 @@ def is_uih_grid(head: Allowed) -> bool:
 
 
 def siemens_type(head: Allowed, shared: Allowed | None) -> tuple[str, ...]:
-    """ImageType4MF of the object, or of the first frame that has one."""
+    """ImageType4MF of the object, or of the first frame with one."""
     own = next(head.items("PerFrameFunctionalGroupsSequence"), None) if shared is not None else None
     for groups in (head, own, shared):
         if groups is None:
@@ -72,7 +72,7 @@ def siemens_type(head: Allowed, shared: Allowed | None) -> tuple[str, ...]:
 
 
 def ge_component(head: Allowed) -> str:
-    """DICOM's word for GE's number; empty where there is none."""
+    """DICOM's word for GE's number; empty if there is none."""
     number = whole(head.private_number("ge_component"))
     return _GE_COMPONENTS[number] if number is not None and 0 <= number < len(_GE_COMPONENTS) else ""
 
@@ -83,13 +83,13 @@ def ge_delay_s(head: Allowed) -> float:
 
 
 def ge_clock(head: Allowed) -> tuple[float | None, tuple[float, ...]]:
-    """A slice's time by the RTIA timer, else by the trigger time, with the units it may have in seconds.
+    """A slice's time from the RTIA timer, else from the trigger time, with its possible units in seconds.
 
     The timer counts seconds or, in older versions, ten thousandths. The trigger time (ms) of multi-band runs is wrong:
-    all slices at different times. Both as found by dcm2niix's authors (its notes on GE, "Slice Timing").
+    it differs between all slices. Both were found by the authors of dcm2niix (notes on GE, "Slice Timing").
     """
     if head.private("ge_component") is None and head.private("ge_timer") is None:
-        return None, ()  # no GE: Philips' trigger times are the heart's
+        return None, ()  # not GE: Philips' trigger times are those of the heart
     timer, trigger_ms = head.private_number("ge_timer"), head.number("TriggerTime")
     multiband = re.match(r"\d{1,3}", "".join(texts(head.private("ge_multiband"))[:1]))
     if trigger_ms is not None and not timer and not (multiband and int(multiband[0]) > 1):
@@ -98,7 +98,7 @@ def ge_clock(head: Allowed) -> tuple[float | None, tuple[float, ...]]:
 
 
 def slices_per_volume(head: Allowed) -> int | None:
-    """GE's count of locations and Philips' of slices; the public count, which GE multiplies at times, comes last."""
+    """GE's count of locations, else Philips' of slices, else the public count, which GE sometimes multiplies."""
     counts = (head.private_number("ge_slices"), head.private_number("philips_slices"))
     for count in (*map(whole, counts), head.integer("ImagesInAcquisition")):
         if count is not None and count > 0:
@@ -107,12 +107,12 @@ def slices_per_volume(head: Allowed) -> int | None:
 
 
 def philips_scaling(groups: Allowed, slope: float, intercept: float) -> tuple[float, float] | None:
-    """Slope and intercept from stored values to the signal, as a PAR file has it; None where Philips states no scale.
+    """Slope and intercept from stored values to the signal, as in a PAR file; None if Philips states no scale.
 
     slope, intercept : of the public rescaling
 
-    (stored × RS + RI) / (RS × SS): RS and RI are chosen image by image for the display, SS alone brings values of
-    different images to one unit.
+    (stored × RS + RI) / (RS × SS): RS and RI are chosen per image for the display; only SS brings values of different
+    images to one unit.
     """
     places = (groups, *groups.private_items("philips_frame"))
     scale = next((found for place in places if (found := place.private_number("philips_scale")) is not None), None)
@@ -133,6 +133,6 @@ _VENDORS = {
 
 
 def vendor_of(head: Allowed) -> str:
-    """One of the known names, never the text itself; empty where it is none of them."""
+    """One of the known names, never the text itself; empty if the vendor is unknown."""
     stated = head.text("Manufacturer").upper()
     return next((name for name, words in _VENDORS.items() if re.search(words, stated)), "")

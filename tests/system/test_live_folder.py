@@ -199,12 +199,12 @@ def test_the_whole_run_arrives_as_it_is_in_the_files(service: Service, night: Ni
     assert [(run, index) for run, index in service.missing(night.session) if run == 1] == []
     warnings = service.warnings(night.session)
     assert [text for code, text in warnings if code == "volume.doubled"] == [
-        f"run 1: volume {DOUBLED} came twice; the first is kept"
+        f"run 1: volume {DOUBLED} arrived twice; the first is kept"
     ]
-    assert ("series.ignored", "a series was passed over: it had no second volume") in warnings
+    assert ("series.ignored", "ignored a series: it had no second volume") in warnings
     assert sum("[series.ignored]" in line for line in night.errors) == 2  # the scout and the anatomical
     assert any(code.startswith("dicom.") for code, _ in warnings)
-    assert sum("a file was passed over" in line for line in night.errors) == 2  # the empty one and the text
+    assert sum("skipped a file" in line for line in night.errors) == 2  # the empty one and the text
     assert "SEED" not in repr((night.messages, night.said, night.errors))
 
 
@@ -250,7 +250,7 @@ def test_a_stopped_and_restarted_run_and_changed_shapes_are_told_and_gone_on_wit
     assert "run 3: volume 10: expected the shape (74, 74, 36) of the first, got (64, 64, 36)" in told.values()
     assert told["run.shape"].startswith("run 4 has volumes of 64×64×36 voxels, the run before 74×74×36")
     why = {(m.run, m.index): m.reason for m in night.messages if isinstance(m, VolumeMissing)}
-    assert why[3, 5] == "run 3: volume 5 did not come; declared missing"
+    assert why[3, 5] == "run 3: volume 5 did not arrive; declared missing"
 
 
 def test_a_killed_stream_goes_on_where_it_was(

@@ -85,7 +85,7 @@ class SliceGathering:
             members = held.partial.pop(position)
             self._let_go(members)
             held.whole.add(position)
-            text = f"volume {position}: {len(members)} of {held.numbers.n_slices} slices came; dropped"
+            text = f"dropped volume {position}: only {len(members)} of {held.numbers.n_slices} slices arrived"
             warnings.append(TransportWarning("volume.incomplete", text, position, lost=True))
         if not warnings if oldest_only else not held.partial:
             self._hold(-held.undecided, -held.undecided_bytes)
@@ -126,7 +126,7 @@ class SliceGathering:
         warnings = []
         for position, members in held.partial.items():
             self._let_go(members)
-            text = f"volume {position}: {len(members)} of {held.numbers.n_slices} slices came; dropped"
+            text = f"dropped volume {position}: only {len(members)} of {held.numbers.n_slices} slices arrived"
             warnings.append(TransportWarning("volume.incomplete", text, position, lost=True))
         for memory in (held.partial, held.marks, held.whole, held.doubled):
             memory.clear()
