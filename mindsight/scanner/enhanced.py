@@ -30,9 +30,9 @@ def is_enhanced(record: DicomRecord) -> bool:
 def enhanced_positions(record: DicomRecord) -> dict[int, list[int]]:
     """The volumes of one object: number in time (0 if frames state none), and the places of its frames.
 
-    If frames of several components are mixed (Philips), only the magnitudes. A volume has each slice once: if the stated
-    numbers contradict that (one number for all, none in some frames), the slices at each place are numbered by their
-    clock, then by their dimension index, then in the order of the file.
+    If frames of several components are mixed (Philips), only the magnitudes. A volume has each slice once: if the
+    stated numbers contradict that (one number for all, none in some frames), the slices at each place are numbered by
+    their clock, then by their dimension index, then in the order of the file.
     """
     magnitudes = [place for place, frame in enumerate(record.frames) if is_magnitude(frame)]
     chosen = magnitudes or list(range(len(record.frames)))

@@ -22,13 +22,13 @@ def is_mosaic(record: DicomRecord) -> bool:
 
 
 def mosaic_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> Volume:
-    """The volume of one mosaic. Its slices run along the normal of their planes; tiles that run against it are reversed.
+    """The volume of one mosaic. Its slices run along the normal of their planes; tiles against it are reversed.
 
     The stated position is the corner of one image of the mosaic's size. The first slice has the size of a tile around
     the same centre (nibabel's notes on Siemens mosaics).
 
-    Only the CSA header states the direction of the slices. If it is missing or unreadable, but the open private elements
-    state the slices, they are assumed to run along the normal of their plane (``mosaic_note`` warns about it).
+    Only the CSA header states the direction of the slices. If it is missing or unreadable, but the open private
+    elements state the slices, they are assumed to run along the normal of their plane (``mosaic_note`` warns about it).
 
     Raises BadVolume for a missing slice count, a CSA header without the normal, or tiles that do not fit.
     """
