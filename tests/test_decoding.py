@@ -21,7 +21,8 @@ from mindsight.errors import ModelMismatch
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorConfig
 from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex
-from mindsight.subjects.bundle.folder import Bundle, Sampling
+from mindsight.subjects.bundle.decoder import Sampling
+from mindsight.subjects.bundle.folder import Bundle
 from support.linear_bundle import CHANNELS, N_VOXELS, TOKENS, linear_bundle, ticks
 
 

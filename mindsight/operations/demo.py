@@ -27,7 +27,7 @@ from mindsight.settings import Settings, read_settings
 from mindsight.simulator.demo import demo_visit
 from mindsight.simulator.experiment import RunPlan
 from mindsight.simulator.session import SimulatedSession
-from mindsight.subjects.bundle.folder import Bundle
+from mindsight.subjects.bundle.pool import load_pool
 
 BUNDLE = "demo"
 VISIT_SEED, N_RUNS = 21, 2
@@ -156,7 +156,7 @@ def _simulate(n_runs: int) -> SimulatedSession:
 
 def _images(settings: Settings) -> dict[str, bytes]:
     """The candidate pool's images by id; they are the ones shown."""
-    pool = Bundle.load(settings.bundles_dir / BUNDLE).pool
+    pool = load_pool(settings.bundles_dir / BUNDLE)
     return {id_: path.read_bytes() for id_, path in zip(pool.ids, pool.images or (), strict=True) if path is not None}
 
 

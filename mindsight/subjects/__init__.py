@@ -1,4 +1,4 @@
-"""Who is enrolled (``registry``), and what decodes each (``bundle``).
+"""Enrolled subjects (``registry``), and the bundles that decode them (``bundle``).
 
-Imports neither: the gateway needs the registry, and must not load what the bundle needs.
+Imports neither: the gateway needs the registry, and must not load the packages that a bundle needs.
 """

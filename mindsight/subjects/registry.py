@@ -1,7 +1,7 @@
-"""Who is enrolled: random pseudonyms, and which bundle decodes each.
+"""Enrolled subjects: random pseudonyms, and the bundle that decodes each.
 
-Knows nothing of names, birthdays or anything else of a person: the table from person to pseudonym is kept elsewhere,
-by the people who may know.
+Holds no names, birthdays or other identifying data: the table from person to pseudonym is kept elsewhere, by those who
+are authorised to have it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from mindsight.errors import NotFound
 from mindsight.files.durable import write_durably
 
 _PSEUDONYM = re.compile(r"sub-[a-z0-9]{6}")
-_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without those that are mistaken for each other
+_LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without letters that look alike
 
 
 class Subject(BaseModel):
-    """An enrolled subject. ``bundle`` names the subject bundle that decodes, None before calibration."""
+    """An enrolled subject. ``bundle`` is the name of its bundle, None before calibration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,7 +37,7 @@ class Registry:
         self._root = root
 
     def enrol(self, enrolled_t: float, bundle: str | None = None) -> Subject:
-        """A new subject under a pseudonym that nobody has had; it is on the disk when this returns."""
+        """A new subject under an unused pseudonym; it is on the disk when this returns."""
         self._root.mkdir(parents=True, exist_ok=True)
         while True:
             pseudonym = "sub-" + "".join(secrets.choice(_LETTERS) for _ in range(6))

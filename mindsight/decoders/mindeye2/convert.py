@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mindsight.decoders.mindeye2.checkpoint import RECOMPUTED, dtype_of, fitting_state
+from mindsight.decoders.mindeye2.adapter import RECOMPUTED, dtype_of, fitting_state
 from mindsight.errors import Conflict, ModelMismatch, StorageFull
 from mindsight.files.digest import sha256_of, sha256_of_file
 from mindsight.files.durable import is_full, publish_folder

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mindsight.decoders.mindeye2.checkpoint import dtype_of, fitting_state
+from mindsight.decoders.mindeye2.adapter import dtype_of, fitting_state
 from mindsight.decoders.mindeye2.convert import is_converted, verified_weights
 from mindsight.decoders.mindeye2.model import MindEye2
 from mindsight.weights.state_dict import read_state_dict

@@ -1,4 +1,4 @@
-"""The prior's network in its inference form: weights laid out for speed once, one evaluation with few, large steps.
+"""The prior's network in its inference form: weights laid out for speed once, one step in few, large operations.
 
 Knows nothing of diffusion or of training: noisy image tokens, a time token and brain tokens in, clean image tokens out.
 Equal to ``PriorNetwork`` in exact arithmetic:
@@ -8,7 +8,7 @@ Equal to ``PriorNetwork`` in exact arithmetic:
   norm behind the attention sees half precision and takes the larger epsilon that goes with it;
 - there too, queries and keys are scaled to length one by a root mean square norm, which is one kernel;
 - the null key is normalised beforehand, and its logits' bias lies with all others in one table;
-- heads may be padded with zeros to the width that a fused attention kernel wants (``head_multiple``).
+- heads may be padded with zeros to the width that a fused attention kernel needs (``head_multiple``).
 
 Axes: B batch, S sequence, R the last rows of S that a layer gives, H heads, E width of a head, K keys, N tokens,
 D channels.
@@ -42,8 +42,8 @@ class _Weights(NamedTuple):
     narrow: Tensor
 
 
-class PriorEvaluation:
-    """Made of a transformer and its learned query; make a new one when their weights change."""
+class PriorInference:
+    """Made from a transformer and its learned query; make a new one when their weights change."""
 
     def __init__(self, transformer: Transformer, query_ND: Tensor, head_multiple: int = 1) -> None:
         layers = [cast(Layer, layer) for layer in transformer.layers]
@@ -141,6 +141,6 @@ class PriorEvaluation:
 
 
 def _with_aligned_rows(table_XK: Tensor) -> Tensor:
-    """The same table, in memory with rows that start at multiples of what kernels want."""
+    """The same table, in memory with rows that start at multiples of what kernels need."""
     n_keys = table_XK.shape[1]
     return F.pad(table_XK, (0, -n_keys % _MASK_MULTIPLE))[:, :n_keys]

@@ -1,27 +1,31 @@
 """A whole trajectory of the prior, with all that does not depend on the trial computed once.
 
-Knows nothing of networks' training. On a GPU the trajectory is captured as one CUDA graph for each batch size, and
-replayed: its 19 evaluations are some two thousand small kernels, which a processor cannot launch as fast as they run.
+Knows nothing of training. On a GPU the trajectory is captured as one CUDA graph for each batch size, and replayed: its
+19 steps are some two thousand small kernels, which a processor cannot launch as fast as they run.
 
-Axes: B batch, N tokens, D channels, T evaluations.
+Axes: B batch, N tokens, D channels, T steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from mindsight.decoders.mindeye2.prior_inference import PriorEvaluation
+from mindsight.decoders.mindeye2.prior_inference import PriorInference
+from mindsight.decoders.mindeye2.prior_network import PriorNetwork, guide
 from mindsight.decoders.mindeye2.schedule import Step, sampler_table
 
-if TYPE_CHECKING:
-    from mindsight.decoders.mindeye2.prior import DiffusionPrior
-
 _WARM_UPS = 3  # before a capture, as CUDA's libraries allocate and choose kernels on their first calls
+
+
+class Prior(Protocol):
+    """A prior's network is all that a sampler needs of it."""
+
+    net: PriorNetwork
 
 
 class Sampler:
@@ -36,22 +40,23 @@ class Sampler:
 
     @torch.inference_mode()
     def __init__(
-        self, prior: DiffusionPrior, steps: int = 20, cond_scale: float = 1.0, head_multiple: int | None = None
+        self, prior: Prior, steps: int = 20, cond_scale: float = 1.0, head_multiple: int | None = None
     ) -> None:
-        query_ND = prior.net.learned_query
+        net = prior.net
+        query_ND = net.learned_query
         if head_multiple is None:
             head_multiple = 16 // query_ND.element_size() if query_ND.is_cuda else 1
-        self._evaluate = PriorEvaluation(prior.net.causal_transformer, query_ND, head_multiple)
+        self._evaluate = PriorInference(net.causal_transformer, query_ND, head_multiple)
         self._cond_scale = cond_scale
         self._table: tuple[Step, ...] = sampler_table(steps)
         times_T = torch.tensor([step.t for step in self._table], device=query_ND.device)
-        self._time_T1D = prior.net.time_tokens(times_T)
-        self._null_TND = prior.predict_null(times_T) if cond_scale != 1.0 else None
+        self._time_T1D = net.time_tokens(times_T)
+        self._null_TND = net.null(self._time_T1D, net.positions()) if cond_scale != 1.0 else None
         self._graphs: dict[int, _Graph] = {}
 
     @property
     def n_draws(self) -> int:
-        """Normal draws of one trajectory: the start, and one for every evaluation but the last."""
+        """Normal draws of one trajectory: the start, and one for every step but the last."""
         return 1 + sum(step.noise > 0 for step in self._table)
 
     @torch.inference_mode()
@@ -68,7 +73,7 @@ class Sampler:
         return graph.replay(cond_BND, islice(draws, self.n_draws))
 
     def trajectory(self, cond_BND: Tensor, draws: Iterator[Tensor]) -> Tensor:
-        """The loop itself, without a graph. What it does depends on no value, so that it can be captured."""
+        """The loop itself, without a graph. Its operations depend on no value, so that it can be captured."""
         image_BND = next(draws)
         for number, step in enumerate(self._table):
             time_B1D = self._time_T1D[number].expand(len(cond_BND), 1, -1)
@@ -106,11 +111,6 @@ class _Graph:
             place.copy_(draw)
         self._graph.replay()
         return self._image_BND.clone()
-
-
-def guide(conditional: Tensor, null: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance: away from what is predicted without a condition."""
-    return null + scale * (conditional - null)
 
 
 def _normal_draws(like: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:

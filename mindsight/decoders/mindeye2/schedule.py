@@ -35,10 +35,10 @@ def alphas_cumprod() -> NDArray[np.float64]:
 
 
 def sampler_table(steps: int) -> tuple[Step, ...]:
-    """The update of each network evaluation, first to last; the last one returns x0 itself.
+    """The update of each step, first to last; the last one returns x0 itself.
 
-    100 steps are ancestral sampling (100 evaluations). Fewer are the reference's stochastic DDIM (eta = 1): ``steps``
-    times from -1 on, so one evaluation less than ``steps`` (20: 19, at t = 94, 89, ..., 4).
+    100 steps are ancestral sampling. Fewer are the reference's stochastic DDIM (eta = 1): ``steps``
+    times from -1 on, so one network evaluation less than ``steps`` (20: 19, at t = 94, 89, ..., 4).
     """
     if not 2 <= steps <= TIMESTEPS:
         raise ValueError(f"expected 2 to {TIMESTEPS} steps, got {steps}")

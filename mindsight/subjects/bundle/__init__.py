@@ -1,4 +1,4 @@
-"""A subject bundle in parts, each loaded by who needs it: description, space, decoder, pool.
+"""A subject bundle in parts, each loaded where it is needed: description, space, decoder, pool, and the whole (folder).
 
 Imports none of them: the gateway reads the description only.
 """

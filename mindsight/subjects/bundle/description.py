@@ -1,7 +1,7 @@
-"""What a subject bundle's folder says of itself, for those who decode nothing: names, digests, sizes.
+"""The description of a subject bundle, for processes that decode nothing: names, digests, sizes.
 
-Light: neither arrays nor models are imported, so that the gateway may use it. What the options and figures in the
-description mean is known to the rooms that they belong to.
+Light: neither arrays nor models are imported, so that the gateway can use it. The options and figures in the
+description are defined by the rooms that they belong to.
 
 A folder proves what it is by ``bundle.json``: the sha256 of each file, and a digest over all of the description. Files
 of more than MAX_HASHED_BYTES are not read whole to open a bundle: their size is compared, and their content is verified
@@ -82,7 +82,7 @@ def read_description(folder: Path) -> BundleDescription:
 
 
 def invalid_description(error: ValidationError) -> ModelMismatch:
-    """A field that is not what it should be, as an error of ours."""
+    """The error for an invalid field."""
     first = error.errors()[0]
     return _PROOF.unreadable(DESCRIPTION, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
@@ -100,9 +100,9 @@ def write_description(folder: Path, described: Mapping[str, Any]) -> None:
 
 
 def verify_files(folder: Path, described: BundleDescription, only: Collection[str] | None = None) -> None:
-    """Compare the files with the description; of ``only`` these names, or of all that are there.
+    """Compare the files with the description; only the names in ``only``, or all that are there.
 
-    Raises ModelMismatch (``bundle.tampered``) where a file is missing, added, or not what it was.
+    Raises ModelMismatch (``bundle.tampered``) where a file is missing, added or changed.
     """
     verify_folder(_PROOF, folder, described.files, document=DESCRIPTION, sizes=described.sizes, only=only)
 
@@ -127,7 +127,7 @@ def pool_ids(folder: Path) -> frozenset[str] | None:
 
 @functools.lru_cache(maxsize=8)
 def _ids_in(path: Path, _mtime_ns: int, _size: int) -> frozenset[str]:
-    """Every event that names a picture asks for them, and a pool of NSD's size has 73,000."""
+    """Cached, because every event that names an image needs them, and a pool of NSD's size has 73,000."""
     return frozenset(json.loads(path.read_bytes())["ids"])
 
 

@@ -1,4 +1,4 @@
-"""The subject bundle: a folder with everything that decodes one person's brain, and the proof that it is unchanged.
+"""The subject bundle: a folder with everything that decodes one subject, and the proof that it is unchanged.
 
 Knows nothing of sessions, scanners or networks. Nothing in it is executable: JSON, safetensors and PNG.
 
@@ -15,43 +15,33 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from mindsight.accuracy import Accuracy
-from mindsight.decoders.base import DecoderWeights, PriorOptions
-from mindsight.decoders.registry import load_weights
+from mindsight.decoders.base import DecoderWeights
 from mindsight.errors import Conflict, ModelMismatch
 from mindsight.files.durable import publish_folder
-from mindsight.generators.base import SampleOptions
 from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing.quality.baseline import Baseline
 from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex
-from mindsight.retrieval.sketch import INDEX
+from mindsight.subjects.bundle.decoder import Sampling, read_decoder
 from mindsight.subjects.bundle.description import (
-    POOL,
     VERSION,
     invalid_description,
     read_description,
     verify_files,
     write_description,
 )
+from mindsight.subjects.bundle.pool import read_pool, write_pool
 from mindsight.subjects.bundle.space import check_voxels, read_space, write_space
 
 
 def require_new(folder: Path) -> None:
-    """Raises Conflict (``bundle.exists``) where no bundle can be saved because something is there."""
+    """Raises Conflict (``bundle.exists``) where the folder exists, so that no bundle can be saved there."""
     if folder.exists():
         raise Conflict(
             f"expected a new folder for the bundle, {folder.name} exists: name another or remove it",
             code="bundle.exists",
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How a reconstruction is made; the defaults are those of bundles that do not record it."""
-
-    prior: PriorOptions = field(default_factory=PriorOptions)
-    generator: SampleOptions = field(default_factory=SampleOptions)
 
 
 @dataclass(frozen=True)
@@ -66,12 +56,11 @@ class _Parts:
 
 
 _PARTS, _CALIBRATION, _ACCURACY = TypeAdapter(_Parts), TypeAdapter(Calibration), TypeAdapter(Accuracy)
-_SAMPLING = TypeAdapter(Sampling)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Bundle:
-    """Everything that decodes one person.
+    """Everything that decodes one subject.
 
     subject : pseudonym
     created : UTC, ISO 8601
@@ -134,7 +123,8 @@ class Bundle:
     def load(cls, folder: Path) -> Bundle:
         """Read a bundle and verify every byte, except those of very large files (``files.manifest.MAX_HASHED_BYTES``).
 
-        ``space.load_space`` reads only what ingest needs, ``description.read_description`` only the description.
+        ``space.load_space`` reads only what ingest needs, ``pool.load_pool`` only the pool, and
+        ``description.read_description`` only the description.
 
         Raises ModelMismatch: ``bundle.unreadable``, ``bundle.version``, ``bundle.tampered`` where a file is missing,
         added or not what it was, ``bundle.invalid`` where the parts do not fit each other.
@@ -145,10 +135,10 @@ class Bundle:
         try:
             calibration = _CALIBRATION.validate_python(described.calibration)
             accuracy = None if described.accuracy is None else _ACCURACY.validate_python(described.accuracy)
-            sampling = Sampling() if described.sampling is None else _SAMPLING.validate_python(described.sampling)
         except ValidationError as error:
             raise invalid_description(error) from None
-        pool = CandidatePool.load(folder / POOL)
+        pool, index = read_pool(folder)
+        decoder, sampling = read_decoder(folder, described)
         bundle = cls(
             subject=described.subject,
             created=described.created,
@@ -157,9 +147,9 @@ class Bundle:
             statistics=calibrated.statistics,
             calibration=calibration,
             pool=pool,
-            decoder=load_weights(described.kind, folder),
+            decoder=decoder,
             sampling=sampling,
-            index=ReducedIndex.beside(folder / POOL, pool),
+            index=index,
             baseline=calibrated.baseline,
             labels=described.labels,
             accuracy=accuracy,
@@ -182,9 +172,7 @@ class Bundle:
 
     def _write_parts(self, folder: Path) -> None:
         write_space(folder, self.space, self.statistics)
-        self.pool.save(folder / POOL)
-        if self.index is not None:
-            self.index.save(folder / POOL / INDEX)
+        write_pool(folder, self.pool, self.index)
         self.decoder.save(folder)
 
     def _described(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""The part of a subject bundle that ingest works with: how betas come about, where the voxels are, their statistics.
+"""The part of a subject bundle that ingest needs: options of the GLM, the voxels' space, the betas' statistics.
 
-Opening it reads the files of that part and no others: a session that is opened does not hold up the volumes of another
-for as long as it takes to read a candidate pool.
+Only the files of this part are read: a session that opens does not hold up the volumes of another session while a
+candidate pool is read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mindsight.weights.tensors import map_tensors, write_tensors
 
 SPACE, STATISTICS = "space.safetensors", "statistics.safetensors"
 
-# Of ``SubjectSpace``, where calibration determined them
+# fields of ``SubjectSpace`` that are saved where calibration determined them
 _OF_VOXELS = ("hrf_V", "lag_V", "noise_pool_V")
 _OPTIONS, _BASELINE = TypeAdapter(IngestOptions), TypeAdapter(Baseline)
 
@@ -49,7 +49,7 @@ def load_space(folder: Path) -> CalibratedSpace:
 
 
 def read_space(folder: Path, described: BundleDescription) -> CalibratedSpace:
-    """What verified files hold. Raises ModelMismatch (``bundle.invalid``) where they do not fit each other."""
+    """From verified files. Raises ModelMismatch (``bundle.invalid``) where they do not fit each other."""
     try:
         options = _OPTIONS.validate_python(described.options)
         baseline = None if described.baseline is None else _BASELINE.validate_python(described.baseline)

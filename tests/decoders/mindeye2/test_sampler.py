@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from mindsight import assets
 from mindsight.decoders.mindeye2 import DiffusionPrior, MindEye2, Sampler, fold, load_mindeye2
-from mindsight.decoders.mindeye2.prior_inference import PriorEvaluation
+from mindsight.decoders.mindeye2.prior_inference import PriorInference
 from mindsight.decoders.mindeye2.schedule import sampler_table
 from support.listing import at_an_eighth, random_state, released
 from support.tolerance import half_precision, network
@@ -62,7 +62,7 @@ def test_one_evaluation_at_an_eighth(eighth: MindEye2) -> None:
     x, cond = (torch.randn(2, 32, 208, generator=rng) for _ in range(2))
     net = eighth.prior.net
     t = torch.tensor([3, 70])
-    found = PriorEvaluation(net.causal_transformer, net.learned_query)(x, net.time_tokens(t), cond)
+    found = PriorInference(net.causal_transformer, net.learned_query)(x, net.time_tokens(t), cond)
     assert_close(found, eighth.prior.predict(x, t, cond), **network(terms=832, sums=24))
 
 
@@ -135,5 +135,5 @@ def test_half_precision_is_what_the_references_autocast_gives(model: MindEye2, r
 @torch.no_grad()
 def evaluated(prior: DiffusionPrior, x: Tensor, cond: Tensor) -> Tensor:
     net = prior.net
-    evaluate = PriorEvaluation(net.causal_transformer, net.learned_query)
+    evaluate = PriorInference(net.causal_transformer, net.learned_query)
     return evaluate(x, net.time_tokens(torch.full((len(x),), 50)), cond)

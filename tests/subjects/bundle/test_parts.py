@@ -12,10 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindsight import assets
+from mindsight.decoders.base import PriorOptions
 from mindsight.errors import ModelMismatch
+from mindsight.generators.base import SampleOptions
 from mindsight.preprocessing.quality.baseline import Baseline
+from mindsight.subjects.bundle.decoder import Sampling
 from mindsight.subjects.bundle.description import DESCRIPTION, digest_of, pool_ids, pool_size, read_description
 from mindsight.subjects.bundle.folder import Bundle
+from mindsight.subjects.bundle.pool import load_pool
 from mindsight.subjects.bundle.space import load_space
 from mindsight.weights.tensors import tensor_header
 from support.small_bundle import make_bundle
@@ -76,6 +81,42 @@ def test_a_pool_too_large_to_be_hashed_is_known_by_its_size(tmp_path: Path) -> N
     with pytest.raises(ModelMismatch) as error:
         Bundle.load(folder)
     assert error.value.code == "bundle.tampered"
+
+
+def test_the_pool_is_loaded_and_verified_without_the_rest(tmp_path: Path) -> None:
+    made = make_bundle().save(tmp_path / "bundle")
+    (tmp_path / "bundle" / "decoder.safetensors").write_bytes(b"spoilt")
+    pool = load_pool(tmp_path / "bundle")
+    assert (pool.ids, pool.digest) == (made.pool.ids, made.pool_digest)
+    (tmp_path / "bundle" / "pool" / "pool.json").write_text("{}")
+    with pytest.raises(ModelMismatch, match=r"pool\.json"):
+        load_pool(tmp_path / "bundle")
+
+
+def test_a_bundle_records_how_reconstructions_are_sampled(tmp_path: Path) -> None:
+    chosen = Sampling(prior=PriorOptions(steps=5, draws=2), generator=SampleOptions(steps=8))
+    assert replace(make_bundle(), sampling=chosen).save(tmp_path / "bundle").sampling == chosen
+
+
+def test_a_bundle_from_before_is_sampled_as_it_was(tmp_path: Path) -> None:
+    make_bundle().save(tmp_path / "bundle")
+    described = json.loads((tmp_path / "bundle" / DESCRIPTION).read_text())
+    assert described.pop("sampling") == {"prior": {"steps": 10, "draws": 8}, "generator": {"steps": 4}}
+    described["digest"] = digest_of(described)
+    (tmp_path / "bundle" / DESCRIPTION).write_text(json.dumps(described))
+    loaded = Bundle.load(tmp_path / "bundle")
+    assert loaded.sampling == Sampling(prior=PriorOptions(steps=10, draws=8), generator=SampleOptions(steps=4))
+    assert "sampling" not in json.loads((assets.BUNDLE / DESCRIPTION).read_text())  # the bundle that ships is one
+
+
+def test_a_decoder_of_an_unknown_kind_is_refused(tmp_path: Path) -> None:
+    make_bundle().save(tmp_path / "bundle")
+    described = json.loads((tmp_path / "bundle" / DESCRIPTION).read_text()) | {"kind": "neuropictor"}
+    described["digest"] = digest_of(described)
+    (tmp_path / "bundle" / DESCRIPTION).write_text(json.dumps(described))
+    with pytest.raises(ModelMismatch) as error:
+        Bundle.load(tmp_path / "bundle")
+    assert error.value.code == "decoder.kind"
 
 
 @pytest.mark.parametrize("name", ["space.safetensors", "statistics.safetensors", DESCRIPTION])
