@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings()
     parser = argparse.ArgumentParser(prog="python -m service", description="the Mindsight gateway")
     parser.add_argument("--host", default=settings.host)
-    parser.add_argument("--port", type=int, default=settings.port, help="0 takes a free one")
+    parser.add_argument("--port", type=int, default=settings.port, help="0 chooses a free port")
     given = parser.parse_args(arguments)
     settings = settings.model_copy(update={"host": given.host, "port": given.port})
     try:
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             create_app(settings),
             log_level="warning",
             ws="websockets-sansio",
-            ws_per_message_deflate=False,  # costs ten times the processor time, for pictures that do not compress
+            ws_per_message_deflate=False,  # costs ten times the processor time, for images that do not compress
             ws_max_size=64 * 1024,
             timeout_graceful_shutdown=GRACE_S,
             server_header=False,
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
     def stop(*_: object) -> None:
-        """Before uvicorn listens to signals itself; it stops in order, and then raises the signal once more."""
+        """Handles signals before uvicorn does; uvicorn shuts down in order, and then raises the signal again."""
         server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def check_address(settings: Settings) -> None:
-    """Raises Conflict for an address that others can reach without TLS: keys must not travel in clear."""
+    """Raises Conflict for an address that other machines can reach without TLS: keys must not travel unencrypted."""
     try:
         loopback = ipaddress.ip_address(settings.host).is_loopback
     except ValueError:
@@ -82,12 +82,12 @@ def check_address(settings: Settings) -> None:
 
 
 def listen(settings: Settings) -> socket.socket:
-    """The bound socket; a connection made from now on waits for the gateway. Raises Conflict where it is taken."""
+    """The bound socket; connections wait in it until the gateway runs. Raises Conflict if the address is in use."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # The protocol is named because asyncio turns Nagle's algorithm off (40 ms per answer) only where it is.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # the kernel drops a peer that takes nothing; closing would wait for it
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # the kernel drops a silent peer; closing would wait for it
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
     try:
         listener.bind((settings.host, settings.port))

@@ -1,4 +1,4 @@
-"""Who asks, and whether they may: one dependency, ``require``, on every route.
+"""The caller of a route and its permissions: one dependency, ``require``, on every route.
 
 Knows nothing of sessions.
 """
@@ -26,7 +26,7 @@ class Forbidden(NotAllowed):
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks. ``subprotocol`` is what a WebSocket's handshake must be answered with."""
+    """The caller. ``subprotocol`` : what the response to a WebSocket's handshake must name."""
 
     key: Key
     subprotocol: str | None = None
@@ -42,7 +42,10 @@ def require(*scopes: Scope) -> Callable[..., Caller]:
     def dependency(connection: HTTPConnection) -> Caller:
         caller = _caller(connection)
         if not caller.key.scopes.intersection(scopes):
-            raise Forbidden(f"this key may not do that; it needs {' or '.join(scopes)}", role=caller.key.role)
+            raise Forbidden(
+                f"expected a key with the scope {' or '.join(scopes)}, got one without; ask for another key",
+                role=caller.key.role,
+            )
         return caller
 
     dependency.scopes = scopes  # type: ignore[attr-defined]  # the test that walks the routes looks for it
@@ -65,7 +68,10 @@ def _caller(connection: HTTPConnection) -> Caller:
 
 
 def _check_origin(connection: HTTPConnection) -> None:
-    """A page of another site must not use a browser that is let in here (cross-site WebSocket hijacking)."""
+    """Refuse pages of other sites, which could use a browser's access (cross-site WebSocket hijacking)."""
     origin = connection.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != connection.headers.get("host"):
-        raise Forbidden("a page of another origin may not connect", code="auth.origin")
+        raise Forbidden(
+            "expected a page of this origin, got another's; open the dashboard from this address",
+            code="auth.origin",
+        )

@@ -1,4 +1,4 @@
-"""Headers that tell a browser what the dashboard may do: nothing from elsewhere. Knows nothing of what is served."""
+"""Headers that forbid a browser to load anything from elsewhere. Knows nothing of what is served."""
 
 from __future__ import annotations
 

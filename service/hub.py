@@ -1,8 +1,8 @@
-"""Everything that happens, to everybody who watches: one reader of the bus, and per watcher no more than a cursor.
+"""Every session's messages, to everyone who watches: one reader of the bus, and per watcher no more than a cursor.
 
-Knows nothing of WebSockets or HTTP. A watcher pulls at its own pace: from the ring of its session's last messages, or,
-where it is further behind, from the log. So there is no outbox that could overflow and no moment between "what was" and
-"what is new" at which a message could be missed or come twice; a watcher that takes nothing costs nothing.
+Knows nothing of WebSockets or HTTP. A watcher pulls at its own pace: from the ring of its session's last messages or,
+if it is further behind, from the log. So there is no outbox that could overflow, and no moment between past and new
+messages at which one could be missed or come twice; a watcher that takes nothing costs nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 from mindsight.bus import Bus, Entry, Log, read_many
 from mindsight.errors import BadRequest, BusUnavailable
+from mindsight.journal.read import Journal
 from mindsight.protocol import dump_message, parse_message, without_truth
 
 RING = 512
 PAGE = 256
 TICK_S = 2.0
-_BLOCK_S = 0.25  # how soon the reader notices a session that is watched for the first time
-_PAUSE_S = 0.5  # between two tries to reach a bus that is down
+_BLOCK_S = 0.25  # how soon the reader notices the first watcher of a session
+_PAUSE_S = 0.5  # between two attempts to reach a bus that is down
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class _Topic:
         self.news = asyncio.Event()
 
     def after(self, cursor: int) -> list[Frame] | None:
-        """From the ring the frames after the cursor, at most a page; None where the ring does not reach back."""
+        """The ring's frames after the cursor, at most a page; None if the ring does not reach back that far."""
         if not self.ring or self.ring[0].seq > cursor + 1:
             return None
         start = cursor + 1 - self.ring[0].seq
@@ -62,7 +63,7 @@ class _Topic:
 
 
 class Hub:
-    """Started and stopped with the gateway; ``follow`` from the event loop it was started in."""
+    """Started and stopped with the gateway; ``follow`` runs in the event loop that started it."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -82,8 +83,8 @@ class Hub:
         await asyncio.to_thread(self._thread.join, 10.0)
 
     async def check(self, session: str, after: int) -> None:
-        """Raises BadRequest where the session's log does not reach ``after``."""
-        last = await asyncio.to_thread(Log(self._bus, session, "messages").last_seq)
+        """Raises BadRequest if the session's log does not reach ``after``."""
+        last = await asyncio.to_thread(Journal(self._bus, session).messages.last_seq)
         if after > last:
             raise BadRequest(
                 f"expected a cursor of at most {last}, got {after}; start again from 0",
@@ -92,9 +93,9 @@ class Hub:
             )
 
     async def follow(self, session: str, after: int) -> AsyncGenerator[list[Frame]]:
-        """The messages after number ``after``, then each new one, for ever; an empty list every TICK_S as a heartbeat.
+        """The messages after number ``after``, then each new one, without end; an empty list every TICK_S as a beat.
 
-        Raises BusUnavailable where the bus is down and the ring does not help.
+        Raises BusUnavailable if the bus is down and the ring does not reach back far enough.
         """
         topic = await self._attach(session)
         cursor = after
@@ -123,7 +124,7 @@ class Hub:
 
     async def _attach(self, session: str) -> _Topic:
         if session not in self._topics:
-            log = Log(self._bus, session, "messages")
+            log = Journal(self._bus, session).messages
             last = await asyncio.to_thread(log.last_seq)
             self._topics.setdefault(session, _Topic(log, last))
             self._wake.set()
@@ -132,7 +133,7 @@ class Hub:
         return topic
 
     def _read(self) -> None:
-        """The reader thread: what is new in any watched session, to its topic."""
+        """The reader thread: passes new messages of every watched session to its topic."""
         assert self._loop is not None
         while not self._stop.is_set():
             topics = {topic.log: topic for topic in list(self._topics.values())}
@@ -150,7 +151,7 @@ class Hub:
                 frames = [_frame(entry) for entry in entries]
                 self._loop.call_soon_threadsafe(topics[log].extend, frames)
             if found:
-                # Read on from what the topics have taken, not from what is still on its way to them.
+                # Continue after what the topics have taken, not after what is still on its way to them.
                 self._loop.call_soon_threadsafe(delivered.set)
                 delivered.wait(_PAUSE_S)
 

@@ -1,6 +1,7 @@
-"""API keys: who may do what. A key is ``ms_<id>_<secret>``; only the secret's sha256 is kept.
+"""API keys and their permissions. A key is ``ms_<id>_<secret>``; only the secret's sha256 is kept.
 
-Knows nothing of HTTP. sha256 and no slow password hash: the secret is 256 random bits, not something a person chose.
+Knows nothing of HTTP. The hash is sha256, no slow password hash: the secret is 256 random bits,
+not chosen by a person.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _KEY = re.compile(r"ms_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 
 
 class Key(BaseModel):
-    """What is kept of a key."""
+    """What is stored of a key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,7 +65,7 @@ class KeyStore:
         return self._path.exists()
 
     def mint(self, role: Role) -> tuple[Key, str]:
-        """A new key: what is kept of it, and the key itself, which is nowhere else."""
+        """Make a key: what is stored of it, and the key itself, which is stored nowhere."""
         secret = secrets.token_urlsafe(32)
         key = Key(id=secrets.token_hex(4), role=role, sha256=sha256_of(secret.encode()), created_t=time.time())
         with self._lock:
@@ -72,7 +73,7 @@ class KeyStore:
         return key, f"ms_{key.id}_{secret}"
 
     def revoke(self, id: str) -> None:
-        """From now on the key, and every ticket and stream opened with it, is refused. Raises NotFound."""
+        """Refuse the key from now on, and every ticket and stream opened with it. Raises NotFound."""
         with self._lock:
             if id not in self._keys:
                 raise NotFound("there is no such key", code="key.unknown")
@@ -86,7 +87,7 @@ class KeyStore:
         match = _KEY.fullmatch(text)
         key = self._keys.get(match[1]) if match else None
         if match is None or key is None or not hmac.compare_digest(key.sha256, sha256_of(match[2].encode())):
-            raise NotAllowed("this key is not valid here; check it, or ask for a new one", code="auth.key")
+            raise NotAllowed("expected a valid key, got an unknown one; check it, or ask for another", code="auth.key")
         return key
 
     def is_valid(self, key: Key) -> bool:
@@ -107,7 +108,7 @@ class KeyStore:
         with self._lock:
             key, until = self._tickets.pop(ticket, (None, 0.0))
         if key is None or until < time.monotonic() or not self.is_valid(key):
-            raise NotAllowed("this ticket was used or is too old; get a new one", code="auth.ticket")
+            raise NotAllowed("expected an unused ticket, got a used or an old one; get another", code="auth.ticket")
         return key
 
     def _write(self, keys: dict[str, Key]) -> None:
@@ -116,7 +117,7 @@ class KeyStore:
 
 
 def create_keys(data_dir: Path) -> dict[Role, str]:
-    """One key per role, where the data folder has none yet; else an empty dictionary: they are shown only once."""
+    """One key per role if the data folder has none yet, otherwise an empty dictionary: keys are shown only once."""
     store = KeyStore(data_dir)
     if store.exists:
         return {}

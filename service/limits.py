@@ -1,6 +1,6 @@
-"""Bodies that are read whole before anybody looks at the key: bounded in size and in time.
+"""Bodies that are read whole before the key is checked: bounded in size and in time.
 
-Knows nothing of what they are. Volumes and pictures are read piece by piece, after the key, with limits of their own
+Knows nothing of what they are. Volumes and images are read piece by piece, after the key, with limits of their own
 (``transfer``).
 """
 
@@ -31,13 +31,13 @@ class BoundedBodies:
 
         async def bounded() -> Message:
             nonlocal total, complete
-            if complete:  # what is awaited now is the client's leaving, and that may take long
+            if complete:  # from here on only a disconnect is awaited, which may take long
                 return await receive()
             try:
                 async with asyncio.timeout(SILENCE_S):
                     message = await receive()
             except TimeoutError:
-                raise TooSlow(f"expected the next bytes within {SILENCE_S:g} s") from None
+                raise TooSlow(f"expected the next bytes within {SILENCE_S:g} s, got none; send it again") from None
             total += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if total > MAX_BYTES:

@@ -19,7 +19,7 @@ class TooLarge(BadRequest):
     code = "request.too_large"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"expected at most {limit} bytes", limit=limit)
+        super().__init__(f"expected at most {limit} bytes, got more; send less at a time", limit=limit)
 
 
 class TooSlow(BadRequest):
@@ -29,7 +29,7 @@ class TooSlow(BadRequest):
 
 
 async def pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
-    """The body in pieces of about PIECE_BYTES. Raises TooLarge, TooSlow, BadRequest where the sender went away."""
+    """The body in pieces of about PIECE_BYTES. Raises TooLarge, TooSlow, BadRequest if the sender disconnected."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
         raise TooLarge(limit)
@@ -41,9 +41,9 @@ async def pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
             async with asyncio.timeout(SILENCE_S):
                 chunk = await anext(stream, None)
         except TimeoutError:
-            raise TooSlow(f"expected the next bytes within {SILENCE_S:g} s") from None
+            raise TooSlow(f"expected the next bytes within {SILENCE_S:g} s, got none; send it again") from None
         except ClientDisconnect:
-            raise BadRequest("the connection was lost before the body was complete") from None
+            raise BadRequest("expected the whole body, lost the connection before its end; send it again") from None
         if chunk is None:
             break
         total += len(chunk)

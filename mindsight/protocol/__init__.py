@@ -1,4 +1,4 @@
-"""The wire: versioned messages and their cursor. No IO."""
+"""The wire: versioned inputs, messages and jobs, as JSON. No IO."""
 
 from mindsight.protocol.messages import (
     VERSION,

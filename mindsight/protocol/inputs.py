@@ -1,8 +1,8 @@
-"""What the ingest worker is told, as a closed, versioned union: one input log per session, in one total order.
+"""The inputs of a session, as a closed, versioned union: one log per session, in one total order.
 
 The position of an event among the volumes is part of the record, so that a replay of the log gives the same bits.
-Knows nothing of how entries travel. An entry's ``key`` names it in the log, and its ``identity`` is what makes a retry
-the same entry: everything that was declared, without the times at which it was.
+Knows nothing of how entries travel. An entry's ``key`` names it in the log; its ``identity`` is the same for a retry:
+it covers everything declared except the times of declaration.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mindsight.volume import MAX_TR_S, MIN_TR_S
 
 _TIMES = {"t", "acked_t", "acquired_s"}
 _IN_KEY = {"occurrence"}
-_LATER = {"stim_file", "motion"}  # fields that came after the first release: not there is what None is
+_LATER = {"stim_file", "motion"}  # fields added after the first release: absent means None
 
 SESSION_KEY = "session"
 CLOSED_KEY = "session-closed"
@@ -47,7 +47,7 @@ def limits_key(change: str) -> str:
 
 
 def volume_key(run: int, index: int) -> str:
-    """Of a volume, and of its absence: an index is either received or missing."""
+    """The key of a received or missing volume: an index is one or the other."""
     return f"volume-{run}-{index}"
 
 
@@ -63,13 +63,13 @@ class _Base(BaseModel):
 
     @property
     def identity(self) -> str:
-        """sha256 of what was declared; the same for a retry, also of one that a version before these fields wrote."""
+        """sha256 of what was declared; the same for a retry, also for one written before the later fields existed."""
         later = {name for name in _LATER & type(self).model_fields.keys() if getattr(self, name) is None}
         return hashlib.sha256(self.model_dump_json(exclude=_TIMES | _IN_KEY | later).encode()).hexdigest()
 
 
 def _number_or_off(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """One plain sentence where a union would give two."""
+    """Validate with one error message, where a union would give two."""
     try:
         return validate(value)
     except ValidationError:
@@ -83,9 +83,10 @@ Window = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Limits(BaseModel):
-    """What is too much of each figure of quality: a number, or "off" for never said. What is not named stays as it is.
+    """The limit of each figure of quality beyond which an alert is raised: a number, or "off" for never.
 
-    As ``preprocessing.alerts.QualityLimits``, which says where the defaults come from.
+    A limit that is not named stays as it is. The fields are those of ``preprocessing.quality.limits.QualityLimits``,
+    which gives the sources of the defaults.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,27 +94,27 @@ class Limits(BaseModel):
     fd_mm: Limit = Field(default=None, description="framewise displacement of one volume, mm (default 0.5)")
     displacement_mm: Limit = Field(
         default=None,
-        description="the head's distance from the reference, mm (3): of its centre, and the rotation's arc on a 50 mm "
-        "sphere, as run.placed has it",
+        description="displacement of the head from the reference, mm (3): translation of its centre plus the rotation's"
+        " arc on a 50 mm sphere, as in run.placed",
     )
-    censored_share: Limit = Field(default=None, description="share of the window that cannot be used, 0 to 1 (0.2)")
-    dvars_ratio: Limit = Field(default=None, description="DVARS of one volume over the run's median (1.5)")
-    tsnr_ratio: Limit = Field(default=None, description="tSNR over the calibration's; less is bad (0.7)")
-    tsnr_start_ratio: Limit = Field(default=None, description="tSNR over the run's start; less is bad (0.7)")
-    drift_percent: Limit = Field(default=None, description="mean signal against the run's start, % (3)")
-    signal_percent: Limit = Field(default=None, description="mean signal against the calibration's, % (20)")
-    residual: Limit = Field(default=None, description="share of a volume the reference does not explain, 0 to 1 (0.2)")
-    outlier_share: Limit = Field(
-        default=None, description="share of the window's slices that do not fit, 0 to 1 (0.01)"
+    censored_share: Limit = Field(default=None, description="share of excluded volumes in the window, 0 to 1 (0.2)")
+    dvars_ratio: Limit = Field(default=None, description="DVARS of one volume divided by the run's median (1.5)")
+    tsnr_ratio: Limit = Field(default=None, description="tSNR divided by the calibration's; alerts below (0.7)")
+    tsnr_start_ratio: Limit = Field(default=None, description="tSNR divided by the run's first; alerts below (0.7)")
+    drift_percent: Limit = Field(default=None, description="change of the mean signal since the run's start, % (3)")
+    signal_percent: Limit = Field(default=None, description="change of the mean signal since the calibration, % (20)")
+    residual: Limit = Field(
+        default=None, description="share of a volume's variance left by the reference, 0 to 1 (0.2)"
     )
-    spikes: Limit = Field(default=None, description="spikes in the window that are borne (0)")
-    unplaced: Limit = Field(default=None, description="volumes of the window without a pose that are borne (0)")
-    window_volumes: Window | None = Field(default=None, description="volumes that shares and counts look back (30)")
+    outlier_share: Limit = Field(default=None, description="share of outlier slices in the window, 0 to 1 (0.01)")
+    spikes: Limit = Field(default=None, description="spikes tolerated in the window (0)")
+    unplaced: Limit = Field(default=None, description="volumes without a pose tolerated in the window (0)")
+    window_volumes: Window | None = Field(default=None, description="volumes in the window of shares and counts (30)")
     settle_volumes: Window | None = Field(default=None, description="volumes until a run's own level is known (10)")
-    quiet_volumes: Window | None = Field(default=None, description="quiet volumes until a condition is over (10)")
+    quiet_volumes: Window | None = Field(default=None, description="volumes within the limit until an alert ends (10)")
 
     def on(self, earlier: dict[str, Any]) -> dict[str, Any]:
-        """All limits: what is named here, on top of ``earlier``; None is off."""
+        """``earlier`` with the limits named here in place of its own; None is off."""
         named = self.model_dump(exclude_none=True)
         return earlier | {name: None if value == "off" else value for name, value in named.items()}
 
@@ -126,56 +127,59 @@ Normalise = Literal["bundle", "running", "running_including", "run"]
 
 
 class SessionOptions(BaseModel):
-    """How a session is to be decoded. None leaves it to the subject bundle, or to the default in brackets."""
+    """How a session is decoded. None: as the subject bundle has it, otherwise the default in brackets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    blinded: bool = Field(default=False, description="the people who watch are not to know what was shown")
-    fast_s: Seconds | None = Field(default=None, description="seconds after onset of the fast answer (7.5)")
-    fast_volumes: Volumes | None = Field(default=None, description="the same in volumes; instead of fast_s")
-    revised_s: Seconds | None = Field(default=None, description="seconds after onset of the revised answer (27.5)")
-    revised_volumes: Volumes | None = Field(default=None, description="the same in volumes; instead of revised_s")
+    blinded: bool = Field(default=False, description="what was shown is hidden from the people who watch")
+    fast_s: Seconds | None = Field(default=None, description="seconds after onset until the fast answer (7.5)")
+    fast_volumes: Volumes | None = Field(default=None, description="the same in volumes, instead of fast_s")
+    revised_s: Seconds | None = Field(default=None, description="seconds after onset until the revised answer (27.5)")
+    revised_volumes: Volumes | None = Field(default=None, description="the same in volumes, instead of revised_s")
     final_s: Seconds | None = Field(
-        default=None, description="seconds after onset of the final answer (at the end of the run, as for late trials)"
+        default=None,
+        description="seconds after onset until the final answer (by default at the run's end, as for late trials)",
     )
-    final_volumes: Volumes | None = Field(default=None, description="the same in volumes; instead of final_s")
+    final_volumes: Volumes | None = Field(default=None, description="the same in volumes, instead of final_s")
     fd_mm: FdThreshold | None = Field(
-        default=None, description="framewise displacement that censors a volume, mm (0.5); and is said, see limits"
+        default=None,
+        description="framewise displacement above which a volume is censored, mm (0.5); also raises an alert, see"
+        " limits",
     )
-    limits: Limits = Field(default=Limits(), description="when somebody is told of bad quality")
+    limits: Limits = Field(default=Limits(), description="when poor quality raises an alert")
     normalise: Normalise | None = Field(
         default=None,
-        description="what betas are z-scored by: the bundle's statistics; all other trials of the session so far"
-        " (running), or these and the present one (running_including); all trials of the run so far (run)",
+        description="statistics that z-score betas: of the bundle; of all earlier trials of the session (running), or"
+        " of those and the present one (running_including); of all trials of the run so far (run)",
     )
     min_betas: Annotated[int, Field(ge=2, le=1000)] | None = Field(
-        default=None, description="warm-up: fewer betas are no statistics (6)"
+        default=None, description="number of betas from which running statistics are used (6)"
     )
     prior_betas: Annotated[int, Field(ge=0, le=1000)] | None = Field(
-        default=None, description="as how many betas the bundle's statistics count in running ones (16)"
+        default=None, description="weight of the bundle's statistics in running ones, in betas (16)"
     )
     std_floor: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None, description="lowest standard deviation of a voxel, as a share of the voxels' median (0.1)"
+        default=None, description="floor of a voxel's standard deviation, as a share of the median over voxels (0.1)"
     )
     average_repeats: bool = Field(
         default=False,
-        description="answer from all trials so far that showed the same picture (its digest, candidate or file)",
+        description="average the betas of all trials so far that showed the same image (by digest, candidate or file)",
     )
 
     pairs: tuple[tuple[CandidateId, CandidateId], ...] = Field(
         default=(),
         max_length=100,
-        description="candidates that look alike, two and two: every answer also says which of each is nearer",
+        description="pairs of look-alike candidates; every result also names the nearer one of each pair",
     )
 
     @model_validator(mode="after")
-    def _two_and_two(self) -> SessionOptions:
+    def _check_pairs(self) -> SessionOptions:
         if len({frozenset(pair) for pair in self.pairs if pair[0] != pair[1]}) != len(self.pairs):
             raise PydanticCustomError("pairs", "expected pairs of two different candidates, each pair once")
         return self
 
     @model_validator(mode="after")
-    def _in_order(self) -> SessionOptions:
+    def _check_stages(self) -> SessionOptions:
         for unit in ("s", "volumes"):
             given = [getattr(self, f"{stage}_{unit}") for stage in STAGES]
             waits = [wait for wait in given if wait is not None]
@@ -207,8 +211,8 @@ class StartRun(_Base):
     n_volumes: int | None = Field(default=None, ge=1)
     motion: MotionOrder | None = Field(
         default=None,
-        description="its volumes bring the six motion parameters that another program estimated, in this order, in mm"
-        " and radians where it is known; they are confounds, and motion is not estimated",
+        description="order of the six motion parameters that come with each volume, estimated by another program, in"
+        " mm and radians; they are used as confounds, and motion is not estimated",
     )
 
     @property
@@ -217,10 +221,10 @@ class StartRun(_Base):
 
 
 class AddEvent(_Base):
-    """A stimulus. ``trial`` numbers what is to be decoded from 1 in its run; None for the rest.
+    """A stimulus. ``trial``: number of the trial in its run, from 1; None for an event that is not decoded.
 
-    An event without a trial is named by all that it says, and by the how-many-th of its like it is: so any number may
-    begin at one moment, and the same table once more adds none.
+    The key of an event without a trial consists of all its fields and of its ``occurrence`` among identical events: any
+    number of events may begin at one moment, and sending a table again adds none.
     """
 
     type: Literal["event.add"] = "event.add"
@@ -250,8 +254,8 @@ class TakeVolume(_Base):
     digest: Digest
     shape: tuple[int, int, int]
     nbytes: int
-    acquired_s: float | None = Field(default=None, description="when the scanner took it, seconds since the Unix epoch")
-    acked_t: float = Field(description="when the gateway logged it, and so could acknowledge it")
+    acquired_s: float | None = Field(default=None, description="when it was acquired, seconds since the Unix epoch")
+    acked_t: float = Field(description="when the gateway logged it, just before its acknowledgement")
 
     @property
     def key(self) -> str:
@@ -281,7 +285,7 @@ class EndRun(_Base):
 
 
 class SetLimits(_Base):
-    """From here on, other limits of quality; what is not named stays. ``change`` is an id, for safe repeats."""
+    """New limits of quality from here on; limits that are not named stay. ``change``: an id that makes a retry safe."""
 
     type: Literal["limits.set"] = "limits.set"
     change: str
@@ -310,10 +314,10 @@ _ADAPTER: TypeAdapter[Input] = TypeAdapter(Input)
 
 
 def parse_input(payload: bytes | str) -> Input:
-    """One entry from its JSON."""
+    """Read an entry from its JSON."""
     return _ADAPTER.validate_json(payload)
 
 
 def dump_input(entry: Input) -> bytes:
-    """The entry as compact JSON."""
+    """Write an entry as compact JSON."""
     return entry.model_dump_json(exclude_none=True).encode()

@@ -3,8 +3,8 @@
 One session has one message log. Its messages are numbered 1, 2, 3, ... without a gap: ``id`` is that number, and it is
 the cursor a client resumes from. Knows nothing of how messages travel.
 
-What was shown (``stimulus``, ``candidate``, ``label`` and ``stim_file`` of ``EventAdded``) is the truth of a trial and
-is in no other message, so that a blinded view is the same log through ``without_truth``.
+What was shown (``stimulus``, ``candidate``, ``label`` and ``stim_file`` of ``EventAdded``) is the truth of a trial. No
+other message contains it, so that a blinded view is the same log through ``without_truth``.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ class _Base(_Frozen):
 
 
 class StageLatency(_Frozen):
-    """Milliseconds per stage of one volume's or one answer's way. Absent stages did not happen."""
+    """Milliseconds that each stage of a volume or of an answer took. Stages that did not happen are absent."""
 
-    receive: float | None = Field(default=None, description="gateway: first byte to durable and logged")
-    queue: float | None = Field(default=None, description="acknowledged until the ingest worker took it")
+    receive: float | None = Field(default=None, description="gateway: from the first byte until durable")
+    queue: float | None = Field(default=None, description="from the acknowledgement until the ingest worker took it")
     motion: float | None = None
     glm: float | None = None
-    estimate: float | None = Field(default=None, description="computing all betas that the volume brought")
-    beta: float | None = Field(default=None, description="volume acknowledged until the beta was in the log")
-    decode: float | None = Field(default=None, description="z-score, decoder")
+    estimate: float | None = Field(default=None, description="computing all betas that were due with the volume")
+    beta: float | None = Field(default=None, description="from the volume's acknowledgement until the beta was logged")
+    decode: float | None = Field(default=None, description="z-scoring and decoder")
     retrieve: float | None = None
-    retrieval: float | None = Field(default=None, description="beta in the log until the retrieval was in the log")
+    retrieval: float | None = Field(default=None, description="from logging the beta until logging the result")
     generate: float | None = None
 
 
@@ -71,7 +71,7 @@ class RunStarted(_Base):
     task: str
     tr_s: float
     n_volumes: int | None = None
-    motion: MotionOrder | None = Field(default=None, description="of the parameters that its volumes bring")
+    motion: MotionOrder | None = Field(default=None, description="order of its volumes' motion parameters")
 
 
 class RunEnded(_Base):
@@ -82,40 +82,42 @@ class RunEnded(_Base):
 
 
 class RunPlaced(_Base):
-    """Where a run's head is in the subject's space, and whether to believe it."""
+    """The position of a run's head in the subject's space, and how it was found."""
 
     type: Literal["run.placed"] = "run.placed"
     run: int
-    index: int = Field(description="the volume that says so, usually the run's first")
+    index: int = Field(description="the volume that was registered, usually the run's first")
     how: Literal["subject", "session", "realigned", "registered", "refused"] = Field(
-        description="it fits the subject's reference, or this session's; it is the session's reference from here on,"
-        " realigned or registered to the subject's; or that was refused, and its place is a guess"
+        description="subject, session: it fits the subject's or this session's reference; realigned, registered: it"
+        " becomes the session's reference, aligned to the subject's; refused: alignment failed, the position is a guess"
     )
     reference_to_run: tuple[float, ...] = Field(
-        min_length=16, max_length=16, description="4 x 4, row by row: mm of the subject's reference to mm of the run"
+        min_length=16,
+        max_length=16,
+        description="4 x 4, row by row: from mm of the subject's reference to mm of the run",
     )
     displacement_mm: float = Field(
-        description="of the head, from where the subject's reference has it: of its centre, and the rotation's arc on "
-        "a 50 mm sphere, as limits have it"
+        description="of the head from the subject's reference: translation of its centre plus the rotation's arc on a"
+        " 50 mm sphere, as in limits"
     )
-    coverage: float = Field(ge=0, le=1, description="share of the decoder's voxels that the run's volumes show")
-    unexplained: float | None = Field(default=None, description="share of the volume that the reference leaves so")
-    margin: float | None = Field(default=None, description="of a registration over what is certainly wrong")
+    coverage: float = Field(ge=0, le=1, description="share of the decoder's voxels inside the run's volumes")
+    unexplained: float | None = Field(default=None, description="share of the volume's variance left by the reference")
+    margin: float | None = Field(default=None, description="of a registration: its score above that of wrong positions")
     overlap: float | None = Field(default=None, description="of a registration: share of the smaller head in the other")
-    text: str = Field(description="the same for a person")
-    image: Digest | None = Field(default=None, description="picture of the run's volume on the subject's reference")
+    text: str = Field(description="the same in words")
+    image: Digest | None = Field(default=None, description="image of the run's volume on the subject's reference")
 
 
 class EventAdded(_Base):
     type: Literal["event.added"] = "event.added"
     run: int
-    trial: int | None = Field(default=None, description="number in its run, from 1; None: not to be decoded")
+    trial: int | None = Field(default=None, description="number in its run, from 1; None: not decoded")
     onset_s: float
     duration_s: float
-    stimulus: Digest | None = Field(default=None, description="TRUTH: the picture shown")
-    candidate: str | None = Field(default=None, description="TRUTH: id of the picture in the candidate pool")
+    stimulus: Digest | None = Field(default=None, description="TRUTH: the image shown")
+    candidate: str | None = Field(default=None, description="TRUTH: its id in the candidate pool")
     label: str | None = Field(default=None, description="TRUTH: trial_type")
-    stim_file: str | None = Field(default=None, description="TRUTH: the picture's file, as the events table has it")
+    stim_file: str | None = Field(default=None, description="TRUTH: its file, as in the events table")
 
 
 class VolumeReceived(_Base):
@@ -137,18 +139,18 @@ class VolumeProcessed(_Base):
     run: int
     index: int
     translation_mm: tuple[float, float, float] | None = Field(
-        default=None, description="about the scanner's origin; None where motion is not estimated"
+        default=None, description="about the scanner's origin; None if motion is not estimated"
     )
     rotation_deg: tuple[float, float, float] | None = None
     fd_mm: float | None = Field(
-        default=None, description="framewise displacement, Power et al. 2012, 50 mm sphere; None for the first"
+        default=None, description="framewise displacement (Power et al. 2012, 50 mm sphere); None for the first volume"
     )
     dvars_percent: float | None = None
     tsnr: float | None = Field(
-        default=None, description="median temporal signal-to-noise over the mask, so far in this run"
+        default=None, description="temporal signal-to-noise ratio so far in this run, median over the mask"
     )
-    residual: float | None = Field(default=None, description="share of the volume the reference does not explain")
-    outlier_slices: tuple[int, ...] = Field(default=(), description="slices that do not fit the others")
+    residual: float | None = Field(default=None, description="share of the volume's variance left by the reference")
+    outlier_slices: tuple[int, ...] = Field(default=(), description="slices whose signal differs from the other slices")
     censored: bool
     latency_ms: StageLatency = StageLatency()
 
@@ -158,25 +160,25 @@ class BetaReady(_Base):
     run: int
     trial: int
     stage: Stage
-    n_volumes: int = Field(description="volumes of the run that went into it")
+    n_volumes: int = Field(description="volumes of the run that the estimate uses")
     n_voxels: int
-    flagged: bool = Field(description="a censored volume fell into the trial's response")
+    flagged: bool = Field(description="the trial's response contains a censored volume")
     beta: Digest
     standard_error: float | None = Field(
-        default=None, description="median over voxels of the beta's standard error, in its units; None: not known"
+        default=None, description="of the beta, median over voxels, in the beta's units; None: unknown"
     )
-    standard_errors: Digest | None = Field(default=None, description="(V,) float32, of each voxel; of final betas")
+    standard_errors: Digest | None = Field(default=None, description="(V,) float32 per voxel; only for final betas")
     latency_ms: StageLatency = StageLatency()
 
 
 class LimitsChanged(_Base):
-    """Other limits of quality from here on."""
+    """New limits of quality from here on."""
 
     type: Literal["limits.changed"] = "limits.changed"
     fd_mm: float | None = Field(
-        default=None, description="framewise displacement that censors a volume; None: as it was"
+        default=None, description="framewise displacement above which a volume is censored, mm; None: unchanged"
     )
-    limits: dict[str, float | Literal["off"]] = Field(default={}, description="the limits that were named, by name")
+    limits: dict[str, float | Literal["off"]] = Field(default={}, description="the limits that change, by name")
 
 
 class Candidate(_Frozen):
@@ -188,38 +190,43 @@ class Candidate(_Frozen):
 
 
 class PairChoice(_Frozen):
-    """Of two candidates that look alike, the nearer one: a two-alternative forced choice."""
+    """The nearer of two look-alike candidates: a two-alternative forced choice."""
 
     first: str
     second: str
     chosen: str = Field(description="one of the two")
-    margin: float = Field(ge=0, description="score of the chosen minus that of the other")
-    probability: float = Field(ge=0.5, le=1, description="calibrated, that it is the chosen if it is one of the two")
+    margin: float = Field(ge=0, description="score of the chosen candidate minus that of the other")
+    probability: float = Field(
+        ge=0.5, le=1, description="calibrated, of the chosen candidate if one of the two was shown"
+    )
 
 
 class Result(_Base):
-    """What the brain said: the closest candidates to one trial's beta, at one stage."""
+    """The candidates closest to one trial's beta, at one stage."""
 
     type: Literal["result"] = "result"
     run: int
     trial: int
     stage: Stage
     candidates: tuple[Candidate, ...] = Field(description="best first")
-    confidence: float = Field(ge=0, le=1, description="calibrated probability that the first candidate is right")
-    null_confidence: float = Field(ge=0, le=1, description="the same for betas of no picture: what chance looks like")
+    confidence: float = Field(ge=0, le=1, description="calibrated probability that the first candidate is correct")
+    null_confidence: float = Field(ge=0, le=1, description="the same for betas without a stimulus: the level of chance")
     margin: float | None = Field(default=None, description="score of the first candidate minus that of the second")
     null_share: float | None = Field(
-        default=None, ge=0, le=1, description="share of shuffled betas that score as high: a rank under the null"
+        default=None,
+        ge=0,
+        le=1,
+        description="share of shuffled betas that score at least as high: a rank under the null",
     )
     chance: float = Field(ge=0, le=1)
-    pairs: tuple[PairChoice, ...] = Field(default=(), description="the session's pairs, in their order")
+    pairs: tuple[PairChoice, ...] = Field(default=(), description="choices for the session's pairs, in their order")
     pool_size: int
     flagged: bool = False
     model: Digest
     pool: Digest
     normalised_by: str = Field(description="the z-scoring policy, e.g. 'running' or 'bundle'")
-    n_statistics: int = Field(default=0, ge=0, description="betas that the z-scoring rests on")
-    n_repeats: int = Field(default=1, ge=1, description="trials of the same picture that the answer averages")
+    n_statistics: int = Field(default=0, ge=0, description="number of betas behind the z-scoring statistics")
+    n_repeats: int = Field(default=1, ge=1, description="number of trials of the same image that are averaged")
     latency_ms: StageLatency = StageLatency()
 
 
@@ -231,21 +238,21 @@ class Reconstruction(_Base):
     image: Digest
     confidence: float = Field(ge=0, le=1)
     seed: int
-    evaluations: int = Field(description="network evaluations that made it")
+    evaluations: int = Field(description="number of network evaluations of the sampler")
     generator: Digest
-    brain_map: Digest | None = Field(default=None, description="picture of the beta on the reference")
+    brain_map: Digest | None = Field(default=None, description="image of the beta on the reference")
     latency_ms: StageLatency = StageLatency()
 
 
 class Captioned(_Base):
-    """A sentence for what was decoded, of the same image tokens as the picture; it comes after the picture."""
+    """A sentence made from the same image tokens as the reconstruction, which comes before it."""
 
     type: Literal["caption"] = "caption"
     run: int
     trial: int
     stage: Stage
     text: str = Field(max_length=1000)
-    model: Digest = Field(description="the captioner's files")
+    model: Digest = Field(description="digest of the captioner's files")
 
 
 class Warned(_Base):
@@ -282,18 +289,18 @@ _ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)
 
 
 def parse_message(payload: bytes | str, id: int | None = None) -> Message:
-    """One message from its JSON; ``id`` overrides the one inside (the log knows the place, the writer did not)."""
+    """Read a message from its JSON; ``id`` replaces the one inside: only the log knows the message's place."""
     message = _ADAPTER.validate_json(payload)
     return message if id is None else message.model_copy(update={"id": id})
 
 
 def dump_message(message: Message) -> bytes:
-    """The message as compact JSON."""
+    """Write a message as compact JSON."""
     return message.model_dump_json(exclude_none=True).encode()
 
 
 def without_truth(message: Message) -> Message:
-    """The same message for a blinded view: what was shown is removed, nothing else changes."""
+    """The message for a blinded view: without what was shown, otherwise unchanged."""
     if isinstance(message, EventAdded):
         return message.model_copy(update={"stimulus": None, "candidate": None, "label": None, "stim_file": None})
     return message

@@ -1,4 +1,4 @@
-"""What the inference worker is told: one beta to decode, with all that depends on order already computed.
+"""A job of the inference worker: one beta to decode, with everything that depends on order already computed.
 
 Knows nothing of queues. The beta and its statistics are files in the blob store.
 """
@@ -14,7 +14,7 @@ from mindsight.stages import Stage
 
 
 class Repeat(BaseModel):
-    """Another trial's newest beta, of the same picture; ``statistics`` as in ``BetaWork``."""
+    """The newest beta of another trial that showed the same image; ``statistics`` as in ``BetaWork``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,10 +25,10 @@ class Repeat(BaseModel):
 class BetaWork(BaseModel):
     """One trial's beta at one stage.
 
-    ``key`` names the job, and (without the session) the result that comes of it.
+    ``key`` names the job and, without the session, its result.
     """
 
-    # jobs that an earlier release put into the queue have fields that nothing reads
+    # jobs queued by an earlier release have fields that nothing reads
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     v: Literal[1] = 1
@@ -38,15 +38,15 @@ class BetaWork(BaseModel):
     stage: Stage
     beta: Digest = Field(description="(V,) float32 in the order of the bundle's mask")
     statistics: Digest | None = Field(
-        default=None, description="(2, V) float32, mean and standard deviation to z-score by; None: those of the bundle"
+        default=None, description="(2, V) float32, mean and standard deviation for z-scoring; None: those of the bundle"
     )
     normalised_by: str = Field(default="bundle", description="the z-scoring policy, e.g. 'running' or 'bundle'")
-    n_statistics: int = Field(default=0, ge=0, description="betas that the running statistics rest on")
-    repeats: tuple[Repeat, ...] = Field(default=(), description="what else the answer is averaged over")
-    pairs: tuple[tuple[str, str], ...] = Field(default=(), description="look-alike candidates to decide between")
-    flagged: bool = Field(default=False, description="a censored volume fell into the trial's response")
-    bundle: str | None = Field(default=None, description="name of the subject bundle that decodes it")
-    logged_t: float = Field(description="when the beta was in the message log, Unix epoch")
+    n_statistics: int = Field(default=0, ge=0, description="number of betas behind the running statistics")
+    repeats: tuple[Repeat, ...] = Field(default=(), description="other betas that the result averages")
+    pairs: tuple[tuple[str, str], ...] = Field(default=(), description="pairs of look-alike candidates")
+    flagged: bool = Field(default=False, description="the trial's response contains a censored volume")
+    bundle: str | None = Field(default=None, description="name of the subject bundle that decodes the beta")
+    logged_t: float = Field(description="when the beta was logged, seconds since the Unix epoch")
 
     @property
     def key(self) -> str:

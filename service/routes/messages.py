@@ -1,7 +1,7 @@
-"""Everything that happens in a session, live: as a WebSocket, and as server-sent events for curl and notebooks.
+"""REST: a session's messages, live: as a WebSocket, and as server-sent events for curl and notebooks.
 
-Knows nothing of the bus. Both send the session's messages from a cursor on, each with its ``id``, without a gap and
-without a repetition, and a tick every two seconds so that silence means a broken connection.
+Knows nothing of the bus. Both send the session's messages after a cursor, each with its ``id``, without gaps or
+repetitions, and a tick every two seconds, so that silence means a broken connection.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ async def events(
     gateway: GatewayDependency,
     session: SessionId,
     caller: Annotated[Caller, Depends(require("events:read"))],
-    after: Annotated[int, Query(ge=0, description="the id of the last message you have")] = 0,
-    last_event_id: Annotated[int | None, Header(ge=0, description="the same; a browser's EventSource sends it")] = None,
+    after: Annotated[int, Query(ge=0, description="the id of the last message received")] = 0,
+    last_event_id: Annotated[int | None, Header(ge=0, description="the same, as EventSource sends it")] = None,
 ) -> StreamingResponse:
     """The session's messages as server-sent events (``id``, ``data``); ticks come as events of the type ``tick``."""
     truth = await _sees_truth(gateway, session, caller)
@@ -49,7 +49,7 @@ async def events(
     await gateway.hub.check(session, after)
 
     async def lines() -> AsyncIterator[str]:
-        with suppress(BusUnavailable):  # the stream ends, and the client comes back with its last id
+        with suppress(BusUnavailable):  # the stream ends, and the client resumes with its last id
             async with aclosing(gateway.hub.follow(session, after)) as pages:
                 async for page in pages:
                     if not gateway.keys.is_valid(caller.key):
@@ -93,24 +93,24 @@ async def _send(
         async with aclosing(pages):
             async for page in pages:
                 if not gateway.keys.is_valid(caller.key):
-                    await websocket.close(REVOKED, "the key was revoked")
+                    await websocket.close(REVOKED, "the key was revoked; open the stream with another one")
                     return
                 for text in [_text(frame, truth) for frame in page] or [_tick(gateway)]:
                     async with asyncio.timeout(SEND_S):
                         await websocket.send_text(text)
                 sent = page[-1].seq if page else sent
     except TimeoutError:
-        with suppress(TimeoutError):  # the close frame waits behind what the client does not take
+        with suppress(TimeoutError):  # the close frame waits behind frames that the client does not take
             async with asyncio.timeout(CLOSE_S):
                 await websocket.close(SLOW, f"too slow; resume with after={sent}")
     except BusUnavailable:
-        await websocket.close(LATER, f"the bus is away; resume with after={sent}")
+        await websocket.close(LATER, f"the bus is unavailable; resume with after={sent}")
     except WebSocketDisconnect:
         pass
 
 
 async def _listen(websocket: WebSocket) -> None:
-    """Nothing is expected from the other side but that it goes away."""
+    """Wait until the client disconnects; what it sends is ignored."""
     try:
         while True:
             await websocket.receive_text()
@@ -119,7 +119,7 @@ async def _listen(websocket: WebSocket) -> None:
 
 
 async def _sees_truth(gateway: Gateway, session: str, caller: Caller) -> bool:
-    """Whether what was shown is sent: the key must have the scope, and a blinded session must be over.
+    """Whether what was shown is sent: the key needs the scope, and a blinded session must be closed.
 
     Raises NotFound for an unknown session.
     """
