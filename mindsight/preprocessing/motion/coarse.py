@@ -1,8 +1,8 @@
 """A pose from far away: Gauss-Newton on block means, coarse level first.
 
-Knows nothing of warm starts or of what is done with the pose; good to a fraction of a millimetre. Used when the head
-jumped or nothing is known yet. Here the reference is differentiated anew in every step (few points make that cheap) and
-offset and gain are fitted along with the motion.
+Knows nothing of warm starts or of what is done with the pose; accurate to a fraction of a millimetre. Used when the
+head jumped or no pose is known yet. The reference is differentiated again in every step (cheap with few points), and
+offset and gain are fitted together with the motion.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def smoothed_blocks(values: FloatArray, affine: Float64Array, block_mm: float) -
 class CoarseSearch:
     """Poses near enough for the fine estimate, from up to 12 mm and 12 degrees away.
 
-    values, affine : the reference in memory order; centre_mm : what rotations turn about
+    values, affine : the reference in memory order; centre_mm : centre of rotations
     """
 
     def __init__(self, values: FloatArray, affine: Float64Array, centre_mm: Float64Array) -> None:

@@ -1,6 +1,6 @@
-"""The steps of step.py by torch, on a GPU: every step and the sampling without a word to the host.
+"""The steps of ``newton`` in torch, on a GPU: steps and sampling without host synchronisation.
 
-Knows nothing of when a pose is to be trusted; see realign.py. The same sums over the same voxels as on the processor,
+Knows nothing of when a pose can be trusted; see ``realign``. The same sums over the same voxels as on the processor,
 in another order and with float64 where that one has float32, so that poses agree to 2e-3 mm and samples to 1e-4 of the
 mean value; the bits differ. A fixed number of steps, so that they can be captured as one CUDA graph: nothing here
 branches on a value, allocates by one, or reads one back.
@@ -27,7 +27,7 @@ from mindsight.preprocessing.motion.spline import FloatArray
 
 Float64Array = NDArray[np.float64]
 
-STEPS = 4  # each leaves a twentieth of itself
+STEPS = 4  # each leaves a twentieth of the error
 _SERIES = 10  # terms of the exponential of a twist under a radian: below 1e-9
 
 
@@ -76,12 +76,12 @@ class DeviceVolume:
         return self.sampled(self.points_at(where), matrix).cpu().numpy()
 
     def sampled(self, points_V3: Tensor, to_voxel: Tensor) -> Tensor:
-        """As ``sample``, for points and a matrix that are on the device, without a word to the host."""
+        """As ``sample``, for points and a matrix that are on the device, without host synchronisation."""
         return interpolate(self.coef_XYZ, _moved(to_voxel, points_V3))
 
 
 class OnDevice:
-    """A reference on a device, and what is done with each volume there.
+    """A reference on a device, and the work on each volume there.
 
     device : as torch names it
 
@@ -106,7 +106,7 @@ class OnDevice:
         return torch.tensor(array).to(self._device, dtype)
 
     def load(self, values: FloatArray, grid: Grid) -> None:
-        """Take a volume to the device; for another grid than the last, make ready for it first."""
+        """Take a volume to the device; for another grid than the last, prepare for it first."""
         if self._grid is None or not grid.same_as(self._grid):
             self.settle(grid)
         self._values.copy_(torch.from_numpy(values if values.flags.writeable else values.copy()))
@@ -123,11 +123,11 @@ class OnDevice:
         return self._pose.cpu().numpy(), float(self.size_mm)
 
     def volume(self) -> DeviceVolume:
-        """The volume that was last descended on, for as long as it is wanted."""
+        """A copy of the volume that was last descended on."""
         return DeviceVolume(self._volume_coef.clone(), self._points_at)
 
     def _points_at(self, where: NDArray[Any]) -> Tensor:
-        """(V, 3) coordinates of a mask's voxels, or the points themselves; what stays the same stays on the device."""
+        """(V, 3) coordinates of a mask's voxels, or the points themselves; unchanged ones stay on the device."""
         if self._where is None or not np.array_equal(where, self._where[0]):
             self._where = where.copy(), self._tensor(np.argwhere(where) if where.dtype == np.bool_ else where)
         return self._where[1]
@@ -144,7 +144,7 @@ class OnDevice:
         self._work = captured(self.follow, self._device)
 
     def follow(self) -> None:
-        """All that is done with a volume before its pose is judged, from buffers to buffers; no word to the host."""
+        """Filter a volume and descend, from buffers to buffers, without host synchronisation."""
         a_x, a_y, a_z = self._filters
         lines = torch.tensordot(a_x, self._values, dims=([1], [0]))
         lines = torch.matmul(a_y, lines)
@@ -157,7 +157,7 @@ class OnDevice:
         self.size_mm.copy_(twist[:3].norm() + LENGTH_MM * twist[3:].norm())
 
     def _step(self, pose: Tensor) -> Tensor:
-        """As step.step: (6,) mm and rad."""
+        """As ``newton.step``: (6,) mm and rad."""
         volume_mm = pose @ self._grid_mm  # voxel of the volume -> reference mm
         nearest_N3 = (_moved(self._to_grid @ _inverse(pose) @ self._reference_mm, self._ijk_N3) + 0.5).floor()
         inside_N = ((nearest_N3 >= 0) & (nearest_N3 < self._shape)).all(dim=1)
@@ -188,7 +188,7 @@ def _found(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter is torch's word for a build without CUDA
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch build without CUDA
         raise NotFound(
             f"expected a device that torch can use here, got {name!r} ({str(error).splitlines()[0]}): leave the "
             "setting empty to use the processor",
@@ -202,7 +202,7 @@ def _moved(matrix: Tensor, points_N3: Tensor) -> Tensor:
 
 
 def _inverse(motion: Tensor) -> Tensor:
-    """Of a rigid (4, 4) motion."""
+    """Inverse of a rigid (4, 4) motion."""
     out = motion.clone()
     out[:3, :3] = motion[:3, :3].T
     out[:3, 3] = -(motion[:3, :3].T @ motion[:3, 3])
@@ -210,7 +210,9 @@ def _inverse(motion: Tensor) -> Tensor:
 
 
 def _eliminated(sums_CC: Tensor) -> Tensor:
-    """Gauss-Jordan over all columns but the last, which then holds the solution: a library's solver may ask the host.
+    """Gauss-Jordan over all columns but the last, which then holds the solution.
+
+    A library's solver may synchronise with the host.
 
     The matrix is one of sums of products, so that its diagonal serves as pivots.
     """
@@ -251,7 +253,7 @@ def captured(work: Callable[[], Any], device: torch.device) -> Callable[[], Any]
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(2):  # libraries settle on their ways in the first call
+            for _ in range(2):  # libraries choose their kernels in the first call
                 work()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()

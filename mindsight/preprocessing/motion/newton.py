@@ -1,6 +1,6 @@
-"""One Newton step of a pose: from what the reference and the volume say at the pose, how far the head still is.
+"""One Newton step of a pose: the remaining motion, from the reference and the volume at the present pose.
 
-Knows nothing of sessions or of when to stop; see realign.py for that, and device.py for the same on a GPU.
+Knows nothing of sessions or of when to stop; see ``realign`` for that, and ``device`` for the same on a GPU.
 
 The incoming volume v is never interpolated. With S the pose (volume mm -> reference mm), q_i chosen voxels of the
 reference and x_i the volume's voxel nearest to S^-1 q_i,
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
 from mindsight.preprocessing.motion.memory_order import Grid
-from mindsight.preprocessing.motion.residuals import Survey, survey
+from mindsight.preprocessing.motion.residuals import SliceResiduals, slice_residuals
 from mindsight.preprocessing.motion.spline import FloatArray, gradient_voxels, sample_nearest
 
 Float64Array = NDArray[np.float64]
@@ -59,7 +59,7 @@ class Points:
     slope_N3: FloatArray
 
     def share(self, part: float) -> Points:
-        """About this part of them, evenly spread but in step with no grid (golden sections of the list)."""
+        """About this share of them, evenly spread and not aligned with any grid (golden sections of the list)."""
         golden = 0.6180339887498949
         chosen_N = (np.arange(len(self.ijk_N3)) * golden) % 1.0 < part
         return Points(self.ijk_N3[chosen_N].copy(), self.slope_N3[chosen_N].copy())
@@ -67,11 +67,11 @@ class Points:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The reference as the kernels want it.
+    """The reference in the form that the kernels take.
 
     coef : padded B-spline coefficients; affine : (4, 4) voxel of the coefficients -> reference mm
-    centre_mm : (3,) what rotations turn about; level : mean value at the points, the unit of values
-    lengthen_66 : (J'J_r)^-1 J'J_s, what a step of the smoothed reference is multiplied by
+    centre_mm : (3,) centre of rotations; level : mean value at the points, the unit of values
+    lengthen_66 : (J'J_r)^-1 J'J_s, factor of a step of the smoothed reference
     """
 
     coef: FloatArray
@@ -160,10 +160,11 @@ def instrument(
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """The reference and a volume beside each other, at a pose and at K voxels of the volume.
+class PairedVoxels:
+    """Values of the reference and of a volume at K voxels of the volume, at one pose.
 
-    reference_K, values_K : what the reference says there, and the volume; position_K3 : from the centre, in LENGTH_MM
+    reference_K, values_K : of the reference (interpolated) and of the volume
+    position_K3 : from the centre, in LENGTH_MM
     slice_K : which of the volume's slices; row_K : which of the points
     """
 
@@ -173,18 +174,20 @@ class Sight:
     slice_K: NDArray[np.int16]
     row_K: NDArray[np.int32]
 
-    def survey(self, n_slices: int) -> Survey:
-        """How well the reference explains the volume, slice by slice."""
-        return survey(self.reference_K, self.values_K, self.slice_K, n_slices)
+    def residuals(self, n_slices: int) -> SliceResiduals:
+        """How well the reference explains the volume, per slice."""
+        return slice_residuals(self.reference_K, self.values_K, self.slice_K, n_slices)
 
 
-def look(frame: Frame, points: Points, grid: Grid, values: FloatArray, pose: Float64Array, keep_Z: BoolArray) -> Sight:
-    """The reference at ``pose`` beside the volume (``values`` on ``grid``), in the slices to keep."""
+def pair_voxels(
+    frame: Frame, points: Points, grid: Grid, values: FloatArray, pose: Float64Array, keep_Z: BoolArray
+) -> PairedVoxels:
+    """Pair the reference at ``pose`` with the volume (``values`` on ``grid``), in the slices to keep."""
     matrix = pose @ grid.affine
     back_mm = matrix[:3] / LENGTH_MM
     back_mm[:, 3] -= frame.centre_mm / LENGTH_MM
     there, back = np.linalg.solve(matrix, frame.affine), np.linalg.solve(frame.affine, matrix)
-    return Sight(
+    return PairedVoxels(
         *sample_nearest(
             frame.coef,
             np.ascontiguousarray(there[:3]),
@@ -198,18 +201,18 @@ def look(frame: Frame, points: Points, grid: Grid, values: FloatArray, pose: Flo
     )
 
 
-def step(frame: Frame, points: Points, sight: Sight, gain: float) -> Float64Array:
-    """The twist (6,), mm and rad, from the pose to where the head seems to be; NaN where nothing tells.
+def step(frame: Frame, points: Points, paired: PairedVoxels, gain: float) -> Float64Array:
+    """The twist (6,), mm and rad, from the pose to the estimated one; NaN where it is undetermined.
 
     gain : of the volume against the reference
     """
     scale = 1.0 / frame.level
     sums_CC = _products(
-        sight.reference_K,
-        sight.values_K,
-        sight.position_K3,
+        paired.reference_K,
+        paired.values_K,
+        paired.position_K3,
         points.slope_N3,
-        sight.row_K,
+        paired.row_K,
         np.float32(scale / gain),
         np.float32(scale),
     )

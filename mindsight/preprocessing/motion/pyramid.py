@@ -1,4 +1,4 @@
-"""A head at several resolutions, freed of the receive field, and where to look at it: what a registration compares.
+"""A head at several resolutions, without the receive field, and the points at which a registration compares it.
 
 Knows nothing of other heads or of poses. Set-up code.
 
@@ -26,10 +26,10 @@ from mindsight.volume import Volume
 Float64Array = NDArray[np.float64]
 
 MIN_SLICES = 6
-MASK_MM = 4.0  # resolution at which the head is told from the air
-FIELD_MM = 25.0  # standard deviation over which a coil's sensitivity is told from anatomy
+MASK_MM = 4.0  # resolution at which head and air are separated
+FIELD_MM = 25.0  # standard deviation at which a coil's sensitivity and anatomy are separated
 FIELD_FLOOR = 0.02  # of the head's weight: far from it the field goes over into the head's mean
-SHELL_MM = 8.0  # of air around the head: its outline is worth looking at
+SHELL_MM = 8.0  # of air around the head, so that its outline is compared, too
 EXTREMES_PERCENT = (0.5, 99.5)  # values beyond count as these: a few bright vessels must not use up the range
 _PLASTIC = 1.2207440846057596  # the root of x^4 = x + 1
 
@@ -68,7 +68,7 @@ class Pyramid:
             self.images.append(Image(prefilter(blocks), np.asarray(np.linalg.inv(affine)), low, high))
 
     def _field(self, blocks: FloatArray, voxel_mm: Float64Array) -> FloatArray:
-        """How bright the head is around each place: contrast between tissues averages out, the coils' field stays."""
+        """Local brightness of the head: contrast between tissues averages out, the coils' field remains."""
         weight = self._head.astype(np.float32)
         sigma = FIELD_MM / voxel_mm
         total = ndimage.gaussian_filter(blocks * weight, sigma, mode="constant")

@@ -1,6 +1,6 @@
-"""How well the reference, at a pose, explains a volume: over all, slice by slice, and with which gain.
+"""How well the reference at a pose explains a volume: in total, per slice, and with which gain.
 
-Knows nothing of what is concluded from it. A few thousand voxels are enough and cost a fraction of a millisecond.
+Knows nothing of what follows from the figures. A few thousand voxels are enough and cost a fraction of a millisecond.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def _sums(r_V: FloatArray, v_V: FloatArray, slice_V: NDArray[np.int16], out_Z6: 
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class SliceResiduals:
     """sums_Z6 : per slice the number of voxels and the sums of r, v, rr, vv, rv."""
 
     sums_Z6: Float64Array
 
-    def explain(self, keep_Z: NDArray[np.bool_]) -> tuple[float, float, float]:
-        """Gain, offset and the share of the kept slices' variance that remains unexplained (1.0: all of it).
+    def fit(self, keep_Z: NDArray[np.bool_]) -> tuple[float, float, float]:
+        """Gain, offset and the unexplained share of the kept slices' variance (1.0: all of it).
 
-        The gain is the ratio of standard deviations: unlike a regression's slope, noise in the reference and a pose
-        that is not yet right do not lower it.
+        The gain is the ratio of standard deviations: unlike a regression's slope, it is not lowered by noise in
+        the reference or by a pose that is not yet right.
         """
         n, r, v, rr, vv, rv = self.sums_Z6[keep_Z].sum(axis=0).tolist()
         if n < MIN_PER_SLICE:
@@ -57,15 +57,17 @@ class Survey:
     def errors(self, gain: float, offset: float) -> Float64Array:
         """(Z,) mean squared error of each slice in units of the reference; 0 where there are too few voxels."""
         n, r, v, rr, vv, rv = self.sums_Z6.T
-        # Of (v - offset) / gain against r.
+        # (v - offset) / gain compared with r
         square = vv - 2 * gain * rv - 2 * offset * v + gain**2 * rr + 2 * gain * offset * r + offset**2 * n
         enough = n >= MIN_PER_SLICE
         out: Float64Array = np.where(enough, np.maximum(square, 0.0) / np.maximum(n, 1.0) / gain**2, 0.0)
         return out
 
 
-def survey(reference_V: FloatArray, volume_V: FloatArray, slice_V: NDArray[np.int16], n_slices: int) -> Survey:
+def slice_residuals(
+    reference_V: FloatArray, volume_V: FloatArray, slice_V: NDArray[np.int16], n_slices: int
+) -> SliceResiduals:
     """Compare the values of reference and volume at V voxels, which lie in slices ``slice_V``."""
     sums_Z6 = np.zeros((n_slices, 6))
     _sums(reference_V, volume_V, np.ascontiguousarray(slice_V), sums_Z6)
-    return Survey(sums_Z6)
+    return SliceResiduals(sums_Z6)

@@ -1,9 +1,9 @@
 """Cubic B-spline interpolation on regular grids: prefilter, values and gradients at points.
 
 Knows nothing of poses, brains or volumes: arrays in, arrays out. All kernels are serial and release the GIL; the order
-of their sums is fixed at compile time, so the same input gives the same bits on the same machine. Other files call what
-takes whole arrays only: numba's cache of a compiled function looks at the file of that function alone, and would keep
-what it once took in from another.
+of their sums is fixed at compile time, so the same input gives the same bits on the same machine. Other files call
+only functions that take whole arrays: numba's cache of a compiled function depends on that function's file alone, and
+would keep outdated code that it inlined from another file.
 
 Reference: M. Unser, "Splines: a perfect fit for signal and image processing", IEEE Signal Processing Magazine 16(6),
 1999 (the recursive prefilter with pole sqrt(3) - 2, mirror boundaries).
@@ -132,7 +132,7 @@ def _prefilter(values: FloatArray, padded: FloatArray, taps: FloatArray, pole: n
 
 
 def _impulse_response(n: int) -> FloatArray:
-    """Of the inverse of [1, 4, 1] / 6, one side of it; of doing nothing where there is one sample only."""
+    """One side of the impulse response of the inverse of [1, 4, 1] / 6; the identity's for a single sample."""
     taps = -6.0 * _POLE / (1.0 - _POLE * _POLE) * _POLE ** np.arange(RADIUS + 1)
     return (taps if n > 1 else np.eye(1, RADIUS + 1)[0]).astype(np.float32)
 
@@ -290,7 +290,7 @@ def sample_nearest(
     slice_axis: int,
     keep_Z: NDArray[np.bool_],
 ) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.int16], NDArray[np.int32]]:
-    """Of the voxels x next to there @ [i, j, k, 1] that are on the grid of values and in a slice to keep:
+    """For the voxels x nearest to there @ [i, j, k, 1] that are on the grid of values and in a slice to keep:
 
     the interpolated value at back @ x (K,), the value itself (K,), back_mm @ x (K, 3), the slice (K,), which row of ijk
     it was (K,). All matrices (3, 4); back: voxels of values -> voxel coordinates of the coefficients.

@@ -1,4 +1,4 @@
-"""Which voxels of the reference the pose is estimated from.
+"""The voxels of the reference from which the pose is estimated.
 
 Knows nothing of poses. Scalp and outline carry much of the information, and half of the head's voxels carry nearly all
 of it: on simulated 2 mm volumes the stronger half gives the error that all give (0.003 mm, see docs/preprocessing.md).
@@ -19,14 +19,17 @@ MAX_VOXELS = 140_000
 
 
 def head_with_outline(values: NDArray[np.float32], voxel_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """The head and what lies within SHELL_MM of it."""
+    """(X, Y, Z) bool, the head and everything within SHELL_MM of it."""
     return np.asarray(ndimage.distance_transform_edt(~brain_mask(values), sampling=voxel_mm) <= SHELL_MM)
 
 
-def strongest(smooth: NDArray[np.float32], use: NDArray[np.bool_], voxel_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+def strongest_gradients(
+    smooth: NDArray[np.float32], use: NDArray[np.bool_], voxel_mm: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     """The MAX_VOXELS voxels of ``use`` with the strongest gradients.
 
-    Not those on the faces of the grid: half of what surrounds them is unknown, and the slightest motion takes them out.
+    Without those on the faces of the grid, half of whose neighbourhood is unknown and which the slightest motion moves
+    out of the grid.
     """
     use = use & np.pad(np.ones([n - 2 for n in use.shape], np.bool_), 1)
     wanted = min(int(use.sum()), MAX_VOXELS)

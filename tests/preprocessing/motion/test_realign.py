@@ -7,9 +7,8 @@ from numba.core.dispatcher import Dispatcher
 from mindsight.errors import BadVolume
 from mindsight.preprocessing import Realigner
 from mindsight.preprocessing.motion import aligned as aligned_
-from mindsight.preprocessing.motion import coarse, rigid, spline
+from mindsight.preprocessing.motion import coarse, residuals, rigid, spline
 from mindsight.preprocessing.motion import newton as step
-from mindsight.preprocessing.motion import residuals as survey
 from mindsight.volume import Volume
 from support.phantoms import Phantom
 
@@ -44,7 +43,7 @@ def test_the_first_volume_waits_for_no_compiler(phantom: Phantom) -> None:
 
 
 def _kernels() -> dict[str, Dispatcher]:
-    modules = (aligned_, coarse, spline, step, survey)
+    modules = (aligned_, coarse, spline, step, residuals)
     return {name: value for module in modules for name, value in vars(module).items() if isinstance(value, Dispatcher)}
 
 
