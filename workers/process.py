@@ -1,4 +1,4 @@
-"""What every worker process does around its loop: signals, the bus, one line for an error of ours.
+"""What every worker process does around its loop: signals, the bus, one line for an expected error.
 
 Knows nothing of the loops.
 """
@@ -21,7 +21,7 @@ BUS_DEADLINE_S = 30.0
 def run_process(
     name: str, prepare: Callable[[Settings], None], loop: Callable[[Settings, Bus, threading.Event], None]
 ) -> int:
-    """Prepare, wait for the bus, say that the worker is ready, run its loop until SIGTERM or Ctrl-C; the exit code."""
+    """Prepare, wait for the bus, report ready, run the loop until SIGTERM or Ctrl-C; returns the exit code."""
     settings = Settings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -35,7 +35,7 @@ def run_process(
     except MindsightError as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         return 1
-    except Exception:  # the process's last line of defence: say what happened, let the supervisor start another
+    except Exception:  # the last resort of the process: report it and let the supervisor start another
         traceback.print_exc()
         return 2
     return 0

@@ -1,6 +1,6 @@
-"""A recorded run on its way through an ingest session: its trials, its start, its gaps.
+"""Feeding a recorded run to an ingest session: its trials, its start, its gaps.
 
-Knows nothing of files or of pace: a recorded run is handed in, volumes are pushed by the caller.
+Knows nothing of files or of pace: it is given a recorded run, and the caller pushes volumes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,13 @@ from mindsight.scanner import RecordedRun
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """Events of a run for the GLM; what each trial showed, where the run says so; each trial's onset; and what is to be
-    said of the events."""
+    """A run's trials.
+
+    events : for the GLM
+    labels : what each trial showed, where the run has it
+    onsets_s : of each trial
+    notes : on the events, for the operator
+    """
 
     events: tuple[Event, ...]
     labels: dict[int, str]
@@ -27,10 +32,10 @@ class Trials:
 
 
 def number_trials(events: Sequence[RunEvent], column: str | None) -> Trials:
-    """The trials of a run, by the one rule of ``mindsight.events``, whatever is asked of them.
+    """The trials of a run, by the one rule of ``mindsight.events``.
 
-    column : what ``labels`` says was shown: ``trial_type``, or anything else for the picture (``stim_file``); a trial
-        without it has a number and no label
+    column : source of ``labels``: ``trial_type``, or anything else for the image (``stim_file``); a trial without it
+        has a number and no label
     """
     declared = declare(events)
     trials = [(event, event.trial) for event in declared.events if event.trial is not None]
@@ -44,7 +49,7 @@ def number_trials(events: Sequence[RunEvent], column: str | None) -> Trials:
 
 
 def start_run(session: IngestSession, recorded: RecordedRun, events: Sequence[Event]) -> None:
-    """Begin a recorded run in a session, with the motion that came with it and all its events declared."""
+    """Start a recorded run in a session, with its motion parameters, and declare all its events."""
     session.start_run(
         recorded.run,
         recorded.tr_s,
@@ -57,7 +62,7 @@ def start_run(session: IngestSession, recorded: RecordedRun, events: Sequence[Ev
 
 
 def fill_gap(session: IngestSession, run: int, index: int) -> list[TrialBeta]:
-    """Mark what the recording has no volume for, up to ``index``, as missing; returns the answers of that time."""
+    """Mark the volumes that the recording lacks before ``index`` as missing; returns the betas due meanwhile."""
     betas = []
     while session.n_volumes < index:
         betas += session.mark_missing(run, session.n_volumes)

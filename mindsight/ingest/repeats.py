@@ -1,7 +1,7 @@
-"""Which trials showed the same item, and each one's newest beta.
+"""Which trials showed the same item, and the newest beta of each.
 
-Knows nothing of pictures or of averaging: an item is a name, a beta whatever stands for it (a digest, say). The average
-is the decoder's: a non-linear one averages what it makes of each beta, see ``inference``.
+Knows nothing of images or of averaging: an item is a name, a beta anything that stands for it (a digest, say). The
+decoder averages: a non-linear one averages what it decodes from each beta, see ``mindsight.decoding``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Repeats(Generic[T]):
         self._items[run, trial] = item
 
     def put(self, run: int, trial: int, beta: T, sound: bool = True) -> list[T]:
-        """Take a trial's newest beta. Returns the newest of the other trials that showed the same, by run and trial.
+        """Take a trial's newest beta. Returns the newest betas of the other trials of its item, by run and trial.
 
-        sound : others may be averaged with this one; False takes the trial out of their averages, not out of its own
+        sound : False leaves this beta out of the averages of other trials, not out of its own
         """
         item = self._items.get((run, trial))
         if item is None:

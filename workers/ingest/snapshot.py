@@ -1,4 +1,4 @@
-"""One file that holds a session's state and its place in the input log, replaced as a whole or not at all.
+"""One file with a session's state and its position in the input log, replaced as a whole or not at all.
 
 Knows nothing of what the state means: arrays and a JSON document in, the same out. safetensors, never pickle.
 """
@@ -36,7 +36,7 @@ def write_snapshot(path: Path, position: int, document: Mapping[str, Any], array
 
 
 def read_snapshot(path: Path) -> Snapshot | None:
-    """The snapshot, or None where there is none that this version can read: then the log is replayed from its start."""
+    """The snapshot; None where this version can read none, and the log is replayed from its start."""
     try:
         header = json.loads(read_metadata(path)["snapshot"])
         if header["version"] != VERSION:

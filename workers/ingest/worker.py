@@ -1,7 +1,7 @@
 """``python -m workers.ingest``: takes sessions under a lease, reads their input logs in order, writes betas.
 
 Knows nothing of decoding. Everything it writes carries its lease's fence and a key: after a kill it reads its snapshot,
-replays the log from there, and what it had written already is a duplicate.
+replays the log from there, and repeats of what it had written are duplicates.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PAGE = 64
 
 @dataclass
 class IngestWorker:
-    """Runs every session it gets the lease of, until ``stop`` is set."""
+    """Runs every session whose lease it acquires, until ``stop`` is set."""
 
     settings: Settings
     bus: Bus
@@ -51,7 +51,7 @@ class IngestWorker:
         self.queue = WorkQueue(self.bus, "inference")
 
     def run(self) -> None:
-        """Look for sessions, read what is new in those held, apply it. A bus that is away is waited for."""
+        """Look for sessions, and apply new inputs of those held; waits for a bus that is away."""
         threading.Thread(target=self._renew, name="leases", daemon=True).start()
         looked_s = 0.0
         while not self.stop.is_set():
@@ -62,7 +62,7 @@ class IngestWorker:
                 self._advance()
             except BusUnavailable as error:
                 print(f"ingest: {error}", file=sys.stderr, flush=True)
-                # what is held may be stale by the time the bus is back: snapshots and log say all there is to know
+                # the sessions may belong to others by the time the bus is back; snapshots and logs have their state
                 self._runners.clear()
                 self.bus.wait_ready(BUS_DEADLINE_S)
         for runner in self._runners.values():
@@ -111,7 +111,7 @@ class IngestWorker:
 
     @contextmanager
     def _holding(self, session: str) -> Iterator[None]:
-        """Leave the session to whoever has taken its lease."""
+        """Give the session up where another worker has its lease."""
         try:
             yield
         except LeaseLost as error:
@@ -131,7 +131,7 @@ class IngestWorker:
                 except LeaseLost:
                     self._lost.add(session)
                 except MindsightError:
-                    continue  # the main loop meets the same bus, and says so
+                    continue  # the main loop uses the same bus, and reports it
 
 
 def main() -> int:

@@ -1,1 +1,1 @@
-"""Pictures for a person to judge: where the head is, where the response is."""
+"""Pictures for the operator: where the head is, where the response is."""

@@ -1,4 +1,4 @@
-"""One beta drawn on the reference: three slices through where the response is.
+"""One beta drawn on the reference: three slices through the middle of the mask.
 
 Knows nothing of sessions or files.
 """

@@ -1,7 +1,7 @@
-"""A registration as a picture, for a person to judge. Knows nothing of how the pose was found.
+"""A registration as a picture, for the operator to check. Knows nothing of how the pose was found.
 
-Three planes through the middle of what both volumes cover. Above, a checkerboard of the two: edges must run on across
-its lines. Below, the target with the moving head's outlines: they must lie on the target's.
+Three planes through the middle of what both volumes cover. Above, a checkerboard of the two: edges must continue
+across its lines. Below, the target with the moving head's outlines: they must lie on the target's.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _View:
 def draw_registration(moving: Volume, target: Volume, registration: Registration) -> Pixels:
     """``draw_pose`` of a registration with its figures."""
     figures = (
-        f"margin over what is wrong {registration.margin:.2f} (at least {MIN_MARGIN:.2f})   "
+        f"margin over wrong poses {registration.margin:.2f} (at least {MIN_MARGIN:.2f})   "
         f"overlap {registration.overlap:.2f} (at least {MIN_OVERLAP:.2f})"
     )
     return draw_pose(moving, target, registration.rigid, figures, registration.converged)
@@ -128,7 +128,7 @@ def _captioned(pixels: Pixels, figures: str, trusted: bool) -> Pixels:
     image = Image.new("RGB", (width, height + CAPTION))
     image.paste(Image.fromarray(pixels), (0, CAPTION))
     draw = ImageDraw.Draw(image)
-    verdict = "placed" if trusted else "DO NOT USE"
+    verdict = "registered" if trusted else "DO NOT USE"
     draw.text((6, 4), f"{verdict}   {figures}", fill=GREEN if trusted else RED)
     for column, (_, _, left, right) in enumerate(PLANES):
         draw.text((column * SIDE + 4, CAPTION + SIDE // 2), left, fill=WHITE)

@@ -1,6 +1,6 @@
-"""A better reference: the mean of volumes that were brought to one pose.
+"""A better reference: the mean of volumes aligned to one pose.
 
-Knows nothing of which volumes; a calibration run's, or a session's first.
+Knows nothing of which volumes these are: those of a calibration run, or a session's first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from mindsight.volume import Volume
 def average_reference(volumes: Iterable[Volume], realigner: Realigner) -> Volume:
     """The mean (float32) of the volumes at the pose and on the grid of the realigner's reference.
 
-    A volume without a trusted pose or with slices at fault is left out. Moves the realigner on, as ``align`` does.
+    A volume without a trusted pose or with faulty slices is left out. Changes the realigner's state, as ``align``
+    does.
     Raises BadVolume (``reference.none_usable``) where none is left.
     """
     reference = realigner.reference

@@ -1,4 +1,4 @@
-"""How much one image tells of another at a pose: mutual information over points of one of them.
+"""Mutual information of two images at a pose, over points of one of them.
 
 Knows nothing of how poses are searched. Whatever maps one image's grey values to the other's is allowed, so contrasts
 may differ or be inverted.
@@ -113,6 +113,6 @@ class Comparison:
         return value, inside / self._points_N3.shape[0]
 
     def score(self, pose: Float64Array) -> float:
-        """Information per point, those outside counting as none: what leaves the picture must not raise it."""
+        """Information per point, 0 for points outside, so that moving out of the field of view cannot raise it."""
         value, inside = self.at(pose)
         return value * inside

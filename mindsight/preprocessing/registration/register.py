@@ -1,14 +1,14 @@
-"""Where one session's head lies in another's volume: a rigid pose from a cold start, and whether to believe it.
+"""Rigid registration of one session's head to another's volume from a cold start, with a verdict.
 
 Knows nothing of runs or time; set-up code, some seconds long. Contrast, grid, orientation and coverage may differ.
 Every rotation and translation of a lattice is tried on 8 mm blocks, and the best are refined on finer and finer images
 by Powell's method (M. Powell, Computer Journal 7(2), 1964).
 
-Whether to believe it: any two heads agree somewhat, and how much depends on contrast, noise and coverage, so that no
-fixed level tells the same head from another. But a mirrored head is another head with the very same contrast, noise and
-coverage. The same search is made with it; the same head tells much more than its mirror image does, another person's
-head tells as much as its mirror image, and a head that was stored flipped tells less. And a pose that is wrong is one
-of many: the right one stands out from the next best.
+The verdict: any two heads share some information, and how much depends on contrast, noise and coverage, so no fixed
+threshold separates the same head from another. A mirrored head, however, is another head with the same contrast, noise
+and coverage. The search is repeated with it: the same head has much more information than its mirror image, another
+person's head has as much, and a head that was stored flipped has less. Wrong poses also come in great number: the right
+one stands out from the next best.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Float64Array = NDArray[np.float64]
 
 LEVELS_MM = (8.0, 4.0, 2.0)
 POINTS = (1500, 6000, 30000)
-BEAM = 256  # of the lattice's poses that are moved by half a step where that is better
+BEAM = 256  # poses of the lattice that are moved by half a step where that is better
 CANDIDATES = (32, 6, 1)  # refined at each level
 GAINS = (1e-2, 1e-3, 1e-6)  # relative; a round of line searches that gains less is the last
 TURNS_DEG = (37.8, 12.6)  # how far the search goes, and in what steps
@@ -48,10 +48,10 @@ class Registration:
     """Where the target's head is in another volume.
 
     rigid : (4, 4) target mm -> moving mm
-    margin : how much better the pose is than what is certainly wrong, 1 - information at the best wrong pose / at this
-        one; wrong are the head's mirror image at its best, and the next best pose. About 0 for another person (at most
+    margin : how much better the pose is than wrong ones, 1 - information at the best wrong pose / at this one; wrong
+        are the best pose of the head's mirror image, and the next best pose. About 0 for another person (at most
         0.05 in 44 pairs of real heads), negative for a flipped head, 0.2 to 0.9 for the same one
-    information_nats : mutual information per point at the pose; how much is much depends on the images
+    information_nats : mutual information per point at the pose; comparable only between poses of the same images
     overlap : share of the smaller head that lies in the other volume's field of view
     converged : margin at least MIN_MARGIN and overlap at least MIN_OVERLAP; False: do not use the pose
     """
@@ -70,13 +70,14 @@ def register(moving: Volume, target: Volume) -> Registration:
     """Find the target's head in ``moving``: up to about 30 degrees and 40 mm beyond the heads' centres or the headers.
 
     Two slabs of which less than about two thirds of the smaller lies in the other may not be found (and are then not
-    ``converged``). A head that equals its own mirror image, as a symmetric template does, cannot be told from another.
+    ``converged``). A head that equals its own mirror image, as a symmetric template does, cannot be
+    distinguished from another.
 
     Deterministic. Look at ``converged``, and at ``draw_registration``'s picture. Raises BadVolume
     (``motion.too_few_slices``, ``mask.empty``) where there is no head to register.
     """
     of_target, of_moving = Pyramid(target, LEVELS_MM), Pyramid(moving, LEVELS_MM)
-    # Points of the smaller head, because most of them lie in the other's field of view if the pose is right.
+    # Points of the smaller head: most of them lie in the other's field of view if the pose is right.
     swap = of_moving.head_mm3 < of_target.head_mm3
     small, large = (of_moving, of_target) if swap else (of_target, of_moving)
     points = [small.points(n) for n in POINTS]

@@ -1,11 +1,10 @@
-"""The inference worker as a process: each beta is answered once and drawn once, whatever happens to the worker."""
+"""The inference worker as a process: one result and one reconstruction per beta, whatever happens to the worker."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
-import math
 import os
 import shutil
 import signal
@@ -82,7 +81,9 @@ def count(messages: list[Message], kind: type[Message]) -> int:
     return sum(isinstance(message, kind) for message in messages)
 
 
-def test_every_beta_is_answered_and_drawn_once_though_the_worker_is_killed(house: House, bundle: Bundle) -> None:
+def test_every_beta_has_one_result_and_one_reconstruction_though_the_worker_is_killed(
+    house: House, bundle: Bundle
+) -> None:
     house.open("ses-a", "known")
     for trial in range(1, N + 1):
         put(house, trial, "known")
@@ -157,13 +158,13 @@ def test_a_job_that_cannot_be_done_is_reported_and_put_aside(house: House, bundl
     assert Log(house.bus, "ses-a", "messages").find("result-1-2-fast") is not None
 
 
-def test_a_picture_that_cannot_be_drawn_is_not_called_an_answer(house: House, bundle: Bundle) -> None:
+def test_a_reconstruction_that_fails_is_not_reported_as_a_missing_result(house: House, bundle: Bundle) -> None:
     house.open("ses-a", "known")
     put(house, 1, "unknown", queue="pictures")
     with at_work(house):
         messages = house.wait("ses-a", lambda messages: count(messages, Warned) == 1)
     (warning,) = (m for m in messages if isinstance(m, Warned))
-    assert warning.text.startswith("trial 1 of run 1 has no picture or caption of its fast answer: ")
+    assert warning.text.startswith("trial 1 of run 1 has no reconstruction or caption of its fast result: ")
 
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{i}" for i in range(4, 30)))
@@ -226,31 +227,30 @@ def test_it_holds_the_bundles_of_sessions_that_are_not_over_and_no_others(house:
     shutil.copytree(house.settings.bundles_dir / "known", house.settings.bundles_dir / "other")
     house.open("ses-known", "known")
     worker = make_worker(house)
-    worker._prepare_bundles()
-    assert set(worker._bundles) == {"known"}
+    worker.bundles.prepare()
+    assert worker.bundles.names == {"known"}
     house.open("ses-other", "other")
     Sessions(house.bus).advance("ses-known", "archived")
-    worker._prepared_s = -math.inf
-    worker._prepare_bundles()
-    assert set(worker._bundles) == {"other"}
+    worker.bundles.prepare(every_s=0.0)
+    assert worker.bundles.names == {"other"}
 
 
-def test_the_picture_of_an_answer_needs_no_second_decoding(house: House, bundle: Bundle) -> None:
+def test_a_reconstruction_needs_no_second_decoding(house: House, bundle: Bundle) -> None:
     house.open("ses-a", "known")
     worker = make_worker(house)
     put(house, 3, "known")
     job = worker.betas.take("test", 1.0)
     assert job is not None
     work = parse_work(job.payload)
-    worker.answer(work)
-    decoder = worker._bundle("known").decoder
+    worker.retrieve(work)
+    decoder = worker.bundles.get("known").decoder
     decoder.retrieve = None  # type: ignore[assignment,method-assign]  # would raise
-    worker.draw(work)
+    worker.reconstruct(work)
     del decoder.retrieve
     (kept,) = [m for m in house.messages("ses-a") if isinstance(m, Reconstruction)]
-    # a worker that did not answer decodes for itself, and draws the same picture
+    # a worker without the retrieval decodes the beta itself, and reconstructs the same image
     other = make_worker(house)
-    other.draw(work)
+    other.reconstruct(work)
     assert [m for m in house.messages("ses-a") if isinstance(m, Reconstruction)] == [kept]
 
 

@@ -1,0 +1,96 @@
+"""The subject bundles that an inference worker holds: those of sessions that are not over.
+
+Knows nothing of betas.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+from mindsight.blobs import BlobStore
+from mindsight.bus import Bus
+from mindsight.decoding import TrialDecoder
+from mindsight.errors import Conflict, MindsightError
+from mindsight.generators.base import Generator
+from mindsight.journal.sessions import Sessions
+from mindsight.settings import Settings
+from mindsight.subjects.bundle.folder import Bundle
+
+PREPARE_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedBundle:
+    """A bundle that is ready to decode.
+
+    images : digest of each candidate's image in the blob store, by candidate
+    """
+
+    bundle: Bundle
+    decoder: TrialDecoder
+    images: dict[str, str]
+
+
+@dataclass
+class LoadedBundles:
+    """Bundles by name, loaded once; may be used by several threads."""
+
+    settings: Settings
+    bus: Bus
+    blobs: BlobStore
+    generator: Generator
+    _loaded: dict[str, LoadedBundle] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _prepared_s: float = -math.inf
+
+    @property
+    def names(self) -> set[str]:
+        """The bundles that are loaded."""
+        return set(self._loaded)
+
+    def get(self, name: str | None) -> LoadedBundle:
+        """The bundle, which is loaded if it is not yet. Raises Conflict (``session.no_bundle``) and as ``Bundle``."""
+        if name is None:
+            raise Conflict("this session has no bundle to decode with: open it with one", code="session.no_bundle")
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = self._load(name)
+            return self._loaded[name]
+
+    def prepare(self, every_s: float = PREPARE_EVERY_S) -> None:
+        """Load the bundles of sessions that are not over, so that a session's first beta finds its own loaded, and
+        release those of no such session. Does nothing within ``every_s`` of the last call.
+        """
+        now_s = time.monotonic()
+        if now_s < self._prepared_s + every_s:
+            return
+        self._prepared_s = now_s
+        wanted = {record.bundle for record in Sessions(self.bus).unfinished() if record.bundle is not None}
+        with self._lock:
+            for name in set(self._loaded) - wanted:
+                del self._loaded[name]
+        for name in sorted(wanted - set(self._loaded)):
+            try:
+                self.get(name)
+            except MindsightError as error:
+                print(f"inference: bundle {name} cannot be used: {error}", file=sys.stderr, flush=True)
+
+    def _load(self, name: str) -> LoadedBundle:
+        """Load it, and decode and reconstruct once, so that the first beta is as fast as the rest."""
+        bundle = Bundle.load(self.settings.bundles_dir / name)
+        decoder = TrialDecoder(bundle, clock=time.perf_counter, generator=self.generator)
+        statistics = bundle.statistics
+        warm = decoder.retrieve(statistics.mean_V, statistics.mean_V, statistics.std_V)
+        if warm.condition:
+            decoder.reconstruct(warm, 0)
+        pool = bundle.pool
+        images = {
+            id_: self.blobs.put(path.read_bytes())
+            for id_, path in zip(pool.ids, pool.images or [], strict=False)
+            if path is not None
+        }
+        return LoadedBundle(bundle, decoder, images)

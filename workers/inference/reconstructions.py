@@ -1,0 +1,75 @@
+"""A reconstruction and its caption as messages.
+
+Knows nothing of queues or logs. V voxels, N tokens of C channels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.blobs import BlobStore
+from mindsight.captions import Captioner
+from mindsight.decoding import Reconstructed, z_scored
+from mindsight.files.images import png_bytes
+from mindsight.generators.base import Generator
+from mindsight.preprocessing.figures.brain_map import draw_brain_map
+from mindsight.protocol import Captioned, Reconstruction, StageLatency
+from mindsight.protocol.work import BetaWork
+from workers.inference.bundles import LoadedBundle
+from workers.inference.results import Betas
+
+
+def seed_of(work: BetaWork, model: str) -> int:
+    """The seed of one result: a repeat of the job gives the same image."""
+    name = f"{work.session}/{work.run}/{work.trial}/{work.stage}/{model}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
+
+
+def reconstruction_of(
+    work: BetaWork,
+    loaded: LoadedBundle,
+    betas: Betas,
+    confidence: float,
+    made: Reconstructed,
+    seed: int,
+    generator: Generator,
+    blobs: BlobStore,
+) -> Reconstruction:
+    """The message of a reconstruction; its image and the brain map of its beta are put into the blob store.
+
+    confidence : of the retrieval that it follows from
+    """
+    z_V = z_scored(*betas).reshape(-1, betas.beta.shape[-1]).mean(axis=0)
+    space = loaded.bundle.space
+    return Reconstruction(
+        session=work.session,
+        t=time.time(),
+        run=work.run,
+        trial=work.trial,
+        stage=work.stage,
+        image=blobs.put(png_bytes(made.pixels)),
+        confidence=confidence,
+        seed=seed,
+        evaluations=made.steps,
+        generator=generator.digest,
+        brain_map=blobs.put(png_bytes(draw_brain_map(space.reference, space.mask_XYZ, z_V))),
+        latency_ms=StageLatency(generate=made.timings_ms["generate"]),
+    )
+
+
+def caption_of(work: BetaWork, captioner: Captioner, tokens_1NC: NDArray[np.float32]) -> Captioned:
+    """The message of a reconstruction's caption, from its tokens (1, N, C)."""
+    (text,) = captioner.caption(tokens_1NC)
+    return Captioned(
+        session=work.session,
+        t=time.time(),
+        run=work.run,
+        trial=work.trial,
+        stage=work.stage,
+        text=text,
+        model=captioner.digest,
+    )
