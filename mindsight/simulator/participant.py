@@ -1,4 +1,4 @@
-"""A participant who does not exist: fixed responses of visual voxels to the tokens of a picture.
+"""A simulated participant: fixed responses of visual voxels to the tokens of an image.
 
 Knows nothing of scanners, time or noise: tokens in, percent signal change out.
 """
@@ -10,23 +10,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-GRID_SIDE = 4  # tokens lie on a 4 x 4 grid over the picture, row-major, top left first
+GRID_SIDE = 4  # tokens lie on a 4 x 4 grid over the image, row-major, top left first
 
 
 class Participant:
     """Voxel responses that are linear in image tokens, through retinotopy-like receptive fields.
 
-    Each voxel sees a Gaussian patch of the token grid (population receptive fields, Dumoulin & Wandell 2008), the left
-    hemisphere mostly the right half of the picture and the other way round, and weighs the channels with a mixture of a
-    few preferences shared by the whole cortex and one of its own.
+    Each voxel has a Gaussian receptive field on the token grid (Dumoulin & Wandell 2008); the left hemisphere
+    sees mostly the right half of the image, and vice versa. A voxel weighs the channels with a mixture of a few
+    preferences that the whole cortex shares, and one of its own.
 
-    ``left_V`` says which hemisphere a voxel is in, ``centre_V2`` where in the picture it looks: x to the right, y down,
-    the picture's edges at -1 and 1.
+    ``left_V`` marks voxels of the left hemisphere. ``centre_V2`` is the centre of each receptive field: x to the right,
+    y down, the image's edges at -1 and 1.
 
-    seed : names the person; another seed is another person, with other voxels
-    population_NTD : (N, 16, D) tokens of many pictures; responses are normalised over them
-    n_voxels : how many voxels respond to pictures
-    mean_percent, sd_percent : mean and standard deviation over pictures of a typical voxel's response, percent signal
+    seed : identifies the participant; another seed is another participant, with other voxels
+    population_NTD : (N, 16, D) tokens of many images; responses are normalised over them
+    n_voxels : number of voxels that respond to images
+    mean_percent, sd_percent : mean and standard deviation over images of a typical voxel's response, percent signal
         change
     """
 
@@ -74,6 +74,6 @@ class Participant:
         return np.asarray(np.einsum("nvd,vd->nv", by_channel_NVD, self.weights_VD, optimize=True), dtype=np.float64)
 
     def responses(self, tokens_NTD: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """(N, V) noise-free responses to the pictures with these (N, 16, D) tokens, in percent signal change."""
+        """(N, V) noise-free responses to images with these (N, 16, D) tokens, in percent signal change."""
         chunks = [self._raw(tokens_NTD[i : i + 64]) for i in range(0, len(tokens_NTD), 64)]
         return np.asarray((np.concatenate(chunks) - self._mean_V) * self._scale_V + self._offset_V)

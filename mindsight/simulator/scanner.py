@@ -1,6 +1,6 @@
-"""A scanner that does not exist: a participant looks at pictures in it, EPI-like volumes come out.
+"""A simulated scanner: EPI-like volumes of a participant who looks at images.
 
-Knows nothing of files, the network or the wall clock. Everything follows from its seeds.
+Knows nothing of files, the network or the wall clock. Its seeds determine everything.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from mindsight.volume import Volume
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What disturbs the measurement.
+    """Noise of the measurement.
 
     physiological_percent : standard deviation of the AR(1) part, percent of the signal
     thermal_percent : standard deviation of the white part, percent of the brain's mean signal
     ar : lag-one correlation of the AR(1) part
     drift_percent : size of the slow drift over a run
-    motion_mm : standard deviation of the head's slow wander over a run (degrees: the same number over 2)
+    motion_mm : standard deviation of the head's slow drift over a run (in degrees, half this number)
     jumps, spikes : sudden movements of about half a millimetre, and volumes with broken slices, per run
     """
 
@@ -49,7 +49,7 @@ def haemodynamic_response(t_s: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def response_courses(plan: RunPlan) -> NDArray[np.float64]:
-    """(T, K) time course of each shown picture at the start of each volume; 1 is the peak of one picture alone."""
+    """(T, K) time course of each shown image at the start of each volume; 1 is the peak of a single image."""
     step_s = 0.05
     fine_s = np.arange(0.0, 32.0, step_s)
     duration_s = plan.shown[0].duration_s if plan.shown else 3.0
@@ -77,8 +77,8 @@ def rigid_matrix(pose: NDArray[np.float64]) -> NDArray[np.float64]:
 class SimulatedScanner:
     """Runs of one participant's session.
 
-    participant : whose voxels respond
-    seed : of this session's noise and movement; the head and its responses belong to the participant
+    participant : determines the head and its responses
+    seed : of this session's noise and movement
     """
 
     def __init__(self, participant: Participant, seed: int, noise: Noise | None = None) -> None:
@@ -87,7 +87,7 @@ class SimulatedScanner:
         self.seed = seed
         self.head: Head = make_head(participant.seed, participant.left_V, participant.centre_V2)
         x, y, z = grid_points(GRID, self.head.affine)
-        # a surface coil array sees the rim better than the middle, and stays where it is when the head moves
+        # a coil array is more sensitive to the rim than to the centre, and does not move with the head
         self._receive = 0.8 + 0.5 * ((x / 100) ** 2 + (y / 110) ** 2 + (z / 90) ** 2)
 
     def poses(self, plan: RunPlan) -> NDArray[np.float64]:
@@ -116,7 +116,7 @@ class SimulatedScanner:
     def run(self, plan: RunPlan, responses_NV: NDArray[np.float64]) -> Iterator[Volume]:
         """The run's volumes, int16, in order.
 
-        responses_NV : (candidates, V) percent signal change of the participant for every picture of the pool
+        responses_NV : (candidates, V) percent signal change of the participant for every image of the pool
         """
         noise = self.noise
         rng = np.random.default_rng([self.seed, plan.run, 5])

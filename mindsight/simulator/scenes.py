@@ -1,8 +1,8 @@
-"""Pictures that need no photographs: bold shapes before a sky and a ground, drawn from a few parameters.
+"""Synthetic images: bold shapes before a sky and a ground, rendered from a few parameters.
 
-Knows nothing of participants, models or torch: a seeded ``numpy.random.Generator`` in, uint8 pictures out.
+Knows nothing of participants, models or torch: a seeded ``numpy.random.Generator`` in, uint8 images out.
 
-Axes: B scenes, S shapes of one scene, H and W pixels. Positions and sizes are fractions of the picture's edge, x to the
+Axes: B scenes, S shapes of one scene, H and W pixels. Positions and sizes are fractions of the image's edge, x to the
 right, y downwards.
 """
 
@@ -33,13 +33,13 @@ COLOURS = tuple(PALETTE)
 
 MIN_SIZE, MAX_SIZE = 0.18, 0.28
 _PALETTE_C3 = np.array(list(PALETTE.values()), dtype=np.float32)
-_HAZE = 0.35  # how much white the sky takes on at the horizon
-_SHADE = 0.35  # how much of its light the ground has lost at the lower edge
+_HAZE = 0.35  # share of white in the sky at the horizon
+_SHADE = 0.35  # share of light that the ground has lost at the lower edge
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One object: its kind, its colour, its centre and its radius (fractions of the picture's edge)."""
+    """One object: its kind, its colour, its centre and its radius (fractions of the image's edge)."""
 
     kind: str
     colour: str
@@ -50,7 +50,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A sky above a ground, one or two shapes before them; ``horizon`` is the share of the height that is sky."""
+    """A sky above a ground with one or two shapes; ``horizon`` is the share of the height that is sky."""
 
     sky: str
     ground: str
@@ -58,13 +58,13 @@ class Scene:
     shapes: tuple[Shape, ...]
 
     def describe(self) -> str:
-        """Say in plain words what is to be seen: ``"red triangle, yellow circle on blue over green"``."""
+        """Describe the scene in words: ``"red triangle, yellow circle on blue over green"``."""
         objects = ", ".join(f"{shape.colour} {shape.kind}" for shape in self.shapes)
         return f"{objects} on {self.sky} over {self.ground}"
 
 
 def random_scene(rng: np.random.Generator) -> Scene:
-    """Draw a scene: all its colours differ, its shapes lie inside the picture and do not touch."""
+    """Draw a scene: its colours all differ, its shapes lie inside the image and do not touch."""
     n_shapes = int(rng.integers(1, 3))
     colours = [COLOURS[i] for i in rng.permutation(len(COLOURS))[: 2 + n_shapes]]
     kinds = [KINDS[i] for i in rng.integers(len(KINDS), size=n_shapes)]
@@ -87,13 +87,13 @@ def random_scenes(rng: np.random.Generator, n_scenes: int) -> list[Scene]:
 
 
 def render(scene: Scene, size_px: int) -> NDArray[np.uint8]:
-    """Draw one scene: (H, W, 3) uint8 with H = W = ``size_px``."""
+    """Render one scene: (H, W, 3) uint8 with H = W = ``size_px``."""
     picture: NDArray[np.uint8] = render_batch([scene], size_px)[0]
     return picture
 
 
 def render_batch(scenes: Sequence[Scene], size_px: int) -> NDArray[np.uint8]:
-    """Draw many scenes at once: (B, H, W, 3) uint8. The pictures are those that ``render`` draws one by one."""
+    """Render several scenes at once: (B, H, W, 3) uint8, identical to those that ``render`` makes one by one."""
     grid = ((np.arange(size_px) + 0.5) / size_px).astype(np.float32)
     image_BHW3 = _background(scenes, grid)
     for slot in range(max((len(scene.shapes) for scene in scenes), default=0)):
@@ -130,7 +130,7 @@ def _column(values: Sequence[float]) -> Floats:
     return np.array(values, dtype=np.float32)[:, None, None]
 
 
-# Signed distances, negative inside, of shapes of radius one around the origin (near enough exact for antialiasing).
+# Signed distances, negative inside, of shapes of radius one around the origin (accurate enough for antialiasing).
 
 
 def _circle(x: Any, y: Any) -> Any:

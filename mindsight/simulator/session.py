@@ -1,6 +1,6 @@
-"""A whole simulated visit: a pool of scenes, a person, an experiment, a scanner, and what is possible.
+"""A whole simulated visit: a pool of scenes, a participant, an experiment, a scanner and a noise ceiling.
 
-Knows nothing of models: how a picture becomes tokens is handed in.
+Knows nothing of models: the function from images to tokens is an argument.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def make_participant(embed: Embed, seed: int, image_px: int) -> Participant:
 class SimulatedSession:
     """One visit of one simulated participant.
 
-    embed : (N, H, W, 3) uint8 pictures to (N, 16, D) tokens; what the participant's voxels respond to
-    participant : who comes
-    pool_seed, n_pool : the scenes that may be shown
-    seed : of this visit: order of the pictures, noise, movement
+    embed : (N, H, W, 3) uint8 images to the (N, 16, D) tokens to which voxels respond
+    participant : see ``make_participant``
+    pool_seed, n_pool : determine the scenes that may be shown
+    seed : of this visit: order of the images, noise, movement
     """
 
     def __init__(
@@ -65,5 +65,5 @@ class SimulatedSession:
         return self.scanner.run(plan, self.responses_NV)
 
     def ceiling(self) -> Accuracy:
-        """What top-1 over the pool the final betas of this visit allow: see ``simulator.ceiling``."""
+        """The best top-1 over the pool that this visit's final betas allow: see ``simulator.ceiling``."""
         return ceiling(self.plans, self.responses_NV, self.scanner.noise, self.seed)
