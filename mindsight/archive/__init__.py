@@ -1,13 +1,13 @@
-"""What a session leaves: BIDS, raw and derivatives. Knows nothing of bus, blobs or network."""
+"""A closed session as BIDS data, raw and derivatives: written and read. Knows nothing of bus, blobs or network."""
 
 from mindsight.archive.names import bids_label
-from mindsight.archive.records import ArchivedAnswer, ArchivedEvent, ArchivedPlace, ArchivedRun, ArchivedSession
-from mindsight.archive.write import write_archive
+from mindsight.archive.records import ArchivedEvent, ArchivedRegistration, ArchivedResult, ArchivedRun, ArchivedSession
+from mindsight.archive.write.archive import write_archive
 
 __all__ = [
-    "ArchivedAnswer",
     "ArchivedEvent",
-    "ArchivedPlace",
+    "ArchivedRegistration",
+    "ArchivedResult",
     "ArchivedRun",
     "ArchivedSession",
     "bids_label",

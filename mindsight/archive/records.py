@@ -1,6 +1,6 @@
-"""What the archive is told of a session: plain records, filled by whoever knows the log and the blobs.
+"""A session as the archive takes it: plain records.
 
-Knows nothing of either, nor of BIDS. T volumes of a run, V voxels of the mask.
+Knows nothing of logs, blobs or BIDS. Letters: T volumes of a run, V voxels of the mask.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from mindsight.volume import Volume
 class ArchivedEvent:
     """What was shown.
 
-    trial : its number in the run, from 1, None where it is not decoded
-    stimulus : digest of the picture
-    candidate : its id in the decoder's pool, None where the event does not say
+    trial : number in the run, from 1; None for an event that is not decoded
+    stimulus : digest of the image that was shown
+    candidate : id of the image in the decoder's pool; None where unknown
     """
 
     event: RunEvent
@@ -33,13 +33,13 @@ class ArchivedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class ArchivedAnswer:
-    """What the brain said of one trial at one stage.
+class ArchivedResult:
+    """One trial decoded at one stage.
 
-    retrieved : digest of the closest candidate's image, retrieved_label its label
-    reconstruction : digest of the image that was made
-    caption : the sentence that was said of it
-    details : everything else of the answer, as JSON knows it, under names of its own; written as it is
+    retrieved, retrieved_label : digest of the closest candidate's image, and its label
+    reconstruction : digest of the reconstruction
+    caption : the sentence that was generated
+    details : all other fields of the result, as JSON, under other names than the fields here; written unchanged
     """
 
     run: int
@@ -54,17 +54,17 @@ class ArchivedAnswer:
 
 
 @dataclass(frozen=True, eq=False)
-class ArchivedPlace:
-    """Where a run's head was in the subject's space.
+class ArchivedRegistration:
+    """A run's registration to the subject's reference.
 
     rigid : (4, 4) mm of the subject's reference → mm of the run's volumes
-    details : how it was found and how good it is, as JSON knows it; written as it is
-    picture : digest
+    details : method and quality, as JSON; written unchanged
+    figure : digest of an image that shows it
     """
 
     rigid: NDArray[np.float64]
     details: Mapping[str, Any]
-    picture: str | None = None
+    figure: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +74,15 @@ class ArchivedRun:
     volumes : T volumes in order, None for a TR that is missing; consumed once, one held at a time
     motion_T6 : translations in mm along x, y, z, then rotations in rad about them; NaN where unknown
     fd_mm_T, dvars_percent_T : NaN where unknown
-    censored_T : bool, the volume took no part in the betas
+    censored_T : bool, volumes excluded from the betas
     series_TV : (T, V) float32, the mask's voxels after realignment, in C order; None where they were not kept
     residual_T, outlier_slices_T : see ``preprocessing.Aligned``, the latter their number; NaN where unknown
-    high_pass_hz : cut of the model's drifts; None where it is not known
-    place : None where nobody looked for it
-    motion_order : of the motion parameters that the volumes bring: "translations", "rotations" or "unknown"; None where
-        they bring none
+    high_pass_hz : cut-off of the model's drifts; None where unknown
+    registration : None where the run was not registered
+    motion_order : of the motion parameters recorded with the volumes: "translations", "rotations" or "unknown"; None
+        without such parameters
     betas : (trial, stage) → (V,) in C order of the session's mask; looked up one at a time, so it may be lazy
-    errors : the same of the betas' standard errors, where they were kept
+    errors : the betas' standard errors in the same form, where they were kept
     """
 
     run: int
@@ -99,7 +99,7 @@ class ArchivedRun:
     residual_T: NDArray[np.float64] | None = None
     outlier_slices_T: NDArray[np.float64] | None = None
     high_pass_hz: float | None = None
-    place: ArchivedPlace | None = None
+    registration: ArchivedRegistration | None = None
     motion_order: str | None = None
     betas: Mapping[tuple[int, Stage], NDArray[np.float32]] = field(default_factory=dict)
     errors: Mapping[tuple[int, Stage], NDArray[np.float32]] = field(default_factory=dict)
@@ -109,11 +109,12 @@ class ArchivedRun:
 class ArchivedSession:
     """One session.
 
-    subject, session : the pseudonym and the session's name; what BIDS does not allow in a label is left out
+    subject, session : the pseudonym and the session's name; characters that BIDS does not allow in a label are dropped
     runs : consumed once, in order
     mask_XYZ, affine : the decoder's voxels and where they are, in RAS+ millimetres; None where nothing was decoded
-    images : digest → PNG, JPEG or WebP; looked up one at a time, so it may be lazy; one that is gone is left out
-    provenance : versions, digests and parameters, as JSON knows them
+    results : of all trials at all stages
+    images : digest → PNG, JPEG or WebP; looked up one at a time, so it may be lazy; a missing one is left out
+    provenance : versions, digests and parameters, as JSON
     """
 
     subject: str
@@ -121,6 +122,6 @@ class ArchivedSession:
     runs: Iterable[ArchivedRun]
     mask_XYZ: NDArray[np.bool_] | None = None
     affine: NDArray[np.float64] | None = None
-    answers: Sequence[ArchivedAnswer] = ()
+    results: Sequence[ArchivedResult] = ()
     images: Mapping[str, bytes] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -44,9 +44,9 @@ def evaluate(
 ) -> None:
     """Compute the published metrics by their protocol, with controls: a table, JSON and a page with the images."""
     need_server("mindsight evaluate")
+    from mindsight.archive.read import is_archive
     from mindsight.evaluation.report.table import text_table
     from mindsight.evaluation.run import evaluate_archive, evaluate_folder
-    from mindsight.evaluation.session import is_archive
 
     out = out or Path(f"evaluation-{answers.resolve().name}")
     if is_archive(answers):

@@ -1,7 +1,6 @@
-"""The published metrics by their protocol, one function each, with what chance would give beside them.
+"""The published metrics by their protocol, one function each, with chance levels.
 
-Knows nothing of how the answers came about. The names here are for laboratories; each is imported when it is asked for,
-and other rooms import the module that they need.
+The names here are for laboratories; each is imported on first use. Other rooms import the module that they need.
 """
 
 from __future__ import annotations

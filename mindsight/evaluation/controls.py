@@ -1,7 +1,6 @@
-"""What must fall to chance, or a leak is somewhere: shuffled betas, noise into the generator, exchanged pairs.
+"""Inputs for controls, whose results are at chance unless there is a leak: exchanged pairs, noise for the generator.
 
-Knows nothing of decoders: it makes the inputs with which the whole path is run again. Letters: K trials or pictures,
-V voxels, N tokens, D channels of a token.
+Knows nothing of decoders. Letters: K trials or images, N tokens, D channels of a token.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from mindsight.errors import BadRequest
 def exchanged(groups_K: NDArray[Any], rng: np.random.Generator) -> NDArray[np.int64]:
     """(K,) an order in which no item keeps its place and none leaves its group.
 
-    Raises BadRequest (``control.group``): a group of one has nothing to exchange with.
+    Raises BadRequest (``control.group``) for a group of one.
     """
     order_K = np.arange(len(groups_K))
     for group in np.unique(groups_K):
@@ -26,7 +25,7 @@ def exchanged(groups_K: NDArray[Any], rng: np.random.Generator) -> NDArray[np.in
             raise BadRequest(
                 f"expected at least two trials in every group, got one in group {group}", code="control.group"
             )
-        # one cycle through a random order: everybody moves
+        # one cycle through a random order moves every item
         mixed = rng.permutation(places)
         order_K[mixed] = np.roll(mixed, 1)
     return order_K
@@ -35,7 +34,7 @@ def exchanged(groups_K: NDArray[Any], rng: np.random.Generator) -> NDArray[np.in
 def noise_tokens(tokens_KND: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float32]:
     """(K, N, D) Gaussian noise with the mean and deviation of each token's channels over the trials.
 
-    For the generator: what it draws from this is what it draws without a brain, its own taste in pictures.
+    What the generator makes of this shows its prior over images, without any information from the brain.
     """
     noise_KND = rng.standard_normal(tokens_KND.shape, np.float32)
     noise_KND *= tokens_KND.std(axis=0, dtype=np.float32)

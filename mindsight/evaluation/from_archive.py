@@ -1,33 +1,32 @@
-"""``mindsight evaluate ARCHIVE``: a session's archive becomes a folder of answers, with controls where a bundle is too.
+"""A session's archive as a folder of answers, which ``run`` measures; with the bundle, controls too.
 
-Knows nothing of metrics: ``evaluate`` measures the folder. Letters: K pictures, S showings, R trials, V voxels.
+Knows nothing of metrics or BIDS. Letters: K images, S showings, R trials, V voxels.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.archive.read import (
+    DecodedSession,
+    ShownTrial,
+    read_bundle_digests,
+    read_final_betas,
+    read_session,
+)
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.evaluation.controls import exchanged, noise_tokens
 from mindsight.evaluation.inputs import Manifest
+from mindsight.evaluation.live import live_figures
 from mindsight.evaluation.metrics.resize import as_pictures
-from mindsight.evaluation.session import (
-    SessionAnswers,
-    ShownTrial,
-    live_figures,
-    pictures_of,
-    read_session,
-)
 from mindsight.stages import Stage
 
 _Betas = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -45,29 +44,29 @@ def export_session(
 ) -> None:
     """Write what ``evaluate_folder`` reads: ``answers/``, ``images.npy``, and with a bundle ``image_tokens.npy``.
 
-    Several showings of a picture are several samples of it; where one was shown more often, its first showings count.
+    Several showings of an image are several samples; where one was shown more often, its first showings count.
 
-    bundle : the one the session was decoded with. With it the archived betas are decoded once more, each run z-scored
-        by itself, for retrieval both ways and for the controls: betas of other trials through the whole path, and noise
-        into the generator
+    bundle : the one that decoded the session. With it the archived betas are decoded again, z-scored by run, for
+        retrieval both ways and for two controls: betas of other trials through the whole path, and noise into the
+        generator
     generator : its folder; None: the one that ships with Mindsight
 
-    Raises BadRequest (``archive.answers``) where no picture has a reconstruction at that stage, ModelMismatch
-    (``archive.bundle``) where the bundle is another one.
+    Raises BadRequest (``archive.answers``) where fewer than two images have reconstructions at that stage,
+    ModelMismatch (``archive.bundle``) for another bundle.
     """
     session = read_session(archive)
-    shown = pictures_of(session, stage)
+    shown = _showings(session, stage)
     if len(shown) < 2:
         raise BadRequest(
-            f"expected two pictures or more with {stage} reconstructions in {archive.name}, got {len(shown)}: archive"
-            " the session with its pictures, or name another stage",
+            f"expected two images or more with {stage} reconstructions in {archive.name}, got {len(shown)}; choose"
+            " another stage, or evaluate a session in which images were shown and reconstructed",
             code="archive.answers",
         )
     answers = out / "answers"
     answers.mkdir(parents=True, exist_ok=True)
-    _forget(out)
-    _write_pictures(out / "images.npy", [_picture(trials[0].picture) for trials in shown])
-    recons = [[_picture(session.drawn[*trial.key, stage]) for trial in trials] for trials in shown]
+    _remove_controls(out)
+    _write_images(out / "images.npy", [_read_image(trials[0].image) for trials in shown])
+    recons = [[_read_image(session.reconstructions[*trial.key, stage]) for trial in trials] for trials in shown]
     np.save(answers / "reconstructions.npy", np.stack([np.stack(samples) for samples in recons]))
     figures = live_figures(session, np.random.default_rng([seed, 4]))
     (answers / "live.json").write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
@@ -77,15 +76,25 @@ def export_session(
         _Decoding(archive, bundle, generator, seed).write(shown, out)
 
 
-def _forget(out: Path) -> None:
-    """What an earlier export with a bundle left, which would not belong to this one."""
+def _showings(session: DecodedSession, stage: Stage) -> list[list[ShownTrial]]:
+    """K images with their reconstructed showings, the same number of each, in the order of their first showing."""
+    shown: dict[Path, list[ShownTrial]] = {}
+    for trial in session.trials:
+        if trial.image is not None and (*trial.key, stage) in session.reconstructions:
+            shown.setdefault(trial.image, []).append(trial)
+    fewest = min(map(len, shown.values()), default=0)
+    return [trials[:fewest] for trials in shown.values()]
+
+
+def _remove_controls(out: Path) -> None:
+    """Remove the files of an earlier export with a bundle, which do not belong to this one."""
     for path in (out / "image_tokens.npy", out / "answers" / "tokens.npy"):
         path.unlink(missing_ok=True)
     for name in (_SHUFFLED, _NOISE):
         shutil.rmtree(out / "answers" / "controls" / name, ignore_errors=True)
 
 
-def _manifest(session: SessionAnswers, shown: Sequence[Sequence[ShownTrial]], stage: Stage) -> Manifest:
+def _manifest(session: DecodedSession, shown: Sequence[Sequence[ShownTrial]], stage: Stage) -> Manifest:
     names = [trials[0].truth or f"run {trials[0].run} trial {trials[0].trial}" for trials in shown]
     numbers = all(name.isdigit() for name in names) and len({int(name) for name in names}) == len(names)
     return Manifest(
@@ -97,24 +106,24 @@ def _manifest(session: SessionAnswers, shown: Sequence[Sequence[ShownTrial]], st
     )
 
 
-def _picture(path: Path | None) -> NDArray[np.uint8]:
+def _read_image(path: Path | None) -> NDArray[np.uint8]:
     from PIL import Image
 
-    assert path is not None  # pictures_of gives such trials only
+    assert path is not None  # by _showings
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def _write_pictures(path: Path, pictures: Sequence[NDArray[np.uint8]]) -> None:
-    """As they are, or all as the protocol compares them where they differ in size."""
-    if len({picture.shape for picture in pictures}) > 1:
-        np.save(path, np.concatenate([as_pictures(picture[None]) for picture in pictures]))
+def _write_images(path: Path, images: Sequence[NDArray[np.uint8]]) -> None:
+    """Unchanged, or resized as the protocol compares them where they differ in size."""
+    if len({image.shape for image in images}) > 1:
+        np.save(path, np.concatenate([as_pictures(image[None]) for image in images]))
     else:
-        np.save(path, np.stack(pictures))
+        np.save(path, np.stack(images))
 
 
 class _Decoding:
-    """The archived betas through the bundle once more."""
+    """Decodes the archived betas again with the bundle."""
 
     def __init__(self, archive: Path, bundle: Path, generator: Path | None, seed: int) -> None:
         from mindsight import assets
@@ -126,14 +135,15 @@ class _Decoding:
         self._require_same(archive)
         self._generator = load_generator(generator or assets.GENERATOR)
         self._decoder = TrialDecoder(self._bundle, clock=time.perf_counter, generator=self._generator)
-        self._betas = _read_betas(archive)
+        self._betas = read_final_betas(archive)
         self._seed = seed
 
     def write(self, shown: Sequence[Sequence[ShownTrial]], out: Path) -> None:
         pool = self._bundle.pool
         if any(trials[0].candidate not in pool.ids for trials in shown):
             raise ModelMismatch(
-                "expected every picture that was shown in the bundle's pool: without it there is no retrieval",
+                "expected every image that was shown in the bundle's pool; evaluate without --bundle, which leaves out"
+                " retrieval",
                 code="archive.bundle",
             )
         rng = np.random.default_rng([self._seed, 5])
@@ -144,7 +154,7 @@ class _Decoding:
         shuffled = out / "answers" / "controls" / _SHUFFLED
         shuffled.mkdir(parents=True, exist_ok=True)
         np.save(shuffled / "tokens.npy", np.stack([self._embed(trials) for trials in others]))
-        np.save(shuffled / "reconstructions.npy", np.stack([self._draw(trials) for trials in others]))
+        np.save(shuffled / "reconstructions.npy", np.stack([self._reconstruct(trials) for trials in others]))
         needed = list(self._generator.spaces.values())
         if len(needed) == 1 and pool.space.matches(needed[0]):
             noise = out / "answers" / "controls" / _NOISE
@@ -157,41 +167,22 @@ class _Decoding:
     def _embed(self, trials: Sequence[ShownTrial]) -> NDArray[np.float32]:
         return self._decoder.embed(*self._beta(trials))
 
-    def _draw(self, trials: Sequence[ShownTrial]) -> NDArray[np.uint8]:
+    def _reconstruct(self, trials: Sequence[ShownTrial]) -> NDArray[np.uint8]:
         return self._decoder.reconstruct(self._decoder.retrieve(*self._beta(trials[:1])), self._seed).pixels
 
     def _beta(self, trials: Sequence[ShownTrial]) -> _Betas:
         """(R, V) betas, means and standard deviations."""
-        beta, mean, std = zip(*(self._betas[trial.key] for trial in trials), strict=True)
-        return np.stack(beta), np.stack(mean), np.stack(std)
+        found = [self._betas[trial.key] for trial in trials]
+        return (
+            np.stack([beta.beta_V for beta in found]),
+            np.stack([beta.mean_V for beta in found]),
+            np.stack([beta.std_V for beta in found]),
+        )
 
     def _require_same(self, archive: Path) -> None:
-        said = json.loads((archive / "derivatives" / "mindsight" / "provenance.json").read_text(encoding="utf-8"))
-        if self._bundle.digest not in said["models"]:
+        used = read_bundle_digests(archive)
+        if self._bundle.digest not in used:
             raise ModelMismatch(
-                f"expected the bundle that the session was decoded with ({', '.join(said['models'])}), got"
-                f" {self._bundle.digest}",
+                f"expected the bundle that decoded the session ({', '.join(used)}), got {self._bundle.digest}",
                 code="archive.bundle",
             )
-
-
-def _load(path: Path) -> NDArray[np.float32]:
-    import nibabel
-
-    image: Any = nibabel.load(path)
-    return np.asarray(image.dataobj, dtype=np.float32)
-
-
-def _read_betas(archive: Path) -> dict[tuple[int, int], _Betas]:
-    """(run, trial) -> (V,) final beta, and the mean and standard deviation of its run's."""
-    derived = archive / "derivatives" / "mindsight"
-    betas: dict[tuple[int, int], _Betas] = {}
-    mask_XYZ = _load(next(derived.glob("sub-*/ses-*/func/*_desc-decoder_mask.nii.gz"))) > 0
-    for path in derived.glob("sub-*/ses-*/func/*_desc-final_stat-effect_statmap.nii.gz"):
-        run = int(path.name.split("_run-")[1].split("_")[0])
-        betas_KV = _load(path)[mask_XYZ].T
-        mean_V, std_V = betas_KV.mean(axis=0), betas_KV.std(axis=0)
-        with path.with_name(path.name.replace(".nii.gz", ".tsv")).open(encoding="utf-8") as file:
-            for row in csv.DictReader(file, delimiter="\t"):
-                betas[run, int(row["trial"])] = (betas_KV[int(row["volume"])], mean_V, std_V)
-    return betas

@@ -1,16 +1,16 @@
-"""Answers and pictures from a folder.
+"""Answers and images from a folder.
 
-Knows nothing of metrics. A folder of answers holds ``manifest.json`` (``Manifest``) and, each where there is one:
+Knows nothing of metrics. A folder of answers holds ``manifest.json`` (``Manifest``) and any of:
 
 - ``reconstructions``: a folder of PNG or JPEG, in the order of their names, or ``.npy`` (K, H, H, 3), or with S samples
-  of each (K, S, H, H, 3), or ``.pt`` as the reference writes it, (K, 3, H, H)
-- ``tokens.npy``: (K, ...) the brain's retrieval embeddings
+  of each (K, S, H, H, 3), or ``.pt`` as MindEye2 writes it, (K, 3, H, H)
+- ``tokens.npy``: (K, ...) decoded embeddings for retrieval
 - ``predicted_betas.npy``: (K, V) activity that an encoder predicts for the reconstructions
 - ``captions.json``: K strings
-- ``live.json``: how often answers were right as they came (``session.LiveFigure``)
-- ``controls/<name>/``: the same three files, made by the whole path from a control's input (``controls.py``)
+- ``live.json``: accuracy of the live results (``records.LiveFigure``)
+- ``controls/<name>/``: the same files, made by the whole path from a control's input (``controls.py``)
 
-Everything is in the order of the manifest's ``image_ids``. Nothing is unpickled.
+All are in the order of the manifest's ``image_ids``. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mindsight.errors import BadRequest, ModelMismatch
-from mindsight.evaluation.measure import Answers
-from mindsight.evaluation.session import LiveFigure
+from mindsight.evaluation.records import Answers, LiveFigure
 from mindsight.evaluation.splits import require_disjoint
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -33,14 +32,15 @@ _LIVE: TypeAdapter[tuple[LiveFigure, ...]] = TypeAdapter(tuple[LiveFigure, ...])
 
 
 class Manifest(BaseModel):
-    """What the answers are.
+    """Description of a folder of answers.
 
-    image_set : ``nsd1000``, ``nsd982``, or a name of one's own
-    image_ids : the picture of each answer; for NSD the 0-based index among the 73,000
-    image_names : what people call them, in the same order; empty where the ids do
-    training_image_ids : what the decoder was trained on; none of it, nor a near-duplicate, may be among ``image_ids``
-    cluster_of : id -> number, the same for near-duplicates (``splits.near_duplicates``); an id that is not listed is
-        alone
+    image_set : ``nsd1000``, ``nsd982``, or any other name
+    image_ids : the image of each answer; for NSD the 0-based index among the 73,000
+    image_names : names for people, in the same order; empty to show the ids
+    training_image_ids : the images that the decoder was trained on; neither these nor near-duplicates of them may be
+        among ``image_ids``
+    cluster_of : id -> number, the same for near-duplicates (``splits.near_duplicates``); an id that is not listed has
+        no near-duplicates
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,17 +61,17 @@ class Manifest(BaseModel):
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """A name for each answer's picture."""
+        """A name for the image of each answer."""
         return self.image_names or tuple(map(str, self.image_ids))
 
     def clusters(self) -> NDArray[np.int64]:
-        """(K,) cluster of each answer's picture."""
+        """(K,) cluster of the image of each answer."""
         names = [self._cluster(image_id) for image_id in self.image_ids]
         places = {name: place for place, name in enumerate(dict.fromkeys(names))}
         return np.array([places[name] for name in names])
 
     def require_held_out(self) -> None:
-        """BadRequest (``split.leak``) where the decoder was trained on a test picture or its near-duplicate."""
+        """Raises BadRequest (``split.leak``) where the decoder was trained on a test image or a near-duplicate."""
         require_disjoint(
             {self._cluster(image_id) for image_id in self.training_image_ids},
             {self._cluster(image_id) for image_id in self.image_ids},
@@ -82,7 +82,7 @@ class Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder of answers; BadRequest (``answers.manifest``) where it is missing or not one."""
+    """The manifest of a folder of answers. Raises BadRequest (``answers.manifest``) where it is missing or invalid."""
     try:
         return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
     except FileNotFoundError:
@@ -96,7 +96,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_answers(folder: Path, name: str, selection: str = "none") -> Answers:
-    """What a folder holds, memory-mapped where it can be."""
+    """The arrays of a folder of answers, memory-mapped where possible."""
     captions = read_captions(folder / "captions.json")
     return Answers(
         name=name,
@@ -109,7 +109,7 @@ def read_answers(folder: Path, name: str, selection: str = "none") -> Answers:
 
 
 def read_live(folder: Path) -> tuple[LiveFigure, ...]:
-    """What ``live.json`` says, nothing where there is none. Raises BadRequest (``answers.live``)."""
+    """The content of ``live.json``, empty without the file. Raises BadRequest (``answers.live``)."""
     try:
         return _LIVE.validate_json((folder / "live.json").read_bytes())
     except FileNotFoundError:
@@ -125,7 +125,7 @@ def read_controls(folder: Path) -> list[Answers]:
 
 
 def read_array(path: Path) -> NDArray[Any] | None:
-    """A ``.npy``, memory-mapped; None where there is none."""
+    """A ``.npy``, memory-mapped; None without the file. Raises BadRequest (``answers.array``)."""
     if not path.exists():
         return None
     try:
@@ -136,7 +136,7 @@ def read_array(path: Path) -> NDArray[Any] | None:
 
 
 def read_captions(path: Path) -> list[list[str]] | None:
-    """One or more of each picture, from a JSON list of strings or of lists of strings; None where there is no file.
+    """One or more captions of each image, from a JSON list of strings or of lists of strings; None without the file.
 
     Raises BadRequest (``answers.captions``).
     """
@@ -152,9 +152,9 @@ def read_captions(path: Path) -> list[list[str]] | None:
 
 
 def read_pictures(path: Path) -> NDArray[Any]:
-    """(K, H, W, 3), or (K, S, H, W, 3), from a folder of pictures, a ``.npy`` or a ``.pt`` with channels first.
+    """(K, H, W, 3), or (K, S, H, W, 3), from a folder of images, a ``.npy`` or a ``.pt`` with channels first.
 
-    Raises BadRequest (``pictures.file``): nothing is there, pictures differ in size, or the file is of another kind.
+    Raises BadRequest (``pictures.file``) for a missing file, images that differ in size, or a file of another kind.
     """
     if path.is_dir():
         return _folder(path)
@@ -164,7 +164,7 @@ def read_pictures(path: Path) -> NDArray[Any]:
             return array
     if path.suffix == ".pt" and path.exists():
         return np.moveaxis(_tensor(path), -3, -1)
-    raise BadRequest(f"expected a folder of pictures, a .npy or a .pt, got {path.name}", code="pictures.file")
+    raise BadRequest(f"expected a folder of images, a .npy or a .pt, got {path.name}", code="pictures.file")
 
 
 def _reconstructions(folder: Path) -> NDArray[Any] | None:
@@ -184,7 +184,7 @@ def _folder(path: Path) -> NDArray[np.uint8]:
     shapes = {picture.shape for picture in pictures}
     if len(shapes) != 1:
         raise BadRequest(
-            f"expected pictures of one size in {path.name}, got {len(files)} of the sizes {sorted(shapes)}",
+            f"expected images of one size in {path.name}, got {len(files)} of the sizes {sorted(shapes)}",
             code="pictures.file",
         )
     return np.stack(pictures)

@@ -1,14 +1,13 @@
-"""One decoder's answers measured by every published metric, with the controls beside it.
+"""A decoder's answers measured by every published metric, with controls.
 
-Knows nothing of files or of how answers came about. Letters: K pictures, S samples (reconstructions of one picture),
-H and W pixels, N tokens, D channels, V voxels.
+Knows nothing of files or decoders. Letters: K images, S samples (reconstructions of one image), H and W pixels, N
+tokens, D channels, V voxels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,81 +23,9 @@ from mindsight.evaluation.metrics.pixels import pixcorr, ssim
 from mindsight.evaluation.metrics.resize import as_pictures
 from mindsight.evaluation.metrics.similarity import cosine_matrix
 from mindsight.evaluation.networks.catalog import NETWORKS, NetworkSpec
-from mindsight.evaluation.report.published import ImageSet
-from mindsight.evaluation.session import LiveFigure
+from mindsight.evaluation.records import Answers, Evaluation, LiveFigure, Row, Truth
 
 EXCHANGED = "pairs exchanged"
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Truth:
-    """What was shown, in the order of the answers.
-
-    images_KHWC : (K, H, H, 3) uint8, or floats in [0, 1]
-    clusters_K : (K,) near-duplicates share a number
-    tokens_KND : (K, ...) the pictures' embeddings, for retrieval
-    betas_KV, masks : measured activity (mean of the repeats) and the regions, for brain correlation
-    captions_K : one or more of each picture, by people
-    """
-
-    image_set: ImageSet
-    images_KHWC: NDArray[Any]
-    clusters_K: NDArray[np.int64]
-    tokens_KND: NDArray[Any] | None = None
-    betas_KV: NDArray[Any] | None = None
-    masks: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-    captions_K: Sequence[Sequence[str]] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
-    """What a decoder made of the brain's answers to the same pictures, in the same order.
-
-    recons_KSHWC : (K, S, H, H, 3); every sample is scored and the mean is taken, none is picked
-    tokens_KND : (K, ...) the brain's embeddings, for retrieval
-    predicted_KV : (K, V) activity that an encoder predicts for the first sample, where it was computed elsewhere
-    captions_K : of each answer
-    selection : how a reconstruction was picked among others before it came here: ``none``, ``by_prediction`` (something
-        that was decoded decided) or ``by_truth`` (the picture itself decided)
-    """
-
-    name: str
-    recons_KSHWC: NDArray[Any] | None = None
-    tokens_KND: NDArray[Any] | None = None
-    predicted_KV: NDArray[Any] | None = None
-    captions_K: Sequence[str] | None = None
-    selection: str = "none"
-
-
-@dataclass(frozen=True, eq=False)
-class Row:
-    """One line of the table: the scores by metric key, each with its 95 % interval over clusters of pictures."""
-
-    title: str
-    control: bool
-    scores: dict[str, Score]
-    intervals: dict[str, tuple[float, float]]
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The table: ``rows`` are the answers, then the controls.
-
-    not_measured : title of a metric -> why
-    notes : what to know before comparing
-    leaks : controls that are above chance; one is reason enough to believe none of the figures
-    live : how often answers were right as they came
-    """
-
-    image_set: ImageSet
-    n_images: int
-    rows: list[Row]
-    not_measured: dict[str, str]
-    notes: list[str]
-    leaks: list[str]
-    pool: int
-    seed: int
-    live: tuple[LiveFigure, ...] = ()
 
 
 def measure(
@@ -112,12 +39,12 @@ def measure(
     allow_best_of_n: bool = False,
     live: Sequence[LiveFigure] = (),
 ) -> Evaluation:
-    """Every metric that what is given allows, for the answers and for each control, and for the answers to each other.
+    """Every metric that the given arrays allow, for the answers and for each control.
 
-    The control ``pairs exchanged`` (every answer held against another picture) needs nothing and is always there.
+    The control ``pairs exchanged`` compares every answer with another image; it is always measured.
 
-    Raises BadRequest: ``answers.count`` (another number of answers than pictures), ``answers.best_of_n`` (a
-    reconstruction was picked among several, and that was not allowed).
+    Raises BadRequest: ``answers.count`` (numbers of answers and images differ), ``answers.best_of_n`` (reconstructions
+    were selected among several, and ``allow_best_of_n`` is not set).
     """
     everyone = [answers, *controls]
     for given in everyone:
@@ -125,7 +52,7 @@ def measure(
     order_K = exchanged(np.zeros(len(truth.images_KHWC)), np.random.default_rng([seed, 0]))
     table: list[dict[str, Score]] = [{} for _ in range(len(everyone) + 1)]  # the last are the exchanged pairs
     captions: list[dict[str, Score]] = [{} for _ in table]
-    _caption_scores(truth, everyone, order_K, captions)  # first: it takes no time, and refuses what does not fit
+    _caption_scores(truth, everyone, order_K, captions)  # first: it is quick, and raises where captions do not fit
     _picture_scores(truth, everyone, networks, order_K, table)
     pool = min(POOL, len(truth.images_KHWC))
     _retrieval_scores(truth, everyone, order_K, pool, seed, table)
@@ -159,8 +86,9 @@ def _check(truth: Truth, answers: Answers, allow_best_of_n: bool) -> None:
             raise BadRequest(f"expected {n} answers of {answers.name}, got {len(given)}", code="answers.count")
     if answers.selection != "none" and not allow_best_of_n:
         raise BadRequest(
-            f"expected reconstructions as they were drawn, got {answers.name} with the best of several picked "
-            f"({answers.selection}): that flatters every metric. Give all samples, or allow it and have the row marked",
+            f"expected every reconstruction, got {answers.name} with the best of several selected"
+            f" ({answers.selection}), which raises every metric. Give all samples, or add --allow-best-of-n to have"
+            " the row marked",
             code="answers.best_of_n",
         )
 
@@ -211,7 +139,7 @@ def _of_pairs(
 
 
 def _mean(samples: list[dict[str, Score]]) -> dict[str, Score]:
-    """The mean over the samples of each picture, so that S samples are no more evidence than one."""
+    """The mean over the samples of each image, so that S samples count as one observation."""
     return {
         key: replace(score, values_K=np.mean([sample[key].values_K for sample in samples], axis=0))
         for key, score in samples[0].items()
@@ -282,7 +210,7 @@ def _missing(truth: Truth, networks: Sequence[FeatureSource], scores: Mapping[st
                 f"no weights: {' or '.join(network.files)}" if network and no_weights else "no reconstructions given"
             )
     if "images_ranked" not in scores:
-        missing["retrieval, both ways"] = "needs the tokens of the answers and of the pictures"
+        missing["retrieval, both ways"] = "needs the tokens of the answers and of the images"
     if truth.betas_KV is None or not any(key.startswith("brain_") for key in scores):
         missing["brain correlation"] = "needs measured betas, regions, and an encoder or the activity it predicts"
     return missing
@@ -303,21 +231,21 @@ def _notes(truth: Truth, answers: Answers, scores: Mapping[str, Score], pool: in
             notes.append(
                 f"Retrieval, {score.ranked} ranked (compare with the published column {score.published_column}): "
                 f"{len(score.draws_R)} draws of {score.pool}; {low:.1%} to {high:.1%} over the draws, as published; "
-                "the interval of the table is over pictures."
+                "the interval of the table is over images."
             )
     if answers.selection != "none":
-        notes.append("Reconstructions were picked among several: these figures compare with none of the published.")
+        notes.append("Reconstructions were selected among several: do not compare these figures with published ones.")
     if answers.recons_KSHWC is not None and answers.recons_KSHWC.shape[1] > 1:
-        notes.append(f"Each figure is the mean over {answers.recons_KSHWC.shape[1]} samples of every picture.")
+        notes.append(f"Each figure is the mean over {answers.recons_KSHWC.shape[1]} samples of every image.")
     if truth.image_set.n is None:
-        notes.append("These are pictures of one's own: published figures are of other pictures and stand apart.")
+        notes.append("These images are not a published test set: published figures are not comparable with these.")
     if pool < POOL and truth.tokens_KND is not None:
-        notes.append(f"Retrieval is {pool}-way (chance {1 / pool:.1%}): it does not compare with 300-way figures.")
+        notes.append(f"Retrieval is {pool}-way (chance {1 / pool:.1%}): do not compare it with 300-way figures.")
     return notes
 
 
 def _leaks(rows: Sequence[Row], clusters_K: NDArray[np.int64], seed: int) -> list[str]:
-    """Controls that are above chance, at a level at which one false alarm in 40 evaluations is expected at most."""
+    """Controls above chance, at a level that gives at most one false alarm in 40 evaluations."""
     checks = [(row, score) for row in rows if row.control for score in row.scores.values() if score.metric.chance]
     found = []
     for place, (row, score) in enumerate(checks):
@@ -326,13 +254,13 @@ def _leaks(rows: Sequence[Row], clusters_K: NDArray[np.int64], seed: int) -> lis
         if score.metric.chance is not None and low > score.metric.chance:
             found.append(
                 f"Control {row.title} is above chance in {score.metric.title}: {score.value:.1%} where chance is "
-                f"{score.metric.chance:.1%}. Something other than the brain's answer to the picture gives it away."
+                f"{score.metric.chance:.1%}. The results contain information that is not from the brain's response."
             )
     return found
 
 
 def _live_leaks(live: Sequence[LiveFigure]) -> list[str]:
-    """The same for what was answered live, by Wilson's interval."""
+    """The same for live results, by Wilson's interval."""
     return [
         f"Control {figure.title} is above chance: {figure.accuracy}."
         for figure in live

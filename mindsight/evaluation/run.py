@@ -1,6 +1,6 @@
-"""``mindsight evaluate``: a folder of answers against the pictures that were shown; table, JSON and a page.
+"""``mindsight evaluate``: a folder of answers compared with the images that were shown; table, JSON and a page.
 
-Knows nothing of sessions or decoders: what is measured lies in files.
+Everything that is measured lies in files; ``from_archive`` makes them of a session's archive.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest, NotFound
+from mindsight.evaluation.image_sets import image_set
 from mindsight.evaluation.inputs import (
     Manifest,
     read_answers,
@@ -25,10 +26,10 @@ from mindsight.evaluation.inputs import (
     read_manifest,
     read_pictures,
 )
-from mindsight.evaluation.measure import Evaluation, Truth, measure
+from mindsight.evaluation.measure import measure
 from mindsight.evaluation.networks import NETWORKS
+from mindsight.evaluation.records import Answers, Evaluation, Truth
 from mindsight.evaluation.report.page import html_page
-from mindsight.evaluation.report.published import image_set
 from mindsight.evaluation.report.table import as_json, text_table
 from mindsight.stages import STAGES
 
@@ -51,32 +52,19 @@ def evaluate_folder(
     """Measure the answers by every metric that the given files allow; write ``table.txt``, ``evaluation.json`` and
     ``evaluation.html`` into ``out``.
 
-    Parameters
-    ----------
-    answers
-        A folder as ``mindsight.evaluation.inputs`` describes it.
-    images
-        The pictures that were shown, in the order of the manifest's ``image_ids``: a folder, a ``.npy`` or a ``.pt``.
-    networks
-        A folder with the published weight files, under their published names (``evaluation.networks.NETWORKS``); a
-        metric whose network is not there is listed as not measured.
-    image_tokens
-        ``.npy`` (K, ...): the pictures' own embeddings, for retrieval.
-    betas, masks
-        ``.npy`` (K, V) measured activity and ``.npz`` region -> (V,) bool, for brain correlation.
-    captions
-        JSON with K captions by people, or lists of them.
+    answers : a folder as ``mindsight.evaluation.inputs`` describes it
+    images : the images that were shown, in the order of the manifest's ``image_ids``: a folder, a ``.npy`` or a ``.pt``
+    networks : a folder with the published weight files, under their published names
+        (``evaluation.networks.NETWORKS``); a metric without its network is listed as not measured
+    image_tokens : ``.npy`` (K, ...) the images' own embeddings, for retrieval
+    betas, masks : ``.npy`` (K, V) measured activity and ``.npz`` region -> (V,) bool, for brain correlation
+    captions : JSON with K captions by people, or lists of them
+    n_pictures : number of images on the page
 
-    Raises
-    ------
-    BadRequest
-        The files do not fit each other, a test picture was trained on, or a reconstruction was picked among several.
-    NotFound
-        A file that was named is not there.
+    Raises BadRequest where the files do not fit each other, a test image was trained on, or reconstructions were
+    selected among several; NotFound where a named file does not exist.
     """
-    for path in (answers, images, networks, image_tokens, betas, masks, captions):
-        if path is not None and not path.exists():
-            raise NotFound(f"expected a file or folder, got {path.name}, which is not there", code="evaluate.path")
+    _require_existing(answers, images, networks, image_tokens, betas, masks, captions)
     manifest = read_manifest(answers)
     manifest.require_held_out()
     truth = _truth(manifest, read_pictures(images), image_tokens, betas, masks)
@@ -90,23 +78,17 @@ def evaluate_folder(
     )
     if not manifest.training_image_ids:
         evaluation.notes.append(
-            "Not checked: whether the decoder was trained on these pictures or near-duplicates of them (the manifest's"
-            " training_image_ids and cluster_of)."
+            "Not checked: whether the decoder was trained on these images or near-duplicates of them. Give the"
+            " manifest's training_image_ids and cluster_of to have it checked."
         )
-
-    made_from = {"pictures": _digest(truth.images_KHWC)}
-    if given.recons_KSHWC is not None:
-        made_from["reconstructions"] = _digest(given.recons_KSHWC)
-    if given.tokens_KND is not None:
-        made_from["tokens"] = _digest(given.tokens_KND)
-    made_from |= {f"weights of {network.spec.key}": network.digest for network in loaded}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.txt").write_text(text_table(evaluation), encoding="utf-8")
-    whole = as_json(evaluation) | {"image_ids": manifest.image_ids, "made_from_sha256": made_from}
-    (out / "evaluation.json").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    made_from = _digests(truth, given) | {f"weights of {network.spec.key}": network.digest for network in loaded}
     page = html_page(
         evaluation, truth, given, controls, captions=manifest.captions, made_from=made_from, n_pictures=n_pictures
     )
+    whole = as_json(evaluation) | {"image_ids": manifest.image_ids, "made_from_sha256": made_from}
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.txt").write_text(text_table(evaluation), encoding="utf-8")
+    (out / "evaluation.json").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (out / "evaluation.html").write_text(page, encoding="utf-8")
     return evaluation
 
@@ -122,15 +104,13 @@ def evaluate_archive(
     seed: int = 0,
     device: str = "cpu",
 ) -> Evaluation:
-    """Measure a session by what it left; the folder of answers that is measured stays in ``out``.
+    """Measure a session by its archive; the folder of answers that is measured stays in ``out``.
 
-    See ``evaluate_session.export_session`` and ``evaluate_folder`` for the arguments and what is raised.
+    The arguments and errors are those of ``from_archive.export_session`` and ``evaluate_folder``.
     """
     from mindsight.evaluation.from_archive import export_session
 
-    for path in (archive, bundle, generator):
-        if path is not None and not path.exists():
-            raise NotFound(f"expected a file or folder, got {path.name}, which is not there", code="evaluate.path")
+    _require_existing(archive, bundle, generator)
     known = next((name for name in STAGES if name == stage), None)
     if known is None:
         raise BadRequest(f"expected a stage of {', '.join(STAGES)}, got {stage!r}", code="evaluate.options")
@@ -146,13 +126,19 @@ def evaluate_archive(
     )
 
 
+def _require_existing(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and not path.exists():
+            raise NotFound(f"expected a file or folder, got {path.name}, which does not exist", code="evaluate.path")
+
+
 def _truth(
     manifest: Manifest, images: NDArray[Any], image_tokens: Path | None, betas: Path | None, masks: Path | None
 ) -> Truth:
     n = len(manifest.image_ids)
     tokens_KND = None if image_tokens is None else read_array(image_tokens)
     betas_KV = None if betas is None else read_array(betas)
-    for what, rows in (("pictures", images), ("picture tokens", tokens_KND), ("measured betas", betas_KV)):
+    for what, rows in (("images", images), ("image tokens", tokens_KND), ("measured betas", betas_KV)):
         if rows is not None and len(rows) != n:
             raise BadRequest(f"expected {n} {what}, one for each image id, got {len(rows)}", code="images.count")
     regions = {}
@@ -176,6 +162,15 @@ def _load_networks(folder: Path | None, device: str) -> list[Any]:
 
     found = [(spec, spec.locate(folder)) for spec in NETWORKS]
     return [load_network(spec, path, device) for spec, path in found if path is not None]
+
+
+def _digests(truth: Truth, answers: Answers) -> dict[str, str]:
+    arrays = {
+        "pictures": truth.images_KHWC,
+        "reconstructions": answers.recons_KSHWC,
+        "tokens": answers.tokens_KND,
+    }
+    return {name: _digest(array) for name, array in arrays.items() if array is not None}
 
 
 def _digest(array: NDArray[Any]) -> str:

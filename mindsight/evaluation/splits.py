@@ -1,9 +1,7 @@
-"""Splits that keep what belongs together on one side: repeats of a picture, and pictures that are nearly the same.
+"""Splits that keep repeats and near-duplicates of an image on one side.
 
-Knows nothing of decoders. Letters: K items, D numbers of an embedding.
-
-A decoder that has seen a near-duplicate of a test picture can answer from memory: a held-out picture is only held out
-when its whole cluster is.
+A decoder trained on a near-duplicate of a test image can answer from memory: an image is held out only when its whole
+cluster is. Knows nothing of decoders. Letters: K items, D numbers of an embedding.
 """
 
 from __future__ import annotations
@@ -56,12 +54,12 @@ def cluster_folds(clusters_K: NDArray[np.int64], n_folds: int, rng: np.random.Ge
 
 
 def require_disjoint(training: Collection[Hashable], test: Collection[Hashable]) -> None:
-    """Raises BadRequest (``split.leak``) where a cluster, or a picture, is on both sides."""
+    """Raises BadRequest (``split.leak``) where a cluster, or an image, is on both sides."""
     shared = set(training) & set(test)
     if shared:
         some = ", ".join(str(item) for item in sorted(shared, key=str)[:5])
         raise BadRequest(
-            f"expected no test picture (or its near-duplicates) among the training pictures, got {len(shared)} on both "
-            f"sides ({some}): what was trained on cannot be evaluated",
+            f"expected no test image (or near-duplicate of one) among the training images, got {len(shared)} on both "
+            f"sides ({some}): leave these out of the test set",
             code="split.leak",
         )

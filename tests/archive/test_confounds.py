@@ -13,7 +13,7 @@ from nilearn.glm.first_level import make_first_level_design_matrix
 from nilearn.interfaces.fmriprep import load_confounds
 
 from mindsight.archive import write_archive
-from mindsight.archive.confounds import rms_displacement, standardised_dvars
+from mindsight.archive.write.confounds import rms_displacement, standardised_dvars
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.motion.rigid import from_angles
 from mindsight.scanner import open_run

@@ -18,7 +18,7 @@ from nilearn.interfaces.fmriprep import load_confounds
 from PIL import Image
 
 from mindsight.archive import ArchivedRun, ArchivedSession, bids_label, write_archive
-from mindsight.archive import write as write_module
+from mindsight.archive.write import derivatives
 from mindsight.errors import BadRequest, BadVolume, Conflict, StorageFull
 from mindsight.scanner import open_run
 from mindsight.volume import Volume
@@ -191,7 +191,7 @@ def test_each_runs_place_is_a_transform_its_figures_and_a_picture(derived: Path)
     assert figure.read_bytes() == picture(2)
 
 
-def test_answers_are_whole_as_lines_and_flat_as_a_table(derived: Path) -> None:
+def test_results_are_whole_as_lines_and_flat_as_a_table(derived: Path) -> None:
     stem = derived / FUNC / f"{STEM}_desc-decoding_results"
     lines = [json.loads(line) for line in Path(f"{stem}.jsonl").read_text().splitlines()]
     table = pd.read_csv(f"{stem}.tsv", sep="\t", na_values="n/a")
@@ -303,7 +303,7 @@ def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
 
-    monkeypatch.setattr(write_module.derivatives, "write_answers", full)
+    monkeypatch.setattr(derivatives, "write_results", full)
     with pytest.raises(StorageFull) as caught:
         write_archive(make_session(), tmp_path / "a")
     assert str(tmp_path) not in str(caught.value)

@@ -16,14 +16,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mindsight import assets
-from mindsight.archive import ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession, write_archive
+from mindsight.archive import ArchivedEvent, ArchivedResult, ArchivedRun, ArchivedSession, write_archive
+from mindsight.archive.read import is_archive, read_session
 from mindsight.cli import app
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoding import TrialDecoder
 from mindsight.encoders.demo import DemoEncoder
 from mindsight.errors import BadRequest, ModelMismatch, NotFound
 from mindsight.evaluation.run import evaluate_archive
-from mindsight.evaluation.session import is_archive, read_session
 from mindsight.events import RunEvent
 from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions
@@ -102,7 +102,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
                     ],
                 }
                 answers.append(
-                    ArchivedAnswer(
+                    ArchivedResult(
                         run,
                         trial,
                         stage,
@@ -123,7 +123,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
             )
         )  # fmt: skip
     session = ArchivedSession(
-        subject="x", session="1", runs=runs, mask_XYZ=bundle.space.mask_XYZ, affine=np.eye(4), answers=answers,
+        subject="x", session="1", runs=runs, mask_XYZ=bundle.space.mask_XYZ, affine=np.eye(4), results=answers,
         images=files, provenance={"models": [bundle.digest]},
     )  # fmt: skip
     write_archive(session, folder / "archive")
@@ -177,7 +177,7 @@ def test_what_was_answered_live_is_counted(visit: Any, commanded: tuple[Path, Re
         pairs = live[f"{stage}: look-alike pairs"]
         assert (pairs["value"], pairs["n"], pairs["chance"]) == (np.mean(chosen), 9, 0.5)
     assert live["final: first candidate"]["value"] > live["fast: first candidate"]["value"]
-    control = live["final: held against other trials' pictures"]
+    control = live["final: compared with other trials' images"]
     assert control["control"]
     assert control["value"] <= 0.2
     assert "first five candidates" in (out / "table.txt").read_text()

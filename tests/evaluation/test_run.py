@@ -16,13 +16,14 @@ from PIL import Image
 
 from mindsight.errors import BadRequest, NotFound
 from mindsight.evaluation import pixcorr
+from mindsight.evaluation.image_sets import NSD_982, NSD_1000, image_set
 from mindsight.evaluation.metrics.features import two_way_identification
 from mindsight.evaluation.metrics.metric import ALEXNET_2
 from mindsight.evaluation.metrics.resize import as_pictures
 from mindsight.evaluation.networks import NETWORKS
 from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.loading import load_network
-from mindsight.evaluation.report.published import NSD_982, NSD_1000, PUBLISHED, image_set, published_rows
+from mindsight.evaluation.report.published import PUBLISHED, published_rows
 from mindsight.evaluation.run import evaluate_folder
 from mindsight.simulator.scenes import random_scenes, render_batch
 from support.closed_form import closed_form_weights
@@ -141,8 +142,8 @@ def test_published_rows_are_marked_and_kept_apart(report: tuple[Path, dict[str, 
     out, held = report
     assert not any(row["comparable"] for row in held["published"])
     table = (out / "table.txt").read_text()
-    assert table.index("measured here") < table.index("controls:") < table.index("OTHER or unstated test pictures")
-    assert "published, same test pictures" not in table
+    assert table.index("measured here") < table.index("controls:") < table.index("OTHER or unstated test images")
+    assert "published, same test images" not in table
     guess = next(line for line in table.splitlines() if line.startswith("chance "))
     assert guess.split() == ["chance", "–", "–", "50.0", "50.0", *"––––", "12.5", "12.5", "–", "–"]
     assert "images ranked (compare with the published column Brain): 30 draws of 8" in table
@@ -235,7 +236,7 @@ def test_answers_that_would_mislead_are_refused(lab: Path, tmp_path: Path, chang
 def test_best_of_n_can_be_allowed_and_is_then_marked(lab: Path, tmp_path: Path) -> None:
     held = run(copy_of(lab, tmp_path, selection="by_truth"), tmp_path / "out", allow_best_of_n=True)
     assert held["rows"][0]["title"] == "ours <b> [best of n, BY THE TRUTH]"
-    assert any("none of the published" in note for note in held["notes"])
+    assert any("do not compare these figures with published ones" in note for note in held["notes"])
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mindsight.archive import ArchivedAnswer, ArchivedEvent, ArchivedPlace, ArchivedRun, ArchivedSession
+from mindsight.archive import ArchivedEvent, ArchivedRegistration, ArchivedResult, ArchivedRun, ArchivedSession
 from mindsight.events import RunEvent
 from mindsight.volume import Volume
 
@@ -71,7 +71,7 @@ def make_run(run: int, mask_XYZ: np.ndarray, stimuli: list[str]) -> ArchivedRun:
         residual_T=np.full(N_VOLUMES, 0.04),
         outlier_slices_T=np.zeros(N_VOLUMES),
         high_pass_hz=0.05,
-        place=ArchivedPlace(PLACE, {"how": "registered", "margin": 0.5}, stimuli[2]),
+        registration=ArchivedRegistration(PLACE, {"how": "registered", "margin": 0.5}, stimuli[2]),
         errors={(trial, "final"): np.full(n, 0.5 * trial, dtype=np.float32) for trial in (1, 2, 3)},
         betas={
             (trial, stage): np.full(n, 100 * run + trial, dtype=np.float32)
@@ -94,8 +94,8 @@ def make_session(**changes: Any) -> ArchivedSession:
         for run in (1, 2):
             yield make_run(run, mask_XYZ, digests[:3])
 
-    answers = [
-        ArchivedAnswer(
+    results = [
+        ArchivedResult(
             run=run,
             trial=trial,
             stage=stage,
@@ -115,7 +115,7 @@ def make_session(**changes: Any) -> ArchivedSession:
         "runs": runs(),
         "mask_XYZ": mask_XYZ,
         "affine": AFFINE,
-        "answers": answers,
+        "results": results,
         "images": images,
         "provenance": {"mindsight": "0.1.0", "model": "0" * 64, "options": {"fast_s": 6.0}},
     }

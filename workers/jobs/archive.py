@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from mindsight import __version__
 from mindsight.archive import (
-    ArchivedAnswer,
     ArchivedEvent,
-    ArchivedPlace,
+    ArchivedRegistration,
+    ArchivedResult,
     ArchivedRun,
     ArchivedSession,
     write_archive,
@@ -152,7 +152,7 @@ class Archivist:
             runs=[self._run(run, inputs, messages, blobs, spaces[run.run]) for run in runs],
             mask_XYZ=None if space is None else space.arrays["mask_XYZ"].astype(np.bool_),
             affine=None if space is None else space.arrays["affine"],
-            answers=_answers(messages),
+            results=_results(messages),
             images=Blobs(blobs),
             provenance=_provenance(opened, messages),
         )
@@ -201,7 +201,7 @@ class Archivist:
                 reports, n, lambda report: None if report.residual is None else float(len(report.outlier_slices))
             ),
             high_pass_hz=None if space is None else space.document["options"]["high_pass_hz"],
-            place=_place([m for m in messages if isinstance(m, RunPlaced) and m.run == run.run]),
+            registration=_registration([m for m in messages if isinstance(m, RunPlaced) and m.run == run.run]),
             motion_order=run.motion,
             betas=Betas(blobs, betas) if space is not None else {},
             errors=Betas(blobs, errors) if space is not None else {},
@@ -215,14 +215,14 @@ def _column(
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
-def _place(said: list[RunPlaced]) -> ArchivedPlace | None:
-    """The last that was said of a run: what was found later was found better."""
-    if not said:
+def _registration(found: list[RunPlaced]) -> ArchivedRegistration | None:
+    """The last registration of a run, which is the most accurate."""
+    if not found:
         return None
-    details = said[-1].model_dump(
+    details = found[-1].model_dump(
         mode="json", include={"index", "how", "displacement_mm", "coverage", "unexplained", "margin", "overlap", "text"}
     )
-    return ArchivedPlace(np.array(said[-1].reference_to_run).reshape(4, 4), details, said[-1].image)
+    return ArchivedRegistration(np.array(found[-1].reference_to_run).reshape(4, 4), details, found[-1].image)
 
 
 def _event(entry: AddEvent) -> ArchivedEvent:
@@ -230,7 +230,7 @@ def _event(entry: AddEvent) -> ArchivedEvent:
     return ArchivedEvent(event, entry.trial, entry.stimulus, entry.candidate)
 
 
-def _answers(messages: list[Message]) -> list[ArchivedAnswer]:
+def _results(messages: list[Message]) -> list[ArchivedResult]:
     drawn = {(m.run, m.trial, m.stage): m for m in messages if isinstance(m, Reconstruction)}
     said = {(m.run, m.trial, m.stage): m for m in messages if isinstance(m, Captioned)}
     answers = []
@@ -244,7 +244,7 @@ def _answers(messages: list[Message]) -> list[ArchivedAnswer]:
             details["captioning"] = caption.model_dump(mode="json", exclude_none=True)
         first = result.candidates[0]
         answers.append(
-            ArchivedAnswer(
+            ArchivedResult(
                 run=result.run,
                 trial=result.trial,
                 stage=result.stage,

@@ -1,6 +1,6 @@
-"""An evaluation as one HTML page that needs nothing else: table, controls, notes and pictures.
+"""An evaluation as one self-contained HTML page: table, controls, notes and images, in the dashboard's colours.
 
-Knows nothing of files. The palette is the dashboard's.
+Knows nothing of files.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.evaluation.measure import Answers, Evaluation, Truth
 from mindsight.evaluation.metrics.metric import CLIP, PIXCORR, SSIM
 from mindsight.evaluation.metrics.resize import as_pictures
+from mindsight.evaluation.records import Answers, Evaluation, Truth
 from mindsight.evaluation.report.table import HEADINGS, LIVE_HEADING, Line, columns, lines
 
 _SIDE = 128
@@ -54,12 +54,12 @@ def html_page(
     made_from: dict[str, str],
     n_pictures: int = 60,
 ) -> str:
-    """The page. Pictures are every so manyth of the test set, so that none is there for its score.
+    """The page. Its images are evenly spaced through the test set, not chosen by score.
 
-    captions : a name for each picture
+    captions : a name for each image
     made_from : name -> digest of what was measured
     """
-    title = escape(f"{evaluation.rows[0].title}: {evaluation.n_images} pictures")
+    title = escape(f"{evaluation.rows[0].title}: {evaluation.n_images} images")
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'>",
         f"<title>{title}</title><style>{_STYLE}</style>",
@@ -68,8 +68,8 @@ def html_page(
         _live(evaluation),
         "<h2>By the published metrics</h2>" if evaluation.live else "",
         _table(evaluation),
-        "<p class='dim'>Under a figure its 95 % interval over pictures (bootstrap, near-duplicates drawn together). "
-        "↑ higher is better, ↓ lower is better. Rows marked as published are other people's figures.</p>",
+        "<p class='dim'>Below each figure: its 95 % interval over images (bootstrap, near-duplicates drawn together). "
+        "↑ higher is better, ↓ lower is better. Rows marked as published are taken from the literature.</p>",
         _list("Notes", evaluation.notes),
         _list("Not measured", [f"{what}: {why}" for what, why in evaluation.not_measured.items()]),
         _pictures(evaluation, truth, answers, controls, captions, n_pictures),
@@ -104,7 +104,7 @@ def _live(evaluation: Evaluation) -> str:
         f"<td>{'' if figure.confidence is None else f'{figure.confidence:.1%}'}</td></tr>"
         for figure in evaluation.live
     )
-    heads = "<th></th><th>right</th><th>95 % interval</th><th>n</th><th>chance</th><th>said of themselves</th>"
+    heads = "<th></th><th>right</th><th>95 % interval</th><th>n</th><th>chance</th><th>mean confidence</th>"
     title = LIVE_HEADING[0].upper() + LIVE_HEADING[1:]
     return f"<h2>{title}</h2><div class='scroll'><table><tr>{heads}</tr>{rows}</table></div>"
 
@@ -146,8 +146,8 @@ def _pictures(
         )
         caption = f"{captions[place]} · {own}"
         figures.append(f"<figure><div>{pictures}</div><figcaption>{escape(caption)}</figcaption></figure>")
-    many = f"{n} of {evaluation.n_images}, evenly through the test set, the first sample of each"
-    return f"<h2>Pictures</h2><p class='dim'>{many}</p><div class='pairs'>{''.join(figures)}</div>"
+    many = f"{n} of {evaluation.n_images}, evenly spaced through the test set; the first sample of each"
+    return f"<h2>Images</h2><p class='dim'>{many}</p><div class='pairs'>{''.join(figures)}</div>"
 
 
 def _data_uri(image_HWC: NDArray[Any]) -> str:

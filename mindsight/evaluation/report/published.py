@@ -1,52 +1,22 @@
-"""The published figures to stand beside, and which test pictures each of them was measured on.
+"""Published figures for comparison, and the test images that each was measured on.
 
-Knows nothing of our own figures. Every number is somebody else's: Scotti et al. 2024, MindEye2 (ICML,
-arXiv:2403.11207), tables 1, 7 and 8.
-
-982 and 1,000 are different test sets of the Natural Scenes Dataset: the pictures that all had seen three times when 37
-sessions were released, and all shared pictures after 40. Figures on one are not compared with figures on the other.
+From Scotti et al. 2024, MindEye2 (ICML, arXiv:2403.11207), tables 1, 7 and 8. Knows nothing of our own figures.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mindsight.errors import BadRequest
+from mindsight.evaluation.image_sets import ImageSet
 from mindsight.evaluation.metrics.metric import METRICS
-
-
-@dataclass(frozen=True, slots=True)
-class ImageSet:
-    """A named set of test pictures; ``n`` is their number, None for a set of one's own."""
-
-    name: str
-    n: int | None
-    title: str
-
-
-NSD_1000 = ImageSet("nsd1000", 1000, "NSD shared1000, 40 sessions (MindEye2)")
-NSD_982 = ImageSet("nsd982", 982, "NSD shared with three repeats in 37 sessions (MindEye1, Brain-Diffuser)")
-_KNOWN = {known.name: known for known in (NSD_1000, NSD_982)}
-
-
-def image_set(name: str, n_images: int) -> ImageSet:
-    """The known set of this name, or one's own; BadRequest (``images.count``) if a known one has another number."""
-    known = _KNOWN.get(name, ImageSet(name, None, name))
-    if known.n not in (None, n_images):
-        raise BadRequest(
-            f"expected the {known.n} pictures of {name}, got {n_images}: name the set for what it is; 982 and 1,000 "
-            "pictures are different test sets",
-            code="images.count",
-        )
-    return known
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
     """Figures as printed (percent where the table prints percent), by metric key.
 
-    image_set : the set's name, or None where our source does not say which pictures
-    percent_decimals : how many decimals its table prints of a percentage
+    image_set : the set's name, or None where the source does not state it
+    percent_decimals : number of decimals of a percentage in its table
     """
 
     title: str
@@ -74,7 +44,7 @@ def _row(
     )
 
 
-# of the pictures' COCO captions
+# on the images' COCO captions
 _40H_S1 = {"caption_rouge1": 0.353, "caption_rougeL": 0.326}
 _1H_S1 = {"caption_rouge1": 0.299, "caption_rougeL": 0.278}
 
@@ -83,7 +53,7 @@ PUBLISHED = (
     _row("MindEye2 unrefined", "nsd1000", _T1, 0.278, 0.328, 95.2, 99.0, 96.4, 94.5, 0.622, 0.343, None, None),
     _row("MindEye2 low-level only", "nsd1000", _T1, 0.399, 0.539, 70.5, 65.1, 52.9, 57.2, 0.984, 0.673, None, None),
     _row("MindEye2 1 h", "nsd1000", _T1, 0.195, 0.419, 84.2, 90.6, 81.2, 79.2, 0.810, 0.468, 79.0, 57.4),
-    # other methods as MindEye2's table 1 gives them; which pictures they were measured on our source does not say
+    # Other methods, from MindEye2's table 1, which does not state their test images.
     _row("MindEye1", None, _T1, 0.319, 0.360, 92.8, 96.9, 94.6, 93.3, 0.648, 0.377, 90.0, 84.1),
     _row("Brain-Diffuser", None, _T1, 0.273, 0.365, 94.4, 96.6, 91.3, 90.9, 0.728, 0.421, 18.8, 26.3),
     _row("Takagi", None, _T1, 0.246, 0.410, 78.9, 85.6, 83.8, 82.1, 0.811, 0.504, None, None),
@@ -101,6 +71,6 @@ PUBLISHED = (
 
 
 def published_rows(compared: ImageSet) -> tuple[list[PublishedRow], list[PublishedRow]]:
-    """The rows measured on the same pictures, and all others, which stand apart."""
+    """The rows measured on the same images, and all others, which are not comparable."""
     same = [row for row in PUBLISHED if row.image_set == compared.name]
     return same, [row for row in PUBLISHED if row.image_set != compared.name]

@@ -1,4 +1,4 @@
-"""An evaluation as a table like the papers', and as JSON.
+"""An evaluation as a table in the papers' form, and as JSON.
 
 Knows nothing of files or of HTML.
 """
@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
-from mindsight.evaluation.measure import Evaluation, Row
 from mindsight.evaluation.metrics.identification import RetrievalScore
 from mindsight.evaluation.metrics.metric import METRICS, Metric, Score
+from mindsight.evaluation.records import Evaluation, LiveFigure, Row
 from mindsight.evaluation.report.published import PublishedRow, published_rows
-from mindsight.evaluation.session import LiveFigure
 
 FORMAT = 1
 _ABSENT = "–"
@@ -38,7 +37,7 @@ def columns(evaluation: Evaluation) -> list[Metric]:
 
 
 def lines(evaluation: Evaluation) -> list[Line]:
-    """Our row, chance and the controls, the published rows of the same pictures, and the others, in this order."""
+    """Our row, chance and the controls, the published rows on the same images, and the others, in this order."""
     metrics = columns(evaluation)
     same, other = published_rows(evaluation.image_set)
     return [
@@ -52,19 +51,19 @@ def lines(evaluation: Evaluation) -> list[Line]:
 
 HEADINGS = {
     "ours": "measured here",
-    "control": "controls: what is left when the brain's answer is not the picture's",
-    "published": "published (Scotti et al. 2024, tables 1, 7, 8), same test pictures",
-    "other": "published (Scotti et al. 2024, tables 1, 7, 8), OTHER or unstated test pictures: not comparable",
+    "control": "controls: the same without the brain's response to the image",
+    "published": "published (Scotti et al. 2024, tables 1, 7, 8), same test images",
+    "other": "published (Scotti et al. 2024, tables 1, 7, 8), OTHER or unstated test images: not comparable",
 }
 
 
-LIVE_HEADING = "answers as they came, among the candidates of the session's pool"
+LIVE_HEADING = "live results, among the candidates of the session's pool"
 
 
 def live_text(figure: LiveFigure) -> str:
-    """The accuracy with its chance, n and interval, and what the answers said of themselves."""
-    said = "" if figure.confidence is None else f"; they said {figure.confidence:.1%} on average"
-    return f"{figure.accuracy}{said}"
+    """The accuracy with its chance, n and interval, and the mean confidence."""
+    confidence = "" if figure.confidence is None else f"; mean confidence {figure.confidence:.1%}"
+    return f"{figure.accuracy}{confidence}"
 
 
 def text_table(evaluation: Evaluation) -> str:
@@ -84,7 +83,7 @@ def text_table(evaluation: Evaluation) -> str:
         filled = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
         return "  ".join([title.ljust(first), *filled]).rstrip()
 
-    out = [f"{evaluation.n_images} pictures: {evaluation.image_set.title}", ""]
+    out = [f"{evaluation.n_images} images: {evaluation.image_set.title}", ""]
     tallest = max(map(len, heads))
     out += [put("", list(row)) for row in zip(*([""] * (tallest - len(head)) + head for head in heads), strict=True)]
     kind = ""
@@ -103,7 +102,7 @@ def text_table(evaluation: Evaluation) -> str:
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """Everything, shares from 0 to 1 (published figures as printed), with each picture's own values."""
+    """The whole evaluation, shares from 0 to 1 (published figures as printed), with the values of each image."""
     return {
         "format": FORMAT,
         "image_set": evaluation.image_set.name,
@@ -182,7 +181,7 @@ def _measured(row: Row, metrics: list[Metric]) -> Line:
 
 
 def _guess(ours: Row, metrics: list[Metric]) -> Line:
-    """What guessing reaches, where that is known."""
+    """The chance level of each metric, where it has one."""
     chances = [ours.scores[metric.key].metric.chance if metric.key in ours.scores else None for metric in metrics]
     cells = [
         _ABSENT if chance is None else _figure(metric, chance) for metric, chance in zip(metrics, chances, strict=True)

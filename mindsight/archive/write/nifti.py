@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
 
-GZIP_LEVEL = 1  # of a run's time most is spent here; level 6 takes four times as long for a few percent
+GZIP_LEVEL = 1  # most of the time of a run is spent here; level 6 takes four times as long and saves a few percent
 
 
 class NiftiWriter:
-    """Takes one volume at a time; ``n_volumes`` says how many there will be (the header comes first in the file)."""
+    """Takes one volume at a time; their number is in the header, which comes first in the file."""
 
     def __init__(self, file: gzip.GzipFile, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         self._file, self.shape, self.dtype = file, shape, dtype.newbyteorder("<")
@@ -37,7 +37,7 @@ class NiftiWriter:
         self._file.write(np.ascontiguousarray(data_XYZ.T, dtype=self.dtype).data)
 
     def write_missing(self) -> None:
-        """Zeros, which the tables beside the file say are no measurement."""
+        """Zeros; the tables beside the file mark the volume as missing."""
         self._file.write(bytes(int(np.prod(self.shape)) * self.dtype.itemsize))
 
 
@@ -50,7 +50,7 @@ def nifti_writer(
     affine: NDArray[np.float64],
     tr_s: float | None = None,
 ) -> Iterator[NiftiWriter]:
-    """A gzipped NIfTI-1; ``n_volumes`` None makes it 3-D. The caller writes as many volumes as it said."""
+    """A gzipped NIfTI-1; ``n_volumes`` None makes it 3-D. The caller must write ``n_volumes`` volumes."""
     header: Any = Nifti1Header(endianness="<")  # type: ignore[no-untyped-call]
     header.set_data_shape(shape if n_volumes is None else (*shape, n_volumes))
     header.set_data_dtype(dtype)

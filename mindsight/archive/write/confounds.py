@@ -1,4 +1,4 @@
-"""The confounds of a run with fMRIPrep's names, so that its readers read them, and figures that fMRIPrep does not have.
+"""A run's confounds under fMRIPrep's names, so that its readers read them, and columns that fMRIPrep does not have.
 
 Knows nothing of raw volumes, betas or answers. T volumes, V voxels of the mask.
 
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from mindsight.archive.names import Names
 from mindsight.archive.records import ArchivedRun, ArchivedSession
-from mindsight.archive.tables import write_json, write_tsv
+from mindsight.archive.write.tables import write_json, write_tsv
 from mindsight.errors import BadRequest
 from mindsight.glm.design import cosine_drifts
 from mindsight.preprocessing.motion.rigid import from_angles
 
 _MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 _RMSD_RADIUS_MM = 80.0
-_STEADY_VOLUMES = 50  # the beginning, in which volumes that are not steady yet are looked for
+_STEADY_VOLUMES = 50  # at the beginning, among which non-steady-state volumes are searched
 _STEADY_SCORE = 3.5
 
 _DESCRIBED = {
@@ -129,7 +129,7 @@ def _motion_columns(motion_T6: NDArray[np.float64]) -> dict[str, NDArray[np.gene
 
 
 def _signal_columns(run: ArchivedRun, missing: Sequence[int]) -> dict[str, NDArray[np.generic]]:
-    """Of the realigned series, unknown where it was not kept and where there was no volume."""
+    """Columns of the realigned series; NaN where it was not kept and for missing volumes."""
     columns = {name: np.full(run.n_volumes, np.nan) for name in ("dvars", "std_dvars", "global_signal")}
     there = np.setdiff1d(np.arange(run.n_volumes), missing)
     if run.series_TV is not None and len(run.series_TV) == run.n_volumes and there.size > 2:
@@ -177,7 +177,7 @@ def _middle(session: ArchivedSession) -> NDArray[np.float64]:
 
 
 def _not_steady(global_signal_T: NDArray[np.generic]) -> int:
-    """How many volumes at the run's beginning stand out, by the modified z-score, which fMRIPrep judges them by too."""
+    """Number of volumes at the run's beginning that are outliers by the modified z-score, the rule of fMRIPrep."""
     first_T = global_signal_T[:_STEADY_VOLUMES].astype(np.float64)
     away_T = np.abs(first_T - np.nanmedian(first_T)) if np.isfinite(first_T).any() else np.zeros(0)
     usual = float(np.nanmedian(away_T)) if away_T.size else 0.0

@@ -1,4 +1,4 @@
-"""Pictures side by side: what was shown, what the brain's answer looks like, what it was closest to.
+"""Contact sheets: for each trial the image shown, its reconstruction, and the closest candidate.
 
 Knows nothing of files.
 """
@@ -20,8 +20,8 @@ _HEADINGS = ("shown", "reconstructed", "closest in the pool")
 
 
 @dataclass(frozen=True, slots=True)
-class TrialPictures:
-    """One trial on the sheet; None where a picture is not known."""
+class TrialImages:
+    """One trial on the sheet; None for an image that is not known."""
 
     caption: str
     stimulus: bytes | None
@@ -30,18 +30,18 @@ class TrialPictures:
 
 
 def extension(content: bytes) -> str:
-    """The file name's end for a picture; ``.bin`` for what is none."""
+    """Suffix of the file name for an image; ``.bin`` for content of another kind."""
     return {"png": ".png", "jpeg": ".jpg", "webp": ".webp", None: ".bin"}[image_kind(content)]
 
 
-def contact_sheets(trials: Sequence[TrialPictures]) -> Iterator[bytes]:
-    """PNGs of up to 36 trials each, three pictures to a trial."""
+def contact_sheets(trials: Sequence[TrialImages]) -> Iterator[bytes]:
+    """PNGs of up to 36 trials each, three images to a trial."""
     per_sheet = _TRIALS_PER_ROW * _ROWS_PER_SHEET
     for start in range(0, len(trials), per_sheet):
         yield _sheet(trials[start : start + per_sheet])
 
 
-def _sheet(trials: Sequence[TrialPictures]) -> bytes:
+def _sheet(trials: Sequence[TrialImages]) -> bytes:
     cell_width = 3 * _SIDE + 2 * _GAP + _MARGIN
     cell_height = _SIDE + _CAPTION + _MARGIN
     n_columns = min(len(trials), _TRIALS_PER_ROW)
@@ -70,5 +70,5 @@ def _thumbnail(content: bytes | None) -> Image.Image:
             with Image.open(io.BytesIO(content)) as image:
                 return image.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
-            pass  # shown as empty: one broken picture must not cost the archive
+            pass  # left empty: the archive is written in spite of one broken image
     return Image.new("RGB", (_SIDE, _SIDE), _EMPTY)

@@ -1,6 +1,6 @@
-"""The raw dataset: what was measured and what was shown, and nothing that was computed from it.
+"""The raw dataset: volumes and events, and nothing that was computed from them.
 
-Knows nothing of betas or answers.
+Knows nothing of betas or results.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from mindsight.archive.images import nifti_writer
-from mindsight.archive.names import Names, bids_label
-from mindsight.archive.pictures import extension
+from mindsight.archive.names import EVENTS, STIMULI, Names, bids_label
 from mindsight.archive.records import ArchivedRun
-from mindsight.archive.tables import write_json, write_tsv
+from mindsight.archive.write.contact_sheet import extension
+from mindsight.archive.write.nifti import nifti_writer
+from mindsight.archive.write.tables import write_json, write_tsv
 from mindsight.errors import BadRequest
 from mindsight.scanner.sidecar import MOTION, MOTION_ORDER
 from mindsight.volume import Volume
@@ -54,15 +54,15 @@ def write_dataset(root: Path, names: Names) -> None:
 
 
 def write_stimulus(root: Path, digest: str, content: bytes) -> None:
-    folder = root / "stimuli"
+    folder = root / STIMULI
     folder.mkdir(exist_ok=True)
     (folder / (digest + extension(content))).write_bytes(content)
 
 
 def write_run(root: Path, names: Names, run: ArchivedRun, images: Mapping[str, bytes]) -> list[int]:
-    """The run's volumes and events, and the pictures that it showed. Returns which volumes are missing.
+    """The run's volumes, its events and the images that it showed. Returns the indices of the missing volumes.
 
-    Raises BadRequest where the run yields another number of volumes than it says.
+    Raises BadRequest where the run yields another number of volumes than ``n_volumes``.
     """
     volumes = iter(run.volumes)
     leading = 0
@@ -90,7 +90,7 @@ def write_run(root: Path, names: Names, run: ArchivedRun, images: Mapping[str, b
     sidecar: dict[str, Any] = {"RepetitionTime": run.tr_s, "TaskName": run.task, "MissingVolumes": missing}
     if first.slice_times_s is not None:
         sidecar["SliceTiming"] = [round(float(t), 6) for t in np.asarray(first.slice_times_s)]
-    if run.motion_order is not None:  # it came with the volumes, and a replay wants it
+    if run.motion_order is not None:  # recorded with the volumes, and needed by a replay
         sidecar |= {MOTION: motion, MOTION_ORDER: run.motion_order}
     write_json(root / names.run(run.task, run.run, "bold.json"), sidecar)
     _write_events(root, names, run, images)
@@ -115,5 +115,5 @@ def _write_events(root: Path, names: Names, run: ArchivedRun, images: Mapping[st
             archived.candidate,
         ]
         rows.append(own)
-    write_tsv(root / names.run(run.task, run.run, "events.tsv"), list(_EVENT_COLUMNS), rows)
+    write_tsv(root / names.run(run.task, run.run, EVENTS), list(_EVENT_COLUMNS), rows)
     write_json(root / f"task-{bids_label(run.task)}_events.json", _EVENT_COLUMNS)

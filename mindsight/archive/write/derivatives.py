@@ -1,4 +1,4 @@
-"""The derivative dataset: betas, answers, pictures, provenance. Motion and quality are in confounds.py.
+"""The derivative dataset: betas, results, images, provenance. Motion and quality are in confounds.py.
 
 Knows nothing of the raw volumes.
 """
@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight import __version__
-from mindsight.archive.images import nifti_writer
-from mindsight.archive.names import Names
-from mindsight.archive.pictures import TrialPictures, contact_sheets, extension
-from mindsight.archive.raw import BIDS_VERSION
-from mindsight.archive.records import ArchivedAnswer, ArchivedEvent, ArchivedRun, ArchivedSession
-from mindsight.archive.tables import write_json, write_jsonl, write_tsv
+from mindsight.archive.names import MASK, PROVENANCE, RESULTS, Names, effect_maps, table_beside
+from mindsight.archive.records import ArchivedEvent, ArchivedResult, ArchivedRun, ArchivedSession
+from mindsight.archive.write.contact_sheet import TrialImages, contact_sheets, extension
+from mindsight.archive.write.nifti import nifti_writer
+from mindsight.archive.write.raw import BIDS_VERSION
+from mindsight.archive.write.tables import write_json, write_jsonl, write_tsv
 from mindsight.errors import BadRequest
 from mindsight.stages import STAGES, Stage
 
@@ -34,13 +34,13 @@ def write_dataset(root: Path, session: ArchivedSession) -> None:
             "SourceDatasets": [{"URL": "../../rawdata"}],
         },
     )
-    write_json(root / "provenance.json", dict(session.provenance))
+    write_json(root / PROVENANCE, dict(session.provenance))
 
 
 def write_mask(root: Path, names: Names, session: ArchivedSession) -> None:
     if session.mask_XYZ is None or session.affine is None:
         return
-    path = root / names.func("desc-decoder_mask.nii.gz")
+    path = root / names.func(MASK)
     path.parent.mkdir(parents=True, exist_ok=True)
     x, y, z = session.mask_XYZ.shape
     with nifti_writer(path, (x, y, z), None, np.dtype(np.uint8), session.affine) as writer:
@@ -48,7 +48,7 @@ def write_mask(root: Path, names: Names, session: ArchivedSession) -> None:
 
 
 def write_series(root: Path, names: Names, run: ArchivedRun, session: ArchivedSession) -> None:
-    """What the betas were estimated from: the realigned series, zero outside the mask.
+    """The realigned series from which the betas were estimated, zero outside the mask.
 
     Raises BadRequest where it does not fit run and mask.
     """
@@ -76,8 +76,8 @@ def write_series(root: Path, names: Names, run: ArchivedRun, session: ArchivedSe
 
 
 def write_betas(root: Path, names: Names, run: ArchivedRun, session: ArchivedSession) -> None:
-    """Per stage one 4-D image, a volume per trial, zero outside the mask, and the table of its trials; where the betas'
-    standard errors are known, their squares in an image of the same make.
+    """For each stage one 4-D image with a volume per trial, zero outside the mask, and the table of its trials; where
+    the standard errors of the betas are known, their squares in a second image.
 
     Raises BadRequest where there are betas but no mask, or a beta does not fit it.
     """
@@ -99,7 +99,7 @@ def _write_stage(
 ) -> None:
     if session.mask_XYZ is None or session.affine is None:
         raise BadRequest("expected the mask and affine that the betas belong to", code="archive.mask")
-    path = root / names.run(run.task, run.run, f"desc-{stage}_stat-effect_statmap.nii.gz")
+    path = root / names.run(run.task, run.run, effect_maps(stage))
     path.parent.mkdir(parents=True, exist_ok=True)
     effects = (run.betas[trial, stage] for trial in trials)
     _write_maps(path, run, session.mask_XYZ, session.affine, len(trials), effects)
@@ -122,7 +122,7 @@ def _write_stage(
             ]
         )
     columns = ["volume", "trial", "onset", "duration", "trial_type", "stimulus"]
-    write_tsv(path.with_name(path.name.replace(".nii.gz", ".tsv")), columns, rows)
+    write_tsv(table_beside(path), columns, rows)
 
 
 def _write_maps(
@@ -146,69 +146,69 @@ def _write_maps(
             writer.write(map_XYZ)
 
 
-def write_answers(root: Path, names: Names, answers: Sequence[ArchivedAnswer]) -> None:
-    """Every answer: whole as JSON lines, flat as a table (what is nested is JSON in its cell)."""
-    rows = [_row(answer) for answer in answers]
-    path = root / names.func("desc-decoding_results.jsonl")
+def write_results(root: Path, names: Names, results: Sequence[ArchivedResult]) -> None:
+    """Every result: whole as JSON lines, and flat as a table, in which a nested value is JSON in its cell."""
+    rows = [_row(result) for result in results]
+    path = root / names.func(RESULTS)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_jsonl(path, rows)
     columns = list(dict.fromkeys(key for row in rows for key in row)) or ["run", "trial", "stage"]
     write_tsv(path.with_suffix(".tsv"), columns, ([row.get(column) for column in columns] for row in rows))
 
 
-def _row(answer: ArchivedAnswer) -> dict[str, Any]:
+def _row(result: ArchivedResult) -> dict[str, Any]:
     own = {
-        "run": answer.run,
-        "trial": answer.trial,
-        "stage": answer.stage,
-        "confidence": answer.confidence,
-        "retrieved_label": answer.retrieved_label,
-        "retrieved": answer.retrieved,
-        "reconstruction": answer.reconstruction,
-        "caption": answer.caption,
+        "run": result.run,
+        "trial": result.trial,
+        "stage": result.stage,
+        "confidence": result.confidence,
+        "retrieved_label": result.retrieved_label,
+        "retrieved": result.retrieved,
+        "reconstruction": result.reconstruction,
+        "caption": result.caption,
     }
-    return own | {key: value for key, value in sorted(answer.details.items()) if key not in own}
+    return own | {key: value for key, value in sorted(result.details.items()) if key not in own}
 
 
-def write_pictures(
+def write_images(
     root: Path,
     names: Names,
-    answers: Sequence[ArchivedAnswer],
+    results: Sequence[ArchivedResult],
     stimuli: Mapping[tuple[int, int], str],
     images: Mapping[str, bytes],
 ) -> None:
-    """Reconstructions by trial, retrieved pictures by digest, and sheets of each trial's last answer.
+    """Reconstructions by trial, retrieved images by digest, and contact sheets of each trial's last result.
 
-    stimuli : (run, trial) → digest of what was shown
+    stimuli : (run, trial) → digest of the image that was shown
     """
-    folder = root / names.picture("")
+    folder = root / names.image("")
     folder.mkdir(parents=True, exist_ok=True)
-    for answer in answers:
-        made = images.get(answer.reconstruction) if answer.reconstruction else None
+    for result in results:
+        made = images.get(result.reconstruction) if result.reconstruction else None
         if made is not None:
-            name = f"{names.stem}_run-{answer.run}_trial-{answer.trial}_desc-{answer.stage}_reconstruction"
-            (folder / (name + extension(made))).write_bytes(made)
-    for digest in sorted({answer.retrieved for answer in answers if answer.retrieved}):
+            path = root / names.reconstruction(result.run, result.trial, result.stage, extension(made))
+            path.write_bytes(made)
+    for digest in sorted({result.retrieved for result in results if result.retrieved}):
         found = images.get(digest)
         if found is not None:
             (folder / "retrieved").mkdir(exist_ok=True)
             (folder / "retrieved" / (digest + extension(found))).write_bytes(found)
 
-    last: dict[tuple[int, int], ArchivedAnswer] = {}
-    for answer in sorted(answers, key=lambda answer: STAGES.index(answer.stage)):
-        last[answer.run, answer.trial] = answer
-    pictures = [_pictures(last[key], stimuli.get(key), images) for key in sorted(last)]
-    for number, sheet in enumerate(contact_sheets(pictures), 1):
+    last: dict[tuple[int, int], ArchivedResult] = {}
+    for result in sorted(results, key=lambda result: STAGES.index(result.stage)):
+        last[result.run, result.trial] = result
+    trials = [_trial(last[key], stimuli.get(key), images) for key in sorted(last)]
+    for number, sheet in enumerate(contact_sheets(trials), 1):
         (folder / f"{names.stem}_contactsheet-{number:02d}.png").write_bytes(sheet)
 
 
-def _pictures(answer: ArchivedAnswer, stimulus: str | None, images: Mapping[str, bytes]) -> TrialPictures:
+def _trial(result: ArchivedResult, stimulus: str | None, images: Mapping[str, bytes]) -> TrialImages:
     def image(digest: str | None) -> bytes | None:
         return None if digest is None else images.get(digest)
 
-    caption = f"run {answer.run}  trial {answer.trial}  {answer.stage}"
-    if answer.confidence is not None:
-        caption += f"  confidence {answer.confidence:.2f}"
-    if answer.retrieved_label is not None:
-        caption += f"  {answer.retrieved_label[:24]}"
-    return TrialPictures(caption, image(stimulus), image(answer.reconstruction), image(answer.retrieved))
+    caption = f"run {result.run}  trial {result.trial}  {result.stage}"
+    if result.confidence is not None:
+        caption += f"  confidence {result.confidence:.2f}"
+    if result.retrieved_label is not None:
+        caption += f"  {result.retrieved_label[:24]}"
+    return TrialImages(caption, image(stimulus), image(result.reconstruction), image(result.retrieved))

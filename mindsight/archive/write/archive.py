@@ -1,4 +1,4 @@
-"""One session → one folder: a raw BIDS dataset and Mindsight's derivatives of it. All of it or nothing.
+"""One session → one folder: a raw BIDS dataset and Mindsight's derivatives of it. All is written, or nothing.
 
 Knows nothing of bus, blobs or network.
 """
@@ -8,23 +8,21 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from mindsight.archive import confounds, derivatives, raw
-from mindsight.archive import registration as place
-from mindsight.archive.names import Names
+from mindsight.archive.names import DERIVED, RAWDATA, Names
 from mindsight.archive.records import ArchivedSession
+from mindsight.archive.write import confounds, derivatives, raw, registration
 from mindsight.errors import Conflict
 from mindsight.files.durable import publish_folder, storage_errors
 from mindsight.files.manifest import files_in
 
 
 def write_archive(session: ArchivedSession, folder: Path) -> list[Path]:
-    """Writes ``folder/rawdata`` and ``folder/derivatives/mindsight``; returns every file, relative to ``folder``.
+    """Write ``folder/rawdata`` and ``folder/derivatives/mindsight``; returns every file, relative to ``folder``.
 
-    Written beside ``folder``, synced and renamed at the end, one volume in memory at a time. What an earlier attempt
-    left is replaced. The same session gives the same bytes.
+    The files are written beside ``folder``, synced and renamed at the end, with one volume in memory at a time. The
+    remains of an earlier attempt are replaced. The same session gives the same bytes.
 
-    Raises Conflict where ``folder`` is there already, StorageFull, BadRequest and BadVolume where the session is not
-    consistent in itself.
+    Raises Conflict (``archive.exists``), StorageFull, BadRequest and BadVolume where the session is inconsistent.
     """
     if folder.exists():
         raise Conflict("expected no archive of this session yet, got one; move it away first", code="archive.exists")
@@ -42,7 +40,7 @@ def write_archive(session: ArchivedSession, folder: Path) -> list[Path]:
 
 
 def _write(session: ArchivedSession, root: Path) -> None:
-    rawdata, derived = root / "rawdata", root / "derivatives" / "mindsight"
+    rawdata, derived = root / RAWDATA, root / DERIVED
     rawdata.mkdir(parents=True)
     derived.mkdir(parents=True)
     names = Names(session.subject, session.session)
@@ -53,11 +51,11 @@ def _write(session: ArchivedSession, root: Path) -> None:
     for run in session.runs:
         missing = raw.write_run(rawdata, names, run, session.images)
         confounds.write_confounds(derived, names, run, session, missing)
-        place.write_place(derived, names, run, session.images)
+        registration.write_registration(derived, names, run, session.images)
         derivatives.write_series(derived, names, run, session)
         derivatives.write_betas(derived, names, run, session)
         for archived in run.events:
             if archived.trial is not None and archived.stimulus is not None:
                 stimuli[run.run, archived.trial] = archived.stimulus
-    derivatives.write_answers(derived, names, session.answers)
-    derivatives.write_pictures(derived, names, session.answers, stimuli, session.images)
+    derivatives.write_results(derived, names, session.results)
+    derivatives.write_images(derived, names, session.results, stimuli, session.images)

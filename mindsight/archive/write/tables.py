@@ -1,4 +1,4 @@
-"""Numbers and text as BIDS writes them: TSV and JSON, the same bytes for the same input.
+"""TSV and JSON by the rules of BIDS, the same bytes for the same input.
 
 Knows nothing of sessions.
 """
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-NOT_AVAILABLE = "n/a"
+from mindsight.events import NOT_AVAILABLE
 
 
 def cell(value: object) -> str:
-    """One cell of a TSV: n/a for what is unknown, no tab or line break in any."""
+    """One cell of a TSV: n/a for an unknown value; tabs and line breaks become spaces."""
     if value is None:
         return NOT_AVAILABLE
     if isinstance(value, (bool, np.bool_)):
