@@ -28,7 +28,7 @@ class Trail:
         self.newest_ns = newest_ns
         self.runs: dict[str, int] = {}
         self.is_followed = False
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or no trail
             saved = json.loads(path.read_text(encoding="utf-8"))
             if saved["command"] == self._command:
                 self.newest_ns, self.runs, self.is_followed = saved["newest_ns"], saved["runs"], True

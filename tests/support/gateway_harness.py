@@ -13,10 +13,12 @@ import httpx
 import numpy as np
 import pytest
 
-from mindsight.bus import EmbeddedServer
+from mindsight.blobs import BlobStore
+from mindsight.bus import Bus, EmbeddedServer, Log
+from mindsight.protocol.inputs import SkipVolume, TakeVolume, parse_input
 from mindsight.settings import Settings
 from mindsight.volume import Volume
-from mindsight.volume_codec import encode_volume
+from mindsight.volume_codec import decode_volume, encode_volume
 from service.keys import Role, create_keys
 
 TLS = ssl.create_default_context()
@@ -84,3 +86,11 @@ def running_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
 def payload(index: int, run: int = 1, shape: tuple[int, int, int] = (8, 8, 4), seed: int = 0) -> bytes:
     data = np.random.default_rng([seed, run, index]).integers(0, 1000, shape, dtype=np.int16)
     return encode_volume(Volume(data, np.diag([3.0, 3.0, 3.0, 1.0]), 2.0, run, index, acquired_s=100.0 + 2.0 * index))
+
+
+def taken(running: Running, bus: Bus, session: str) -> tuple[list[Volume], list[int]]:
+    """The volumes that the service has, and the indices that were declared missing."""
+    entries = [parse_input(entry.payload) for entry in Log(bus, session, "input").read()]
+    blobs = BlobStore(running.settings.blobs_dir)
+    volumes = [decode_volume(blobs.get(entry.digest)) for entry in entries if isinstance(entry, TakeVolume)]
+    return volumes, [entry.index for entry in entries if isinstance(entry, SkipVolume)]

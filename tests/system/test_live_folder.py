@@ -245,7 +245,7 @@ def test_a_stopped_and_restarted_run_and_changed_shapes_are_told_and_gone_on_wit
     told = dict(service.warnings(night.session))
     assert (
         "run.short",
-        "run 2: ended after 9 of 155 volumes",
+        "run 2: ended after 9 of the 155 volumes that n promises",
     ) in service.warnings(night.session)
     assert "run 3: volume 10: expected the shape (74, 74, 36) of the first, got (64, 64, 36)" in told.values()
     assert told["run.shape"].startswith("run 4 has volumes of 64×64×36 voxels, the run before 74×74×36")

@@ -1,4 +1,4 @@
-"""``mindsight stream`` on real files, some of them bad, into a real gateway: the run goes on, and losses are said."""
+"""``mindsight stream`` on real files, some of them bad, into a real gateway: the run goes on, losses are reported."""
 
 from __future__ import annotations
 
@@ -12,23 +12,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Log
 from mindsight.cli import app
 from mindsight.cli.terminal import Terminal
 from mindsight.client import Console
-from mindsight.client.live import LiveStream
-from mindsight.client.send import Sent
-from mindsight.errors import MindsightError
 from mindsight.operations.stream import Destination, RunOptions, stream_live, stream_recorded
-from mindsight.protocol import Warned, parse_message
-from mindsight.protocol.inputs import SkipVolume, StartRun, TakeVolume, parse_input
+from mindsight.protocol.inputs import StartRun, parse_input
 from mindsight.scanner import read_series
 from mindsight.scanner.recording import open_recorded
-from mindsight.scanner.transports import FAILED, Item, RunEnded, TransportWarning
-from mindsight.volume import Volume
-from mindsight.volume_codec import decode_volume
-from support.gateway_harness import Running
+from support.gateway_harness import Running, taken
 
 
 @pytest.fixture
@@ -43,14 +35,6 @@ def destination(running: Running, session: str, tmp_path: Path) -> Destination:
 
 def payloads(bus: Bus, session: str) -> list[bytes]:
     return [entry.payload for entry in Log(bus, session, "input").read()]
-
-
-def taken(running: Running, bus: Bus, session: str) -> tuple[list[Volume], list[int]]:
-    """The volumes that the service has, and the indices that were declared missing."""
-    entries = [parse_input(entry.payload) for entry in Log(bus, session, "input").read()]
-    blobs = BlobStore(running.settings.blobs_dir)
-    volumes = [decode_volume(blobs.get(entry.digest)) for entry in entries if isinstance(entry, TakeVolume)]
-    return volumes, [entry.index for entry in entries if isinstance(entry, SkipVolume)]
 
 
 def test_a_folder_with_bad_files(
@@ -133,70 +117,6 @@ def test_a_live_run_with_pulses_and_a_recording(
         np.testing.assert_array_equal(kept.data, truth.data)
         assert kept.trigger_s == volume.trigger_s
         assert kept.arrived_s == volume.arrived_s
-
-
-def test_what_comes_after_a_run_is_told_of_that_run(
-    running: Running, bus: Bus, session: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The transport counts runs from 1, the session from wherever it is."""
-    volumes = [Volume(np.zeros((8, 8, 8), np.int16), np.eye(4), 1.0, run, 0) for run in (1, 2)]
-    items = [
-        *(volumes[0], RunEnded(1, 1), volumes[1]),
-        TransportWarning("volume.after_end", "run 1: volumes came after its end; dropped", None, 1),
-    ]
-    with Console(running.url, running.keys["console"], session=session) as console:
-        live = LiveStream(
-            console,
-            first_run=5,
-            before=[],
-            events=[],
-            task="view",
-            trail=None,
-            clock=time.monotonic,
-            report=Terminal(),
-        )
-        live.send(items)
-    messages = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]
-    (told,) = [message for message in messages if isinstance(message, Warned)]
-    assert (told.run, told.text) == (5, "run 5: volumes came after its end; dropped")
-    assert "run 5: volumes came after its end" in capsys.readouterr().err
-
-
-def sent_live(running: Running, session: str, items: list[Item]) -> Sent:
-    with Console(running.url, running.keys["console"], session=session) as console:
-        live = LiveStream(
-            console,
-            first_run=1,
-            before=[],
-            events=[],
-            task="view",
-            trail=None,
-            clock=time.monotonic,
-            report=Terminal(),
-        )
-        return live.send(items)
-
-
-def test_a_volume_that_the_service_cannot_take_is_missing_and_the_next_goes_on(
-    running: Running, bus: Bus, session: str
-) -> None:
-    kinds = (np.int16, np.float16, np.int16)  # half precision has no place on the wire
-    items = [Volume(np.zeros((8, 8, 8), kind), np.eye(4), 1.0, 1, k) for k, kind in enumerate(kinds)]
-    sent = sent_live(running, session, [*items, RunEnded(1, 3)])
-    volumes, missing = taken(running, bus, session)
-    assert ([volume.index for volume in volumes], missing) == ([0, 2], [1])
-    assert (sent.n_volumes, sent.n_missing, sent.is_whole) == (2, 1, False)
-
-
-def test_what_was_lost_is_counted_and_a_transport_that_died_is_an_error(running: Running, session: str) -> None:
-    volume = Volume(np.zeros((8, 8, 8), np.int16), np.eye(4), 1.0, 1, 0)
-    unreadable = TransportWarning("object.unreadable", "object 7: it cannot be read", lost=True)
-    passed_over = TransportWarning("series.ignored", "a series was passed over: it had no second volume")
-    sent = sent_live(running, session, [volume, unreadable, passed_over, RunEnded(1, 1)])
-    assert (sent.n_missing, sent.n_lost, sent.is_whole) == (0, 1, False)
-    with pytest.raises(MindsightError) as caught:
-        sent_live(running, session, [TransportWarning(FAILED, "watching the folder has ended")])
-    assert caught.value.code == FAILED
 
 
 @pytest.mark.parametrize(("which", "code"), [((0, 1, 2), 0), ((0, 2), 3)])
