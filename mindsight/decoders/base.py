@@ -89,11 +89,11 @@ class DecoderWeights(Protocol):
 
     @property
     def n_voxels(self) -> int | None:
-        """None where only the network knows."""
+        """None where only the network knows them."""
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """Of one query; None where only the network knows."""
+        """Shape of one query; None where only the network knows it."""
 
     def describe(self) -> str:
         """How the weights came about, for a person."""

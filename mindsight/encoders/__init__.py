@@ -1,4 +1,4 @@
-"""Image → features, and where images come from.
+"""Image → features: one protocol (``base``), one list of kinds (``registry``); and sources of images.
 
 Knows nothing of brains.
 """

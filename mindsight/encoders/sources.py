@@ -25,7 +25,7 @@ class Pictures(Protocol):
     """N pictures in a fixed order.
 
     ids : N names, all different
-    stamp : changes where the pictures do; what was embedded of others is not gone on with
+    stamp : changes with the pictures; a changed stamp restarts an interrupted build
     """
 
     @property
@@ -44,7 +44,7 @@ class Pictures(Protocol):
 class FolderPictures:
     """The PNG and JPEG files under a folder, in the order of their names.
 
-    size_px : side of the square that each becomes: the shorter side resized to it, bicubic, and the middle cut out
+    size_px : side of the square that each becomes: the shorter side is resized to it, bicubic, the centre cropped
     """
 
     folder: Path
@@ -96,15 +96,15 @@ class FolderPictures:
 class Hdf5Pictures:
     """The pictures of an HDF5 file: (N, 3, H, H) or (N, H, H, 3), uint8, or floats in [0, 1].
 
-    Both ``coco_images_224_float16.hdf5`` (MindEye2) and ``nsd_stimuli.hdf5`` are such files. Pictures of the size asked
-    for come as they are, floats as floats; others are resized as those of a folder, in 8 bits. An id is the row's
-    number, from 0: of these files NSD's number of the picture among 73,000.
+    Both ``coco_images_224_float16.hdf5`` (MindEye2) and ``nsd_stimuli.hdf5`` are such files. Pictures of the requested
+    size are returned unchanged, floats as floats; others are resized like those of a folder, in 8 bits. An id is the
+    row's number, from 0: in these files, NSD's number of the picture among 73,000.
 
     size_px : side of the square that each becomes
     rows : which rows, None for all
 
-    Raises BadRequest (``pictures.none``, ``pictures.rows``) where there is not one array of pictures, or it lacks a row
-    that is asked for.
+    Raises BadRequest (``pictures.none``, ``pictures.rows``) where there is not one array of pictures, or a requested
+    row is missing.
     """
 
     def __init__(self, path: Path, size_px: int, rows: NDArray[np.int64] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Tokens to ranked candidates, with a confidence that means something; and the linear decoder.
+"""Features → ranked candidates, with a calibrated confidence.
 
 Knows nothing of scanners, sessions or networks: arrays in, rankings out.
 """

@@ -1,6 +1,6 @@
-"""How sure: scores become probabilities by one temperature, and what betas of no picture reach is kept beside them.
+"""Confidence: one temperature turns scores into probabilities; scores of shuffled betas are kept for comparison.
 
-Knows nothing of how embeddings came about. Letters: K trials, N candidates, M null trials, Q quantiles.
+Knows nothing of how embeddings were made. Letters: K trials, N candidates, M null trials, Q quantiles.
 
 C. Guo et al., ICML 2017 (temperature scaling). B. Phipson, G. K. Smyth, Stat. Appl. Genet. Mol. Biol. 9, 2010: the
 share of M null trials at or above a score is (1 + their number) / (1 + M), never 0.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mindsight.errors import ModelMismatch
 from mindsight.retrieval.ranking import Ranking
 
-# Temperatures tried, in natural logarithms: from one candidate taking all to all alike. Cosines lie in -1 .. 1.
+# log of the temperatures tried: from all probability on one candidate to equal ones. Cosines lie in -1 .. 1.
 _LOG_TEMPERATURES = np.linspace(math.log(1e-3), math.log(1e2), 231)
 _QUANTILES = np.linspace(0.0, 1.0, 101)
 
@@ -35,7 +35,7 @@ def softmax(scores_N: NDArray[Any], temperature: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Confidence:
-    """How sure one answer is.
+    """The confidence of one ranking.
 
     probabilities_N : (N,) calibrated, in the pool's order
     probability : that the first candidate is right
@@ -51,18 +51,17 @@ class Confidence:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the calibration data say about confidence.
+    """From scores to confidence, fitted to a subject's calibration trials.
 
     temperature : of the softmax over the scores
-    null_confidence : mean confidence for betas whose voxels were shuffled: what chance looks like
+    null_confidence : mean confidence for betas whose voxels were shuffled, the level of chance
     log_loss : mean negative log probability of the right candidate, on the trials the temperature was fitted to
-    n : how many trials that were
-    score : what was fitted: ``cosine``, or ``projection``, the cosine times the length of the prediction. Ridge
-        predicts short where it finds nothing it knows, and the cosine forgets that
-    null_top : (Q,) quantiles 0, 0.01 ... 1 of shuffled betas' best score; empty in calibrations from before they were
-        kept
-    null_n : of how many shuffled betas
-    centred : scores are as seen from what the decoder predicts of an average beta, see ``ranking.cosine_scores``
+    n : number of these trials
+    score : the score that was fitted: ``cosine``, or ``projection``, the cosine times the length of the prediction.
+        Ridge predictions of unfamiliar betas are short, and the cosine discards that
+    null_top : (Q,) quantiles 0, 0.01 ... 1 of shuffled betas' best score; empty in older calibrations
+    null_n : number of shuffled betas
+    centred : the prediction for an average beta is subtracted before scoring, see ``ranking.cosine_scores``
     """
 
     temperature: float
@@ -75,15 +74,15 @@ class Calibration:
     centred: bool = False
 
     def probabilities(self, scores_N: NDArray[Any]) -> NDArray[np.float64]:
-        """(..., N) calibrated probabilities of scores of the kind that was fitted."""
+        """(..., N) calibrated probabilities of scores as ``score`` names them."""
         return softmax(scores_N, self.temperature)
 
     def scores(self, ranking: Ranking) -> NDArray[np.float64]:
-        """(N,) the ranking's scores of the kind that was fitted."""
+        """(N,) the ranking's scores as ``score`` names them."""
         return ranking.scores_N.astype(np.float64) * (ranking.length if self.score == "projection" else 1.0)
 
     def confidence(self, ranking: Ranking) -> Confidence:
-        """How sure the answer is, in what the calibration was fitted to."""
+        """The confidence of a ranking."""
         scores_N = self.scores(ranking)
         probabilities_N = self.probabilities(scores_N)
         first = int(ranking.places_K[0])
@@ -103,17 +102,17 @@ def fit_temperature(
     score: Score = "cosine",
     doubt: float = 1.0,
 ) -> Calibration:
-    """Fit the temperature to scores of trials that the decoder had not seen.
+    """Fit the temperature to scores of held-out trials.
 
-    As if ``doubt`` trials more had been of nothing at all: their loss is that of the shuffled betas against equal
-    probabilities. With many trials that is no matter. But where all of a few were right, the temperature that fits them
-    best is none, and any answer, to noise too, would be certain.
+    The fit includes ``doubt`` pseudo-trials whose target is uniform; their loss is that of the shuffled betas. This
+    prior keeps the temperature above zero where all of a few trials are right, which would otherwise make every answer
+    certain, even to noise. With many trials it has no influence.
 
     scores_KN : (K, N) of held-out trials
-    right_KN : (K, N) which candidates are right, one or more per trial; theirs is the sum of the probabilities
+    right_KN : (K, N) which candidates are right, one or more per trial; their probabilities are added
     null_scores_MN : (M, N) of shuffled betas
     score : which scores these are; for ``projection``, cosines times the length of each prediction
-    doubt : 0 for the temperature that fits the trials best, to compare decoders by
+    doubt : number of pseudo-trials; 0 fits the trials alone, to compare decoders
 
     Raises ModelMismatch (``calibration.empty``) where a trial has no right candidate or there is no trial.
     """
@@ -125,8 +124,8 @@ def fit_temperature(
     unit = 1.0 if score == "cosine" else float(np.median(np.abs(scores_KN).max(axis=1))) or 1.0
     temperatures = unit * np.exp(_LOG_TEMPERATURES)
     losses = np.array([_log_loss(scores_KN, right_KN, float(t)) for t in temperatures])
-    of_nothing = np.array([_loss_of_nothing(null_scores_MN, float(t)) for t in temperatures])
-    best = int(np.argmin(len(scores_KN) * losses + doubt * of_nothing))
+    uniform_losses = np.array([_uniform_loss(null_scores_MN, float(t)) for t in temperatures])
+    best = int(np.argmin(len(scores_KN) * losses + doubt * uniform_losses))
     temperature = float(temperatures[best])
     null = float(softmax(null_scores_MN, temperature).max(axis=1).mean())
     return Calibration(
@@ -145,8 +144,8 @@ def _log_loss(scores_KN: NDArray[Any], right_KN: NDArray[np.bool_], temperature:
     return float(-np.log(np.maximum(right_K, np.finfo(np.float64).tiny)).mean())
 
 
-def _loss_of_nothing(null_scores_MN: NDArray[Any], temperature: float) -> float:
-    """Mean negative log probability over all candidates alike."""
+def _uniform_loss(null_scores_MN: NDArray[Any], temperature: float) -> float:
+    """Mean negative log probability against a uniform target."""
     scaled_MN = np.asarray(null_scores_MN, dtype=np.float64) / temperature
     top_M = scaled_MN.max(axis=1)
     normaliser_M = top_M + np.log(np.exp(scaled_MN - top_M[:, None]).sum(axis=1))
@@ -166,7 +165,7 @@ def _quantiles(values_M: NDArray[Any]) -> tuple[float, ...]:
 
 
 def _share_at_or_above(value: float, quantiles: tuple[float, ...], n: int) -> float | None:
-    """(1 + null values at or above) / (1 + n), their number read off the quantiles; where these are level, the more."""
+    """(1 + number of null values at or above) / (1 + n), interpolated in the quantiles; ties count as above."""
     if not quantiles:
         return None
     upper = int(np.searchsorted(quantiles, value, side="left"))

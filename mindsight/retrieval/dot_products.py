@@ -1,6 +1,6 @@
-"""Dot products with rows that may lie in a file larger than memory, as fast as memory delivers the rows.
+"""Dot products with rows that may be in a file larger than memory, as fast as memory delivers the rows.
 
-Knows nothing of candidates. Letters: N rows, D numbers of a row, B queries, P rows asked for.
+Knows nothing of candidates. Letters: N rows, D numbers of a row, B queries, P requested rows.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 
 from mindsight.retrieval import kernels
 
-# Below this many bytes a second thread costs more than it brings.
+# below this many bytes a second thread costs more than it gains
 _BYTES_PER_THREAD = 8 * 1024 * 1024
 
 
 def dot_products(
     queries_BD: NDArray[np.float32], elements_ND: NDArray[Any], places_P: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(B, P) dot product of each query with each row asked for, and (P,) those rows' sums of squares.
+    """(B, P) dot product of each query with each requested row, and (P,) those rows' sums of squares.
 
-    Each row is read once for all queries, straight from where it lies, by as many threads as numba may use
-    (``NUMBA_NUM_THREADS``). The sums of a row do not depend on the threads, nor on what else is asked for.
+    Each row is read once for all queries, without a copy, by as many threads as numba may use
+    (``NUMBA_NUM_THREADS``). The sums of a row do not depend on the threads or on the other rows.
     """
     dots_BP, squares_P = np.empty((len(queries_BD), len(places_P))), np.empty(len(places_P))
     elements, queries = bits(elements_ND), np.ascontiguousarray(queries_BD)
@@ -57,7 +57,7 @@ def widened(elements_ND: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def bits(elements_ND: NDArray[Any]) -> NDArray[Any]:
-    """The same bytes as the kernels take them: half precision as uint16, and never to be written to."""
+    """A read-only view of the same bytes as the kernels take them: half precision as uint16."""
     view = np.asarray(elements_ND)
     view = view.view(np.uint16) if view.dtype == np.float16 else view.view()
     view.flags.writeable = False

@@ -1,11 +1,11 @@
 """Loops over embeddings in half precision that NumPy has no call for. They release the interpreter's lock.
 
-Knows nothing of pools. Letters: N rows, D numbers of a row, B queries, P rows asked for, M numbers of a sketch.
+Knows nothing of pools. Letters: N rows, D numbers of a row, B queries, P requested rows, M numbers of a sketch.
 
-NumPy widens float16 one number at a time, an order of magnitude slower than memory delivers it. Here the widening is
-inside the loop that uses the number, and nothing is written back: by the processor's own instruction where it has one,
-else by integer arithmetic, which every processor vectorises and which is two thirds slower. Half precision comes in as
-its bits, uint16.
+NumPy widens float16 one number at a time, an order of magnitude slower than memory delivers it. Here the loop that uses
+a number also widens it, and nothing is written back: by the processor's own instruction where it has one, otherwise by
+integer arithmetic, which every processor vectorises and which is two thirds slower. Half precision is passed as its
+bits, uint16.
 """
 
 # mypy: disallow-untyped-decorators=False
@@ -22,8 +22,8 @@ from numba.core import config
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-# Summed in float32 within a tile and in float64 over the tiles: with 425,984 numbers the sums stay good to 1e-7. A tile
-# of the row and of a few queries stays in the first two caches.
+# Sums are in float32 within a tile and in float64 over the tiles: with 425,984 numbers they stay good to 1e-7.
+# A tile of the row and of a few queries fits into the first two caches.
 _TILE = 8192
 _FAST = {"reassoc", "contract", "nsz"}
 
@@ -31,12 +31,12 @@ _FAST = {"reassoc", "contract", "nsz"}
 def _has_instruction() -> bool:
     """Whether the processor that code is compiled for widens half precision itself."""
     if config.CPU_NAME is not None:  # type: ignore[attr-defined]
-        return False  # compiled for another than this one, whose features are not known here
+        return False  # compiled for another processor, whose features are unknown here
     return platform.machine() in ("aarch64", "arm64") or bool(binding.get_host_cpu_features().get("f16c"))
 
 
 def _type_wide(_typing: Any, number: Any) -> Any:
-    """float32 of a float32, or of the bits of a float16; exact for every finite one."""
+    """float32 from a float32, or from the bits of a float16; exact for every finite number."""
     if number == types.float32:
         return types.float32(number), lambda _context, _builder, _signature, arguments: arguments[0]
     return types.float32(types.uint16), _extend if _has_instruction() else _widen_half
@@ -49,8 +49,8 @@ def _extend(_context: Any, build: Any, _signature: Any, arguments: Any) -> Any:
 def _widen_half(_context: Any, build: Any, _signature: Any, arguments: Any) -> Any:
     """Exponent and mantissa move to their places in a float32; the difference of the exponents' biases, 112, is added.
 
-    A subnormal half (exponent 0) has no leading one: it is given one, which is subtracted again as a float, so that no
-    subnormal float32 ever enters the arithmetic: some processors take a hundred cycles for one.
+    A subnormal half (exponent 0) has no leading one: one is added and subtracted again as a float, so that no
+    subnormal float32 enters the arithmetic: some processors take a hundred cycles for one.
     """
     i32, f32 = ir.IntType(32), ir.FloatType()
     bits = build.zext(arguments[0], i32)
@@ -76,8 +76,8 @@ def dot_rows(
 ) -> None:
     """Dot products of the rows at the places with each query, and the rows' sums of squares, in one pass.
 
-    A row's sums depend on the row and the query alone, not on where the row lies or what else is asked for: equal rows
-    get equal bits.
+    A row's sums depend on the row and the query alone, not on its address or on the other rows: equal rows give equal
+    bits.
     """
     size = elements_ND.shape[1]
     for p in range(places_P.size):

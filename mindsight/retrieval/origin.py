@@ -1,4 +1,4 @@
-"""The point that candidates and queries are seen from, and what lies at it.
+"""The origin that is subtracted from candidates and queries before their cosine, and when a difference is only noise.
 
 Knows nothing of pools. Letters: D numbers of an embedding.
 """
@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-# Units in the last place by which the origin, a mean, and an embedding, the last of many layers, may each be off.
+# units in the last place by which the origin (a mean) and an embedding (the last of many layers) may each be off
 _ULPS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """What is subtracted from both sides before their cosine is taken.
+    """The vector that is subtracted from both sides of a cosine.
 
-    A vector of rounding noise has no direction. Of a difference as short as the errors of its two sides, nothing but
-    noise is left: it counts as no length at all, and scores exactly 0 on every processor. How short that is follows
-    from the precision and from the length of what was subtracted: at such a distance both sides are equally long.
+    A vector of rounding noise has no direction. A difference no longer than the errors of its two sides is nothing but
+    noise: its length counts as zero, and it scores exactly 0 on every processor. The limit follows from the precision
+    and from the length of the origin, since at such a distance both sides are equally long.
 
     place_D : (D,) float32
     """
@@ -34,8 +34,8 @@ class Origin:
         return cls(np.asarray(origin_D, np.float32).reshape(-1))
 
     def noise(self, dtype: DTypeLike) -> float:
-        """Length that rounding alone may give the difference to an embedding of this type: a few units in the last
-        place of float32 on either side, and one of float16 where that is what the embedding was stored in.
+        """The length that rounding alone may give the difference from an embedding of this type: a few units in the
+        last place of float32 on either side, and one of float16 where the embedding was stored in half precision.
         """
         stored = np.finfo(np.float16).eps if np.dtype(dtype) == np.float16 else 0.0
         length = np.linalg.norm(self.place_D.astype(np.float64))

@@ -139,8 +139,8 @@ class CandidatePool:
         return self._places[candidate]
 
     def named(self, label: str) -> str:
-        """The id of the candidate that a label of an experiment means: the id, or the name of the picture's file,
-        with its folder or without. The label as it is where it means none.
+        """The id of the candidate that an experiment's label names: by the id, or by the name of the image's file,
+        with or without its folder. A label that names none is returned unchanged.
         """
         return candidate_of(label, self._places)
 

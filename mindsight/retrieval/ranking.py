@@ -17,19 +17,19 @@ from mindsight.retrieval.dot_products import dot_products, widened
 from mindsight.retrieval.origin import Origin
 from mindsight.retrieval.pool import CandidatePool
 
-# From this many queries on, a matrix product does more for each candidate than reading it costs.
+# from this many queries on, a matrix product is faster than one pass over the pool for each query
 _MANY = 9
-# Below this share of |e|^2 + |o|^2, too few digits of a difference of the sums are left: they are good to about 1e-7.
+# below this share of |e|^2 + |o|^2, whose sums are good to about 1e-7, their difference has too few digits
 _CANCELLED = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The pool's answer to one query.
+    """The pool ranked by one query.
 
     places_K : (K,) rows of the pool, best first; equal scores in the pool's order
     scores_N : (N,) cosine of every candidate, in the pool's order
-    length : Euclidean length of the query, which the cosine leaves out; from the origin, where one was given
+    length : Euclidean length of the query, which the cosine ignores; from the origin, where one was given
     """
 
     places_K: NDArray[np.int64]
@@ -42,9 +42,9 @@ def cosine_scores(
 ) -> NDArray[np.float32]:
     """(B, N) cosine between each query and each candidate; 0 where one of the two has no length.
 
-    origin_D : where both are seen from, None for zero. What all candidates have in common says nothing of any of them;
-        seen from a point in their midst, it is gone. A candidate or a query that lies at the origin, as far as its
-        precision can tell, has no length (see ``Origin``)
+    origin_D : subtracted from queries and candidates; None subtracts nothing. Subtracting the mean embedding removes
+        what all candidates share, which distinguishes none of them. A candidate or a query that equals the origin
+        within its precision has no length (see ``Origin``)
 
     Queries may carry the pool's token axes; all tokens of a candidate count as one vector (Scotti et al. 2024, the
     retrieval of MindEye2). The pool is read once, in its order, and no more than ``CHUNK_BYTES`` of it is copied.

@@ -6,9 +6,9 @@ Knows nothing of probabilities or brains. Letters: N candidates, D numbers of an
 The projection adds each of the D numbers, with a random sign, to one of M sums, D / M numbers to each (feature hashing:
 K. Weinberger et al., ICML 2009; M. Charikar, K. Chen, M. Farach-Colton, ICALP 2002). Its M rows share no column, so
 they are orthogonal. For two vectors of length one it gives their cosine c without bias, with a standard deviation of
-sqrt((1 + c^2) / M): 0.022 to 0.031 for M = 2,048. Whatever two candidates have in common errs alike for both and does
-not change their order. Unlike a Gaussian projection it needs no matrix of M x D, and unlike principal components
-none of the pool's candidates: it can be drawn before the first is embedded.
+sqrt((1 + c^2) / M): 0.022 to 0.031 for M = 2,048. What two candidates have in common has the same error for both and
+does not change their order. Unlike a Gaussian projection it needs no matrix of M x D, and unlike principal components
+no candidates: it can be drawn before the first is embedded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ReducedIndex:
     """Sketches of a pool's candidates.
 
     pool : with the full resolution
-    slot_D : (D,) int32, where each number goes: ``slot // 2`` is its sum, odd slots count against it
+    slot_D : (D,) int32, the slot of each number: it is added to sum ``slot // 2``, or subtracted if the slot is odd
     sketches_NM : (N, M) float16 of the candidates at length one; may be a memory map
     """
 
@@ -69,7 +69,7 @@ class ReducedIndex:
         return int(self.sketches_NM.shape[1])
 
     def estimates(self, query_D: NDArray[Any]) -> NDArray[np.float32]:
-        """(N,) what the sketches say of the cosine of every candidate. Raises ModelMismatch (``pool.query_shape``)."""
+        """(N,) estimated cosine of every candidate, from the sketches. Raises ModelMismatch (``pool.query_shape``)."""
         flat_1D = np.asarray(query_D, dtype=np.float32).reshape(1, -1)
         if flat_1D.shape[1] != len(self.slot_D):
             raise ModelMismatch(
@@ -84,10 +84,10 @@ class ReducedIndex:
     def rank(self, query_D: NDArray[Any], k: int, shortlist: int = 256, also: Collection[int] = ()) -> Ranking:
         """The k best of the ``shortlist`` candidates that the sketches put first, in the order of their exact cosines.
 
-        also : places to compare at full resolution whatever the sketches say
+        also : places that are compared at full resolution in any case
 
-        The scores of the short list are exact, the others are the sketches' estimates, which err either way and are cut
-        at the last of the k: none that was not compared stands above one that was. Raises ModelMismatch
+        The scores of the short list are exact. The others are the sketches' estimates, limited to the score of the last
+        of the k, so that no candidate that was not compared ranks above one that was. Raises ModelMismatch
         (``pool.query_shape``).
         """
         scores_N = self.estimates(query_D)
@@ -116,7 +116,7 @@ class ReducedIndex:
             )
         slots, sketched = tensors["slots"], tensors["sketches"]
         numbers = pool.flat_ND.shape[1]
-        # the loops over them do not look where they end
+        # the loops over them check no bounds
         if (
             slots.dtype != np.int32
             or slots.shape != (numbers,)

@@ -1,4 +1,4 @@
-"""Two-alternative forced choice: of two named candidates that look alike, which one is nearer to what the brain says?
+"""Two-alternative forced choice between two named candidates that look alike: the one nearer to the query is chosen.
 
 Knows nothing of brains. Letters: K trials, D numbers of an embedding.
 """
@@ -21,7 +21,7 @@ from mindsight.retrieval.ranking import Ranking, cosines_at
 
 @dataclass(frozen=True, eq=False)
 class TwoAfc:
-    """What a set of pairs gave.
+    """The result for a set of pairs.
 
     accuracy : share of trials whose shown candidate scored strictly higher, beside its chance of one half
     margins_K : (K,) cosine of the shown candidate minus that of the other; a tie, 0, is no hit
@@ -33,11 +33,11 @@ class TwoAfc:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What one answer says of one pair.
+    """The decision of one ranking on one pair.
 
-    chosen : the nearer of the two; of equally near ones the first
-    margin : score of the chosen minus that of the other, in what the calibration was fitted to; 0 is no decision
-    probability : calibrated, that it is the chosen, if it is one of the two
+    chosen : the nearer of the two; the first if both are equally near
+    margin : score of the chosen minus that of the other, in the calibration's score; 0 is no decision
+    probability : calibrated, that the chosen one is right, if one of the two is
     """
 
     first: str
@@ -50,7 +50,7 @@ class Choice:
 def choose_between(
     ranking: Ranking, pool: CandidatePool, calibration: Calibration, pairs: Sequence[tuple[str, str]]
 ) -> tuple[Choice, ...]:
-    """Decide each pair by a ranking that is there already. Raises ModelMismatch (``pool.unknown_candidate``)."""
+    """Decide each pair from an existing ranking. Raises ModelMismatch (``pool.unknown_candidate``)."""
     scores_N, choices = calibration.scores(ranking), []
     for first, second in pairs:
         scores_2 = scores_N[[pool.place(first), pool.place(second)]]
@@ -67,7 +67,7 @@ def two_afc(queries_KD: NDArray[Any], pool: CandidatePool, pairs: Sequence[tuple
     queries_KD : (K, ...) predicted embeddings, one for each pair
     pairs : K of (shown, other), ids of the pool
 
-    The interval takes the trials as independent: give each trial once, not once for each of many others.
+    The interval assumes independent trials: pass each trial once, not once for each of many alternatives.
 
     Raises BadRequest (``two_afc.pairs``) for another number of pairs than of queries or a pair of one candidate with
     itself, ModelMismatch (``pool.unknown_candidate``, ``pool.query_shape``).

@@ -1,6 +1,6 @@
 """The linear decoder: ridge regression from voxels to any embedding, in closed form.
 
-Knows nothing of what the embedding stands for. Letters: K trials, V voxels, D numbers of an embedding, B trials to
+Knows nothing of what the embedding means. Letters: K trials, V voxels, D numbers of an embedding, B trials to
 decode.
 
 On mental imagery such decoders outperform the deep ones.
@@ -64,7 +64,7 @@ class LinearDecoder:
 
     @property
     def origin(self) -> NDArray[np.float32]:
-        """(*shape,) what is predicted of an average beta, z-scored: the mean of the embeddings it was fitted to."""
+        """(*shape,) the prediction for an average beta: the mean of the embeddings that were fitted."""
         return self.intercept_D.reshape(self.shape)
 
     def predict(self, voxels_BV: NDArray[Any]) -> NDArray[np.float32]:

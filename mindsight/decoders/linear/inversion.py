@@ -1,10 +1,9 @@
-"""A linear decoder as the inverse of an encoding model: what the voxels do, how they err, then Bayes' rule.
+"""A linear decoder as the inverse of an encoding model: the voxels' responses, their errors, then Bayes' rule.
 
-Knows nothing of networks or pictures. After Naselaris et al. 2009 (Bayesian reconstruction from an encoding model) and
-van Bergen et al. 2015 (noise covariance from residuals). Where trials are few and the latent is wide it keeps more of
-the latent than ridge regression does: of a simulated participant's pictures 36 % of the variance against 32 % after 300
-trials, 42 % against 40 % after 720. Where the errors are mostly common to all voxels it does worse. What each does for
-retrieval ``linear`` says, which measures both on the person at hand.
+Knows nothing of networks or images. After Naselaris et al. 2009 (Bayesian reconstruction from an encoding model) and
+van Bergen et al. 2015 (noise covariance from residuals). With few trials and a wide latent it keeps more of the latent
+than ridge regression; where the errors are mostly common to all voxels it keeps less. Calibration compares the two on
+the subject's own runs; figures are in ``docs/decoders.md``.
 
 Axes: K trials, V voxels, H numbers of the latent, R rank of the trials' latents.
 """
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# how far the errors' covariance is shrunk to its diagonal; the best of 0.5, 0.7, 0.85, 0.95 and 1 at 300 and 720 trials
+# weight of the diagonal in the shrunk error covariance; the best of 0.5, 0.7, 0.85, 0.95 and 1 at 300 and 720 trials
 _SHRINKAGE = 0.85
 _RELATIVE_PENALTIES = np.logspace(-2.0, 3.0, 26)
 
@@ -30,7 +29,7 @@ def invert_encoding(betas_KV: NDArray[Any], latent_KH: NDArray[Any]) -> tuple[ND
     """
     betas, latent = np.asarray(betas_KV, np.float64), np.asarray(latent_KH, np.float64)
     varied_H = np.ptp(latent, axis=0) > 0.0
-    if not varied_H.all():  # what never varied is its mean, whatever the betas say
+    if not varied_H.all():  # a number that never varied is predicted by its mean
         whole_VH = np.zeros((betas.shape[1], latent.shape[1]), np.float32)
         intercept_H = latent.mean(axis=0).astype(np.float32)
         whole_VH[:, varied_H], intercept_H[varied_H] = invert_encoding(betas, latent[:, varied_H])

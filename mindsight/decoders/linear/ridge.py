@@ -1,5 +1,4 @@
-"""Ridge regression from trials that arrive one after the other: what a fit needs is kept up to date, and solved at any
-time.
+"""Ridge regression on trials that arrive one after the other: its sums are updated with each, and solved at any time.
 
 Knows nothing of brains or embeddings. Letters: K trials so far, B new ones, V voxels, D numbers of a target, R rank of
 the trials.
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
 
-# Of the mean variance along the directions that the trials span: from hardly any shrinkage to nearly all.
+# relative to the mean variance along the directions that the trials span: from almost no shrinkage to almost all
 _RELATIVE_PENALTIES = np.logspace(-3.0, 3.0, 49)
 
 FloatArray = NDArray[np.float64]
@@ -34,11 +33,11 @@ class Ridge:
 
 
 class RidgeTrials:
-    """The trials of a calibration, as a ridge regression needs them.
+    """The trials of a calibration, in the form that ridge regression needs.
 
-    While they are fewer than the voxels: the trials and their Gram matrix (K, K), to which a new trial adds a row. From
-    then on: the products over the trials, (V, V) and (V, D), to which a new trial adds a term, and no trial is kept.
-    Both count from the first trial, so that a large common mean costs no digits.
+    While trials are fewer than voxels, the trials and their Gram matrix (K, K) are kept; a new trial adds a row. From
+    then on, sums of products (V, V) and (V, D) are kept instead of trials; a new trial adds a term. The first trial is
+    subtracted from all, so that a large common mean costs no digits.
     """
 
     def __init__(self) -> None:
@@ -90,7 +89,7 @@ class RidgeTrials:
         self._cross_VD += x_BV.T @ y_BD
 
     def solve(self, penalty: float | None = None) -> Ridge:
-        """The fit to all trials so far, by one eigendecomposition of size min(K, V).
+        """The fit to the trials so far, by one eigendecomposition of size min(K, V).
 
         penalty : None chooses the one with the least GCV error, common to all D
 
@@ -103,7 +102,7 @@ class RidgeTrials:
         mean_V, mean_D = self._sum_V / self.n, self._sum_D / self.n
         gram = self._centred_gram(mean_V)
         values, vectors = np.linalg.eigh(gram)
-        # Directions shorter than the rounding error of the Gram matrix are none.
+        # directions shorter than the rounding error of the Gram matrix are ignored
         tiny = max(self.n, len(mean_V)) * np.finfo(np.float64).eps * max(values[-1], np.finfo(np.float64).tiny)
         values_R, vectors = values[values > tiny], vectors[:, values > tiny]
         if values_R.size == 0:
@@ -153,7 +152,7 @@ def _least_gcv(eigenvalues_R: FloatArray, power_R: FloatArray, outside: float, n
     """The penalty that minimises ``|(1 - H) y|^2 / trace(1 - H)^2``; the intercept is one parameter of H.
 
     power_R : (R,) squared length of the targets along each direction
-    outside : squared length of the targets that no direction reaches
+    outside : squared length of the targets outside all directions
     """
     penalties_P = _RELATIVE_PENALTIES * float(eigenvalues_R.sum()) / n_trials
     kept_PR = penalties_P[:, None] / (eigenvalues_R + penalties_P[:, None])

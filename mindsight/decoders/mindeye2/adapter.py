@@ -1,4 +1,4 @@
-"""Whether a state dict is a MindEye2 checkpoint, and what it needs to become the model.
+"""Adapts the state dict of a MindEye2 checkpoint to the model, or reports why it is none.
 
 Knows nothing of files; ``mindsight.weights`` reads them.
 """
@@ -19,9 +19,10 @@ FREQUENCIES = ".rotary_emb.freqs"
 
 
 def fitting_state(state: Mapping[str, Tensor]) -> tuple[Layout, dict[str, Tensor]]:
-    """The layout that a state dict describes, and all it needs: without what is recomputed, with what was left out.
+    """The layout of a state dict, and the tensors that the model needs: without the noise schedule, with rotary
+    frequencies.
 
-    Raises ModelMismatch, which lists the keys that are missing, unexpected or misshapen.
+    Raises ModelMismatch (``checkpoint.keys``), which lists the keys that are missing, unexpected or misshapen.
     """
     layout = infer_layout(state)
     with torch.device("meta"):
@@ -44,5 +45,5 @@ def fitting_state(state: Mapping[str, Tensor]) -> tuple[Layout, dict[str, Tensor
 
 
 def dtype_of(key: str, dtype: torch.dtype) -> torch.dtype:
-    """What a tensor is kept as in a model of ``dtype``: rotation angles grow with position, half cannot hold them."""
+    """The dtype of a tensor in a model of ``dtype``. Rotation angles grow with position: float16 cannot hold them."""
     return torch.float32 if key.endswith(FREQUENCIES) else dtype

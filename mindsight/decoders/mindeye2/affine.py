@@ -1,7 +1,7 @@
 """A linear layer for one trial or a few: every weight is read once, at the speed of memory.
 
-Knows nothing of models. With so few rows a matrix product is nothing but reading the weights, and BLAS, which is made
-for many rows, reads them at half of memory's speed for one row and anew for each further one.
+Knows nothing of models. With few rows, a matrix product takes as long as reading the weights. BLAS, which is made for
+many rows, reads them at half of memory's speed for one row, and again for each further row.
 
 Axes: B rows, K inputs, N outputs.
 """
@@ -25,7 +25,7 @@ _WORTH_A_THREAD = 1 << 22  # weights; for fewer, waking a thread takes longer th
 
 
 def affine(x_BK: Tensor, weight_NK: Tensor, bias_N: Tensor) -> Tensor:
-    """(B, N). On a processor, in float32 and for few rows, by a loop of our own, else by torch's."""
+    """(B, N). On a processor, in float32 and for few rows, by a loop of our own, otherwise by torch's."""
     few = x_BK.device.type == "cpu" and weight_NK.dtype == torch.float32 and len(x_BK) <= FEW
     if not few or not weight_NK.is_contiguous():
         return F.linear(x_BK, weight_NK, bias_N)

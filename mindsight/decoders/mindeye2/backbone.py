@@ -20,9 +20,9 @@ _MAP_CHANNELS, _MAP_SIDE, _AUX_CHANNELS = 64, 7, 512
 class Backbone(nn.Module):
     """The shared trunk in its full form, as it is trained and as the released files hold it.
 
-    The mixer blocks are kept because checkpoints carry their weights. With a sequence of one they cannot do anything:
+    The mixer blocks are kept because checkpoints carry their weights. With a sequence of one they have no effect:
     a LayerNorm over one element returns its bias, so every block resets the latent to its input plus a constant
-    (``mixer_constant``). What runs in a session is the folded form (``folded.py``), which has none of them.
+    (``mixer_constant``). Sessions run the folded form (``folded.py``), which has none of them.
     """
 
     def __init__(self, layout: Layout, dropout: float = 0.15) -> None:
@@ -66,7 +66,7 @@ class Backbone(nn.Module):
         return x_BSH[:, 0]
 
     def mixer_constant(self) -> Tensor:
-        """What all mixer blocks together add to every element of the latent, without dropout (float64 scalar)."""
+        """The constant that all mixer blocks together add to the latent, without dropout (float64 scalar)."""
         constants = (cast(Mixer, block).of_one_element() for block in self.mixer_blocks2)
         return sum(constants, start=torch.zeros((), dtype=torch.float64))
 
@@ -76,7 +76,7 @@ class Backbone(nn.Module):
         return tokens_BX.reshape(-1, self.layout.tokens, self.layout.dim)
 
     def lowlevel(self, mixed_BH: Tensor) -> Tensor:
-        """The blurry picture's VAE latent (B, 4, 28, 28), scaled by 0.18215 as trained."""
+        """The blurry image's VAE latent (B, 4, 28, 28), scaled by 0.18215 as trained."""
         latent: Tensor = self.bupsampler(self._map(mixed_BH))
         return latent
 
@@ -99,7 +99,7 @@ class Mixer(nn.Sequential):
         super().__init__(nn.LayerNorm(width), nn.Sequential(inner, nn.GELU(), nn.Dropout(dropout), outer))
 
     def of_one_element(self) -> Tensor:
-        """What comes out at width one, whatever goes in: the norm's bias through the MLP (float64 scalar)."""
+        """The output at width one, for any input: the norm's bias through the MLP (float64 scalar)."""
         _, norm_bias, w0, b0, w3, b3 = (parameter.detach().double().cpu().flatten() for parameter in self.parameters())
         return (w3 * nn.functional.gelu(w0 * norm_bias + b0) + b3)[0]
 

@@ -1,7 +1,7 @@
-"""``mindsight convert mindeye2``: a released checkpoint becomes a folder of safetensors that says what it is.
+"""``mindsight convert mindeye2``: a released checkpoint becomes a folder of safetensors with a manifest.
 
 Knows nothing of decoding. Tensors are read from the mapped source and written piece by piece, so that neither the
-source nor the result is in memory as a whole; the folder appears under its name when all of it is on disk.
+source nor the result is in memory as a whole; the folder appears under its name once all of it is on disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mindsight.weights.state_dict import read_state_dict, source_files
 
 KIND, WEIGHTS = "mindeye2", "mindeye2.safetensors"
 _PROOF = Proof("checkpoint", "MindEye2's weights", "restore the folder or convert the checkpoint again")
-# Voxels of nsdgeneral at 1.8 mm (Allen et al. 2022), by which a ridge layer tells whose it is
+# Voxels of nsdgeneral at 1.8 mm (Allen et al. 2022), by which a ridge layer's subject is recognised
 NSD_VOXELS = {15724: 1, 14278: 2, 15226: 3, 13153: 4, 13039: 5, 17907: 6, 12682: 7, 14386: 8}
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _PIECE = 1 << 22  # numbers that are converted and written at a time
@@ -45,11 +45,11 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Converted:
-    """What the manifest says.
+    """The manifest of a converted checkpoint.
 
     dtype : of the weights (rotary frequencies stay float32)
-    source, source_sha256, source_bytes : name of what was converted, its digest and size; of several files, the digest
-        of their names and digests
+    source, source_sha256, source_bytes : name, digest and size of the source; for several files, the digest of their
+        names and digests
     layout : every dimension
     dropped : keys that were left out because they are recomputed
     sha256 : of each file in the folder
@@ -68,15 +68,9 @@ class Converted:
 def convert_mindeye2(source: Path, out: Path, dtype: torch.dtype = torch.float32) -> Converted:
     """Write the folder ``out``: ``mindeye2.safetensors`` with the weights alone, and ``manifest.json``.
 
-    Raises
-    ------
-    Conflict
-        ``out`` exists (``checkpoint.exists``).
-    ModelMismatch
-        The source is no MindEye2 checkpoint, see ``load_mindeye2``, or a weight is not finite in ``dtype``
-        (``checkpoint.not_finite``).
-    StorageFull
-        There is not enough room for the result; nothing is left of it.
+    Raises Conflict (``checkpoint.exists``) where ``out`` exists; ModelMismatch where the source is no MindEye2
+    checkpoint, see ``load_mindeye2``, or a weight is not finite in ``dtype`` (``checkpoint.not_finite``); StorageFull
+    where there is not enough room, and then leaves nothing behind.
     """
     if out.exists():
         raise Conflict(
@@ -164,8 +158,8 @@ def _pieces(key: str, tensor: Tensor, dtype: torch.dtype) -> Iterator[bytes | me
         piece = flat[start : start + _PIECE].to(dtype)
         if not all(extreme.isfinite() for extreme in piece.aminmax()):
             raise ModelMismatch(
-                f"expected finite weights, got some in {key} that are not once they are {_NAMES[dtype]}: "
-                "training diverged, or the numbers need float32",
+                f"expected finite weights, got others in {key} as {_NAMES[dtype]}: convert to float32; "
+                "if that fails too, training diverged",
                 code="checkpoint.not_finite",
             )
         yield piece.view(torch.uint8).numpy().data

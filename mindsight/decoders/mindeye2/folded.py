@@ -1,4 +1,4 @@
-"""The inference form of one subject's decoder: what the mixer blocks add is folded into biases, dead weights dropped.
+"""The inference form of one subject's decoder: the mixer blocks become biases, dead weights are dropped.
 
 Knows nothing of training. Equal to the full form in exact arithmetic: with one time point per trial each mixer block
 resets the latent to its input plus a constant (see ``Backbone.mixer_constant``), so voxels to tokens is affine. It is
@@ -44,7 +44,7 @@ class FoldedMindEye2:
 
     @torch.inference_mode()
     def tokens(self, voxels_BV: Tensor, *, lowlevel: bool = True) -> Tokens:
-        """Tokens of z-scored betas (B, V). Without the low-level head where neither ranking nor picture asks for it.
+        """Tokens of z-scored betas (B, V). ``lowlevel=False`` skips a head that ranking does not need.
 
         Raises ModelMismatch (``decoder.voxel_count``) for betas of another mask.
         """
@@ -62,11 +62,11 @@ class FoldedMindEye2:
         return Tokens(backbone_BND, self.trunk.clip_proj(backbone_BND), blurry)
 
     def tokens_of_repeats(self, voxels_RV: Tensor, *, lowlevel: bool = True) -> Tokens:
-        """Tokens (1, ...) of R trials that showed the same picture: the mean at every head of what each trial gives.
+        """Tokens (1, ...) of R trials that showed the same image: the mean over the trials at every head.
 
-        Means are taken behind the non-linearities, as the reference does (three repeats per picture in the published
-        figures). Each weight is read once for all repeats. When a beta is revised, or another repeat comes, ask again
-        with the betas as they now are: nothing is left of the old one.
+        Means are taken after the non-linearities, as in the reference (three repeats per image in the published
+        figures). Each weight is read once for all repeats. When a beta is revised or another repeat arrives, call again
+        with all betas: nothing is kept between calls.
         """
         backbone, retrieval, blurry = self.tokens(voxels_RV, lowlevel=lowlevel)
         return Tokens(
@@ -82,9 +82,9 @@ class FoldedMindEye2:
 
 
 def fold(model: MindEye2, subject: int = 0) -> FoldedMindEye2:
-    """The inference form for one subject: it holds none of the mixer blocks' weights and shares the live ones.
+    """The inference form for one subject: it shares the model's weights, except those of the mixer blocks.
 
-    Only where there are fewer voxels than the latent is wide, the layer behind the latent is made to read voxels.
+    Where composing is smaller (fewer voxels than the latent is wide), the layers after the latent read voxels instead.
     """
     linear = cast(nn.Linear, model.ridge.linears[subject])
     weight_HV = linear.weight.detach()
@@ -110,7 +110,7 @@ def fold(model: MindEye2, subject: int = 0) -> FoldedMindEye2:
 
 
 def _composed(name: str, live: dict[str, Tensor], weight_HV: Tensor, shift_H: Tensor) -> dict[str, Tensor]:
-    """A layer that reads the latent, made to read voxels; in blocks of rows, so that float64 is never all in memory."""
+    """A layer that reads the latent, composed to read voxels; in blocks of rows, to keep few float64 in memory."""
     weight_XH, bias_X = live[f"{name}.weight"], live[f"{name}.bias"]
     wide_HV, rows = weight_HV.double(), 1 << 14
     weight_XV = torch.cat([(block.double() @ wide_HV).to(weight_XH.dtype) for block in torch.split(weight_XH, rows)])

@@ -15,6 +15,8 @@ from torch import Tensor
 from mindsight.errors import ModelMismatch
 
 _LISTED = 20
+_FIRST_LAYER = "diffusion_prior.net.causal_transformer.layers.0."
+_POSITION_BIAS = "diffusion_prior.net.causal_transformer.rel_pos_bias.relative_attention_bias.weight"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,10 +52,8 @@ class Layout:
 def infer_layout(state: Mapping[str, Tensor]) -> Layout:
     """Read the layout off a checkpoint's keys.
 
-    Raises
-    ------
-    ModelMismatch
-        A tensor that fixes a dimension is missing or has another number of axes, or the dimensions contradict.
+    Raises ModelMismatch (``checkpoint.keys``) where a tensor that fixes a dimension is missing or has another number of
+    axes, and where dimensions contradict each other.
     """
     n_subjects, n_blocks, depth = (
         _count(state, pattern)
@@ -64,22 +64,7 @@ def infer_layout(state: Mapping[str, Tensor]) -> Layout:
         )
     )
     has_prior = any(key.startswith("diffusion_prior.net.") for key in state)
-    anchors = {f"ridge.linears.{i}.weight": 2 for i in range(max(n_subjects, 1))}
-    anchors |= {"backbone.backbone_linear.weight": 2, "backbone.clip_proj.0.weight": 1}
-    anchors |= {"backbone.mixer_blocks2.0.0.weight": 1}
-    first = "diffusion_prior.net.causal_transformer.layers.0."
-    bias = "diffusion_prior.net.causal_transformer.rel_pos_bias.relative_attention_bias.weight"
-    if has_prior:
-        anchors |= {f"{first}0.null_kv": 2, f"{first}1.5.weight": 2, bias: 2}
-    require_keys(
-        missing=[key for key in anchors if key not in state],
-        misshapen=[
-            f"{key}: {tuple(state[key].shape)}, needs {axes} axes"
-            for key, axes in anchors.items()
-            if key in state and state[key].ndim != axes
-        ],
-    )
-
+    _require_anchors(state, n_subjects, has_prior)
     wide, hidden = state["backbone.backbone_linear.weight"].shape
     dim = len(state["backbone.clip_proj.0.weight"])
     if not dim or wide % dim:
@@ -96,14 +81,33 @@ def infer_layout(state: Mapping[str, Tensor]) -> Layout:
         dim=dim,
         n_blocks=n_blocks,
         lowlevel="backbone.blin1.weight" in state,
-        prior=PriorLayout(
-            depth=depth,
-            heads=state[bias].shape[1],
-            dim_head=state[f"{first}0.null_kv"].shape[1],
-            inner=state[f"{first}1.5.weight"].shape[1],
-        )
-        if has_prior
-        else None,
+        prior=_prior_layout(state, depth) if has_prior else None,
+    )
+
+
+def _require_anchors(state: Mapping[str, Tensor], n_subjects: int, has_prior: bool) -> None:
+    """Raises ModelMismatch where a tensor that fixes a dimension is missing or has another number of axes."""
+    anchors = {f"ridge.linears.{i}.weight": 2 for i in range(max(n_subjects, 1))}
+    anchors |= {"backbone.backbone_linear.weight": 2, "backbone.clip_proj.0.weight": 1}
+    anchors |= {"backbone.mixer_blocks2.0.0.weight": 1}
+    if has_prior:
+        anchors |= {f"{_FIRST_LAYER}0.null_kv": 2, f"{_FIRST_LAYER}1.5.weight": 2, _POSITION_BIAS: 2}
+    require_keys(
+        missing=[key for key in anchors if key not in state],
+        misshapen=[
+            f"{key}: {tuple(state[key].shape)}, needs {axes} axes"
+            for key, axes in anchors.items()
+            if key in state and state[key].ndim != axes
+        ],
+    )
+
+
+def _prior_layout(state: Mapping[str, Tensor], depth: int) -> PriorLayout:
+    return PriorLayout(
+        depth=depth,
+        heads=state[_POSITION_BIAS].shape[1],
+        dim_head=state[f"{_FIRST_LAYER}0.null_kv"].shape[1],
+        inner=state[f"{_FIRST_LAYER}1.5.weight"].shape[1],
     )
 
 
@@ -114,13 +118,13 @@ def require_keys(
     wrong = {"missing": missing or [], "unexpected": unexpected or [], "misshapen": misshapen or []}
     if not any(wrong.values()):
         return
-    said = [
+    listed = [
         f"{len(keys)} {kind} ({', '.join(keys[:_LISTED])}{', ...' if len(keys) > _LISTED else ''})"
         for kind, keys in wrong.items()
         if keys
     ]
     raise ModelMismatch(
-        f"expected the keys and shapes of a MindEye2 checkpoint, got {'; '.join(said)}",
+        f"expected the keys and shapes of a MindEye2 checkpoint, got {'; '.join(listed)}",
         code="checkpoint.keys",
         missing=len(wrong["missing"]),
         unexpected=len(wrong["unexpected"]),
@@ -129,7 +133,9 @@ def require_keys(
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many indexes ``pattern`` finds at the start of a key. They ought to be the first so many: what a hole leaves
-    out is missing then, and no number in a key makes a model larger than its file.
+    """The number of different indexes that ``pattern`` finds at the start of keys.
+
+    They should be the first n. An index left out is then reported as missing, and a large number in a key never makes a
+    model larger than its file.
     """
     return len({match[1] for key in state if (match := re.match(pattern, key))})

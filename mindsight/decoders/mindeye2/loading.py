@@ -1,4 +1,4 @@
-"""``load_mindeye2``: from a checkpoint, wherever it lies, to a model that decodes.
+"""``load_mindeye2``: from a checkpoint, in any of its forms, to a model that decodes.
 
 Knows nothing of what the files look like.
 """

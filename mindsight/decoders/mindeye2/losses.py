@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 
 def bimixco(predicted_BD: Tensor, target_BD: Tensor, temperature: float, perm_B: Tensor, betas_B: Tensor) -> Tensor:
-    """Bidirectional MixCo: row i was mixed as ``betas · i + (1 - betas) · perm[i]`` and is to find both.
+    """Bidirectional MixCo: row i was mixed as ``betas · i + (1 - betas) · perm[i]`` and should find both.
 
     ``betas_B`` is 1 where a sample was not mixed. Where ``perm[i] == i`` the target is ``1 - betas`` (the reference
-    writes it last), so an unmixed sample mapped on itself has no target at all.
+    writes it last), so an unmixed sample mapped to itself has no target.
     """
     logits_BB = predicted_BD @ target_BD.T / temperature
     share_BB = torch.diag(betas_B).index_put((torch.arange(len(perm_B), device=perm_B.device), perm_B), 1 - betas_B)
@@ -31,7 +31,7 @@ def soft_clip(predicted_BD: Tensor, target_BD: Tensor, temperature: float) -> Te
 
 
 def soft_cont(student_BD: Tensor, teacher_BD: Tensor, augmented_BD: Tensor, temperature: float) -> Tensor:
-    """Contrastive loss of the low-level head: labels are how the teacher relates a picture to augmented pictures."""
+    """Contrastive loss of the low-level head: labels are the teacher's similarities of images to augmented ones."""
     logits_BB = student_BD @ augmented_BD.T / temperature
     teacher_BB = teacher_BD @ augmented_BD.T / temperature
     return (
@@ -46,7 +46,7 @@ def mix(rows_BX: Tensor, perm_B: Tensor, betas_B: Tensor) -> Tensor:
 
 
 def unit_rows(tokens_BND: Tensor) -> Tensor:
-    """All tokens of a row flattened (B, N·D) and scaled to unit length: what the losses and retrieval compare."""
+    """All tokens of a row flattened (B, N·D) and scaled to unit length: the form that losses and retrieval compare."""
     return F.normalize(tokens_BND.flatten(1), dim=-1)
 
 

@@ -48,7 +48,7 @@ class DiffusionPrior(nn.Module):
         noises: Iterable[Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw image tokens (B, N, D) for brain tokens.
+        """Sample image tokens (B, N, D) for brain tokens.
 
         ``noises`` are the standard normal draws (B, N, D) in the order they are used: the start, then one per
         step but the last. Without them they come from ``generator`` (torch's global one if that is not given).

@@ -2,7 +2,7 @@
 
 Knows nothing of diffusion: tokens in, tokens out. Module names: DALLE2-pytorch's, as in the reference.
 
-Axes: B batch, S sequence, R the last rows of S that are asked for, H heads, E width of a head, D channels.
+Axes: B batch, S sequence, R the last rows of S that are computed, H heads, E width of a head, D channels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COSINE_SCALE = 16.0
 
 
 class Positions(NamedTuple):
-    """What attention needs of positions: the same for every layer, every step and every trial, so made once.
+    """Positions as attention uses them: the same for every layer, step and trial, and so computed once.
 
     cos_SE, sin_SE : rotation by position; 1 and 0 beyond the rotated channels
     bias_SHK : added to the logits; key 0 is the null key, so key of token t is t + 1
@@ -31,7 +31,7 @@ class Positions(NamedTuple):
 
 
 class Gain(nn.Module):
-    """LayerNorm with a gain and no bias; epsilon 1e-5 in float32, 1e-3 in half precision, as the reference has it."""
+    """LayerNorm with a gain and no bias; epsilon 1e-5 in float32, 1e-3 in half precision, as in the reference."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Attention(nn.Module):
         self.to_out = nn.Sequential(nn.Linear(heads * dim_head, dim, bias=False), Gain(dim))
 
     def forward(self, x_BSD: Tensor, at: Positions, rows: int) -> Tensor:
-        """What the last ``rows`` tokens take from all tokens: (B, R, D), without the residual.
+        """The attention of the last ``rows`` tokens to all tokens: (B, R, D), without the residual.
 
         All heads share one key and one value, so they are further query rows of one head: no copy of K or V is made.
         """

@@ -1,4 +1,4 @@
-"""Tokens to picture: a small latent diffusion model, and the encoder whose tokens it was trained to draw.
+"""unCLIP: latent diffusion from image tokens to the image. ``demo`` is the small model that ships.
 
 Knows nothing of brains.
 """
