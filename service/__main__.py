@@ -20,7 +20,7 @@ import uvicorn
 
 from mindsight.errors import Conflict, MindsightError
 from mindsight.files.durable import write_whole
-from mindsight.settings import Settings
+from mindsight.settings import Settings, read_settings
 from service.app import create_app
 from service.keys import create_keys
 
@@ -29,7 +29,10 @@ UNACKNOWLEDGED_MS = 30_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    settings = Settings()
+    try:
+        settings = read_settings()
+    except MindsightError as error:
+        return _refuse(error)
     parser = argparse.ArgumentParser(prog="python -m service", description="the Mindsight gateway")
     parser.add_argument("--host", default=settings.host)
     parser.add_argument("--port", type=int, default=settings.port, help="0 chooses a free port")
@@ -39,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_address(settings)
         listener = listen(settings)
     except MindsightError as error:
-        print(f"mindsight gateway: {error}", file=sys.stderr)
-        return 1
+        return _refuse(error)
     for role, key in create_keys(settings.data_dir).items():
         print(f"{role} key: {key}", flush=True)
     server = uvicorn.Server(
@@ -65,6 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     server.run(sockets=[listener])
     address_file.unlink(missing_ok=True)
     return 0
+
+
+def _refuse(error: MindsightError) -> int:
+    print(f"mindsight gateway: {error}", file=sys.stderr)
+    return 1
 
 
 def check_address(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from mindsight.bus import Bus
 from mindsight.errors import MindsightError
-from mindsight.settings import Settings
+from mindsight.settings import Settings, read_settings
 
 BUS_DEADLINE_S = 30.0
 
@@ -22,11 +22,11 @@ def run_process(
     name: str, prepare: Callable[[Settings], None], loop: Callable[[Settings, Bus, threading.Event], None]
 ) -> int:
     """Prepare, wait for the bus, report ready, run the loop until SIGTERM or Ctrl-C; returns the exit code."""
-    settings = Settings()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
+        settings = read_settings()
         prepare(settings)
         bus = Bus.from_settings(settings)
         bus.wait_ready(BUS_DEADLINE_S)

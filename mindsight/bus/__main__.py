@@ -11,7 +11,7 @@ import threading
 
 from mindsight.bus.embedded import EmbeddedServer
 from mindsight.errors import MindsightError
-from mindsight.settings import Settings
+from mindsight.settings import read_settings
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        with EmbeddedServer(Settings()) as server:
+        with EmbeddedServer(read_settings()) as server:
             print(f"mindsight bus ready at {server.url}", flush=True)
             process = server.process
             assert process is not None

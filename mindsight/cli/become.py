@@ -10,13 +10,11 @@ def become(name: str, module: str, *arguments: str) -> None:
 
     name : of the command, for the message where this install lacks what it needs
 
-    Raises NotInstalled, and BadRequest where a setting of this environment is wrong.
+    Raises NotInstalled.
     """
     from mindsight.extras import need_server
     from mindsight.processes import module_command
-    from mindsight.settings import read_settings
 
     need_server(f"mindsight {name}")
-    read_settings()
     command = module_command(module, *arguments)
     os.execv(command[0], command)  # noqa: S606

@@ -23,19 +23,13 @@ def facts(found: Survey) -> dict[str, object]:
     """What ``--json`` prints."""
     return {
         "can_decode": found.can_decode,
-        "missing": list(_missing(found)),
+        "missing": list(found.needed),
         "series": [asdict(one) | {"is_run": not one.left_out} for one in found.series],
         "unreadable": list(found.unreadable),
         "n_other_files": found.n_other,
         "n_events": found.n_events,
         "notes": list(found.notes),
     }
-
-
-def _missing(found: Survey) -> list[str]:
-    """What decoding still needs."""
-    missing = [] if found.runs else ["a series of volumes that can be read"]
-    return missing if found.n_events else [*missing, "events: a table beside the run, with --events, or sent live"]
 
 
 def print_survey(found: Survey) -> None:
@@ -55,7 +49,7 @@ def print_survey(found: Survey) -> None:
         _line(console, f"Decoding can start: {_counted(len(runs), 'run')}.", "bold")
     else:
         _line(console, "Decoding cannot start.", "bold")
-    for what in _missing(found):
+    for what in found.needed:
         _line(console, f"  Still needed: {what}.")
 
 

@@ -89,6 +89,13 @@ class Survey:
     def can_decode(self) -> bool:
         return bool(self.runs)
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """What decoding still needs."""
+        runs = () if self.runs else ("a series of volumes that can be read",)
+        events = () if self.n_events else ("events: a table beside the run, with --events, or sent live",)
+        return runs + events
+
 
 @dataclass(slots=True)
 class _Found:

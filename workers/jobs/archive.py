@@ -44,7 +44,7 @@ from mindsight.protocol import (
     VolumeProcessed,
 )
 from mindsight.protocol.inputs import AddEvent, OpenSession, SkipVolume, StartRun, TakeVolume
-from mindsight.settings import Settings
+from mindsight.settings import Settings, read_settings
 from mindsight.stages import Stage
 from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume
@@ -278,9 +278,9 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m workers.jobs.archive SESSION", file=sys.stderr)
         return 2
-    settings = Settings()
-    bus = Bus.from_settings(settings)
     try:
+        settings = read_settings()
+        bus = Bus.from_settings(settings)
         bus.wait_ready(BUS_DEADLINE_S)
         folder = Archivist(settings, bus, sys.argv[1]).archive()
     except MindsightError as error:
