@@ -1,6 +1,6 @@
-"""The list of sessions: what each was opened with, and how far it has come.
+"""The list of sessions: what each was opened with, and its state.
 
-Knows nothing of what happens in a session; that is in its logs.
+Knows nothing of what happens in a session: its logs hold that. The list may be one step behind them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from mindsight.bus.connection import Bus, Script
 from mindsight.errors import Conflict, NotFound
 from mindsight.protocol.inputs import SessionOptions
-
-SessionState = Literal["open", "closed", "archived"]
 
 _RECORDS = "sessions:{all}:records"
 _STATES = "sessions:{all}:states"
@@ -37,7 +35,7 @@ return 1
 
 
 class SessionRecord(BaseModel):
-    """What a session was opened with. ``state`` is how far it has come: open, closed, archived."""
+    """What a session was opened with, and its state."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +44,7 @@ class SessionRecord(BaseModel):
     bundle: str | None = None
     options: SessionOptions = SessionOptions()
     opened_t: float
-    state: SessionState = "open"
+    state: Literal["open", "closed", "archived"] = "open"
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ class Sessions:
     bus: Bus
 
     def create(self, record: SessionRecord) -> SessionRecord:
-        """Write the record once; the same again (but for its time) returns the first. Raises Conflict for another."""
+        """Write the record once; a repeat returns the first, whose time stays. Raises Conflict for other settings."""
         payload = record.model_dump_json(exclude={"state"})
         written = SessionRecord.model_validate_json(
             self.bus.run(_CREATE, [_RECORDS, _STATES], [record.session, payload])
@@ -74,7 +72,7 @@ class Sessions:
         return SessionRecord.model_validate_json(payload).model_copy(update={"state": state.decode()})
 
     def list(self) -> list[SessionRecord]:
-        """All of them, in the order of their opening."""
+        """All sessions, in the order in which they were opened."""
         reply = self.bus.command("HGETALL", _STATES)
         states = dict(zip(reply[::2], reply[1::2], strict=True))
         reply = self.bus.command("HGETALL", _RECORDS)
@@ -86,7 +84,7 @@ class Sessions:
         return sorted(records, key=lambda record: (record.opened_t, record.session))
 
     def unfinished(self) -> tuple[SessionRecord, ...]:
-        """Those that are not archived, in no order."""
+        """All sessions that are not archived, in no order."""
         reply = self.bus.command("HGETALL", _STATES)
         states = {
             name: state.decode() for name, state in zip(reply[::2], reply[1::2], strict=True) if state != b"archived"
@@ -99,6 +97,6 @@ class Sessions:
         )
 
     def advance(self, session: str, state: Literal["closed", "archived"]) -> None:
-        """Move on to ``state``; a session never goes back. Raises NotFound."""
+        """Move the session on to ``state``; it never goes back. Raises NotFound."""
         if not self.bus.run(_ADVANCE, [_STATES], [session, state]):
             raise NotFound("there is no such session", code="session.unknown")

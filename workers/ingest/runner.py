@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mindsight.blobs import BlobStore
-from mindsight.bus import Bus, Lease, Log, WorkQueue
+from mindsight.bus import Bus, Lease, WorkQueue
 from mindsight.errors import BadVolume, Diverged, LeaseLost, MindsightError
 from mindsight.events import Note, unmeasured
 from mindsight.glm import Event
@@ -20,6 +20,7 @@ from mindsight.ingest.outputs import TrialBeta
 from mindsight.ingest.repeats import Repeats
 from mindsight.ingest.space import SubjectSpace
 from mindsight.ingest.state import IngestState
+from mindsight.journal.read import Journal
 from mindsight.preprocessing.quality.baseline import Baseline
 from mindsight.preprocessing.registration.report import RegistrationReport
 from mindsight.protocol.inputs import (
@@ -63,8 +64,8 @@ class SessionRunner:
     _unpublished: tuple[RegistrationReport, Volume] | None = None
 
     def __post_init__(self) -> None:
-        self.inputs = Log(self.bus, self.session, "input")
-        self.messages = Log(self.bus, self.session, "messages")
+        journal = Journal(self.bus, self.session)
+        self.inputs, self.messages = journal.inputs, journal.messages
         self.publish = Publisher(self.session, self.messages, self.blobs, self.queue, self.lease)
 
     @classmethod

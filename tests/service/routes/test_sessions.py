@@ -4,32 +4,13 @@ import re
 from collections.abc import Callable
 
 import httpx
-import pytest
 
 from mindsight.bus import Bus, Log
-from mindsight.protocol import Captioned, Reconstruction, dump_message, parse_message
+from mindsight.protocol import parse_message
 from mindsight.protocol.inputs import AddEvent, OpenSession, TakeVolume, parse_input
 from mindsight.protocol.messages import EventAdded, RunEnded, VolumeReceived, Warned
 from support.gateway_harness import Running
-
-
-def problem(answer: httpx.Response, status: int, code: str) -> dict[str, object]:
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
-    found: dict[str, object] = answer.json()
-    assert (found["code"], found["status"]) == (code, status), found
-    return found
-
-
-def put(client: httpx.Client, session: str, index: int, payload: bytes, run: int = 1, **headers: str) -> httpx.Response:
-    return client.put(f"/v1/sessions/{session}/runs/{run}/volumes/{index}", content=payload, headers=headers)
-
-
-def inputs(bus: Bus, session: str) -> list[str]:
-    return [entry.key for entry in Log(bus, session, "input").read()]
-
-
-def messages(bus: Bus, session: str) -> list[str]:
-    return [entry.key for entry in Log(bus, session, "messages").read()]
+from support.rest import inputs, messages, problem, put
 
 
 def test_a_session_from_enrolment_to_its_close(
@@ -109,86 +90,6 @@ def test_a_retry_completes_what_a_crash_left_half_written(
     assert messages(bus, session)[-1] == inputs(bus, session)[-1] == "event-1-1"
 
 
-def test_volumes_come_in_order_or_say_what_is_expected(
-    admin: httpx.Client, bus: Bus, session: str, make_payload: Callable[..., bytes]
-) -> None:
-    found = problem(put(admin, session, 1, make_payload(1)), 409, "volume.out_of_order")
-    assert found["details"] == {"expected_index": 0}
-    assert put(admin, session, 0, make_payload(0)).is_success
-    other = problem(put(admin, session, 0, make_payload(0, seed=9)), 409, "log.diverged")
-    assert "never overwritten" in str(other["detail"])
-    assert admin.post(f"/v1/sessions/{session}/runs/1/volumes/1/missing").is_success
-    problem(put(admin, session, 1, make_payload(1)), 409, "volume.settled")
-    problem(admin.post(f"/v1/sessions/{session}/runs/1/volumes/0/missing"), 409, "volume.settled")
-    assert put(admin, session, 2, make_payload(2)).json()["next_index"] == 3
-    assert inputs(bus, session)[2:] == ["volume-1-0", "volume-1-1", "volume-1-2"]
-
-
-def test_bad_volumes_get_one_clear_answer_and_the_next_good_one_is_taken(
-    running: Running, admin: httpx.Client, session: str, make_payload: Callable[..., bytes]
-) -> None:
-    good = make_payload(0)
-    problem(put(admin, session, 0, b""), 422, "volume.payload_magic")
-    problem(put(admin, session, 0, b"DICM" * 1000), 422, "volume.payload_magic")
-    problem(put(admin, session, 0, good[:-1]), 422, "volume.payload_truncated")
-    problem(put(admin, session, 0, good + b"x"), 422, "volume.payload_trailing")
-    problem(put(admin, session, 0, good[:40]), 422, "volume.payload_truncated")
-    problem(put(admin, session, 0, make_payload(5)), 422, "volume.misplaced")
-    problem(put(admin, session, 0, good, **{"X-Content-SHA256": "0" * 64}), 422, "volume.digest_mismatch")
-    limit = running.settings.max_volume_bytes
-    found = problem(put(admin, session, 0, bytes(limit + 1)), 413, "request.too_large")
-    assert found["details"] == {"limit": limit}
-    assert put(admin, session, 0, good).json()["duplicate"] is False
-    shape = problem(put(admin, session, 1, make_payload(1, shape=(8, 8, 5))), 422, "volume.shape_mismatch")
-    assert shape["details"] == {"expected": "8x8x4", "got": "8x8x5"}
-    assert put(admin, session, 1, make_payload(1)).json()["next_index"] == 2
-    assert list((running.settings.blobs_dir / "incoming").iterdir()) == []
-
-
-def test_a_chunked_body_over_the_limit_is_cut_off(running: Running, admin: httpx.Client, session: str) -> None:
-    sent = 0
-
-    def body() -> object:
-        nonlocal sent
-        while sent < 16 * running.settings.max_volume_bytes:
-            sent += 65536
-            yield bytes(65536)
-
-    url = f"/v1/sessions/{session}/runs/1/volumes/0"
-    try:
-        answer = admin.put(url, content=body())  # type: ignore[arg-type]
-    except httpx.TransportError:
-        pass  # the gateway hung up before all was sent
-    else:
-        assert answer.status_code in (413, 422)
-    assert list((running.settings.blobs_dir / "incoming").iterdir()) == []
-
-
-def test_the_first_received_volume_gives_the_shape_also_after_missing_ones(
-    admin: httpx.Client, session: str, make_payload: Callable[..., bytes]
-) -> None:
-    for index in range(2):
-        assert admin.post(f"/v1/sessions/{session}/runs/1/volumes/{index}/missing").is_success
-    assert put(admin, session, 2, make_payload(2)).is_success
-    problem(put(admin, session, 3, make_payload(3, shape=(4, 4, 4))), 422, "volume.shape_mismatch")
-
-
-def test_results_are_what_was_decoded_drawn_and_said(admin: httpx.Client, session: str, bus: Bus) -> None:
-    where = {"session": session, "t": 1.0, "run": 1}
-    drawn = Reconstruction(
-        **where, trial=1, stage="final", image="0" * 64, confidence=0.5, seed=7, evaluations=4, generator="1" * 64
-    )
-    log = Log(bus, session, "messages")
-    log.append("drawn", dump_message(drawn))
-    for trial in (1, 2):
-        said = Captioned(**where, trial=trial, stage="final", text=f"a dog, {trial}", model="2" * 64)
-        log.append(f"said-{trial}", dump_message(said))
-    found = admin.get(f"/v1/sessions/{session}/results", params={"trial": 1}).json()
-    assert found["results"] == []
-    assert [one["seed"] for one in found["reconstructions"]] == [7]
-    assert [one["text"] for one in found["captions"]] == ["a dog, 1"]
-
-
 def test_what_does_not_exist_or_is_over(admin: httpx.Client, session: str, make_payload: Callable[..., bytes]) -> None:
     base = f"/v1/sessions/{session}"
     event = {"onset_s": 1.0, "duration_s": 2.0, "trial": 1}
@@ -209,63 +110,6 @@ def test_what_does_not_exist_or_is_over(admin: httpx.Client, session: str, make_
     assert admin.post(f"{base}/close").is_success
     problem(admin.post(f"{base}/runs", json={"run": 2, "task": "view", "tr_s": 2.0}), 409, "session.closed")
     problem(put(admin, session, 0, make_payload(0)), 409, "session.closed")
-
-
-@pytest.mark.parametrize("onset_s", [-24.5, -1.0, 20.0, 1e9])
-def test_an_event_before_or_after_its_run_is_taken_as_planned(
-    admin: httpx.Client, session: str, onset_s: float
-) -> None:
-    event = {"onset_s": onset_s, "duration_s": 1.0, "trial": 1}
-    answer = admin.post(f"/v1/sessions/{session}/runs/1/events", json=event)
-    assert answer.json() == {"added": 1, "duplicates": 0}
-
-
-def test_an_event_that_no_volume_can_show_is_refused_and_none_with_it_is_added(
-    admin: httpx.Client, bus: Bus, session: str
-) -> None:
-    events = [{"onset_s": onset_s, "duration_s": 1.0} for onset_s in (2.0, -25.0)]
-    problem(admin.post(f"/v1/sessions/{session}/runs/1/events", json=events), 422, "event.outside_run")
-    assert not any(key.startswith("event") for key in inputs(bus, session))
-
-
-def test_a_bids_table_becomes_trials(admin: httpx.Client, bus: Bus, session: str) -> None:
-    url = f"/v1/sessions/{session}/runs/1/events"
-    table = "onset\tduration\ttrial_type\tstim_file\n0.5\t2\tface\tstimuli/img1.png\n4\t2\thouse\tn/a\n"
-    tsv = {"Content-Type": "text/tab-separated-values; charset=utf-8"}
-    assert admin.post(url, content=table, headers=tsv).json() == {"added": 2, "duplicates": 0}
-    assert admin.post(url, content=table, headers=tsv).json() == {"added": 0, "duplicates": 2}
-    entries = [parse_input(entry.payload) for entry in Log(bus, session, "input").read()]
-    events = [entry for entry in entries if isinstance(entry, AddEvent)]
-    assert [(e.trial, e.onset_s, e.label, e.candidate) for e in events] == [
-        (1, 0.5, "face", "img1"),
-        (2, 4.0, "house", None),
-    ]
-    changed = problem(admin.post(url, content=table.replace("face", "shoe"), headers=tsv), 409, "log.diverged")
-    assert changed["details"] == {"key": "event-1-1"}
-    assert "trial 1 of run 1" in changed["detail"]
-    for kind in ("text/csv", "Text/Tab-Separated-Values", "text/plain; charset=utf-8"):
-        answer = admin.post(url, content=table, headers={"Content-Type": kind})
-        assert answer.json() == {"added": 0, "duplicates": 2}
-    form = {"Content-Type": "application/x-www-form-urlencoded"}  # what curl --data-binary sends by itself
-    unknown = problem(admin.post(url, content=table, headers=form), 422, "request.invalid")
-    assert "text/tab-separated-values" in unknown["detail"]
-    problem(admin.post(url, content="duration\n1\n", headers=tsv), 422, "events.columns")
-    problem(admin.post(url, content=b"onset\tduration\n\xff\t1\n", headers=tsv), 422, "events.encoding")
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        '{"onset_s": 1}',
-        "[]x",
-        "",
-        "null",
-        '{"onset_s": NaN, "duration_s": 1}',
-        '{"onset_s": 1, "duration_s": 1, "x": 1}',
-    ],
-)
-def test_a_malformed_event_is_refused(admin: httpx.Client, session: str, body: str) -> None:
-    problem(admin.post(f"/v1/sessions/{session}/runs/1/events", content=body), 422, "request.invalid")
 
 
 def test_look_alike_pairs_are_of_the_subjects_pool(admin: httpx.Client, bus: Bus) -> None:

@@ -17,6 +17,8 @@ from mindsight.volume import Volume
 from mindsight.volume_codec import encode_volume
 from service.app import create_app
 from service.keys import create_keys
+from support.gateway_harness import Running
+from support.rest import inputs, problem, put
 
 
 def of_tr(tr_s: float) -> bytes:
@@ -66,3 +68,67 @@ def test_a_volume_costs_three_round_trips_to_the_bus(
         cost(lambda: put(0))  # the first command of a connection also asks for the server's version
         assert [cost(lambda index=index: put(index)) for index in (1, 2, 1)] == [3, 3, 3]
         assert cost(lambda: client.post(f"{base}/runs/1/volumes/3/missing")) == 2
+
+
+def test_volumes_come_in_order_or_say_what_is_expected(
+    admin: httpx.Client, bus: Bus, session: str, make_payload: Callable[..., bytes]
+) -> None:
+    found = problem(put(admin, session, 1, make_payload(1)), 409, "volume.out_of_order")
+    assert found["details"] == {"expected_index": 0}
+    assert put(admin, session, 0, make_payload(0)).is_success
+    other = problem(put(admin, session, 0, make_payload(0, seed=9)), 409, "log.diverged")
+    assert "never overwritten" in str(other["detail"])
+    assert admin.post(f"/v1/sessions/{session}/runs/1/volumes/1/missing").is_success
+    problem(put(admin, session, 1, make_payload(1)), 409, "volume.settled")
+    problem(admin.post(f"/v1/sessions/{session}/runs/1/volumes/0/missing"), 409, "volume.settled")
+    assert put(admin, session, 2, make_payload(2)).json()["next_index"] == 3
+    assert inputs(bus, session)[2:] == ["volume-1-0", "volume-1-1", "volume-1-2"]
+
+
+def test_bad_volumes_get_one_clear_answer_and_the_next_good_one_is_taken(
+    running: Running, admin: httpx.Client, session: str, make_payload: Callable[..., bytes]
+) -> None:
+    good = make_payload(0)
+    problem(put(admin, session, 0, b""), 422, "volume.payload_magic")
+    problem(put(admin, session, 0, b"DICM" * 1000), 422, "volume.payload_magic")
+    problem(put(admin, session, 0, good[:-1]), 422, "volume.payload_truncated")
+    problem(put(admin, session, 0, good + b"x"), 422, "volume.payload_trailing")
+    problem(put(admin, session, 0, good[:40]), 422, "volume.payload_truncated")
+    problem(put(admin, session, 0, make_payload(5)), 422, "volume.misplaced")
+    problem(put(admin, session, 0, good, **{"X-Content-SHA256": "0" * 64}), 422, "volume.digest_mismatch")
+    limit = running.settings.max_volume_bytes
+    found = problem(put(admin, session, 0, bytes(limit + 1)), 413, "request.too_large")
+    assert found["details"] == {"limit": limit}
+    assert put(admin, session, 0, good).json()["duplicate"] is False
+    shape = problem(put(admin, session, 1, make_payload(1, shape=(8, 8, 5))), 422, "volume.shape_mismatch")
+    assert shape["details"] == {"expected": "8x8x4", "got": "8x8x5"}
+    assert put(admin, session, 1, make_payload(1)).json()["next_index"] == 2
+    assert list((running.settings.blobs_dir / "incoming").iterdir()) == []
+
+
+def test_a_chunked_body_over_the_limit_is_cut_off(running: Running, admin: httpx.Client, session: str) -> None:
+    sent = 0
+
+    def body() -> object:
+        nonlocal sent
+        while sent < 16 * running.settings.max_volume_bytes:
+            sent += 65536
+            yield bytes(65536)
+
+    url = f"/v1/sessions/{session}/runs/1/volumes/0"
+    try:
+        answer = admin.put(url, content=body())  # type: ignore[arg-type]
+    except httpx.TransportError:
+        pass  # the gateway hung up before all was sent
+    else:
+        assert answer.status_code in (413, 422)
+    assert list((running.settings.blobs_dir / "incoming").iterdir()) == []
+
+
+def test_the_first_received_volume_gives_the_shape_also_after_missing_ones(
+    admin: httpx.Client, session: str, make_payload: Callable[..., bytes]
+) -> None:
+    for index in range(2):
+        assert admin.post(f"/v1/sessions/{session}/runs/1/volumes/{index}/missing").is_success
+    assert put(admin, session, 2, make_payload(2)).is_success
+    problem(put(admin, session, 3, make_payload(3, shape=(4, 4, 4))), 422, "volume.shape_mismatch")
