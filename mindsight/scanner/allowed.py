@@ -1,7 +1,7 @@
-"""The allow-list, and a data set of which only what is on it can be seen.
+"""The allow-list, and a view of data sets that shows only what is on it.
 
-Knows nothing of files; ``deidentify.py`` opens data sets and hands them here, and nothing else reads their elements.
-A value that the parser cannot convert is handed on as its bytes: one dirty element is no reason to refuse an image.
+Knows nothing of files. ``deidentify.py`` opens data sets and passes them here; nothing else reads their elements. A
+value that the parser cannot convert is returned as bytes: one malformed element does not make an image unreadable.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ALLOWED = frozenset(
         # which series, which file of it
         *("SOPClassUID", "SeriesInstanceUID", "Modality", "ImageType", "AcquisitionNumber", "InstanceNumber"),
         *("TemporalPositionIdentifier", "ImagesInAcquisition", "ComplexImageComponent"),
-        "Manufacturer",  # of which one of the known names is made (vendors.py), never the text
+        "Manufacturer",  # becomes one of the known names (vendors.py), never the text
         # when
         *("RepetitionTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "TimezoneOffsetFromUTC"),
         *("TriggerTime", "EchoTime", "EchoNumbers"),
@@ -37,15 +37,15 @@ ALLOWED = frozenset(
         *("DimensionIndexSequence", "DimensionIndexPointer", "DimensionIndexValues"),
     }
 )
-"""Keywords of the DICOM elements that are read."""
+"""Keywords of the DICOM elements that may be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Private:
     """A private element: group, creator, element in the creator's block, and the struct code of its numbers.
 
-    usual_block : where it is looked for if no creator has reserved that block: exports drop the creators. Only of what
-        no other vendor has there, or what shows by its content what it is
+    usual_block : block to use if no creator has reserved it, since exports drop the creators. Set only for elements
+        that no other vendor has there, or whose content identifies them
     """
 
     group: int
@@ -81,9 +81,9 @@ _HEADS = [(order, head) for order in ("<2H", ">2H") for head in (8, _LONG_HEAD)]
 
 
 def private_tags(data: bytes) -> set[int]:
-    """Tags of an object where a private element of the list, or the name of its creator, stands.
+    """Tags at which an object has a private element of the list, or the name of its creator.
 
-    They are looked for by their creator's name, whatever block it has reserved: most objects have few of them.
+    They are found by the creator's name, in whatever block: most objects have few of them.
     """
     tags = {tag for one in ALLOWED_PRIVATE.values() if one.usual_block for tag in _tags_of(one, one.usual_block)}
     end = data.find(_PIXELS)
@@ -111,7 +111,7 @@ def _tags_of(private: Private, block: int) -> tuple[int, int]:
 
 
 class Allowed:
-    """Data sets of which only what is on the lists can be seen; what the first lacks is looked for in the next."""
+    """A view of data sets that shows only what is on the lists; an element is taken from the first set that has it."""
 
     def __init__(self, *datasets: Any) -> None:
         self._datasets = datasets
@@ -123,7 +123,7 @@ class Allowed:
         return bool(self._datasets)
 
     def value(self, keyword: str) -> Any:
-        """None where the element is absent or empty; its bytes where they cannot be converted."""
+        """Value of the element; None if it is absent or empty, its bytes if they cannot be converted."""
         for dataset in self._datasets:
             found = _converted(dataset, _listed(keyword))
             if found is not None and found != "":
@@ -149,11 +149,11 @@ class Allowed:
         return _items(self.value(keyword))
 
     def merged(self, keyword: str) -> Allowed:
-        """The first item of this sequence in each data set that has one, as one."""
+        """The first item of this sequence in each data set, as one view."""
         return Allowed(*self._firsts(keyword))
 
     def beside(self, other: Allowed) -> Allowed:
-        """Both as one; this one goes first. What has been found in the other is not looked for again."""
+        """Both as one view, this one first. Items already found in the other are not searched again."""
         both = Allowed(*self._datasets, *other._datasets)
         both._beside = other
         return both
@@ -180,7 +180,7 @@ class Allowed:
         return _items(self.private(name))
 
     def private_bytes(self, name: str) -> Iterator[bytes]:
-        """As they stand in the file, whatever VR they have; of each block that the creator has reserved."""
+        """Bytes as stored in the file, whatever their VR, for each block that the creator has reserved."""
         for dataset, tag in self._places(name):
             found = _raw(dataset, tag)
             if found:
@@ -201,7 +201,7 @@ class Allowed:
                 yield dataset, _tags_of(private, private.usual_block)[1]
 
     def _creators(self) -> list[dict[int, dict[int, str]]]:
-        """Of each data set: who has reserved the blocks of its private groups."""
+        """For each data set: the creator of each block of its private groups."""
         if self._reserved is None:
             self._reserved = [{} for _ in self._datasets]
             for dataset, groups in zip(self._datasets, self._reserved, strict=True):
@@ -219,7 +219,7 @@ def _listed(keyword: str) -> str:
 
 
 def _items(found: Any) -> Iterator[Allowed]:
-    """Those of a sequence; none of a value that is no sequence of data sets."""
+    """The items of a sequence; none if the value is not a sequence of data sets."""
     if found is None or isinstance(found, (bytes, str)) or not hasattr(found, "__iter__"):
         return
     for item in found:
@@ -230,7 +230,7 @@ def _items(found: Any) -> Iterator[Allowed]:
 def _converted(dataset: Any, key: str | int) -> Any:
     try:
         found = dataset.get(key)
-    except Exception:  # what the parser's converters raise, which is anything
+    except Exception:  # the parser's converters raise anything
         return _raw(dataset, key)
     return getattr(found, "value", None) if isinstance(key, int) else found
 

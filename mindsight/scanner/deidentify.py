@@ -1,14 +1,14 @@
 """DICOM bytes → the few fields that a volume needs. Identity stops here: what is not on the allow-list is never read.
 
-Knows nothing of mosaics, series or files. No other file of Mindsight opens a DICOM data set: the list and the view
-through which all fields are read are in ``allowed.py``, the quick way to the listed elements of most objects in
-``elements.py`` (pydicom parses the others), what becomes of them in ``dicomframes.py``, ``vendors.py`` and
-``pixels.py``, none of which can see an element that the list does not name.
+Knows nothing of mosaics, series or files. No other file of Mindsight opens a DICOM data set. ``allowed.py`` has the
+list and the view through which all fields are read; ``elements.py`` reads the listed elements of most objects quickly
+(pydicom parses the others); ``dicomframes.py``, ``vendors.py`` and ``pixels.py`` interpret them. None of these can see
+an element that the list does not name.
 
-The list is stricter than the basic profile of DICOM PS3.15 Annex E, which removes what is known to identify; here only
-what is known to be needed passes. Acquisition date and time pass because the volumes' clock needs them; they become one
-number of seconds. A series' UID becomes a digest that serves to tell series apart while reading. No message of an
-error holds a value of the file.
+The list is stricter than the basic profile of DICOM PS3.15 Annex E: that removes what is known to identify, this passes
+only what is known to be needed. Acquisition date and time pass because the volumes' clock needs them; they become one
+number of seconds. A series' UID becomes a digest that identifies the series while reading. No error message holds a
+value of the file.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ MAX_RLE_RATIO = 64
 MAX_REPEATED_BYTES = 64
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1"
-# Objects that scanners send and export beside images, by their class, with those below it: the directory of a medium,
+# Classes of objects other than images that scanners send and export, with their subclasses: media directories,
 # secondary captures, raw data and segmentations, reports, documents, presentation states, spectra, waveforms,
-# radiotherapy, and Siemens' own (its recordings of physiology among them).
+# radiotherapy, and Siemens' own (including recordings of physiology).
 _NO_MR_IMAGES = (
     "1.2.840.10008.1.3.10",
     *(f"{_STORAGE}.{number}" for number in ("7", "66", "88", "104", "11", "4.2", "9", "481")),
@@ -74,7 +74,7 @@ _MAX_FIRST_BYTES = 1024  # of the value of an object's first element
 
 
 def begins_as_dicom(data: bytes) -> bool:
-    """Whether a file is one by its beginning. Older exports have no preamble, or no file meta information either."""
+    """Whether a file begins like DICOM. Older exports have no preamble, or no file meta information either."""
     if data[128:132] == b"DICM":
         return True
     if data[:2] not in _FIRST_GROUPS or data[3:4] not in (b"\0", b"\x10") or len(data) < 132:
@@ -85,14 +85,14 @@ def begins_as_dicom(data: bytes) -> bool:
 def read_dicom(data: bytes, *, header_only: bool = False) -> DicomRecord:
     """The record of one DICOM object.
 
-    Raises BadVolume, and nothing else: not DICOM, truncated, compressed, or without an element that every image has.
+    Raises BadVolume and nothing else: not DICOM, truncated, compressed, or without an element that every image has.
     """
     if not begins_as_dicom(data):
         _refuse("not_dicom", "expected a DICOM file (DICM at byte 128, or a data set), got something else")
     if _DEFLATED in data:  # before pydicom inflates it, to whatever size
         _refuse("compressed", "expected uncompressed DICOM, got a deflated file; export without compression")
     try:
-        # pydicom warns of every oddity of a header, most of them in elements that we drop.
+        # pydicom warns about every oddity of a header, mostly in elements that we drop.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tags = _tags(header_only) | private_tags(data)
@@ -100,12 +100,12 @@ def read_dicom(data: bytes, *, header_only: bool = False) -> DicomRecord:
             return _record(_parsed(data, tags) if dataset is None else dataset, header_only)
     except BadVolume:
         raise
-    except Exception:  # pydicom has none of its own: bytes that are not what they claim raise anything, and quote it
+    except Exception:  # malformed bytes make pydicom raise anything, and its errors quote the file
         refused = BadVolume(
             "expected a whole, well-formed DICOM file, got one that does not parse; send it again",
             code="dicom.unreadable",
         )
-    raise refused  # out here, so that the parser's exception does not hang on to ours
+    raise refused  # outside the handler, so that the parser's exception is not attached
 
 
 def _refuse(what: str, message: str) -> NoReturn:
@@ -123,12 +123,12 @@ def _tag_of(keyword: str) -> int:
 
 
 def _parsed(data: bytes, tags: Iterable[int]) -> Dataset:
-    """By the parser for every layout."""
+    """The data set, read by the full parser."""
     return pydicom.dcmread(BytesIO(data), specific_tags=[BaseTag(tag) for tag in tags], force=True)
 
 
 def _value(tag: int, vr: str, stored: bytes, creator: bytes) -> Any:
-    """As the parser converts it; that of an unknown VR by what it knows of the creator."""
+    """The value as the parser converts it; for an unknown VR it uses the creator."""
     raw = RawDataElement(BaseTag(tag), vr, len(stored), _or_empty(vr, stored), 0, False, True)
     beside = Dataset()
     if creator:
@@ -141,7 +141,7 @@ def _or_empty(vr: str, stored: bytes) -> Any:
     return stored or empty_value_for_VR(vr, raw=True)
 
 
-_repeated = functools.lru_cache(4096)(_value)  # frames and volumes have most of their values in common
+_repeated = functools.lru_cache(4096)(_value)  # frames and volumes share most of their values
 
 
 def _converted(tag: int, vr: str, stored: bytes, creator: bytes) -> Any:
@@ -155,7 +155,7 @@ def _record(dataset: Dataset | Elements, header_only: bool) -> DicomRecord:
     head = Allowed(dataset)
     sop_class = head.text("SOPClassUID") or str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     if any(sop_class == one or sop_class.startswith(f"{one}.") for one in _NO_MR_IMAGES):
-        _refuse("not_mr", "expected an MR image, got another object (report, raw data, picture of a screen, directory)")
+        _refuse("not_mr", "expected an MR image, got another object (report, raw data, screenshot, directory)")
     syntax = _syntax(dataset)
     rows, columns, bits = head.integer("Rows"), head.integer("Columns"), head.integer("BitsAllocated")
     if not rows or not columns or bits not in (8, 16, 32) or head.integer("SamplesPerPixel") != 1:
@@ -168,16 +168,8 @@ def _record(dataset: Dataset | Elements, header_only: bool) -> DicomRecord:
     if not 1 <= n_frames <= MAX_FRAMES:
         _refuse("no_image", f"expected 1 to {MAX_FRAMES} frames, got {n_frames}")
     signed = head.integer("PixelRepresentation")
-    kind = "f" if bits == 32 and signed is None else "i" if signed else "u"
-    dtype = f"<{kind}{bits // 8}"
-    if header_only:
-        pixels = b""
-    elif syntax == _RLE:
-        pixels = _unpacked(head, n_frames, rows * columns, bits // 8)
-    else:
-        pixels = _pixels(head, _FLOATS if kind == "f" else _INTEGERS, n_frames, rows * columns * bits // 8)
-        if syntax == _EXPLICIT_BIG:
-            pixels = np.frombuffer(pixels, dtype.replace("<", ">")).astype(dtype).tobytes()
+    dtype = f"<{'f' if bits == 32 and signed is None else 'i' if signed else 'u'}{bits // 8}"
+    pixels = b"" if header_only else _voxels(head, syntax, dtype, n_frames, rows * columns)
     shared = next(head.items("SharedFunctionalGroupsSequence"), None)
     image_type = head.texts("ImageType") + siemens_type(head, shared)
     if shared is None and "MOSAIC" not in image_type and unnamed_mosaic(head, image_type):
@@ -209,8 +201,19 @@ def _record(dataset: Dataset | Elements, header_only: bool) -> DicomRecord:
     )
 
 
+def _voxels(head: Allowed, syntax: str, dtype: str, n_frames: int, n_pixels: int) -> bytes:
+    """The pixels of all frames, little-endian and uncompressed."""
+    n_bytes = np.dtype(dtype).itemsize
+    if syntax == _RLE:
+        return _unpacked(head, n_frames, n_pixels, n_bytes)
+    pixels = _pixels(head, _FLOATS if "f" in dtype else _INTEGERS, n_frames, n_pixels * n_bytes)
+    if syntax == _EXPLICIT_BIG:
+        return bytes(np.frombuffer(pixels, dtype.replace("<", ">")).astype(dtype).tobytes())
+    return pixels
+
+
 def _tr_s(head: Allowed, shared: Allowed | None) -> float | None:
-    """Seconds from volume to volume, with GE's pause after each."""
+    """Seconds from volume to volume, including GE's pause after each."""
     tr_ms = head.number("RepetitionTime")
     if tr_ms is None and shared is not None:
         first = next(head.items("PerFrameFunctionalGroupsSequence"), Allowed())
@@ -230,7 +233,7 @@ def _frames(head: Allowed, shared: Allowed | None, n_frames: int) -> tuple[Frame
 
 
 def _syntax(dataset: Any) -> str:
-    """The transfer syntax; where none is stated, the one that the parser found the elements to be in."""
+    """The transfer syntax; if unstated, the one in which the parser found the elements."""
     stated = str(dataset.file_meta.get("TransferSyntaxUID", "") or "")
     if not stated and not len(dataset):
         _refuse("unreadable", "expected a DICOM file with elements, got none; send it again")
@@ -245,7 +248,7 @@ def _syntax(dataset: Any) -> str:
 
 
 def _pixels(head: Allowed, keyword: str, n_frames: int, frame_bytes: int) -> bytes:
-    """A value is padded to an even length (PS3.5 section 8), by some exports to more, but by less than a frame."""
+    """The pixel data without its padding: to an even length (PS3.5 section 8) or, by some exports, to more."""
     pixels, expected_bytes = head.value(keyword), n_frames * frame_bytes
     got = len(pixels) if isinstance(pixels, bytes) else 0
     if not isinstance(pixels, bytes) or not expected_bytes <= got < expected_bytes + max(frame_bytes, 2):
@@ -257,7 +260,7 @@ def _pixels(head: Allowed, keyword: str, n_frames: int, frame_bytes: int) -> byt
 
 
 def _unpacked(head: Allowed, n_frames: int, n_pixels: int, bytes_per_pixel: int) -> bytes:
-    """The pixels of RLE-compressed data; a header that promises more than such data can hold is refused first."""
+    """The pixels of RLE-compressed data. Raises BadVolume first if the header promises more than they can hold."""
     encoded = head.value("PixelData")
     if not isinstance(encoded, bytes) or n_frames * n_pixels * bytes_per_pixel > MAX_RLE_RATIO * len(encoded):
         _refuse("truncated", "expected RLE-compressed pixel data for all frames; send the file again")

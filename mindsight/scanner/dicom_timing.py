@@ -1,4 +1,4 @@
-"""The timing of a series of DICOM objects, from all of their headers, by the rule of ``timing.py``.
+"""The timing of a series of DICOM objects from all of their headers, by the rule of ``timing.py``.
 
 Knows nothing of files.
 """
@@ -22,15 +22,15 @@ from mindsight.volume import Volume
 Moment = tuple[float | None, NDArray[np.float64] | None]
 """When a volume began, and its slice times as stated."""
 
-NO_SLICE_TIMES = "slice times are unknown: the files of this scanner do not state them"
+NO_SLICE_TIMES = "slice times are unknown: the files do not state them"
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesTiming:
-    """What the volumes of a series have in common.
+    """Timing of the volumes of a series.
 
-    has_clock : their moments are their own; GE states in each when the series began
-    notes : for a person: what contradicts what, and which was taken
+    has_clock : the volumes state their own times; GE states the start of the series in each
+    notes : for the operator: contradictions, and which value was taken
     """
 
     tr_s: float
@@ -44,7 +44,7 @@ class SeriesTiming:
 
 
 def moments_of(record: DicomRecord) -> dict[int, Moment]:
-    """Of each volume in the object, by its number in time."""
+    """The moment of each volume in the object, by its number in time."""
     if is_mosaic(record):
         return {0: (record.frames[0].acquired_s, mosaic_times_s(record))}
     return enhanced_moments(record)
@@ -53,7 +53,7 @@ def moments_of(record: DicomRecord) -> dict[int, Moment]:
 def objects_timing(
     records: Collection[DicomRecord], moments: Mapping[int, Moment], declared_s: float | None
 ) -> SeriesTiming:
-    """Of mosaics or enhanced objects; moments : by the volumes' index. Raises BadVolume, see ``agreed_tr``."""
+    """Timing of mosaics or enhanced objects. moments : by the volumes' index. Raises BadVolume, see ``agreed_tr``."""
     first = next(iter(records))
     n_slices = first.csa_slices or 0 if is_mosaic(first) else len(next(iter(enhanced_positions(first).values())))
     clock = {index: began_s for index, (began_s, _) in moments.items()}
@@ -67,7 +67,7 @@ def objects_timing(
 
 
 def slices_timing(volumes: Mapping[int, Sequence[DicomRecord]], declared_s: float | None) -> SeriesTiming:
-    """Of volumes that are an object per slice, by their index. Raises BadVolume, see ``agreed_tr``."""
+    """Timing of volumes with one object per slice, by index. Raises BadVolume, see ``agreed_tr``."""
     clock = {index: began_s(records) for index, records in volumes.items()}
     pace = pace_of(clock)
     stated_s = usual_tr([record.tr_s for records in volumes.values() for record in records])
@@ -80,7 +80,7 @@ def slices_timing(volumes: Mapping[int, Sequence[DicomRecord]], declared_s: floa
 
 
 def _jumps(pace: Pace | None, clock_s: Mapping[int, float | None], tr_s: float) -> tuple[str, ...]:
-    """Of an unsteady clock, which jumps all the time, something else is said."""
+    """A note about jumps of a steady clock; an unsteady one has a note of its own."""
     found = jumps_of(clock_s, tr_s) if pace is not None and pace.steady else {}
     return (jumps_text(found),) if found else ()
 

@@ -1,7 +1,7 @@
-"""The planes of a DICOM object, of which it may have one or many. Knows nothing of files, pixels or volumes.
+"""The planes of a DICOM object, one or many. Knows nothing of files, pixels or volumes.
 
-In an enhanced object each macro is in the frame's own groups or in the shared ones (PS3.3 C.7.6.16); each value is
-looked for in both.
+In an enhanced object each macro is in the frame's own groups or in the shared ones (PS3.3 C.7.6.16), so each value is
+looked up in both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mindsight.scanner.record import Frame
 from mindsight.scanner.vendors import philips_scaling
 from mindsight.scanner.written import whole
 
-# Attributes by which a dimension may count the volumes, the best first: PS3.6.
+# Attributes by which a dimension may count the volumes, best first: PS3.6.
 _TIME_POINTERS = (
     0x00209128,  # TemporalPositionIndex
     0x0020930D,  # TemporalPositionTimeOffset
@@ -28,14 +28,14 @@ _ECHO_POINTERS = (0x00189082, 0x00180081, 0x00180086)  # EffectiveEchoTime, Echo
 
 @dataclass(frozen=True, slots=True)
 class _Dimensions:
-    """Which of a frame's dimension index values count its volume and its echo; None where none does."""
+    """Which of a frame's dimension index values count its volume and its echo; None if none does."""
 
     time: int | None
     echo: int | None
 
 
 def plain_frame(head: Allowed) -> Frame:
-    """The plane of an object that is one."""
+    """The plane of a single-frame object."""
     slope, intercept, scaling = _scaling(head, head)
     return Frame(
         position_mm=head.numbers("ImagePositionPatient", 3),
@@ -106,15 +106,15 @@ def _pointer(item: Allowed) -> int | None:
 
 
 def _slice_spacing(measures: Allowed) -> float | None:
-    """Without its sign, which some write for the direction: the slices' positions tell that, or the CSA header."""
+    """Distance between slices, without the sign that some vendors use for the direction."""
     stated = (measures.number("SpacingBetweenSlices"), measures.number("SliceThickness"))
     return next((abs(spacing_mm) for spacing_mm in stated if spacing_mm), None)
 
 
 def _scaling(transformation: Allowed, groups: Allowed) -> tuple[float, float, str]:
-    """From stored values to the signal: Philips' own scale, else the rescaling, else the mapping to the real world."""
+    """Slope and intercept to the signal: Philips' own scale, else the rescaling, else the real-world mapping."""
     slope, intercept = transformation.number("RescaleSlope"), transformation.number("RescaleIntercept")
-    slope = slope or None  # 0 is none: it would leave no signal
+    slope = slope or None  # 0 would leave no signal: taken as unstated
     philips = philips_scaling(groups, 1.0 if slope is None else slope, intercept or 0.0)
     if philips is not None:
         return *philips, "Philips"

@@ -1,4 +1,4 @@
-"""Series of several echoes that are in files → the one that was chosen, or all of them combined.
+"""Series of several echoes in files → the chosen one, or all of them combined.
 
 Knows nothing of formats.
 """
@@ -17,12 +17,12 @@ from mindsight.volume import Volume
 def with_echoes(
     echoes: Sequence[Echo], series: Callable[[Echo], Contents], choice: EchoChoice, notes: Sequence[str] = ()
 ) -> Contents:
-    """What the files hold of the echo that was chosen, or of their combination.
+    """The series of the chosen echo, or of the combination.
 
-    series : of one echo
-    notes : of what was found before; those of the echoes and of their series follow
+    series : makes the series of one echo
+    notes : earlier notes; those of the echoes and of their series follow
 
-    Raises BadVolume where there is no such echo, or nothing to combine.
+    Raises BadVolume if there is no such echo, or nothing to combine.
     """
     if choice == "combine":
         return _combined(sorted(echoes, key=lambda echo: echo.rank), series, notes)
@@ -38,7 +38,7 @@ def _combined(echoes: Sequence[Echo], series: Callable[[Echo], Contents], notes:
     n_volumes = min(part.n_volumes for part in parts)
     all_notes = [*notes, combination_note(echoes)]
     if n_volumes < max(part.n_volumes for part in parts):
-        all_notes.append(f"left what comes after volume {n_volumes - 1}, where echoes are missing")
+        all_notes.append(f"left the volumes after volume {n_volumes - 1}, which lack echoes")
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
         combination = Combination(times_ms)
@@ -62,7 +62,7 @@ def _combined(echoes: Sequence[Echo], series: Callable[[Echo], Contents], notes:
 
 
 def _by_index(series: Sequence[Iterator[Volume]]) -> Iterator[tuple[int, list[Volume]]]:
-    """The volumes of one index after those of the other, in the order of the series; one may be missing in some."""
+    """The volumes of each index, in the order of the series; some series may lack one."""
     heads = [next(volumes, None) for volumes in series]
     while any(head is not None for head in heads):
         index = min(head.index for head in heads if head is not None)

@@ -1,13 +1,13 @@
-"""Several echoes of one excitation: which is the run, and their optimal combination.
+"""Several echoes of one excitation: which one is the run, and their optimal combination.
 
 Knows nothing of formats or files.
 
-A later echo has the same place in time and another contrast: echoes taken for volumes of one run would alternate, and
-every onset would fall at half its volume. So one echo is the run: the first, or the one that was chosen. Or all are
-combined (Posse et al., Magn. Reson. Med. 42:87-97, 1999): voxel by voxel each echo weighs in by TE exp(-TE/T2*), the
-contrast that it has. T2* is measured on the run's first whole volume, and its weights stay for the run: what scales all
-echoes alike, as the approach to steady state does, changes no weight, nothing drifts, and a replay gives the bits of
-the live run.
+A later echo has the same time and another contrast. If echoes were taken for volumes of one run, contrasts would
+alternate and every onset would fall at half its volume. So one echo is the run: the first, or the chosen one. Or all
+are combined (Posse et al., Magn. Reson. Med. 42:87-97, 1999): in each voxel an echo is weighted by its contrast,
+TE exp(-TE/T2*). T2* is measured on the run's first whole volume, and the weights stay for the run. The approach to
+steady state scales all echoes alike and so changes no weight, nothing drifts, and a replay gives the bits of the live
+run.
 """
 
 from __future__ import annotations
@@ -25,17 +25,21 @@ from mindsight.scanner.deidentify import DicomRecord
 from mindsight.volume import Volume
 
 EchoChoice = int | Literal["combine"] | None
-"""The first echo, the one of this number, or all of them combined."""
+"""The first echo (None), the echo with this number, or all of them combined."""
 
 MAX_ECHOES = 32
-SAME_MS = 0.5  # times of one echo differ in their last digits from slice to slice; echoes are further apart
+SAME_MS = 0.5  # stated times of one echo differ in their last digits between slices; echoes are further apart
 MIN_T2_STAR_MS, MAX_T2_STAR_MS = 5.0, 300.0  # air next to bone; fluid
-UNKNOWN_T2_STAR_MS = 30.0  # grey matter at 3 T, where a voxel holds no signal to measure it by
+UNKNOWN_T2_STAR_MS = 30.0  # grey matter at 3 T, for voxels without signal
 
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """number : from 1, None where the file does not count. time_ms : None where it is not stated."""
+    """One echo.
+
+    number : from 1, None if the file does not number echoes
+    time_ms : echo time, None if it is not stated
+    """
 
     number: int | None = None
     time_ms: float | None = None
@@ -55,7 +59,7 @@ class Echo:
         return self.number is not None or self.time_ms is not None
 
     def is_same(self, other: Echo) -> bool:
-        """What one of the two does not state tells nothing apart."""
+        """Whether both may be the same echo: they differ in nothing that both state."""
         if self.number is not None and other.number is not None and self.number != other.number:
             return False
         times = self.time_ms, other.time_ms
@@ -63,7 +67,7 @@ class Echo:
 
 
 def parse_echo(text: str) -> EchoChoice:
-    """``combine`` or a number from 1; nothing for the first. Raises BadRequest."""
+    """The choice in an option: ``combine``, a number from 1, or empty for the first. Raises BadRequest."""
     if text in ("", "combine"):
         return "combine" if text else None
     if text.isdigit() and 1 <= int(text) <= MAX_ECHOES:
@@ -81,7 +85,7 @@ def canonical(echo: Echo, known: list[Echo]) -> Echo:
 
 
 def choose(echoes: Sequence[Echo], choice: int | None) -> Echo:
-    """The first of these different echoes, or the one of this number. Raises BadVolume where there is none."""
+    """The first of these different echoes, or the one with this number. Raises BadVolume if there is none."""
     ordered = sorted(echoes, key=lambda echo: echo.rank)
     if choice is None:
         return ordered[0]
@@ -89,15 +93,15 @@ def choose(echoes: Sequence[Echo], choice: int | None) -> Echo:
         for echo in ordered:
             if echo.number == choice:
                 return echo
-    elif choice <= len(ordered):  # told apart by their times alone
+    elif choice <= len(ordered):  # they differ only in their times
         return ordered[choice - 1]
     raise BadVolume(f"expected echo {choice}, got {listed(ordered)}; choose one of them", code="echoes.none")
 
 
 def stride_of(numbers: Sequence[set[int]]) -> int:
-    """By how much the numbers of one echo go up from volume to volume: one count may run through all echoes in turn.
+    """How much the numbers of one echo go up per volume: one count may run through all echoes in turn.
 
-    numbers : those of each echo
+    numbers : the numbers of each echo
     """
     filled = [one for one in numbers if one]
     if len(filled) < 2 or sum(map(len, filled)) > len(set[int]().union(*filled)):
@@ -116,17 +120,17 @@ def choice_note(chosen: Echo, echoes: Iterable[Echo]) -> str:
 
 
 def combination_note(echoes: Sequence[Echo]) -> str:
-    return f"combined {listed(echoes)}, by echo time and T2* as the run's first volume has it"
+    return f"combined {listed(echoes)}, weighted by echo time and the T2* of the run's first volume"
 
 
 def times_of(echoes: Sequence[Echo]) -> tuple[float, ...]:
-    """Echo times for a combination, as the echoes are given, in ms. Raises BadVolume where they cannot be combined."""
+    """Echo times in ms, in the given order. Raises BadVolume if the echoes cannot be combined."""
     if len(echoes) < 2:
         raise BadVolume("expected several echoes to combine, got one; leave the choice of echo out", code="echoes.one")
     times = tuple(echo.time_ms for echo in echoes if echo.time_ms is not None and echo.time_ms > 0.0)
     if len(times) < len(echoes) or len(set(times)) < len(times):
         raise BadVolume(
-            "expected a different echo time of every echo to combine them, got none of some; choose one echo",
+            "expected a different echo time for every echo to combine them, got echoes without; choose one echo",
             code="echoes.no_times",
         )
     return times
@@ -136,10 +140,10 @@ def times_of(echoes: Sequence[Echo]) -> tuple[float, ...]:
 
 
 def t2_star_ms(echoes_EXYZ: Sequence[NDArray[np.generic]], times_ms: Sequence[float]) -> NDArray[np.float64]:
-    """(X, Y, Z) T2* by a straight line through the logarithm of the signal, within what tissue can have."""
+    """(X, Y, Z) T2* in ms from a straight line through the logarithm of the signal, limited to values of tissue."""
     times_E = np.asarray(times_ms, dtype=np.float64)
     away_E = times_E - times_E.mean()
-    slope = np.zeros(echoes_EXYZ[0].shape, order="F")  # as volumes lie in memory
+    slope = np.zeros(echoes_EXYZ[0].shape, order="F")  # the memory order of volumes
     is_signal = np.ones(echoes_EXYZ[0].shape, dtype=bool, order="F")
     for echo_XYZ, away in zip(echoes_EXYZ, away_E, strict=True):
         signal = np.asarray(echo_XYZ, dtype=np.float64)
@@ -151,7 +155,7 @@ def t2_star_ms(echoes_EXYZ: Sequence[NDArray[np.generic]], times_ms: Sequence[fl
 
 
 def weights(echoes_EXYZ: Sequence[NDArray[np.generic]], times_ms: Sequence[float]) -> list[NDArray[np.float32]]:
-    """E × (X, Y, Z) share of each echo in each voxel; they add up to one."""
+    """E × (X, Y, Z) weight of each echo in each voxel; the weights add up to one."""
     t2_XYZ = np.asfortranarray(t2_star_ms(echoes_EXYZ, times_ms))
     raw_EXYZ = [time * np.exp(-time / t2_XYZ) for time in times_ms]
     total_XYZ = np.add.reduce(raw_EXYZ)
@@ -159,18 +163,18 @@ def weights(echoes_EXYZ: Sequence[NDArray[np.generic]], times_ms: Sequence[float
 
 
 class Combination:
-    """The echoes of a run's volumes, one volume after the other, into one. Weights are those of the first volume."""
+    """Combines the echoes of a run, volume by volume, with the weights of the first volume."""
 
     def __init__(self, times_ms: Sequence[float]) -> None:
         self._times_ms = tuple(times_ms)
         self._weights_EXYZ: list[NDArray[np.float32]] = []
 
     def volume(self, echoes: Sequence[Volume]) -> Volume:
-        """The first echo's volume with the combined voxels; its clocks are those of the first echo.
+        """The first echo's volume, with its clocks and the combined voxels.
 
-        echoes : of one moment, in the order of the times
+        echoes : of one volume, in the order of the times
 
-        Raises BadVolume where the echoes' shapes differ, or are not those of the first volume.
+        Raises BadVolume if the echoes' shapes differ, or are not those of the first volume.
         """
         first = echoes[0]
         shapes = {echo.data.shape for echo in echoes} | {one.shape for one in self._weights_EXYZ}
@@ -188,7 +192,7 @@ class Combination:
 
 
 def echoes_in(record: DicomRecord, known: list[Echo]) -> list[Echo]:
-    """Echo of each frame; those not met before are added to ``known``."""
+    """Echo of each frame; new echoes are added to ``known``."""
     met: dict[tuple[int | None, float | None], Echo] = {}
     found = []
     for frame in record.frames:
@@ -200,7 +204,7 @@ def echoes_in(record: DicomRecord, known: list[Echo]) -> list[Echo]:
 
 
 def of_echo(record: DicomRecord, echo: Echo, frames: Sequence[Echo]) -> DicomRecord:
-    """The record with the frames of one echo alone."""
+    """The record with only the frames of one echo."""
     places = [place for place, one in enumerate(frames) if one == echo]
     if len(places) == len(record.frames):
         return record

@@ -1,8 +1,8 @@
-"""A DICOM object's bytes → the elements that are asked for, at every depth, in a quarter of a full parser's time.
+"""A DICOM object's bytes → the requested elements, at every depth, in a quarter of a full parser's time.
 
-Knows nothing of what elements mean, nor how their values are converted. An enhanced object describes each frame by a
-hundred elements, of which a few are read. Only the usual layout is read (explicit, little endian, nothing in fragments,
-of unknown VR or beyond ASCII); an object that departs from it anywhere is left to the parser, which judges it.
+Knows nothing of the elements' meaning, nor how their values are converted. An enhanced object describes each frame by a
+hundred elements, of which a few are read. Only the usual layout is read (explicit, little endian, no fragments, no
+unknown VR, ASCII only); any other object is left to the full parser.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Element(NamedTuple):
 
 
 class Codec(NamedTuple):
-    """How keywords become tags, and stored bytes values: by tag, VR, bytes, and the creator of a block as stored."""
+    """Conversion of keywords to tags, and of stored bytes to values (by tag, VR, bytes and the block's creator)."""
 
     tag_of: Callable[[str], int]
     convert: Callable[[int, str, bytes, bytes], Any]
 
 
 class Elements:
-    """A data set, as the parser's own is used: values by keyword, elements by tag."""
+    """A data set with the interface of the parser's own: values by keyword, elements by tag."""
 
     __slots__ = ("_codec", "_found", "_meta")
 
@@ -52,7 +52,7 @@ class Elements:
         return Elements(self._meta, self._codec)
 
     def get(self, key: str | int, default: Any = None) -> Any:
-        """By keyword the value, by tag an element with it. Raises what the conversion raises."""
+        """The value for a keyword, the element for a tag. Raises what the conversion raises."""
         tag = self._codec.tag_of(key) if isinstance(key, str) else key
         element = self._found.get(tag)
         if element is None:
@@ -64,7 +64,7 @@ class Elements:
         return element.value if isinstance(key, str) else element
 
     def get_item(self, key: str | int) -> Element:
-        """As it is stored."""
+        """The element as stored."""
         return self._found[self._codec.tag_of(key) if isinstance(key, str) else key]
 
     def keys(self) -> KeysView[int]:
@@ -78,7 +78,7 @@ class Elements:
 
 
 def usual_elements(data: bytes, tags: Set[int], codec: Codec) -> Elements | None:
-    """The elements of these tags; None where the object's layout is not the usual one."""
+    """The elements with these tags; None if the object does not have the usual layout."""
     try:
         meta, start = _meta(data)
         if meta.get(_SYNTAX, Element("UI", b"")).value.rstrip(b"\0") != _EXPLICIT:
@@ -90,11 +90,11 @@ def usual_elements(data: bytes, tags: Set[int], codec: Codec) -> Elements | None
 
 
 class _Unusual(Exception):
-    """The bytes are laid out in another way than most objects are."""
+    """The bytes do not have the usual layout."""
 
 
 def _head(data: bytes, at: int) -> tuple[int, int, bytes, int, int]:
-    """Group, element, VR, where the value begins and where it ends; beyond all data where that is undefined."""
+    """Group, element, VR, and where the value begins and ends; the end is beyond all data if it is undefined."""
     group, element, vr, n_bytes = _HEAD.unpack_from(data, at)
     if vr in _SHORT:
         return group, element, vr, at + 8, at + 8 + n_bytes
@@ -127,7 +127,7 @@ class _Walk:
         self._codec = codec
 
     def elements(self, at: int, end: int, depth: int, *, delimited: bool = False) -> tuple[dict[int, Element], int]:
-        """A data set, which ends at ``end``, or before it with a delimiter; and where the next bytes are."""
+        """The elements of a data set, which ends at ``end`` or with a delimiter; and where the next bytes are."""
         data, tags = self._data, self._tags
         found: dict[int, Element] = {}
         while at < end:
@@ -153,7 +153,7 @@ class _Walk:
             if not tag & _PRIVATE:
                 raise _Unusual
             vr = b"LO" if tag & 0xFFFF < 0x100 else vr  # the creator of a block
-        if vr in _TEXT and not (stored.isascii() and b"\x1b" not in stored):  # else all character sets have it alike
+        if vr in _TEXT and not (stored.isascii() and b"\x1b" not in stored):  # plain ASCII is the same in all sets
             raise _Unusual
         return Element(vr.decode(), stored)
 

@@ -1,4 +1,4 @@
-"""Formats of images that are not read, and how to turn them into one that is. Knows nothing of what is in files."""
+"""Image formats that are not read, and how to convert them. Knows nothing of the files' content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OTHERS = {
 
 
 def other_format(paths: Iterable[Path]) -> str | None:
-    """What these files are by their names, in words; None where none is of a format that is known."""
+    """The format of these files by their names, in words with advice; None if no known format is among them."""
     for path in paths:
         name = path.name.lower()
         for endings, words in _OTHERS.items():

@@ -1,7 +1,7 @@
-"""From DICOM's planes to an affine. Knows nothing of files or vendors.
+"""DICOM's planes → an affine. Knows nothing of files or vendors.
 
 Planes are stored with x along a row and y from the last row to the first, as dcm2niix writes them, so that a volume
-here equals the NIfTI that a laboratory already has.
+here equals the NIfTI image that a laboratory already has.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 def plane_axes(frame: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Steps in millimetres (LPS) along a row and down a column, (3,) each, and the unit normal of the two.
 
-    Raises BadVolume where the object does not say how its plane lies.
+    Raises BadVolume if the object does not state how its plane lies.
     """
     if frame.orientation is None or frame.spacing_mm is None or frame.position_mm is None:
         stated = {"position": frame.position_mm, "orientation": frame.orientation, "pixel spacing": frame.spacing_mm}
         lacking = " and ".join(name for name, value in stated.items() if value is None)
         raise BadVolume(
-            "expected the plane's position, orientation and pixel spacing, got none that can be read of its "
-            f"{lacking}; export with these elements",
+            f"expected the plane's position, orientation and pixel spacing, got no readable {lacking}; export with "
+            "these elements",
             code="dicom.no_geometry",
         )
     along_row, down_column = np.array(frame.orientation[:3]), np.array(frame.orientation[3:])
@@ -59,9 +59,9 @@ def stack(planes_ZYX: NDArray[Any]) -> NDArray[Any]:
 
 
 def rescaled(planes_ZYX: NDArray[Any], frames: tuple[Frame, ...]) -> NDArray[Any]:
-    """The values that the scanner means; untouched, in their own dtype, where no plane has a slope or an intercept.
+    """The values in the scanner's unit; unchanged, in their own dtype, if no plane has a slope or an intercept.
 
-    Raises BadVolume where some planes state a scale and others do not: their values have another unit.
+    Raises BadVolume if some planes state a scale and others do not: their values have different units.
     """
     if all(frame.slope == 1.0 and frame.intercept == 0.0 for frame in frames):
         return planes_ZYX
@@ -73,7 +73,7 @@ def rescaled(planes_ZYX: NDArray[Any], frames: tuple[Frame, ...]) -> NDArray[Any
         raise BadVolume(f"{text}; export with all elements", code="dicom.scale")
     slope_Z = np.array([frame.slope for frame in frames])[:, None, None]
     intercept_Z = np.array([frame.intercept for frame in frames])[:, None, None]
-    with np.errstate(all="ignore"):  # what leaves float32 becomes infinite, and is censored like any spike
+    with np.errstate(all="ignore"):  # values beyond float32 become infinite, and are censored like any spike
         values_ZYX: NDArray[Any] = planes_ZYX * slope_Z + intercept_Z
         return values_ZYX.astype(np.float32)
 
@@ -81,7 +81,7 @@ def rescaled(planes_ZYX: NDArray[Any], frames: tuple[Frame, ...]) -> NDArray[Any
 def slice_order(frames: tuple[Frame, ...]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Which frame is slice 0, 1, ... along the normal of the planes, and the (3,) step between slices in LPS.
 
-    Raises BadVolume where the frames are not parallel planes at one distance from each other.
+    Raises BadVolume if the frames are not parallel, equally spaced planes.
     """
     _, _, normal = plane_axes(frames[0])
     positions_Z3 = np.array([frame.position_mm for frame in frames if frame.position_mm is not None])
@@ -100,7 +100,7 @@ def slice_order(frames: tuple[Frame, ...]) -> tuple[NDArray[np.intp], NDArray[np
     step = (positions_Z3[order_Z[-1]] - positions_Z3[order_Z[0]]) / (len(frames) - 1)
     if np.linalg.norm(step) < 1e-3 or np.abs(steps - step).max() > 0.05 * float(np.linalg.norm(step)):
         raise BadVolume(
-            "expected slices at one distance from each other, got gaps or doubles; a slice may be missing",
+            "expected equally spaced slices, got gaps or doubles; a slice may be missing: send the series again",
             code="dicom.not_a_stack",
         )
     return order_Z, step

@@ -1,7 +1,7 @@
-"""Dates and times of day as DICOM files have them → seconds. Knows nothing of elements.
+"""Dates and times of day in DICOM files → seconds. Knows nothing of elements.
 
-De-identification writes zeros and blanks for dates, older exports dots and colons. A date that is no date leaves the
-time of day, on which a run's clock can stand as well; a time that is no time leaves nothing.
+De-identification replaces dates by zeros and blanks; older exports write dots and colons. Without a valid date the time
+of day remains, which is enough for a run's clock; without a valid time nothing remains.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _ZONE = re.compile(r"[+-]\d{4}")
 
 
 def seconds(date: str, time: str, zone: str) -> float | None:
-    """Seconds since the Unix epoch; of the day where the date is none; None without a time.
+    """Seconds since the Unix epoch; seconds of the day without a valid date; None without a time.
 
-    The scanner's local time is taken for UTC unless the file names its offset (``+0100``, in the time or in ``zone``).
+    The scanner's local time is taken for UTC unless the file states its offset (``+0100``, in the time or in ``zone``).
     """
     match = _TIME.fullmatch(time.strip())
     if not match:
@@ -34,7 +34,7 @@ def seconds(date: str, time: str, zone: str) -> float | None:
 
 
 def moment_seconds(moment: str, zone: str) -> float | None:
-    """The same of date and time in one (DICOM's DT)."""
+    """The same for date and time in one value (DICOM's DT)."""
     match = _DATE.match(moment.strip())
     return seconds(match[0], moment.strip()[match.end() :].lstrip(" T"), zone) if match else None
 

@@ -1,7 +1,7 @@
-"""The fields of NIfTI-1 and NIfTI-2 headers, and what the standard derives of them: an affine, slice times.
+"""The fields of NIfTI-1 and NIfTI-2 headers, and what the standard derives from them: an affine, slice times.
 
-Knows nothing of files. The fields are those of nifti1.h and nifti2.h that are read; the numbers are nibabel's to the
-bit, which is not needed to read a file: a console does without it.
+Knows nothing of files. These are the fields of nifti1.h and nifti2.h that are read. The results equal nibabel's to the
+bit, so that a console does not need nibabel.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ _PASSES = {
     5: [(_ODD, False), (_EVEN, False)],
     6: [(_ODD, True), (_EVEN, True)],
 }
-"""slice_code → the slices of each pass, and whether they are counted from the last."""
+"""slice_code → the slices of each pass, and whether they count from the last slice."""
 _NEAR_180 = {348: 3 * float(np.finfo(np.float32).eps), 540: 3 * float(np.finfo(np.float64).eps)}  # a w² below it is 0
 
 
@@ -84,9 +84,9 @@ def header_fields(block: bytes, byte_order: Literal["<", ">"]) -> NDArray[Any]:
 
 
 def best_affine(fields: NDArray[Any]) -> Float64Array:
-    """(4, 4) voxel → mm: the sform where there is one, else the qform, else from sizes alone with x to the left.
+    """(4, 4) voxel → mm: the sform if there is one, else the qform, else from sizes alone with x to the left.
 
-    Raises ValueError where the qform is none: a quaternion longer than 1, negative sizes, a factor other than ±1.
+    Raises ValueError for an invalid qform: a quaternion longer than 1, negative sizes, a factor other than ±1.
     """
     affine = np.eye(4)
     if fields["sform_code"] != 0:
@@ -108,7 +108,7 @@ def best_affine(fields: NDArray[Any]) -> Float64Array:
 
 
 def _rotation(quatern: NDArray[Any], near_180: float) -> NDArray[Any]:
-    """(3, 3) of the unit quaternion whose last three numbers are stated, in the longest floats that there are."""
+    """(3, 3) of the unit quaternion whose last three numbers are stated, in the longest float type."""
     bcd = quatern.astype(np.longdouble)
     x, y, z = bcd
     w2 = 1.0 - bcd @ bcd
@@ -125,13 +125,13 @@ def _rotation(quatern: NDArray[Any], near_180: float) -> NDArray[Any]:
 
 
 def slice_times(fields: NDArray[Any], n_slices: int) -> Float64Array | None:
-    """(Z,) when each slice was taken, in the header's unit of time; None where the header does not time each once."""
+    """(Z,) time of each slice, in the header's unit; None if the header does not time each slice once."""
     passes, axis = _PASSES.get(int(fields["slice_code"])), int(fields["dim_info"]) >> 4 & 3
     if passes is None or axis == 0:
         return None
     length = int(fields["dim"][axis])
     first, last = int(fields["slice_start"]), int(fields["slice_end"]) or length - 1
-    if first != 0 or last != n_slices - 1 or length > n_slices:  # those at the ends are not timed
+    if first != 0 or last != n_slices - 1 or length > n_slices:  # slices at the ends have no times
         return None
     order = np.concatenate([np.arange(n_slices)[:: -1 if backwards else 1][one] for one, backwards in passes])
     return np.asarray(np.argsort(order) * float(fields["slice_duration"]), dtype=np.float64)

@@ -1,8 +1,8 @@
-"""Which volume of its series an object is that holds a whole one. Knows nothing of files.
+"""The number, in its series, of an object that holds a whole volume. Knows nothing of files.
 
-Instance numbers count the volumes; where an export has taken them out or made them one, acquisition numbers do,
-temporal positions, or the objects' own clock. What counts is held against that clock: numbers that run against it, or
-go up by more than one from one volume to the next, are no gaps and no order.
+Instance numbers count the volumes. If an export has removed them or made them all the same, acquisition numbers,
+temporal positions or the objects' own clock count instead. The numbers are compared with that clock: numbers that run
+against it give no order, and numbers that go up by more than one per volume give no gaps.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ NEAR_SHARE = 0.1  # of a step, by which a clock may differ from the repetition t
 
 
 def object_numbers(records: Mapping[K, DicomRecord]) -> tuple[dict[K, int], tuple[str, ...]]:
-    """Each object's number, and sentences for a person. Two have one number where an object is there twice, which the
-    caller tells.
+    """Each object's number, and notes. An object that is there twice has the same number twice; the caller reports it.
 
-    Raises BadVolume where neither number nor clock is in all of them and tells them apart.
+    Raises BadVolume if neither a number nor a clock is stated in all of them and distinguishes them.
     """
     instances = {key: record.instance_number for key, record in records.items()}
     acquisitions = {key: record.acquisition_number for key, record in records.items()}
@@ -47,8 +46,8 @@ def object_numbers(records: Mapping[K, DicomRecord]) -> tuple[dict[K, int], tupl
     if len(records) == 1:
         return dict.fromkeys(records, 1), ()
     raise BadVolume(
-        "expected objects that an instance number, an acquisition number or their time tells apart, got none that "
-        "is in all of them and differs; export with these elements",
+        "expected objects with different instance numbers, acquisition numbers or times, got none of these that all "
+        "objects state; export with these elements",
         code="dicom.no_number",
     )
 
@@ -56,7 +55,7 @@ def object_numbers(records: Mapping[K, DicomRecord]) -> tuple[dict[K, int], tupl
 def _by_clock(
     records: Mapping[K, DicomRecord], numbers: dict[K, int], clock: Mapping[K, float]
 ) -> tuple[dict[K, int], tuple[str, ...]]:
-    """The numbers, as far as a steady clock of one repetition time per volume does not contradict them."""
+    """The numbers, corrected if a steady clock with one repetition time per volume contradicts them."""
     tr_s = usual_tr([record.tr_s for record in records.values()])
     by_number = sorted(numbers, key=numbers.__getitem__)
     if len(records) < 3 or tr_s is None or len(set(clock.values())) < len(records):
@@ -66,29 +65,27 @@ def _by_clock(
     if np.abs(steps - tr_s).max() > NEAR_SHARE * tr_s:
         return numbers, ()
     if in_time != by_number:
-        note = "the files' numbers run against their clock, which has one repetition time per volume: the clock counts"
+        note = "the files' numbers run against their clock, which has one repetition time per volume: ordered by clock"
         return {key: number for number, key in enumerate(in_time, 1)}, (note,)
     stride = common_step(numbers.values())
     if stride == 1:
         return numbers, ()
     first = min(numbers.values())
-    note = (
-        f"the files' numbers go up by {stride} from volume to volume, and their clock by one repetition time: no gaps"
-    )
+    note = f"the files' numbers go up by {stride} per volume, but their clock by one repetition time: taken as no gaps"
     return {key: first + (number - first) // stride for key, number in numbers.items()}, (note,)
 
 
 def common_step(numbers: Iterable[int]) -> int:
-    """What all differences of these numbers are multiples of."""
+    """Greatest common divisor of the differences of these numbers."""
     found = list(numbers)
     return math.gcd(*(number - found[0] for number in found)) or 1
 
 
 def refuse_several_runs(counted: Sequence[tuple[float, int]]) -> None:
-    """Raises BadVolume where numbers, in the order of time, begin anew: the files are those of a run and of another.
+    """Raises BadVolume if the numbers restart in the course of time: the files belong to more than one run.
 
-    counted : moment and number of each object, or of each at one place. A number that is the same in all, or was taken
-        out of some, counts nothing
+    counted : time and number of each object, or of each at one place. A number that is the same in all, or absent from
+        some, does not count
     """
     numbers = [number for _, number in counted]
     if len(set(numbers)) == len(numbers):
@@ -98,7 +95,7 @@ def refuse_several_runs(counted: Sequence[tuple[float, int]]) -> None:
     if anew and min(lengths) > 1:
         raise BadVolume(
             f"expected one run in the series, got {len(lengths)}: after {lengths[0]} volumes the instance numbers "
-            "begin anew; give each a folder of its own",
+            "restart; give each run a folder of its own",
             code="series.several",
         )
 
@@ -113,13 +110,13 @@ def began_s(record: DicomRecord) -> float | None:
 
 
 def temporal_position(record: DicomRecord) -> int | None:
-    """Of an object that holds one volume; None where its frames have several."""
+    """Temporal position of an object that holds one volume; None if its frames have several."""
     found = {frame.temporal_position for frame in record.frames}
     return found.pop() if len(found) == 1 else None
 
 
 def earliest_s(moments_s: Iterable[float | None]) -> float | None:
-    """The first of one volume's moments, midnight between them or not; None where none is known."""
+    """The earliest time within one volume, which may span midnight; None if none is known."""
     known = [moment_s for moment_s in moments_s if moment_s is not None]
     last_s = max(known, default=0.0)
     evening = [moment_s for moment_s in known if moment_s > last_s - DAY_S / 2]
@@ -127,7 +124,7 @@ def earliest_s(moments_s: Iterable[float | None]) -> float | None:
 
 
 def since_s(earlier_s: float | None, later_s: float | None) -> float | None:
-    """From one moment to the other, over midnight where the date was taken out; None where one is not known."""
+    """Seconds from one time to the other, across midnight if the date was removed; None if one is unknown."""
     if earlier_s is None or later_s is None:
         return None
     advance_s = later_s - earlier_s
@@ -135,9 +132,9 @@ def since_s(earlier_s: float | None, later_s: float | None) -> float | None:
 
 
 def over_midnight(moments_s: Mapping[K, float]) -> dict[K, float]:
-    """Moments of one run as they followed each other: times of day, where the date was taken out, go on past midnight.
+    """Times of one run in sequence: if the date was removed, times of day continue past midnight.
 
-    What lies more than half a day before the last is of the day after.
+    A time more than half a day before the latest belongs to the next day.
     """
     last_s = max(moments_s.values(), default=0.0)
     if last_s >= DAY_S:  # with their date

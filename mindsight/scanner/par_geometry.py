@@ -1,7 +1,7 @@
-"""Where a PAR file's volume lies: angulation and off-centre of the middle slice → an affine.
+"""The position of a PAR file's volume: angulation and off-centre of the middle slice → an affine.
 
-Knows nothing of files. Philips counts its axes to posterior, superior and left (PSL); how rotations and orientations
-go together is not described by Philips: this is nibabel's ``PARRECHeader.get_affine``, to the bit.
+Knows nothing of files. Philips' axes point to posterior, superior and left (PSL). Philips does not document how
+rotations and orientations combine; this equals nibabel's ``PARRECHeader.get_affine`` to the bit.
 """
 
 from __future__ import annotations

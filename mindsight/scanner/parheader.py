@@ -1,10 +1,10 @@
 """A PAR file's text → the few numbers that a volume needs. Identity stops here, as in deidentify.py.
 
-Knows nothing of REC files or geometry. Only lines whose key is on the list and numbers of the table are read: the
-patient's name, the examination's name and its date never are, and no error quotes the file.
+Knows nothing of REC files or geometry. Only lines whose key is on the list and numbers of the table are read; the
+patient's name, the name and the date of the examination never are. No error quotes the file.
 
-Reference: the field list that each PAR file carries ("IMAGE INFORMATION DEFINITION"), V4 to V4.2 as in nibabel.parrec;
-the shorter V3 table, whose sizes stand in the general lines, as other public readers (itk, dcm2niix) take it.
+Reference: the field list in each PAR file ("IMAGE INFORMATION DEFINITION"), V4 to V4.2 as in nibabel.parrec; the
+shorter V3 table, with sizes in the general lines, as other public readers (itk, dcm2niix) read it.
 """
 
 from __future__ import annotations
@@ -73,14 +73,21 @@ _WHOLE = ("slice", "echo", "dynamic", "phase", "type", "index", "bits", "columns
 
 @dataclass(frozen=True, slots=True)
 class ParHeader:
-    """general : numbers of the allowed lines. table : column → (I,) numbers, one per image, as the file lists them."""
+    """The numbers of a PAR file.
+
+    general : numbers of the allowed lines
+    table : column → (I,) numbers, one per image, in the order of the file
+    """
 
     general: dict[str, tuple[float, ...]]
     table: dict[str, NDArray[np.float64]]
 
 
 def read_par(path: Path) -> ParHeader:
-    """Raises BadVolume: no PAR file, an unknown version, a truncated or oversized one, numbers that are none."""
+    """The numbers of a PAR file.
+
+    Raises BadVolume for another file, an unknown version, a truncated or oversized file, or values that are no numbers.
+    """
     try:
         with path.open("rb") as file:
             if path.stat().st_size > MAX_PAR_BYTES:
@@ -137,7 +144,7 @@ def _version(text: bytes) -> dict[str, int]:
 
 
 def _general(text: bytes, general: dict[str, tuple[float, ...]]) -> None:
-    """Take the line's numbers where its key is on the list; what it says otherwise is never looked at."""
+    """Takes the line's numbers if its key is on the list; other lines are never read."""
     key, _, value = text[1:].decode("ascii", "replace").partition(":")
     name = ALLOWED.get(re.sub(r"\s+", " ", key).strip().lower())
     if name is not None:
@@ -168,9 +175,9 @@ def _spread(
     keys: tuple[str, ...],
     n_images: int,
 ) -> None:
-    """V3 says in a general line what later versions say of each image."""
+    """Spreads a general line of V3 over all images; later versions state the value per image."""
     if all(key in table for key in keys):
         return
     if len(general.get(name, ())) != len(keys):
-        refuse("no_geometry", "expected the PAR file to state its images' size and thickness")
+        refuse("no_geometry", "expected the PAR file to state its images' size and thickness; export it again")
     table.update({key: np.full(n_images, number) for key, number in zip(keys, general[name], strict=True)})

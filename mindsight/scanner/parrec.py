@@ -1,10 +1,10 @@
 """Philips PAR/REC (V3 to V4.2): one volume per pair (``Dump-NNNN``) or a whole run in one.
 
-Knows nothing of other files, and of the header only what parheader.py lets pass.
+Knows nothing of other files, and only the header fields that parheader.py lets pass.
 
-Geometry is in par_geometry.py; values are Philips' floating-point ones, FP = (PV × RS + RI) /
-(RS × SS), which compare between slices, volumes and runs, as the values on the console's screen do not. REC files are
-little-endian. PAR files state no slice times and no moment of acquisition but the examination's; both stay unknown.
+Geometry is in par_geometry.py. Values are Philips' floating-point ones, FP = (PV × RS + RI) / (RS × SS), which are
+comparable between slices, volumes and runs, unlike the values on the console's screen. REC files are little-endian. PAR
+files state neither slice times nor any acquisition time except that of the examination; both stay unknown.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _CENTRE = ("centre_ap", "centre_fh", "centre_rl")
 
 @dataclass(frozen=True, slots=True)
 class ParRec:
-    """What a pair holds. Its volumes are read one at a time.
+    """The content of a pair. Its volumes are read one at a time.
 
-    dynamics : numbers of the whole volumes as the scanner counts them, ascending
-    stated_s : repetition time of the header; None where it states none. In a 3-D sequence it is that of an excitation,
-        of which a volume needs many
-    begins_s : when each of the dynamics began, after the first
-    echo, echoes : whose volumes these are, and all that the pair holds
-    notes : what was left out, and what is unknown, for a person
+    dynamics : numbers of the complete volumes in the scanner's count, ascending
+    stated_s : repetition time in the header; None if unstated. In a 3-D sequence it is that of an excitation, and a
+        volume needs many
+    begins_s : start of each of the dynamics, in seconds after the first
+    echo, echoes : the echo of these volumes, and all echoes of the pair
+    notes : for the operator: what was left out, and what is unknown
     """
 
     shape: tuple[int, int, int]
@@ -70,7 +70,7 @@ class ParRec:
 
     @property
     def n_volumes(self) -> int:
-        """From the first to the last, missing ones included."""
+        """TRs from the first volume to the last, missing volumes included."""
         return self.dynamics[-1] - self.dynamics[0] + 1
 
     @property
@@ -79,7 +79,7 @@ class ParRec:
 
     @property
     def states_tr(self) -> bool:
-        """Whether there is anything to go by but what a person says."""
+        """Whether the header or the clock states a repetition time."""
         return is_tr(self.stated_s) or self.pace is not None
 
     def agreed(self, declared_s: float | None = None) -> Agreed:
@@ -87,18 +87,19 @@ class ParRec:
         return agreed_tr({"in the header": self.stated_s}, self.pace, declared_s)
 
     def volumes(self, tr_s: float, run: int, first_index: int = 0) -> Iterator[Volume]:
-        """In the order of the dynamics; a number left out is a gap in ``index``. Raises BadVolume."""
+        """The volumes in the order of the dynamics; a missing number is a gap in ``index``. Raises BadVolume."""
         n_columns, n_rows, n_slices = self.shape
         image_bytes = n_columns * n_rows * np.dtype(self._dtype).itemsize
         for t, dynamic in enumerate(self.dynamics):
             raw = _images(self._rec, self._places_TZ[t], image_bytes)
             planes_ZYX = np.frombuffer(raw, self._dtype).reshape(n_slices, n_rows, n_columns)
-            with np.errstate(all="ignore"):  # judged below
+            with np.errstate(all="ignore"):  # checked below
                 scaled_ZYX = planes_ZYX * self._slope_TZ[t][:, None, None] + self._intercept_TZ[t][:, None, None]
             largest = float(np.abs(scaled_ZYX).max())
-            if not largest <= float(np.finfo(np.float32).max):  # not a number is not either
+            if not largest <= float(np.finfo(np.float32).max):  # true for NaN too
                 raise BadVolume(
-                    f"expected rescaled values that fit float32, got {largest:g}: the PAR file's slopes are damaged",
+                    f"expected rescaled values that fit float32, got {largest:g}: the PAR file's slopes are damaged; "
+                    "export it again",
                     code="parrec.scaling",
                     index=first_index + dynamic - self.dynamics[0],
                 )
@@ -116,17 +117,17 @@ def is_parrec(path: Path) -> bool:
 
 
 def par_files(files: Sequence[Path]) -> list[Path]:
-    """The PAR file of each pair among the files, in their order. Raises BadVolume for a REC file without."""
+    """The PAR file of each pair among the files, in order. Raises BadVolume for a REC file without a PAR file."""
     return list(dict.fromkeys(_partner(path, ".par") for path in files if is_parrec(path)))
 
 
 def read_parrec(path: Path, echo: int | None = None) -> ParRec:
-    """The pair of a PAR or REC file: its header is read and judged, its values are not yet.
+    """The pair of a PAR or REC file: its header is read and checked, its values are read later.
 
-    echo : number of the echo that is read; without, the first
+    echo : number of the echo to read; the first by default
 
-    Raises BadVolume: a file of the pair is missing, truncated or damaged; no magnitudes; several images of a slice in
-    one dynamic (cardiac phases, diffusion); slices that are no stack.
+    Raises BadVolume if a file of the pair is missing, truncated or damaged, or if it has no magnitudes, several images
+    of a slice in one dynamic (cardiac phases, diffusion), or slices that are not a stack.
     """
     par, rec = _partner(path, ".par"), _partner(path, ".rec")
     header = read_par(par)
@@ -151,7 +152,7 @@ def read_parrec(path: Path, echo: int | None = None) -> ParRec:
         rows_TZ = rows_TZ[:, ::-1]
     scale = table["scale_slope"][rows_TZ], table["rescale_slope"][rows_TZ]
     if (scale[0] == 0.0).any() or (scale[1] == 0.0).any():
-        refuse("slope", "expected slopes other than zero; the file is damaged")
+        refuse("slope", "expected slopes other than zero; the file is damaged, export it again")
     return ParRec(
         shape=shape,
         affine=affine,
@@ -170,7 +171,7 @@ def read_parrec(path: Path, echo: int | None = None) -> ParRec:
 
 
 def _echoes(table: Mapping[str, NDArray[np.float64]], magnitude_I: NDArray[np.bool_]) -> tuple[Echo, ...]:
-    """By number, with their times where the table has them."""
+    """The echoes by number, with their times if the table has them."""
     found = []
     for number in np.unique(table["echo"][magnitude_I]):
         time_ms = float(np.median(table["echo_ms"][magnitude_I & (table["echo"] == number)]))
@@ -179,7 +180,7 @@ def _echoes(table: Mapping[str, NDArray[np.float64]], magnitude_I: NDArray[np.bo
 
 
 def _partner(path: Path, suffix: str) -> Path:
-    """The file of the pair with this suffix, in whatever case."""
+    """The file of the pair with this suffix, in upper or lower case."""
     if path.suffix.lower() == suffix:
         return path
     for spelling in (suffix, suffix.upper(), suffix.capitalize()):
@@ -191,7 +192,7 @@ def _partner(path: Path, suffix: str) -> Path:
 
 
 def _check_sizes(header: ParHeader, rec: Path) -> int:
-    """Bytes of one image. Every image of the table must be in the REC file, at a place of its own."""
+    """Bytes of one image. Raises BadVolume unless every image of the table has its own place in the REC file."""
     table = header.table
     for name in _ONE_OF_EACH:
         if len(np.unique(table[name])) != 1:
@@ -201,7 +202,7 @@ def _check_sizes(header: ParHeader, rec: Path) -> int:
         refuse("shape", f"expected 8 or 16 bits and sides of 1 to {MAX_SIDE}, got {bits} and {columns}×{rows}")
     image_bytes, index_I = columns * rows * bits // 8, table["index"]
     if index_I.min() < 0 or len(np.unique(index_I)) != len(index_I):
-        refuse("layout", "expected each image at a place of its own in the REC file; the file is damaged")
+        refuse("layout", "expected each image at its own place in the REC file; the file is damaged, export it again")
     try:
         got = rec.stat().st_size
     except OSError as error:
@@ -217,7 +218,7 @@ def _check_sizes(header: ParHeader, rec: Path) -> int:
 def _volumes(
     header: ParHeader, magnitudes: NDArray[np.intp], n_left: int
 ) -> tuple[NDArray[np.intp], tuple[int, ...], tuple[str, ...]]:
-    """Rows of the table by volume and slice, the volumes' numbers, and notes. A last volume not whole is left out."""
+    """Rows of the table by volume and slice, the volumes' numbers, and notes. An incomplete last volume is left out."""
     table = header.table
     members: dict[int, dict[int, int]] = defaultdict(dict)
     for row in magnitudes.tolist():
@@ -235,7 +236,7 @@ def _volumes(
         notes.append(f"chose {len(magnitudes)} magnitude images; left {n_left} others (phase, real or imaginary)")
     numbers = sorted(members)
     if len(members[numbers[-1]]) < n_slices and len(numbers) > 1:
-        notes.append(f"left the last volume, of which there are {len(members[numbers.pop()])} of {n_slices} slices")
+        notes.append(f"left the last volume, which has {len(members[numbers.pop()])} of {n_slices} slices")
     for number in numbers:
         if len(members[number]) < n_slices:
             got = len(members[number])
@@ -245,10 +246,10 @@ def _volumes(
 
 
 def _geometry(header: ParHeader, rows_Z: NDArray[np.intp]) -> tuple[Float64Array, bool]:
-    """(4, 4) voxel → RAS+ mm, with y from the last row to the first, as ``stack`` has it; and whether slices run back.
+    """(4, 4) voxel → RAS+ mm, with y from the last row to the first as in ``stack``; and whether slices are reversed.
 
-    ``affine_ras`` takes the slices to run along the normal of their plane. Each image's own centre says whether they
-    do; some V4 writers state it as (rl, ap, fh), as dcm2niix's notes on PAR/REC report.
+    ``affine_ras`` assumes that the slices run along the normal of their plane. The images' own centres show whether
+    they do; some V4 writers state them as (rl, ap, fh), according to dcm2niix's notes on PAR/REC.
     """
     table, general = header.table, header.general
     if len(general.get("angulation", ())) != 3 or len(general.get("off_centre", ())) != 3:
@@ -268,7 +269,7 @@ def _geometry(header: ParHeader, rows_Z: NDArray[np.intp]) -> tuple[Float64Array
     centre_Z3 = np.stack([table[name][rows_Z] for name in _CENTRE], axis=1)
     span_mm = centre_Z3[-1] - centre_Z3[0]
     distance_mm = float(np.linalg.norm(span_mm))
-    if distance_mm < 1e-3:  # not stated, or one slice
+    if distance_mm < 1e-3:  # unstated, or a single slice
         return affine @ flip, False
     normal = PSL_TO_RAS[:3, :3].T @ affine[:3, 2] / np.linalg.norm(affine[:3, 2])
     for along in (span_mm, span_mm[[1, 2, 0]]):
@@ -279,7 +280,7 @@ def _geometry(header: ParHeader, rows_Z: NDArray[np.intp]) -> tuple[Float64Array
 
 
 def _images(rec: Path, places_Z: NDArray[np.int64], image_bytes: int) -> bytes:
-    """The slices' values, one after the other."""
+    """The stored values of the slices, one after the other."""
     parts = []
     try:
         with rec.open("rb") as file:
@@ -290,5 +291,5 @@ def _images(rec: Path, places_Z: NDArray[np.int64], image_bytes: int) -> bytes:
         raise BadVolume(f"the REC file cannot be read: {error.strerror}", code="parrec.unreadable") from None
     raw = b"".join(parts)
     if len(raw) != image_bytes * len(parts):
-        refuse("truncated", "expected a whole REC file, got one that was cut off since; copy it again")
+        refuse("truncated", "expected a whole REC file, got one that has become shorter; copy it again")
     return raw

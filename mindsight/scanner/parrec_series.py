@@ -1,4 +1,4 @@
-"""PAR/REC pairs of one run → its volumes: a pair for the run, or one for each volume.
+"""PAR/REC pairs of one run → its volumes: one pair for the run, or one per volume.
 
 Knows nothing of other formats.
 """
@@ -63,7 +63,7 @@ def _of_echo(pairs: dict[int, ParRec], files: Sequence[Path], run: int, tr_s: fl
 
 
 def _numbers(pairs: dict[int, ParRec], files: Sequence[Path]) -> tuple[dict[int, int], list[str]]:
-    """Place in the run of each pair: by the headers, or, where each says that it is the first, by the names."""
+    """Index of each pair in the run: by the headers, or by the names if every header says that it is the first."""
     numbers = {place: pair.dynamics[0] for place, pair in pairs.items()}
     if len(set(numbers.values())) == len(pairs):
         first = counted_from(numbers, len(files) - len(pairs))

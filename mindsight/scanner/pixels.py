@@ -1,7 +1,7 @@
-"""Allocated words → stored values: what the scanner measured, in the bits that it says it is in (PS3.5 section 8.1.1).
+"""Allocated words → stored values: the measured values, in the stated bits (PS3.5 section 8.1.1).
 
-Knows nothing of DICOM's elements. Bits beyond those stored may hold anything: overlays, zeros where a sign should go
-on, remains. Most files have nothing to be done, which costs a look at the smallest and the largest value.
+Knows nothing of DICOM's elements. Bits beyond those stored may hold anything: overlays, zeros instead of the extended
+sign, leftovers. Most files need no change, which only the smallest and largest value show.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def stored_values(words: bytes, dtype: str, bits_stored: int | None, high_bit: int | None) -> bytes:
-    """Values of dtype, without the bits that are not theirs. A header that contradicts itself changes nothing."""
+    """Values of dtype, without the unused bits. A header that contradicts itself changes nothing."""
     code = np.dtype(dtype)
     if code.kind == "f":
         return words
@@ -23,7 +23,7 @@ def stored_values(words: bytes, dtype: str, bits_stored: int | None, high_bit: i
     lowest, beyond = (-(1 << (stored - 1)), 1 << (stored - 1)) if code.kind == "i" else (0, 1 << stored)
     if high == stored - 1 and (not values.size or (values.min() >= lowest and values.max() < beyond)):
         return words
-    # Up to the word's end and back: bits above are pushed out, the sign is drawn along, bits below are dropped.
+    # Shift to the word's end and back: higher bits drop out, the sign is extended, lower bits are dropped.
     shifted = values << np.array(allocated - 1 - high, code)
     values = shifted >> np.array(allocated - stored, code)
     return bytes(values.tobytes())

@@ -1,7 +1,7 @@
 """RLE Lossless of DICOM (PS3.5 Annex G) → raw values, never more than the header promises.
 
-Knows nothing of DICOM's elements. A run of two bytes can stand for 128, and segments may overlap, so each segment is
-decoded up to the length it must have and no further.
+Knows nothing of DICOM's elements. Two bytes can encode 128, and segments may overlap, so each segment is decoded only
+up to its expected length.
 """
 
 from __future__ import annotations
@@ -50,5 +50,5 @@ def _segment(encoded: bytes, at: int, end: int, n_bytes: int) -> bytearray:
 
 def _damaged() -> BadVolume:
     return BadVolume(
-        "expected whole RLE-compressed pixel data, got damaged; send the file again", code="dicom.truncated"
+        "expected whole RLE-compressed pixel data, got damaged data; send the file again", code="dicom.truncated"
     )

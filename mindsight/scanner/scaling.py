@@ -1,7 +1,7 @@
-"""Whether the volumes of a series are in one unit. Knows nothing of files.
+"""Whether the volumes of a series have one unit. Knows nothing of files.
 
-Scanners choose a rescaling image by image; Philips' state beside it the real scale, which brings images to one unit.
-Where an export drops either in some objects, the values of those are on another scale, by any factor.
+Scanners choose a rescaling for each image; Philips also states the real scale, which brings images to one unit. If an
+export drops either from some objects, their values are off by an unknown factor.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ MAX_SERIES = 64
 
 
 class SeriesScales:
-    """Of series whose volumes come one after the other."""
+    """The scales of series whose volumes arrive one after the other."""
 
     def __init__(self) -> None:
         self._of: dict[str, str] = {}
 
     def check(self, series: str, records: Iterable[DicomRecord]) -> str | None:
-        """A sentence for a person where the volumes before lacked the scale that this one states.
+        """A note if this volume states a scale that the volumes before lack.
 
-        Raises BadVolume where this one lacks that of those before.
+        Raises BadVolume if this volume lacks the scale of those before.
         """
         scale = max(map(_scale_of, records), key=_RANKS.index)
         known = self._of.setdefault(series, scale)
@@ -40,18 +40,21 @@ class SeriesScales:
         if _RANKS.index(scale) < _RANKS.index(known):
             raise _lacking(scale, known)
         self._of[series] = scale
-        return f"the volumes before lack {_NAMES[scale]}, which this one states: their values are on another scale"
+        return (
+            f"the volumes before lack {_NAMES[scale]}, which this one states: their values are on another scale; "
+            "export with all elements"
+        )
 
 
 def of_another_scale(records: Mapping[K, DicomRecord]) -> dict[K, BadVolume]:
-    """Those of a whole series that are scaled in another way than most."""
+    """The objects of a whole series that are scaled differently from most."""
     scales = {key: _scale_of(record) for key, record in records.items()}
     usual = max(Counter(scales.values()).items(), key=lambda one: (one[1], _RANKS.index(one[0])))[0]
     return {key: _lacking(scale, usual) for key, scale in scales.items() if _differ(scale, usual)}
 
 
 def _scale_of(record: DicomRecord) -> str:
-    """How the values of an object become signal: of its frames the one that says most."""
+    """How the values of an object become signal: the most specific scaling among its frames."""
     return max((frame.scaling for frame in record.frames), key=_RANKS.index, default="")
 
 

@@ -25,18 +25,18 @@ K = TypeVar("K", bound=Hashable)
 def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadVolume], None]) -> dict[int, list[K]]:
     """Which objects make up volume 0, 1, ...: their keys, volume by volume.
 
-    on_bad : is told of volumes that lack slices or have one twice, and of gaps between volumes
+    on_bad : called for volumes that lack slices or have one twice, and for gaps between volumes
 
-    Philips numbers the volumes (TemporalPositionIdentifier) and lets the instance number run through time first; GE
-    does not number them, and lets it run through the slices first. Exports keep some of it: what makes volumes of
-    slices that are each there once is believed.
+    Philips numbers the volumes (TemporalPositionIdentifier), and its instance number runs through time first; GE does
+    not number them, and its instance number runs through the slices first. Exports keep only some of this. The count
+    that yields volumes with each slice once is the one used.
 
-    Raises BadVolume where no volume is whole, and what ``on_bad`` raises.
+    Raises BadVolume if no volume is complete, and what ``on_bad`` raises.
     """
     records = [record for _, record in slices]
     places_of = followed_places(records)
     counts = Counter(places_of)
-    n_slices = sum(4 * count > max(counts.values()) for count in counts.values())  # one slice gone astray is no place
+    n_slices = sum(4 * count > max(counts.values()) for count in counts.values())  # a stray slice is not a place
     volumes: dict[int, list[tuple[K, Place]]] = defaultdict(list)
     numbers = _volume_numbers(records, places_of, n_slices)
     for (key, _), place, number in zip(slices, places_of, numbers, strict=True):
@@ -68,13 +68,13 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadV
 
 
 def _volume_numbers(records: Sequence[DicomRecord], places: Sequence[Place], n_slices: int) -> list[int]:
-    """Each slice's volume, by the first of these countings that makes the most volumes whole.
+    """Each slice's volume, by the first of these counts that completes the most volumes.
 
     Temporal positions; instance numbers through the slices of a volume, then through time; acquisition numbers; the
-    order of instance numbers, and of the clock, at each place. Any of them may be lacking, the same in all slices,
-    or wrong in some.
+    order of instance numbers, and of the clock, at each place. Any of them may be missing, constant, or wrong in some
+    slices.
 
-    Raises BadVolume where no field of the files counts anything.
+    Raises BadVolume if no field of the files counts volumes.
     """
     _refuse_several_runs(records, places)
     best: list[int] | None = None
@@ -86,14 +86,14 @@ def _volume_numbers(records: Sequence[DicomRecord], places: Sequence[Place], n_s
     if best is None:
         raise BadVolume(
             "expected slices that state their volume by a temporal position, an instance number or their time, got "
-            "none that is in all of them; export with these elements",
+            "none of these in all of them; export with these elements",
             code="dicom.no_number",
         )
     return best
 
 
 def _refuse_several_runs(records: Sequence[DicomRecord], places: Sequence[Place]) -> None:
-    """By the slices of one place. Raises BadVolume."""
+    """Checks the numbers of the slices at one place. Raises BadVolume."""
     at = [record for record, place in zip(records, places, strict=True) if place == places[0]]
     counted = [(record.frames[0].acquired_s, record.instance_number) for record in at]
     known = [(moment_s, number) for moment_s, number in counted if moment_s is not None and number is not None]
@@ -126,7 +126,7 @@ def _countings(records: Sequence[DicomRecord], places: Sequence[Place], n_slices
 
 
 def _ranked(values: Sequence[Any], places: Sequence[Place]) -> Iterator[list[int]]:
-    """The slice's place in the order of these values among all at its place, where that tells all volumes apart."""
+    """Each slice's rank by these values among the slices at its place, if the ranks distinguish all volumes."""
     at: dict[Place, list[Any]] = defaultdict(list)
     for value, place in zip(values, places, strict=True):
         at[place].append(value)
@@ -146,7 +146,7 @@ def _n_whole(numbers: Sequence[int], places: Sequence[Place], n_slices: int) -> 
 def slices_volume(
     records: Sequence[DicomRecord], tr_s: float, run: int, index: int, acquired_s: float | None
 ) -> Volume:
-    """The volume of these slices, which may come in any order. Raises BadVolume where they are no stack."""
+    """The volume of these slices, in any order. Raises BadVolume if they are not a stack."""
     head = records[0]
     same = {(record.rows, record.columns) for record in records}
     if len(same) != 1:
@@ -168,17 +168,17 @@ def slices_volume(
 
 
 def stacked_times_s(records: Sequence[DicomRecord], tr_s: float) -> NDArray[np.float64] | None:
-    """(Z,) seconds after the volume's first slice, by GE's clocks; None where there are none, or they cannot be right.
+    """(Z,) seconds after the volume's first slice, by GE's clocks; None if there are none, or they cannot be right.
 
-    GE's timer starts somewhere in the first volume, so that several slices of it say 0: times are believed only where
-    every moment has equally many slices (one, or the multi-band factor).
+    GE's timer starts somewhere in the first volume, so that several of its slices state 0. Times are used only if every
+    time has equally many slices (one, or the multi-band factor).
     """
     clocks = [record.slice_clock for record in records if record.slice_clock is not None]
     if len(clocks) != len(records):
         return None
     try:
         order_Z, _ = slice_order(tuple(record.frames[0] for record in records))
-    except BadVolume:  # no stack, which whoever reads the volume hears
+    except BadVolume:  # not a stack; reading the volume raises the error
         return None
     clocks_Z = np.array(clocks)[order_Z]
     moments, counts = np.unique(clocks_Z, return_counts=True)

@@ -1,7 +1,7 @@
-"""What the files of a folder are, series by series: which can be decoded, which would be left out, and why.
+"""A survey of a folder, series by series: which can be decoded, which would be left out, and why.
 
-Knows nothing of how that is shown. Headers are read, and the voxels of one volume of each run. Files are spoken of by
-their number in the order of names; no name, path or day comes out.
+Knows nothing of how that is shown. Headers are read, and the voxels of one volume of each run. Files are referred to by
+their number in the order of names; no name, path or date comes out.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _SEVERAL = "several runs or single images lie in one folder; give each run a fol
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """One series. None and empty where it does not say.
+    """One series. Fields that it does not state are None or empty.
 
-    holds : the kind of its images, in words
-    n_volumes : TRs from the first volume to the last; ``missing`` are those of them that are not whole
-    tr_header_s, tr_clock_s, tr_s : as the headers state it, by the volumes' own clock, and as it is taken
-    slices_at_once : as the slice times have it
-    scaling : what becomes of the stored values
-    left_out : why it is no run that can be decoded; empty where it is one
+    holds : kind of its images, in words
+    n_volumes : TRs from the first volume to the last; ``missing`` are those that are incomplete
+    tr_header_s, tr_clock_s, tr_s : stated by the headers, by the volumes' own clock, and the one that is used
+    slices_at_once : number of slices excited together, from the slice times
+    scaling : how stored values become signal
+    left_out : why it is not a run that can be decoded; empty if it is one
     """
 
     format: str
@@ -71,8 +71,11 @@ class Surveyed:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """unreadable : what is wrong with files that cannot be read. n_other : files of other formats, passed over.
-    n_events : rows of the table of events that lies beside; ``notes`` say what is wrong with it, or that there is none
+    """The series of a folder.
+
+    unreadable : errors of files that cannot be read
+    n_other : number of files in other formats, which are ignored
+    n_events : rows of the table of events beside the run; ``notes`` report its faults, or that there is none
     """
 
     series: tuple[Surveyed, ...]
@@ -99,7 +102,7 @@ class Survey:
 
 @dataclass(slots=True)
 class _Found:
-    """Files by format, and by what is read together."""
+    """Files by format, grouped by what is read together."""
 
     dicom: dict[str, list[tuple[Path, DicomRecord]]] = field(default_factory=dict)
     nifti: dict[Path, list[Path]] = field(default_factory=dict)
@@ -109,7 +112,7 @@ class _Found:
 
 
 def survey(path: Path) -> Survey:
-    """All series of a folder and the folders below it, or of a file. Raises BadVolume where there is no such path."""
+    """All series in a folder and its subfolders, or in a file. Raises BadVolume if there is no such path."""
     if not path.exists():
         raise BadVolume("expected a folder or file, got none; check the path", code="series.unreadable")
     files = sorted(_files(path), key=lambda one: (str(one.parent), natural(one))) if path.is_dir() else [path]
@@ -131,7 +134,7 @@ def _files(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")] if depth < MAX_DEPTH else []
         files += [Path(where) / name for name in names if not name.startswith(".")]
         if len(files) > MAX_FILES:
-            raise BadVolume(f"expected at most {MAX_FILES} files; name a folder below", code="series.several")
+            raise BadVolume(f"expected at most {MAX_FILES} files, got more; name a subfolder", code="series.several")
     return [file for file in files if file.is_file()]
 
 
@@ -193,7 +196,7 @@ def _why_not(record: DicomRecord, kind: Kind) -> str:
     if record.modality != "MR":
         return "it is no MR"
     if kind.computed:
-        return f"it is a {kind.computed}, no acquisition"
+        return f"it is a {kind.computed}, not an acquisition"
     return "" if kind.component in (MAGNITUDE, "mixed") else f"it holds {kind.component} images, not magnitudes"
 
 
@@ -237,7 +240,7 @@ def _n_volumes(file: Path) -> int:
 
 
 def _read(known: Surveyed, contents_of: Callable[[Callable[[BadVolume], None]], Contents]) -> Surveyed:
-    """With what its volumes are, as a reader of the whole series finds them."""
+    """The series with the facts that a reader of the whole series finds."""
     met: list[BadVolume] = []
 
     def opened() -> tuple[Contents, Volume | None]:
@@ -272,16 +275,16 @@ def _at_once(times_s: Iterable[float]) -> int:
 
 
 def _clock_s(records: Sequence[DicomRecord]) -> float | None:
-    """The repetition time by when volumes were acquired; None where they do not say."""
+    """The repetition time by the volumes' clock; None if they have none."""
     moments: dict[int, float | None] = {}
     if is_mosaic(records[0]) or is_enhanced(records[0]):
-        echo = records[0].frames[0]  # of several, those of the first: a clock that stands still is none
+        echo = records[0].frames[0]  # only the first echo's volumes: the times of several echoes do not advance
         same = [one for one in records if one.frames[0].echo_time_ms == echo.echo_time_ms]
         ordered = sorted(same, key=lambda record: record.instance_number or 0)
         for record in ordered:
             own = moments_of(record)
             first = len(moments)
-            if len(own) == 1 and len(same) == len(records):  # else numbers run through all echoes
+            if len(own) == 1 and len(same) == len(records):  # otherwise numbers run through all echoes
                 first = record.instance_number or first
             for number, (moment_s, _) in enumerate(own.values()):
                 moments[first + number] = moment_s
@@ -307,10 +310,10 @@ def _scaling(scales: set[tuple[float, float]]) -> str:
 
 
 def _without_corrected_copies(series: Sequence[Surveyed]) -> tuple[Surveyed, ...]:
-    """The scanner's own corrected series is left where the raw one is there too."""
+    """Leaves out the scanner's own motion-corrected series if the raw one is there too."""
     raw = {(one.shape, one.n_volumes) for one in series if not one.left_out and "motion-corrected" not in one.holds}
     return tuple(
-        replace(one, left_out="the same run as it was acquired is there too; `moco=1` chooses this one")
+        replace(one, left_out="the raw series of the same run is there too; `moco=1` chooses this one")
         if not one.left_out and "motion-corrected" in one.holds and (one.shape, one.n_volumes) in raw
         else one
         for one in series

@@ -1,11 +1,11 @@
-"""The one rule of a run's repetition time and slice times: what is stated is held against the volumes' own clock.
+"""The one rule of a run's repetition time and slice times: stated values are compared with the volumes' own clock.
 
-Knows nothing of files or formats: statements and moments come in, what is taken and why goes out.
+Knows nothing of files or formats: statements and times come in; the values to use, and why, go out.
 
-A repetition time (TR) is stated by a header, by a JSON file beside it, or declared by a person; volumes that know when
-they were acquired state it too, by the steps of that clock. What agrees is the TR. Where a steady clock contradicts a
-header, the clock is right: headers state the time of an excitation or of a slice, or leave a pause out. Where it
-contradicts a person, the run is refused, as its events may be wrong as well. Nothing is ever made up.
+A header, a JSON file beside it, or a person states the repetition time (TR). Volumes that know when they were acquired
+state it too, by the steps of that clock. The TR is the value on which they agree. If a steady clock contradicts a
+header, the clock is right: some headers state the time of an excitation or of a slice, or omit a pause. If it
+contradicts a person, the run is refused, since its events may be wrong too. Nothing is ever made up.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from mindsight.volume import MAX_TR_S, MIN_TR_S, is_tr, same_tr
 
 Float64Array = NDArray[np.float64]
 
-CLOCK_SHARE = 5e-3  # a Siemens Trio's headers state 1.97 s, and its volumes begin 1.9776 s apart
+CLOCK_SHARE = 5e-3  # a Siemens Trio's headers state 1.97 s, but its volumes begin 1.9776 s apart
 DAY_S = 86_400.0
 TICK_S = 2.5e-3  # of Siemens' clock; none is finer
-STEADY_SHARE = 0.1  # a step that varies by more is the heart's or a person's, not a scanner's
+STEADY_SHARE = 0.1  # steps that vary by more come from a heart or a person, not from a scanner
 GOOD_SHARE = 2 / 3
-UNSTEADY_SHARE = 0.1  # an unsteady clock is still no other clock
-JUMP_SHARE = 0.5  # of a TR, by which a step differs that is no jitter
+UNSTEADY_SHARE = 0.1  # even an unsteady clock must agree with the TR to this share
+JUMP_SHARE = 0.5  # of a TR: a larger deviation of a step is a jump, not jitter
 SAME_MOMENT_S = 5e-3
 SAME_TIMES_S = 0.02  # slice times of two volumes of one run differ by the clock's ticks
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How the moments of a run's volumes advance.
+    """The pace of a run's volumes by their clock.
 
     step_s : seconds per volume
-    uncertainty_s : of it, by the clock's resolution, its jitter and the number of volumes
-    steady : most steps are the same
+    uncertainty_s : of step_s, from the clock's resolution, its jitter and the number of volumes
+    steady : most steps are equal
     """
 
     step_s: float
@@ -48,7 +48,7 @@ class Pace:
 
     @property
     def tr_s(self) -> float:
-        """The step as headers write it, to a millisecond, unless the clock knows better."""
+        """The step to a millisecond, as in headers, unless the clock is more precise."""
         rounded_s = round(self.step_s, 3)
         return rounded_s if abs(rounded_s - self.step_s) <= max(self.uncertainty_s, 1e-6) else round(self.step_s, 6)
 
@@ -56,17 +56,17 @@ class Pace:
         return abs(self.step_s - tr_s) <= CLOCK_SHARE * self.step_s + self.uncertainty_s
 
     def nearest(self, stated: Sequence[float]) -> float | None:
-        """Which of the repetition times it agrees with, the first of those that mean the same; None for none."""
+        """The repetition time with which it agrees best (the first of equivalent ones); None if it agrees with none."""
         agreeing = [tr_s for tr_s in stated if self.agrees(tr_s)]
         best_s = min(agreeing, key=lambda tr_s: abs(self.step_s - tr_s), default=None)
         return best_s if best_s is None else next(tr_s for tr_s in agreeing if same_tr(tr_s, best_s))
 
 
 def pace_of(moments_s: Mapping[int, float | None]) -> Pace | None:
-    """The pace of volumes by their index; None where they have no clock.
+    """The pace of volumes by index; None if they have no clock.
 
-    One odd volume, a gap in the indices, a pause and midnight (where the date was blanked) change nothing. GE states
-    in every volume when the series began: that is no clock.
+    It is robust to one odd volume, a gap in the indices, a pause, and midnight (if the date was blanked). GE states the
+    start of the series in every volume: that is not a clock.
     """
     known = sorted((index, moment_s) for index, moment_s in moments_s.items() if moment_s is not None)
     if len(known) < 2:
@@ -85,16 +85,16 @@ def pace_of(moments_s: Mapping[int, float | None]) -> Pace | None:
         return None
     n_pieces = int(good[0]) + int(np.sum(good[1:] & ~good[:-1]))
     uncertainty_s = resolution_s * n_pieces / n_good + 3.0 * jitter_s / np.sqrt(len(steps))
-    if len(steps) == 1:  # whose jitter is not known
+    if len(steps) == 1:  # the jitter is unknown
         uncertainty_s += CLOCK_SHARE * step_s
     steady = jitter_s <= STEADY_SHARE * step_s + resolution_s and float(np.mean(good)) >= GOOD_SHARE
     return Pace(step_s, float(uncertainty_s), bool(steady))
 
 
 def jumps_of(moments_s: Mapping[int, float | None], tr_s: float) -> dict[int, float]:
-    """By how many seconds the clock jumps before each volume that is not as long after the one before as it should be.
+    """Seconds by which the clock jumps before each volume that does not follow the one before at the expected time.
 
-    A pause, volumes that are not there and not counted, or an image before the run (a single-band reference).
+    Causes: a pause, uncounted missing volumes, or an image before the run (a single-band reference).
     """
     known = sorted((index, moment_s) for index, moment_s in moments_s.items() if moment_s is not None)
     found = {}
@@ -108,17 +108,17 @@ def jumps_of(moments_s: Mapping[int, float | None], tr_s: float) -> dict[int, fl
 
 
 def jumps_text(jumps_s: Mapping[int, float]) -> str:
-    """For a person: where the clock jumps, and what that means for events."""
+    """A note for the operator: where the clock jumps, and what that means for events."""
     named = [f"{excess_s:g} s before volume {index}" for index, excess_s in itertools.islice(jumps_s.items(), 3)]
     more = f" and {len(jumps_s) - 3} times more" if len(jumps_s) > 3 else ""
     return (
-        f"the clock of the volumes jumps by {', '.join(named)}{more} (a pause, volumes that are not there, or an image "
-        "before the run): onsets are counted in volumes"
+        f"the clock of the volumes jumps by {', '.join(named)}{more} (a pause, missing volumes, or an image before the "
+        "run); onsets are counted in volumes, so check that they still fit"
     )
 
 
 def _resolution_s(moments_N: Float64Array) -> float:
-    """What the clock counts in; a clock of whole seconds says little of two volumes."""
+    """The clock's resolution; a clock of whole seconds is imprecise for two volumes."""
     for resolution_s in (1.0, 0.1, 0.01):
         if np.abs(moments_N / resolution_s - np.round(moments_N / resolution_s)).max() * resolution_s < 1e-5:
             return resolution_s
@@ -127,7 +127,7 @@ def _resolution_s(moments_N: Float64Array) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Agreed:
-    """The repetition time of a run, and what a person must know of how it came about."""
+    """The repetition time of a run, and notes for the operator on how it was found."""
 
     tr_s: float
     notes: tuple[str, ...] = ()
@@ -136,12 +136,13 @@ class Agreed:
 def agreed_tr(stated_s: Mapping[str, float | None], pace: Pace | None, declared_s: float | None = None) -> Agreed:
     """The repetition time by the one rule.
 
-    stated_s : where, in words (``in the header``), the one to be believed first; None and what cannot be is not stated
-    pace : of the volumes, None where they have no clock
-    declared_s : by a person
+    stated_s : repetition time by source in words (``in the header``), the preferred one first; None and impossible
+        values count as unstated
+    pace : of the volumes, None if they have no clock
+    declared_s : declared by a person
 
-    Raises BadVolume (``volume.tr``) where there is none, (``volume.tr_mismatch``) where two contradict each other and
-    nothing decides.
+    Raises BadVolume (``volume.tr``) if there is none, (``volume.tr_mismatch``) if two contradict each other and nothing
+    decides.
     """
     stated = {who: tr_s for who, tr_s in stated_s.items() if tr_s is not None and is_tr(tr_s)}
     if declared_s is not None and not is_tr(declared_s):
@@ -151,7 +152,7 @@ def agreed_tr(stated_s: Mapping[str, float | None], pace: Pace | None, declared_
         if steady is not None and steady.nearest([declared_s, *stated.values()]) != declared_s:
             text = (
                 f"expected a TR of {declared_s:g} s as declared, got {steady.tr_s:g} s by the clock of the volumes; "
-                "find out which is right, and declare that"
+                "find out which is right, and declare it"
             )
             raise BadVolume(text, code="volume.tr_mismatch")
         others = _others(stated, declared_s)
@@ -177,7 +178,7 @@ def agreed_tr(stated_s: Mapping[str, float | None], pace: Pace | None, declared_
 
 
 def _others(stated: Mapping[str, float], taken_s: float, pace: Pace | None = None) -> str:
-    """Those that say something else, in words."""
+    """The statements that differ, in words."""
     other = {where: tr_s for where, tr_s in stated.items() if not same_tr(tr_s, taken_s)}
     return " and ".join(
         f"it is {tr_s:g} s {where}" for where, tr_s in other.items() if pace is None or not pace.agrees(tr_s)
@@ -187,36 +188,36 @@ def _others(stated: Mapping[str, float], taken_s: float, pace: Pace | None = Non
 def _contradiction(statements: Mapping[str, float]) -> BadVolume:
     words = " and ".join(f"{tr_s:g} s {where}" for where, tr_s in statements.items())
     return BadVolume(
-        f"expected one repetition time (TR), got {words}; find out which is right, and declare that",
+        f"expected one repetition time (TR), got {words}; find out which is right, and declare it",
         code="volume.tr_mismatch",
     )
 
 
 def usual_tr(stated: Sequence[float | None]) -> float | None:
-    """What most of a series' files state; None where none does."""
+    """The repetition time that most files of a series state; None if none does."""
     found = [tr_s for tr_s in stated if tr_s is not None and is_tr(tr_s)]
     return max(set(found), key=found.count, default=None)
 
 
 def why_not_times(times_Z: Float64Array, n_slices: int, tr_s: float) -> str | None:
-    """What speaks against slice times, in words; None where nothing does. They are seconds after the volume's start."""
+    """Why slice times (seconds after the volume's start) are impossible, in words; None if they are possible."""
     if times_Z.shape != (n_slices,):
         return f"{times_Z.size} are stated for {n_slices} slices"
     if not np.isfinite(times_Z).all() or float(times_Z.min()) < 0.0:
-        return "they are no times after the volume's start"
+        return "they are not times after the volume's start"
     if float(times_Z.max()) > tr_s + TICK_S:
         unit = "; they would fit in milliseconds" if 1e-3 * float(times_Z.max()) <= tr_s + TICK_S else ""
         return f"they reach {times_Z.max():g} s, beyond the repetition time of {tr_s:g} s{unit}"
     if n_slices > 1 and float(np.ptp(times_Z)) < TICK_S / 2:
-        return "all slices have one time"
+        return "all slices have the same time"
     counts = _slices_per_moment(times_Z)
     if len(set(counts)) > 1:
-        return f"{min(counts)} to {max(counts)} slices have one time, where a sequence excites equally many at a time"
+        return f"{min(counts)} to {max(counts)} slices share a time, but a sequence excites equally many at a time"
     return None
 
 
 def _slices_per_moment(times_Z: Float64Array) -> list[int]:
-    """Moments are told apart by gaps: slices that are excited together may be a tick apart."""
+    """Number of slices at each time. Gaps separate times: slices excited together may be a tick apart."""
     gaps = np.diff(np.sort(times_Z))
     apart = gaps[gaps > SAME_MOMENT_S / 2]
     limit_s = 0.5 * float(np.median(apart)) if apart.size else np.inf
@@ -225,26 +226,26 @@ def _slices_per_moment(times_Z: Float64Array) -> list[int]:
 
 
 def same_times(one_Z: Float64Array, other_Z: Float64Array) -> bool:
-    """Whether two volumes of a run state the same slice times, as far as their clock's ticks go."""
+    """Whether two volumes of a run state the same slice times, within the ticks of their clock."""
     return one_Z.shape == other_Z.shape and float(np.abs(one_Z - other_Z).max()) <= SAME_TIMES_S
 
 
 @dataclass(frozen=True, slots=True)
 class AgreedTimes:
-    """Slice times of a run, None where they are unknown, and what a person must know of them."""
+    """Slice times of a run, None if they are unknown, and notes for the operator."""
 
     times_Z: Float64Array | None
     notes: tuple[str, ...] = ()
 
     def of(self, own_Z: Float64Array | None) -> Float64Array | None:
-        """Those of one volume: its own where they are the run's, else the run's."""
+        """The times for one volume: its own if they equal the run's, otherwise the run's."""
         if self.times_Z is None or own_Z is None or not same_times(own_Z, self.times_Z):
             return self.times_Z
         return own_Z
 
 
 def agreed_times(stated: Sequence[Float64Array | None], n_slices: int, tr_s: float) -> AgreedTimes:
-    """The slice times of a run from those of its volumes, in order: what most of them state and can be.
+    """The slice times of a run from those of its volumes, in order: the possible ones that most volumes state.
 
     Siemens' first volume may state those of a sequence without multiband (dcm2niix, issues 704 and 879).
     """
@@ -257,10 +258,11 @@ def agreed_times(stated: Sequence[Float64Array | None], n_slices: int, tr_s: flo
     typical_Z = np.median(left, axis=0)
     alike = [times_Z for times_Z in left if same_times(times_Z, typical_Z)]
     if 2 * len(alike) <= len(found) and len(found) > 1:
-        return AgreedTimes(None, ("slice times are unknown: the volumes state different ones",))
+        return AgreedTimes(None, ("slice times are unknown: the volumes state different times",))
     n_other = len(found) - len(alike)
     if n_other == 0:
         return AgreedTimes(alike[0])
     is_first = n_other == 1 and alike[0] is not found[0]
     which = "the first volume states" if is_first else f"{n_other} state"
-    return AgreedTimes(alike[0], (f"slice times are those of {len(alike)} of {len(found)} volumes; {which} others",))
+    text = f"slice times are those of {len(alike)} of {len(found)} volumes; {which} other times"
+    return AgreedTimes(alike[0], (text,))

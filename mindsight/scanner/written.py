@@ -1,7 +1,7 @@
-"""Values as scanners and exports write them → finite numbers and words. Knows nothing of where they stand.
+"""Values as scanners and exports write them → finite numbers and words. Knows nothing of the elements.
 
-Written by hand and by many programs: padded with blanks or zeros, with a comma for the point, several where one is
-meant, as text where bytes are meant and the other way round. A value that is no number is none.
+Many programs and people write them: padded with blanks or zeros, with a decimal comma, several values instead of one,
+text instead of bytes and the other way round. A value that is not a number counts as absent.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import struct
 from typing import Any
 
 ABSURD = 1e12
-"""No millimetre, millisecond or slope is so large; not a number is no smaller either."""
+"""No millimetre, millisecond or slope is as large; NaN is not smaller either."""
 
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _PADDING = " \0\t\r\n"
 
 
 def numbers(value: Any, count: int | None, code: str = "") -> tuple[float, ...] | None:
-    """Finite numbers, or None where there are none, or another count of them, or absurd ones.
+    """Finite numbers; None if there are none, another count of them, or absurd ones.
 
-    code : the struct code that the element's numbers have where nothing says so (an unknown VR)
+    code : struct code of the element's numbers, for an unknown VR
     """
     if value is None:
         return None
@@ -40,18 +40,18 @@ def numbers(value: Any, count: int | None, code: str = "") -> tuple[float, ...] 
 
 
 def first_number(value: Any, code: str = "") -> float | None:
-    """The first number, where one is expected and several may be written."""
+    """The first number, if one is expected and several may be written."""
     found = numbers(value, None, code)
     return found[0] if found else None
 
 
 def whole(number: float | None) -> int | None:
-    """A count, or None where the number is none."""
+    """The number as an integer; None if it is not one."""
     return int(number) if number is not None and number == math.floor(number) else None
 
 
 def texts(value: Any) -> tuple[str, ...]:
-    """Words, without their padding; those of bytes where an element is not said to be text."""
+    """Words without padding; bytes are decoded, if an element is not declared as text."""
     if value is None:
         return ()
     if isinstance(value, bytes):
@@ -79,7 +79,7 @@ def _of_number(value: Any) -> float | None:
 
 
 def _of_bytes(value: bytes, code: str) -> list[float | None]:
-    """Text where every byte is of a number in text, which no binary number of an image is; else binary numbers."""
+    """Numbers in text if every byte fits that, which binary numbers of an image never do; else binary numbers."""
     text = value.decode("latin-1").strip(_PADDING)
     found = [_of_text(part) for part in text.split("\\")]
     if None not in found:

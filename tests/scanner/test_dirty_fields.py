@@ -143,9 +143,9 @@ def test_a_dirty_field_is_read_or_left(keyword: str, value: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("keyword", "value", "named"),
     [
-        ("PixelSpacing", "ZQXJ", "none that can be read of its pixel spacing;"),
-        ("ImagePositionPatient", "1\\2", "none that can be read of its position;"),
-        ("ImageOrientationPatient", "ZQXJ", "none that can be read of its orientation;"),
+        ("PixelSpacing", "ZQXJ", "no readable pixel spacing;"),
+        ("ImagePositionPatient", "1\\2", "no readable position;"),
+        ("ImageOrientationPatient", "ZQXJ", "no readable orientation;"),
     ],
 )
 def test_a_field_that_matters_is_named(keyword: str, value: str, named: str, tmp_path: Path) -> None:

@@ -328,7 +328,7 @@ def test_trigger_times_are_believed_but_not_of_multiband(
         np.testing.assert_allclose(times, np.arange(15) * 0.3)
     else:
         assert times is None
-        assert series.notes == ("slice times are unknown: the files of this scanner do not state them",)
+        assert series.notes == ("slice times are unknown: the files do not state them",)
 
 
 def test_ge_pauses_after_each_volume_are_part_of_the_tr(data: Path) -> None:

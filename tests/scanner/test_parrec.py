@@ -145,7 +145,7 @@ def test_magnitudes_are_chosen_and_it_says_so(tmp_path: Path) -> None:
 def test_a_stopped_run_gives_its_whole_volumes(tmp_path: Path) -> None:
     series = open_series(write_pair(tmp_path / "run.par", Pair(drop=((3, 3), (3, 4)))))
     assert series.n_volumes == 2
-    assert "left the last volume, of which there are 2 of 4 slices" in series.notes
+    assert "left the last volume, which has 2 of 4 slices" in series.notes
     assert_as_nibabel(tmp_path / "run.par", strict_sort=False)  # its strict order puts half volumes first
 
 

@@ -128,7 +128,7 @@ def test_objects_that_are_no_images_are_left(kind: str, tmp_path: Path) -> None:
         if k:
             del other.Rows, other.PixelData
         save(tmp_path, [other], prefix)
-    assert "left what is no MR image: 2" in noted(tmp_path, 3)
+    assert "left 2 objects that are no MR images" in noted(tmp_path, 3)
     assembler = Assembler(Expected(), 3.0)
     told = [one for path in sorted(tmp_path.iterdir()) for one in assembler.add(Arrival(path.read_bytes(), 0.0), 0.0)]
     foreign = [one for one in told if isinstance(one, TransportWarning) and one.code == "dicom.not_mr"]
@@ -140,4 +140,4 @@ def test_another_modality_beside_the_run_is_left(tmp_path: Path) -> None:
     other = slice_dataset(0, 0, instance=1, series="1.2.8")
     other.Modality = "OT"
     save(tmp_path, [other], "a")
-    assert "left what is no MR image: 1" in noted(tmp_path, 3)
+    assert "left 1 objects that are no MR images" in noted(tmp_path, 3)

@@ -35,7 +35,7 @@ def assert_left(folder: Path, n_whole: int, note: str) -> None:
 @pytest.mark.parametrize("n_last", [1, 3])
 def test_slices(numbered: bool, n_last: int, tmp_path: Path) -> None:
     save(tmp_path, slices(4, numbered=numbered)[: 3 * SLICES + n_last])
-    assert_left(tmp_path, 3, f"left the last volume, of which there are {n_last} of {SLICES} slices")
+    assert_left(tmp_path, 3, f"left the last volume, which has {n_last} of {SLICES} slices")
 
 
 def test_the_last_slice_is_cut_off(tmp_path: Path) -> None:
@@ -49,8 +49,8 @@ def test_enhanced_objects_and_a_run_in_one_object(tmp_path: Path) -> None:
     made = [enhanced_run([k], instance=k + 1, n_last=SLICES if k < 3 else 2) for k in range(4)]
     save(tmp_path / "objects", made)
     save(tmp_path / "one", [enhanced_run([0, 1, 2], instance=1, n_last=1)])
-    assert_left(tmp_path / "objects", 3, f"left the last volume, of which there are 2 of {SLICES} slices")
-    assert_left(tmp_path / "one", 2, f"left the last volume, of which there are 1 of {SLICES} slices")
+    assert_left(tmp_path / "objects", 3, f"left the last volume, which has 2 of {SLICES} slices")
+    assert_left(tmp_path / "one", 2, f"left the last volume, which has 1 of {SLICES} slices")
 
 
 def test_in_the_middle_it_stays_an_error(tmp_path: Path) -> None:

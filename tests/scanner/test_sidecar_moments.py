@@ -120,5 +120,5 @@ def test_a_folder_of_folders_and_no_path_at_all(tmp_path: Path) -> None:
     (tmp_path / "volume1").mkdir()
     with pytest.raises(BadVolume, match="but folders"):
         open_series(tmp_path)
-    with pytest.raises(BadVolume, match="where there is none"):
+    with pytest.raises(BadVolume, match="got neither; check the path"):
         open_series(tmp_path / "nothing")

@@ -137,11 +137,11 @@ SINGLE = np.array([0.0, 0.25, 0.5, 0.75, 1.0, 1.25])
     [
         (SINGLE + 1.0, "beyond the repetition time"),
         (1000.0 * SINGLE, "milliseconds"),
-        (np.zeros(6), "one time"),
+        (np.zeros(6), "the same time"),
         (SINGLE[:5], "5 are stated for 6"),
         (np.array([0.0, 0.0, 0.0, 0.5, 1.0, 1.0]), "1 to 3 slices"),
-        (SINGLE - 0.5, "no times"),
-        (SINGLE * np.nan, "no times"),
+        (SINGLE - 0.5, "not times"),
+        (SINGLE * np.nan, "not times"),
     ],
 )
 def test_slice_times_that_cannot_be(times_Z: np.ndarray, words: str) -> None:
@@ -165,14 +165,14 @@ def test_the_slice_times_of_most_volumes_are_those_of_all(odd: int) -> None:
     agreed = agreed_times(stated, 6, 1.5)
     for times_Z in stated:
         np.testing.assert_allclose(agreed.of(times_Z), MULTIBAND, atol=0.003)
-    assert ("the first volume states others" in agreed.notes[0]) == (odd == 0)
+    assert ("the first volume states other times" in agreed.notes[0]) == (odd == 0)
 
 
 def test_volumes_that_all_state_others_state_none() -> None:
     rng = np.random.default_rng(0)
     agreed = agreed_times([rng.permutation(SINGLE) for _ in range(5)], 6, 1.5)
     assert agreed.times_Z is None
-    assert "different ones" in agreed.notes[0]
+    assert "different times" in agreed.notes[0]
 
 
 def image(path: Path, zoom: float | None, unit: str = "unknown", *, n: int | None = 3) -> Path:
