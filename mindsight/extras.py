@@ -1,4 +1,4 @@
-"""What ``pip install mindsight`` leaves out, and the one line that says so where a command needs it.
+"""What ``pip install mindsight`` leaves out, and the one-line error of a command that needs it.
 
 The base install is for a console or a stimulus computer: the SDK, ``stream``, ``inspect``. ``mindsight[server]`` is
 the service. Knows the packages by name only.
@@ -26,7 +26,10 @@ def missing() -> tuple[str, ...]:
 
 
 def need_server(what: str) -> None:
-    """Raises NotInstalled where this install cannot do what needs the server's packages."""
+    """Raises NotInstalled, with what to install, where the server's packages are not here.
+
+    what : the command, for the message
+    """
     if sys.version_info < SERVER_PYTHON:
         needed, found = (".".join(map(str, version[:2])) for version in (SERVER_PYTHON, sys.version_info))
         raise NotInstalled(f"{what} needs Python {needed} or later, got {found}: with a later one, {_INSTALL}")

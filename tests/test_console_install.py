@@ -1,4 +1,4 @@
-"""A console is a small machine: what ``pip install mindsight`` brings runs there, and says what it leaves out."""
+"""A console is a small machine: what ``pip install mindsight`` brings runs there, and the rest is named."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from support.missing import missing_line
 TESTS = Path(__file__).parent
 
 
-def test_nothing_is_said_where_nothing_is_lacking() -> None:
+def test_no_line_where_nothing_is_lacking() -> None:
     assert missing_line([]) is None
     assert missing_line(["Skipped: only Linux ends a child with its parent", "CUDA is there"]) is None
 

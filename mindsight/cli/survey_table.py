@@ -139,7 +139,7 @@ def _notes(found: Survey, numbered: Numbered) -> list[str]:
         notes.append(f"  {_counted(found.n_other, 'file')} of other kinds ignored")
     if found.n_events:
         notes.append(f"  {_counted(found.n_events, 'event')} in the table beside")
-    return notes + [f"  {note}" for note in found.notes if note != NO_EVENTS]  # which "still needed" says
+    return notes + [f"  {note}" for note in found.notes if note != NO_EVENTS]  # it is under "still needed"
 
 
 def _of(numbers: list[int]) -> str:

@@ -23,7 +23,7 @@ def proxy(running: Running) -> Iterator[Proxy]:
 
 @pytest.fixture
 def cutting(proxy: Proxy) -> Iterator[Callable[[int], None]]:
-    """Starts a thread that cuts all connections of the proxy at random moments, so many times."""
+    """Starts a thread that cuts all connections of the proxy at random moments, ``cuts`` times."""
     threads: list[threading.Thread] = []
     stop = threading.Event()
 

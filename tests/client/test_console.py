@@ -61,7 +61,7 @@ def test_a_session_with_the_consoles_own_key(running: Running, console: Console,
         ack = console.send(volume(index))
         assert (ack.index, ack.duplicate, ack.next_index) == (index, False, index + 1)
     assert console.mark_missing(1, 3).next_index == console.next_index(1) == 4
-    assert console.start_run(1, task="view", tr_s=2.0) == 4, "declaring it again says where it stands"
+    assert console.start_run(1, task="view", tr_s=2.0) == 4, "a repeated declaration returns the next index"
     console.end_run(1)
     console.close_session()
     assert console.waiting() == 0
@@ -72,15 +72,15 @@ def test_a_session_with_the_consoles_own_key(running: Running, console: Console,
     assert closed.value.code == "session.closed"
 
 
-def test_a_console_that_comes_back_is_told_how_far_each_run_is(console: Console, bus: Bus) -> None:
+def test_a_console_that_comes_back_reads_how_far_each_run_is(console: Console, bus: Bus) -> None:
     console.send(volume(0))
     console.mark_missing(1, 1)
     console.end_run(1)
     console.start_run(2, task="view", tr_s=2.0)
     assert console.runs() == [RunState(1, 2, ended=True), RunState(2, 0, ended=False)]
     console.warn("series.ignored", "a series was passed over: " + "x" * 600)
-    told = [parse_message(entry.payload) for entry in Log(bus, console.session, "messages").read()]
-    assert [len(message.text) for message in told if isinstance(message, Warned)] == [500]
+    logged_messages = [parse_message(entry.payload) for entry in Log(bus, console.session, "messages").read()]
+    assert [len(message.text) for message in logged_messages if isinstance(message, Warned)] == [500]
 
 
 def test_a_table_of_events(console: Console, bus: Bus) -> None:
@@ -102,8 +102,8 @@ def test_the_gateways_problems_are_our_errors(running: Running, console: Console
         console.open_session(console.enrol(), fats_s=6.0)
     with Console(running.url, running.keys["viewer"], spool_dir=tmp_path) as viewer, pytest.raises(NotAllowed):
         viewer.enrol()
-    with Console(running.url, "ms_wrong", spool_dir=tmp_path) as nobody, pytest.raises(NotAllowed):
-        nobody.enrol()
+    with Console(running.url, "ms_wrong", spool_dir=tmp_path) as stranger, pytest.raises(NotAllowed):
+        stranger.enrol()
     with Console(running.url, "k", spool_dir=tmp_path) as homeless, pytest.raises(BadRequest, match="open_session"):
         homeless.send(volume(0))
 

@@ -96,7 +96,7 @@ def test_the_same_table_streamed_and_posted_is_the_same_events(
     table.write_text(TABLE)
     streamed, beside, posted = (opened(running, nested) for _ in range(3))
     stream(running, streamed, write_run(tmp_path / "a"), tmp_path, table)
-    said = capsys.readouterr().err
+    printed = capsys.readouterr().err
     stream(running, beside, write_run(tmp_path / "b", TABLE), tmp_path)
     with Console(running.url, running.keys["console"], session=posted) as console:
         console.start_run(1, task="view", tr_s=TR_S, n_volumes=N)
@@ -112,17 +112,19 @@ def test_the_same_table_streamed_and_posted_is_the_same_events(
         (41.0, 5, None),
     ]
     assert events[-1]["stim_file"] == "images/other.png"
-    told = [{(warned.code, warned.text) for warned in warnings(bus, session)} for session in (streamed, beside, posted)]
-    assert told[0] == told[1] == told[2] == {(note.code, note.text) for note in notes}
+    logged = [
+        {(warned.code, warned.text) for warned in warnings(bus, session)} for session in (streamed, beside, posted)
+    ]
+    assert logged[0] == logged[1] == logged[2] == {(note.code, note.text) for note in notes}
     assert {"events.onset", "events.too_early", "events.no_duration", "events.column"} == {note.code for note in notes}
-    assert all(note.text in said for note in notes)
-    assert "trials 4, 5, outside what was measured" in said
-    assert "Doe" not in said
+    assert all(note.text in printed for note in notes)
+    assert "trials 4, 5, outside what was measured" in printed
+    assert "Doe" not in printed
     volumes = [entry for entry in inputs(bus, streamed) if isinstance(entry, TakeVolume)]
     assert [volume.index for volume in volumes] == list(range(N))
 
 
-def test_a_bundle_that_needs_a_runs_length_is_told_before_anything_is_listened_to(
+def test_a_missing_length_of_runs_is_refused_before_anything_is_listened_to(
     running: Running, bus: Bus, tmp_path: Path
 ) -> None:
     for mode in ("fixed", "nilearn"):
@@ -178,7 +180,7 @@ def test_without_a_pool_the_pictures_name_is_its_files(running: Running, bus: Bu
 
 
 def test_the_same_command_again_adds_no_event(running: Running, bus: Bus, tmp_path: Path) -> None:
-    """A stream that is started anew declares its table again, here into a run that was left open."""
+    """A restarted stream declares its table again, here into a run that was left open."""
     session = opened(running)
     volumes = [Volume(np.zeros((8, 8, 8), np.int16), np.eye(4), 1.0, 1, index) for index in range(3)]
     declared = declare(parse_events_tsv(TABLE)).events
@@ -212,13 +214,13 @@ def test_a_table_that_changed_meanwhile_is_refused_and_the_volumes_are_sent(
     assert "events.refused" in capsys.readouterr().err
 
 
-def test_a_run_without_a_table_is_sent_and_that_is_said(running: Running, bus: Bus, tmp_path: Path) -> None:
+def test_a_run_without_a_table_is_sent_with_a_warning(running: Running, bus: Bus, tmp_path: Path) -> None:
     session = opened(running)
     stream(running, session, write_run(tmp_path / "a"), tmp_path)
     assert [warned.code for warned in warnings(bus, session)] == ["events.missing"]
 
 
-def test_what_is_noted_of_a_series_is_said_too(running: Running, bus: Bus, tmp_path: Path) -> None:
+def test_notes_on_a_series_are_reported_too(running: Running, bus: Bus, tmp_path: Path) -> None:
     session = opened(running)
     folder = write_run(tmp_path / "a", "onset\tduration\ttrial_type\n2\t1\tface\n")
     (folder / "bold.json").write_text('{"SliceTiming": [0.0]}')

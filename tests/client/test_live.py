@@ -25,7 +25,7 @@ def session(running: Running) -> str:
         return console.open_session(console.enrol())
 
 
-def test_what_comes_after_a_run_is_told_of_that_run(
+def test_a_warning_after_the_end_of_a_run_names_that_run(
     running: Running, bus: Bus, session: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The transport counts runs from 1, the session from wherever it is."""
@@ -47,8 +47,8 @@ def test_what_comes_after_a_run_is_told_of_that_run(
         )
         live.send(items)
     messages = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]
-    (told,) = [message for message in messages if isinstance(message, Warned)]
-    assert (told.run, told.text) == (5, "run 5: volumes came after its end; dropped")
+    (warned,) = [message for message in messages if isinstance(message, Warned)]
+    assert (warned.run, warned.text) == (5, "run 5: volumes came after its end; dropped")
     assert "run 5: volumes came after its end" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""``mindsight stream cstore://`` as a process that is killed: what senders were told is safe reaches the service."""
+"""``mindsight stream cstore://`` as a process that is killed: what was acknowledged to senders reaches the service."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_kills_at_any_moment_lose_nothing_and_double_nothing(
     with streaming(running, session, port, tmp_path) as process:
         n_sent += send(port, range(n_sent + 1, n_sent + 3))
         wait_for(lambda: len(taken(running, bus, session)[0]) >= n_sent)
-        send(port, range(1, 4), "1.2.4")  # the scanner begins anew
+        send(port, range(1, 4), "1.2.4")  # the scanner starts another series
         wait_for(lambda: len(taken(running, bus, session)[0]) >= n_sent + 3)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0

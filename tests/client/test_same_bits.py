@@ -163,9 +163,9 @@ def test_the_service_gives_what_a_replay_gives(
     processed = [message for message in messages if isinstance(message, VolumeProcessed)]
     assert all((message.translation_mm is None) == (motion is not None) for message in processed)
     assert all((message.fd_mm is None) == (motion == "motion.txt") for message in processed[1:])
-    told = [(m.code, m.text) for m in messages if isinstance(m, Warned) and m.code.startswith("events.")]
-    assert [code for code, _ in told] == ["events.no_duration", "events.unmeasured"]
-    assert "trial 5" in told[1][1]
+    warned = [(m.code, m.text) for m in messages if isinstance(m, Warned) and m.code.startswith("events.")]
+    assert [code for code, _ in warned] == ["events.no_duration", "events.unmeasured"]
+    assert "trial 5" in warned[1][1]
 
 
 def test_motion_that_comes_with_a_run_is_what_makes_the_difference(

@@ -56,10 +56,10 @@ def test_a_folder_with_bad_files(
     assert missing == [2, 4, 7]
     for volume in volumes:
         np.testing.assert_array_equal(volume.data, truth[volume.index].data)
-    said = capsys.readouterr()
-    assert "5 volumes acknowledged, 3 missing" in said.out
-    assert said.err.count("dicom.truncated") == 2
-    assert "Doe" not in said.out + said.err
+    printed = capsys.readouterr()
+    assert "5 volumes acknowledged, 3 missing" in printed.out
+    assert printed.err.count("dicom.truncated") == 2
+    assert "Doe" not in printed.out + printed.err
 
 
 def free_port() -> int:
@@ -106,7 +106,7 @@ def test_a_live_run_with_pulses_and_a_recording(
     thread.join()
     volumes, missing = taken(running, bus, session)
     (begun,) = [entry for entry in map(parse_input, payloads(bus, session)) if isinstance(entry, StartRun)]
-    assert begun.n_volumes == 3  # as the source says: a bundle with a fixed basis needs it
+    assert begun.n_volumes == 3  # from the source; a bundle with a fixed basis needs it
     assert missing == []
     assert [volume.trigger_s for volume in volumes] == [pytest.approx(stamp, abs=1e-5) for stamp in stamps[:3]]
     replayed = open_recorded(tmp_path / "kept" / "run-001")

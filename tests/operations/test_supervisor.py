@@ -39,7 +39,7 @@ def folder_with_decoys(tmp_path: Path) -> Iterator[Path]:
 
 @dataclass
 class Ended:
-    """A service that was started and stopped: where it worked, whether all parts lived after a kill, what it said."""
+    """A service that was started and stopped: its folder, whether all parts lived after a kill, its output."""
 
     folder: Path
     restarted: bool
@@ -86,7 +86,7 @@ def test_no_process_runs_a_module_of_the_working_directory(ended: Ended) -> None
 
 @pytest.mark.parametrize("command", ["calibrate", "ingest", pytest.param("infer", marks=pytest.mark.slow)])
 def test_no_command_runs_a_module_of_the_working_directory(folder_with_decoys: Path, command: str) -> None:
-    # the settings are wrong, so that a worker says so and ends
+    # the settings are wrong, so that a worker reports it and ends
     code = "import sys; from mindsight.cli import main; sys.argv[0] = 'mindsight'; main()"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, command],

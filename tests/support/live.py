@@ -114,11 +114,11 @@ def running_service(data_dir: Path) -> Iterator[Service]:
     settings = Settings(data_dir=data_dir, port=0)
     keys: dict[str, str] = {}
 
-    def hear(line: str) -> None:
+    def keep_key(line: str) -> None:
         role, _, key = line.partition(" key: ")
         keys[role] = key
 
-    supervisor = Supervisor(settings, announce=hear, parts=("bus", "gateway", "ingest"))
+    supervisor = Supervisor(settings, announce=keep_key, parts=("bus", "gateway", "ingest"))
     url = supervisor.start()
     try:
         yield Service(settings, supervisor, url, keys["experimenter"])
@@ -126,7 +126,7 @@ def running_service(data_dir: Path) -> Iterator[Service]:
         supervisor.stop()
 
 
-class LiveStream:
+class StreamProcess:
     """``mindsight stream`` as a process that listens from when it is entered, and is stopped with Ctrl-C."""
 
     def __init__(self, service: Service, session: str, source: str, *options: object) -> None:
@@ -134,18 +134,18 @@ class LiveStream:
         self._command += map(str, options)
         self._environment = service.environment()
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self.errors: list[str] = []
 
-    def __enter__(self) -> LiveStream:
+    def __enter__(self) -> StreamProcess:
         self._process = subprocess.Popen(
             self._command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
         self._readers = [
-            threading.Thread(target=self._hear, args=(self._process.stdout,)),
-            threading.Thread(target=self._hear_errors, args=(self._process.stderr,)),
+            threading.Thread(target=self._read, args=(self._process.stdout,)),
+            threading.Thread(target=self._read_errors, args=(self._process.stderr,)),
         ]
         for reader in self._readers:
             reader.start()
@@ -166,8 +166,8 @@ class LiveStream:
             try:
                 line = self._lines.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
-                raise AssertionError(f"no {words!r} within {deadline_s:g} s in {self.said}, {self.errors}") from None
-            assert line is not None, f"ended before it said {words!r}: {self.said}, {self.errors}"
+                raise AssertionError(f"no {words!r} within {deadline_s:g} s in {self.lines}, {self.errors}") from None
+            assert line is not None, f"ended before it printed {words!r}: {self.lines}, {self.errors}"
             if words in line:
                 return line
 
@@ -176,21 +176,21 @@ class LiveStream:
         self._process.wait(10)
 
     def stop(self, code: int = 0) -> str:
-        """Ctrl-C; returns the last line. Code: 3 where something was lost, which is said."""
+        """Ctrl-C; returns the last line. ``code`` is 3 where something was lost."""
         self._process.send_signal(signal.SIGINT)
         assert self._process.wait(30) == code, self.errors
         for reader in self._readers:
             reader.join(10)
-        return self.said[-1]
+        return self.lines[-1]
 
-    def _hear(self, output: IO[str]) -> None:
+    def _read(self, output: IO[str]) -> None:
         with output:
             for line in output:
-                self.said.append(line.rstrip())
+                self.lines.append(line.rstrip())
                 self._lines.put(line)
         self._lines.put(None)
 
-    def _hear_errors(self, output: IO[str]) -> None:
+    def _read_errors(self, output: IO[str]) -> None:
         with output:
             for line in output:
                 self.errors.append(line.rstrip())

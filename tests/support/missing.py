@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-# What a test says that it needs, and how to get it.
+# What a skipped test needs, as in its reason, and how to get it.
 _TO_INSTALL = {
     "../shared": "put the real data beside the checkout",
     "chromium": "apt install chromium",

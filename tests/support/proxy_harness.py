@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 class Proxy:
-    """A TCP proxy in front of the gateway that delays, cuts and refuses connections when it is told to."""
+    """A TCP proxy in front of the gateway that delays, cuts and refuses connections on demand."""
 
     def __init__(self, url: str) -> None:
         host, port = url.removeprefix("http://").split(":")

@@ -18,7 +18,7 @@ import pytest
 from mindsight.protocol import BetaReady, Message, RunEnded, RunStarted, VolumeMissing, VolumeProcessed, VolumeReceived
 from mindsight.scanner import read_series
 from mindsight.volume import Volume
-from support.live import LiveStream, Service, kill_part, same
+from support.live import Service, StreamProcess, kill_part, same
 
 SPEED = 60.0  # times as fast as the scanner was
 N = 155
@@ -29,7 +29,7 @@ SERIES_UID = b"1.3.6.1.4.1.9590.100.1.2.414631391012364401638709825474079833244"
 
 
 def trio_bytes(shared: Path, index: int, series: int = 0) -> bytes:
-    """A volume of the real run; with another number, of a series that is another and later by so many hours."""
+    """A volume of the real run; another number is another series, later by that many hours."""
     content = (shared / "data" / "trio_run155" / "dcm" / f"001_000007_{index + 1:06d}.dcm").read_bytes()
     assert SERIES_UID in content
     if not series:
@@ -132,7 +132,7 @@ class Night:
 
     session: str
     messages: list[Message]
-    said: list[str]
+    lines: list[str]
     errors: list[str]
     others: Path
     killed_at: list[int]
@@ -157,7 +157,7 @@ def night(
     print(f"the ingest worker is killed at volumes {kills}")
     left = kills.copy()
     events = shared / "data" / "trio_run155" / "events.tsv"
-    with LiveStream(
+    with StreamProcess(
         service, session, f"watch:{folder}?n={N}&late=4&whole=2", "--events", events, "--task", "regulation"
     ) as stream:
         began_s = time.monotonic() + 5.0 / SPEED
@@ -189,7 +189,7 @@ def night(
         messages = service.wait(session, lambda messages: processed(messages, 4) == [0, 1, 2])
         stream.stop(3)  # volumes are missing, and a file was empty
         messages = service.wait(session, has_ended(4))
-        yield Night(session, messages, stream.said, stream.errors, others, kills)
+        yield Night(session, messages, stream.lines, stream.errors, others, kills)
 
 
 def test_the_whole_run_arrives_as_it_is_in_the_files(service: Service, night: Night, run155: list[Volume]) -> None:
@@ -205,7 +205,7 @@ def test_the_whole_run_arrives_as_it_is_in_the_files(service: Service, night: Ni
     assert sum("[series.ignored]" in line for line in night.errors) == 2  # the scout and the anatomical
     assert any(code.startswith("dicom.") for code, _ in warnings)
     assert sum("skipped a file" in line for line in night.errors) == 2  # the empty one and the text
-    assert "SEED" not in repr((night.messages, night.said, night.errors))
+    assert "SEED" not in repr((night.messages, night.lines, night.errors))
 
 
 def test_betas_after_kills_are_the_bytes_of_a_run_without(service: Service, night: Night, shared: Path) -> None:
@@ -222,7 +222,7 @@ def test_betas_after_kills_are_the_bytes_of_a_run_without(service: Service, nigh
     assert betas(night.messages) == undisturbed, f"killed at {night.killed_at}"
 
 
-def test_a_stopped_and_restarted_run_and_changed_shapes_are_told_and_gone_on_with(
+def test_a_stopped_and_restarted_run_and_changed_shapes_are_reported_and_the_stream_continues(
     service: Service, night: Night, run155: list[Volume], shared: Path
 ) -> None:
     arrived = service.arrived(night.session)
@@ -242,13 +242,13 @@ def test_a_stopped_and_restarted_run_and_changed_shapes_are_told_and_gone_on_wit
     assert runs == [(1, 1.97), (2, 1.97), (3, 1.97), (4, 1.97)]
     ends = [(m.run, m.n_volumes, m.n_missing) for m in night.messages if isinstance(m, RunEnded)]
     assert ends == [(1, 155, 0), (2, 9, 0), (3, 12, 2), (4, 3, 0)]
-    told = dict(service.warnings(night.session))
+    texts = dict(service.warnings(night.session))
     assert (
         "run.short",
         "run 2: ended after 9 of the 155 volumes that n promises",
     ) in service.warnings(night.session)
-    assert "run 3: volume 10: expected the shape (74, 74, 36) of the first, got (64, 64, 36)" in told.values()
-    assert told["run.shape"].startswith("run 4 has volumes of 64×64×36 voxels, the run before 74×74×36")
+    assert "run 3: volume 10: expected the shape (74, 74, 36) of the first, got (64, 64, 36)" in texts.values()
+    assert texts["run.shape"].startswith("run 4 has volumes of 64×64×36 voxels, the run before 74×74×36")
     why = {(m.run, m.index): m.reason for m in night.messages if isinstance(m, VolumeMissing)}
     assert why[3, 5] == "run 3: volume 5 did not arrive; declared missing"
 
@@ -260,7 +260,7 @@ def test_a_killed_stream_goes_on_where_it_was(
     folder = tmp_path / "export"
     folder.mkdir()
     session = service.open_session()
-    for index in range(3):  # of another day, and nobody's business
+    for index in range(3):  # of another day, to be ignored
         put(folder, f"old_{index}.dcm", trio_bytes(shared, index, 7))
         os.utime(folder / f"old_{index}.dcm", ns=(0, 10**18 + index))
     source = f"watch:{folder}?late=3"
@@ -271,17 +271,17 @@ def test_a_killed_stream_goes_on_where_it_was(
             time.sleep(0.1)
 
     thread = threading.Thread(target=scanner)
-    with LiveStream(service, session, source) as stream:
+    with StreamProcess(service, session, source) as stream:
         thread.start()
         service.wait(session, has_received(1, 10))
         stream.kill()
-    with LiveStream(service, session, source) as stream:
+    with StreamProcess(service, session, source) as stream:
         line = stream.until("run 1 resumes at volume")
         assert 10 <= int(line.split("volume ")[1].split(";")[0]) < 40, line
         thread.join()
         service.wait(session, has_received(1, 40))
         assert " 0 missing" in stream.stop()
-    with LiveStream(service, session, source) as stream:
+    with StreamProcess(service, session, source) as stream:
         for index in range(6):
             put(folder, f"run2_{index}.dcm", numbered_anew(trio_bytes(shared, 60 + index, 3), index))
         service.wait(session, has_received(2, 6))
@@ -301,7 +301,7 @@ def test_ge_slices_in_any_order(service: Service, shared: Path, tmp_path: Path, 
     paths = sorted((shared / "data" / name).iterdir())
     random.Random(5).shuffle(paths)
     truth = list(read_series(shared / "data" / name))
-    with LiveStream(service, session, f"watch:{tmp_path}?late=5") as stream:
+    with StreamProcess(service, session, f"watch:{tmp_path}?late=5") as stream:
         for k, path in enumerate(paths):
             put(tmp_path, str(k), path.read_bytes())
         service.wait(session, has_received(1, len(truth)))

@@ -19,7 +19,7 @@ from pynetdicom.sop_class import EnhancedMRImageStorage  # type: ignore[attr-def
 from mindsight.protocol import Message, RunEnded, VolumeProcessed, VolumeReceived
 from mindsight.scanner import read_series
 from mindsight.volume import Volume
-from support.live import LiveStream, Service, free_port, same
+from support.live import Service, StreamProcess, free_port, same
 from support.senders import Dimon, murfi_volume
 
 
@@ -56,7 +56,7 @@ def test_storescu_sends_a_folder(service: Service, shared: Path, name: str, n: i
         pytest.skip("needs dcmtk's storescu as the sender (Debian's package dcmtk), which is not installed")
     folder = shared / "data" / name
     session, port = service.open_session(), free_port()
-    with LiveStream(service, session, f"cstore://127.0.0.1:{port}?calling=CONSOLE&late=5") as stream:
+    with StreamProcess(service, session, f"cstore://127.0.0.1:{port}?calling=CONSOLE&late=5") as stream:
         stranger = subprocess.run(
             [storescu, "127.0.0.1", str(port), str(next(folder.iterdir()))], capture_output=True, timeout=60
         )
@@ -92,7 +92,7 @@ def test_pynetdicom_sends_enhanced_objects_in_any_order(
     datasets = [pydicom.dcmread(path) for path in sorted(folder.iterdir())[:n]]
     random.Random(2).shuffle(datasets)
     session, port = service.open_session(), free_port()
-    with LiveStream(service, session, f"cstore://127.0.0.1:{port}?late=5") as stream:
+    with StreamProcess(service, session, f"cstore://127.0.0.1:{port}?late=5") as stream:
         ae = AE("CONSOLE")
         ae.add_requested_context(EnhancedMRImageStorage)
         associations = [ae.associate("127.0.0.1", port, ae_title="MINDSIGHT") for _ in range(2)]
@@ -126,7 +126,7 @@ def test_dimon_sends_a_run_and_another_and_one_more(
     ran = tmp_path / "ran"
     info = f"touch {ran}"
     session = service.open_session()
-    with LiveStream(service, session, f"afni://127.0.0.1:{control}?data={data}") as stream:
+    with StreamProcess(service, session, f"afni://127.0.0.1:{control}?data={data}") as stream:
         with socket.create_connection(("127.0.0.1", data)) as stray, contextlib.suppress(ConnectionError):
             stray.sendall(b"GET / HTTP/1.1\r\n\r\n\0")
             while stray.recv(1024):
@@ -152,7 +152,7 @@ def test_dimon_sends_a_run_and_another_and_one_more(
     assert not ran.exists()
     assert not list(tmp_path.rglob("DRIVEN"))
     assert [code for code, _ in service.warnings(session)].count("afni.header") == 1  # the stray connection
-    assert "SEED" not in repr((messages, stream.said, stream.errors))
+    assert "SEED" not in repr((messages, stream.lines, stream.errors))
 
 
 @pytest.mark.parametrize("n", [90, pytest.param(155, marks=pytest.mark.slow)])
@@ -162,7 +162,7 @@ def test_siemens_image_sender_sends_a_run(service: Service, run155: list[Volume]
     session, port = service.open_session(), free_port()
     order = list(range(n))
     order[40], order[41], order[80], order[83] = order[41], order[40], order[83], order[80]
-    with LiveStream(service, session, f"murfi://127.0.0.1:{port}?n={n}&late=5") as stream:
+    with StreamProcess(service, session, f"murfi://127.0.0.1:{port}?n={n}&late=5") as stream:
         for k in order:
             for moco in (False, True) if k < 30 else (False,):
                 murfi_volume(
@@ -185,11 +185,11 @@ def test_siemens_image_sender_sends_a_run(service: Service, run155: list[Volume]
     messages = service.wait(session, has_processed(n))
     assert ends(messages) == [(1, n, 0)]
     assert [code for code, _ in service.warnings(session)] == ["series.ignored"]  # what the scanner had corrected
-    assert "SEED" not in repr((messages, stream.said, stream.errors))
+    assert "SEED" not in repr((messages, stream.lines, stream.errors))
 
 
 def test_a_sender_that_comes_back_to_a_restarted_stream(service: Service, run155: list[Volume]) -> None:
-    """The stream is killed while a run is sent volume by volume: what was sent to nobody is missing, and only that."""
+    """The stream is killed while a run is sent volume by volume: only what was sent meanwhile is missing."""
     session, port = service.open_session(), free_port()
     source, truth, affine = f"murfi://127.0.0.1:{port}?late=0.5", shorts(run155), run155[0].affine
 
@@ -197,16 +197,16 @@ def test_a_sender_that_comes_back_to_a_restarted_stream(service: Service, run155
         for k in numbers:
             murfi_volume(port, truth[k].data, affine, 1.97, k + 1, series=series, moco=False, announced=False)
 
-    with LiveStream(service, session, source) as stream:
+    with StreamProcess(service, session, source) as stream:
         send(range(10), "1.2.3")
         service.wait(session, has_received(1, 10))
         stream.kill()
-    with LiveStream(service, session, source) as stream:
+    with StreamProcess(service, session, source) as stream:
         send(range(13, 18), "1.2.3")
         stream.until("run 1 resumes at volume 10")
         service.wait(session, has_received(1, 15))
         stream.kill()
-    with LiveStream(service, session, source) as stream:  # and now the scanner begins anew
+    with StreamProcess(service, session, source) as stream:  # the scanner starts another series
         send(range(4), "1.2.4")
         stream.until("run 2 has begun")
         service.wait(session, has_received(2, 4))

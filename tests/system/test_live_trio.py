@@ -158,7 +158,7 @@ def test_no_identity_gets_past_the_reader(service: Service, shared: Path, tmp_pa
 
 
 def one_line(finished: subprocess.CompletedProcess[str], *words: str) -> None:
-    """A wrong command ends with one line that says what, and an exit code."""
+    """A wrong command ends with one line that names the fault, and an exit code."""
     assert finished.returncode == 1, finished.stdout + finished.stderr
     lines = [line for line in finished.stderr.splitlines() if line.startswith("mindsight:")]
     assert len(lines) == 1, finished.stderr
@@ -214,9 +214,7 @@ def test_wrong_commands_print_one_line(
     assert "3 volumes acknowledged, 1 missing" in finished.stdout
 
 
-def test_a_bus_that_is_down_is_said_and_nothing_acknowledged_is_lost(
-    service: Service, shared: Path, tmp_path: Path
-) -> None:
+def test_nothing_acknowledged_is_lost_with_a_bus_that_is_down(service: Service, shared: Path, tmp_path: Path) -> None:
     few = tmp_path / "few"
     few.mkdir()
     for path in sorted((shared / "data" / "trio_run155" / "dcm").iterdir())[:6]:
