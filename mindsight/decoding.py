@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mindsight.decoders.base import average
 from mindsight.errors import ModelMismatch
-from mindsight.features import Features, select
+from mindsight.features import Features, match
 from mindsight.generators.base import Generator
 from mindsight.retrieval import Choice, Ranking, choose_between, rank
 from mindsight.subjects.bundle.folder import Bundle
@@ -92,7 +92,8 @@ class TrialDecoder:
     generator : makes images of features; None where no reconstruction is needed
     n_candidates : length of the ranking that is returned
 
-    Raises ModelMismatch where the decoder's weights are not those of its kind, or for other voxels
+    With a generator that was made for another encoder, betas are ranked and nothing is reconstructed; ``mismatch`` then
+    gives the reason. Raises ModelMismatch where the decoder's weights are not those of its kind, or for other voxels
     (``decoder.voxel_count``).
     """
 
@@ -116,6 +117,14 @@ class TrialDecoder:
                 code="decoder.voxel_count",
             )
         self._origin = self._decoder.origin if bundle.calibration.centred else None
+        self._condition = self._decoder.condition
+        self._names: dict[str, str] = {}
+        self.mismatch: str | None = None
+        if generator is not None and self._condition:
+            try:
+                self._names = match(self._decoder.refined, generator.spaces)
+            except ModelMismatch as error:
+                self._condition, self.mismatch = (), str(error)
 
     def retrieve(
         self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike, pairs: Sequence[tuple[str, str]] = ()
@@ -135,7 +144,7 @@ class TrialDecoder:
         start = self._clock()
         features_R = self._decoder(self._z_scored(beta_V, mean_V, std_V))
         query = features_R[self._decoder.query].mean(axis=0)
-        condition = average(features_R, self._decoder.condition)
+        condition = average(features_R, self._condition)
         decoded = self._clock()
         pool = self.bundle.pool
         ranking = self._rank(query, pairs)
@@ -180,18 +189,18 @@ class TrialDecoder:
     def reconstruct(self, retrieval: Retrieval, seed: int) -> Reconstructed:
         """The reconstruction of a retrieval, as the bundle samples it; the same seed gives the same image.
 
-        Raises ModelMismatch: ``generator.missing`` without a generator or without features to generate from,
-        ``features.space`` where the generator was made for features of another encoder.
+        Raises ModelMismatch (``generator.missing``) without a generator for the decoder's features.
         """
         if self._generator is None or not retrieval.condition:
+            reason = self.mismatch or "this bundle gives candidates only"
             raise ModelMismatch(
-                "expected a generator and a decoder that predicts image tokens: this bundle gives candidates only",
+                f"expected a generator and a decoder that predicts its image tokens: {reason}",
                 code="generator.missing",
             )
         sampling = self.bundle.sampling
         start = self._clock()
         refined = self._decoder.refine(retrieval.condition, seed, sampling.prior)
-        features = select(refined.features, self._decoder.refined, self._generator.spaces)
+        features = {name: refined.features[own] for name, own in self._names.items()}
         pixels = self._generator(features, seed, sampling.generator)[0]
         timings_ms = {"generate": 1e3 * (self._clock() - start)}
         return Reconstructed(pixels, features, refined.steps + sampling.generator.steps, timings_ms)

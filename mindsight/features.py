@@ -62,23 +62,20 @@ class FeatureSpace:
         return cls(texts[0], tuple(int(n) for n in held["shape"]), *texts[1:])
 
 
-def select(features: Features, spaces: Mapping[str, FeatureSpace], needed: Mapping[str, FeatureSpace]) -> Features:
-    """The features that each needed space is found in, under the names of the needed.
+def match(given: Mapping[str, FeatureSpace], needed: Mapping[str, FeatureSpace]) -> dict[str, str]:
+    """Needed name -> given name of the same space.
 
-    spaces : of ``features``, under the same names
-    needed : of a generator, say
-
-    Raises ModelMismatch (``features.space``) where a needed space is not among them.
+    Raises ModelMismatch (``features.space``) where a needed space is not given.
     """
-    found: dict[str, NDArray[np.float32]] = {}
+    found: dict[str, str] = {}
     for name, wanted in needed.items():
-        match = next((own for own, space in spaces.items() if own in features and space.matches(wanted)), None)
-        if match is None:
-            given = ", ".join(f"{space.name or 'an unnamed space'} {space.shape}" for space in spaces.values())
+        own = next((own for own, space in given.items() if space.matches(wanted)), None)
+        if own is None:
+            listed = ", ".join(f"{space.name or 'an unnamed space'} {space.shape}" for space in given.values())
             raise ModelMismatch(
                 f"expected features in the space {wanted.name} {wanted.shape} of encoder {wanted.encoder[:12]}, got"
-                f" {given or 'none'}: choose a decoder and a generator made for the same encoder",
+                f" {listed or 'none'}: choose a decoder and a generator made for the same encoder",
                 code="features.space",
             )
-        found[name] = features[match]
+        found[name] = own
     return found

@@ -18,6 +18,7 @@ from mindsight.decoders.mindeye2 import Layout, MindEye2, PriorLayout
 from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.decoding import TrialDecoder
 from mindsight.errors import ModelMismatch
+from mindsight.features import FeatureSpace
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorConfig
 from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex
@@ -168,6 +169,22 @@ def test_mindeye2_answers_with_candidates_and_pictures(
     assert first.steps == (4 + 3 if prior else 3)
     np.testing.assert_array_equal(first.pixels, again.pixels)
     assert (first.pixels != other.pixels).any()
+
+
+def test_a_generator_for_another_encoder_leaves_the_ranking(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    space = FeatureSpace("other-tokens", (TOKENS, CHANNELS), "none", "f" * 64)
+    other = replace(linear, pool=replace(linear.pool, recorded_space=space))
+    decoder = TrialDecoder(other, clock=ticks(), generator=make_generator())
+    assert decoder.mismatch is not None
+    assert "other-tokens" in decoder.mismatch
+    retrieval = decoder.retrieve(*beta)
+    assert retrieval.candidates == TrialDecoder(linear, clock=ticks()).retrieve(*beta).candidates
+    assert not retrieval.condition
+    with pytest.raises(ModelMismatch, match="same encoder") as error:
+        decoder.reconstruct(retrieval, seed=0)
+    assert error.value.code == "generator.missing"
 
 
 def test_a_linear_decoder_into_tokens_gives_pictures(

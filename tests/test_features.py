@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from mindsight.errors import ModelMismatch
-from mindsight.features import FeatureSpace, select
+from mindsight.features import FeatureSpace, match
 
 HIDDEN = FeatureSpace("clip-l-vision-hidden", (257, 768), "divided by the norm of token 0", "a" * 64)
 TEXT = FeatureSpace("clip-l-text-hidden", (77, 768), "divided by the pooled norm", "a" * 64)
@@ -38,12 +37,9 @@ def test_spaces_match_by_everything_that_both_record(other: FeatureSpace, same: 
 
 
 def test_a_generator_finds_its_features_by_their_space() -> None:
-    hidden, text = np.zeros((1, 257, 768), np.float32), np.ones((1, 77, 768), np.float32)
-    given = {"vision": hidden, "text": text}
-    spaces = {"vision": HIDDEN, "text": TEXT}
-    found = select(given, spaces, {"clip-l-text-hidden": TEXT, "clip-l-vision-hidden": HIDDEN})
-    assert found["clip-l-text-hidden"] is text
-    assert found["clip-l-vision-hidden"] is hidden
+    given = {"vision": HIDDEN, "text": TEXT}
+    found = match(given, {"clip-l-text-hidden": TEXT, "clip-l-vision-hidden": HIDDEN})
+    assert found == {"clip-l-text-hidden": "text", "clip-l-vision-hidden": "vision"}
     with pytest.raises(ModelMismatch, match="same encoder") as error:
-        select(given, spaces, {"clip-l-text-hidden": replace(TEXT, encoder="b" * 64)})
+        match(given, {"clip-l-text-hidden": replace(TEXT, encoder="b" * 64)})
     assert error.value.code == "features.space"

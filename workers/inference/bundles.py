@@ -87,6 +87,8 @@ class LoadedBundles:
         warm = decoder.retrieve(statistics.mean_V, statistics.mean_V, statistics.std_V)
         if warm.condition:
             decoder.reconstruct(warm, 0)
+        if decoder.mismatch is not None:
+            print(f"inference: no reconstructions with bundle {name}: {decoder.mismatch}", file=sys.stderr, flush=True)
         pool = bundle.pool
         images = {
             id_: self.blobs.put(path.read_bytes())
