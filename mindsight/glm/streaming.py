@@ -30,7 +30,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mindsight.errors import BadRequest, BadVolume
+from mindsight.errors import BadRequest
 from mindsight.glm.design import Event, lss_design, nuisance
 from mindsight.glm.estimators import (
     Basis,
@@ -40,6 +40,7 @@ from mindsight.glm.estimators import (
     ols_estimator,
     ridge_weights,
 )
+from mindsight.glm.history import History
 from mindsight.glm.hrf import Hrf, regressors, response_energy
 from mindsight.glm.kernels import grouped_dot
 from mindsight.glm.noise import AR_BINS, Residuals, common_components
@@ -48,7 +49,6 @@ from mindsight.glm.voxel_groups import VoxelGroup, VoxelGroups
 
 Noise = Literal["ols", "ar1"]
 
-_FIRST_CAPACITY = 80
 _TYPICAL_VOXELS = 1000
 
 
@@ -116,12 +116,7 @@ class StreamingGLM:
         pool = np.zeros(0, np.int64) if noise_pool_V is None else np.flatnonzero(noise_pool_V)
         self._pool = self._voxels.rows_of(pool)
         self._events: list[Event] = []
-        self._n_frames = 0
-        self._series_VN = np.zeros((n_voxels, _FIRST_CAPACITY), np.float32)
-        self._baseline_V = np.zeros(n_voxels)
-        self._has_baseline = False
-        self._confounds = np.zeros((_FIRST_CAPACITY, n_confounds))
-        self._censored = np.zeros(_FIRST_CAPACITY, np.bool_)
+        self._history = History(n_voxels, n_confounds)
         self._regressors: list[NDArray[np.float64]] | None = None
         self._nuisance: NDArray[np.float64] | None = None
         self._last_bases: tuple[Event, list[tuple[VoxelGroup, Basis]]] | None = None
@@ -129,7 +124,7 @@ class StreamingGLM:
     @property
     def n_frames(self) -> int:
         """Volumes pushed so far."""
-        return self._n_frames
+        return self._history.n_frames
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -161,27 +156,8 @@ class StreamingGLM:
 
         Raises BadVolume (``volume.voxel_count``, ``volume.not_finite``) and BadRequest (``confounds.shape``).
         """
-        y = np.asarray(y_V, dtype=np.float64)
-        if y.shape != (self.n_voxels,):
-            raise BadVolume(f"expected ({self.n_voxels},) voxels, got {y.shape}", code="volume.voxel_count")
-        confounds = np.zeros(0) if confounds_C is None else np.asarray(confounds_C, dtype=np.float64)
-        if confounds.shape != self._confounds.shape[1:]:
-            raise BadRequest(
-                f"expected {self._confounds.shape[1]} confounds, got shape {confounds.shape}", code="confounds.shape"
-            )
-        if not (np.isfinite(y).all() and np.isfinite(confounds).all()):
-            raise BadVolume("expected finite voxels and confounds, got NaN or infinity", code="volume.not_finite")
-        if self._n_frames == self._censored.size:
-            self._grow()
-        y = self._voxels.sort(y)
-        # Differences to the first good frame, so that float32 keeps what varies; the constant absorbs the rest.
-        if not self._has_baseline and not censored:
-            self._baseline_V = y.copy()
-            self._has_baseline = True
-        self._series_VN[:, self._n_frames] = (y - self._baseline_V) if self._has_baseline else 0.0
-        self._confounds[self._n_frames] = confounds
-        self._censored[self._n_frames] = censored
-        self._n_frames += 1
+        y, confounds = self._history.checked(y_V, confounds_C)
+        self._history.append(self._voxels.sort(y), confounds, censored)
         self._regressors = self._nuisance = self._last_bases = None
 
     def beta(self, trial: int) -> NDArray[np.float64]:
@@ -204,7 +180,7 @@ class StreamingGLM:
         """
         betas, errors = [], []
         for group, basis in self._bases(trial):
-            residuals = Residuals(self._series_VN[group.rows], basis.q_TR, with_variance=self.noise == "ar1")
+            residuals = Residuals(self._history.series_VN[group.rows], basis.q_TR, with_variance=self.noise == "ar1")
             estimator, bin_V, error_V = self._errors(residuals, basis)
             betas.append(self._weighted(group, estimator.weights_BT, bin_V))
             errors.append(error_V)
@@ -227,7 +203,7 @@ class StreamingGLM:
             alone |= ~directions.sound_K
             beta_KV, error_KV = np.zeros((2, len(trials), group.rows.stop - group.rows.start))
             if directions.sound_K.any():
-                rows_VN = self._series_VN[group.rows]
+                rows_VN = self._history.series_VN[group.rows]
                 found = separate_estimates(rows_VN, directions, ar1=self.noise == "ar1")
                 beta_KV[directions.sound_K], error_KV[directions.sound_K] = found
             parts_G.append((beta_KV, error_KV))
@@ -245,7 +221,7 @@ class StreamingGLM:
         every = max(self.n_voxels // _TYPICAL_VOXELS, 1)
         errors = []
         for group, basis in self._bases(trial):
-            rows_VN = np.ascontiguousarray(self._series_VN[group.rows][::every, : self._n_frames])
+            rows_VN = np.ascontiguousarray(self._history.series_VN[group.rows][::every, : self._history.n_frames])
             _, _, error_V = self._errors(Residuals(rows_VN, basis.q_TR, with_variance=self.noise == "ar1"), basis)
             errors.append(error_V)
         return float(np.median(np.concatenate(errors)))
@@ -259,8 +235,8 @@ class StreamingGLM:
         places = np.array([k for k, event in enumerate(events) if event.trial is not None])
         beta_KV = np.empty((len(trials), self.n_voxels))
         for group, regressors_TK in zip(self._voxels.groups, regressors_G, strict=True):
-            rows_VN, out_KV = self._series_VN[group.rows], beta_KV[:, group.rows]
-            sound_K = separate_ols_betas(rows_VN, self._n_frames, regressors_TK, nuisance_TP, places, out_KV)
+            rows_VN, out_KV = self._history.series_VN[group.rows], beta_KV[:, group.rows]
+            sound_K = separate_ols_betas(rows_VN, self._history.n_frames, regressors_TK, nuisance_TP, places, out_KV)
             for row in np.flatnonzero(~sound_K):
                 weights_T = of_design(regressors_TK, int(places[row]), nuisance_TP)
                 out_KV[row] = self._weighted(group, weights_T[None], np.zeros(len(rows_VN), np.int64))
@@ -292,50 +268,34 @@ class StreamingGLM:
 
     def series(self) -> NDArray[np.float32]:
         """(T, V) the frames so far, as pushed (to float32)."""
-        return self._voxels.restore((self._series_VN[:, : self._n_frames].T + self._baseline_V).astype(np.float32))
+        return self._voxels.restore(self._history.series())
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """Everything that was pushed and declared; ``load_state`` of an equally made GLM goes on to the same bits."""
-        n = self._n_frames
         return {
-            "series_VT": self._series_VN[:, :n].copy(),
-            "baseline_V": self._baseline_V.copy(),
-            "has_baseline": np.array(self._has_baseline),
-            "confounds_TC": self._confounds[:n].copy(),
-            "censored_T": self._censored[:n].copy(),
+            **self._history.state(),
             "event_times_K2": np.array([(e.onset_s, e.duration_s) for e in self._events]).reshape(-1, 2),
             "event_trial_K": np.array([0 if e.trial is None else e.trial for e in self._events], np.int64),
-            "event_asked_K": np.array([e.trial is not None for e in self._events], np.bool_),
+            "event_has_trial_K": np.array([e.trial is not None for e in self._events], np.bool_),
         }
 
     def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Take over what ``state`` returned."""
-        self._n_frames = n = int(state["censored_T"].size)
-        room = ((0, _FIRST_CAPACITY),)
-        self._series_VN = np.pad(state["series_VT"].astype(np.float32), ((0, 0), *room))
-        self._confounds = np.pad(state["confounds_TC"].astype(np.float64), (*room, (0, 0)))
-        self._censored = np.pad(state["censored_T"].astype(np.bool_), room)
-        self._baseline_V = state["baseline_V"].astype(np.float64)
-        self._has_baseline = bool(state["has_baseline"])
-        asked = state["event_asked_K"].astype(np.bool_)
+        self._history.load_state(state)
+        has_trial = state["event_has_trial_K"].astype(np.bool_)
         self._events = [
-            Event(float(onset), float(duration), int(trial) if is_asked else None)
-            for (onset, duration), trial, is_asked in zip(
-                state["event_times_K2"].astype(np.float64), state["event_trial_K"].astype(np.int64), asked, strict=True
+            Event(float(onset), float(duration), int(trial) if is_trial else None)
+            for (onset, duration), trial, is_trial in zip(
+                state["event_times_K2"].astype(np.float64),
+                state["event_trial_K"].astype(np.int64),
+                has_trial,
+                strict=True,
             )
         ]
         self._regressors = self._nuisance = self._last_bases = None
-        assert self._series_VN.shape == (self.n_voxels, n + _FIRST_CAPACITY)
-
-    def _grow(self) -> None:
-        # Odd multiples of a cache line: rows a power of two apart would compete for the same cache sets.
-        more = self._censored.size + 16
-        self._series_VN = np.pad(self._series_VN, ((0, 0), (0, more)))
-        self._confounds = np.pad(self._confounds, ((0, more), (0, 0)))
-        self._censored = np.pad(self._censored, (0, more))
 
     def _has_started(self, event: Event) -> bool:
-        return self._n_frames >= 2 and event.onset_s <= (self._n_frames - 1) * self.tr_s
+        return self._history.n_frames >= 2 and event.onset_s <= (self._history.n_frames - 1) * self.tr_s
 
     def _started_event(self, trial: int) -> Event:
         event = next((event for event in self._events if event.trial == trial), None)
@@ -346,7 +306,7 @@ class StreamingGLM:
         if not self._has_started(event):
             raise BadRequest(
                 f"expected a trial that has started, got trial {trial} with its onset at {event.onset_s:g} s after"
-                f" {self._n_frames} volumes of {self.tr_s:g} s",
+                f" {self._history.n_frames} volumes of {self.tr_s:g} s",
                 code="trial.not_started",
                 trial=trial,
             )
@@ -367,28 +327,34 @@ class StreamingGLM:
 
     def _parts(self) -> tuple[list[Event], list[NDArray[np.float64]], NDArray[np.float64]]:
         """Started events, regressors (T, K) of each group, and the nuisance (T, P); computed once per frame."""
-        n = self._n_frames
         started = [event for event in self._events if self._has_started(event)]
         if self._regressors is None:
             onsets = np.array([event.onset_s for event in started])
             durations = np.array([event.duration_s for event in started])
             self._regressors = [
-                regressors(group.kernel_sum_L, onsets - group.lag_s, durations, n, self.tr_s, self._n_planned)
+                regressors(
+                    group.kernel_sum_L,
+                    onsets - group.lag_s,
+                    durations,
+                    self._history.n_frames,
+                    self.tr_s,
+                    self._n_planned,
+                )
                 for group in self._voxels.groups
             ]
         if self._nuisance is None:
             self._nuisance = nuisance(
-                self._confounds[:n], self._censored[:n], self.tr_s, self._high_pass_hz, self._n_planned
+                self._history.confounds_TC, self._history.censored_T, self.tr_s, self._high_pass_hz, self._n_planned
             )
             if self._n_components > 0:
                 basis = Basis.of(self._nuisance)
-                pool_VT = self._series_VN[self._pool, :n]
+                pool_VT = self._history.series_VN[self._pool, : self._history.n_frames]
                 self._nuisance = np.hstack([common_components(pool_VT, basis.q_TR, self._n_components), self._nuisance])
         return started, self._regressors, self._nuisance
 
     def _bins(self, group: VoxelGroup, basis: Basis) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """(V,) bin of noise of each voxel of the group, and (B,) the bins' AR(1) coefficients."""
-        rows_VN = self._series_VN[group.rows]
+        rows_VN = self._history.series_VN[group.rows]
         if self.noise == "ols":
             return np.zeros(len(rows_VN), np.int64), np.zeros(1)
         return _distinct(Residuals(rows_VN, basis.q_TR))
@@ -406,9 +372,9 @@ class StreamingGLM:
     def _weighted(
         self, group: VoxelGroup, weights_BT: NDArray[np.float64], bin_V: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        beta_V: NDArray[np.float64] = grouped_dot(self._series_VN[group.rows], weights_BT, bin_V)
+        beta_V: NDArray[np.float64] = grouped_dot(self._history.series_VN[group.rows], weights_BT, bin_V)
         # Zero, except with fewer frames than regressors, where the minimum-norm estimate depends on the mean.
-        beta_V += weights_BT.sum(axis=1)[bin_V] * self._baseline_V[group.rows]
+        beta_V += weights_BT.sum(axis=1)[bin_V] * self._history.baseline_V[group.rows]
         return beta_V
 
 

@@ -18,7 +18,7 @@ from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing.motion import rigid
 from mindsight.preprocessing.motion.prospective import followed_motion, motion_about
 from mindsight.preprocessing.motion.realign import MIN_SLICES
-from mindsight.preprocessing.quality.rules import VolumeFigures
+from mindsight.preprocessing.quality.rules import Alert, VolumeFigures
 from mindsight.preprocessing.registration.report import RegistrationReport
 from mindsight.preprocessing.registration.session_reference import SessionReference
 from mindsight.volume import Volume, same_tr
@@ -109,40 +109,40 @@ def measure_volume(
     """
     posed = _as_it_is(volume, stated, space, given) if reference is None else _registered(volume, stated, reference)
     spike = run.detect_spike(posed.voxels_V, posed.converged)
-    figures = run.measure_quality(posed.voxels_V, posed.motion_6, spike or not posed.converged)
-    is_stated = not given and bool(figures.fd_mm)  # by the scanner that follows the head
-    fd_mm = figures.fd_mm if posed.estimated or given.order is not None or is_stated else None
-    good = posed.converged and (fd_mm is None or fd_mm <= fd_threshold_mm)
-    censored = spike or not good
-    alerts = run.update_alerts(
-        VolumeFigures(
-            fd_mm=fd_mm,
-            dvars_percent=figures.dvars_percent,
-            tsnr=figures.tsnr,
-            displacement_mm=posed.displacement_mm,
-            mean_signal=float(posed.voxels_V.mean()),
-            residual=posed.residual,
-            outlier_share=len(posed.outlier_slices) / volume.shape[2],
-            unplaced=not posed.converged,
-            spike=spike,
-            censored=censored,
-            trials=run.trials_at(volume.index),
-        )
+    quality = run.measure_quality(posed.voxels_V, posed.motion_6, spike or not posed.converged)
+    is_stated = not given and bool(quality.fd_mm)  # by the scanner that follows the head
+    fd_mm = quality.fd_mm if posed.estimated or given.order is not None or is_stated else None
+    figures = VolumeFigures(
+        fd_mm=fd_mm,
+        dvars_percent=quality.dvars_percent,
+        tsnr=quality.tsnr,
+        displacement_mm=posed.displacement_mm,
+        mean_signal=float(posed.voxels_V.mean()),
+        residual=posed.residual,
+        outlier_share=len(posed.outlier_slices) / volume.shape[2],
+        unplaced=not posed.converged,
+        spike=spike,
+        censored=spike or not posed.converged or (fd_mm is not None and not fd_mm <= fd_threshold_mm),
+        trials=run.trials_at(volume.index),
     )
-    report = VolumeReport(
+    report = _report(posed, figures, run.update_alerts(figures))
+    confounds_6 = given.raw_6(volume) if given else posed.motion_6
+    return MeasuredVolume(posed.voxels_V, confounds_6[: run.n_confounds], report, posed.registration)
+
+
+def _report(posed: _Posed, figures: VolumeFigures, alerts: list[Alert]) -> VolumeReport:
+    return VolumeReport(
         translation_mm=posed.translation_mm,
         rotation_rad=posed.rotation_rad,
-        fd_mm=fd_mm,
+        fd_mm=figures.fd_mm,
         dvars_percent=figures.dvars_percent,
         tsnr=figures.tsnr,
         aligned=posed.converged,
-        censored=censored,
+        censored=figures.censored,
         residual=posed.residual,
         outlier_slices=posed.outlier_slices,
         alerts=(*([] if posed.registration is None else posed.registration.alerts()), *alerts),
     )
-    confounds_6 = given.raw_6(volume) if given else posed.motion_6
-    return MeasuredVolume(posed.voxels_V, confounds_6[: run.n_confounds], report, posed.registration)
 
 
 def _registered(volume: Volume, stated: Float64Array, reference: SessionReference) -> _Posed:

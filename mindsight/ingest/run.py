@@ -78,19 +78,7 @@ class Run:
         self._waits_s = options.waits_s(tr_s)
         self._baseline = baseline
         self.n_confounds = n_confounds
-        self._glm = StreamingGLM(
-            n_voxels,
-            tr_s,
-            options.hrf,
-            options.high_pass_hz,
-            options.noise,
-            n_confounds,
-            n_planned=n_volumes if options.mode == "fixed" else None,
-            hrf_V=None if space is None else space.hrf_V,
-            lag_V=None if space is None else space.lag_V,
-            noise_pool_V=None if space is None else space.noise_pool_V,
-            n_components=0 if space is None or space.noise_pool_V is None else options.n_noise_components,
-        )
+        self._glm = _new_glm(options, n_voxels, tr_s, n_volumes, n_confounds, space)
         self._quality = Quality(n_voxels)
         self._spikes = SpikeDetector(n_voxels)
         self._limits = options.limits if limits is None else limits
@@ -121,7 +109,7 @@ class Run:
         """
         if event.trial is not None and event.trial in self._trials:
             raise BadRequest(
-                f"expected a trial that is not there yet, got trial {event.trial} a second time",
+                f"expected a new trial, got trial {event.trial} a second time",
                 code="trial.duplicate",
                 trial=event.trial,
             )
@@ -374,3 +362,26 @@ class Run:
         run._last_voxels_V = last_voxels_V
         run._last_confounds_C = arrays["last_confounds_C"].astype(np.float64)
         return run
+
+
+def _new_glm(
+    options: IngestOptions,
+    n_voxels: int,
+    tr_s: float,
+    n_volumes: int | None,
+    n_confounds: int,
+    space: SubjectSpace | None,
+) -> StreamingGLM:
+    return StreamingGLM(
+        n_voxels,
+        tr_s,
+        options.hrf,
+        options.high_pass_hz,
+        options.noise,
+        n_confounds,
+        n_planned=n_volumes if options.mode == "fixed" else None,
+        hrf_V=None if space is None else space.hrf_V,
+        lag_V=None if space is None else space.lag_V,
+        noise_pool_V=None if space is None else space.noise_pool_V,
+        n_components=0 if space is None or space.noise_pool_V is None else options.n_noise_components,
+    )

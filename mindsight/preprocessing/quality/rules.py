@@ -127,7 +127,7 @@ RULES = (
     Rule(
         *("quality.tsnr_calibration", "tsnr_ratio", "warning", 5, 1.1),
         "The signal is noisier than at calibration: tSNR is {value:.0%} of it (limit {limit:.0%}). Check coil and"
-        " sequence; answers will be less certain.",
+        " sequence; results will be less certain.",
         "The signal is about as clean as at calibration again.",
     ),
     Rule(
