@@ -1,4 +1,4 @@
-"""The archive waits for pictures, not only for answers, and one refused job does not cut the others short."""
+"""The archive waits for reconstructions, not only for results, and one refused job does not cut the others short."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from mindsight.archive import write_archive
 from mindsight.bus import Log, WorkQueue
 from mindsight.protocol import BetaReady, Captioned, Message, Reconstruction, Result, dump_message
 from mindsight.protocol.messages import Candidate
 from support.house import House
-from workers.jobs import archive
 from workers.jobs.archive import Archivist
+from workers.jobs.gather import gather_session
 
 
-def test_it_waits_while_there_is_work_and_no_longer(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "ANSWERS_DEADLINE_S", 20.0)
+def test_it_waits_while_there_is_work_and_no_longer(house: House) -> None:
     house.open("ses-a", "some-bundle")
     for trial in (1, 2):
         beta = BetaReady(
@@ -32,7 +29,7 @@ def test_it_waits_while_there_is_work_and_no_longer(house: House, monkeypatch: p
     returned = threading.Event()
 
     def wait() -> None:
-        Archivist(house.settings, house.bus, "ses-a")._await_answers()
+        Archivist(house.settings, house.bus, "ses-a", 20.0).await_results()
         returned.set()
 
     thread = threading.Thread(target=wait)
@@ -73,7 +70,7 @@ def test_what_was_drawn_and_said_is_kept_with_how_it_was_made(house: House, tmp_
         Captioned(**ANSWER, text="a dog on a lawn", model=DIGESTS["e"]),
     )  # fmt: skip
     archivist = Archivist(house.settings, house.bus, "ses-a")
-    gathered = archivist._gather(archivist._await_answers())
+    gathered = gather_session(archivist.journal, "ses-a", archivist.await_results(), house.settings)
     assert gathered.provenance["captioners"] == [DIGESTS["e"]]
     write_archive(gathered, tmp_path / "archive")
     (path,) = tmp_path.rglob("*_desc-decoding_results.jsonl")
@@ -85,8 +82,7 @@ def test_what_was_drawn_and_said_is_kept_with_how_it_was_made(house: House, tmp_
     assert row["drawing"]["generator"] == DIGESTS["d"]
 
 
-def test_it_waits_for_captions_where_there_is_a_captioner(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "ANSWERS_DEADLINE_S", 20.0)
+def test_it_waits_for_captions_where_there_is_a_captioner(house: House) -> None:
     house.settings.captions_dir = Path("captions")
     house.open("ses-a", "some-bundle")
     write_messages(
@@ -101,8 +97,8 @@ def test_it_waits_for_captions_where_there_is_a_captioner(house: House, monkeypa
     )  # fmt: skip
     WorkQueue(house.bus, "pictures").put("one", b"y")  # drawn, and still being captioned
     found: list[Message] = []
-    archivist = Archivist(house.settings, house.bus, "ses-a")
-    thread = threading.Thread(target=lambda: found.extend(archivist._await_answers()))
+    archivist = Archivist(house.settings, house.bus, "ses-a", 20.0)
+    thread = threading.Thread(target=lambda: found.extend(archivist.await_results()))
     thread.start()
     thread.join(0.7)
     assert thread.is_alive()
