@@ -9,7 +9,7 @@ size, for a GPU, in float16 there. The peer (``plain_mindeye.py``) runs what the
 and with keys and values copied for each head. Outputs of both are compared on the same noise.
 
 - retrieval: voxels of one trial to retrieval tokens.
-- retrieval, 3 repeats: of the three trials of a picture, averaged behind the head; the peer takes one after the other,
+- retrieval, 3 repeats: of the three trials of an image, averaged after the head; the peer computes one after the other,
   as the reference does.
 - retrieval, by the reference's forward: the released code runs every head to get at the retrieval tokens, the low-level
   one among them; ours runs what is asked for.
@@ -95,61 +95,80 @@ def apart(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.std())
 
 
-def measure(layout: Layout, device: torch.device, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
-    torch.manual_seed(0)
-    with device:
-        model = load_mindeye2(MindEye2(layout).state_dict(), dtype).requires_grad_(False)
-    assert model.prior is not None
-    assert layout.prior is not None
-    state = {key: tensor.detach() for key, tensor in model.state_dict().items()}
-    folded, peer = fold(model), PlainMindEye2(state, layout.prior.heads)
-    samplers = {steps: Sampler(model.prior, steps) for steps in STEPS}
-    repeats_RV = torch.randn(3, layout.voxels[0], device=device, dtype=dtype)
-    voxels_BV = repeats_RV[:1]
-    noises = list(torch.randn(max(STEPS), 1, layout.tokens, layout.dim, device=device, dtype=dtype))
-    backbone, retrieval = peer.tokens(voxels_BV)
-    ours = folded.tokens(voxels_BV)
-    weights = folded.tensors()
-    lowlevel = [tensor for name, tensor in folded.trunk.named_parameters() if name.startswith(LOWLEVEL)]
-    ids = {id(tensor) for tensor in lowlevel}
-    needed = [tensor for tensor in weights if id(tensor) not in ids]
-    product, products = large_product(layout, device, dtype)
+class Pair:
+    """Our folded model and the peer with the same random weights, and the inputs that both get."""
 
-    def peer_repeats(all_heads: bool) -> list[Tensor]:
-        each = [peer.tokens(row_V[None])[1] for row_V in repeats_RV]
+    def __init__(self, layout: Layout, device: torch.device, dtype: torch.dtype) -> None:
+        torch.manual_seed(0)
+        with device:
+            model = load_mindeye2(MindEye2(layout).state_dict(), dtype).requires_grad_(False)
+        assert model.prior is not None
+        assert layout.prior is not None
+        state = {key: tensor.detach() for key, tensor in model.state_dict().items()}
+        self.folded, self.peer = fold(model), PlainMindEye2(state, layout.prior.heads)
+        self.samplers = {steps: Sampler(model.prior, steps) for steps in STEPS}
+        self.repeats_RV = torch.randn(3, layout.voxels[0], device=device, dtype=dtype)
+        self.voxels_BV = self.repeats_RV[:1]
+        self.noises = list(torch.randn(max(STEPS), 1, layout.tokens, layout.dim, device=device, dtype=dtype))
+        self.backbone, self.retrieval = self.peer.tokens(self.voxels_BV)
+        lowlevel = {id(p) for name, p in self.folded.trunk.named_parameters() if name.startswith(LOWLEVEL)}
+        self.weights = {
+            "full": [tensor for key, tensor in state.items() if not key.startswith("diffusion_prior.")],
+            "folded": self.folded.tensors(),
+            "retrieval": [tensor for tensor in self.folded.tensors() if id(tensor) not in lowlevel],
+        }
+
+    def peer_repeats(self, all_heads: bool) -> list[Tensor]:
+        each = [self.peer.tokens(row_V[None])[1] for row_V in self.repeats_RV]
         means = [torch.stack(each).mean(0)]
         if all_heads:
-            means.append(torch.stack([peer.lowlevel(row_V[None]) for row_V in repeats_RV]).mean(0))
+            means.append(torch.stack([self.peer.lowlevel(row_V[None]) for row_V in self.repeats_RV]).mean(0))
         return means
 
-    methods: dict[str, Callable[[], object]] = {
-        "retrieval: ours": lambda: folded.tokens(voxels_BV, lowlevel=False),
-        "retrieval: peer": lambda: peer.tokens(voxels_BV),
-        "retrieval: floor": lambda: [tensor.sum() for tensor in needed],
-        "retrieval, reference's forward: peer": lambda: (peer.tokens(voxels_BV), peer.lowlevel(voxels_BV)),
-        "retrieval, 3 repeats: ours": lambda: folded.tokens_of_repeats(repeats_RV, lowlevel=False),
-        "retrieval, 3 repeats: peer": lambda: peer_repeats(all_heads=False),
-        "all heads, 3 repeats: ours": lambda: folded.tokens_of_repeats(repeats_RV),
-        "all heads, 3 repeats: peer": lambda: peer_repeats(all_heads=True),
-        **{f"prior, {n} steps: ours": lambda n=n: samplers[n](backbone, noises) for n in STEPS},
-        **{f"prior, {n} steps: peer": lambda n=n: peer.sample(backbone, n, iter(noises)) for n in STEPS[:1]},
-        "whole way, 20 steps: ours": lambda: samplers[20](folded.tokens(voxels_BV, lowlevel=False).backbone, noises),
-        "whole way, 20 steps: peer": lambda: peer.sample(peer.tokens(voxels_BV)[0], 20, iter(noises)),
-        "a large product": product,
-    }
+    def methods(self) -> dict[str, Callable[[], object]]:
+        """What is timed, by the name of its row."""
+        folded, peer, voxels_BV, repeats_RV = self.folded, self.peer, self.voxels_BV, self.repeats_RV
+        backbone, noises, samplers = self.backbone, self.noises, self.samplers
+        return {
+            "retrieval: ours": lambda: folded.tokens(voxels_BV, lowlevel=False),
+            "retrieval: peer": lambda: peer.tokens(voxels_BV),
+            "retrieval: floor": lambda: [tensor.sum() for tensor in self.weights["retrieval"]],
+            "retrieval, reference's forward: peer": lambda: (peer.tokens(voxels_BV), peer.lowlevel(voxels_BV)),
+            "retrieval, 3 repeats: ours": lambda: folded.tokens_of_repeats(repeats_RV, lowlevel=False),
+            "retrieval, 3 repeats: peer": lambda: self.peer_repeats(all_heads=False),
+            "all heads, 3 repeats: ours": lambda: folded.tokens_of_repeats(repeats_RV),
+            "all heads, 3 repeats: peer": lambda: self.peer_repeats(all_heads=True),
+            **{f"prior, {n} steps: ours": lambda n=n: samplers[n](backbone, noises) for n in STEPS},
+            **{f"prior, {n} steps: peer": lambda n=n: peer.sample(backbone, n, iter(noises)) for n in STEPS[:1]},
+            "whole way, 20 steps: ours": lambda: samplers[20](
+                folded.tokens(voxels_BV, lowlevel=False).backbone, noises
+            ),
+            "whole way, 20 steps: peer": lambda: peer.sample(peer.tokens(voxels_BV)[0], 20, iter(noises)),
+        }
+
+    def differences(self) -> dict[str, float]:
+        """Largest difference between ours and the peer, in standard deviations."""
+        ours, prior = self.folded.tokens(self.voxels_BV), self.samplers[20](self.backbone, self.noises)
+        latent = self.peer.lowlevel(self.voxels_BV)
+        repeats = self.folded.tokens_of_repeats(self.repeats_RV).retrieval
+        return {
+            "backbone tokens": apart(ours.backbone, self.backbone),
+            "retrieval tokens": apart(ours.retrieval, self.retrieval),
+            "low-level latent": 0.0 if ours.lowlevel is None else apart(ours.lowlevel, latent),
+            "retrieval tokens of 3 repeats": apart(repeats, self.peer_repeats(False)[0]),
+            "prior, 20 steps": apart(prior, self.peer.sample(self.backbone, 20, iter(self.noises))),
+        }
+
+
+def measure(layout: Layout, device: torch.device, dtype: torch.dtype, rounds: int) -> dict[str, Any]:
+    pair = Pair(layout, device, dtype)
+    product, products = large_product(layout, device, dtype)
+    methods = pair.methods() | {"a large product": product}
     with torch.inference_mode():
         clocks = report.in_turn(
             {name: waited(method, device) for name, method in methods.items()}, rounds, lambda _: time.sleep(PAUSE_S)
         )
-        equal = {
-            "backbone tokens": apart(ours.backbone, backbone),
-            "retrieval tokens": apart(ours.retrieval, retrieval),
-            "low-level latent": apart(ours.lowlevel, peer.lowlevel(voxels_BV)) if ours.lowlevel is not None else 0.0,
-            "retrieval tokens of 3 repeats": apart(
-                folded.tokens_of_repeats(repeats_RV).retrieval, peer_repeats(False)[0]
-            ),
-            "prior, 20 steps": apart(samplers[20](backbone, noises), peer.sample(backbone, 20, iter(noises))),
-        }
+        equal = pair.differences()
     one = clocks.pop("a large product")
     for steps in STEPS:
         factor = (steps - 1) * products
@@ -157,7 +176,6 @@ def measure(layout: Layout, device: torch.device, dtype: torch.dtype, rounds: in
             [factor * ms for ms in one.wall_ms], [factor * ms for ms in one.process_ms]
         )
     clocks["retrieval, 3 repeats: floor"] = clocks["retrieval: floor"]
-    full = [tensor for key, tensor in state.items() if not key.startswith("diffusion_prior.")]
     ours_of = {name: name.replace(", reference's forward", "").replace("peer", "ours") for name in clocks}
     floor_of = {name: name.replace("ours", "floor") for name in clocks if name.endswith("ours")}
     floor_of |= {name: name.replace("peer", "floor") for name in clocks if name.endswith("peer")}
@@ -167,7 +185,7 @@ def measure(layout: Layout, device: torch.device, dtype: torch.dtype, rounds: in
             ours={name: other for name, other in ours_of.items() if name != other},
             floor={name: other for name, other in floor_of.items() if other in clocks},
         ),
-        "weights": {name: sizes(held) for name, held in (("full", full), ("folded", weights), ("retrieval", needed))},
+        "weights": {name: sizes(held) for name, held in pair.weights.items()},
         "largest_difference_in_sd": equal,
     }
 

@@ -6,7 +6,7 @@ One command on a machine with a CUDA device; nothing but the installed project i
 simulate_motion.py). Without one it says so and measures nothing; ``--device cpu`` runs the same code on the processor,
 to see that it runs.
 
-"whole" is one volume as the worker has it: upload, judgement on the processor, the steps, the pose back, 15,000 voxels
+"whole" is one volume as the worker has it: upload, check on the CPU, the steps, the pose back, 15,000 voxels
 sampled and back. "graph" is the device's part alone (prefilter, steps, sampling) replayed as one CUDA graph, with the
 volume already there.
 """

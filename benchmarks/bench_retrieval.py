@@ -81,7 +81,7 @@ def from_disk(path: Path) -> dict[str, object]:
     query = np.random.default_rng(5).standard_normal(open_pool(path).token_shape, np.float32)
     seconds: dict[str, list[float]] = {"floor: read the file": [], "exact search": []}
     for name in list(seconds) * 3:
-        descriptor = os.open(path, os.O_RDONLY)  # nobody has it mapped now, or its pages would stay
+        descriptor = os.open(path, os.O_RDONLY)  # only while no process has it mapped, or its pages stay
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(descriptor)
         start = time.perf_counter()

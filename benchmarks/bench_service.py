@@ -97,8 +97,8 @@ class Scans:
 
 
 @dataclass
-class Heard:
-    """What a watcher heard, and when it was sent and heard on this machine's clock."""
+class Watched:
+    """Messages that a watcher received, and when volumes were sent and betas received, by this machine's clock."""
 
     messages: list[Message] = field(default_factory=list)
     seen_ms: list[float] = field(default_factory=list)
@@ -111,7 +111,7 @@ class Heard:
             self.messages.append(message)
 
     def wait(self, what: str, done: int) -> None:
-        """Until ``done`` messages of a type were heard."""
+        """Until ``done`` messages of a type have arrived."""
         until = time.monotonic() + DEADLINE_S
         while sum(message.type == what for message in self.messages) < done:
             if time.monotonic() > until:
@@ -120,7 +120,7 @@ class Heard:
 
 
 def make_bundle(folder: Path, scans: Scans) -> None:
-    """A subject with 15,000 voxels; nobody decodes here, so that the decoder is empty."""
+    """A subject with 15,000 voxels; nothing is decoded here, so the decoder's weights are zero."""
     rng = np.random.default_rng(0)
     Bundle(
         subject="bench",
@@ -134,9 +134,9 @@ def make_bundle(folder: Path, scans: Scans) -> None:
     ).save(folder)
 
 
-def through_service(scans: Scans, every_s: float) -> Heard:
+def through_service(scans: Scans, every_s: float) -> Watched:
     """One session of one run, a volume every ``every_s`` seconds."""
-    heard = Heard()
+    watched = Watched()
     keys: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder), port=0, redis_url="embedded://")
@@ -153,7 +153,7 @@ def through_service(scans: Scans, every_s: float) -> Heard:
             with Console(url, key, spool_dir=Path(folder) / "spool") as console:
                 session = console.open_session(console.enrol("bench"))
                 watch = Watch(url, key, session)
-                threading.Thread(target=heard.listen, args=(watch,), daemon=True).start()
+                threading.Thread(target=watched.listen, args=(watch,), daemon=True).start()
                 time.sleep(SETTLE_S)
                 console.start_run(1, task="bench", tr_s=TR_S, n_volumes=scans.n)
                 for trial, onset_s in enumerate(scans.onsets_s, 1):
@@ -161,17 +161,17 @@ def through_service(scans: Scans, every_s: float) -> Heard:
                 began_s = time.monotonic()
                 for volume in scans:
                     time.sleep(max(0.0, began_s + volume.index * every_s - time.monotonic()))
-                    heard.sent_t = time.time()
+                    watched.sent_t = time.time()
                     console.send(volume)
-                heard.wait("volume.processed", scans.n)
+                watched.wait("volume.processed", scans.n)
                 console.end_run(1)
                 answered = 2 * len(scans.onsets_s)  # the last trials have no revised answer, but all have a final one
-                heard.wait("beta.ready", answered)
+                watched.wait("beta.ready", answered)
                 time.sleep(1.0)
                 watch.close()
         finally:
             supervisor.stop()
-    return heard
+    return watched
 
 
 def computed(scans: Scans) -> dict[str, list[float]]:
@@ -225,7 +225,7 @@ def floors(scans: Scans, truth: Path, folder: Path) -> dict[str, float]:
     return {name: round(value, 3) for name, value in found.items()}
 
 
-def heard_figures(heard: Heard) -> dict[str, dict[str, float]]:
+def watched_figures(watched: Watched) -> dict[str, dict[str, float]]:
     """Per stage, of the messages' own times."""
     stages: dict[str, list[float]] = {}
 
@@ -233,8 +233,8 @@ def heard_figures(heard: Heard) -> dict[str, dict[str, float]]:
         if value is not None:
             stages.setdefault(stage, []).append(value)
 
-    last_beta: float | None = None  # of the volume whose turn it is: its betas come before it is said to be processed
-    for message in heard.messages:
+    last_beta: float | None = None  # of the current volume, whose betas are reported before the volume itself
+    for message in watched.messages:
         if isinstance(message, VolumeReceived):
             add("received to acknowledged", message.latency_ms.receive)
         elif isinstance(message, VolumeProcessed):
@@ -254,7 +254,7 @@ def heard_figures(heard: Heard) -> dict[str, dict[str, float]]:
             if message.stage != "final":
                 last_beta = message.latency_ms.beta
                 add("acknowledged to beta", last_beta)
-    stages["sent to beta at a watcher"] = heard.seen_ms
+    stages["sent to beta at a watcher"] = watched.seen_ms
     return {name: {**report.spread(values), "n": len(values)} for name, values in sorted(stages.items())}
 
 
@@ -279,8 +279,8 @@ def main() -> None:
     began = report.machine()
     scans = Scans.load(given.truth, given.volumes)
     every_s = TR_S if given.whole else given.every
-    heard = through_service(scans, every_s)
-    service = heard_figures(heard)
+    watched = through_service(scans, every_s)
+    service = watched_figures(watched)
     with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
         floor_ms = floors(scans, given.truth, Path(folder))
         cpu = {stage: {**report.spread(ms), "n": len(ms)} for stage, ms in computed(scans).items()}

@@ -1,7 +1,7 @@
 """MindEye2's inference written as its description reads, from the weights alone: the peer that ours is measured beside.
 
 Knows nothing of our modules. Every block runs, also those that have no influence; keys and values are copied for every
-head; positions and time are made anew in every evaluation; attention is a product, a softmax and a product.
+head; positions and time are computed again in every step; attention is a product, a softmax and a product.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class PlainMindEye2:
 
     @torch.inference_mode()
     def lowlevel(self, voxels_BV: Tensor) -> Tensor:
-        """The blurry picture's latent (B, 4, 28, 28); in its middle is diffusers' decoder, as in the reference."""
+        """Latent of the blurry image (B, 4, 28, 28), by way of diffusers' decoder, as in the reference."""
         flat = self._linear("backbone.blin1", self._latent(voxels_BV)).reshape(-1, 64, 7, 7)
         normed = F.group_norm(flat, 1, self._state["backbone.bnorm.weight"], self._state["backbone.bnorm.bias"])
         latent: Tensor = self._upsampler(normed)

@@ -53,7 +53,7 @@ def measure(
     table: list[dict[str, Score]] = [{} for _ in range(len(everyone) + 1)]  # the last are the exchanged pairs
     captions: list[dict[str, Score]] = [{} for _ in table]
     _caption_scores(truth, everyone, order_K, captions)  # first: it is quick, and raises where captions do not fit
-    _picture_scores(truth, everyone, networks, order_K, table)
+    _image_scores(truth, everyone, networks, order_K, table)
     pool = min(POOL, len(truth.images_KHWC))
     _retrieval_scores(truth, everyone, order_K, pool, seed, table)
     _brain_scores(truth, everyone, encoder, table)
@@ -98,7 +98,7 @@ def _title(answers: Answers) -> str:
     return answers.name + marks[answers.selection]
 
 
-def _picture_scores(
+def _image_scores(
     truth: Truth,
     everyone: Sequence[Answers],
     networks: Sequence[FeatureSource],

@@ -85,11 +85,7 @@ def evaluate_folder(
     page = html_page(
         evaluation, truth, given, controls, captions=manifest.captions, made_from=made_from, n_pictures=n_pictures
     )
-    whole = as_json(evaluation) | {"image_ids": manifest.image_ids, "made_from_sha256": made_from}
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.txt").write_text(text_table(evaluation), encoding="utf-8")
-    (out / "evaluation.json").write_text(json.dumps(whole, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    (out / "evaluation.html").write_text(page, encoding="utf-8")
+    _write(out, evaluation, page, {"image_ids": manifest.image_ids, "made_from_sha256": made_from})
     return evaluation
 
 
@@ -124,6 +120,14 @@ def evaluate_archive(
         seed=seed,
         device=device,
     )
+
+
+def _write(out: Path, evaluation: Evaluation, page: str, sources: dict[str, Any]) -> None:
+    whole = json.dumps(as_json(evaluation) | sources, indent=1, allow_nan=False)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.txt").write_text(text_table(evaluation), encoding="utf-8")
+    (out / "evaluation.json").write_text(whole + "\n", encoding="utf-8")
+    (out / "evaluation.html").write_text(page, encoding="utf-8")
 
 
 def _require_existing(*paths: Path | None) -> None:

@@ -286,7 +286,7 @@ def test_captions_stand_beside_the_published_ones(lab: Path, tmp_path: Path) -> 
         assert scores["caption_rougeL"]["title"] in (tmp_path / "out" / "evaluation.html").read_text()
         assert held["rows"][-1]["scores"]["caption_rouge1"]["value"] < scores["caption_rouge1"]["value"]
         (tmp_path / "people.json").write_text(json.dumps(people[1:]))
-        with pytest.raises(BadRequest, match="of each of 8 pictures"):
+        with pytest.raises(BadRequest, match="of each of 8 images"):
             run(lab, tmp_path / "no", captions=tmp_path / "people.json")
         (tmp_path / "people.json").write_text("[1, 2]")
         with pytest.raises(BadRequest, match=r"people\.json"):

@@ -36,7 +36,7 @@ REPORT_EVERY_S = 120.0
 HELD_OUT_SEED = 1_000_003  # no training stream starts here
 
 
-def pictures(rng: np.random.Generator, n: int, size_px: int) -> NDArray[np.uint8]:
+def scene_images(rng: np.random.Generator, n: int, size_px: int) -> NDArray[np.uint8]:
     """New random scenes as (B, H, W, 3) uint8."""
     return render_batch(random_scenes(rng, n), size_px)
 
@@ -67,7 +67,7 @@ def edge_weights(pixels_B3HW: Tensor) -> Tensor:
     return 1.0 + 3.0 * (high - low).amax(1, keepdim=True).sub(0.1).clamp(0.0, 1.0)
 
 
-def picture_loss(drawn_B3HW: Tensor, pixels_B3HW: Tensor) -> Tensor:
+def image_loss(drawn_B3HW: Tensor, pixels_B3HW: Tensor) -> Tensor:
     """Squared and absolute error, weighted towards contours."""
     error = drawn_B3HW.float() - pixels_B3HW
     return (edge_weights(pixels_B3HW) * (error.square() + 0.25 * error.abs())).mean()
@@ -143,7 +143,7 @@ class EncoderTraining:
         self.namer = Namer(config)
         self.model = nn.ModuleDict({"encoder": self.encoder, "sketcher": Sketcher(config), "namer": self.namer})
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.held_out = to_pixels(pictures(np.random.default_rng(HELD_OUT_SEED), 128, config.image_size))
+        self.held_out = to_pixels(scene_images(np.random.default_rng(HELD_OUT_SEED), 128, config.image_size))
 
     def loss(self) -> Tensor:
         scenes = random_scenes(self.rng, self.batch)
@@ -153,7 +153,7 @@ class EncoderTraining:
             tokens_BND = noisy_tokens(tokens_BND, self.noise)
             drawn = self.model["sketcher"](tokens_BND)
             naming_loss = self.namer.loss(tokens_BND, scenes)
-        loss: Tensor = picture_loss(drawn, pixels) + NAMING_WEIGHT * naming_loss
+        loss: Tensor = image_loss(drawn, pixels) + NAMING_WEIGHT * naming_loss
         return loss
 
     @torch.inference_mode()
@@ -188,10 +188,10 @@ class UnetTraining:
         for network in (self.encoder, self.model):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.share_kept = noise_schedule().alphas_cumprod
-        self.held_out = to_pixels(pictures(np.random.default_rng(HELD_OUT_SEED), 64, config.image_size))
+        self.held_out = to_pixels(scene_images(np.random.default_rng(HELD_OUT_SEED), 64, config.image_size))
 
     def loss(self) -> Tensor:
-        pixels = to_pixels(pictures(self.rng, self.batch, self.config.image_size))
+        pixels = to_pixels(scene_images(self.rng, self.batch, self.config.image_size))
         clean = functional.pixel_unshuffle(pixels, self.config.fold)
         timestep_B = self._timesteps()
         kept = self.share_kept[timestep_B].view(-1, 1, 1, 1)
@@ -201,7 +201,7 @@ class UnetTraining:
                 tokens_BND = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
             tokens_BND = noisy_tokens(tokens_BND, self.noise, ALIKE_TOKEN_NOISE)
             drawn = self.model(latent.contiguous(memory_format=torch.channels_last), timestep_B, tokens_BND)
-        return picture_loss(functional.pixel_shuffle(drawn.float(), self.config.fold), pixels)
+        return image_loss(functional.pixel_shuffle(drawn.float(), self.config.fold), pixels)
 
     def _timesteps(self) -> Tensor:
         """Half of them anywhere, half at the timesteps that sampling in four steps uses."""

@@ -46,11 +46,11 @@ class Sitting:
 
     betas_KV: Tensor
     tokens_KND: Tensor
-    picture_K: Tensor
+    image_K: Tensor
 
     def first_showings(self) -> Tensor:
         """Trials in which an image was shown for the first time."""
-        return torch.from_numpy(np.sort(np.unique(self.picture_K.numpy(), return_index=True)[1]))
+        return torch.from_numpy(np.sort(np.unique(self.image_K.numpy(), return_index=True)[1]))
 
 
 def scene_tokens(encoder: DemoEncoder, seed: int, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

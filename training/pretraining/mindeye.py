@@ -133,12 +133,12 @@ def finetune(model: MindEye2, betas_KV: Tensor, tokens_KND: Tensor, config: Conf
 
 @torch.no_grad()
 def latents(model: MindEye2, tokens_KND: Tensor) -> Tensor:
-    """(K, H) where pictures with these tokens lie in a pretrained model's latent."""
+    """(K, H) latents that a pretrained model gives to images with these tokens."""
     tokens_KX, width = tokens_KND.flatten(1), model.layout.voxels[0]
     if tokens_KX.shape[1] != width:
         raise ModelMismatch(
             f"expected a pretrained model whose first ridge layer reads the {tokens_KX.shape[1]} numbers of a "
-            f"picture's tokens, got one that reads {width}; pretrain one with training.pretraining.mindeye.pretrain"
+            f"image's tokens, got one that reads {width}; pretrain one with training.pretraining.mindeye.pretrain"
         )
     latent_KH: Tensor = model.ridge(tokens_KX)
     return latent_KH
@@ -146,15 +146,15 @@ def latents(model: MindEye2, tokens_KND: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _start_from_components(model: MindEye2, tokens_KX: Tensor) -> None:
-    """Let the latent be the pictures' principal components, and ``backbone_linear`` draw the tokens from them."""
+    """Make the latent the principal components of the images' tokens, which ``backbone_linear`` maps back to tokens."""
     hidden, mean_X = model.layout.hidden, tokens_KX.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov((tokens_KX - mean_X).T))
     basis_XH, scale = vectors[:, -hidden:], values[-hidden:].mean().sqrt()
     model.backbone.backbone_linear.weight.copy_(basis_XH * scale)
     model.backbone.backbone_linear.bias.copy_(mean_X)
-    picture = cast(nn.Linear, model.ridge.linears[0])
-    picture.weight.copy_(basis_XH.T / scale)
-    picture.bias.copy_(-(mean_X @ basis_XH) / scale)
+    image = cast(nn.Linear, model.ridge.linears[0])
+    image.weight.copy_(basis_XH.T / scale)
+    image.bias.copy_(-(mean_X @ basis_XH) / scale)
 
 
 def _fit(model: MindEye2, seen: Seen) -> tuple[Tensor, Tensor]:

@@ -38,9 +38,9 @@ _EVENT_COLUMNS = {
     "duration": {"Description": "Duration of the event, 0 for an impulse", "Units": "s"},
     "trial_type": {"Description": "Label of what was shown"},
     "trial": {"Description": "Number of the trial in its run, from 1; n/a for an event that was not decoded"},
-    "stim_file": {"Description": "Picture that was shown, below stimuli/"},
-    "stimulus": {"Description": "sha256 of the picture that was shown"},
-    "candidate": {"Description": "Id of the picture in the decoder's candidate pool"},
+    "stim_file": {"Description": "Image that was shown, below stimuli/"},
+    "stimulus": {"Description": "sha256 of the image that was shown"},
+    "candidate": {"Description": "Id of the image in the decoder's candidate pool"},
 }
 
 

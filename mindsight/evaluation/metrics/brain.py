@@ -1,6 +1,6 @@
 """Brain correlation: the activity an encoder predicts for a reconstruction, against the activity that was measured.
 
-Knows nothing of encoders: one is given. Letters: K pictures, V voxels, H and W pixels.
+Knows nothing of encoders: one is given. Letters: K images, V voxels, H and W pixels.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def brain_correlation(
     encoder: BrainEncoder,
     masks: Mapping[str, NDArray[np.bool_]],
 ) -> dict[str, Score]:
-    """Per region, the Pearson correlation across voxels between predicted and measured activity, per picture.
+    """Per region, the Pearson correlation across voxels between predicted and measured activity, per image.
 
-    betas_KV : (K, V) measured, the mean of a picture's repeats
+    betas_KV : (K, V) measured, the mean of an image's repeats
     masks : region -> (V,) its voxels; the published regions are the visual cortex, V1 to V4 and higher visual areas
     """
     return brain_scores(encoder(recons_KHWC), betas_KV, masks)

@@ -1,10 +1,10 @@
 """Captions against captions: how many words, and how many in the same order.
 
-Knows nothing of pictures or of how a caption came about. K pictures. METEOR and the sentence encoders of the published
+Knows nothing of images or of how a caption came about. K images. METEOR and the sentence encoders of the published
 tables need data and weights of their own and are not here.
 
 C.-Y. Lin, Text Summarization Branches Out, ACL 2004 (ROUGE): words are runs of letters and digits, in lower case, not
-stemmed; of several references of a picture the best counts.
+stemmed; of several references of an image the best counts.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ ROUGE_L = Metric("caption_rougeL", "captions, ROUGE-L")
 def rouge_1(references: Sequence[Sequence[str]], captions: Sequence[str]) -> Score:
     """F1 of the words that caption and reference share, each as often as both have it.
 
-    references : of each of K pictures one or more. Raises BadRequest (``captions.count``) where their number is not
-        that of the captions, or a picture has none
+    references : of each of K images one or more. Raises BadRequest (``captions.count``) where their number is not
+        that of the captions, or an image has none
     """
     return _best(ROUGE_1, _shared, references, captions)
 
@@ -44,7 +44,7 @@ def _best(
 ) -> Score:
     if len(references) != len(captions) or not all(references):
         raise BadRequest(
-            f"expected a caption or more of each of {len(captions)} pictures, got {len(references)}",
+            f"expected a caption or more of each of {len(captions)} images, got {len(references)}",
             code="captions.count",
         )
     pairs = zip(references, captions, strict=True)

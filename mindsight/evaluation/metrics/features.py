@@ -1,6 +1,6 @@
 """Metrics in the feature space of a network: two-way identification, and correlation distance.
 
-Knows nothing of networks or pictures: features come in. Letters: K pictures, D features, flattened.
+Knows nothing of networks or images: features come in. Letters: K images, D features, flattened.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from mindsight.evaluation.metrics.similarity import correlation_matrix, row_corr
 
 
 def two_way_identification(metric: Metric, images_KD: NDArray[Any], recons_KD: NDArray[Any]) -> Score:
-    """How often a reconstruction is closer to its own picture than to another picture of the test set.
+    """How often a reconstruction is closer to its own image than to another image of the test set.
 
-    For reconstruction j the share of the K - 1 other *pictures* whose features correlate less with it than its own
-    picture's do (Scotti et al. 2024, MindEye2, as its published evaluation computes it; its text speaks of other
+    For reconstruction j the share of the K - 1 other *images* whose features correlate less with it than its own
+    image's do (Scotti et al. 2024, MindEye2, as its published evaluation computes it; its text speaks of other
     reconstructions). Equal correlations count as missed. Chance is one half; a perfect score is exactly 1.
     """
     n = len(images_KD)
     if n < 2 or len(recons_KD) != n:
         raise BadRequest(
-            f"expected a reconstruction of each of at least two pictures, got {len(recons_KD)} of {n}",
+            f"expected a reconstruction of each of at least two images, got {len(recons_KD)} of {n}",
             code="features.count",
         )
     r_KK = correlation_matrix(images_KD, recons_KD)
@@ -33,5 +33,5 @@ def two_way_identification(metric: Metric, images_KD: NDArray[Any], recons_KD: N
 
 
 def feature_distance(metric: Metric, images_KD: NDArray[Any], recons_KD: NDArray[Any]) -> Score:
-    """One minus the correlation between the features of picture and reconstruction: lower is better."""
+    """One minus the correlation between the features of image and reconstruction: lower is better."""
     return Score(metric, 1.0 - row_correlations(images_KD, recons_KD))

@@ -1,10 +1,10 @@
-"""Retrieval both ways as published: 300 of the test pictures, 30 draws; labelled by what is ranked.
+"""Retrieval both ways as published: 300 of the test images, 30 draws; labelled by what is ranked.
 
-Knows nothing of pictures: embeddings come in. Letters: K pictures with a brain sample each.
+Knows nothing of images: embeddings come in. Letters: K images with a brain sample each.
 
 The direction trap: the published evaluation computes its "forward" figure, printed in the column *Image*, by ranking
-*brain samples* for each picture, and "backward", column *Brain*, by ranking *pictures* for each brain sample; the
-paper's text defines the two the other way round. A decoder that ranks pictures compares with the column Brain.
+*brain samples* for each image, and "backward", column *Brain*, by ranking *images* for each brain sample; the
+paper's text defines the two the other way round. A decoder that ranks images compares with the column Brain.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class RetrievalScore(Score):
     def draws_interval(self) -> tuple[float, float]:
         """95 % interval of the mean over the draws, as published.
 
-        It shrinks with the number of draws, which share their pictures: it says how exactly the mean was computed, not
-        how it would move with other pictures. That is ``interval``.
+        It shrinks with the number of draws, which share their images: it says how exactly the mean was computed, not
+        how it would move with other images. That is ``interval``.
         """
         half = _Z95 * float(self.draws_R.std()) / math.sqrt(len(self.draws_R))
         return self.value - half, self.value + half
@@ -70,10 +70,10 @@ def retrieval(
     pool: int = POOL,
     draws: int = DRAWS,
 ) -> TwoWayRetrieval:
-    """Top-1 retrieval by cosine among ``pool`` pictures drawn without replacement, the mean of ``draws`` draws.
+    """Top-1 retrieval by cosine among ``pool`` images drawn without replacement, the mean of ``draws`` draws.
 
     Rows of both belong together; all axes after the first count as one vector (MindEye2: 256 x 1,664 retrieval tokens).
-    A hit is strictly better than every other candidate. Raises BadRequest (``retrieval.pool``): fewer pictures than the
+    A hit is strictly better than every other candidate. Raises BadRequest (``retrieval.pool``): fewer images than the
     pool needs.
     """
     return retrieval_of(cosine_matrix(brain_KD, images_KD), rng, pool, draws)
@@ -82,12 +82,12 @@ def retrieval(
 def retrieval_of(
     cosines_KK: NDArray[np.float64], rng: np.random.Generator, pool: int = POOL, draws: int = DRAWS
 ) -> TwoWayRetrieval:
-    """``retrieval`` from the cosines of brain sample (rows) and picture (columns)."""
+    """``retrieval`` from the cosines of brain sample (rows) and image (columns)."""
     n = len(cosines_KK)
     if not 2 <= pool <= n or cosines_KK.shape != (n, n):
         raise BadRequest(
-            f"expected at least {pool} pictures with a brain sample each, got {cosines_KK.shape[0]} brain samples of "
-            f"{cosines_KK.shape[1]} pictures: lower the pool, and do not compare with 300-way figures",
+            f"expected at least {pool} images with a brain sample each, got {cosines_KK.shape[0]} brain samples of "
+            f"{cosines_KK.shape[1]} images: lower the pool, and do not compare with 300-way figures",
             code="retrieval.pool",
         )
     drawn = [rng.choice(n, size=pool, replace=False) for _ in range(draws)]

@@ -1,6 +1,6 @@
-"""The published metrics by name, and a score that carries its pictures, its n, its interval and its chance level.
+"""The published metrics by name, and a score that carries its images, its n, its interval and its chance level.
 
-Knows nothing of how a score is computed. K is the number of pictures.
+Knows nothing of how a score is computed. K is the number of images.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ METRICS = (*PICTURE_METRICS, *RETRIEVAL_METRICS)
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """One metric over K pictures; its value is their mean.
+    """One metric over K images; its value is their mean.
 
-    values_K : (K,) what each picture contributes
+    values_K : (K,) what each image contributes
     """
 
     metric: Metric
@@ -68,9 +68,9 @@ class Score:
     def interval(
         self, rng: np.random.Generator, clusters_K: NDArray[np.int64] | None = None, level: float = 0.95
     ) -> tuple[float, float]:
-        """Interval of the mean over pictures like these; see ``cluster_interval``.
+        """Interval of the mean over images like these; see ``cluster_interval``.
 
-        Where every picture is a hit, or none is, a bootstrap has nothing to draw from and would claim certainty: then
+        Where every image is a hit, or none is, a bootstrap has nothing to draw from and would claim certainty: then
         it is Wilson's interval of as many hits as there are clusters.
         """
         clusters_K = np.arange(self.n) if clusters_K is None else clusters_K
@@ -84,10 +84,10 @@ class Score:
 def cluster_interval(
     values_K: NDArray[Any], clusters_K: NDArray[np.int64], rng: np.random.Generator, level: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap of the mean in which pictures of one cluster are drawn together.
+    """Percentile bootstrap of the mean in which images of one cluster are drawn together.
 
     Near-duplicates are no independent evidence: drawn one by one they make the interval too narrow. It says how far the
-    mean would move with other pictures of the same kind; other participants and other trainings are not in it.
+    mean would move with other images of the same kind; other participants and other trainings are not in it.
     """
     labels, members = np.unique(clusters_K, return_inverse=True)
     sums = np.bincount(members, weights=values_K)

@@ -1,6 +1,6 @@
 """The published metrics that look through a network, one function each.
 
-Knows nothing of files: the network comes loaded (``networks.loading.load_network``). K pictures of H x H pixels, as
+Knows nothing of files: the network comes loaded (``networks.loading.load_network``). K images of H x H pixels, as
 ``as_pictures`` makes them.
 """
 
@@ -42,7 +42,7 @@ def inception(images_KHWC: NDArray[Any], recons_KHWC: NDArray[Any], network: Fea
 
 
 def clip(images_KHWC: NDArray[Any], recons_KHWC: NDArray[Any], network: FeatureSource) -> Score:
-    """Two-way identification by the picture embedding of OpenAI's CLIP ViT-L/14."""
+    """Two-way identification by the image embedding of OpenAI's CLIP ViT-L/14."""
     return _through(network, CLIP, images_KHWC, recons_KHWC)
 
 

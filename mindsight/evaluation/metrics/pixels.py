@@ -1,9 +1,9 @@
 """Metrics on the pixels themselves: PixCorr and SSIM.
 
-Knows nothing of networks or brains. Letters: K pictures, H and W pixels.
+Knows nothing of networks or brains. Letters: K images, H and W pixels.
 
-Both compare at 425 x 425, the size of the pictures that were shown (Scotti et al. 2024, MindEye2, appendix A.9).
-Pictures come in as ``as_pictures`` makes them.
+Both compare at 425 x 425, the size of the images that were shown (Scotti et al. 2024, MindEye2, appendix A.9).
+Images come in as ``as_pictures`` makes them.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _SIGMA, _RADIUS, _C1, _C2 = 1.5, 5, 0.01**2, 0.03**2
 
 
 def pixcorr(images_KHWC: NDArray[np.floating[Any]], recons_KHWC: NDArray[np.floating[Any]]) -> Score:
-    """Pearson correlation of all pixel values of picture and reconstruction; 0 where one of them is constant."""
+    """Pearson correlation of all pixel values of image and reconstruction; 0 where one of them is constant."""
     pairs = zip(images_KHWC, recons_KHWC, strict=True)
     return Score(PIXCORR, np.array([row_correlations(_shown(image), _shown(recon))[0] for image, recon in pairs]))
 
 
 def ssim(images_KHWC: NDArray[np.floating[Any]], recons_KHWC: NDArray[np.floating[Any]]) -> Score:
-    """Structural similarity of the grey pictures (Wang et al., IEEE Trans. Image Process. 13, 2004).
+    """Structural similarity of the grey images (Wang et al., IEEE Trans. Image Process. 13, 2004).
 
     Gaussian window of sigma 1.5 cut at 3.5 sigma (11 pixels), population covariance, data range 1, the outer 5 pixels
     left out of the mean: scikit-image's ``structural_similarity(gaussian_weights=True, use_sample_covariance=False)``.

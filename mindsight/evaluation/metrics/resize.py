@@ -1,6 +1,6 @@
 """Bilinear resizing without antialias, as the published metrics do it, in plain NumPy.
 
-Knows nothing of metrics or files. Letters: K pictures, H and W pixels, C channels.
+Knows nothing of metrics or files. Letters: K images, H and W pixels, C channels.
 
 The convention is torch's ``interpolate(mode="bilinear", align_corners=False, antialias=False)``, which is what
 torchvision's ``Resize`` did to tensors before its default changed in 0.17: pixel centres at half-integers, two taps per
@@ -24,27 +24,27 @@ def as_pictures(images_KHWC: NDArray[Any], size: int = PROTOCOL_SIZE) -> NDArray
     """Pictures as the protocol compares them: float32 in [0, 1], (K, size, size, 3).
 
     Takes uint8, or floats that already are in [0, 1]. Raises BadRequest (``pictures.shape``, ``pictures.range``): the
-    pictures are not square and in colour, or the floats are outside of [0, 1].
+    images are not square and in colour, or the floats are outside of [0, 1].
     """
     images_KHWC = np.asarray(images_KHWC)
     if images_KHWC.ndim != 4 or images_KHWC.shape[3] != 3 or images_KHWC.shape[1] != images_KHWC.shape[2]:
         raise BadRequest(
-            f"expected square colour pictures (K, H, H, 3), got {images_KHWC.shape}: crop them first",
+            f"expected square colour images (K, H, H, 3), got {images_KHWC.shape}: crop them first",
             code="pictures.shape",
         )
-    pictures = np.empty((len(images_KHWC), size, size, 3), np.float32)
+    images = np.empty((len(images_KHWC), size, size, 3), np.float32)
     for start in range(0, len(images_KHWC), _CHUNK):
         chunk = images_KHWC[start : start + _CHUNK]
         if chunk.dtype == np.uint8:
             chunk = chunk.astype(np.float32) / np.float32(255.0)
         elif not (np.all(chunk >= 0.0) and np.all(chunk <= 1.0)):
             raise BadRequest(
-                f"expected uint8 pictures or floats in [0, 1], got {chunk.dtype} between {chunk.min():g} and "
+                f"expected uint8 images or floats in [0, 1], got {chunk.dtype} between {chunk.min():g} and "
                 f"{chunk.max():g}",
                 code="pictures.range",
             )
-        pictures[start : start + _CHUNK] = resize(chunk.astype(np.float32, copy=False), size)
-    return pictures
+        images[start : start + _CHUNK] = resize(chunk.astype(np.float32, copy=False), size)
+    return images
 
 
 def resize(images_KHWC: NDArray[np.floating[Any]], size: int) -> NDArray[Any]:

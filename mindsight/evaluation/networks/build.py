@@ -16,7 +16,7 @@ from mindsight.evaluation.networks.catalog import NetworkSpec
 def build(spec: NetworkSpec) -> nn.Module:
     """The network of ``spec`` without weights (on the device ``meta``), in evaluation mode.
 
-    It takes pictures (B, 3, H, W), normalised with ImageNet's mean and deviation, to layer -> (B, ...).
+    It takes images (B, 3, H, W), normalised with ImageNet's mean and deviation, to layer -> (B, ...).
     """
     with device("meta"):
         model = _whole(spec.key).eval()

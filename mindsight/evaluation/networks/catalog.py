@@ -1,4 +1,4 @@
-"""Which network feeds which metric, under which file name its published weights lie, and how its pictures are prepared.
+"""Which network feeds which metric, under which file name its published weights lie, and how its images are prepared.
 
 Knows nothing of torch: the command line may import it to say what is missing.
 """
@@ -28,7 +28,7 @@ class NetworkSpec:
     """One feature network.
 
     files : where its weights may lie in the folder of networks; the first is the published name
-    size : pictures are resized to this, bilinear, no crop (Scotti et al. 2024, MindEye2, the published evaluation)
+    size : images are resized to this, bilinear, no crop (Scotti et al. 2024, MindEye2, the published evaluation)
     mean, std : of the three colours
     metrics : layer -> the metric its features serve
     unused : beginnings of keys that are in the file and not needed here

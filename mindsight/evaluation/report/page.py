@@ -72,7 +72,7 @@ def html_page(
         "↑ higher is better, ↓ lower is better. Rows marked as published are taken from the literature.</p>",
         _list("Notes", evaluation.notes),
         _list("Not measured", [f"{what}: {why}" for what, why in evaluation.not_measured.items()]),
-        _pictures(evaluation, truth, answers, controls, captions, n_pictures),
+        _images(evaluation, truth, answers, controls, captions, n_pictures),
         _list("Made from", [f"{name}: sha256 {digest}" for name, digest in made_from.items()]),
         f"<p class='dim'>Seed {evaluation.seed}.</p></html>",
     ]
@@ -118,7 +118,7 @@ def _line(line: Line) -> str:
     return f"<tr class='{line.kind}'><td>{escape(line.title)}{source}</td>{cells}</tr>"
 
 
-def _pictures(
+def _images(
     evaluation: Evaluation,
     truth: Truth,
     answers: Answers,
