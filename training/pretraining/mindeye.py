@@ -137,7 +137,7 @@ def latents(model: MindEye2, tokens_KND: Tensor) -> Tensor:
     tokens_KX, width = tokens_KND.flatten(1), model.layout.voxels[0]
     if tokens_KX.shape[1] != width:
         raise ModelMismatch(
-            f"expected a pretrained model whose first ridge layer reads the {tokens_KX.shape[1]} numbers of a "
+            f"expected a pretrained model whose first ridge layer reads the {tokens_KX.shape[1]} numbers of an "
             f"image's tokens, got one that reads {width}; pretrain one with training.pretraining.mindeye.pretrain"
         )
     latent_KH: Tensor = model.ridge(tokens_KX)

@@ -79,5 +79,5 @@ def test_ties_are_missed() -> None:
 
 
 def test_a_pool_larger_than_the_test_set_is_refused() -> None:
-    with pytest.raises(BadRequest, match="at least 300 pictures"):
+    with pytest.raises(BadRequest, match="at least 300 images"):
         retrieval(np.ones((20, 3)), np.ones((20, 3)), np.random.default_rng(0))

@@ -112,5 +112,5 @@ def test_shared_weights_calibrate_as_the_pretrained_model_does(
 
 
 def test_a_model_without_a_picture_layer_is_refused(model: MindEye2) -> None:
-    with pytest.raises(ModelMismatch, match="reads the 416 numbers of a picture's tokens, got one that reads 37"):
+    with pytest.raises(ModelMismatch, match="reads the 416 numbers of an image's tokens, got one that reads 37"):
         finetune(model, torch.zeros(3, 5), torch.zeros(3, 4, 104), CONFIG, seed=0)
