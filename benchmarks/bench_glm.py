@@ -7,7 +7,7 @@ squares one pass of BLAS over the series (every value must be read once), for AR
 residuals.
 
 Parity is the largest difference to nilearn's ``run_glm`` on the data so far, in standard deviations of its betas, after
-every volume from the first answer of the run on, and the number of voxels whose AR(1) coefficient differs: on 2,000
+every volume from the first beta of the run on, and the number of voxels whose AR(1) coefficient differs: on 2,000
 voxels, and with ``--whole`` on all.
 """
 
@@ -30,7 +30,7 @@ from mindsight.glm.noise import AR_BINS, Residuals
 
 TR_S = 1.5
 SOA_S = 4.0
-ANSWER_S = 7.5
+FAST_S = 7.5
 PARITY_VOXELS = 2000
 RIDGE_FRACTION = 0.7
 
@@ -48,7 +48,7 @@ class Run:
         self.series_TV = series_TV.astype(np.float32)
         self.confounds_TC = np.cumsum(rng.normal(0, 0.02, (n_volumes, 6)), axis=0)
         self.onsets_s = np.arange(2.0, (n_volumes - 1) * TR_S, SOA_S)
-        self.trial = self.answered(n_volumes)
+        self.trial = self.newest_trial(n_volumes)
         self.design = self.make_design(n_volumes, self.trial)
         mask_XYZ = np.zeros(grid, np.uint8)
         mask_XYZ.reshape(-1)[:n_voxels] = 1
@@ -57,9 +57,9 @@ class Run:
         self.mask = nibabel.Nifti1Image(mask_XYZ, np.eye(4))
         self.image = nibabel.Nifti1Image(data_XYZT, np.eye(4))
 
-    def answered(self, n: int) -> int:
-        """The last trial that is answered after ``n`` volumes."""
-        return int(np.flatnonzero(self.onsets_s <= n * TR_S - ANSWER_S)[-1])
+    def newest_trial(self, n: int) -> int:
+        """The last trial that has a beta after ``n`` volumes."""
+        return int(np.flatnonzero(self.onsets_s <= n * TR_S - FAST_S)[-1])
 
     def glm(self, noise: str, n: int, n_planned: int | None = None) -> StreamingGLM:
         """After the first ``n`` volumes."""
@@ -149,14 +149,14 @@ FLOOR = {
 
 def parity(run: Run) -> dict[str, float]:
     """Largest difference to nilearn over all volumes, in sd of the betas; how many AR(1) coefficients differ."""
-    first = int(np.ceil((run.onsets_s[0] + ANSWER_S) / TR_S))
+    first = int(np.ceil((run.onsets_s[0] + FAST_S) / TR_S))
     n_volumes, n_voxels = run.series_TV.shape
     found: dict[str, float] = {"ols": 0.0, "ols, all trials": 0.0, "ar1": 0.0, "ar1 coefficients that differ": 0}
     found["ar1, all final betas against one by one"] = together(run)
     ols, ar1 = run.glm("ols", first - 1), run.glm("ar1", first - 1)
     series_VT = np.ascontiguousarray(run.series_TV.T)
     for n in range(first, n_volumes + 1):
-        trial = run.answered(n)
+        trial = run.newest_trial(n)
         for noise, glm in (("ols", ols), ("ar1", ar1)):
             glm.push(run.series_TV[n - 1], run.confounds_TC[n - 1])
             expected_V, rho_V = run.run_glm(noise, n, trial)

@@ -1,18 +1,16 @@
-"""A volume's way through the running service, on a 2 mm grid: acknowledged, then moved back, then betas in the log.
+"""A volume's way through the running service, on a 2 mm grid: acknowledged, realigned, betas in the log.
 
     python benchmarks/bench_service.py [--volumes 192] [--every 0.45] [--whole] [--no-history]
 
-Bus, gateway and ingest run as processes of their own; volumes go over HTTP by the SDK, and a watcher hears the
-answers. The volumes (120 x 120 x 78) are those whose motion is known, there and back, each with new noise, and one jump
-of 2 mm at two thirds of the run. A trial every 4 s, AR(1), 15,000 voxels, an answer 7.5 s and one 27.5 s after each
-onset. TR is 1.5 s; the volumes are sent every ``--every`` seconds, so that a run takes as long as it must and no volume
-waits for another (``--whole``: at the scanner's own pace, and the demo's visit after it, for the way from beta to
-picture).
+Bus, gateway and ingest run as processes of their own; volumes go over HTTP by the SDK, and a watcher receives the
+betas. The volumes (120 x 120 x 78) have known motion, forwards and backwards, each with new noise, and one jump of 2 mm
+at two thirds of the run. A trial every 4 s, AR(1), 15,000 voxels, betas 7.5 s and 27.5 s after each onset. TR is 1.5 s;
+volumes are sent every ``--every`` seconds, so that the run is short and no volume waits for another (``--whole``: at
+the scanner's own pace, followed by the demo's visit for the way from beta to reconstruction).
 
-"computing" is what one thread does per volume: by the worker's own clock and, in this process without a service around
-it, as the processor's time. The floor is made of what cannot be left out, measured on the same machine in the same run:
-the payload read and hashed, the multiply-adds of motion correction and of AR(1) residuals at the rate of BLAS, and two
-small files made durable.
+"computing" is the time of one thread per volume: by the worker's own clock, and, in this process without a service, as
+processor time. The floor is the necessary work, measured on the same machine in the same run: reading and hashing the
+payload, the multiply-adds of motion correction and of AR(1) residuals at the rate of BLAS, and two small durable files.
 """
 
 from __future__ import annotations
@@ -165,8 +163,8 @@ def through_service(scans: Scans, every_s: float) -> Watched:
                     console.send(volume)
                 watched.wait("volume.processed", scans.n)
                 console.end_run(1)
-                answered = 2 * len(scans.onsets_s)  # the last trials have no revised answer, but all have a final one
-                watched.wait("beta.ready", answered)
+                n_betas = 2 * len(scans.onsets_s)  # the last trials have no revised beta, but all have a final one
+                watched.wait("beta.ready", n_betas)
                 time.sleep(1.0)
                 watch.close()
         finally:
@@ -191,7 +189,7 @@ def computed(scans: Scans) -> dict[str, list[float]]:
 
 
 def floors(scans: Scans, truth: Path, folder: Path) -> dict[str, float]:
-    """Median milliseconds of what a volume with one answer cannot do without."""
+    """Median milliseconds of the necessary work for a volume with one beta."""
     payloads = [encode_volume(volume) for volume in replace(scans, n=20)]
     paths = [folder / f"payload-{i}" for i in range(len(payloads))]
     for path, payload in zip(paths, payloads, strict=True):

@@ -77,9 +77,31 @@ class Head:
     brain: NDArray[np.bool_]
 
 
+def _tissues(
+    rng: np.random.Generator, inside: NDArray[np.bool_], p_grey: FloatArray, p_white: FloatArray
+) -> FloatArray:
+    """Signal of grey matter, white matter and fluid in folds, with texture, and of the shells around the brain."""
+    best = np.full(inside.shape, -np.inf, np.float32)
+    signal = np.zeros(inside.shape, np.float32)
+    for probability, level in zip((p_grey, p_white, 1 - p_grey - p_white), SIGNALS, strict=True):
+        field = ndimage.gaussian_filter(rng.standard_normal(inside.shape, np.float32), FOLDS_MM / FINE_MM, truncate=3)
+        score = np.log(probability.clip(1e-3, 1.0)) + 1.28 * field / field.std()
+        signal[score > best] = level
+        np.maximum(best, score, out=best)
+    texture = ndimage.gaussian_filter(rng.standard_normal(inside.shape, np.float32), 2.0, truncate=3)
+    signal *= 1 + 0.04 * texture / texture.std()
+    away_mm = ndimage.distance_transform_edt(~inside, sampling=FINE_MM).astype(np.float32)
+    lowest = 0.0
+    signal[~inside] = 0.0
+    for limit, level in SHELLS_MM:
+        signal[(away_mm > lowest) & (away_mm <= limit)] = level
+        lowest = limit
+    return signal
+
+
 @cache
 def head() -> Head:
-    """The anatomy, drawn once."""
+    """The anatomy, made once."""
     rng = np.random.default_rng(20)
     grey, white, brain = (
         load(resolution=1)
@@ -102,22 +124,7 @@ def head() -> Head:
         )
 
     inside = fine(brain) > 0.5
-    p_grey, p_white = fine(grey).clip(0, 1), fine(white).clip(0, 1)
-    best = np.full(inside.shape, -np.inf, np.float32)
-    signal = np.zeros(inside.shape, np.float32)
-    for probability, level in zip((p_grey, p_white, 1 - p_grey - p_white), SIGNALS, strict=True):
-        field = ndimage.gaussian_filter(rng.standard_normal(inside.shape, np.float32), FOLDS_MM / FINE_MM, truncate=3)
-        score = np.log(probability.clip(1e-3, 1.0)) + 1.28 * field / field.std()
-        signal[score > best] = level
-        np.maximum(best, score, out=best)
-    texture = ndimage.gaussian_filter(rng.standard_normal(inside.shape, np.float32), 2.0, truncate=3)
-    signal *= 1 + 0.04 * texture / texture.std()
-    away_mm = ndimage.distance_transform_edt(~inside, sampling=FINE_MM).astype(np.float32)
-    lowest = 0.0
-    signal[~inside] = 0.0
-    for limit, level in SHELLS_MM:
-        signal[(away_mm > lowest) & (away_mm <= limit)] = level
-        lowest = limit
+    signal = _tissues(rng, inside, fine(grey).clip(0, 1), fine(white).clip(0, 1))
     xyz = [affine[a, 3] + FINE_MM * np.arange(n, dtype=np.float32) for a, n in enumerate(inside.shape)]
 
     def bump(centre: Array, sd: float) -> FloatArray:

@@ -1,6 +1,6 @@
 """A run's confounds under fMRIPrep's names, so that its readers read them, and columns that fMRIPrep does not have.
 
-Knows nothing of raw volumes, betas or answers. T volumes, V voxels of the mask.
+Knows nothing of raw volumes, betas or results. T volumes, V voxels of the mask.
 
 References: Power et al., NeuroImage 59(3), 2012 (framewise displacement, DVARS); T. Nichols, "Notes on creating a
 standardized version of DVARS", 2013, arXiv:1704.01469 (std_dvars); M. Jenkinson, "Measuring transformation error by RMS

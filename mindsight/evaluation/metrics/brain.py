@@ -1,6 +1,6 @@
-"""Brain correlation: the activity an encoder predicts for a reconstruction, against the activity that was measured.
+"""Brain correlation: the activity that an encoder predicts for a reconstruction, with the measured activity.
 
-Knows nothing of encoders: one is given. Letters: K images, V voxels, H and W pixels.
+Knows nothing of encoders. Letters: K images, V voxels, H and W pixels.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from mindsight.evaluation.metrics.metric import Metric, Score
 from mindsight.evaluation.metrics.similarity import row_correlations
 
 BrainEncoder = Callable[[NDArray[np.float32]], NDArray[Any]]
-"""Pictures (K, H, W, 3) in [0, 1] to betas (K, V). It resizes as its own network wants: GNet, the published one, takes
-227 x 227, Lanczos."""
+"""Images (K, H, W, 3) in [0, 1] to betas (K, V). It resizes them itself: GNet, the published encoder, takes 227 x 227,
+Lanczos."""
 
 
 def brain_correlation(
@@ -39,12 +39,12 @@ def brain_scores(
 ) -> dict[str, Score]:
     """``brain_correlation`` of activity that was predicted elsewhere.
 
-    Raises BadRequest (``brain.shape``): predicted, measured and masks are not of the same voxels.
+    Raises BadRequest (``brain.shape``) where predicted betas, measured betas and masks differ in their voxels.
     """
     for what, shape in (("measured", betas_KV.shape), *((name, mask_V.shape) for name, mask_V in masks.items())):
         if shape[-1:] != predicted_KV.shape[1:]:
             raise BadRequest(
-                f"expected {predicted_KV.shape[1:]} voxels, as were predicted, got {shape} of {what}",
+                f"expected {predicted_KV.shape[1:]} voxels, as in the predicted betas, got {shape} of {what}",
                 code="brain.shape",
             )
     return {

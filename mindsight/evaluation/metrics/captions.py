@@ -1,10 +1,8 @@
-"""Captions against captions: how many words, and how many in the same order.
+"""Captions compared with reference captions: shared words, and words in the same order.
 
-Knows nothing of images or of how a caption came about. K images. METEOR and the sentence encoders of the published
-tables need data and weights of their own and are not here.
-
-C.-Y. Lin, Text Summarization Branches Out, ACL 2004 (ROUGE): words are runs of letters and digits, in lower case, not
-stemmed; of several references of an image the best counts.
+ROUGE (C.-Y. Lin, Text Summarization Branches Out, ACL 2004): words are runs of letters and digits, in lower case, not
+stemmed; of several references the best counts. METEOR and the sentence encoders of the published tables need data and
+weights of their own and are not included. K is the number of images.
 """
 
 from __future__ import annotations
@@ -23,16 +21,17 @@ ROUGE_L = Metric("caption_rougeL", "captions, ROUGE-L")
 
 
 def rouge_1(references: Sequence[Sequence[str]], captions: Sequence[str]) -> Score:
-    """F1 of the words that caption and reference share, each as often as both have it.
+    """F1 of the words that caption and reference share, with their counts.
 
-    references : of each of K images one or more. Raises BadRequest (``captions.count``) where their number is not
-        that of the captions, or an image has none
+    references : one or more captions for each of K images
+
+    Raises BadRequest (``captions.count``) where the numbers of images differ, or an image has no reference.
     """
     return _best(ROUGE_1, _shared, references, captions)
 
 
 def rouge_l(references: Sequence[Sequence[str]], captions: Sequence[str]) -> Score:
-    """F1 of the longest sequence of words that both have in this order, with others between. Else as ``rouge_1``."""
+    """F1 of the longest common subsequence of words; otherwise as ``rouge_1``."""
     return _best(ROUGE_L, _in_order, references, captions)
 
 
@@ -44,7 +43,7 @@ def _best(
 ) -> Score:
     if len(references) != len(captions) or not all(references):
         raise BadRequest(
-            f"expected a caption or more of each of {len(captions)} images, got {len(references)}",
+            f"expected one or more captions of each of {len(captions)} images, got {len(references)}",
             code="captions.count",
         )
     pairs = zip(references, captions, strict=True)
@@ -67,7 +66,7 @@ def _shared(a: list[str], b: list[str]) -> int:
 
 
 def _in_order(a: list[str], b: list[str]) -> int:
-    longest = [0] * (len(b) + 1)  # for the words of a so far, by how many of b
+    longest = [0] * (len(b) + 1)  # common to the words of a so far and the first n of b
     for word in a:
         before = 0
         for place, other in enumerate(b, 1):

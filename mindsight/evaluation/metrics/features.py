@@ -1,6 +1,6 @@
 """Metrics in the feature space of a network: two-way identification, and correlation distance.
 
-Knows nothing of networks or images: features come in. Letters: K images, D features, flattened.
+Knows nothing of networks. Letters: K images, D features, flattened.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from mindsight.evaluation.metrics.similarity import correlation_matrix, row_corr
 def two_way_identification(metric: Metric, images_KD: NDArray[Any], recons_KD: NDArray[Any]) -> Score:
     """How often a reconstruction is closer to its own image than to another image of the test set.
 
-    For reconstruction j the share of the K - 1 other *images* whose features correlate less with it than its own
-    image's do (Scotti et al. 2024, MindEye2, as its published evaluation computes it; its text speaks of other
-    reconstructions). Equal correlations count as missed. Chance is one half; a perfect score is exactly 1.
+    For each reconstruction, the share of the K - 1 other *images* whose features correlate less with it than those of
+    its own image: so computed by the published evaluation of MindEye2 (Scotti et al. 2024), whose text compares with
+    other reconstructions. Equal correlations count as misses. Chance is one half; a perfect score is exactly 1.
     """
     n = len(images_KD)
     if n < 2 or len(recons_KD) != n:
         raise BadRequest(
-            f"expected a reconstruction of each of at least two images, got {len(recons_KD)} of {n}",
+            f"expected one reconstruction of each of at least two images, got {len(recons_KD)} of {n}",
             code="features.count",
         )
     r_KK = correlation_matrix(images_KD, recons_KD)

@@ -1,9 +1,9 @@
-"""Retrieval both ways as published: 300 of the test images, 30 draws; labelled by what is ranked.
+"""Retrieval both ways as published: 300 of the test images, 30 draws; named by what is ranked.
 
-Knows nothing of images: embeddings come in. Letters: K images with a brain sample each.
+Letters: K images with a brain sample each.
 
-The direction trap: the published evaluation computes its "forward" figure, printed in the column *Image*, by ranking
-*brain samples* for each image, and "backward", column *Brain*, by ranking *images* for each brain sample; the
+Beware of the direction. The published evaluation computes its "forward" figure, printed in the column *Image*, by
+ranking *brain samples* for each image, and "backward", column *Brain*, by ranking *images* for each brain sample; the
 paper's text defines the two the other way round. A decoder that ranks images compares with the column Brain.
 """
 
@@ -29,7 +29,7 @@ _Z95 = 1.959963984540054
 class RetrievalScore(Score):
     """Top-1 retrieval one way; ``value`` is the mean over the draws, as published.
 
-    values_K : (K,) the exact probability of each query's hit among ``pool`` candidates, over all draws there are
+    values_K : (K,) the exact probability of each query's hit among ``pool`` candidates, over all possible draws
     draws_R : (R,) share of hits in each draw
     ranked : what is ranked, ``images`` or ``brain samples``
     published_column : the column of the published tables to compare with
@@ -48,8 +48,8 @@ class RetrievalScore(Score):
     def draws_interval(self) -> tuple[float, float]:
         """95 % interval of the mean over the draws, as published.
 
-        It shrinks with the number of draws, which share their images: it says how exactly the mean was computed, not
-        how it would move with other images. That is ``interval``.
+        It shrinks with the number of draws, which share their images: it covers the precision of the computed mean, not
+        the choice of images, which ``interval`` covers.
         """
         half = _Z95 * float(self.draws_R.std()) / math.sqrt(len(self.draws_R))
         return self.value - half, self.value + half
@@ -72,9 +72,9 @@ def retrieval(
 ) -> TwoWayRetrieval:
     """Top-1 retrieval by cosine among ``pool`` images drawn without replacement, the mean of ``draws`` draws.
 
-    Rows of both belong together; all axes after the first count as one vector (MindEye2: 256 x 1,664 retrieval tokens).
-    A hit is strictly better than every other candidate. Raises BadRequest (``retrieval.pool``): fewer images than the
-    pool needs.
+    Row k of both is image k; all axes after the first count as one vector (MindEye2: 256 x 1,664 retrieval tokens).
+    A hit is strictly better than every other candidate. Raises BadRequest (``retrieval.pool``) for fewer
+    images than ``pool``.
     """
     return retrieval_of(cosine_matrix(brain_KD, images_KD), rng, pool, draws)
 
@@ -87,7 +87,7 @@ def retrieval_of(
     if not 2 <= pool <= n or cosines_KK.shape != (n, n):
         raise BadRequest(
             f"expected at least {pool} images with a brain sample each, got {cosines_KK.shape[0]} brain samples of "
-            f"{cosines_KK.shape[1]} images: lower the pool, and do not compare with 300-way figures",
+            f"{cosines_KK.shape[1]} images. Lower the pool, and do not compare with 300-way figures",
             code="retrieval.pool",
         )
     drawn = [rng.choice(n, size=pool, replace=False) for _ in range(draws)]
@@ -102,7 +102,7 @@ def _one_way(
     """Queries are rows, candidates columns."""
     pool = len(drawn[0])
     draws_R = np.array([_hits(scores_KK[np.ix_(places, places)]).mean() for places in drawn])
-    # others that are as good or better must all stay out of the draw: a hypergeometric probability
+    # a hit if no candidate with the same or a higher score is drawn: a hypergeometric probability
     n = len(scores_KK)
     rivals_K = (scores_KK >= np.diag(scores_KK)[:, None]).sum(axis=1) - 1
     ways = [

@@ -1,4 +1,4 @@
-"""The published metrics by name, and a score that carries its images, its n, its interval and its chance level.
+"""The published metrics by name, and a score with its values by image, n, interval and chance level.
 
 Knows nothing of how a score is computed. K is the number of images.
 """
@@ -19,7 +19,7 @@ BOOTSTRAPS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a column means; ``percent`` is shown times 100, ``chance`` is what a guess reaches, where that is known."""
+    """A column of the table; ``percent``: shown times 100; ``chance``: the score of guessing, where known."""
 
     key: str
     title: str
@@ -39,16 +39,16 @@ SWAV = Metric("swav", "SwAV", higher_is_better=False)
 IMAGES_RANKED = Metric("images_ranked", "images ranked, published as Brain", percent=True, chance=1 / 300)
 BRAINS_RANKED = Metric("brains_ranked", "brains ranked, published as Image", percent=True, chance=1 / 300)
 
-PICTURE_METRICS = (PIXCORR, SSIM, ALEXNET_2, ALEXNET_5, INCEPTION, CLIP, EFFICIENTNET, SWAV)
+IMAGE_METRICS = (PIXCORR, SSIM, ALEXNET_2, ALEXNET_5, INCEPTION, CLIP, EFFICIENTNET, SWAV)
 RETRIEVAL_METRICS = (BRAINS_RANKED, IMAGES_RANKED)  # in the order of the published columns: Image, Brain
-METRICS = (*PICTURE_METRICS, *RETRIEVAL_METRICS)
+METRICS = (*IMAGE_METRICS, *RETRIEVAL_METRICS)
 
 
 @dataclass(frozen=True, eq=False)
 class Score:
     """One metric over K images; its value is their mean.
 
-    values_K : (K,) what each image contributes
+    values_K : (K,) the score of each image
     """
 
     metric: Metric
@@ -68,10 +68,10 @@ class Score:
     def interval(
         self, rng: np.random.Generator, clusters_K: NDArray[np.int64] | None = None, level: float = 0.95
     ) -> tuple[float, float]:
-        """Interval of the mean over images like these; see ``cluster_interval``.
+        """Interval of the mean over images; see ``cluster_interval``.
 
-        Where every image is a hit, or none is, a bootstrap has nothing to draw from and would claim certainty: then
-        it is Wilson's interval of as many hits as there are clusters.
+        Where all images are hits, or none, a bootstrap gives an interval of length zero; then this is Wilson's interval
+        with the number of clusters as n.
         """
         clusters_K = np.arange(self.n) if clusters_K is None else clusters_K
         if self.metric.percent and (np.all(self.values_K == 0.0) or np.all(self.values_K == 1.0)):
@@ -86,8 +86,8 @@ def cluster_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap of the mean in which images of one cluster are drawn together.
 
-    Near-duplicates are no independent evidence: drawn one by one they make the interval too narrow. It says how far the
-    mean would move with other images of the same kind; other participants and other trainings are not in it.
+    Near-duplicates are not independent: drawn one by one they make the interval too narrow. The interval covers the
+    choice of images, not that of participants or training runs.
     """
     labels, members = np.unique(clusters_K, return_inverse=True)
     sums = np.bincount(members, weights=values_K)

@@ -1,7 +1,7 @@
 """torchvision's feature networks, cut behind the layers whose features are compared.
 
-Knows nothing of files. Modules and keys are torchvision's, which the published weights follow; what the layers do not
-need (classifiers, the auxiliary head) is not there.
+Knows nothing of files. Modules and keys are torchvision's, as in the published weights; modules that the layers do not
+need (classifiers, the auxiliary head) are left out.
 """
 
 from __future__ import annotations

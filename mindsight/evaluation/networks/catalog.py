@@ -1,6 +1,6 @@
-"""Which network feeds which metric, under which file name its published weights lie, and how its images are prepared.
+"""The network of each metric, the file name of its published weights, and the preparation of its images.
 
-Knows nothing of torch: the command line may import it to say what is missing.
+Does not import torch, so that the command line can list missing weights.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _OPENAI: tuple[Triple, Triple] = ((0.48145466, 0.4578275, 0.40821073), (0.268629
 class NetworkSpec:
     """One feature network.
 
-    files : where its weights may lie in the folder of networks; the first is the published name
+    files : possible names of its weights in the folder of networks; the first is the published name
     size : images are resized to this, bilinear, no crop (Scotti et al. 2024, MindEye2, the published evaluation)
     mean, std : of the three colours
     metrics : layer -> the metric its features serve
-    unused : beginnings of keys that are in the file and not needed here
+    unused : prefixes of keys in the file that are not needed here
     """
 
     key: str

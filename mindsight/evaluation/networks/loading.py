@@ -27,7 +27,7 @@ _BATCH = 32
 
 @dataclass(frozen=True, eq=False)
 class FeatureNetwork:
-    """A network in evaluation mode, and what its images need before they go in.
+    """A network in evaluation mode, and the preparation of its images.
 
     digest : sha256 of the weight file
     """
@@ -39,7 +39,7 @@ class FeatureNetwork:
 
     @torch.inference_mode()
     def features(self, images_KHWC: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Layer -> (K, D) of images in [0, 1], resized and normalised as the layer's metric wants them."""
+        """Layer -> (K, D) of images in [0, 1], resized and normalised for the layer's metric."""
         mean, std = torch.tensor(self.spec.normalisation, device=self.device)[:, None, :, None, None]
         parts: dict[str, list[NDArray[np.float32]]] = {layer: [] for layer in self.spec.metrics}
         for start in range(0, len(images_KHWC), _BATCH):
@@ -52,7 +52,7 @@ class FeatureNetwork:
 
 
 class ClipTower(nn.Module):
-    """OpenAI's CLIP ViT-L/14 image tower as transformers builds it: images to projected embeddings."""
+    """OpenAI's CLIP ViT-L/14 image tower as transformers builds it: from images to projected embeddings."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from torch import Tensor
 from mindsight import evaluation
 from mindsight.accuracy import Accuracy
 from mindsight.errors import BadRequest, ModelMismatch
-from mindsight.evaluation.metrics.metric import PICTURE_METRICS
+from mindsight.evaluation.metrics.metric import IMAGE_METRICS
 from mindsight.evaluation.networks import NETWORKS, NetworkSpec
 from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.loading import load_network
@@ -184,7 +184,7 @@ def test_there_is_one_function_for_each_published_metric() -> None:
         "inception": ("inception", evaluation.inception, 1), "clip": ("clip", evaluation.clip, 1),
         "efficientnet": ("efficientnet", evaluation.efficientnet, 1), "swav": ("swav", evaluation.swav, 1),
     }  # fmt: skip
-    assert {"pixcorr", "ssim", *named} == {metric.key for metric in PICTURE_METRICS}
+    assert {"pixcorr", "ssim", *named} == {metric.key for metric in IMAGE_METRICS}
     for key, (network, function, power) in named.items():
         score = function(images, recons, Colours(SPECS[network]))
         r = np.corrcoef(images.reshape(7, -1) ** power, recons.reshape(7, -1) ** power)[:7, 7:]
