@@ -184,7 +184,7 @@ def test_what_was_answered_live_is_counted(visit: Any, commanded: tuple[Path, Re
     assert "look-alike pairs" in (out / "evaluation.html").read_text()
 
 
-def test_showings_are_samples_and_pictures_are_told_apart(visit: Any, tmp_path: Path) -> None:
+def test_showings_are_samples_of_their_image(visit: Any, tmp_path: Path) -> None:
     archive, _, pictures, _ = visit
     evaluation = evaluate_archive(archive, tmp_path / "out", stage="fast")
     recons = np.load(tmp_path / "out" / "answers" / "reconstructions.npy")

@@ -125,7 +125,7 @@ def test_the_answers_held_against_other_pictures_fall(report: tuple[Path, dict[s
         assert exchanged["scores"][key]["value"] < ours["scores"][key]["interval_95"][0]
 
 
-def test_a_control_that_is_above_chance_is_told(report: tuple[Path, dict[str, Any]]) -> None:
+def test_a_control_above_chance_is_reported(report: tuple[Path, dict[str, Any]]) -> None:
     out, held = report
     assert [leak.split(" is above")[0] for leak in held["leaks"]] == ["Control shuffled betas"] * 2
     assert "LEAK: Control shuffled betas is above chance in AlexNet(2): 100.0%" in (out / "table.txt").read_text()

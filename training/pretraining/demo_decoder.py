@@ -41,7 +41,7 @@ _GRADIENT_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Sitting:
+class Visit:
     """One participant's trials: final betas (not z-scored), tokens of the images seen, and the index of each image."""
 
     betas_KV: Tensor
@@ -58,18 +58,18 @@ def scene_tokens(encoder: DemoEncoder, seed: int, n: int) -> np.ndarray[tuple[in
     return encoder.encode(render_batch(random_scenes(np.random.default_rng(seed), n), encoder.image_size))
 
 
-def sit(encoder: DemoEncoder, person: int, sitting: int, n_runs: int) -> Sitting:
-    """``n_runs`` runs of 30 trials with random scenes; the numbers ``person`` and ``sitting`` seed everything."""
+def simulate_visit(encoder: DemoEncoder, person: int, visit: int, n_runs: int) -> Visit:
+    """``n_runs`` runs of 30 trials with random scenes; the numbers ``person`` and ``visit`` seed everything."""
     design = Design()
     n_pictures = n_runs * (design.trials_per_run - design.repeats_per_run)
-    tokens_NTD = scene_tokens(encoder, 10_000 + 100 * person + sitting, n_pictures)
+    tokens_NTD = scene_tokens(encoder, 10_000 + 100 * person + visit, n_pictures)
     participant = Participant(person, scene_tokens(encoder, _POPULATION_SEED, _POPULATION), _VOXELS)
     responses_NV = participant.responses(tokens_NTD)
-    rng = np.random.default_rng([person, sitting, 11])
-    plans = plan_runs(design, n_runs, n_pictures, seed=100 * person + sitting)
+    rng = np.random.default_rng([person, visit, 11])
+    plans = plan_runs(design, n_runs, n_pictures, seed=100 * person + visit)
     betas = [final_betas(plan, simulate_series(plan, responses_NV, Noise(), rng)) for plan in plans]
     shown = [each.candidate for plan in plans for each in plan.shown]
-    return Sitting(
+    return Visit(
         torch.from_numpy(np.concatenate(betas).astype(np.float32)),
         torch.from_numpy(tokens_NTD[shown]),
         torch.tensor(shown),
@@ -125,7 +125,8 @@ def evaluate(model: MindEye2, betas_KV: Tensor, tokens_KND: Tensor) -> dict[str,
 
 def figures(model: MindEye2, encoder: DemoEncoder, config: Config, trials: int, seed: int) -> dict[str, object]:
     """Calibrate a new participant on ``trials`` trials; compare with linear ridge and with shuffled pairs."""
-    known, test = sit(encoder, _NEW_PERSON, 0, -(-trials // 30)), sit(encoder, _NEW_PERSON, 1, _RUNS_TO_TEST)
+    known = simulate_visit(encoder, _NEW_PERSON, 0, -(-trials // 30))
+    test = simulate_visit(encoder, _NEW_PERSON, 1, _RUNS_TO_TEST)
     raw_KV, shown_KND = known.betas_KV[:trials], known.tokens_KND[:trials]
     new = test.first_showings()
     betas_KV, tokens_KND = scored_by(raw_KV, raw_KV), test.tokens_KND[new]
@@ -170,8 +171,8 @@ def main() -> None:
     torch.set_num_threads(1)
     encoder, config = DemoEncoder.load(arguments.encoder), Config()
     config = replace(config, pretraining=replace(config.pretraining, steps=arguments.steps))
-    sittings = [sit(encoder, _FIRST_PERSON + i, 0, arguments.runs) for i in range(arguments.participants)]
-    model = pretrain([Seen(scored_by(s.betas_KV, s.betas_KV), s.tokens_KND) for s in sittings], config, arguments.seed)
+    visits = [simulate_visit(encoder, _FIRST_PERSON + i, 0, arguments.runs) for i in range(arguments.participants)]
+    model = pretrain([Seen(scored_by(s.betas_KV, s.betas_KV), s.tokens_KND) for s in visits], config, arguments.seed)
     described = {
         "command": f"python -m training.pretraining.demo_decoder --participants {arguments.participants} "
         f"--runs {arguments.runs} --steps {arguments.steps} --seed {arguments.seed}",

@@ -47,10 +47,10 @@ def replayed(folder: Path, bundle: Path, results: Path) -> Summary:
 @pytest.fixture(scope="module")
 def commanded(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The bundle that the command makes of the first three runs, and what it says."""
-    out, said = tmp_path_factory.mktemp("commanded") / "bundle", io.StringIO()
-    with contextlib.redirect_stdout(said):
+    out, printed = tmp_path_factory.mktemp("commanded") / "bundle", io.StringIO()
+    with contextlib.redirect_stdout(printed):
         assert main([*map(str, folders[:3]), "--labels", "trial_type", "--decoder", "linear", "--out", str(out)]) == 0
-    return out, said.getvalue()
+    return out, printed.getvalue()
 
 
 # Runs that have three before them: the first two, and all.
@@ -58,7 +58,7 @@ SHORT, LONG = pytest.param(range(3, 5), id="short"), pytest.param(range(3, 9), i
 
 
 @pytest.mark.parametrize("tested", [SHORT, LONG])
-def test_runs_are_told_apart_by_what_came_before(
+def test_runs_are_decoded_by_the_runs_before_them(
     folders: list[Path], commanded: tuple[Path, str], tmp_path: Path, tested: range
 ) -> None:
     total = Accuracy(0, 0, 0.125)
@@ -107,9 +107,9 @@ def test_the_same_runs_give_the_same_bundle(folders: list[Path], tmp_path: Path)
 
 
 def test_the_command_makes_a_bundle_and_says_how_good_it_is(commanded: tuple[Path, str]) -> None:
-    folder, said = commanded
-    assert "of 24, 95 % interval" in said
-    assert "chance 12.5%" in said
+    folder, printed = commanded
+    assert "of 24, 95 % interval" in printed
+    assert "chance 12.5%" in printed
     bundle = Bundle.load(folder)
     assert (bundle.kind, bundle.labels, bundle.statistics.n) == ("linear", "trial_type", 24)
     assert set(bundle.pool.ids) == KINDS
@@ -156,9 +156,9 @@ def test_an_error_is_one_line(
         "taken": [*runs, "--out", str(tmp_path)],
     }[wrong]
     assert main(arguments) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: expected")
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: expected")
+    assert printed.count("\n") == 1
     assert not (tmp_path / "bundle").exists()
 
 

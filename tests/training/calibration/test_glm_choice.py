@@ -142,11 +142,11 @@ def real_runs(shared: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def commanded(real_runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, str]:
     """The bundle that the command makes with options, and what it says."""
-    out, said = tmp_path_factory.mktemp("commanded") / "bundle", io.StringIO()
+    out, printed = tmp_path_factory.mktemp("commanded") / "bundle", io.StringIO()
     asked = ["--fixed-basis", "--fast", "4v", "--revised", "20s", "--final", "31.5 s"]
-    with contextlib.redirect_stdout(said):
+    with contextlib.redirect_stdout(printed):
         assert main([*map(str, real_runs), *asked, "--out", str(out)]) == 0
-    return Bundle.load(out), said.getvalue()
+    return Bundle.load(out), printed.getvalue()
 
 
 def test_a_bundle_remembers_when_to_answer_and_what_the_signal_was_like(
@@ -172,9 +172,9 @@ def test_a_wait_that_makes_no_sense_is_refused(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_bundle_remembers_a_fixed_basis(commanded: tuple[Bundle, str], tmp_path: Path) -> None:
-    bundle, said_of_it = commanded
+    bundle, printed = commanded
     assert bundle.options.mode == "fixed"
-    assert summary(bundle) in said_of_it
+    assert summary(bundle) in printed
     extras = replace(
         bundle,
         options=replace(bundle.options, ridge_fraction=0.5, n_noise_components=2, event_duration_s=1.0),
@@ -187,11 +187,11 @@ def test_a_bundle_remembers_a_fixed_basis(commanded: tuple[Bundle, str], tmp_pat
     again = replace(extras, folder=None).save(tmp_path / "again")
     assert again.space.lag_V is not None
     assert np.array_equal(again.space.lag_V, extras.space.lag_V)
-    for said in (
+    for part in (
         "ridge with fraction 0.5",
         "2 noise components",
         "modelled with 1 s",
         "a response per voxel",
         "own times",
     ):
-        assert said in summary(extras)
+        assert part in summary(extras)

@@ -93,18 +93,18 @@ def test_one_of_several_subjects_layers_is_taken_and_a_large_pools_index(lab: Pa
 
 
 def test_what_does_not_fit_is_one_line(lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def said(*more: str, weights: str = "weights.safetensors") -> str:
+    def printed(*more: str, weights: str = "weights.safetensors") -> str:
         assert calibrated(lab, tmp_path / "no", *more, weights=weights) == 1
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         return error
 
-    assert "layers for" in said("--layer", "1")
-    assert "layers for" in said("--layer=-1")
+    assert "layers for" in printed("--layer", "1")
+    assert "layers for" in printed("--layer=-1")
     nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)), tmp_path / "other.nii.gz")
-    assert "resample" in said("--mask", str(tmp_path / "other.nii.gz"))
+    assert "resample" in printed("--mask", str(tmp_path / "other.nii.gz"))
     (lab / "last.pth").write_bytes(b"")
-    assert "mindsight convert mindeye2 last.pth" in said(weights="last.pth")
+    assert "mindsight convert mindeye2 last.pth" in printed(weights="last.pth")
     arguments = [str(lab / "run-1"), str(lab / "run-2"), "--decoder", "mindeye2", "--out", str(tmp_path / "no")]
     assert main(arguments) == 1
     assert "--mask and --pool" in capsys.readouterr().err

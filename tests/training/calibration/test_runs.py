@@ -1,4 +1,4 @@
-"""Calibration on two people's runs is refused: the head of the second cannot be placed where the first's is."""
+"""Runs of two people are refused: the head of the second cannot be registered to the first."""
 
 from __future__ import annotations
 

@@ -46,6 +46,6 @@ def test_a_table_that_is_not_whole_calibrates_on_what_was_measured(
     )
     assert made.pool.ids == ("face", "house")
     assert made.statistics.n == 8
-    said = capsys.readouterr().err
-    assert said.count("events table, line 10 left out") == 2
-    assert said.count("no volume shows trial 6") == 2
+    printed = capsys.readouterr().err
+    assert printed.count("events table, line 10 left out") == 2
+    assert printed.count("no volume shows trial 6") == 2
