@@ -1,4 +1,4 @@
-"""From recorded runs of one person to the bundle that decodes that person.
+"""Make the subject bundle of one person from recorded runs.
 
 ``python -m training.calibration RUN... --decoder linear --labels trial_type --out BUNDLE``
 """
