@@ -1,4 +1,4 @@
-"""From a beta to candidates and a picture, with real weights of every kind at a small size."""
+"""From a beta to candidates and a reconstruction, with real weights of every kind at a small size."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from mindsight.decoders.base import PriorOptions
 from mindsight.decoders.linear.decoder import LinearDecoder
-from mindsight.decoders.mindeye2 import Layout, MindEye2, PriorLayout
 from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.decoding import TrialDecoder
 from mindsight.errors import ModelMismatch
@@ -24,6 +22,7 @@ from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorC
 from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex
 from mindsight.subjects.bundle.decoder import Sampling
 from mindsight.subjects.bundle.folder import Bundle
+from support.families import write_mindeye2
 from support.linear_bundle import CHANNELS, N_VOXELS, TOKENS, linear_bundle, ticks
 
 
@@ -95,7 +94,7 @@ def test_a_bundle_with_an_index_searches_by_it(
     assert reduced.bundle.digest != exact.bundle.digest
 
 
-def test_candidates_are_seen_from_the_mean_where_calibration_says_so(
+def test_embeddings_are_centred_where_the_calibration_is(
     linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     assert isinstance(linear.decoder, LinearDecoder)
@@ -108,9 +107,7 @@ def test_candidates_are_seen_from_the_mean_where_calibration_says_so(
     assert found.margin == pytest.approx(np.sort(along)[-1] - np.sort(along)[-2], rel=1e-4)
 
 
-def test_a_voxel_that_never_varied_says_nothing(
-    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> None:
+def test_a_voxel_that_never_varied_is_ignored(linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     decoder = TrialDecoder(linear, clock=ticks())
     values, mean, std = (array.copy() for array in beta)
     std[7] = 0.0
@@ -126,7 +123,7 @@ def test_betas_of_another_mask_are_refused(linear: Bundle) -> None:
     assert error.value.code == "decoder.voxel_count"
 
 
-def test_without_a_generator_there_is_no_picture(
+def test_without_a_generator_there_is_no_reconstruction(
     linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     decoder = TrialDecoder(linear, clock=ticks())
@@ -140,17 +137,8 @@ def make_generator() -> DemoGenerator:
     return DemoGenerator(Denoiser(GeneratorConfig(image_size=32, n_tokens=TOKENS, token_dim=CHANNELS, widths=(16, 32))))
 
 
-def write_mindeye2(path: Path, prior: bool) -> None:
-    torch.manual_seed(1)
-    small = PriorLayout(depth=1, heads=2, dim_head=CHANNELS // 2, inner=32) if prior else None
-    model = MindEye2(
-        Layout(voxels=(N_VOXELS,), hidden=24, tokens=TOKENS, dim=CHANNELS, n_blocks=1, lowlevel=False, prior=small)
-    )
-    save_file({key: tensor.clone().contiguous() for key, tensor in model.state_dict().items()}, path)
-
-
 @pytest.mark.parametrize("prior", [False, True])
-def test_mindeye2_answers_with_candidates_and_pictures(
+def test_mindeye2_gives_candidates_and_reconstructions(
     linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path, prior: bool
 ) -> None:
     write_mindeye2(tmp_path / "weights.safetensors", prior)
@@ -187,7 +175,7 @@ def test_a_generator_for_another_encoder_leaves_the_ranking(
     assert error.value.code == "generator.missing"
 
 
-def test_a_linear_decoder_into_tokens_gives_pictures(
+def test_a_linear_decoder_into_tokens_gives_reconstructions(
     linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray]
 ) -> None:
     decoder = TrialDecoder(linear, clock=ticks(), generator=make_generator())
