@@ -144,6 +144,6 @@ def test_two_runs_in_one_series_of_a_folder_are_refused(tmp_path: Path) -> None:
     for name, files in {"slices": [*slices_of(4), *again(4)], "mosaics": [*mosaics(even(4)), *later]}.items():
         folder = tmp_path / name
         folder.mkdir()
-        with pytest.raises(BadVolume, match="after 4 volumes the instance numbers begin anew") as caught:
+        with pytest.raises(BadVolume, match="after 4 volumes the instance numbers restart") as caught:
             open_series(put(folder, files))
         assert caught.value.code == "series.several"
