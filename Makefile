@@ -25,10 +25,12 @@ demo: setup ## a simulated session through the real service; ONCE=1 ends by itse
 check: setup ## lint, types, import rules
 	$(CHECK)
 
-# Reading the types takes a minute and waits for nothing, the first tests wait for processes: both at once. What the
+# Reading the types takes half a minute and waits for nothing, the first tests wait for processes: both at once. The
+# kernels are compiled before that, once, while the tests are collected: else every process compiles its own. What the
 # check says is shown when the tests are over.
+COMPILE := $(BIN)/python -c "from workers.ingest.warm_up import warm_up; warm_up()"
 test: setup ## everything that must hold: the check and the tests
-	@said=$$(mktemp); { $(CHECK); } >$$said 2>&1 & checking=$$!; \
+	@said=$$(mktemp); { $(COMPILE) && $(CHECK); } >$$said 2>&1 & checking=$$!; \
 	$(PYTEST); tested=$$?; \
 	wait $$checking; checked=$$?; cat $$said; rm -f $$said; \
 	[ $$tested = 0 ] || echo "the tests failed"; [ $$checked = 0 ] || echo "the check failed"; \

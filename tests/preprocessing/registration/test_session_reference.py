@@ -133,6 +133,7 @@ def test_what_the_slices_do_not_show_says_nothing(
     assert error(whole.betas_KV, at_rest.betas_KV) < STATED_ERROR_EDGE
 
 
+@pytest.mark.slow
 def test_a_run_that_looks_unlike_the_session_is_looked_for_anew(head: Head, space: SubjectSpace) -> None:
     ingest = session(space)
     begin(ingest)

@@ -29,6 +29,7 @@ def recorded(source: Path, folder: Path, n_volumes: int) -> Path:
     return folder
 
 
+@pytest.mark.slow  # `make test` refuses another person's head in preprocessing/registration
 def test_another_persons_run_is_refused(shared: Path, tmp_path: Path) -> None:
     data = shared / "data"
     runs = [
