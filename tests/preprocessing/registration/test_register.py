@@ -118,6 +118,7 @@ def test_another_acquisition_of_a_real_head_lies_where_realignment_finds_it(trio
     assert rigid.displacement_mm(apart, realigned.centre_mm, rigid.LEVER_MM) < 0.1
 
 
+@pytest.mark.slow  # in short: test_session_reference.py, in an ingest session
 def test_another_persons_head_is_not_accepted(trio: list[Volume], shared: Path) -> None:
     # Of 44 pairs of different heads, this one beats its own mirror image by most (0.08).
     other = next(iter(read_series(shared / "data" / "siemens_ve11_multiband_mosaic")))
@@ -126,6 +127,7 @@ def test_another_persons_head_is_not_accepted(trio: list[Volume], shared: Path) 
     assert found.margin < MIN_MARGIN
 
 
+@pytest.mark.slow
 def test_a_pose_that_is_one_of_many_is_not_accepted(typical: Truth) -> None:
     # Two slabs of which too little is common to both: the search goes astray, and the mirror image's goes further.
     head = typical.volumes[0]

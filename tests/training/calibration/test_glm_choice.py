@@ -111,6 +111,7 @@ def test_responses_that_differ_switch_the_library_on() -> None:
     assert chosen.hrf_V is not None
 
 
+@pytest.mark.slow
 def test_slices_at_times_of_their_own_are_modelled_where_it_helps() -> None:
     lag_V = np.where(np.arange(N_VOXELS) % 2 == 0, -1.5, 1.5).astype(np.float32)
     shape_V = np.full(N_VOXELS, 6)  # near the usual response
