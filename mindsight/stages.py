@@ -1,6 +1,6 @@
-"""The three answers to a trial: ``fast`` soon after it, ``revised`` with its whole response, ``final`` after the run.
+"""The three results of a trial: ``fast`` soon after it, ``revised`` with its whole response, ``final`` after the run.
 
-Knows nothing of what an answer is.
+Knows nothing of what a result holds.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def test_the_same_table_streamed_and_posted_is_the_same_events(
     assert logged[0] == logged[1] == logged[2] == {(note.code, note.text) for note in notes}
     assert {"events.onset", "events.too_early", "events.no_duration", "events.column"} == {note.code for note in notes}
     assert all(note.text in printed for note in notes)
-    assert "trials 4, 5, outside what was measured" in printed
+    assert "response to trials 4, 5: no final result" in printed
     assert "Doe" not in printed
     volumes = [entry for entry in inputs(bus, streamed) if isinstance(entry, TakeVolume)]
     assert [volume.index for volume in volumes] == list(range(N))
