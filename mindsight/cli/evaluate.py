@@ -10,7 +10,7 @@ from mindsight.extras import need_server
 
 
 def evaluate(
-    answers: Annotated[
+    results: Annotated[
         Path, typer.Argument(help="a session's archive, or a folder with manifest.json and reconstructions or tokens")
     ],
     images: Annotated[
@@ -48,15 +48,15 @@ def evaluate(
     from mindsight.evaluation.report.table import text_table
     from mindsight.evaluation.run import evaluate_archive, evaluate_folder
 
-    out = out or Path(f"evaluation-{answers.resolve().name}")
-    if is_archive(answers):
+    out = out or Path(f"evaluation-{results.resolve().name}")
+    if is_archive(results):
         if images or image_tokens or betas or masks or captions or allow_best_of_n:
             raise BadRequest(
                 "expected an archive without the options for a folder: it holds its own images and results",
                 code="cli.evaluate",
             )
         evaluation = evaluate_archive(
-            answers, out, stage=stage, bundle=bundle, generator=generator, networks=networks, seed=seed, device=device
+            results, out, stage=stage, bundle=bundle, generator=generator, networks=networks, seed=seed, device=device
         )
     elif images is None:
         raise BadRequest(
@@ -65,7 +65,7 @@ def evaluate(
         )
     else:
         evaluation = evaluate_folder(
-            answers, images, out, networks=networks, image_tokens=image_tokens, betas=betas, masks=masks,
+            results, images, out, networks=networks, image_tokens=image_tokens, betas=betas, masks=masks,
             captions=captions, allow_best_of_n=allow_best_of_n, seed=seed, device=device,
         )  # fmt: skip
     typer.echo(text_table(evaluation))

@@ -18,7 +18,7 @@ pool_app = typer.Typer(help="Candidate pools: the images that retrieval chooses 
 
 @pool_app.command("build")
 def build(
-    pictures: Annotated[Path, typer.Argument(help="a folder of PNG and JPEG, or an HDF5 file of images like NSD's")],
+    images: Annotated[Path, typer.Argument(help="a folder of PNG and JPEG, or an HDF5 file of images like NSD's")],
     out: Annotated[Path, typer.Argument(help="folder of the pool; repeat the command to resume a stopped build")],
     weights: Annotated[
         Path | None,
@@ -43,7 +43,7 @@ def build(
     from mindsight.retrieval.from_files import build_from_files
 
     pool = build_from_files(
-        pictures, out, weights=weights, model=model, embedding=embedding, values=values, rows=rows, batch=batch,
+        images, out, weights=weights, model=model, embedding=embedding, values=values, rows=rows, batch=batch,
         device=device, report=_Counter(),
     )  # fmt: skip
     typer.echo(f"{len(pool):,} candidates {pool.token_shape} in {out}, digest {pool.digest}\n{pool.source}")
