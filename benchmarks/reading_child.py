@@ -22,14 +22,24 @@ import report
 import scanner_files as made
 
 import mindsight
-from mindsight.scanner.transports import arrivals
 from mindsight.scanner.transports.afni import parse_header as parse_afni
-from mindsight.scanner.transports.arrivals import Arrival
-from mindsight.scanner.transports.assemble import Assembler
-from mindsight.scanner.transports.contents import read_unit
 from mindsight.scanner.transports.contract import Expected
 from mindsight.scanner.transports.murfi import parse_header as parse_murfi
 from mindsight.volume import Volume
+
+
+def either(now: str, before: str) -> Any:
+    """The module by its name, or by the one that it had before the scanner's room was divided."""
+    try:
+        return import_module(f"mindsight.scanner.{now}")
+    except ModuleNotFoundError:
+        return import_module(f"mindsight.scanner.{before}")
+
+
+arrivals = either("assembly.arrivals", "transports.arrivals")
+Arrival = arrivals.Arrival
+Assembler = either("assembly.assemble", "transports.assemble").Assembler
+read_unit = either("assembly.file_contents", "transports.contents").read_unit
 
 WARM_UP = 3  # volumes: what is imported late, and the second one, with which a run begins
 
@@ -88,14 +98,14 @@ def main() -> None:
     n_volumes = int(sys.argv[1])
     clocks: dict[str, report.Clock] = {}
     counts: dict[str, int] = {}
-    assemblers: dict[str, Assembler] = {}
+    assemblers: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for volume in range(WARM_UP + n_volumes):
             for name, read in formats(volume, Path(folder)).items():
                 assembler = assemblers.setdefault(name, Assembler(Expected(), 3.0))
                 now_s = made.TR_S * volume
 
-                def assembled(assembler: Assembler = assembler, read: Read = read, now_s: float = now_s) -> int:
+                def assembled(assembler: Any = assembler, read: Read = read, now_s: float = now_s) -> int:
                     items = [item for content in read() for item in assembler.add(Arrival(content, now_s), now_s)]
                     return sum(isinstance(item, Volume) for item in items)
 

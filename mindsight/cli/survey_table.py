@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mindsight.scanner.beside import NO_EVENTS
-from mindsight.scanner.kinds import MAGNITUDE
+from mindsight.scanner.formats.image_type import MAGNITUDE
 from mindsight.scanner.survey import AS_STORED, Survey, Surveyed
 from mindsight.volume import same_tr
 

@@ -25,7 +25,7 @@ from mindsight.ingest.feed import Trials, fill_gap, number_trials, start_run
 from mindsight.ingest.outputs import TrialBeta
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
-from mindsight.scanner.recording import open_recorded
+from mindsight.scanner.recording import open_run
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
 
@@ -91,7 +91,7 @@ def replay(
 ) -> Summary:
     """Stream a recorded run through ingest and decoding, and write each result when it is ready.
 
-    run : its folder, see ``open_recorded``; an unreadable volume is reported and missing. A number at the end of the
+    run : its folder, see ``open_run``; an unreadable volume is reported and missing. A number at the end of the
         folder's name is the run's number
     bundle : folder of the bundle
     speed : times the run's own pace; infinity for as fast as possible
@@ -104,7 +104,7 @@ def replay(
     the bundle raises.
     """
     number = re.search(r"(\d{1,9})$", run.resolve().name)
-    recorded = open_recorded(run, max(1, int(number[1])) if number else 1, on_bad=_print_skipped, echo=echo)
+    recorded = open_run(run, max(1, int(number[1])) if number else 1, on_bad=_print_skipped, echo=echo)
     loaded = Bundle.load(bundle)
     hits: dict[str, list[bool]] = {}
     n_answers, began_s = 0, clock()

@@ -27,8 +27,8 @@ from mindsight.errors import BadRequest, BusUnavailable, ServiceUnavailable, Sto
 from mindsight.events import DeclaredEvent, EventsTable, declare
 from mindsight.scanner.beside import read_events_file
 from mindsight.scanner.echoes import EchoChoice
-from mindsight.scanner.files import OnBad
-from mindsight.scanner.recording import keep, open_recorded
+from mindsight.scanner.formats.files import OnBad
+from mindsight.scanner.recording import keep, open_run
 from mindsight.scanner.transports import Clock, Transport, open_transport, planned_volumes
 from mindsight.settings import read_settings
 
@@ -93,7 +93,7 @@ def stream_recorded(
     """
     table = None if options.events is None else _read_events(options.events)
     with _connected(to, report) as (console, _):
-        recorded = open_recorded(path, options.run, events=table, on_bad=_skipping(report), echo=echo)
+        recorded = open_run(path, options.run, events=table, on_bad=_skipping(report), echo=echo)
         declared = declare(recorded.events)
         report_everywhere(report, console, (*recorded.notes, *declared.notes), options.run)
         sent = send_run(

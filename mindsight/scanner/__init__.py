@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mindsight.scanner.recorded import RecordedRun, open_run
+    from mindsight.scanner.recording import RecordedRun, open_run
     from mindsight.scanner.series import Series, open_series, read_series, read_volume
 
 __all__ = ["RecordedRun", "Series", "open_run", "open_series", "read_series", "read_volume"]
@@ -19,5 +19,5 @@ __all__ = ["RecordedRun", "Series", "open_run", "open_series", "read_series", "r
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "recorded" if name in ("RecordedRun", "open_run") else "series"
+    module = "recording" if name in ("RecordedRun", "open_run") else "series"
     return getattr(import_module(f"{__name__}.{module}"), name)

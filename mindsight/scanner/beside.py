@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
 from mindsight.events import EventsTable, Note, decode_table, read_events_table
-from mindsight.scanner.sidecar import read_motion
+from mindsight.scanner.formats.sidecar import read_motion
 
 MotionOrder = Literal["translations", "rotations"]
 MAX_TABLE_BYTES = 64 * 1024 * 1024

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest, BadVolume
-from mindsight.scanner.deidentify import DicomRecord
+from mindsight.scanner.formats.dicom_header import DicomRecord
 from mindsight.volume import Volume
 
 EchoChoice = int | Literal["combine"] | None

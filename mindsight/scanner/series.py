@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.deidentify import begins_as_dicom, read_dicom
-from mindsight.scanner.dicom_series import dicom_series, record_volume
 from mindsight.scanner.echoes import EchoChoice
-from mindsight.scanner.files import OnBad, natural, read_bytes, strictly
-from mindsight.scanner.formats import other_format
-from mindsight.scanner.nifti import is_nifti, nifti_volumes, read_nifti_header
-from mindsight.scanner.nifti_series import nifti_series
-from mindsight.scanner.parrec import is_parrec, par_files, read_parrec
-from mindsight.scanner.parrec_series import parrec_series
+from mindsight.scanner.formats.dicom_header import begins_as_dicom, read_dicom
+from mindsight.scanner.formats.dicom_series import dicom_series, record_volume
+from mindsight.scanner.formats.files import OnBad, natural, read_bytes, strictly
+from mindsight.scanner.formats.nifti import is_nifti, nifti_volumes, read_nifti_header
+from mindsight.scanner.formats.nifti_series import nifti_series
+from mindsight.scanner.formats.parrec import is_parrec, par_files, read_parrec
+from mindsight.scanner.formats.parrec_series import parrec_series
+from mindsight.scanner.formats.unsupported import other_format
 from mindsight.scanner.timing import agreed_times
 from mindsight.volume import Volume
 

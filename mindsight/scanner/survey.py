@@ -15,20 +15,20 @@ import numpy as np
 
 from mindsight.errors import BadVolume, MindsightError
 from mindsight.scanner.beside import find_events
-from mindsight.scanner.deidentify import DicomRecord, read_dicom
-from mindsight.scanner.dicom_series import dicom_series
-from mindsight.scanner.dicom_timing import began_s, moments_of
-from mindsight.scanner.enhanced import is_enhanced
-from mindsight.scanner.files import Contents, natural, read_bytes
-from mindsight.scanner.kinds import MAGNITUDE, Kind, kind_of, series_key
-from mindsight.scanner.mosaic import is_mosaic
-from mindsight.scanner.nifti import is_nifti, read_nifti_header
-from mindsight.scanner.nifti_series import nifti_series
-from mindsight.scanner.parrec import is_parrec, par_files, read_parrec
-from mindsight.scanner.parrec_series import parrec_series
-from mindsight.scanner.slices import group_slices
+from mindsight.scanner.formats.dicom_header import DicomRecord, read_dicom
+from mindsight.scanner.formats.dicom_series import dicom_series
+from mindsight.scanner.formats.dicom_timing import began_s, moments_of
+from mindsight.scanner.formats.enhanced import is_enhanced
+from mindsight.scanner.formats.files import Contents, natural, read_bytes
+from mindsight.scanner.formats.image_type import MAGNITUDE, Kind, kind_of, series_key
+from mindsight.scanner.formats.mosaic import is_mosaic
+from mindsight.scanner.formats.nifti import is_nifti, read_nifti_header
+from mindsight.scanner.formats.nifti_series import nifti_series
+from mindsight.scanner.formats.parrec import is_parrec, par_files, read_parrec
+from mindsight.scanner.formats.parrec_series import parrec_series
+from mindsight.scanner.formats.slices import group_slices
+from mindsight.scanner.guard import guarded
 from mindsight.scanner.timing import pace_of, usual_tr
-from mindsight.scanner.transports.guard import guarded
 from mindsight.volume import Volume
 
 MAX_DEPTH = 8

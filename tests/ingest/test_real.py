@@ -18,7 +18,7 @@ from mindsight.glm import Event
 from mindsight.ingest import IngestOptions, IngestSession
 from mindsight.ingest.outputs import TrialBeta, VolumeReport
 from mindsight.ingest.space import SubjectSpace
-from mindsight.scanner.recorded import RecordedRun, open_run
+from mindsight.scanner.recording import RecordedRun, open_run
 from support.ingest_world import bits, named, through_json
 
 

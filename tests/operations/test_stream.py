@@ -19,7 +19,7 @@ from mindsight.client import Console
 from mindsight.operations.stream import Destination, RunOptions, stream_live, stream_recorded
 from mindsight.protocol.inputs import StartRun, parse_input
 from mindsight.scanner import read_series
-from mindsight.scanner.recording import open_recorded
+from mindsight.scanner.recording import open_run
 from support.gateway_harness import Running, taken
 
 
@@ -109,7 +109,7 @@ def test_a_live_run_with_pulses_and_a_recording(
     assert begun.n_volumes == 3  # from the source; a bundle with a fixed basis needs it
     assert missing == []
     assert [volume.trigger_s for volume in volumes] == [pytest.approx(stamp, abs=1e-5) for stamp in stamps[:3]]
-    replayed = open_recorded(tmp_path / "kept" / "run-001")
+    replayed = open_run(tmp_path / "kept" / "run-001")
     for volume, kept, truth in zip(
         volumes, replayed.volumes(), read_series(shared / "data" / "trio_run155" / "dcm"), strict=False
     ):

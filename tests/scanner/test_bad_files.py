@@ -17,11 +17,6 @@ from mindsight.volume import Volume
 from support.par_files import Pair, write_pair
 
 
-@pytest.fixture(scope="module")
-def data(shared: Path) -> Path:
-    return shared / "data"
-
-
 def dicoms(folder: Path, source: Path, n: int) -> list[Path]:
     files = sorted(source.iterdir())[:n]
     return [Path(shutil.copy(path, folder / f"Doe_{k:04d}.dcm")) for k, path in enumerate(files)]

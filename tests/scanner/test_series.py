@@ -31,11 +31,6 @@ def whole_series(path: Path) -> tuple[Volume, ...]:
     return volumes
 
 
-@pytest.fixture(scope="module")
-def data(shared: Path) -> Path:
-    return shared / "data"
-
-
 @pytest.mark.parametrize(
     ("series", "truth"),
     [

@@ -9,11 +9,11 @@ import pytest
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
-from mindsight.scanner.deidentify import read_dicom
-from mindsight.scanner.kinds import kind_of
+from mindsight.scanner.assembly.arrivals import Arrival
+from mindsight.scanner.assembly.assemble import Assembler
+from mindsight.scanner.formats.dicom_header import read_dicom
+from mindsight.scanner.formats.image_type import kind_of
 from mindsight.scanner.transports import Expected, TransportWarning
-from mindsight.scanner.transports.arrivals import Arrival
-from mindsight.scanner.transports.assemble import Assembler
 from support.slice_files import SLICES, save, slice_dataset, truth
 
 

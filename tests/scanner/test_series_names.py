@@ -10,7 +10,7 @@ import pytest
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
-from mindsight.scanner.recorded import open_run
+from mindsight.scanner.recording import open_run
 
 SHAPE = (4, 5, 3)
 

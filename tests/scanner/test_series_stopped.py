@@ -10,7 +10,7 @@ import pytest
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series
-from mindsight.scanner.recorded import open_run
+from mindsight.scanner.recording import open_run
 from support.enhanced_dataset import enhanced_run
 from support.slice_files import SLICES, save, slice_dataset, truth
 

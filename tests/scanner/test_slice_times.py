@@ -11,10 +11,10 @@ import pytest
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import open_series, read_series
-from mindsight.scanner.deidentify import read_dicom
+from mindsight.scanner.assembly.arrivals import Arrival
+from mindsight.scanner.assembly.assemble import Assembler
+from mindsight.scanner.formats.dicom_header import read_dicom
 from mindsight.scanner.transports import Expected
-from mindsight.scanner.transports.arrivals import Arrival
-from mindsight.scanner.transports.assemble import Assembler
 from mindsight.volume import Volume
 from support.par_files import Pair, write_pair
 

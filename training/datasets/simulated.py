@@ -5,7 +5,7 @@ from __future__ import annotations
 from mindsight.events import RunEvent
 from mindsight.ingest.feed import number_trials
 from mindsight.scanner import RecordedRun
-from mindsight.scanner.files import strictly
+from mindsight.scanner.formats.files import strictly
 from mindsight.scanner.series import Series
 from mindsight.simulator.anatomy import GRID
 from mindsight.simulator.experiment import RunPlan

@@ -18,7 +18,7 @@ from mindsight.archive.write.contact_sheet import extension
 from mindsight.archive.write.nifti import nifti_writer
 from mindsight.archive.write.tables import write_json, write_tsv
 from mindsight.errors import BadRequest
-from mindsight.scanner.sidecar import MOTION, MOTION_ORDER
+from mindsight.scanner.formats.sidecar import MOTION, MOTION_ORDER
 from mindsight.volume import Volume
 
 BIDS_VERSION = "1.10.0"

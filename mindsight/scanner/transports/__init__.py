@@ -4,18 +4,9 @@ Knows nothing of where the volumes go. Only this folder of the scanner's room li
 clocks are passed in.
 """
 
-from mindsight.scanner.transports.contract import (
-    FAILED,
-    Clock,
-    Expected,
-    Item,
-    Patience,
-    RunEnded,
-    Timeouts,
-    Transport,
-    TransportWarning,
-    Trouble,
-)
+from mindsight.scanner.assembly.expected import Expected
+from mindsight.scanner.assembly.items import Item, RunEnded, TransportWarning, Trouble
+from mindsight.scanner.transports.contract import FAILED, Clock, Patience, Timeouts, Transport
 from mindsight.scanner.transports.opening import open_transport, planned_volumes
 
 __all__ = [

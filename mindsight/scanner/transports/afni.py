@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.echoes import Echo
-from mindsight.scanner.geometry import LPS_TO_RAS
+from mindsight.scanner.formats.geometry import LPS_TO_RAS
 from mindsight.volume import MAX_SIDE, Volume
 
 END_OF_RUN = b"Et Earello Endorenna utulien!!"

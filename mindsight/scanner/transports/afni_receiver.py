@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from typing_extensions import Unpack
 
 from mindsight.errors import BadVolume, MindsightError
+from mindsight.scanner.assembly.arrivals import Arrival, Ended, NumberedVolume
+from mindsight.scanner.assembly.items import TransportWarning
 from mindsight.scanner.echoes import Echo, choice_note, choose
+from mindsight.scanner.guard import guarded
 from mindsight.scanner.transports.afni import (
     END_OF_RUN,
     MAX_HEADER_BYTES,
@@ -21,9 +24,6 @@ from mindsight.scanner.transports.afni import (
     control_port,
     parse_header,
 )
-from mindsight.scanner.transports.arrivals import Arrival, Ended, NumberedVolume
-from mindsight.scanner.transports.contract import TransportWarning
-from mindsight.scanner.transports.guard import guarded
 from mindsight.scanner.transports.receiver import Receiver, ReceiverOptions
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
 

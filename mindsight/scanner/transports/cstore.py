@@ -32,11 +32,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at impo
 from typing_extensions import Unpack
 
 from mindsight.errors import BadRequest, MindsightError, StorageFull
-from mindsight.scanner.deidentify import read_dicom
-from mindsight.scanner.files import MAX_DICOM_BYTES
-from mindsight.scanner.transports.arrivals import Arrival
-from mindsight.scanner.transports.contract import Timeouts, TransportWarning
-from mindsight.scanner.transports.guard import guarded
+from mindsight.scanner.assembly.arrivals import Arrival
+from mindsight.scanner.assembly.items import TransportWarning
+from mindsight.scanner.formats.dicom_header import read_dicom
+from mindsight.scanner.formats.files import MAX_DICOM_BYTES
+from mindsight.scanner.guard import guarded
+from mindsight.scanner.transports.contract import Timeouts
 from mindsight.scanner.transports.object_spool import Kept, ObjectSpool
 from mindsight.scanner.transports.receiver import Receiver, ReceiverOptions
 from mindsight.scanner.transports.turned_away import TurnedAway

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mindsight.errors import MindsightError
-from mindsight.scanner.transports.arrivals import Arrival
-from mindsight.scanner.transports.contents import members, read_unit, unit_of
-from mindsight.scanner.transports.contract import Timeouts, TransportWarning
-from mindsight.scanner.transports.guard import each_guarded
+from mindsight.scanner.assembly.arrivals import Arrival
+from mindsight.scanner.assembly.file_contents import members, read_unit, unit_of
+from mindsight.scanner.assembly.items import TransportWarning
+from mindsight.scanner.guard import each_guarded
+from mindsight.scanner.transports.contract import Timeouts
 
 RETRY_S = 0.05
 MAX_RETRY_S = 1.0

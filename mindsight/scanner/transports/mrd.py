@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
+from mindsight.scanner.assembly.arrivals import UNSTATED_TR_S
 from mindsight.scanner.echoes import Echo
-from mindsight.scanner.geometry import affine_ras, plane_axes, rescaled, slice_order, stack
-from mindsight.scanner.kinds import MAGNITUDE, Kind
-from mindsight.scanner.record import Frame
-from mindsight.scanner.transports.arrivals import UNSTATED_TR_S
+from mindsight.scanner.formats.dicom_record import Frame
+from mindsight.scanner.formats.geometry import affine_ras, plane_axes, rescaled, slice_order, stack
+from mindsight.scanner.formats.image_type import MAGNITUDE, Kind
 from mindsight.scanner.transports.mrd_headers import ImageHeader, WaveformHeader
 from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume, is_tr
 

@@ -15,9 +15,10 @@ from functools import partial
 from typing_extensions import Unpack
 
 from mindsight.errors import BadVolume, MindsightError
-from mindsight.scanner.transports.arrivals import Arrival, Ended, NumberedVolume
-from mindsight.scanner.transports.contract import Timeouts, TransportWarning
-from mindsight.scanner.transports.guard import guarded
+from mindsight.scanner.assembly.arrivals import Arrival, Ended, NumberedVolume
+from mindsight.scanner.assembly.items import TransportWarning
+from mindsight.scanner.guard import guarded
+from mindsight.scanner.transports.contract import Timeouts
 from mindsight.scanner.transports.mrd import (
     Measurement,
     MrdImage,

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from typing_extensions import Unpack
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.kinds import Kind
-from mindsight.scanner.transports.arrivals import Arrival, NumberedVolume
+from mindsight.scanner.assembly.arrivals import Arrival, NumberedVolume
+from mindsight.scanner.formats.image_type import Kind
 from mindsight.scanner.transports.receiver import Receiver, ReceiverOptions
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
 from mindsight.volume import MAX_SIDE, Volume

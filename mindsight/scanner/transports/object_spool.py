@@ -1,6 +1,6 @@
 """Acknowledged DICOM objects, on the disk until their run has ended.
 
-Knows nothing of networks or volumes. Only what the allow-list of ``deidentify`` let through is written: these files
+Knows nothing of networks or volumes. Only what the allow-list of ``dicom_header`` let through is written: these files
 name no person, no place, and no day beyond the clock of the volumes.
 
 Each series has a file, to which its objects are appended. Written objects survive the process at once, and a power
@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 
 from mindsight.errors import StorageFull
 from mindsight.files.durable import sync_path
-from mindsight.scanner.deidentify import DicomRecord, Frame
+from mindsight.scanner.formats.dicom_header import DicomRecord, Frame
 
 MAX_BYTES = 32 << 30
 SYNC_S = 0.05

@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
 from mindsight.errors import BadRequest
+from mindsight.scanner.assembly.expected import Expected
 from mindsight.scanner.echoes import parse_echo
-from mindsight.scanner.transports.contract import Clock, Expected, Timeouts, Transport
+from mindsight.scanner.transports.contract import Clock, Timeouts, Transport
 
 EVERYWHERE = ("shape", "tr", "n", "moco", "echo", "idle", "late")
 OPTIONS = {

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from typing_extensions import Required, Self, TypedDict
 
 from mindsight.errors import MindsightError
-from mindsight.scanner.transports.arrivals import Arrival
-from mindsight.scanner.transports.assemble import Assembler
-from mindsight.scanner.transports.contract import FAILED, Clock, Expected, Item, Timeouts, TransportWarning
-from mindsight.scanner.transports.guard import guarded
+from mindsight.scanner.assembly.arrivals import Arrival
+from mindsight.scanner.assembly.assemble import Assembler
+from mindsight.scanner.assembly.expected import Expected
+from mindsight.scanner.assembly.items import Item, TransportWarning
+from mindsight.scanner.guard import guarded
+from mindsight.scanner.transports.contract import FAILED, Clock, Timeouts
 
 QUEUE_LENGTH = 256
 MAX_QUEUED_BYTES = 512 * 1024 * 1024

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from mindsight.errors import BadRequest, BadVolume, MindsightError
-from mindsight.scanner.transports.contract import TransportWarning
-from mindsight.scanner.transports.guard import guarded
+from mindsight.scanner.assembly.items import TransportWarning
+from mindsight.scanner.guard import guarded
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

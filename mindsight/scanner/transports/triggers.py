@@ -27,7 +27,8 @@ from typing import NamedTuple
 from typing_extensions import Self
 
 from mindsight.errors import BadVolume
-from mindsight.scanner.transports.contract import Clock, Item, Transport, TransportWarning
+from mindsight.scanner.assembly.items import Item, TransportWarning
+from mindsight.scanner.transports.contract import Clock, Transport
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
 from mindsight.volume import Volume
 

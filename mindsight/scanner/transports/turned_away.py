@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mindsight.scanner.transports.contract import TransportWarning
+from mindsight.scanner.assembly.items import TransportWarning
 
 NO_SUCH_CLASS, NO_SUCH_SYNTAX = 0x03, 0x04  # results of a presentation context, PS3.8 table 9-18
 REQUEST, TLS_HELLO = 0x01, 0x16  # first byte of an A-ASSOCIATE-RQ (PS3.8 9.3.2), and of TLS

@@ -16,7 +16,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import EnhancedMRImageStorage
 
 from mindsight.errors import StorageFull
-from mindsight.scanner.deidentify import read_dicom
+from mindsight.scanner.formats.dicom_header import read_dicom
 from mindsight.scanner.transports import Item, Timeouts
 from mindsight.scanner.transports.cstore import CStoreReceiver
 from mindsight.scanner.transports.object_spool import SYNC_S, Kept, ObjectSpool, decode, encode

@@ -14,8 +14,8 @@ import pytest
 
 from mindsight.errors import BadRequest
 from mindsight.scanner import read_series
+from mindsight.scanner.assembly.arrivals import Arrival
 from mindsight.scanner.transports import Expected, Timeouts, TransportWarning, open_transport
-from mindsight.scanner.transports.arrivals import Arrival
 from mindsight.scanner.transports.folder import FolderReader
 from mindsight.scanner.transports.watch import FolderWatch, Mode, others_write
 from mindsight.volume import Volume

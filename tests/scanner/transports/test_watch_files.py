@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mindsight.scanner import read_series
+from mindsight.scanner.assembly.arrivals import Arrival, NumberedVolume
+from mindsight.scanner.assembly.parrec_pairs import PairOrder
 from mindsight.scanner.transports import Expected, Timeouts, TransportWarning
-from mindsight.scanner.transports.arrivals import Arrival, NumberedVolume
 from mindsight.scanner.transports.folder import FolderReader
-from mindsight.scanner.transports.pairs import PairOrder
 from mindsight.scanner.transports.watch import FolderWatch, Mode
 from mindsight.volume import Volume
 from support.nifti_files import image
