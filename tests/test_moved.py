@@ -21,6 +21,8 @@ OLD = {
     "mindsight.protocol.volume_codec": "encode_volume",
     "mindsight.ingest.placement": "Placement",
     "mindsight.mindeye.losses": "soft_clip",
+    "mindsight.scanner.recorded": "open_run",
+    "mindsight.scanner.transports.assemble": "Assembler",
 }
 
 

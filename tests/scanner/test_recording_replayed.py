@@ -154,6 +154,13 @@ def test_a_bad_file_of_a_recording_is_told(tmp_path: Path) -> None:
         list(open_run(folder).volumes())
 
 
+def test_a_given_repetition_time_overrides_that_of_a_recording(tmp_path: Path) -> None:
+    list(keep([small(0), small(1)], tmp_path))
+    given = open_run(tmp_path / "run-001", tr_s=1.5)
+    assert given.tr_s == 1.5
+    assert [volume.tr_s for volume in given.volumes()] == [1.5, 1.5]
+
+
 def test_a_recording_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     items = list(keep([small(0), small(1)], tmp_path / "file"))
