@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from pynetdicom.sop_class import EnhancedMRImageStorage  # type: ignore[attr-def
 from mindsight.protocol import Message, RunEnded, VolumeProcessed, VolumeReceived
 from mindsight.scanner import read_series
 from mindsight.volume import Volume
+from support.dcmtk import storescu
 from support.live import Service, StreamProcess, free_port, same
 from support.senders import Dimon, murfi_volume
 
@@ -51,18 +51,16 @@ def ends(messages: list[Message]) -> list[tuple[int, int, int]]:
 )
 def test_storescu_sends_a_folder(service: Service, shared: Path, name: str, n: int) -> None:
     """Siemens' enhanced objects of a volume each, and 504 of Philips' slices, time fastest, as dcmtk sends them."""
-    storescu = shutil.which("storescu")
-    if storescu is None:
-        pytest.skip("needs dcmtk's storescu as the sender (Debian's package dcmtk), which is not installed")
+    program = storescu()
     folder = shared / "data" / name
     session, port = service.open_session(), free_port()
     with StreamProcess(service, session, f"cstore://127.0.0.1:{port}?calling=CONSOLE&late=5") as stream:
         stranger = subprocess.run(
-            [storescu, "127.0.0.1", str(port), str(next(folder.iterdir()))], capture_output=True, timeout=60
+            [program, "127.0.0.1", str(port), str(next(folder.iterdir()))], capture_output=True, timeout=60
         )
         assert stranger.returncode != 0
         command = [
-            storescu,
+            program,
             "--aetitle",
             "CONSOLE",
             "--call",

@@ -26,6 +26,7 @@ from mindsight.scanner.transports import Expected, Timeouts
 from mindsight.scanner.transports.cstore import NOT_AS_IT_SHOULD_BE, OUT_OF_RESOURCES, SUCCESS, CStoreReceiver
 from mindsight.volume import Volume
 from support.cstore_sender import association, dataset, receiver, store
+from support.dcmtk import storescu
 from support.taking import (
     CLOCK,
     codes,
@@ -59,15 +60,12 @@ def test_objects_in_any_order_are_the_run(data: Path, trio: list[Volume]) -> Non
     ("name", "n_files"), [("siemens_xa30_enhanced", 8), ("philips_elition_slices8", 126), ("trio_run155/dcm", 6)]
 )
 def test_dcmtk_sends_and_nothing_is_lost(name: str, n_files: int, series: Callable[[str], Path]) -> None:
-    program = shutil.which("storescu")
-    if program is None:
-        pytest.skip("needs dcmtk's storescu (Debian: apt-get install dcmtk)")
     files = sorted(series(name).iterdir())[:n_files]
     shuffled = [str(files[k]) for k in np.random.default_rng(0).permutation(n_files)]
     truth = [volume for volume, _ in zip(read_series(series(name)), range(n_files), strict=False)]
     with receiver(queue_length=1000) as transport:
         host, port = transport.address
-        command = [program, "-aec", "MINDSIGHT", "-R", host, str(port), *shuffled]
+        command = [storescu(), "-aec", "MINDSIGHT", "-R", host, str(port), *shuffled]
         subprocess.run(command, check=True, timeout=60, capture_output=True)
         items = take(transport, until_volumes(len(truth)))
     assert warnings_in(items) == []
