@@ -24,8 +24,11 @@ from workers.inference.results import Betas
 
 
 def seed_of(work: BetaWork, model: str) -> int:
-    """The seed of one result: a repeat of the job gives the same image."""
-    name = f"{work.session}/{work.run}/{work.trial}/{work.stage}/{model}"
+    """The seed of one trial, the same for each of its stages: what changes between them is the beta, not the noise.
+
+    model : digest of the bundle
+    """
+    name = f"{work.session}/{work.run}/{work.trial}/{model}"
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
 
 
