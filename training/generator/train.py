@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mindsight.encoders.demo import DemoEncoder, EncoderConfig, ResidualBlock, to_grid, to_pixels
-from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorConfig, noise_schedule, sample
+from mindsight.generators.sampling.schedule import alphas_cumprod
+from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorConfig, sample
 from mindsight.simulator.scenes import KINDS, Scene, random_scenes, render_batch
 from mindsight.weights.torchfile import read_torch_object
 from training.generator.figures import psnr_db
@@ -187,7 +188,7 @@ class UnetTraining:
         self.model = Denoiser(config)
         for network in (self.encoder, self.model):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.share_kept = noise_schedule().alphas_cumprod
+        self.share_kept = torch.from_numpy(alphas_cumprod()).float()
         self.held_out = to_pixels(scene_images(np.random.default_rng(HELD_OUT_SEED), 64, config.image_size))
 
     def loss(self) -> Tensor:

@@ -1,65 +1,137 @@
-"""A deterministic diffusion sampler as a table: what to feed the model at each step, and what to add up in the end.
+"""A deterministic diffusion sampler as a table: what to feed the network at each step, and what to add up in the end.
 
-Knows nothing of images, tokens or the model. Every deterministic scheduler is linear in the starting noise and in the
-model's predictions, so running it once on basis vectors writes down all it will ever do; no scheduler runs per image.
+Knows nothing of images, tokens or the network. Every deterministic sampler, guidance included, is linear in what it
+starts from and in the network's predictions. Its weights are worked out once, on the host; what runs for an image is
+sums with constant weights, which a CUDA graph can hold, and never a scheduler.
 
-Axes: E steps, each one evaluation of the model, K = 1 + E basis vectors (the noise, then the predictions in order).
+Axes: E steps, K what is known: start, noise, then the predictions in the order in which they are made. A guided step
+makes two, of the unconditional tokens and of the tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mindsight.generators.sampling.guidance import Guidance
+from mindsight.generators.sampling.schedule import Grid
+from mindsight.generators.sampling.solvers import CORRECTED, SOLVERS, Path, Row, SolverName, unipc_corrected
 
-@dataclass(frozen=True, slots=True)
-class LinearPlan:
-    """Inputs of the model and the result, as weights of the noise and of the predictions so far.
+Predicts = Literal["noise", "clean"]
+Predict = Callable[[Tensor, float, bool], tuple[Tensor, ...]]
+"""(input, timestep, guided) -> the prediction of the tokens, after that of the unconditional tokens in guided steps."""
 
-    timesteps_E : the noise level that the model is given
-    inputs_EK : row ``e`` gives the input of step ``e`` (zero for predictions not made yet)
-    result_K : gives the clean latent
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SamplerPlan:
+    """Inputs of the network and the result, as weights of what is known.
+
+    timesteps : (E,) the noise level that the network is given
+    sigmas : (E + 1,) the same as a standard deviation; the last is that of the result, zero
+    guided : steps that look at the unconditional tokens as well
+    inputs_EK : row ``e`` gives the input of step ``e`` (zero for what is not known yet)
+    cleans_EK : row ``e`` gives the clean latent as estimated after step ``e``, for a preview
     """
 
-    timesteps_E: NDArray[np.float32]
-    inputs_EK: NDArray[np.float32]
-    result_K: NDArray[np.float32]
-
-    @classmethod
-    def probe(cls, scheduler: Any, steps: int) -> LinearPlan:
-        """Write down what a deterministic diffusers scheduler does in ``steps`` steps."""
-        scheduler.set_timesteps(steps)
-        basis_KK = torch.eye(1 + steps)
-        sample_K = basis_KK[0] * float(scheduler.init_noise_sigma)
-        inputs = []
-        for step, timestep in enumerate(scheduler.timesteps):
-            inputs.append(scheduler.scale_model_input(sample_K.view(1, -1, 1, 1), timestep).flatten().numpy())
-            prediction_K = basis_KK[1 + step].view(1, -1, 1, 1)
-            sample_K = scheduler.step(prediction_K, timestep, sample_K.view(1, -1, 1, 1)).prev_sample.flatten()
-        timesteps_E = scheduler.timesteps.numpy().astype(np.float32)
-        return cls(timesteps_E, np.stack(inputs), sample_K.numpy())
+    timesteps: NDArray[np.float64]
+    sigmas: NDArray[np.float64]
+    guided: tuple[bool, ...]
+    inputs_EK: NDArray[np.float64]
+    cleans_EK: NDArray[np.float64]
 
     @property
     def steps(self) -> int:
-        return len(self.timesteps_E)
+        return len(self.timesteps)
 
-    def run(self, predict: Callable[[Tensor, float], Tensor], noise: Tensor) -> Tensor:
-        """Sample: one ``predict(x, timestep)`` per step; returns the clean latent, shaped like ``noise``."""
-        known = [noise]
-        for timestep, weights_K in zip(self.timesteps_E, self.inputs_EK, strict=True):
-            known.append(predict(_combine(weights_K, known), float(timestep)))
-        return _combine(self.result_K, known)
+    @property
+    def evaluations(self) -> int:
+        """Of the network, for one image."""
+        return self.steps + sum(self.guided)
+
+    def run(self, predict: Predict, noise: Tensor, start: Tensor | None = None, *, until: int | None = None) -> Tensor:
+        """The clean latent, float32, shaped like ``noise``.
+
+        noise : of standard deviation one
+        start : clean latent that the noise is added to; None: zero
+        until : number of steps after which to stop with the estimate of the clean latent; None: all
+        """
+        known: list[Tensor | None] = [None if start is None else start.float(), noise.float()]
+        last = self.steps if until is None else until
+        for step in range(last):
+            latent = _weighted(self.inputs_EK[step], known)
+            known += [one.float() for one in predict(latent, float(self.timesteps[step]), self.guided[step])]
+        return _weighted(self.cleans_EK[last - 1], known)
 
 
-def _combine(weights_K: NDArray[np.float32], known: list[Tensor]) -> Tensor:
-    total = known[0] * float(weights_K[0])
-    for weight, tensor in zip(weights_K[1:], known[1:], strict=False):
-        if weight != 0.0:
-            total = total + tensor * float(weight)
+def tabulate(
+    grid: Grid, solver: SolverName = "euler", guidance: Guidance | None = None, predicts: Predicts = "noise"
+) -> SamplerPlan:
+    """Write down what a sampler does.
+
+    grid : where it looks; ends in sigma zero, where every solver returns its last estimate of the clean latent
+    predicts : what the network gives
+    """
+    timesteps, sigmas = grid
+    policy = guidance or Guidance.off()
+    guided = tuple(policy.evaluates_uncond(step) for step in range(len(timesteps)))
+    known = _Known(2 + len(timesteps) + sum(guided))
+    path, inputs = Path(), []
+    sample = known.row(0) + sigmas[0] * known.row(1)
+    uncond_clean = known.nothing()
+    for step, sigma in enumerate(sigmas[:-1]):
+        inputs.append(sample / np.hypot(1.0, sigma))
+        if guided[step]:
+            uncond_clean = _clean_of(known.following(), sample, sigma, predicts)
+        clean = _clean_of(known.following(), sample, sigma, predicts)
+        if policy.guides(step):
+            clean = uncond_clean + policy.scale * (clean - uncond_clean)
+        if solver in CORRECTED and step:
+            sample = unipc_corrected(path, sample, clean, sigma)
+        path.sigmas.append(sigma)
+        path.samples.append(sample)
+        path.cleans.append(clean)
+        if step + 1 < len(timesteps):
+            sample = SOLVERS[solver](path, sigmas[step + 1])
+    return SamplerPlan(timesteps, sigmas, guided, np.stack(inputs), np.stack(path.cleans))
+
+
+class _Known:
+    """What a table's columns are."""
+
+    def __init__(self, size: int) -> None:
+        self._unit_KK = np.eye(size)
+        self._next = 2
+
+    def row(self, column: int) -> Row:
+        row: Row = self._unit_KK[column]
+        return row
+
+    def nothing(self) -> Row:
+        return np.zeros(len(self._unit_KK))
+
+    def following(self) -> Row:
+        """The next prediction."""
+        self._next += 1
+        return self.row(self._next - 1)
+
+
+def _clean_of(prediction: Row, sample: Row, sigma: float, predicts: Predicts) -> Row:
+    return prediction if predicts == "clean" else sample - sigma * prediction
+
+
+def _weighted(weights_K: NDArray[np.float64], known: list[Tensor | None]) -> Tensor:
+    """Weighted sum in float32. The weights are numbers of the host: no copy to the device, no wait for it."""
+    total: Tensor | None = None
+    for weight, tensor in zip(weights_K, known, strict=False):
+        if tensor is not None and weight != 0.0:
+            scaled = float(weight)
+            total = tensor * scaled if total is None else torch.add(total, tensor, alpha=scaled)
+    if total is None:
+        raise AssertionError("no sampler starts from nothing")
     return total

@@ -26,7 +26,8 @@ from mindsight.encoders.demo import to_grid, token_space
 from mindsight.errors import BadRequest
 from mindsight.features import Features, FeatureSpace
 from mindsight.generators.base import SampleOptions
-from mindsight.generators.sampling.plan import LinearPlan
+from mindsight.generators.sampling.plan import SamplerPlan, tabulate
+from mindsight.generators.sampling.schedule import trailing
 from mindsight.weights.artefact import read_artefact, write_artefact
 
 
@@ -86,27 +87,10 @@ class Denoiser(nn.Module):
         return clean_BCHW
 
 
-def noise_schedule() -> Any:
-    """SDXL's noise levels as a deterministic diffusers scheduler whose model predicts the clean latent.
-
-    ``trailing`` spacing starts at pure noise, which is right for few steps (Lin et al. 2024, arXiv 2305.08891).
-    """
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="sample",
-        timestep_spacing="trailing",
-        clip_sample=False,
-    )
-
-
 @lru_cache
-def sampling_plan(steps: int) -> LinearPlan:
+def sampling_plan(steps: int) -> SamplerPlan:
     """The table that samples in ``steps`` steps."""
-    return LinearPlan.probe(noise_schedule(), steps)
+    return tabulate(trailing(steps), predicts="clean")
 
 
 class DemoGenerator:
@@ -170,9 +154,8 @@ class DemoGenerator:
 def sample(denoiser: nn.Module, tokens_BND: Tensor, noise_BCHW: Tensor, steps: int) -> Tensor:
     """Latents (B, C, H, W) from noise."""
 
-    def predict(latent_BCHW: Tensor, timestep: float) -> Tensor:
-        clean: Tensor = denoiser(latent_BCHW, torch.full((len(latent_BCHW),), timestep), tokens_BND)
-        return clean.float()
+    def predict(latent_BCHW: Tensor, timestep: float, _: bool) -> tuple[Tensor, ...]:
+        return (denoiser(latent_BCHW, torch.full((len(latent_BCHW),), timestep), tokens_BND),)
 
     return sampling_plan(steps).run(predict, noise_BCHW)
 
