@@ -6,10 +6,10 @@ Ours is timed as it runs live: one volume at a time, one thread, each from the p
 15,000 voxels of the posterior brain once, cubic, from the raw volume. "fast" is the mode that skips the last step.
 Accuracy is over the brain, on three simulations (simulate_motion.py) and on the one that was given.
 
-Peers (SimpleITK, antspyx, dipy) are measured where they are installed, in turn with ours on the same volumes, estimate
+Peers (SimpleITK, antspyx, dipy) are measured if they are installed, in turn with ours on the same volumes, estimate
 only, one thread each; peers measure no jitter or maximum worth comparing on a few volumes, but the mean says enough.
 SimpleITK goes through the whole real run, the slower ones (with ``--whole``) through every fifth volume of it, and tSNR
-is compared over the same volumes after the same interpolation, whoever found the poses.
+is compared over the same volumes after the same interpolation, regardless of which program found the poses.
 
 The floor counts what one volume cannot do without: 64 taps and 171 products of columns at each voxel looked at, per
 step, and for the voxels extracted the prefilter of the box around them, at the rate of BLAS on large matrices.
@@ -159,7 +159,7 @@ def dvars_percent(series_TV: Array) -> float:
 
 
 def quality(volumes: list[Volume], poses: list[Array]) -> dict[str, float]:
-    """tSNR and DVARS over the head after the same cubic interpolation, whoever found the poses."""
+    """tSNR and DVARS over the head after the same cubic interpolation, regardless of which program found the poses."""
     mask, centre = brain_mask(volumes[0].data), np.zeros(3)
     series_TV = np.array(
         [Aligned(volumes[0], v, pose, centre).sample(mask) for v, pose in zip(volumes, poses, strict=True)], np.float64

@@ -1,6 +1,6 @@
 """Accuracy, never without its chance level, its n and its interval.
 
-Knows nothing of brains or pools. On the ground floor, so that whoever counts hits need not import an evaluation.
+Knows nothing of brains or pools. On the ground floor, so that counting hits does not require importing an evaluation.
 """
 
 from __future__ import annotations

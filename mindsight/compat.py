@@ -20,7 +20,7 @@ _declared: list[object] = []  # torch forgets a library's declarations when its 
 
 
 class _BeforeTorchvision(MetaPathFinder):
-    """Finds nothing; is asked first whenever somebody looks for torchvision."""
+    """Finds nothing; runs first whenever torchvision is imported."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

@@ -25,7 +25,7 @@ from mindsight.subjects.bundle.folder import Bundle
 
 @dataclass(frozen=True, slots=True)
 class RankedCandidate:
-    """One candidate of a retrieval. ``image`` is its file in the pool, None where there is none."""
+    """One candidate of a retrieval. ``image`` is its file in the pool, None if there is none."""
 
     id: str
     label: str | None
@@ -42,10 +42,10 @@ class Retrieval:
     confidence : calibrated probability that the first is right
     null_confidence : mean confidence of shuffled betas
     margin : score of the first minus that of the second
-    null_share : share of shuffled betas whose best score is at least this one's; None where the bundle keeps none
+    null_share : share of shuffled betas whose best score is at least this one's; None if the bundle keeps none
     chance : one over the pool's size
     pairs : which candidate of each requested pair is nearer
-    condition : the features that a reconstruction is made of, (1, ...) each; empty where the decoder gives none
+    condition : the features that a reconstruction is made of, (1, ...) each; empty if the decoder gives none
     timings_ms : of ``decode`` and ``retrieve``
     """
 
@@ -79,7 +79,7 @@ class Reconstructed:
 def z_scored(
     beta_V: NDArray[np.float32], mean_V: NDArray[np.float32], std_V: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(..., V) betas in standard deviations from the mean; 0 where the standard deviation is."""
+    """(..., V) betas in standard deviations from the mean; 0 where the standard deviation is 0."""
     z_V = np.zeros_like(beta_V)
     np.divide(beta_V - mean_V, std_V, out=z_V, where=std_V > 0.0)
     return z_V
@@ -89,11 +89,11 @@ class TrialDecoder:
     """Decodes one subject's betas with the parts of the bundle.
 
     clock : seconds, for the timings only
-    generator : makes images of features; None where no reconstruction is needed
+    generator : makes images of features; None if no reconstruction is needed
     n_candidates : length of the ranking that is returned
 
     With a generator that was made for another encoder, betas are ranked and nothing is reconstructed; ``mismatch`` then
-    gives the reason. Raises ModelMismatch where the decoder's weights are not those of its kind, or for other voxels
+    gives the reason. Raises ModelMismatch if the decoder's weights are not those of its kind, or for other voxels
     (``decoder.voxel_count``).
     """
 

@@ -60,7 +60,7 @@ class Conflict(MindsightError):
 
 
 class Diverged(MindsightError):
-    """The same key was written before with other content. Never overwritten: somebody has to look."""
+    """The same key was written before with other content. Never overwritten: a person has to resolve it."""
 
     code = "log.diverged"
 

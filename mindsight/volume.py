@@ -37,12 +37,12 @@ class Volume:
     run : 1-based number of the run
     index : 0-based number of the volume in its run
     acquired_s, arrived_s, trigger_s : the three clocks, seconds since the Unix epoch (trigger: of the stimulus
-        computer), None where unknown
-    slice_times_s : (Z,) seconds after the volume's start, None where unknown
-    motion_6 : six motion parameters that another program estimated, raw, in an order that the run says; None where
+        computer), None if unknown
+    slice_times_s : (Z,) seconds after the volume's start, None if unknown
+    motion_6 : six motion parameters that another program estimated, raw, in an order that the run says; None if
         there are none
 
-    Raises BadVolume where shape, affine, TR or motion cannot be a volume's.
+    Raises BadVolume if shape, affine, TR or motion cannot be a volume's.
     """
 
     data: NDArray[Any]

@@ -68,7 +68,7 @@ class VolumeHeader:
 def encode_volume(volume: Volume) -> bytes:
     """The volume as bytes. Data in Fortran order and little-endian is copied once, other data twice.
 
-    Raises BadVolume where the dtype has no place in the format (half precision, extended precision).
+    Raises BadVolume if the dtype has no place in the format (half precision, extended precision).
     """
     dtype = volume.data.dtype.newbyteorder("<")
     if dtype.str not in _DTYPES:

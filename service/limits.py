@@ -18,7 +18,7 @@ _PIECEWISE = re.compile(r"/volumes/\d+$|^/v1/images$")
 
 
 class BoundedBodies:
-    """Raises TooLarge or TooSlow where the application reads the body."""
+    """Raises TooLarge or TooSlow if the application reads the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

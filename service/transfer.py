@@ -1,4 +1,4 @@
-"""Bodies on their way in: counted, bounded in size and in time. Knows nothing of what they are."""
+"""Request bodies, counted and bounded in size and time. Knows nothing of what they are."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def table_beside(maps: Path) -> Path:
 
 
 def run_of(name: str) -> int:
-    """Number of the run in a file's name; 1 where it has none."""
+    """Number of the run in a file's name; 1 if it has none."""
     found = _RUN.search(name)
     return int(found[1]) if found else 1
 

@@ -39,8 +39,8 @@ _SESSION = "sub-*/ses-*"
 class ShownTrial:
     """A trial that was to be decoded, and what it showed.
 
-    candidate : id in the pool; None where unknown
-    image : file of the image; None where it was not recorded
+    candidate : id in the pool; None if unknown
+    image : file of the image; None if it was not recorded
     """
 
     run: int

@@ -23,7 +23,7 @@ class ArchivedEvent:
 
     trial : number in the run, from 1; None for an event that is not decoded
     stimulus : digest of the image that was shown
-    candidate : id of the image in the decoder's pool; None where unknown
+    candidate : id of the image in the decoder's pool; None if unknown
     """
 
     event: RunEvent
@@ -72,17 +72,17 @@ class ArchivedRun:
     """One run.
 
     volumes : T volumes in order, None for a TR that is missing; consumed once, one held at a time
-    motion_T6 : translations in mm along x, y, z, then rotations in rad about them; NaN where unknown
-    fd_mm_T, dvars_percent_T : NaN where unknown
+    motion_T6 : translations in mm along x, y, z, then rotations in rad about them; NaN if unknown
+    fd_mm_T, dvars_percent_T : NaN if unknown
     censored_T : bool, volumes excluded from the betas
-    series_TV : (T, V) float32, the mask's voxels after realignment, in C order; None where they were not kept
-    residual_T, outlier_slices_T : see ``preprocessing.Aligned``, the latter their number; NaN where unknown
-    high_pass_hz : cut-off of the model's drifts; None where unknown
-    registration : None where the run was not registered
+    series_TV : (T, V) float32, the mask's voxels after realignment, in C order; None if they were not kept
+    residual_T, outlier_slices_T : see ``preprocessing.Aligned``, the latter their number; NaN if unknown
+    high_pass_hz : cut-off of the model's drifts; None if unknown
+    registration : None if the run was not registered
     motion_order : of the motion parameters recorded with the volumes: "translations", "rotations" or "unknown"; None
         without such parameters
     betas : (trial, stage) → (V,) in C order of the session's mask; looked up one at a time, so it may be lazy
-    errors : the betas' standard errors in the same form, where they were kept
+    errors : the betas' standard errors in the same form if they were kept
     """
 
     run: int
@@ -111,7 +111,7 @@ class ArchivedSession:
 
     subject, session : the pseudonym and the session's name; characters that BIDS does not allow in a label are dropped
     runs : consumed once, in order
-    mask_XYZ, affine : the decoder's voxels and where they are, in RAS+ millimetres; None where nothing was decoded
+    mask_XYZ, affine : the decoder's voxels and where they are, in RAS+ millimetres; None if nothing was decoded
     results : of all trials at all stages
     images : digest → PNG, JPEG or WebP; looked up one at a time, so it may be lazy; a missing one is left out
     provenance : versions, digests and parameters, as JSON

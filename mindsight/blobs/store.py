@@ -26,7 +26,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 class BlobStore:
     """A folder of payloads, ``<root>/<first two digits>/<sha256>``. May be used by several processes at once.
 
-    Raises StorageFull where a payload cannot be made durable: no space, no quota, a failing disk.
+    Raises StorageFull if a payload cannot be made durable: no space, no quota, a failing disk.
     """
 
     def __init__(self, root: Path) -> None:
@@ -53,7 +53,7 @@ class BlobStore:
     def get(self, digest: str) -> bytes:
         """The payload, checked against its digest.
 
-        Raises NotFound; Diverged (``blob.corrupt``) where the file does not match its digest: put it again.
+        Raises NotFound; Diverged (``blob.corrupt``) if the file does not match its digest: put it again.
         """
         try:
             payload = self.path(digest).read_bytes()
@@ -64,7 +64,7 @@ class BlobStore:
         return payload
 
     def path(self, digest: str) -> Path:
-        """The payload's file, which need not exist. Raises NotFound where ``digest`` is no sha256."""
+        """The payload's file, which need not exist. Raises NotFound if ``digest`` is no sha256."""
         if not _DIGEST.fullmatch(digest):
             raise NotFound("expected a sha256 in lower-case hexadecimal", code="blob.unknown")
         return self.root / digest[:2] / digest

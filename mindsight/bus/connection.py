@@ -65,7 +65,7 @@ class Bus:
         return cls(settings.redis_url, settings.bus_timeout_s, settings.bus_dir)
 
     def ping(self) -> None:
-        """Raises BusUnavailable where the server does not answer."""
+        """Raises BusUnavailable if the server does not answer."""
         self.command("PING")
 
     def wait_ready(self, deadline_s: float) -> None:

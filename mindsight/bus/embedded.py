@@ -35,7 +35,7 @@ class EmbeddedServer:
     The data folder is locked as long as a server runs in it. When this process ends, for whatever reason, the server
     gets SIGTERM and writes its data (on Linux: when the thread that started it ends; start it in the main thread).
 
-    Raises Conflict where another server already runs in the data folder, BusUnavailable where there is no binary, it is
+    Raises Conflict if another server already runs in the data folder, BusUnavailable if there is no binary, it is
     older than version 7, or it does not start.
     """
 

@@ -55,7 +55,7 @@ class Lease:
             raise LeaseLost("another worker holds this session now; stop writing to it")
 
     def release(self) -> None:
-        """Give the lease back, so that the next worker need not wait until it expires; no effect where it was lost."""
+        """Give the lease back, so that the next worker need not wait until it expires; no effect if it was lost."""
         self.bus.run(_RELEASE, _keys(self.session), [self.fence.token, self.holder])
 
 

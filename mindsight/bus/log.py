@@ -196,7 +196,7 @@ class Log:
         return [None if item is None else _entry(item) for item in entries], [int(index) for index in indices]
 
     def last_seq(self) -> int:
-        """Number of the last entry; 0 where there is none."""
+        """Number of the last entry; 0 if there is none."""
         return int(self.bus.command("HGET", self._key("order"), "#") or 0)
 
     def next_index(self, counter: str) -> int:

@@ -126,7 +126,7 @@ class WorkQueue:
         return self._job(new[0][1][0]) if new else None
 
     def _job(self, item: list[Any]) -> Job | None:
-        """The job as delivered; None where it was delivered too often and has moved to the dead letters."""
+        """The job as delivered; None if it was delivered too often and has moved to the dead letters."""
         name, fields = item
         if fields is None:  # acknowledged by another consumer in the meantime
             self.bus.command("XACK", self._key("log"), _GROUP, name)

@@ -23,7 +23,7 @@ _CLOSING = (".", ",", "!", "?", ";", ":", ")", "'")
 
 
 class Captioner:
-    """Raises ModelMismatch where converter, decoder and vocabulary do not fit each other."""
+    """Raises ModelMismatch if converter, decoder and vocabulary do not fit each other."""
 
     def __init__(
         self, converter: TokenConverter, decoder: GitDecoder, vocabulary: tuple[str, ...], digest: str = ""
@@ -44,7 +44,7 @@ class Captioner:
         ``bigG_to_L_epoch8.pth`` or ``converter.safetensors``. Nothing is downloaded. ``digest`` is the sha256 of all of
         them.
 
-        Raises ModelMismatch: ``captions.folder`` where one is missing, and those of reading them.
+        Raises ModelMismatch: ``captions.folder`` if one is missing, and those of reading them.
         """
         converter = next((folder / name for name in CONVERTERS if (folder / name).is_file()), None)
         if converter is None or not (folder / "vocab.txt").is_file():

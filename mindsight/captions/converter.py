@@ -34,7 +34,7 @@ class TokenConverter:
     def load(cls, path: Path) -> TokenConverter:
         """Read the released ``.pth`` (``model_state_dict`` inside) or a ``.safetensors`` file with the same keys.
 
-        Raises ModelMismatch where keys are missing or their shapes do not fit each other.
+        Raises ModelMismatch if keys are missing or their shapes do not fit each other.
         """
         state = read_state_dict(path)
         if missing := [key for key in _KEYS if key not in state]:

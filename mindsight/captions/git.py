@@ -58,7 +58,7 @@ class GitDecoder:
     def load(cls, folder: Path) -> GitDecoder:
         """A folder as it is downloaded: ``config.json`` and ``model.safetensors`` or ``pytorch_model.bin``.
 
-        Raises ModelMismatch: ``captions.folder`` where a file is missing or unreadable, ``captions.weights``.
+        Raises ModelMismatch: ``captions.folder`` if a file is missing or unreadable, ``captions.weights``.
         """
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

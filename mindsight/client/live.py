@@ -31,7 +31,7 @@ class LiveStream:
     events : of the first run that this process starts; the stimulus program sends those of later runs
     trail : of a folder or of stored objects, which can be read again; None for volumes that are sent only once
     clock : seconds, monotonic
-    n_volumes : length of each run, where it is planned
+    n_volumes : length of each run if it is planned
     """
 
     def __init__(

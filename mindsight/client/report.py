@@ -7,7 +7,7 @@ from typing import Protocol
 
 class Report(Protocol):
     def progress(self, n_sent: int, n_missing: int, n_volumes: int | None = None) -> None:
-        """Called after each acknowledged volume of a run; ``n_volumes`` is the run's length, where it is known."""
+        """Called after each acknowledged volume of a run; ``n_volumes`` is the run's length if it is known."""
 
     def info(self, text: str) -> None: ...
 

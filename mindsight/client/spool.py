@@ -36,7 +36,7 @@ class Spooled:
 
 
 class Spool:
-    """One session's volumes that are not yet acknowledged. Raises StorageFull where one cannot be made durable."""
+    """One session's volumes that are not yet acknowledged. Raises StorageFull if one cannot be made durable."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

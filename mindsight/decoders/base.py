@@ -63,7 +63,7 @@ class Decoder(Protocol):
 
     @property
     def condition(self) -> tuple[str, ...]:
-        """Names of those that ``refine`` takes; empty where nothing can be reconstructed from them."""
+        """Names of those that ``refine`` takes; empty if nothing can be reconstructed from them."""
 
     @property
     def refined(self) -> Mapping[str, FeatureSpace]:
@@ -89,11 +89,11 @@ class DecoderWeights(Protocol):
 
     @property
     def n_voxels(self) -> int | None:
-        """None where only the network knows them."""
+        """None if only the network knows them."""
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """Shape of one query; None where only the network knows it."""
+        """Shape of one query; None if only the network knows it."""
 
     def describe(self) -> str:
         """How the weights came about, for a person."""
@@ -102,7 +102,7 @@ class DecoderWeights(Protocol):
         """Write the weights into the folder of a bundle, under names that begin with ``decoder``."""
 
     def decoder(self, space: FeatureSpace) -> Decoder:
-        """Ready to decode into the space of the pool. Raises ModelMismatch where the weights are not what they say."""
+        """Ready to decode into the space of the pool. Raises ModelMismatch if the weights are not what they say."""
 
 
 def average(features: Mapping[str, NDArray[Any]], names: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:

@@ -70,8 +70,8 @@ class ImageTower:
         model : name of a configuration of open_clip (``ViT-bigG-14``; OpenAI's own weights: ``ViT-L-14-quickgelu``), or
             a JSON file like its ``open_clip_config.json``
 
-        Raises BadRequest (``tower.model``) where the configuration is unknown, ModelMismatch (``model.file``,
-        ``checkpoint.unreadable``, ``tower.weights``) where there is no such tower in the file, or it is another one.
+        Raises BadRequest (``tower.model``) if the configuration is unknown, ModelMismatch (``model.file``,
+        ``checkpoint.unreadable``, ``tower.weights``) if there is no such tower in the file, or it is another one.
         """
         name, described, preprocess = _configuration(model)
         held = _read(weights)
@@ -102,7 +102,7 @@ class ImageTower:
     def embed(self, images_BHWC: NDArray[Any], embedding: Embedding, values: Values) -> NDArray[np.float32]:
         """(B, N, D) tokens or (B, D) pooled embeddings of squares of ``size_px``, uint8 or floats in [0, 1].
 
-        On a GPU in half precision, as MindEye2's reference runs it. Raises ModelMismatch (``tower.tokens``) where the
+        On a GPU in half precision, as MindEye2's reference runs it. Raises ModelMismatch (``tower.tokens``) if the
         tower has no tokens.
         """
         device = next(self.visual.parameters()).device

@@ -103,7 +103,7 @@ class Hdf5Pictures:
     size_px : side of the square that each becomes
     rows : which rows, None for all
 
-    Raises BadRequest (``pictures.none``, ``pictures.rows``) where there is not one array of pictures, or a requested
+    Raises BadRequest (``pictures.none``, ``pictures.rows``) if there is not one array of pictures, or a requested
     row is missing.
     """
 

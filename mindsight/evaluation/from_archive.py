@@ -51,7 +51,7 @@ def export_session(
         generator
     generator : its folder; None: the one that ships with Mindsight
 
-    Raises BadRequest (``archive.answers``) where fewer than two images have reconstructions at that stage,
+    Raises BadRequest (``archive.answers``) if fewer than two images have reconstructions at that stage,
     ModelMismatch (``archive.bundle``) for another bundle.
     """
     session = read_session(archive)

@@ -29,7 +29,7 @@ _KNOWN = {known.name: known for known in (NSD_1000, NSD_982)}
 def image_set(name: str, n_images: int) -> ImageSet:
     """The published set of this name, or a new one.
 
-    Raises BadRequest (``images.count``) where the number of images is not that of the published set.
+    Raises BadRequest (``images.count``) if the number of images is not that of the published set.
     """
     known = _KNOWN.get(name, ImageSet(name, None, name))
     if known.n not in (None, n_images):

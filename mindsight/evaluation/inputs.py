@@ -71,7 +71,7 @@ class Manifest(BaseModel):
         return np.array([places[name] for name in names])
 
     def require_held_out(self) -> None:
-        """Raises BadRequest (``split.leak``) where the decoder was trained on a test image or a near-duplicate."""
+        """Raises BadRequest (``split.leak``) if the decoder was trained on a test image or a near-duplicate."""
         require_disjoint(
             {self._cluster(image_id) for image_id in self.training_image_ids},
             {self._cluster(image_id) for image_id in self.image_ids},
@@ -82,7 +82,7 @@ class Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder of answers. Raises BadRequest (``answers.manifest``) where it is missing or invalid."""
+    """The manifest of a folder of answers. Raises BadRequest (``answers.manifest``) if it is missing or invalid."""
     try:
         return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
     except FileNotFoundError:

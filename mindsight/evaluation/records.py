@@ -44,7 +44,7 @@ class Answers:
 
     recons_KSHWC : (K, S, H, H, 3); every sample is scored and the mean is taken, none is selected
     tokens_KND : (K, ...) decoded embeddings, for retrieval
-    predicted_KV : (K, V) activity that an encoder predicts for the first sample, where it was computed elsewhere
+    predicted_KV : (K, V) activity that an encoder predicts for the first sample if it was computed elsewhere
     captions_K : decoded captions
     selection : how reconstructions were selected among several beforehand: ``none``, ``by_prediction`` (by something
         decoded) or ``by_truth`` (by the image that was shown)
@@ -72,7 +72,7 @@ class Row:
 class LiveFigure:
     """Accuracy of live results, in the pool that they were chosen from.
 
-    confidence : their mean confidence, where it was computed
+    confidence : their mean confidence if it was computed
     control : expected at chance
     """
 

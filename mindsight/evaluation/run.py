@@ -61,8 +61,8 @@ def evaluate_folder(
     captions : JSON with K captions by people, or lists of them
     n_pictures : number of images on the page
 
-    Raises BadRequest where the files do not fit each other, a test image was trained on, or reconstructions were
-    selected among several; NotFound where a named file does not exist.
+    Raises BadRequest if the files do not fit each other, a test image was trained on, or reconstructions were
+    selected among several; NotFound if a named file does not exist.
     """
     _require_existing(answers, images, networks, image_tokens, betas, masks, captions)
     manifest = read_manifest(answers)

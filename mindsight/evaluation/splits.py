@@ -54,7 +54,7 @@ def cluster_folds(clusters_K: NDArray[np.int64], n_folds: int, rng: np.random.Ge
 
 
 def require_disjoint(training: Collection[Hashable], test: Collection[Hashable]) -> None:
-    """Raises BadRequest (``split.leak``) where a cluster, or an image, is on both sides."""
+    """Raises BadRequest (``split.leak``) if a cluster, or an image, is on both sides."""
     shared = set(training) & set(test)
     if shared:
         some = ", ".join(str(item) for item in sorted(shared, key=str)[:5])

@@ -27,7 +27,7 @@ def write_durably(path: Path, content: bytes, *, mode: int = 0o666) -> None:
 
     mode : of the file, less the process's umask
 
-    Raises StorageFull where it cannot be made durable; the file is then what it was before.
+    Raises StorageFull if it cannot be made durable; the file is then what it was before.
     """
     with storage_errors():
         make_folder(path.parent)
@@ -57,7 +57,7 @@ def rename_durably(source: Path, target: Path) -> None:
 def publish_folder(partial: Path, folder: Path) -> None:
     """Rename a folder that was written beside its final name; it and all it holds are on the disk when this returns.
 
-    Raises StorageFull, OSError where ``folder`` exists and is not empty.
+    Raises StorageFull, OSError if ``folder`` exists and is not empty.
     """
     with storage_errors():
         for place, _, names in os.walk(partial, topdown=False):
@@ -69,7 +69,7 @@ def publish_folder(partial: Path, folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder and those above it where they are missing; their names are on the disk when this returns."""
+    """Make the folder and those above it if they are missing; their names are on the disk when this returns."""
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)

@@ -26,7 +26,7 @@ class Event:
     duration_s : 0 is an impulse
     trial : number of the trial in its run; None for an event that is modelled but not decoded
 
-    Raises BadRequest (``event.invalid``) where the times are not finite or out of range.
+    Raises BadRequest (``event.invalid``) if the times are not finite or out of range.
     """
 
     onset_s: float
@@ -71,7 +71,7 @@ def nuisance(
 
 
 def lss_design(regressors_TK: NDArray[np.float64], probe: int, nuisance_TP: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(T, P) column 0 the probed event, column 1 the sum of the others (absent where there is none), the nuisance."""
+    """(T, P) column 0 the probed event, column 1 the sum of the others (absent if there is none), the nuisance."""
     columns = [regressors_TK[:, probe]]
     if regressors_TK.shape[1] > 1:
         columns.append(np.delete(regressors_TK, probe, axis=1).sum(axis=1))

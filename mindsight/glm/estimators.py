@@ -85,7 +85,7 @@ class SeparateWeights(NamedTuple):
     """Least-squares-separate weights of all trials, in the parts that make them cheap.
 
     The weights of trial k are ``band_TK[:, k] + shared_TR @ of_shared_RK[:, k]``; the band is zero outside the trial's
-    own response. ``sound_K`` is False where the design alone, and not this form, determines the estimate.
+    own response. ``sound_K`` is False if the design alone, and not this form, determines the estimate.
     """
 
     band_TK: NDArray[np.float64]

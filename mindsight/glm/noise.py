@@ -58,7 +58,7 @@ class Residuals:
 
     def variance(self, rho_B: NDArray[np.float64], bin_V: NDArray[np.int64]) -> NDArray[np.float64]:
         """(V,) variance of the whitened noise: sum of squares of the whitened series minus its whitened fit, over the
-        number of frames minus the design's rank. Infinite where that is 0.
+        number of frames minus the design's rank. Infinite if that is 0.
 
         The whitened fit is not the fit that gave e: with z = Q'L'L e, their sums differ by z'G^-1 z.
         """

@@ -72,7 +72,7 @@ class Normaliser:
         the trial itself, as the published real-time analysis of MindEye2 has it, which draws the first scores towards
         0; "run": over all trials of the present run so far including the trial itself, without other runs; "bundle": as
         calibrated, always
-    bundle : statistics of the calibration, None where there is no bundle
+    bundle : statistics of the calibration, None if there is no bundle
     min_betas : the warm-up. With fewer betas "run" falls back to "running", and the running policies to no statistics
     std_floor : lower limit of the standard deviations, as a share of the voxels' median: with few betas a standard
         deviation can be small by chance, and the z-score then huge. 0 sets no limit; a silent voxel stays at 0

@@ -12,7 +12,7 @@ planned run from the first frame on, and finished trials no longer move for this
 betas). Precisely:
 
 - a frame's row of the design, once pushed, never changes, nor does the number of columns, except for a column per
-  censored frame, events that are declared late, and noise components where they are requested;
+  censored frame, events that are declared late, and noise components if they are requested;
 - frames, and events in them, that are exactly what the fit so far predicts leave its betas unchanged (for a given
   autocorrelation of the noise): only new information in the data moves a beta;
 - at the planned length the betas are those of the default.

@@ -34,7 +34,7 @@ class VoxelGroup(NamedTuple):
 class VoxelGroups:
     """All voxels, group after group.
 
-    order_V : (V,) the caller's index of each sorted voxel; None where the order is the caller's
+    order_V : (V,) the caller's index of each sorted voxel; None if the order is the caller's
     """
 
     groups: tuple[VoxelGroup, ...]
@@ -49,7 +49,7 @@ class VoxelGroups:
         hrf_V: NDArray[np.integer[Any]] | None,
         lag_V: NDArray[np.floating[Any]] | None,
     ) -> VoxelGroups:
-        """hrf, hrf_V, lag_V : of ``StreamingGLM``. Raises BadRequest (``glm.option``) where they are not per voxel."""
+        """hrf, hrf_V, lag_V : of ``StreamingGLM``. Raises BadRequest (``glm.option``) if they are not per voxel."""
         if hrf_V is None and lag_V is None:
             return cls((VoxelGroup(slice(0, n_voxels), np.cumsum(kernel(hrf, tr_s)), 0.0),), None)
         _check(n_voxels, tr_s, hrf_V, lag_V)

@@ -21,7 +21,7 @@ class BetaScorer:
     """Takes betas into the session's statistics and adds these to each.
 
     normaliser : of the session
-    reference : of the session; None where the run's volumes are not registered
+    reference : of the session; None if the run's volumes are not registered
     """
 
     normaliser: Normaliser

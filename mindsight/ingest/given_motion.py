@@ -21,7 +21,7 @@ MotionOrder = Literal["translations", "rotations"]
 class GivenMotion:
     """A run's motion parameters, raw.
 
-    rows_T6 : all of them; None where they do not come with the run
+    rows_T6 : all of them; None if they do not come with the run
     per_volume : each volume brings its own (``Volume.motion_6``)
     order : which three come first, in mm and radians; None: unknown, so there is no framewise displacement
     """
@@ -48,7 +48,7 @@ class GivenMotion:
         return self.rows_T6 is not None or self.per_volume
 
     def check_index(self, index: int) -> None:
-        """Raises BadRequest (``motion.shape``) where the parameters end before this volume."""
+        """Raises BadRequest (``motion.shape``) if the parameters end before this volume."""
         if self.rows_T6 is not None and index >= len(self.rows_T6):
             raise BadRequest(
                 f"expected motion parameters for every volume, got {len(self.rows_T6)} rows and volume {index}",
@@ -56,7 +56,7 @@ class GivenMotion:
             )
 
     def check(self, volume: Volume) -> None:
-        """Raises BadVolume (``volume.motion``) where a volume lacks the parameters it should bring."""
+        """Raises BadVolume (``volume.motion``) if a volume lacks the parameters it should bring."""
         if self.per_volume and volume.motion_6 is None:
             raise BadVolume(
                 "expected six motion parameters with each volume of the run, got none", code="volume.motion"

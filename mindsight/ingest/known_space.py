@@ -25,7 +25,7 @@ class KnownSpace:
     """The subject's space, and what depends on it and on the volumes so far.
 
     space : reference and mask
-    reference : registers volumes to the space; None where its reference has too few slices for six parameters
+    reference : registers volumes to the space; None if its reference has too few slices for six parameters
     normaliser : the session's betas so far
     """
 

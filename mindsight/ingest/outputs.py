@@ -21,13 +21,13 @@ class VolumeReport:
     """One volume's quality.
 
     translation_mm, rotation_rad : motion against the reference about the scanner's origin, as SPM reports it (FD and
-        confounds are about the head's centre); None where ingest does not estimate it (motion was given,
+        confounds are about the head's centre); None if ingest does not estimate it (motion was given,
         or the volume has too few slices)
     fd_mm : framewise displacement against the volume before (Power et al. 2012), None for a run's first volume and
         where motion is neither estimated nor given in a known order
     dvars_percent, tsnr : see ``QualityFigures``
     residual, outlier_slices : see ``Aligned``; None and none where motion is not estimated
-    aligned : False where no pose explained the volume
+    aligned : False if no pose explained the volume
     censored : the volume is excluded from the betas: too much motion, no pose, or a spike
     alerts : conditions of the run that began or ended with this volume, in words for the operator
     """

@@ -42,14 +42,14 @@ class RunBeta(NamedTuple):
 class Run:
     """State of one run.
 
-    number, tr_s, n_volumes : as declared; ``n_volumes`` None where unknown
+    number, tr_s, n_volumes : as declared; ``n_volumes`` None if unknown
     n_voxels, n_confounds : sizes of what ``take`` is given
     space : where the voxels are; None until it is known
     limits, baseline : of ``Alerts``
 
     In a fixed basis a trial is finished with its revised beta: the final one is the same.
 
-    Raises BadRequest (``run.length_unknown``) where the options need ``n_volumes``.
+    Raises BadRequest (``run.length_unknown``) if the options need ``n_volumes``.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class IngestSession:
     options : how betas are estimated
     space : where the voxels are; None: the first volume is the reference, and the head in it the mask
     statistics : of the calibration's betas; None without a calibration
-    baseline : the calibration's signal; None where it was not measured
+    baseline : the calibration's signal; None if it was not measured
     clock : seconds, for ``VolumeOutput.timings_ms`` only
     motion_device : where motion is estimated, see ``Realigner``; None: this processor
 
@@ -164,7 +164,7 @@ class IngestSession:
         """The next volume of the open run.
 
         Raises OutOfOrder (``expected_index``), BadVolume (``volume.shape_mismatch``, ``volume.tr_mismatch``,
-        ``volume.not_finite``), NotFound or Conflict for another run, BadRequest (``motion.shape``) where the given
+        ``volume.not_finite``), NotFound or Conflict for another run, BadRequest (``motion.shape``) if the given
         motion ends. After an error the session is as before.
         """
         began_s = self._clock()
@@ -253,7 +253,7 @@ class IngestSession:
 
     @property
     def _reference(self) -> SessionReference | None:
-        """What the present run's volumes are registered with; None where they are taken as they are."""
+        """What the present run's volumes are registered with; None if they are taken as they are."""
         return None if self._known is None or self._given_motion else self._known.reference
 
     def _scorer(self, known: KnownSpace) -> BetaScorer:

@@ -24,7 +24,7 @@ class SubjectSpace:
     lag_V : (V,) seconds at which each voxel is measured, from the middle of the volume; None: ignored
     noise_pool_V : (V,) bool, voxels without a response to events; None: not determined
 
-    Raises BadRequest (``space.mask``, ``space.voxels``) where the parts do not fit the reference.
+    Raises BadRequest (``space.mask``, ``space.voxels``) if the parts do not fit the reference.
     """
 
     reference: Volume

@@ -67,7 +67,7 @@ class Recorder:
 
         pool_size : candidates in the pool of the session's bundle
 
-        Raises Conflict (``session.exists``) where it was opened with other settings.
+        Raises Conflict (``session.exists``) if it was opened with other settings.
         """
         record = self._sessions.create(record)
         opened = OpenSession(
@@ -126,7 +126,7 @@ class Recorder:
         return self._write("change_limits", declared, message)
 
     def start_run(self, declared: StartRun) -> Appended:
-        """Declare a run. Raises NotFound, Conflict, Diverged where it was declared with other settings."""
+        """Declare a run. Raises NotFound, Conflict, Diverged if it was declared with other settings."""
         message = RunStarted(
             session=self._session,
             t=declared.t,
@@ -159,7 +159,7 @@ class Recorder:
 
         received_ms : from its first byte until it was durable
 
-        Raises NotFound, Conflict, OutOfOrder, Diverged, BadVolume where its shape is not that of the run's first.
+        Raises NotFound, Conflict, OutOfOrder, Diverged, BadVolume if its shape is not that of the run's first.
         """
         message = VolumeReceived(
             session=self._session,
@@ -171,7 +171,7 @@ class Recorder:
         return self._write_volume("take_volume", volume, message)
 
     def skip_volume(self, skipped: SkipVolume) -> Appended:
-        """Log that a volume is missing. Raises NotFound, OutOfOrder, Conflict where the volume was received."""
+        """Log that a volume is missing. Raises NotFound, OutOfOrder, Conflict if the volume was received."""
         message = VolumeMissing(
             session=self._session, t=skipped.t, run=skipped.run, index=skipped.index, reason=skipped.reason
         )
@@ -183,7 +183,7 @@ class Recorder:
         """Report a fault at the scanner's side to the people who watch; no result depends on it.
 
         It is in the message log only, which has the keys of session.opened and session.closed as the input log has.
-        Raises NotFound, Conflict where the session is closed.
+        Raises NotFound, Conflict if the session is closed.
         """
         message = Warned(session=self._session, t=self._now(), code=code, text=text, level=level, run=run, index=index)
         identity = hashlib.sha256(message.model_dump_json(exclude={"t"}).encode()).hexdigest()
@@ -196,7 +196,7 @@ class Recorder:
             raise _explained(failed, run or 0) from None
 
     def end_run(self, run: int) -> RunStatus:
-        """End a run. Ending an ended run changes nothing. Raises NotFound, Conflict where the session is closed."""
+        """End a run. Ending an ended run changes nothing. Raises NotFound, Conflict if the session is closed."""
         t = self._now()
         ended = EndRun(t=t, run=run)
         self._write("end_run", ended, None)

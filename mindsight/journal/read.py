@@ -75,7 +75,7 @@ class Journal:
         return opened
 
     def run(self, run: int) -> RunStatus:
-        """One run's status, in one round trip. Raises NotFound where the session or the run does not exist."""
+        """One run's status, in one round trip. Raises NotFound if the session or the run does not exist."""
         status = self._runs([run])[0]
         if status is None:
             Sessions(self.bus).get(self.session)

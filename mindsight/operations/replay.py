@@ -36,7 +36,7 @@ _MAX_SCORES = 100
 class Answer:
     """One result, one line of the file.
 
-    label : what was shown; None where the events do not state it
+    label : what was shown; None if the events do not state it
     predicted : the first candidate
     correct : None without a label
     scores : candidate to cosine, best first, at most 100

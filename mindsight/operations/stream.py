@@ -127,7 +127,7 @@ def stream_live(
     record : folder in which the volumes are kept as well
     echo : the same as ``echo=`` in the source
 
-    Raises BadRequest (``run.length_unknown`` where the bundle needs the length of runs and the source does not give
+    Raises BadRequest (``run.length_unknown`` if the bundle needs the length of runs and the source does not give
     it), what opening the transport raises, and what the service answers.
     """
     if echo is not None and not re.search(r"[?&]echo=", source):

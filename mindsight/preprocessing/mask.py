@@ -20,7 +20,7 @@ from mindsight.errors import BadVolume
 def brain_mask(data_XYZ: NDArray[Any]) -> NDArray[np.bool_]:
     """(X, Y, Z) bool: the head in one EPI volume (or a mean of several).
 
-    Raises BadVolume (``mask.empty``) where nothing stands out from the background.
+    Raises BadVolume (``mask.empty``) if nothing stands out from the background.
     """
     data = np.nan_to_num(np.asarray(data_XYZ, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     smooth = ndimage.gaussian_filter(data, [1.0 if n >= 4 else 0.0 for n in data.shape])

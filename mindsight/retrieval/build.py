@@ -71,8 +71,8 @@ def build_pool(
     becomes no candidate; it is reported, and listed in ``pool.json``. An interrupted build is resumed if pictures,
     source and batch are the same, otherwise it starts again.
 
-    Raises Conflict (``pool.exists``), ModelMismatch (``pool.embedding``) where the function does not give one finite
-    embedding for each picture, of one shape, that half precision can hold, and BadRequest (``pictures.none``) where no
+    Raises Conflict (``pool.exists``), ModelMismatch (``pool.embedding``) if the function does not give one finite
+    embedding for each picture, of one shape, that half precision can hold, and BadRequest (``pictures.none``) if no
     picture can be read.
     """
     if out.exists():

@@ -40,7 +40,7 @@ class Confidence:
     probabilities_N : (N,) calibrated, in the pool's order
     probability : that the first candidate is right
     margin : score of the first minus that of the second; 0 in a pool of one
-    null_share : share of shuffled betas whose best score is at least this one's; None where they were not kept
+    null_share : share of shuffled betas whose best score is at least this one's; None if they were not kept
     """
 
     probabilities_N: NDArray[np.float64]
@@ -105,7 +105,7 @@ def fit_temperature(
     """Fit the temperature to scores of held-out trials.
 
     The fit includes ``doubt`` pseudo-trials whose target is uniform; their loss is that of the shuffled betas. This
-    prior keeps the temperature above zero where all of a few trials are right, which would otherwise make every answer
+    prior keeps the temperature above zero if all of a few trials are right, which would otherwise make every answer
     certain, even to noise. With many trials it has no influence.
 
     scores_KN : (K, N) of held-out trials
@@ -114,7 +114,7 @@ def fit_temperature(
     score : which scores these are; for ``projection``, cosines times the length of each prediction
     doubt : number of pseudo-trials; 0 fits the trials alone, to compare decoders
 
-    Raises ModelMismatch (``calibration.empty``) where a trial has no right candidate or there is no trial.
+    Raises ModelMismatch (``calibration.empty``) if a trial has no right candidate or there is no trial.
     """
     if len(scores_KN) == 0 or len(null_scores_MN) == 0 or not right_KN.any(axis=1).all():
         raise ModelMismatch(

@@ -42,5 +42,5 @@ class Origin:
         return float((2 * _ULPS * np.finfo(np.float32).eps + stored) * length)
 
     def lengths(self, lengths: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
-        """The lengths of differences to the origin, 0 where they are no longer than noise."""
+        """The lengths of differences to the origin, 0 if they are no longer than noise."""
         return np.where(lengths > self.noise(dtype), lengths, 0.0).astype(lengths.dtype)

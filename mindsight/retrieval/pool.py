@@ -35,12 +35,12 @@ class CandidatePool:
     ids : N names, all different
     embeddings : (N, D) or (N, tokens, channels), float16 or float32; may be a memory map
     labels : N class labels; candidates of one label are equally right where labels are what is decoded
-    images : N PNG files, None where a candidate has no image
-    source : what made the embeddings, in words; None where it was not recorded
+    images : N PNG files, None if a candidate has no image
+    source : what made the embeddings, in words; None if it was not recorded
     recorded_digest : the digest in the folder that the pool was read from; ``verify`` checks it
-    recorded_space : of the embeddings; None where it was not recorded
+    recorded_space : of the embeddings; None if it was not recorded
 
-    Raises ModelMismatch (``pool.invalid``) where these do not fit together.
+    Raises ModelMismatch (``pool.invalid``) if these do not fit together.
     """
 
     ids: tuple[str, ...]
@@ -221,7 +221,7 @@ class CandidatePool:
 
 
 def _names(held: list[str]) -> tuple[str, ...]:
-    """Raises TypeError where something else than names is held."""
+    """Raises TypeError if something else than names is held."""
     if not isinstance(held, list) or not all(isinstance(name, str) for name in held):
         raise TypeError("expected a list of names")
     return tuple(held)

@@ -40,7 +40,7 @@ class Ranking:
 def cosine_scores(
     queries_BD: NDArray[Any], pool: CandidatePool, origin_D: NDArray[Any] | None = None
 ) -> NDArray[np.float32]:
-    """(B, N) cosine between each query and each candidate; 0 where one of the two has no length.
+    """(B, N) cosine between each query and each candidate; 0 if one of the two has no length.
 
     origin_D : subtracted from queries and candidates; None subtracts nothing. Subtracting the mean embedding removes
         what all candidates share, which distinguishes none of them. A candidate or a query that equals the origin

@@ -60,7 +60,7 @@ class ReducedIndex:
 
     @classmethod
     def beside(cls, folder: Path, pool: CandidatePool) -> ReducedIndex | None:
-        """The index in the pool's folder, None where there is none. Raises what ``load`` does."""
+        """The index in the pool's folder, None if there is none. Raises what ``load`` does."""
         return cls.load(folder / INDEX, pool) if (folder / INDEX).exists() else None
 
     @property
@@ -106,7 +106,7 @@ class ReducedIndex:
     @classmethod
     def load(cls, path: Path, pool: CandidatePool) -> ReducedIndex:
         """Read what ``save`` wrote; the sketches stay in the file. Raises ModelMismatch (``model.file``, and
-        ``pool.index`` where it belongs to another pool).
+        ``pool.index`` if it belongs to another pool).
         """
         tensors = map_tensors(path)
         missing = {"pool", "sketches", "slots"} - set(tensors)

@@ -50,7 +50,7 @@ def write_artefact(folder: Path, kind: str, config: Mapping[str, Any], tensors: 
 def read_artefact(folder: Path, kind: str) -> Artefact:
     """Read and verify a folder that ``write_artefact`` wrote.
 
-    Raises ModelMismatch: ``model.unreadable``, ``model.version`` where it holds another kind, ``model.tampered``.
+    Raises ModelMismatch: ``model.unreadable``, ``model.version`` if it holds another kind, ``model.tampered``.
     """
     proof = Proof("model", f"the {kind}", "restore the folder or train the model again")
     sums = read_manifest(proof, folder, kind)

@@ -23,7 +23,7 @@ _WRAPPERS = ("model_state_dict", "state_dict")  # MindEye2's training script; op
 def source_files(path: Path) -> list[Path]:
     """The files that ``read_state_dict`` reads: the file itself, or those of a DeepSpeed folder.
 
-    Raises ModelMismatch (``checkpoint.missing``) where there is neither.
+    Raises ModelMismatch (``checkpoint.missing``) if there is neither.
     """
     if path.is_file():
         return [path]
@@ -59,7 +59,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def read_safetensors(path: Path, *, code: str = "checkpoint.unreadable") -> dict[str, Tensor]:
-    """Every tensor of the file. Raises ModelMismatch under ``code`` where it is missing or is none."""
+    """Every tensor of the file. Raises ModelMismatch under ``code`` if it is missing or is none."""
     try:
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:

@@ -40,7 +40,7 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """Turn the library's report of an error of the disk into OSError, or into StorageFull where the disk is full."""
+    """Turn the library's report of an error of the disk into OSError, or into StorageFull if the disk is full."""
     with storage_errors():
         try:
             yield
@@ -82,7 +82,7 @@ def tensor_header(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], size:
 def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Every array of the file, memory-mapped and read-only.
 
-    Raises ModelMismatch (``model.file``) where the file is not of the format, is cut short, or holds a dtype that NumPy
+    Raises ModelMismatch (``model.file``) if the file is not of the format, is cut short, or holds a dtype that NumPy
     does not know (bfloat16).
     """
     size = path.stat().st_size

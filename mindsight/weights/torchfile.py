@@ -25,7 +25,7 @@ _DAMAGED = (UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, A
 def read_torch_file(path: Path) -> dict[str, Any]:
     """The dict in a file of ``torch.save``; its tensors are memory-mapped and cost nothing until they are used.
 
-    Raises ModelMismatch: ``checkpoint.missing``; ``checkpoint.unreadable`` where the file is cut short, was not written
+    Raises ModelMismatch: ``checkpoint.missing``; ``checkpoint.unreadable`` if the file is cut short, was not written
     by ``torch.save``, was written by torch before 1.6, or asks for the operating system.
     """
     if not path.is_file():

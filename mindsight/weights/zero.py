@@ -28,7 +28,7 @@ _SHARD = re.compile(r"zero_pp_rank_(\d+)_mp_rank_00_optim_states\.pt$")
 
 
 def find_zero_folder(folder: Path) -> Path | None:
-    """The folder itself or the checkpoint in it that ``latest`` names, or ``last``; None where there is none.
+    """The folder itself or the checkpoint in it that ``latest`` names, or ``last``; None if there is none.
 
     Raises ModelMismatch (``checkpoint.zero``) for stage 3, where the weights themselves are split over the processes.
     """

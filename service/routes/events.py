@@ -138,7 +138,7 @@ def _add_events(
 
 
 def _candidate(stim_file: str, ids: Collection[str] | None) -> str | None:
-    """The candidate that an image file names; None where a known pool does not hold it (a pool of classes, which labels
+    """The candidate that an image file names; None if a known pool does not hold it (a pool of classes, which labels
     name).
     """
     if ids is None:
@@ -148,7 +148,7 @@ def _candidate(stim_file: str, ids: Collection[str] | None) -> str | None:
 
 
 def _pool_ids(gateway: Gateway, session: str) -> Collection[str] | None:
-    """The candidates that this session is decoded with; None where they are unknown."""
+    """The candidates that this session is decoded with; None if they are unknown."""
     return bundles.pool_ids(gateway.settings, gateway.sessions.get(session).bundle)
 
 

@@ -15,7 +15,7 @@ _TO_INSTALL = {
 
 
 def missing_line(reasons: Iterable[str]) -> str | None:
-    """How many tests were skipped for what this machine lacks, and what to install; None where nothing is lacking."""
+    """How many tests were skipped for what this machine lacks, and what to install; None if nothing is lacking."""
     counted = Counter(name for reason in reasons for name in _TO_INSTALL if "needs" in reason and name in reason)
     if not counted:
         return None

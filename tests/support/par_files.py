@@ -51,7 +51,7 @@ _V3_ONLY = {
 
 @dataclass(frozen=True)
 class Pair:
-    """What is written. centres_Z3 : each slice's own (ap, fh, rl) in mm; zero where not given."""
+    """What is written. centres_Z3 : each slice's own (ap, fh, rl) in mm; zero if not given."""
 
     version: str = "V4.2"
     shape: tuple[int, int, int] = (6, 5, 4)

@@ -68,7 +68,7 @@ class VoxelRun:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """``options``, and the per-voxel fields of ``SubjectSpace``: None where the default stays."""
+    """``options``, and the per-voxel fields of ``SubjectSpace``: None if the default stays."""
 
     options: IngestOptions
     hrf_V: NDArray[np.uint8] | None = None
@@ -84,7 +84,7 @@ def choose(
 ) -> Chosen:
     """``options`` with the changes that these runs (two or more) support.
 
-    lag_V : see ``slice_lags``; None where slice times are unknown
+    lag_V : see ``slice_lags``; None if slice times are unknown
     """
     explained_RO = np.array([[_explained(run, replace(options, event_lag_s=lag)) for lag in LAGS_S] for run in runs])
     lag = _best(explained_RO, LAGS_S.index(options.event_lag_s), standard_errors=2.0)
@@ -155,7 +155,7 @@ def responses(runs: Sequence[VoxelRun], options: IngestOptions) -> NDArray[np.ui
 def slice_lags(space: SubjectSpace) -> NDArray[np.float32] | None:
     """(V,) seconds from the middle of all slice times to the time of each voxel's slice, to an eighth of the TR.
 
-    These are differences between slices; what all slices have in common is the option ``event_lag_s``. None where the
+    These are differences between slices; what all slices have in common is the option ``event_lag_s``. None if the
     times are unknown or all equal.
     """
     times_s = space.reference.slice_times_s

@@ -51,7 +51,7 @@ def calibrate_linear(
     pool: CandidatePool | None = None,
     echo: EchoChoice = None,
 ) -> Bundle:
-    """A linear bundle, not saved yet, that decodes into the embeddings of a pool, or tells labels apart.
+    """A linear bundle, not saved yet, that decodes into the embeddings of a pool, or classifies labels.
 
     folders : two or more runs, see ``open_run``
     labels : column of the events that names what was shown; events without a name are modelled, and the decoder is not

@@ -75,7 +75,7 @@ def calibrate_released(
     options : of calibration and of the sessions after it, kept as they are
 
     The other arguments and errors are those of ``linear_bundle.calibrate_linear``. Also raises BadRequest
-    (``calibration.mask``, ``calibration.weights``), and ModelMismatch where weights, mask and pool do not fit each
+    (``calibration.mask``, ``calibration.weights``), and ModelMismatch if weights, mask and pool do not fit each
     other.
     """
     runs, names = open_labelled_runs(folders, labels, echo)
@@ -108,7 +108,7 @@ def calibrate_released(
 def _space(mask: Path, recorded: RecordedRun) -> SubjectSpace:
     """The middle volume of the run, and the voxels of the mask.
 
-    Raises BadRequest (``calibration.mask``) where the mask is not on the runs' grid, empty, or not NIfTI.
+    Raises BadRequest (``calibration.mask``) if the mask is not on the runs' grid, empty, or not NIfTI.
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError

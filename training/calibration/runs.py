@@ -98,7 +98,7 @@ def middle_volume(recorded: RecordedRun) -> Volume:
 def ingest_run(session: IngestSession, run: LabelledRun) -> IngestedRun:
     """The whole run through the session, from its start to its end.
 
-    Raises BadRequest (``calibration.place``) where the run's head cannot be registered to the session's reference.
+    Raises BadRequest (``calibration.place``) if the run's head cannot be registered to the session's reference.
     """
     start_run(session, run.recorded, run.trials.events)
     reports: list[VolumeReport | None] = []

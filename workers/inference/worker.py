@@ -47,7 +47,7 @@ def warm_generator(settings: Settings) -> Generator:
 
 
 def load_captioner(settings: Settings) -> Captioner | None:
-    """None where no folder is set."""
+    """None if no folder is set."""
     return None if settings.captions_dir is None else Captioner.load(settings.captions_dir)
 
 

@@ -44,7 +44,7 @@ class _Stored:
 
 @dataclass(frozen=True, eq=False)
 class Publisher:
-    """Writes for one session under its lease. Raises LeaseLost where another worker holds the session."""
+    """Writes for one session under its lease. Raises LeaseLost if another worker holds the session."""
 
     session: str
     messages: Log
@@ -59,7 +59,7 @@ class Publisher:
         self.messages.append(key, dump_message(message), identity=identity, fence=self.lease.fence)
 
     def registration(self, report: RegistrationReport, volume: Volume, reference: Volume) -> None:
-        """Where a run's head is, with a picture; drawing it takes a fraction of a second."""
+        """Where a run's head is, with a figure; drawing it takes a fraction of a second."""
         message = run_placed(self.session, report, volume, reference, self.blobs)
         self.emit(f"placed-{report.run}-{report.index}", message)
 
@@ -139,7 +139,7 @@ class Publisher:
         self.emit(f"censored-{entry.run}-{entry.index}", warned)
 
     def betas(self, betas: Sequence[TrialBeta], acked_t: float, opened: OpenSession, repeats: RepeatedBetas) -> None:
-        """Payload, then message, then job: whoever takes a job finds its beta and its message.
+        """Payload, then message, then job: a worker that takes a job finds its beta and its message.
 
         acked_t : when the gateway logged the input that led to them
         repeats : takes the betas as the newest of their trials

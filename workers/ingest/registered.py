@@ -43,7 +43,7 @@ def run_placed(
 
 
 def _picture(report: RegistrationReport, volume: Volume, reference: Volume, blobs: BlobStore) -> str | None:
-    """Digest of the picture; None where the volume has no head to draw."""
+    """Digest of the picture; None if the volume has no head to draw."""
     try:
         pixels = draw_pose(volume, reference, report.rigid, report.describe(), report.trusted)
     except BadVolume:

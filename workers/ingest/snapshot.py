@@ -36,7 +36,7 @@ def write_snapshot(path: Path, position: int, document: Mapping[str, Any], array
 
 
 def read_snapshot(path: Path) -> Snapshot | None:
-    """The snapshot; None where this version can read none, and the log is replayed from its start."""
+    """The snapshot; None if this version can read none, and the log is replayed from its start."""
     try:
         header = json.loads(read_metadata(path)["snapshot"])
         if header["version"] != VERSION:

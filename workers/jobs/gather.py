@@ -130,13 +130,13 @@ def _run(
 def _column(
     reports: dict[int, VolumeProcessed], n: int, of: Callable[[VolumeProcessed], float | None]
 ) -> NDArray[np.float64]:
-    """(T,) one figure of each volume; NaN where it is unknown."""
+    """(T,) one figure of each volume; NaN if it is unknown."""
     values = [of(reports[index]) if index in reports else None for index in range(n)]
     return np.array([np.nan if value is None else value for value in values], np.float64)
 
 
 def _motion(reports: dict[int, VolumeProcessed], n: int) -> NDArray[np.float64]:
-    """(T, 6) translations in mm, rotations in radians; NaN where they are unknown."""
+    """(T, 6) translations in mm, rotations in radians; NaN if they are unknown."""
     motion_T6 = np.full((n, 6), np.nan)
     for index, report in reports.items():
         if report.translation_mm is not None and report.rotation_deg is not None:

@@ -22,7 +22,7 @@ def write_archive(session: ArchivedSession, folder: Path) -> list[Path]:
     The files are written beside ``folder``, synced and renamed at the end, with one volume in memory at a time. The
     remains of an earlier attempt are replaced. The same session gives the same bytes.
 
-    Raises Conflict (``archive.exists``), StorageFull, BadRequest and BadVolume where the session is inconsistent.
+    Raises Conflict (``archive.exists``), StorageFull, BadRequest and BadVolume if the session is inconsistent.
     """
     if folder.exists():
         raise Conflict("expected no archive of this session yet, got one; move it away first", code="archive.exists")

@@ -67,7 +67,7 @@ _DESCRIBED = {
         "Description": "motion_outlierXX: 1 for one volume that was left out of the betas: too much motion, a spike, no"
         " pose, or missing"
     },
-    "missing_volume": {"Description": "1 where the volume never arrived"},
+    "missing_volume": {"Description": "1 if the volume never arrived"},
     "residual": {"Description": "Share of the volume's variance that the reference leaves unexplained, 0 to 1"},
     "outlier_slices": {"Description": "How many slices of the volume did not fit the others"},
 }
@@ -76,7 +76,7 @@ _DESCRIBED = {
 def write_confounds(
     root: Path, names: Names, run: ArchivedRun, session: ArchivedSession, missing: Sequence[int]
 ) -> None:
-    """Raises BadRequest where a series is not as long as the run."""
+    """Raises BadRequest if a series is not as long as the run."""
     n = run.n_volumes
     expected = {
         "motion_T6": (n, 6),
@@ -129,7 +129,7 @@ def _motion_columns(motion_T6: NDArray[np.float64]) -> dict[str, NDArray[np.gene
 
 
 def _signal_columns(run: ArchivedRun, missing: Sequence[int]) -> dict[str, NDArray[np.generic]]:
-    """Columns of the realigned series; NaN where it was not kept and for missing volumes."""
+    """Columns of the realigned series; NaN if it was not kept and for missing volumes."""
     columns = {name: np.full(run.n_volumes, np.nan) for name in ("dvars", "std_dvars", "global_signal")}
     there = np.setdiff1d(np.arange(run.n_volumes), missing)
     if run.series_TV is not None and len(run.series_TV) == run.n_volumes and there.size > 2:
@@ -158,7 +158,7 @@ def standardised_dvars(series_TV: NDArray[np.float32]) -> tuple[NDArray[np.float
 
 
 def rms_displacement(motion_T6: NDArray[np.float64], centre_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(T,) mm since the volume before, root mean square over a sphere about ``centre_mm``; NaN where unknown."""
+    """(T,) mm since the volume before, root mean square over a sphere about ``centre_mm``; NaN if unknown."""
     rmsd_T = np.full(len(motion_T6), np.nan)
     poses = [(from_angles(motion_6[3:]), motion_6[:3]) for motion_6 in motion_T6]
     for t in range(1, len(poses)):

@@ -50,7 +50,7 @@ def write_mask(root: Path, names: Names, session: ArchivedSession) -> None:
 def write_series(root: Path, names: Names, run: ArchivedRun, session: ArchivedSession) -> None:
     """The realigned series from which the betas were estimated, zero outside the mask.
 
-    Raises BadRequest where it does not fit run and mask.
+    Raises BadRequest if it does not fit run and mask.
     """
     if run.series_TV is None:
         return
@@ -79,7 +79,7 @@ def write_betas(root: Path, names: Names, run: ArchivedRun, session: ArchivedSes
     """For each stage one 4-D image with a volume per trial, zero outside the mask, and the table of its trials; where
     the standard errors of the betas are known, their squares in a second image.
 
-    Raises BadRequest where there are betas but no mask, or a beta does not fit it.
+    Raises BadRequest if there are betas but no mask, or a beta does not fit it.
     """
     events = {archived.trial: archived for archived in run.events if archived.trial is not None}
     for stage in STAGES:

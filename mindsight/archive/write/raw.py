@@ -62,7 +62,7 @@ def write_stimulus(root: Path, digest: str, content: bytes) -> None:
 def write_run(root: Path, names: Names, run: ArchivedRun, images: Mapping[str, bytes]) -> list[int]:
     """The run's volumes, its events and the images that it showed. Returns the indices of the missing volumes.
 
-    Raises BadRequest where the run yields another number of volumes than ``n_volumes``.
+    Raises BadRequest if the run yields another number of volumes than ``n_volumes``.
     """
     volumes = iter(run.volumes)
     leading = 0

@@ -36,7 +36,7 @@ _PIECE = 1 << 22  # numbers that are converted and written at a time
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """A ridge layer: its index, its voxels, and the NSD subject with that many (None where there is none)."""
+    """A ridge layer: its index, its voxels, and the NSD subject with that many (None if there is none)."""
 
     index: int
     voxels: int
@@ -68,7 +68,7 @@ class Converted:
 def convert_mindeye2(source: Path, out: Path, dtype: torch.dtype = torch.float32) -> Converted:
     """Write the folder ``out``: ``mindeye2.safetensors`` with the weights alone, and ``manifest.json``.
 
-    Raises Conflict (``checkpoint.exists``) where ``out`` exists; ModelMismatch where the source is no MindEye2
+    Raises Conflict (``checkpoint.exists``) if ``out`` exists; ModelMismatch if the source is no MindEye2
     checkpoint, see ``load_mindeye2``, or a weight is not finite in ``dtype`` (``checkpoint.not_finite``); StorageFull
     where there is not enough room, and then leaves nothing behind.
     """

@@ -52,7 +52,7 @@ class Layout:
 def infer_layout(state: Mapping[str, Tensor]) -> Layout:
     """Read the layout off a checkpoint's keys.
 
-    Raises ModelMismatch (``checkpoint.keys``) where a tensor that fixes a dimension is missing or has another number of
+    Raises ModelMismatch (``checkpoint.keys``) if a tensor that fixes a dimension is missing or has another number of
     axes, and where dimensions contradict each other.
     """
     n_subjects, n_blocks, depth = (
@@ -86,7 +86,7 @@ def infer_layout(state: Mapping[str, Tensor]) -> Layout:
 
 
 def _require_anchors(state: Mapping[str, Tensor], n_subjects: int, has_prior: bool) -> None:
-    """Raises ModelMismatch where a tensor that fixes a dimension is missing or has another number of axes."""
+    """Raises ModelMismatch if a tensor that fixes a dimension is missing or has another number of axes."""
     anchors = {f"ridge.linears.{i}.weight": 2 for i in range(max(n_subjects, 1))}
     anchors |= {"backbone.backbone_linear.weight": 2, "backbone.clip_proj.0.weight": 1}
     anchors |= {"backbone.mixer_blocks2.0.0.weight": 1}

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 def bimixco(predicted_BD: Tensor, target_BD: Tensor, temperature: float, perm_B: Tensor, betas_B: Tensor) -> Tensor:
     """Bidirectional MixCo: row i was mixed as ``betas · i + (1 - betas) · perm[i]`` and should find both.
 
-    ``betas_B`` is 1 where a sample was not mixed. Where ``perm[i] == i`` the target is ``1 - betas`` (the reference
+    ``betas_B`` is 1 if a sample was not mixed. Where ``perm[i] == i`` the target is ``1 - betas`` (the reference
     writes it last), so an unmixed sample mapped to itself has no target.
     """
     logits_BB = predicted_BD @ target_BD.T / temperature

@@ -18,7 +18,7 @@ from mindsight.decoders.mindeye2.prior import DiffusionPrior
 
 
 class Tokens(NamedTuple):
-    """The outputs of one pass. ``lowlevel`` is None where the checkpoint has no low-level head.
+    """The outputs of one pass. ``lowlevel`` is None if the checkpoint has no low-level head.
 
     backbone : (B, N, D), the prior's condition
     retrieval : (B, N, D), compared with image tokens by cosine, all tokens flattened

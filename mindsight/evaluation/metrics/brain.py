@@ -39,7 +39,7 @@ def brain_scores(
 ) -> dict[str, Score]:
     """``brain_correlation`` of activity that was predicted elsewhere.
 
-    Raises BadRequest (``brain.shape``) where predicted betas, measured betas and masks differ in their voxels.
+    Raises BadRequest (``brain.shape``) if predicted betas, measured betas and masks differ in their voxels.
     """
     for what, shape in (("measured", betas_KV.shape), *((name, mask_V.shape) for name, mask_V in masks.items())):
         if shape[-1:] != predicted_KV.shape[1:]:

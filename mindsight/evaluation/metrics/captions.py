@@ -25,7 +25,7 @@ def rouge_1(references: Sequence[Sequence[str]], captions: Sequence[str]) -> Sco
 
     references : one or more captions for each of K images
 
-    Raises BadRequest (``captions.count``) where the numbers of images differ, or an image has no reference.
+    Raises BadRequest (``captions.count``) if the numbers of images differ, or an image has no reference.
     """
     return _best(ROUGE_1, _shared, references, captions)
 

@@ -19,7 +19,7 @@ BOOTSTRAPS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A column of the table; ``percent``: shown times 100; ``chance``: the score of guessing, where known."""
+    """A column of the table; ``percent``: shown times 100; ``chance``: the score of guessing if known."""
 
     key: str
     title: str

@@ -63,7 +63,7 @@ def of_features(metric: Metric, images_KD: NDArray[Any], recons_KD: NDArray[Any]
 
 
 def _through(network: FeatureSource, metric: Metric, images_KHWC: NDArray[Any], recons_KHWC: NDArray[Any]) -> Score:
-    """Raises BadRequest (``features.network``) where the metric is of another network."""
+    """Raises BadRequest (``features.network``) if the metric is of another network."""
     layer = next((layer for layer, served in network.spec.metrics.items() if served == metric), None)
     if layer is None:
         raise BadRequest(f"expected the network of {metric.title}, got {network.spec.key}", code="features.network")

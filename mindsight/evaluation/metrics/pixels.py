@@ -23,7 +23,7 @@ _SIGMA, _RADIUS, _C1, _C2 = 1.5, 5, 0.01**2, 0.03**2
 
 
 def pixcorr(images_KHWC: NDArray[np.floating[Any]], recons_KHWC: NDArray[np.floating[Any]]) -> Score:
-    """Pearson correlation of all pixel values of image and reconstruction; 0 where one of them is constant."""
+    """Pearson correlation of all pixel values of image and reconstruction; 0 if one of them is constant."""
     pairs = zip(images_KHWC, recons_KHWC, strict=True)
     return Score(PIXCORR, np.array([row_correlations(_shown(image), _shown(recon))[0] for image, recon in pairs]))
 

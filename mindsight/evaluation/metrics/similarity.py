@@ -16,17 +16,17 @@ _BLOCK = 8192  # numbers of a row at a time: 1,000 rows of them are 65 MB in flo
 
 
 def correlation_matrix(a_KD: NDArray[Any], b_JD: NDArray[Any]) -> NDArray[np.float64]:
-    """(K, J) Pearson correlation of every row with every row; 0 where one is constant."""
+    """(K, J) Pearson correlation of every row with every row; 0 if one is constant."""
     return _products(a_KD, b_JD, centred=True)
 
 
 def cosine_matrix(a_KD: NDArray[Any], b_JD: NDArray[Any]) -> NDArray[np.float64]:
-    """(K, J) cosine of every row with every row; all axes after the first count as one; 0 where one has no length."""
+    """(K, J) cosine of every row with every row; all axes after the first count as one; 0 if one has no length."""
     return _products(a_KD, b_JD, centred=False)
 
 
 def row_correlations(a_KD: NDArray[Any], b_KD: NDArray[Any]) -> NDArray[np.float64]:
-    """(K,) Pearson correlation of each row with its partner; 0 where one is constant."""
+    """(K,) Pearson correlation of each row with its partner; 0 if one is constant."""
     a_KD, b_KD = _flat_pair(a_KD, b_KD)
     if len(a_KD) != len(b_KD):
         raise BadRequest(f"expected as many rows of both, got {len(a_KD)} and {len(b_KD)}", code="features.shape")

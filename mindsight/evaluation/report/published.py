@@ -15,7 +15,7 @@ from mindsight.evaluation.metrics.metric import METRICS
 class PublishedRow:
     """Figures as printed (percent where the table prints percent), by metric key.
 
-    image_set : the set's name, or None where the source does not state it
+    image_set : the set's name, or None if the source does not state it
     percent_decimals : number of decimals of a percentage in its table
     """
 

@@ -31,7 +31,7 @@ class Line:
 
 
 def columns(evaluation: Evaluation) -> list[Metric]:
-    """The published columns, and the regions of brain correlation and captions where they were measured."""
+    """The published columns, and the regions of brain correlation and captions if they were measured."""
     held = evaluation.rows[0].scores.items()
     return [*METRICS, *(score.metric for key, score in held if key.startswith(("brain_", "caption_")))]
 

@@ -56,8 +56,8 @@ class GeneratorConfig:
 class Denoiser(nn.Module):
     """The U-Net: a noisy latent, its timestep and tokens in, the clean latent out.
 
-    Tokens enter twice: through cross-attention as in SDXL, and laid on their grid beside the latent, which tells a
-    small network at once where things are.
+    Tokens enter twice: through cross-attention as in SDXL, and placed on their grid beside the latent, which shows a
+    small network directly where things are.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -135,7 +135,7 @@ class DemoGenerator:
         All images of a call start from the one noise that ``seed`` names, so an image does not depend on what it is
         generated together with.
 
-        Raises BadRequest (``generator.features``) where ``tokens_BND`` is not (B, n_tokens, token_dim).
+        Raises BadRequest (``generator.features``) if ``tokens_BND`` is not (B, n_tokens, token_dim).
         """
         expected = (self.config.n_tokens, self.config.token_dim)
         if tokens_BND.ndim != 3 or tokens_BND.shape[1:] != expected:

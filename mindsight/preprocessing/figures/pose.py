@@ -72,7 +72,7 @@ def draw_pose(moving: Volume, target: Volume, pose: Float64Array, figures: str, 
     pose : (4, 4) target mm -> moving mm
     figures : the caption, in one line; red where the pose is not ``trusted``
 
-    Blue is outside of the moving volume's field of view. Raises BadVolume (``mask.empty``) where a volume has no head
+    Blue is outside of the moving volume's field of view. Raises BadVolume (``mask.empty``) if a volume has no head
     in it.
     """
     views = _View(target), _View(moving)

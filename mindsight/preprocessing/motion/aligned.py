@@ -38,7 +38,7 @@ class Aligned:
         x_volume = Rx Ry Rz x_reference + translation, the order and signs of SPM's spm_matrix
     motion_6 : (6,) the same motion about the head's centre (``centre_mm``), translations in mm, then rotations in
         radians: for framewise displacement and confounds, which must not depend on where the scanner's origin lies
-    converged : False where no pose explained the volume (a spike, a garbled volume); the pose is then the last good one
+    converged : False if no pose explained the volume (a spike, a garbled volume); the pose is then the last good one
     residual : share of the volume's variance that the reference at this pose leaves unexplained, 0 to 1
     outlier_slices : indices of slices that do not fit while the others do; the pose was estimated without them
     """

@@ -19,7 +19,7 @@ from mindsight.preprocessing.motion.spline import FloatArray, gradient_voxels, p
 
 Float64Array = NDArray[np.float64]
 
-LEVELS_MM = (8.0, 4.0)  # edge of a block, then the same once more as the smoothing's full width
+LEVELS_MM = (8.0, 4.0)  # edge of a block; also the smoothing's full width
 STEPS = 20
 SETTLED_MM = 0.05
 MAX_STEP_MM = 20.0
@@ -168,7 +168,7 @@ class CoarseSearch:
 
 
 def _left_over(ata: Float64Array, atb: Float64Array, btb: float, inside: int) -> float:
-    """Share of the volume's variance that offset and gain leave at this pose; infinite where little overlaps."""
+    """Share of the volume's variance that offset and gain leave at this pose; infinite if little overlaps."""
     if inside < MIN_INSIDE:
         return float("inf")
     n, mean_b = ata[6, 6], atb[6] / inside

@@ -85,7 +85,7 @@ class OnDevice:
 
     device : as torch names it
 
-    Raises NotFound (``device.unknown``) where this machine, or the torch installed, has no such device.
+    Raises NotFound (``device.unknown``) if this machine, or the torch installed, has no such device.
     """
 
     def __init__(self, frame: Frame, points: Points, device: str) -> None:

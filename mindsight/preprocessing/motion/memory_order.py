@@ -19,7 +19,7 @@ MAX_VALUE = np.float32(1e12)  # squares and sums of such values are still finite
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """affine : (4, 4) voxel in memory order -> mm; shape : in memory order; slice_axis : 2, or 0 where reversed."""
+    """affine : (4, 4) voxel in memory order -> mm; shape : in memory order; slice_axis : 2, or 0 if reversed."""
 
     affine: NDArray[np.float64]
     shape: tuple[int, int, int]

@@ -134,7 +134,7 @@ def instrument(
 ) -> tuple[Points, Frame]:
     """Points and frame of a reference, from the coefficients of itself and of its smoothed self.
 
-    Raises BadVolume (``motion.featureless``) where the reference does not determine six parameters.
+    Raises BadVolume (``motion.featureless``) if the reference does not determine six parameters.
     """
     rest = np.ascontiguousarray(np.eye(4)[:3])
     to_mm = np.linalg.inv(affine[:3, :3])  # a row of slopes per voxel times this is per mm
@@ -202,7 +202,7 @@ def pair_voxels(
 
 
 def step(frame: Frame, points: Points, paired: PairedVoxels, gain: float) -> Float64Array:
-    """The twist (6,), mm and rad, from the pose to the estimated one; NaN where it is undetermined.
+    """The twist (6,), mm and rad, from the pose to the estimated one; NaN if it is undetermined.
 
     gain : of the volume against the reference
     """

@@ -24,7 +24,7 @@ MAX_FOLLOWED_MM = 30.0  # beyond this the slices are others; no head moves so fa
 def followed_motion(
     first_affine: Float64Array, affine: Float64Array, shape: tuple[int, int, int]
 ) -> Float64Array | None:
-    """(4, 4) mm of the first volume's grid -> mm of this one's, as stated; None where no head moves like that."""
+    """(4, 4) mm of the first volume's grid -> mm of this one's, as stated; None if no head moves like that."""
     if np.allclose(affine, first_affine, rtol=0.0, atol=SAME_MM):
         return np.eye(4)
     moved = np.asarray(affine @ np.linalg.inv(first_affine), dtype=np.float64)

@@ -45,9 +45,9 @@ MAX_ROUNDS = 5  # of a device's fixed number of steps
 FIT_VOXELS = 8192
 MIN_OVERLAPPING = 100  # of those: with fewer on the volume, the two do not overlap
 MOVED_MM = 0.7  # since the last volume: each slice then shows other parts of the head
-MOVED_UNUSUAL = 16.0  # ... so that a slice counts as faulty only with an error so many times the usual one
+MOVED_UNUSUAL = 16.0  # ... so that a slice counts as faulty only with an error this many times the usual one
 
-UNUSUAL = 4.0  # with a residual so many times the usual one, a volume or slice does not fit
+UNUSUAL = 4.0  # with a residual this many times the usual one, a volume or slice does not fit
 SMALL_RESIDUAL = 0.1  # ... unless it is small anyway
 MAX_RESIDUAL = 0.4  # in any case: the reference explains more than half of a volume, or the pose is wrong
 MIN_RESIDUAL = 1e-6  # below: the reference itself, from which no usual residual can be learned
@@ -78,7 +78,7 @@ class Realigner:
         always done on this processor
 
     Raises BadVolume (``motion.too_few_slices``) under six slices: six parameters need a volume, not a slab;
-    ``mask.empty`` and ``motion.featureless`` where there is nothing to align to.
+    ``mask.empty`` and ``motion.featureless`` if there is nothing to align to.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Realigner:
     def align(self, volume: Volume) -> Aligned:
         """Estimate the pose of the next volume. The work is bounded for any input; look at ``converged``.
 
-        Raises BadVolume (``motion.no_overlap``) where the volume does not overlap the reference.
+        Raises BadVolume (``motion.no_overlap``) if the volume does not overlap the reference.
         """
         values, grid = in_memory_order(volume)
         if not grid.same_as(self._grid):

@@ -55,7 +55,7 @@ class SliceResiduals:
         return gain, (v - gain * r) / n, max(0.0, 1.0 - rv * rv / (rr * vv))
 
     def errors(self, gain: float, offset: float) -> Float64Array:
-        """(Z,) mean squared error of each slice in units of the reference; 0 where there are too few voxels."""
+        """(Z,) mean squared error of each slice in units of the reference; 0 if there are too few voxels."""
         n, r, v, rr, vv, rv = self.sums_Z6.T
         # (v - offset) / gain compared with r
         square = vv - 2 * gain * rv - 2 * offset * v + gain**2 * rr + 2 * gain * offset * r + offset**2 * n

@@ -204,7 +204,7 @@ weighted_sum: Any = intrinsic(_weighted_sum)
 
 @njit(cache=True, nogil=True, inline="always")
 def _clamp(c: float, n: int) -> float:
-    """c within a grid of n samples; 0 where it is not a number, so that no index ever leaves the array."""
+    """c within a grid of n samples; 0 if it is not a number, so that no index ever leaves the array."""
     c = c if c > 0.0 else 0.0
     return c if c < n - 1.0 else n - 1.0
 

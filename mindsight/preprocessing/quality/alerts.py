@@ -188,7 +188,7 @@ def _away_percent(value: float | None, usual: float | None) -> float | None:
 
 
 def _flagged(trials: Sequence[int]) -> str:
-    """A sentence that names the flagged trials; empty where there are none."""
+    """A sentence that names the flagged trials; empty if there are none."""
     if not trials:
         return ""
     if len(trials) == 1:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Signal of the calibration's runs in the subject's mask. None where it was not measured.
+    """Signal of the calibration's runs in the subject's mask. None if it was not measured.
 
     mean_signal : mean over volumes and voxels, in the volumes' units. tsnr : as ``QualityFigures`` has it.
     """
@@ -24,7 +24,7 @@ class Baseline:
 
 
 def measure_signal(series_TV: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(2, V) mean and temporal signal-to-noise of each voxel over these volumes of a run; 0 where there is no noise."""
+    """(2, V) mean and temporal signal-to-noise of each voxel over these volumes of a run; 0 if there is no noise."""
     mean_V = series_TV.mean(axis=0, dtype=np.float64)
     sd_V = series_TV.std(axis=0, ddof=1, dtype=np.float64)
     tsnr_V = np.divide(mean_V, sd_V, out=np.zeros_like(mean_V), where=(sd_V > 0.0) & (mean_V > 0.0))

@@ -14,7 +14,7 @@ Level = Literal["info", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class VolumeFigures:
-    """One volume's figures, None where they are unknown.
+    """One volume's figures, None if they are unknown.
 
     fd_mm, dvars_percent, tsnr : of ``QualityFigures``
     displacement_mm : of the head from the reference, see ``rigid.displacement_mm``
@@ -58,8 +58,8 @@ class Rule:
 
     figure : name of the figure, and of its limit in ``QualityLimits``
     begins : consecutive volumes beyond the limit before the alert is raised
-    margin : the limit times this must be cleared before the condition can end; under 1 where high values are bad,
-        over 1 where low values are bad
+    margin : the limit times this must be cleared before the condition can end; under 1 if high values are bad,
+        over 1 if low values are bad
     text, over : message at the beginning, with {value}, {limit} and {window} filled in; at the end, with {worst}
     """
 

@@ -32,7 +32,7 @@ class SpikeDetector:
     def push(self, voxels_V: NDArray[np.float32], good: bool) -> bool:
         """Whether this volume is broken.
 
-        good : False where the volume is excluded for another reason; it then does not update the baseline
+        good : False if the volume is excluded for another reason; it then does not update the baseline
         """
         if self._n_good == 0:
             if good:

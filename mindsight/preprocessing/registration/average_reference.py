@@ -19,7 +19,7 @@ def average_reference(volumes: Iterable[Volume], realigner: Realigner) -> Volume
 
     A volume without a trusted pose or with faulty slices is left out. Changes the realigner's state, as ``align``
     does.
-    Raises BadVolume (``reference.none_usable``) where none is left.
+    Raises BadVolume (``reference.none_usable``) if none is left.
     """
     reference = realigner.reference
     total_XYZ = np.zeros(reference.shape)

@@ -74,7 +74,7 @@ def register(moving: Volume, target: Volume) -> Registration:
     distinguished from another.
 
     Deterministic. Look at ``converged``, and at ``draw_registration``'s picture. Raises BadVolume
-    (``motion.too_few_slices``, ``mask.empty``) where there is no head to register.
+    (``motion.too_few_slices``, ``mask.empty``) if there is no head to register.
     """
     of_target, of_moving = Pyramid(target, LEVELS_MM), Pyramid(moving, LEVELS_MM)
     # Points of the smaller head: most of them lie in the other's field of view if the pose is right.
@@ -94,7 +94,7 @@ def _search(
 ) -> tuple[Comparison, Float64Array, float]:
     """The best pose, small's mm -> the other's mm; the comparison on the finest images; the next best's share.
 
-    The share is that of the best pose's information, on the finest images on which more than one was refined; 0 where
+    The share is that of the best pose's information, on the finest images on which more than one was refined; 0 if
     all came to the same.
     """
     levels = [

@@ -32,9 +32,9 @@ class RegistrationReport:
     displacement_mm : distance of the head from its position in the subject's reference, in scanner coordinates:
         translation of its centre plus the arc of the rotation on a sphere of 50 mm (``rigid.displacement_mm``)
     coverage : share of the mask's voxels that lie within the volume
-    unexplained : share of the volume's variance that its reference leaves unexplained, see ``Aligned``; None where the
+    unexplained : share of the volume's variance that its reference leaves unexplained, see ``Aligned``; None if the
         two look too different for this figure
-    registration : result of ``register``; None where it was not needed
+    registration : result of ``register``; None if it was not needed
     recovered : the registration before this one was refused
     """
 

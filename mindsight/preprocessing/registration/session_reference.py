@@ -133,7 +133,7 @@ class SessionReference:
     def _search(self, volume: Volume) -> _Candidate | Registration | None:
         """The volume's pose in the subject's space.
 
-        Returns a refused registration where the present one is trusted and stays; None where the volume has no head.
+        Returns a refused registration where the present one is trusted and stays; None if the volume has no head.
         """
         subject = self._subject
         subject.load_state(self._fresh)

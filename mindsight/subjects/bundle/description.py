@@ -102,13 +102,13 @@ def write_description(folder: Path, described: Mapping[str, Any]) -> None:
 def verify_files(folder: Path, described: BundleDescription, only: Collection[str] | None = None) -> None:
     """Compare the files with the description; only the names in ``only``, or all that are there.
 
-    Raises ModelMismatch (``bundle.tampered``) where a file is missing, added or changed.
+    Raises ModelMismatch (``bundle.tampered``) if a file is missing, added or changed.
     """
     verify_folder(_PROOF, folder, described.files, document=DESCRIPTION, sizes=described.sizes, only=only)
 
 
 def pool_size(folder: Path) -> int | None:
-    """Candidates of a bundle's pool; None where the description cannot be read. Not verified."""
+    """Candidates of a bundle's pool; None if the description cannot be read. Not verified."""
     try:
         return int(json.loads((folder / DESCRIPTION).read_bytes())["pool"]["size"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -116,7 +116,7 @@ def pool_size(folder: Path) -> int | None:
 
 
 def pool_ids(folder: Path) -> frozenset[str] | None:
-    """Ids of a bundle's candidates; None where they cannot be read. Not verified."""
+    """Ids of a bundle's candidates; None if they cannot be read. Not verified."""
     path = folder / POOL / "pool.json"
     try:
         look = path.stat()

@@ -36,7 +36,7 @@ from mindsight.subjects.bundle.space import check_voxels, read_space, write_spac
 
 
 def require_new(folder: Path) -> None:
-    """Raises Conflict (``bundle.exists``) where the folder exists, so that no bundle can be saved there."""
+    """Raises Conflict (``bundle.exists``) if the folder exists, so that no bundle can be saved there."""
     if folder.exists():
         raise Conflict(
             f"expected a new folder for the bundle, {folder.name} exists: name another or remove it",
@@ -68,9 +68,9 @@ class Bundle:
     space : the volume that others are aligned to, with the TR of the calibration runs, and the V voxels in it
     statistics : of the calibration betas
     calibration : from scores to probabilities
-    labels : column of the events that named the candidates, None where the events named images
-    baseline : signal and tSNR of the calibration runs in the mask, None where they were not measured
-    accuracy : leave-one-run-out, at calibration; None where it was not measured
+    labels : column of the events that named the candidates, None if the events named images
+    baseline : signal and tSNR of the calibration runs in the mask, None if they were not measured
+    accuracy : leave-one-run-out, at calibration; None if it was not measured
     decoder : its weights; what decodes is made of them where it is needed
     sampling : how reconstructions are made
     index : sketches of a pool too large to be read for every trial; None: the whole pool is read
@@ -107,7 +107,7 @@ class Bundle:
     def save(self, folder: Path) -> Bundle:
         """Write into a folder that does not exist yet, whole or not at all; returns the bundle as ``load`` reads it.
 
-        Raises Conflict (``bundle.exists``), and ModelMismatch where the parts do not fit each other.
+        Raises Conflict (``bundle.exists``), and ModelMismatch if the parts do not fit each other.
         """
         self._check()
         require_new(folder)
@@ -126,8 +126,8 @@ class Bundle:
         ``space.load_space`` reads only what ingest needs, ``pool.load_pool`` only the pool, and
         ``description.read_description`` only the description.
 
-        Raises ModelMismatch: ``bundle.unreadable``, ``bundle.version``, ``bundle.tampered`` where a file is missing,
-        added or not what it was, ``bundle.invalid`` where the parts do not fit each other.
+        Raises ModelMismatch: ``bundle.unreadable``, ``bundle.version``, ``bundle.tampered`` if a file is missing,
+        added or not what it was, ``bundle.invalid`` if the parts do not fit each other.
         """
         described = read_description(folder)
         verify_files(folder, described)

@@ -49,7 +49,7 @@ def load_space(folder: Path) -> CalibratedSpace:
 
 
 def read_space(folder: Path, described: BundleDescription) -> CalibratedSpace:
-    """From verified files. Raises ModelMismatch (``bundle.invalid``) where they do not fit each other."""
+    """From verified files. Raises ModelMismatch (``bundle.invalid``) if they do not fit each other."""
     try:
         options = _OPTIONS.validate_python(described.options)
         baseline = None if described.baseline is None else _BASELINE.validate_python(described.baseline)
@@ -84,7 +84,7 @@ def write_space(folder: Path, space: SubjectSpace, statistics: Statistics) -> No
 
 
 def check_voxels(space: SubjectSpace, sizes: Mapping[str, int]) -> None:
-    """Raises ModelMismatch (``bundle.invalid``) where a part is not for the mask's voxels."""
+    """Raises ModelMismatch (``bundle.invalid``) if a part is not for the mask's voxels."""
     wrong = {name: size for name, size in sizes.items() if size != space.n_voxels}
     if wrong:
         raise ModelMismatch(

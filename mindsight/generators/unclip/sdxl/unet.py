@@ -20,7 +20,7 @@ class UnetLayout:
     """Every dimension of an SDXL U-Net; the default is the released unCLIP (Scotti et al. 2024, ``unclip6``).
 
     widths : channels at each resolution, each a multiple of 32
-    depths : transformer blocks at each resolution; 0 where there is no attention
+    depths : transformer blocks at each resolution; 0 if there is no attention
     head_dim : width of an attention head; shapes do not show it
     resnets : residual blocks at each resolution on the way down
     token_dim, vector_dim : of the conditioning

@@ -58,7 +58,7 @@ export const bundle = (id) => (/^[0-9a-f]{64}$/.test(id) ? short(id) : id.replac
 
 export const plural = (n, one, many = `${one}s`) => `${count(n)}${THIN}${n === 1 ? one : many}`;
 
-/** A name that is too long: of a path the end tells it apart, of words the beginning. */
+/** Shorten a long name: keep the end of a path, the beginning of other text. */
 export const clip = (text, length = 28) => {
   if (text.length <= length) return text;
   return text.includes("/") ? `…${text.slice(1 - length)}` : `${text.slice(0, length - 1)}…`;
