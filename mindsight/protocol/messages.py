@@ -33,7 +33,7 @@ class _Base(_Frozen):
 
 
 class StageLatency(_Frozen):
-    """Milliseconds that each stage of a volume or of an answer took. Stages that did not happen are absent."""
+    """Milliseconds that each stage of a volume or a result took. Stages that did not happen are absent."""
 
     receive: float | None = Field(default=None, description="gateway: from the first byte until durable")
     queue: float | None = Field(default=None, description="from the acknowledgement until the ingest worker took it")

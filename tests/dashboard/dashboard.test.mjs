@@ -154,10 +154,10 @@ test("the live view follows the furthest trial, not the latest message", () => {
   assert.deepEqual(play(MESSAGES.slice(0, lastFinal + 1)).newest, { run: 2, trial: 12 });
 });
 
-test("the log says neighbours once: censored volumes together, final answers as one", () => {
+test("the log merges neighbours: censored volumes together, final results as one", () => {
   const texts = whole.log.map((entry) => entry.text);
   assert.ok(texts.some((text) => /^volumes 27–28 of run 1 excluded from the analysis: FD up to \d\.\d\d mm$/.test(text)));
-  assert.equal(texts.filter((text) => text.includes("final answers")).length, 2);
+  assert.equal(texts.filter((text) => text.includes("final results")).length, 2);
   assert.ok(texts.some((text) => text === "volume 33 of run 2 missing: not sent within 3 TR"));
   assert.ok(texts.every((text) => typeof text === "string" && !/undefined|NaN|null,/.test(text)));
 });

@@ -171,7 +171,7 @@ def test_a_blinded_page_never_holds_the_truth(
     assert "BLINDED" in tab.text("ms-header")
     assert not tab.page.is_visible("ms-accuracy")
     assert "was shown" not in tab.text(".live")
-    assert _image_requests(tab) <= _answered_images(blinded_record)
+    assert _image_requests(tab) <= _result_images(blinded_record)
     assert tab.page.evaluate(FITS)
 
 
@@ -179,8 +179,8 @@ def _image_requests(tab: Tab) -> set[str]:
     return {url.rpartition("/")[2] for url in tab.requests if "/v1/images/" in url}
 
 
-def _answered_images(record: Record) -> set[str]:
-    """The pictures that an answer names: candidates of a result, and reconstructions."""
+def _result_images(record: Record) -> set[str]:
+    """Images that results name: candidates and reconstructions."""
     images: set[str] = set()
     for m in record.messages:
         if isinstance(m, Reconstruction):
@@ -256,7 +256,7 @@ def test_a_reconstruction_is_never_without_its_confidence_and_how_it_was_made(
         tab.page.keyboard.press("ArrowLeft")
 
 
-def test_a_caption_stands_on_the_picture_that_it_was_said_of(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+def test_a_caption_is_shown_on_its_own_reconstruction(tab: Tab, feeder: Feeder, open_record: Record) -> None:
     last = max(n for n, m in enumerate(open_record.messages) if isinstance(m, Reconstruction))
     drawn = open_record.messages[last]
     said = open_record.messages[last + 1]
@@ -264,7 +264,7 @@ def test_a_caption_stands_on_the_picture_that_it_was_said_of(tab: Tab, feeder: F
     assert isinstance(said, Captioned)
     _open(tab, feeder, open_record, last + 1)
     tab.until(f"document.querySelector('ms-trial .how').textContent.includes('seed {drawn.seed}')")
-    assert not tab.page.is_visible("ms-trial .sentence")  # that of an earlier stage is not this picture's
+    assert not tab.page.is_visible("ms-trial .sentence")  # a caption of an earlier stage does not belong to this one
     feeder.publish(open_record.session, last + 2)
     tab.until("[...document.querySelectorAll('ms-trial .sentence')].some((el) => el.checkVisibility())")
     assert said.text in tab.text("ms-trial .pair figure:last-child .frame")

@@ -20,7 +20,7 @@ WINDOW = 50
 
 
 def _rolling(record: Record) -> list[dict[str, float]]:
-    """Top-1 of the furthest answer of each trial, over the last 50."""
+    """Top-1 of the latest result of each trial, over the last 50."""
     truth = {(m.run, m.trial): m.candidate for m in record.messages if isinstance(m, EventAdded)}
     first = {(m.run, m.trial): m.candidates[0].id for m in record.messages if isinstance(m, Result)}
     hits = [first[key] == truth[key] for key in sorted(first)]

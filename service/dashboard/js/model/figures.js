@@ -30,7 +30,7 @@ export function allTrials(session) {
   return runs.flatMap((run) => Object.values(run.trials).sort((a, b) => a.trial - b.trial));
 }
 
-/** The furthest stage at which a trial was answered, or null. */
+/** The latest stage at which a trial has a result, or null. */
 export function stageOf(trial) {
   return STAGES.findLast((stage) => trial.stages[stage]?.result) ?? null;
 }
@@ -47,7 +47,7 @@ export function earlierResult(trial, stage) {
   return before ? trial.stages[before].result : null;
 }
 
-/** The newest picture of a trial; its stage may be behind the newest result's. */
+/** The newest reconstruction of a trial; its stage may be behind the newest result's. */
 export function reconstructionOf(trial) {
   const stage = STAGES.findLast((s) => trial.stages[s]?.reconstruction);
   return stage ? trial.stages[stage].reconstruction : null;
@@ -74,17 +74,17 @@ export function hit(trial) {
 /** Seconds of scanning since the run began. */
 export const scanTime = (run) => run.volumes.length * (run.trS ?? 0);
 
-/** What a trial stands at: planned, waiting, fast, revised, final, or unanswered once nothing more can come. */
+/** What a trial stands at: planned, waiting, fast, revised, final, or undecoded once no result can follow. */
 export function trialState(session, trial) {
   const stage = stageOf(trial);
   if (stage) return stage;
-  if (session.closedT !== null) return "unanswered";
+  if (session.closedT !== null) return "undecoded";
   const run = session.runs[trial.run];
   return scanTime(run) > trial.onsetS ? "waiting" : "planned";
 }
 
 /**
- * Top-1 over the last WINDOW answered trials, at each answered trial whose truth is known.
+ * Top-1 over the last WINDOW decoded trials, at each decoded trial whose truth is known.
  * @returns {{trial: object, n: number, p: number, low: number, high: number}[]}
  */
 export function rollingAccuracy(session) {

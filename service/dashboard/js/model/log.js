@@ -15,7 +15,7 @@ function volumes(entry) {
 const MERGED = {
   censored: (e) => `${volumes(e)} of run ${e.run} excluded from the analysis: ${e.reason ?? `FD up to ${e.fdMm.toFixed(2)} mm`}`,
   missing: (e) => `${volumes(e)} of run ${e.run} missing: ${e.reason}`,
-  final: (e) => `run ${e.run}: final answers, ${plural(e.n, "trial")}, first candidate changed in ${count(e.changed)}`,
+  final: (e) => `run ${e.run}: final results, ${plural(e.n, "trial")}, first candidate changed in ${count(e.changed)}`,
 };
 
 function merge(last, entry) {
@@ -34,7 +34,7 @@ export function append(log, entry) {
   return [...log, { text: entry.kind && MERGED[entry.kind](entry), ...entry }];
 }
 
-function answered(before, m) {
+function decoded(before, m) {
   const trial = before.runs[m.run]?.trials[m.trial];
   const old = trial ? earlierResult(trial, m.stage) : null;
   const first = m.candidates[0];
@@ -48,7 +48,7 @@ function answered(before, m) {
   return { level: "info", text };
 }
 
-/** A warning in its own words; volumes censored one after the other, for the same reason, become one entry. */
+/** A warning's text; consecutive volumes censored for the same reason become one entry. */
 function warned(before, m) {
   const entry = { level: m.level ?? "warning", text: m.text };
   if (m.code !== "volume.censored") return entry;
@@ -70,7 +70,7 @@ const WORDS = {
     return { level: "info", text: [...parts, ...(m.n_volumes ? [plural(m.n_volumes, "volume")] : [])].join(", ") };
   },
   "run.placed": (_, m) => ({
-    level: "info", text: `run ${m.run} ${m.how === "refused" ? "not placed" : "placed"}: ${m.text}`,
+    level: "info", text: `run ${m.run} ${m.how === "refused" ? "not registered" : "registered"}: ${m.text}`,
   }),
   "run.ended": (_, m) => ({
     level: m.n_missing ? "warning" : "info",
@@ -83,7 +83,7 @@ const WORDS = {
     const changes = [...(m.fd_mm ? [["censoring fd_mm", m.fd_mm]] : []), ...Object.entries(m.limits ?? {})];
     return { level: "info", text: `limits changed: ${changes.map(([name, limit]) => `${name} ${limit}`).join(", ")}` };
   },
-  "result": answered,
+  "result": decoded,
   "warning": warned,
 };
 

@@ -29,7 +29,7 @@ export const emptySession = () => ({
 });
 
 const emptyRun = (run) => ({
-  run, task: null, trS: null, nVolumes: null, startedT: null, ended: null, place: null, volumes: [], trials: {},
+  run, task: null, trS: null, nVolumes: null, startedT: null, ended: null, registration: null, volumes: [], trials: {},
 });
 
 const emptyTrial = (run, trial) => ({
@@ -73,7 +73,7 @@ function withLatency(s, latencies) {
 
 const after = (a, b) => b === null || a.run > b.run || (a.run === b.run && a.trial >= b.trial);
 
-/** The sum of all parts of one volume's way (gateway to GLM), for its comparison with the TR. */
+/** The total latency of one volume (gateway to GLM), for comparison with the TR. */
 function volumeTotal(s, m) {
   const received = s.runs[m.run].volumes[m.index]?.receiveMs ?? 0;
   const { queue = 0, motion = 0, glm = 0 } = m.latency_ms ?? {};
@@ -81,15 +81,15 @@ function volumeTotal(s, m) {
 }
 
 /**
- * The sum of one answer's way, volume acknowledged to candidates and to picture, for its comparison with the stimulus
- * interval. Final answers come at the end of a run and are in no hurry.
+ * The total latency of one result, from the acknowledged volume to candidates and to reconstruction, for comparison with
+ * the stimulus interval. Final results come at the end of a run and are not urgent.
  */
-function withAnswerTotal(s, m) {
+function withResultTotal(s, m) {
   if (m.stage === "final") return s;
-  const { beta, result, reconstruction } = s.runs[m.run].trials[m.trial].stages[m.stage];
-  const answer = (beta?.latency_ms?.beta ?? 0) + (result?.latency_ms?.retrieval ?? 0);
-  if (m.type === "result") return withLatency(s, { answer });
-  return withLatency(s, { picture: answer + (reconstruction.latency_ms?.generate ?? 0) });
+  const { beta, result: decoded, reconstruction } = s.runs[m.run].trials[m.trial].stages[m.stage];
+  const result = (beta?.latency_ms?.beta ?? 0) + (decoded?.latency_ms?.retrieval ?? 0);
+  if (m.type === "result") return withLatency(s, { result });
+  return withLatency(s, { reconstruction: result + (reconstruction.latency_ms?.generate ?? 0) });
 }
 
 const HANDLERS = {
@@ -104,7 +104,7 @@ const HANDLERS = {
     run: m.run,
     lastVolumeT: null,
   }),
-  "run.placed": (s, m) => withRun(s, m.run, () => ({ place: m })),
+  "run.placed": (s, m) => withRun(s, m.run, () => ({ registration: m })),
   "run.ended": (s, m) =>
     withRun(s, m.run, () => ({ ended: { t: m.t, nVolumes: m.n_volumes, nMissing: m.n_missing ?? 0 } })),
   "event.added": (s, m) =>
@@ -133,11 +133,11 @@ const HANDLERS = {
   },
   "beta.ready": (s, m) => withLatency(withStage(s, m, { beta: m }), m.latency_ms),
   "result": (s, m) => {
-    const next = withAnswerTotal(withLatency(withStage(s, m, { result: m }), m.latency_ms), m);
+    const next = withResultTotal(withLatency(withStage(s, m, { result: m }), m.latency_ms), m);
     return after(m, s.newest) ? { ...next, newest: { run: m.run, trial: m.trial } } : next;
   },
   "reconstruction": (s, m) =>
-    withAnswerTotal(withLatency(withStage(s, m, { reconstruction: m }), m.latency_ms), m),
+    withResultTotal(withLatency(withStage(s, m, { reconstruction: m }), m.latency_ms), m),
   "caption": (s, m) => withStage(s, m, { caption: m }),
   "warning": (s) => s,
 };

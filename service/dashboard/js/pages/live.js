@@ -17,7 +17,7 @@ import "../panels/events.js";
 import "../panels/header.js";
 import "../panels/latency.js";
 import "../panels/motion.js";
-import "../panels/place.js";
+import "../panels/registration.js";
 import "../panels/signal.js";
 import "../panels/trial.js";
 import "../panels/trials.js";
@@ -28,7 +28,7 @@ const CATCHING_UP_MS = 1000; // how often the page is drawn during the replay
 const FD_LIMIT_MM = 0.5; // Power et al. 2012; ingest's default
 const LEFT = ["motion", "displacement", "latency", "signal"];
 const MIDDLE = ["trial", "candidates"];
-const RIGHT = ["brain", "place", "events"];
+const RIGHT = ["brain", "registration", "events"];
 const PANELS = ["header", "banner", ...LEFT, ...MIDDLE, ...RIGHT, "trials", "accuracy"];
 
 const named = (limits) => Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit !== null && limit !== undefined));
@@ -164,7 +164,7 @@ export class LivePage {
     });
   }
 
-  /** The newest answered trial; before the first answer, the trial whose response is awaited. */
+  /** The newest decoded trial; before the first result, the trial whose response is awaited. */
   #liveTrial(session) {
     if (session.newest) return session.newest;
     return allTrials(session).findLast((trial) => trialState(session, trial) === "waiting") ?? null;

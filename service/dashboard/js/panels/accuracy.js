@@ -25,7 +25,7 @@ class AccuracyPanel extends Panel {
     const title = result ? `Top-1 of ${result.pool_size}` : "Top-1";
     const few = last && last.n < FEW ? ` < ${FEW}` : "";
     const [p, low, high] = last ? [last.p, last.low, last.high].map((x) => x.toFixed(2)) : [];
-    const reading = last ? `${p} [${low}, ${high}] · chance ${chanceText(result.chance)} · n ${last.n}${few}` : "no answer yet";
+    const reading = last ? `${p} [${low}, ${high}] · chance ${chanceText(result.chance)} · n ${last.n}${few}` : "no result yet";
     this.setHeading(title, reading);
     this.classList.toggle("few", Boolean(few));
     this.plot.draw((ctx, w, h, em) => this.#paint(ctx, w, h, em, series, result), `rolling top-1 accuracy ${reading}`);
@@ -40,7 +40,7 @@ class AccuracyPanel extends Panel {
       rule(ctx, left, right, y(level), INK.line);
       text(ctx, String(level), left - 5, y(level), INK.faint, "right");
     }
-    text(ctx, `last ${WINDOW} trials, newest answer of each · 95 % Wilson`, left, h - em * 0.4, INK.faint);
+    text(ctx, `last ${WINDOW} trials, newest result of each · 95 % Wilson`, left, h - em * 0.4, INK.faint);
     if (!series.length) return;
     ctx.fillStyle = "rgba(90, 169, 230, 0.22)";
     ctx.beginPath();

@@ -1,4 +1,4 @@
-// Latency of each stage of a volume and of an answer, compared with the TR and with the time between trials.
+// Latency of each stage of a volume and of a result, compared with the TR and with the time between trials.
 
 import { quantile, stimulusInterval } from "../model/figures.js";
 import { duration } from "../model/format.js";
@@ -20,10 +20,10 @@ class LatencyPanel extends Panel {
 
   build(body) {
     this.volume = this.#budget("volume");
-    this.answer = this.#budget("answer");
+    this.result = this.#budget("result");
     this.rows = new Map(STAGES.map(([stage, name]) => [stage, this.#row(name)]));
     const stages = h("div", { class: "stages" }, ...[...this.rows.values()].map((row) => row.el));
-    body.append(this.volume.el, this.answer.el, stages);
+    body.append(this.volume.el, this.result.el, stages);
   }
 
   inputs(view) {
@@ -36,8 +36,8 @@ class LatencyPanel extends Panel {
     const interval = view.run ? stimulusInterval(view.run) : null;
     this.setHeading("Where the time goes", "p50 | p99 of the last 100");
     this.#setBudget(this.volume, latency.volume, tr, "TR");
-    const answers = latency.picture ?? latency.answer;
-    this.#setBudget(this.answer, answers, interval && interval * 1000, "per trial");
+    const results = latency.reconstruction ?? latency.result;
+    this.#setBudget(this.result, results, interval && interval * 1000, "per trial");
     const longest = Math.max(1, ...STAGES.map(([stage]) => quantile(latency[stage] ?? [], 0.99) ?? 0));
     for (const [stage] of STAGES) this.#setRow(this.rows.get(stage), latency[stage], longest);
   }

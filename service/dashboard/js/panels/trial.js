@@ -7,9 +7,9 @@ import { h, setAttr, setText } from "../ui/dom.js";
 import { show } from "../ui/images.js";
 import { Panel } from "../ui/panel.js";
 
-const SIGN = { planned: "·", waiting: "○", fast: "◔", revised: "◑", final: "●", unanswered: "–" };
+const SIGN = { planned: "·", waiting: "○", fast: "◔", revised: "◑", final: "●", undecoded: "–" };
 
-/** A framed image, or words in its place, with a caption below it and a note on the right. */
+/** A framed image, or a text instead, with a caption below it and a note on the right. */
 function figure(name) {
   const img = h("img", { alt: "", hidden: true });
   const words = h("p", { class: "placeholder" });
@@ -25,7 +25,7 @@ class TrialPanel extends Panel {
 
   build(body) {
     this.stimulus = figure("Stimulus");
-    this.picture = figure("Reconstruction");
+    this.reconstruction = figure("Reconstruction");
     this.bar = h("i", { class: "fill" });
     this.null_ = h("i", { class: "null" });
     const meter = { role: "meter", "aria-label": "confidence", "aria-valuemin": "0", "aria-valuemax": "1" };
@@ -35,7 +35,7 @@ class TrialPanel extends Panel {
     const back = { type: "button", class: "back", text: "◀ looking back · Esc: live", onclick: () => this.#backToLive() };
     this.back = h("button", back);
     body.append(
-      h("div", { class: "pair" }, this.stimulus.el, this.picture.el),
+      h("div", { class: "pair" }, this.stimulus.el, this.reconstruction.el),
       h("div", { class: "confidence" }, h("span", { text: "Confidence" }), this.track, this.reading),
       this.how,
     );
@@ -67,10 +67,10 @@ class TrialPanel extends Panel {
     this.stimulus.frame.classList.toggle("hidden-truth", view.session.blinded);
     const waiting = view.session.closedT === null ? "waiting for the first trial" : "no trial in this session";
     this.#drawPlaceholder(this.stimulus, view.session.blinded ? "hidden until unblinding" : "no stimulus yet");
-    this.#drawPlaceholder(this.picture, waiting);
-    for (const part of [this.stimulus, this.picture]) setText(part.note, "");
+    this.#drawPlaceholder(this.reconstruction, waiting);
+    for (const part of [this.stimulus, this.reconstruction]) setText(part.note, "");
     this.#drawCaption(null);
-    setText(this.picture.caption, "Reconstruction");
+    setText(this.reconstruction.caption, "Reconstruction");
     this.#drawConfidence(null);
     setText(this.how, "");
   }
@@ -108,7 +108,7 @@ class TrialPanel extends Panel {
   }
 
   #drawReconstruction(view, trial) {
-    const part = this.picture;
+    const part = this.reconstruction;
     const made = reconstructionOf(trial);
     const result = resultOf(trial);
     this.#drawCaption(made && captionOf(trial, made));
@@ -120,14 +120,14 @@ class TrialPanel extends Panel {
     }
     setText(part.caption, "Reconstruction");
     setText(part.note, "");
-    if (!result) this.#drawPlaceholder(part, view.session.closedT === null ? "waiting for the response" : "no answer");
+    if (!result) this.#drawPlaceholder(part, view.session.closedT === null ? "waiting for the response" : "no result");
     else this.#drawPlaceholder(part, nameOf(result.candidates[0]), "closest candidate; no reconstruction", "large");
   }
 
   /** The sentence that describes this reconstruction, across its lower edge. */
   #drawCaption(caption) {
-    setText(this.picture.sentence, caption ? caption.text : "");
-    setAttr(this.picture.sentence, "title", caption ? `caption, by the captioner ${short(caption.model)}` : null);
+    setText(this.reconstruction.sentence, caption ? caption.text : "");
+    setAttr(this.reconstruction.sentence, "title", caption ? `caption, by the captioner ${short(caption.model)}` : null);
   }
 
   #drawImage(part, digest, alt) {

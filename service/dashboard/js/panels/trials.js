@@ -7,10 +7,10 @@ import { Panel } from "../ui/panel.js";
 import { INK, Plot, text } from "../ui/plot.js";
 
 const FILL = {
-  planned: [0, INK.line], waiting: [0, INK.dim], unanswered: [0, INK.line],
+  planned: [0, INK.line], waiting: [0, INK.dim], undecoded: [0, INK.line],
   fast: [1 / 3, INK.amber], revised: [2 / 3, INK.violet], final: [1, INK.green],
 };
-const LETTER = { waiting: "○", fast: "f", revised: "r", final: "F", unanswered: "–" };
+const LETTER = { waiting: "○", fast: "f", revised: "r", final: "F", undecoded: "–" };
 const LEGEND = {
   final: "F final", revised: "r revised", fast: "f fast", waiting: "○ waiting", flagged: "⚑ motion-flagged",
 };

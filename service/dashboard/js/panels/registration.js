@@ -1,4 +1,4 @@
-// Where the run's head is in the subject's space, whether that is plausible, and the image that shows it.
+// How the run is registered to the subject's space, whether that is plausible, and the image that shows it.
 
 import { h, setText } from "../ui/dom.js";
 import { show } from "../ui/images.js";
@@ -9,12 +9,12 @@ const HOW = {
   session: "● fits this session",
   realigned: "● realigned to calibration",
   registered: "● registered to calibration",
-  refused: "✕ NOT PLACED: trials are flagged",
+  refused: "✕ NOT REGISTERED: trials are flagged",
 };
-const SHOWN = 0.98; // ingest raises an alert where a smaller share of the voxels is in the volume
+const SHOWN = 0.98; // ingest raises an alert if a smaller share of the voxels is in the volume
 
-class PlacePanel extends Panel {
-  title_ = "Place";
+class RegistrationPanel extends Panel {
+  title_ = "Registration";
 
   build(body) {
     this.text = h("span");
@@ -30,22 +30,22 @@ class PlacePanel extends Panel {
   }
 
   inputs(view) {
-    return [view.run?.place ?? null];
+    return [view.run?.registration ?? null];
   }
 
   draw(view) {
-    const place = view.run?.place ?? null;
-    this.hidden = !place;
-    if (!place) return this.dialog.close();
-    this.image = place.image ?? null;
-    this.setHeading("Place", `${HOW[place.how]}`);
-    this.dataset.level = place.how === "refused" ? "bad" : place.coverage < SHOWN ? "poor" : "ok";
-    const share = Math.round(100 * place.coverage);
-    const margin = typeof place.margin === "number" ? ` · margin ${place.margin.toFixed(2)}` : "";
-    setText(this.text, `${place.displacement_mm.toFixed(1)} mm away · ${share} % shown${margin}`);
-    this.text.title = place.text;
+    const registration = view.run?.registration ?? null;
+    this.hidden = !registration;
+    if (!registration) return this.dialog.close();
+    this.image = registration.image ?? null;
+    this.setHeading("Registration", `${HOW[registration.how]}`);
+    this.dataset.level = registration.how === "refused" ? "bad" : registration.coverage < SHOWN ? "poor" : "ok";
+    const share = Math.round(100 * registration.coverage);
+    const margin = typeof registration.margin === "number" ? ` · margin ${registration.margin.toFixed(2)}` : "";
+    setText(this.text, `${registration.displacement_mm.toFixed(1)} mm away · ${share} % shown${margin}`);
+    this.text.title = registration.text;
     this.open.hidden = !this.image;
-    this.img.alt = `volume ${place.index} of run ${place.run} on the calibration's: ${place.text}`;
+    this.img.alt = `volume ${registration.index} of run ${registration.run} on the calibration's: ${registration.text}`;
     if (this.dialog.open) this.#showImage();
   }
 
@@ -56,4 +56,4 @@ class PlacePanel extends Panel {
   }
 }
 
-customElements.define("ms-place", PlacePanel);
+customElements.define("ms-registration", RegistrationPanel);
