@@ -4,7 +4,7 @@
 
 Scenes that training did not see become tokens, tokens the shared latent, and the latent gets noise as a ridge layer's
 errors make it (``--noise``, in standard deviations of the latent). The prior draws image tokens from what the backbone
-makes of that. Cosines are over all tokens of a picture, means over scenes: of one draw with the true tokens, of the
+makes of that. Cosines are over all tokens of an image, means over scenes: of one draw with the true tokens, of the
 mean of all draws with the true tokens, and of that mean with the mean at 20 and at 100 steps. Two halves of the draws
 at 100 steps say how far means of so few draws are apart anyway.
 """

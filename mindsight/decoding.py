@@ -151,13 +151,13 @@ class TrialDecoder:
         sure = self.bundle.calibration.confidence(ranking)
         candidates = tuple(
             RankedCandidate(
-                id=pool.ids[place],
-                label=pool.labels[place] if pool.labels else None,
-                image=pool.images[place] if pool.images else None,
-                score=float(ranking.scores_N[place]),
-                probability=float(sure.probabilities_N[place]),
+                id=pool.ids[i],
+                label=pool.labels[i] if pool.labels else None,
+                image=pool.images[i] if pool.images else None,
+                score=float(ranking.scores_N[i]),
+                probability=float(sure.probabilities_N[i]),
             )
-            for place in ranking.places_K
+            for i in ranking.indices_K
         )
         choices = choose_between(ranking, pool, self.bundle.calibration, pairs)
         end = self._clock()
@@ -178,7 +178,7 @@ class TrialDecoder:
         pool, index = self.bundle.pool, self.bundle.index
         if index is None or self._origin is not None:
             return rank(query_D, pool, self._n_candidates, self._origin)
-        return index.rank(query_D, self._n_candidates, also={pool.place(name) for pair in pairs for name in pair})
+        return index.rank(query_D, self._n_candidates, also={pool.index_of(name) for pair in pairs for name in pair})
 
     def embed(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:
         """The query of the pool: the mean over the repeats. Arguments and errors are those of ``retrieve``."""

@@ -1,6 +1,6 @@
 """Captions: image tokens in, a sentence out, by MindEye2's token converter and GIT's text decoder.
 
-Knows nothing of betas, pictures or sessions.
+Knows nothing of betas, images or sessions.
 """
 
 from mindsight.captions.captioner import Captioner

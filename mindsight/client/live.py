@@ -68,7 +68,7 @@ class LiveStream:
         self._n_sent = self._n_missing = self._n_warnings = self._n_lost = 0
 
     def send(self, items: Iterable[Item]) -> Sent:
-        """Send all items. Raises what the service answers, as ``send_run``, and the error that ended the transport."""
+        """Send all items. Raises the errors of the service, as ``send_run``, and the error that ended the transport."""
         began_s = self._clock()
         failed: TransportWarning | None = None
         for item in items:

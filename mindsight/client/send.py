@@ -46,7 +46,7 @@ def send_run(
 
     speed : times the run's own pace; infinity for as fast as possible
 
-    An absent or unreadable volume is declared missing. Raises what the service answers, and ServiceUnavailable when it
+    An absent or unreadable volume is declared missing. Raises the errors of the service, and ServiceUnavailable when it
     does not answer within the console's deadline: unacknowledged volumes then lie in the console's spool, and the same
     command sends them.
     """

@@ -1,6 +1,6 @@
 """Pictures to make a candidate pool of: a folder of files, or an HDF5 file as NSD's and MindEye2's are.
 
-Knows nothing of embeddings. Letters: N pictures, H, W pixels, C = 3 colours.
+Knows nothing of embeddings. Letters: N images, H, W pixels, C = 3 colours.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
 class Pictures(Protocol):
-    """N pictures in a fixed order.
+    """N images in a fixed order.
 
     ids : N names, all different
-    stamp : changes with the pictures; a changed stamp restarts an interrupted build
+    stamp : changes with the images; a changed stamp restarts an interrupted build
     """
 
     @property
@@ -34,7 +34,7 @@ class Pictures(Protocol):
     @property
     def stamp(self) -> str: ...
 
-    def read(self, place: int) -> NDArray[Any]:
+    def read(self, index: int) -> NDArray[Any]:
         """(H, W, C) one square, upright, sRGB: uint8, or float32 in [0, 1]. Raises BadRequest
         (``pictures.unreadable``).
         """
@@ -68,7 +68,7 @@ class FolderPictures:
         twice = [name for name, after in itertools.pairwise(sorted(names)) if name == after]
         if twice:
             raise BadRequest(
-                f"expected pictures whose names differ before the suffix, got {twice[0]} twice", code="pictures.name"
+                f"expected images whose names differ before the suffix, got {twice[0]} twice", code="pictures.name"
             )
         return tuple(names)
 
@@ -81,29 +81,29 @@ class FolderPictures:
             f"{path.name} {stat.st_size} {stat.st_mtime_ns}" for path, stat in files
         )
 
-    def read(self, place: int) -> NDArray[np.uint8]:
+    def read(self, index: int) -> NDArray[np.uint8]:
         try:
-            with Image.open(self.files[place]) as image:
+            with Image.open(self.files[index]) as image:
                 upright = ImageOps.exif_transpose(image).convert("RGB")
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: Pillow's of a broken PNG
             raise BadRequest(
-                f"expected a picture in {self.files[place].name}: it cannot be read ({type(error).__name__})",
+                f"expected an image in {self.files[index].name}: it cannot be read ({type(error).__name__})",
                 code="pictures.unreadable",
             ) from None
         return _square(upright, self.size_px)
 
 
 class Hdf5Pictures:
-    """The pictures of an HDF5 file: (N, 3, H, H) or (N, H, H, 3), uint8, or floats in [0, 1].
+    """The images of an HDF5 file: (N, 3, H, H) or (N, H, H, 3), uint8, or floats in [0, 1].
 
-    Both ``coco_images_224_float16.hdf5`` (MindEye2) and ``nsd_stimuli.hdf5`` are such files. Pictures of the requested
+    Both ``coco_images_224_float16.hdf5`` (MindEye2) and ``nsd_stimuli.hdf5`` are such files. Images of the requested
     size are returned unchanged, floats as floats; others are resized like those of a folder, in 8 bits. An id is the
-    row's number, from 0: in these files, NSD's number of the picture among 73,000.
+    row's number, from 0: in these files, NSD's number of the image among 73,000.
 
     size_px : side of the square that each becomes
     rows : which rows, None for all
 
-    Raises BadRequest (``pictures.none``, ``pictures.rows``) if there is not one array of pictures, or a requested
+    Raises BadRequest (``pictures.none``, ``pictures.rows``) if there is not one array of images, or a requested
     row is missing.
     """
 
@@ -118,7 +118,7 @@ class Hdf5Pictures:
         self._file.visititems(lambda _, item: arrays.append(item) if _is_pictures(item) else None)
         if len(arrays) != 1:
             raise BadRequest(
-                f"expected one array (N, 3, H, H) or (N, H, H, 3) of pictures in {path.name}, got {len(arrays)}",
+                f"expected one array (N, 3, H, H) or (N, H, H, 3) of images in {path.name}, got {len(arrays)}",
                 code="pictures.none",
             )
         self._array = arrays[0]
@@ -136,19 +136,19 @@ class Hdf5Pictures:
         stat = path.stat()
         self.stamp = f"{path.name} {stat.st_size} {stat.st_mtime_ns} {self._array.name} {size_px} px"
 
-    def read(self, place: int) -> NDArray[Any]:
+    def read(self, index: int) -> NDArray[Any]:
         try:
-            picture = np.asarray(self._array[self._rows[place]])
+            picture = np.asarray(self._array[self._rows[index]])
         except OSError as error:
             raise BadRequest(
-                f"expected a picture in row {self.ids[place]}: it cannot be read ({error})", code="pictures.unreadable"
+                f"expected an image in row {self.ids[index]}: it cannot be read ({error})", code="pictures.unreadable"
             ) from None
         picture_HWC = picture if picture.shape[-1] == 3 else np.moveaxis(picture, 0, -1)
         if picture_HWC.dtype != np.uint8:
             picture_HWC = picture_HWC.astype(np.float32)
             if not (picture_HWC.min() >= 0.0 and picture_HWC.max() <= 1.0):  # NaN is neither
                 raise BadRequest(
-                    f"expected floats in [0, 1] in row {self.ids[place]}, got {picture_HWC.min():g} to"
+                    f"expected floats in [0, 1] in row {self.ids[index]}, got {picture_HWC.min():g} to"
                     f" {picture_HWC.max():g}",
                     code="pictures.unreadable",
                 )
@@ -158,7 +158,7 @@ class Hdf5Pictures:
 
 
 def as_uint8(picture_HWC: NDArray[Any]) -> NDArray[np.uint8]:
-    """8 bits of a picture, floats rounded to the nearest."""
+    """8 bits of an image, floats rounded to the nearest."""
     if picture_HWC.dtype == np.uint8:
         return picture_HWC
     return np.rint(picture_HWC * 255.0).astype(np.uint8)

@@ -14,19 +14,19 @@ from mindsight.errors import BadRequest
 
 
 def exchanged(groups_K: NDArray[Any], rng: np.random.Generator) -> NDArray[np.int64]:
-    """(K,) an order in which no item keeps its place and none leaves its group.
+    """(K,) an order in which no item keeps its position and none leaves its group.
 
     Raises BadRequest (``control.group``) for a group of one.
     """
     order_K = np.arange(len(groups_K))
     for group in np.unique(groups_K):
-        places = np.flatnonzero(groups_K == group)
-        if len(places) < 2:
+        indices = np.flatnonzero(groups_K == group)
+        if len(indices) < 2:
             raise BadRequest(
                 f"expected at least two trials in every group, got one in group {group}", code="control.group"
             )
         # one cycle through a random order moves every item
-        mixed = rng.permutation(places)
+        mixed = rng.permutation(indices)
         order_K[mixed] = np.roll(mixed, 1)
     return order_K
 

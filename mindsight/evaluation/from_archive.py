@@ -1,4 +1,4 @@
-"""A session's archive as a folder of answers, which ``run`` measures; with the bundle, controls too.
+"""A session's archive as a folder of outputs, which ``run`` measures; with the bundle, controls too.
 
 Knows nothing of metrics or BIDS. Letters: K images, S showings, R trials, V voxels.
 """
@@ -62,16 +62,16 @@ def export_session(
             " another stage, or evaluate a session in which images were shown and reconstructed",
             code="archive.answers",
         )
-    answers = out / "answers"
-    answers.mkdir(parents=True, exist_ok=True)
+    outputs = out / "answers"
+    outputs.mkdir(parents=True, exist_ok=True)
     _remove_controls(out)
     _write_images(out / "images.npy", [_read_image(trials[0].image) for trials in shown])
     recons = [[_read_image(session.reconstructions[*trial.key, stage]) for trial in trials] for trials in shown]
-    np.save(answers / "reconstructions.npy", np.stack([np.stack(samples) for samples in recons]))
+    np.save(outputs / "reconstructions.npy", np.stack([np.stack(samples) for samples in recons]))
     figures = live_figures(session, np.random.default_rng([seed, 4]))
-    (answers / "live.json").write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
+    (outputs / "live.json").write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
     manifest = _manifest(session, shown, stage)
-    (answers / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (outputs / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if bundle is not None:
         _Decoding(archive, bundle, generator, seed).write(shown, out)
 
@@ -98,7 +98,7 @@ def _manifest(session: DecodedSession, shown: Sequence[Sequence[ShownTrial]], st
     names = [trials[0].truth or f"run {trials[0].run} trial {trials[0].trial}" for trials in shown]
     numbers = all(name.isdigit() for name in names) and len({int(name) for name in names}) == len(names)
     return Manifest(
-        name=f"{stage} answers",
+        name=f"{stage} results",
         image_set=f"session {session.name}",
         image_ids=tuple(int(name) for name in names) if numbers else tuple(range(len(names))),
         image_names=() if numbers else tuple(names),
@@ -147,10 +147,12 @@ class _Decoding:
                 code="archive.bundle",
             )
         rng = np.random.default_rng([self._seed, 5])
-        np.save(out / "image_tokens.npy", np.stack([pool.embeddings[pool.place(str(t[0].candidate))] for t in shown]))
+        np.save(
+            out / "image_tokens.npy", np.stack([pool.embeddings[pool.index_of(str(t[0].candidate))] for t in shown])
+        )
         np.save(out / "answers" / "tokens.npy", np.stack([self._embed(trials) for trials in shown]))
         order = exchanged(np.zeros(len(shown)), rng)
-        others = [shown[place] for place in order]
+        others = [shown[i] for i in order]
         shuffled = out / "answers" / "controls" / _SHUFFLED
         shuffled.mkdir(parents=True, exist_ok=True)
         np.save(shuffled / "tokens.npy", np.stack([self._embed(trials) for trials in others]))

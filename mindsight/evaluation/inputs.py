@@ -1,6 +1,6 @@
-"""Answers and images from a folder.
+"""Outputs and images from a folder.
 
-Knows nothing of metrics. A folder of answers holds ``manifest.json`` (``Manifest``) and any of:
+Knows nothing of metrics. A folder of outputs holds ``manifest.json`` (``Manifest``) and any of:
 
 - ``reconstructions``: a folder of PNG or JPEG, in the order of their names, or ``.npy`` (K, H, H, 3), or with S samples
   of each (K, S, H, H, 3), or ``.pt`` as MindEye2 writes it, (K, 3, H, H)
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mindsight.errors import BadRequest, ModelMismatch
-from mindsight.evaluation.records import Answers, LiveFigure
+from mindsight.evaluation.records import LiveFigure, Outputs
 from mindsight.evaluation.splits import require_disjoint
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -32,10 +32,10 @@ _LIVE: TypeAdapter[tuple[LiveFigure, ...]] = TypeAdapter(tuple[LiveFigure, ...])
 
 
 class Manifest(BaseModel):
-    """Description of a folder of answers.
+    """Description of a folder of outputs.
 
     image_set : ``nsd1000``, ``nsd982``, or any other name
-    image_ids : the image of each answer; for NSD the 0-based index among the 73,000
+    image_ids : the image of each output; for NSD the 0-based index among the 73,000
     image_names : names for people, in the same order; empty to show the ids
     training_image_ids : the images that the decoder was trained on; neither these nor near-duplicates of them may be
         among ``image_ids``
@@ -61,14 +61,14 @@ class Manifest(BaseModel):
 
     @property
     def captions(self) -> tuple[str, ...]:
-        """A name for the image of each answer."""
+        """A name for the image of each output."""
         return self.image_names or tuple(map(str, self.image_ids))
 
     def clusters(self) -> NDArray[np.int64]:
-        """(K,) cluster of the image of each answer."""
+        """(K,) cluster of the image of each output."""
         names = [self._cluster(image_id) for image_id in self.image_ids]
-        places = {name: place for place, name in enumerate(dict.fromkeys(names))}
-        return np.array([places[name] for name in names])
+        index_of = {name: i for i, name in enumerate(dict.fromkeys(names))}
+        return np.array([index_of[name] for name in names])
 
     def require_held_out(self) -> None:
         """Raises BadRequest (``split.leak``) if the decoder was trained on a test image or a near-duplicate."""
@@ -82,7 +82,7 @@ class Manifest(BaseModel):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a folder of answers. Raises BadRequest (``answers.manifest``) if it is missing or invalid."""
+    """The manifest of a folder of outputs. Raises BadRequest (``answers.manifest``) if it is missing or invalid."""
     try:
         return Manifest.model_validate_json((folder / "manifest.json").read_bytes())
     except FileNotFoundError:
@@ -95,10 +95,10 @@ def read_manifest(folder: Path) -> Manifest:
     )
 
 
-def read_answers(folder: Path, name: str, selection: str = "none") -> Answers:
-    """The arrays of a folder of answers, memory-mapped where possible."""
+def read_outputs(folder: Path, name: str, selection: str = "none") -> Outputs:
+    """The arrays of a folder of outputs, memory-mapped where possible."""
     captions = read_captions(folder / "captions.json")
-    return Answers(
+    return Outputs(
         name=name,
         recons_KSHWC=_reconstructions(folder),
         tokens_KND=read_array(folder / "tokens.npy"),
@@ -118,10 +118,10 @@ def read_live(folder: Path) -> tuple[LiveFigure, ...]:
         raise BadRequest(f"expected figures in live.json: {error.errors()[0]['msg']}", code="answers.live") from None
 
 
-def read_controls(folder: Path) -> list[Answers]:
+def read_controls(folder: Path) -> list[Outputs]:
     """The controls in ``controls/``, by name."""
     root = folder / "controls"
-    return [read_answers(path, path.name.replace("_", " ")) for path in sorted(root.glob("*/"))]
+    return [read_outputs(path, path.name.replace("_", " ")) for path in sorted(root.glob("*/"))]
 
 
 def read_array(path: Path) -> NDArray[Any] | None:
@@ -200,6 +200,6 @@ def _tensor(path: Path) -> NDArray[Any]:
     except ModelMismatch as error:
         raise BadRequest(f"expected one tensor in {path.name}: {error}", code="pictures.file") from None
     if not isinstance(held, torch.Tensor) or held.ndim not in (4, 5):
-        raise BadRequest(f"expected one tensor of pictures in {path.name}, channels first", code="pictures.file")
+        raise BadRequest(f"expected one tensor of images in {path.name}, channels first", code="pictures.file")
     pictures: NDArray[Any] = held.numpy()
     return pictures

@@ -66,7 +66,7 @@ def _with_other_trials(decoded: Decoded, rng: np.random.Generator) -> Accuracy:
     order = exchanged(np.zeros(len(decoded)), rng)
     others = [
         (other, result)
-        for (trial, result), (other, _) in zip(decoded, [decoded[place] for place in order], strict=True)
+        for (trial, result), (other, _) in zip(decoded, [decoded[i] for i in order], strict=True)
         if other.truth != trial.truth
     ]
     return _among_first(others, 1) if others else Accuracy(0, 0, 0.0)

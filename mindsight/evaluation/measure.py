@@ -1,4 +1,4 @@
-"""A decoder's answers measured by every published metric, with controls.
+"""A decoder's outputs measured by every published metric, with controls.
 
 Knows nothing of files or decoders. Letters: K images, S samples (reconstructions of one image), H and W pixels, N
 tokens, D channels, V voxels.
@@ -23,15 +23,15 @@ from mindsight.evaluation.metrics.pixels import pixcorr, ssim
 from mindsight.evaluation.metrics.resize import as_pictures
 from mindsight.evaluation.metrics.similarity import cosine_matrix
 from mindsight.evaluation.networks.catalog import NETWORKS, NetworkSpec
-from mindsight.evaluation.records import Answers, Evaluation, LiveFigure, Row, Truth
+from mindsight.evaluation.records import Evaluation, LiveFigure, Outputs, Row, Truth
 
 EXCHANGED = "pairs exchanged"
 
 
 def measure(
     truth: Truth,
-    answers: Answers,
-    controls: Sequence[Answers] = (),
+    outputs: Outputs,
+    controls: Sequence[Outputs] = (),
     networks: Sequence[FeatureSource] = (),
     *,
     seed: int = 0,
@@ -39,39 +39,39 @@ def measure(
     allow_best_of_n: bool = False,
     live: Sequence[LiveFigure] = (),
 ) -> Evaluation:
-    """Every metric that the given arrays allow, for the answers and for each control.
+    """Every metric that the given arrays allow, for the outputs and for each control.
 
-    The control ``pairs exchanged`` compares every answer with another image; it is always measured.
+    The control ``pairs exchanged`` compares every output with another image; it is always measured.
 
-    Raises BadRequest: ``answers.count`` (numbers of answers and images differ), ``answers.best_of_n`` (reconstructions
+    Raises BadRequest: ``answers.count`` (numbers of outputs and images differ), ``answers.best_of_n`` (reconstructions
     were selected among several, and ``allow_best_of_n`` is not set).
     """
-    everyone = [answers, *controls]
-    for given in everyone:
+    measured = [outputs, *controls]
+    for given in measured:
         _check(truth, given, allow_best_of_n)
     order_K = exchanged(np.zeros(len(truth.images_KHWC)), np.random.default_rng([seed, 0]))
-    table: list[dict[str, Score]] = [{} for _ in range(len(everyone) + 1)]  # the last are the exchanged pairs
+    table: list[dict[str, Score]] = [{} for _ in range(len(measured) + 1)]  # the last are the exchanged pairs
     captions: list[dict[str, Score]] = [{} for _ in table]
-    _caption_scores(truth, everyone, order_K, captions)  # first: it is quick, and raises where captions do not fit
-    _image_scores(truth, everyone, networks, order_K, table)
+    _caption_scores(truth, measured, order_K, captions)  # first: it is quick, and raises where captions do not fit
+    _image_scores(truth, measured, networks, order_K, table)
     pool = min(POOL, len(truth.images_KHWC))
-    _retrieval_scores(truth, everyone, order_K, pool, seed, table)
-    _brain_scores(truth, everyone, encoder, table)
+    _retrieval_scores(truth, measured, order_K, pool, seed, table)
+    _brain_scores(truth, measured, encoder, table)
     for scores, of_captions in zip(table, captions, strict=True):
         scores.update(of_captions)
 
-    titles = [_title(given) for given in everyone] + [EXCHANGED]
+    titles = [_title(given) for given in measured] + [EXCHANGED]
     rows = []
-    for place, (title, scores) in enumerate(zip(titles, table, strict=True)):
-        rng = np.random.default_rng([seed, 2, place])
+    for i, (title, scores) in enumerate(zip(titles, table, strict=True)):
+        rng = np.random.default_rng([seed, 2, i])
         intervals = {key: score.interval(rng, truth.clusters_K) for key, score in scores.items()}
-        rows.append(Row(title, place > 0, scores, intervals))
+        rows.append(Row(title, i > 0, scores, intervals))
     return Evaluation(
         image_set=truth.image_set,
         n_images=len(truth.images_KHWC),
         rows=rows,
         not_measured=_missing(truth, networks, rows[0].scores),
-        notes=_notes(truth, answers, rows[0].scores, pool),
+        notes=_notes(truth, outputs, rows[0].scores, pool),
         leaks=[*_leaks(rows, truth.clusters_K, seed), *_live_leaks(live)],
         pool=pool,
         seed=seed,
@@ -79,35 +79,35 @@ def measure(
     )
 
 
-def _check(truth: Truth, answers: Answers, allow_best_of_n: bool) -> None:
+def _check(truth: Truth, outputs: Outputs, allow_best_of_n: bool) -> None:
     n = len(truth.images_KHWC)
-    for given in (answers.recons_KSHWC, answers.tokens_KND, answers.predicted_KV, answers.captions_K):
+    for given in (outputs.recons_KSHWC, outputs.tokens_KND, outputs.predicted_KV, outputs.captions_K):
         if given is not None and len(given) != n:
-            raise BadRequest(f"expected {n} answers of {answers.name}, got {len(given)}", code="answers.count")
-    if answers.selection != "none" and not allow_best_of_n:
+            raise BadRequest(f"expected {n} outputs of {outputs.name}, got {len(given)}", code="answers.count")
+    if outputs.selection != "none" and not allow_best_of_n:
         raise BadRequest(
-            f"expected every reconstruction, got {answers.name} with the best of several selected"
-            f" ({answers.selection}), which raises every metric. Give all samples, or add --allow-best-of-n to have"
+            f"expected every reconstruction, got {outputs.name} with the best of several selected"
+            f" ({outputs.selection}), which raises every metric. Give all samples, or add --allow-best-of-n to have"
             " the row marked",
             code="answers.best_of_n",
         )
 
 
-def _title(answers: Answers) -> str:
+def _title(outputs: Outputs) -> str:
     marks = {"none": "", "by_prediction": " [best of n, by prediction]", "by_truth": " [best of n, BY THE TRUTH]"}
-    return answers.name + marks[answers.selection]
+    return outputs.name + marks[outputs.selection]
 
 
 def _image_scores(
     truth: Truth,
-    everyone: Sequence[Answers],
+    measured: Sequence[Outputs],
     networks: Sequence[FeatureSource],
     order_K: NDArray[np.int64],
     table: list[dict[str, Score]],
 ) -> None:
     images = as_pictures(truth.images_KHWC)
     shown = [network.features(images) for network in networks]
-    for place, given in enumerate(everyone):
+    for i, given in enumerate(measured):
         if given.recons_KSHWC is None:
             continue
         samples: list[dict[str, Score]] = []
@@ -116,11 +116,11 @@ def _image_scores(
             recons = as_pictures(given.recons_KSHWC[:, sample])
             features = [network.features(recons) for network in networks]
             samples.append(_of_pairs(images, recons, networks, shown, features))
-            if place == 0:
+            if i == 0:
                 moved = [{layer: values[order_K] for layer, values in held.items()} for held in features]
                 mixed.append(_of_pairs(images, recons[order_K], networks, shown, moved))
-        table[place].update(_mean(samples))
-        if place == 0:
+        table[i].update(_mean(samples))
+        if i == 0:
             table[-1].update(_mean(mixed))
 
 
@@ -148,7 +148,7 @@ def _mean(samples: list[dict[str, Score]]) -> dict[str, Score]:
 
 def _retrieval_scores(
     truth: Truth,
-    everyone: Sequence[Answers],
+    measured: Sequence[Outputs],
     order_K: NDArray[np.int64],
     pool: int,
     seed: int,
@@ -156,12 +156,12 @@ def _retrieval_scores(
 ) -> None:
     if truth.tokens_KND is None:
         return
-    for place, given in enumerate(everyone):
+    for i, given in enumerate(measured):
         if given.tokens_KND is None:
             continue
         cosines_KK = cosine_matrix(given.tokens_KND, truth.tokens_KND)
-        table[place].update(_both_ways(retrieval_of(cosines_KK, np.random.default_rng([seed, 1]), pool, DRAWS)))
-        if place == 0:
+        table[i].update(_both_ways(retrieval_of(cosines_KK, np.random.default_rng([seed, 1]), pool, DRAWS)))
+        if i == 0:
             moved_KK = cosines_KK[order_K]
             table[-1].update(_both_ways(retrieval_of(moved_KK, np.random.default_rng([seed, 1]), pool, DRAWS)))
 
@@ -171,31 +171,31 @@ def _both_ways(found: TwoWayRetrieval) -> dict[str, Score]:
 
 
 def _brain_scores(
-    truth: Truth, everyone: Sequence[Answers], encoder: BrainEncoder | None, table: list[dict[str, Score]]
+    truth: Truth, measured: Sequence[Outputs], encoder: BrainEncoder | None, table: list[dict[str, Score]]
 ) -> None:
     if truth.betas_KV is None:
         return
-    for place, given in enumerate(everyone):
+    for i, given in enumerate(measured):
         predicted_KV = given.predicted_KV
         if predicted_KV is None and encoder is not None and given.recons_KSHWC is not None:
             predicted_KV = encoder(as_pictures(given.recons_KSHWC[:, 0]))
         if predicted_KV is not None:
             regions = brain_scores(predicted_KV, truth.betas_KV, truth.masks)
-            table[place].update({score.metric.key: score for score in regions.values()})
+            table[i].update({score.metric.key: score for score in regions.values()})
 
 
 def _caption_scores(
-    truth: Truth, everyone: Sequence[Answers], order_K: NDArray[np.int64], table: list[dict[str, Score]]
+    truth: Truth, measured: Sequence[Outputs], order_K: NDArray[np.int64], table: list[dict[str, Score]]
 ) -> None:
     if truth.captions_K is None:
         return
-    for place, given in enumerate(everyone):
+    for i, given in enumerate(measured):
         if given.captions_K is None:
             continue
         for rouge in (rouge_1, rouge_l):
             score = rouge(truth.captions_K, given.captions_K)
-            table[place][score.metric.key] = score
-            if place == 0:
+            table[i][score.metric.key] = score
+            if i == 0:
                 moved = rouge(truth.captions_K, [given.captions_K[i] for i in order_K])
                 table[-1][score.metric.key] = moved
 
@@ -210,7 +210,7 @@ def _missing(truth: Truth, networks: Sequence[FeatureSource], scores: Mapping[st
                 f"no weights: {' or '.join(network.files)}" if network and no_weights else "no reconstructions given"
             )
     if "images_ranked" not in scores:
-        missing["retrieval, both ways"] = "needs the tokens of the answers and of the images"
+        missing["retrieval, both ways"] = "needs the tokens of the outputs and of the images"
     if truth.betas_KV is None or not any(key.startswith("brain_") for key in scores):
         missing["brain correlation"] = "needs measured betas, regions, and an encoder or the activity it predicts"
     return missing
@@ -223,7 +223,7 @@ def _needs() -> list[tuple[Metric, NetworkSpec | None]]:
     return [(PIXCORR, None), (SSIM, None), *by_network]
 
 
-def _notes(truth: Truth, answers: Answers, scores: Mapping[str, Score], pool: int) -> list[str]:
+def _notes(truth: Truth, outputs: Outputs, scores: Mapping[str, Score], pool: int) -> list[str]:
     notes = []
     for score in scores.values():
         if isinstance(score, RetrievalScore):
@@ -233,10 +233,10 @@ def _notes(truth: Truth, answers: Answers, scores: Mapping[str, Score], pool: in
                 f"{len(score.draws_R)} draws of {score.pool}; {low:.1%} to {high:.1%} over the draws, as published; "
                 "the interval of the table is over images."
             )
-    if answers.selection != "none":
+    if outputs.selection != "none":
         notes.append("Reconstructions were selected among several: do not compare these figures with published ones.")
-    if answers.recons_KSHWC is not None and answers.recons_KSHWC.shape[1] > 1:
-        notes.append(f"Each figure is the mean over {answers.recons_KSHWC.shape[1]} samples of every image.")
+    if outputs.recons_KSHWC is not None and outputs.recons_KSHWC.shape[1] > 1:
+        notes.append(f"Each figure is the mean over {outputs.recons_KSHWC.shape[1]} samples of every image.")
     if truth.image_set.n is None:
         notes.append("These images are not a published test set: published figures are not comparable with these.")
     if pool < POOL and truth.tokens_KND is not None:
@@ -248,8 +248,8 @@ def _leaks(rows: Sequence[Row], clusters_K: NDArray[np.int64], seed: int) -> lis
     """Controls above chance, at a level that gives at most one false alarm in 40 evaluations."""
     checks = [(row, score) for row in rows if row.control for score in row.scores.values() if score.metric.chance]
     found = []
-    for place, (row, score) in enumerate(checks):
-        rng = np.random.default_rng([seed, 3, place])
+    for i, (row, score) in enumerate(checks):
+        rng = np.random.default_rng([seed, 3, i])
         low, _ = score.interval(rng, clusters_K, level=1.0 - 0.05 / len(checks))
         if score.metric.chance is not None and low > score.metric.chance:
             found.append(

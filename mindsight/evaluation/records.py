@@ -20,7 +20,7 @@ from mindsight.evaluation.metrics.metric import Score
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Truth:
-    """What was shown, in the order of the answers.
+    """What was shown, in the order of the outputs.
 
     images_KHWC : (K, H, H, 3) uint8, or floats in [0, 1]
     clusters_K : (K,) near-duplicates share a number
@@ -39,7 +39,7 @@ class Truth:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answers:
+class Outputs:
     """A decoder's output for the same images, in the same order.
 
     recons_KSHWC : (K, S, H, H, 3); every sample is scored and the mean is taken, none is selected
@@ -84,7 +84,7 @@ class LiveFigure:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The table: ``rows`` are the answers, then the controls.
+    """The table: ``rows`` are the outputs, then the controls.
 
     not_measured : title of a metric -> reason
     notes : what a reader must know before comparing

@@ -1,4 +1,4 @@
-"""``mindsight evaluate``: a folder of answers compared with the images that were shown; table, JSON and a page.
+"""``mindsight evaluate``: a folder of outputs compared with the images that were shown; table, JSON and a page.
 
 Everything that is measured lies in files; ``from_archive`` makes them of a session's archive.
 """
@@ -18,24 +18,24 @@ from mindsight.errors import BadRequest, NotFound
 from mindsight.evaluation.image_sets import image_set
 from mindsight.evaluation.inputs import (
     Manifest,
-    read_answers,
     read_array,
     read_captions,
     read_controls,
     read_live,
     read_manifest,
+    read_outputs,
     read_pictures,
 )
 from mindsight.evaluation.measure import measure
 from mindsight.evaluation.networks import NETWORKS
-from mindsight.evaluation.records import Answers, Evaluation, Truth
+from mindsight.evaluation.records import Evaluation, Outputs, Truth
 from mindsight.evaluation.report.page import html_page
 from mindsight.evaluation.report.table import as_json, text_table
 from mindsight.stages import STAGES
 
 
 def evaluate_folder(
-    answers: Path,
+    outputs: Path,
     images: Path,
     out: Path,
     *,
@@ -49,10 +49,10 @@ def evaluate_folder(
     n_pictures: int = 60,
     device: str = "cpu",
 ) -> Evaluation:
-    """Measure the answers by every metric that the given files allow; write ``table.txt``, ``evaluation.json`` and
+    """Measure the outputs by every metric that the given files allow; write ``table.txt``, ``evaluation.json`` and
     ``evaluation.html`` into ``out``.
 
-    answers : a folder as ``mindsight.evaluation.inputs`` describes it
+    outputs : a folder as ``mindsight.evaluation.inputs`` describes it
     images : the images that were shown, in the order of the manifest's ``image_ids``: a folder, a ``.npy`` or a ``.pt``
     networks : a folder with the published weight files, under their published names
         (``evaluation.networks.NETWORKS``); a metric without its network is listed as not measured
@@ -64,17 +64,17 @@ def evaluate_folder(
     Raises BadRequest if the files do not fit each other, a test image was trained on, or reconstructions were
     selected among several; NotFound if a named file does not exist.
     """
-    _require_existing(answers, images, networks, image_tokens, betas, masks, captions)
-    manifest = read_manifest(answers)
+    _require_existing(outputs, images, networks, image_tokens, betas, masks, captions)
+    manifest = read_manifest(outputs)
     manifest.require_held_out()
     truth = _truth(manifest, read_pictures(images), image_tokens, betas, masks)
     if captions is not None:
         truth = replace(truth, captions_K=read_captions(captions))
-    given = read_answers(answers, manifest.name, manifest.selection)
-    controls = read_controls(answers)
+    given = read_outputs(outputs, manifest.name, manifest.selection)
+    controls = read_controls(outputs)
     loaded = _load_networks(networks, device)
     evaluation = measure(
-        truth, given, controls, loaded, seed=seed, allow_best_of_n=allow_best_of_n, live=read_live(answers)
+        truth, given, controls, loaded, seed=seed, allow_best_of_n=allow_best_of_n, live=read_live(outputs)
     )
     if not manifest.training_image_ids:
         evaluation.notes.append(
@@ -100,7 +100,7 @@ def evaluate_archive(
     seed: int = 0,
     device: str = "cpu",
 ) -> Evaluation:
-    """Measure a session by its archive; the folder of answers that is measured stays in ``out``.
+    """Measure a session by its archive; the folder of outputs that is measured stays in ``out``.
 
     The arguments and errors are those of ``from_archive.export_session`` and ``evaluate_folder``.
     """
@@ -168,11 +168,11 @@ def _load_networks(folder: Path | None, device: str) -> list[Any]:
     return [load_network(spec, path, device) for spec, path in found if path is not None]
 
 
-def _digests(truth: Truth, answers: Answers) -> dict[str, str]:
+def _digests(truth: Truth, outputs: Outputs) -> dict[str, str]:
     arrays = {
         "pictures": truth.images_KHWC,
-        "reconstructions": answers.recons_KSHWC,
-        "tokens": answers.tokens_KND,
+        "reconstructions": outputs.recons_KSHWC,
+        "tokens": outputs.tokens_KND,
     }
     return {name: _digest(array) for name, array in arrays.items() if array is not None}
 

@@ -132,10 +132,10 @@ def ridge_weights(
     nuisance_TP: NDArray[np.float64],
     rho_B: NDArray[np.float64],
     fraction: float,
-    places: Sequence[int],
+    indices: Sequence[int],
 ) -> NDArray[np.float64]:
-    """(len(places), B, T) weights of the events at these places, where all K are estimated together, each with its own
-    column (least squares, all), by ridge.
+    """(len(indices), B, T) ridge weights of the events at ``indices``. All K events are estimated together, each with its
+    own column (least squares, all).
 
         minimise  |L (y - X b - N c)|^2 + (1 / fraction - 1) sum_k energy_k b_k^2,  result  b / fraction
 
@@ -151,8 +151,8 @@ def ridge_weights(
     gram_BPP = gram_matrices(columns_TP, rho_B)
     of_events = np.arange(regressors_TK.shape[1])
     gram_BPP[:, of_events, of_events] += 1.0 / fraction - 1.0
-    c_BPK = np.linalg.solve(gram_BPP, np.eye(columns_TP.shape[1])[:, places])
+    c_BPK = np.linalg.solve(gram_BPP, np.eye(columns_TP.shape[1])[:, indices])
     fitted_KBT = np.swapaxes(c_BPK, 1, 2).swapaxes(0, 1) @ columns_TP.T
     weights_KBT: NDArray[np.float64] = _whitened_twice(fitted_KBT, rho_B[:, None])
-    weights_KBT *= scale_K[places, None, None] / fraction
+    weights_KBT *= scale_K[indices, None, None] / fraction
     return weights_KBT

@@ -69,7 +69,7 @@ class StreamingGLM:
     noise : "ols", or "ar1" for prewhitening with one coefficient per voxel
     n_confounds : C, columns given with every ``push``
     n_planned : frames of the whole run (two or more): keep one basis throughout; None: as nilearn, see above
-    hrf_V : (V,) place in ``hrf.LIBRARY`` of each voxel's response
+    hrf_V : (V,) index in ``hrf.LIBRARY`` of each voxel's response
     lag_V : (V,) seconds after the frame's time at which each voxel is measured (its slice's time): the regressors are
         those of that moment, nothing is interpolated. Each different lag has its own design, so few are faster
     noise_pool_V : (V,) bool, voxels without a response to the events; their ``n_components`` first common components
@@ -195,11 +195,11 @@ class StreamingGLM:
         if not events:
             return []
         started, regressors_G, nuisance_TP = self._parts()
-        places = np.array([started.index(event) for event in events])
+        indices = np.array([started.index(event) for event in events])
         parts_G: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
         alone = np.zeros(len(trials), np.bool_)
         for group, regressors_TK in zip(self._voxels.groups, regressors_G, strict=True):
-            directions = Directions.of(regressors_TK, places, nuisance_TP)
+            directions = Directions.of(regressors_TK, indices, nuisance_TP)
             alone |= ~directions.sound_K
             beta_KV, error_KV = np.zeros((2, len(trials), group.rows.stop - group.rows.start))
             if directions.sound_K.any():
@@ -232,13 +232,13 @@ class StreamingGLM:
         if self.noise == "ar1" or not trials:
             return np.array([self.beta(trial) for trial in trials]).reshape(-1, self.n_voxels)
         events, regressors_G, nuisance_TP = self._parts()
-        places = np.array([k for k, event in enumerate(events) if event.trial is not None])
+        indices = np.array([k for k, event in enumerate(events) if event.trial is not None])
         beta_KV = np.empty((len(trials), self.n_voxels))
         for group, regressors_TK in zip(self._voxels.groups, regressors_G, strict=True):
             rows_VN, out_KV = self._history.series_VN[group.rows], beta_KV[:, group.rows]
-            sound_K = separate_ols_betas(rows_VN, self._history.n_frames, regressors_TK, nuisance_TP, places, out_KV)
+            sound_K = separate_ols_betas(rows_VN, self._history.n_frames, regressors_TK, nuisance_TP, indices, out_KV)
             for row in np.flatnonzero(~sound_K):
-                weights_T = of_design(regressors_TK, int(places[row]), nuisance_TP)
+                weights_T = of_design(regressors_TK, int(indices[row]), nuisance_TP)
                 out_KV[row] = self._weighted(group, weights_T[None], np.zeros(len(rows_VN), np.int64))
         return self._voxels.restore(beta_KV)
 
@@ -255,13 +255,13 @@ class StreamingGLM:
         if not 0.0 < fraction < 1.0:
             raise BadRequest(f"expected a ridge fraction between 0 and 1, got {fraction!r}", code="glm.option")
         events, regressors_G, nuisance_TP = self._parts()
-        places = [events.index(self._started_event(trial)) for trial in trials]
+        indices = [events.index(self._started_event(trial)) for trial in trials]
         durations_s = np.array([event.duration_s for event in events])
-        beta_KV = np.empty((len(places), self.n_voxels))
+        beta_KV = np.empty((len(indices), self.n_voxels))
         for group, regressors_TK in zip(self._voxels.groups, regressors_G, strict=True):
             bin_V, rho_B = self._bins(group, Basis.of(np.column_stack([regressors_TK.sum(axis=1), nuisance_TP])))
             energy_K = response_energy(group.kernel_sum_L, durations_s, self.tr_s)
-            weights_KBT = ridge_weights(regressors_TK, energy_K, nuisance_TP, rho_B, fraction, places)
+            weights_KBT = ridge_weights(regressors_TK, energy_K, nuisance_TP, rho_B, fraction, indices)
             for row, weights_BT in enumerate(weights_KBT):
                 beta_KV[row, group.rows] = self._weighted(group, weights_BT, bin_V)
         return self._voxels.restore(beta_KV)

@@ -56,12 +56,12 @@ class Directions(NamedTuple):
     sound_K: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, regressors_TE: Float64Array, places: NDArray[np.intp], nuisance_TP: Float64Array) -> Directions:
-        """regressors_TE : of all events that have started; places : (K,) of the trials among them."""
+    def of(cls, regressors_TE: Float64Array, indices: NDArray[np.intp], nuisance_TP: Float64Array) -> Directions:
+        """regressors_TE : of all events that have started; indices : (K,) of the trials among them."""
         sum_T = regressors_TE.sum(axis=1)
         shared = Basis.of(np.column_stack([sum_T, nuisance_TP]))
         q_TR = shared.q_TR
-        own_KT = np.ascontiguousarray(regressors_TE[:, places].T)
+        own_KT = np.ascontiguousarray(regressors_TE[:, indices].T)
         inside_KR = own_KT @ q_TR
         rest_KT = own_KT - inside_KR @ q_TR.T
         rest_KT -= (rest_KT @ q_TR) @ q_TR.T  # a second time, so that u is orthogonal to Q to rounding
@@ -90,10 +90,10 @@ def separate_ols_betas(
     n_frames: int,
     regressors_TE: Float64Array,
     nuisance_TP: Float64Array,
-    places: NDArray[np.intp],
+    indices: NDArray[np.intp],
     out_KV: Float64Array,
 ) -> NDArray[np.bool_]:
-    """Least-squares-separate betas without whitening, of the trials at these places among the events.
+    """Least-squares-separate betas without whitening, of the trials at these indices among the events.
 
     rows_VN : the buffer, whose first ``n_frames`` frames are in use
     out_KV : filled, K trials
@@ -101,14 +101,14 @@ def separate_ols_betas(
     Returns (K,) bool, whether this form determines the trial's estimate; where it does not, the design alone does.
     """
     weights = separate_weights(regressors_TE, nuisance_TP)
-    band_KT = _in_fours(weights.band_TK[:, places].T).astype(np.float32)
+    band_KT = _in_fours(weights.band_TK[:, indices].T).astype(np.float32)
     in_use_GT = np.abs(band_KT).reshape(-1, 4, band_KT.shape[1]).max(axis=1) > 0.0
     first_G = in_use_GT.argmax(axis=1) // 4 * 4
     end_G = band_KT.shape[1] - in_use_GT[:, ::-1].argmax(axis=1) // 4 * 4
-    of_shared_KR = _in_fours(weights.of_shared_RK[:, places].T)
+    of_shared_KR = _in_fours(weights.of_shared_RK[:, indices].T)
     shared_RT = _in_fours(weights.shared_TR.T).astype(np.float32)
     separate_betas(rows_VN, n_frames, band_KT, first_G, end_G, shared_RT, of_shared_KR, out_KV)
-    return weights.sound_K[places]
+    return weights.sound_K[indices]
 
 
 def _in_fours(x: Float64Array) -> Float64Array:

@@ -1,4 +1,4 @@
-"""Motion parameters that come with a run, from another program, in place of estimated ones.
+"""Motion parameters that come with a run, from another program, instead of estimated ones.
 
 Knows nothing of images. T volumes.
 """

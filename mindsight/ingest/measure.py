@@ -48,7 +48,7 @@ def check_volume(
     shape, affine = run_grid or (space.reference.shape if as_it_is else volume.shape, volume.affine)
     stated = followed_motion(affine, volume.affine, shape) if volume.shape == shape else None
     if stated is None:
-        other = "" if volume.shape != shape else " at another place"
+        other = "" if volume.shape != shape else " in another position"
         raise BadVolume(
             f"expected a volume of shape {shape} as before, got {volume.shape}{other}: end the run, start another",
             code="volume.shape_mismatch",

@@ -179,7 +179,7 @@ class Run:
         self._last_voxels_V, self._last_confounds_C = voxels_V, confounds_C
 
     def skip(self) -> None:
-        """The next volume is missing: the last one takes its place, censored."""
+        """The next volume is missing: the last one is used instead, censored."""
         self._push(self._last_voxels_V, self._last_confounds_C, censored=True, missing=True)
 
     def _push(

@@ -20,7 +20,7 @@ class SubjectSpace:
 
     reference : the volume to which others are aligned
     mask_XYZ : (X, Y, Z) bool, the V voxels in it
-    hrf_V : (V,) place in ``glm.hrf.LIBRARY`` of each voxel's response; None: all as ``IngestOptions.hrf``
+    hrf_V : (V,) index in ``glm.hrf.LIBRARY`` of each voxel's response; None: all as ``IngestOptions.hrf``
     lag_V : (V,) seconds at which each voxel is measured, from the middle of the volume; None: ignored
     noise_pool_V : (V,) bool, voxels without a response to events; None: not determined
 

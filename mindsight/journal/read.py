@@ -62,7 +62,7 @@ class Journal:
         return (parse_input(entry.payload) for entry in entries(self.inputs))
 
     def read_messages(self) -> Iterator[Message]:
-        """Each with its place in the log as ``id``."""
+        """Each with its number in the log as ``id``."""
         return (parse_message(entry.payload, id=entry.seq) for entry in entries(self.messages))
 
     def opened(self) -> OpenSession:

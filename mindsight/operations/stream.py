@@ -89,7 +89,7 @@ def stream_recorded(
     speed : times its own pace; infinity for as fast as possible
     echo : which of several echoes, or all combined
 
-    Raises BadRequest for a wrong table of events, what reading the series raises, and what the service answers.
+    Raises BadRequest for a wrong table of events, what reading the series raises, and the errors of the service.
     """
     table = None if options.events is None else _read_events(options.events)
     with _connected(to, report) as (console, _):
@@ -128,7 +128,7 @@ def stream_live(
     echo : the same as ``echo=`` in the source
 
     Raises BadRequest (``run.length_unknown`` if the bundle needs the length of runs and the source does not give
-    it), what opening the transport raises, and what the service answers.
+    it), what opening the transport raises, and the errors of the service.
     """
     if echo is not None and not re.search(r"[?&]echo=", source):
         source = _with_option(source, f"echo={echo}")

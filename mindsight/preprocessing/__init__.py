@@ -1,7 +1,7 @@
 """From a volume to the voxels that matter, in the subject's space: realignment, masks, quality figures.
 
 Knows nothing of events, models or the network. What is used once per session is imported from its own file:
-``register`` (between sessions) and ``figures.pose`` (its picture).
+``register`` (between sessions) and ``figures.pose`` (its image).
 """
 
 from mindsight.preprocessing.mask import brain_mask

@@ -132,13 +132,13 @@ class SessionOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     blinded: bool = Field(default=False, description="what was shown is hidden from the people who watch")
-    fast_s: Seconds | None = Field(default=None, description="seconds after onset until the fast answer (7.5)")
+    fast_s: Seconds | None = Field(default=None, description="seconds after onset until the fast result (7.5)")
     fast_volumes: Volumes | None = Field(default=None, description="the same in volumes, instead of fast_s")
-    revised_s: Seconds | None = Field(default=None, description="seconds after onset until the revised answer (27.5)")
+    revised_s: Seconds | None = Field(default=None, description="seconds after onset until the revised result (27.5)")
     revised_volumes: Volumes | None = Field(default=None, description="the same in volumes, instead of revised_s")
     final_s: Seconds | None = Field(
         default=None,
-        description="seconds after onset until the final answer (by default at the run's end, as for late trials)",
+        description="seconds after onset until the final result (by default at the run's end, as for late trials)",
     )
     final_volumes: Volumes | None = Field(default=None, description="the same in volumes, instead of final_s")
     fd_mm: FdThreshold | None = Field(

@@ -27,7 +27,7 @@ class _Frozen(BaseModel):
 
 class _Base(_Frozen):
     v: Literal[1] = VERSION
-    id: int = Field(default=0, ge=0, description="place in the session's log, from 1; 0 before it is written")
+    id: int = Field(default=0, ge=0, description="number in the session's log, from 1; 0 before it is written")
     session: str
     t: float = Field(description="when it was written, seconds since the Unix epoch")
 
@@ -289,7 +289,7 @@ _ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)
 
 
 def parse_message(payload: bytes | str, id: int | None = None) -> Message:
-    """Read a message from its JSON; ``id`` replaces the one inside: only the log knows the message's place."""
+    """Read a message from its JSON; ``id`` replaces the one inside: only the log knows the message's number."""
     message = _ADAPTER.validate_json(payload)
     return message if id is None else message.model_copy(update={"id": id})
 

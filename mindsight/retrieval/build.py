@@ -1,6 +1,6 @@
-"""A candidate pool from pictures and a function that embeds them, straight into a file in half precision.
+"""A candidate pool from images and a function that embeds them, straight into a file in half precision.
 
-Knows nothing of networks or of where pictures are stored. Letters: N pictures, B of them in a batch, H, W pixels.
+Knows nothing of networks or of where images are stored. Letters: N images, B of them in a batch, H, W pixels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mindsight.retrieval.pool import CandidatePool
 from mindsight.weights.tensors import tensor_header
 
 _PROGRESS = "progress.jsonl"
-# room for the header, whose N is known at the end only: unreadable pictures are left out
+# room for the header, whose N is known at the end only: unreadable images are left out
 _HEADER_BYTES = 256
 
 Embed = Callable[[NDArray[Any]], NDArray[Any]]
@@ -34,7 +34,7 @@ Embed = Callable[[NDArray[Any]], NDArray[Any]]
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that could not be read, and why."""
+    """An image that could not be read, and why."""
 
     id: str
     why: str
@@ -42,7 +42,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Progress:
-    """``done`` of ``n`` pictures are processed; ``skipped`` are the unreadable ones of the latest batch."""
+    """``done`` of ``n`` images are processed; ``skipped`` are the unreadable ones of the latest batch."""
 
     done: int
     n: int
@@ -59,21 +59,21 @@ def build_pool(
     batch: int = 32,
     report: Callable[[Progress], None] | None = None,
 ) -> CandidatePool:
-    """Embed every picture and write the pool, without ever holding more than one batch of it.
+    """Embed every image and write the pool, without ever holding more than one batch of it.
 
-    embed : (B, H, W, 3), uint8 or floats in [0, 1], as the pictures come -> (B, D) or (B, tokens, channels)
+    embed : (B, H, W, 3), uint8 or floats in [0, 1], as the images come -> (B, D) or (B, tokens, channels)
     out : folder of the pool; it must not exist
     source : what ``embed`` is, in words: network, weights, convention of the pixels' values; kept in the pool
     space : of the embeddings; None: not recorded
     report : called after every batch
 
-    The image shown of a candidate is the one that was embedded: the square, in 8 bits. A picture that cannot be read
-    becomes no candidate; it is reported, and listed in ``pool.json``. An interrupted build is resumed if pictures,
+    The image shown of a candidate is the one that was embedded: the square, in 8 bits. An image that cannot be read
+    becomes no candidate; it is reported, and listed in ``pool.json``. An interrupted build is resumed if images,
     source and batch are the same, otherwise it starts again.
 
     Raises Conflict (``pool.exists``), ModelMismatch (``pool.embedding``) if the function does not give one finite
-    embedding for each picture, of one shape, that half precision can hold, and BadRequest (``pictures.none``) if no
-    picture can be read.
+    embedding for each image, of one shape, that half precision can hold, and BadRequest (``pictures.none``) if no
+    image can be read.
     """
     if out.exists():
         raise Conflict(f"expected a new folder for the pool, {out.name} exists: name another", code="pool.exists")
@@ -106,7 +106,7 @@ def build_pool(
 class _Batch:
     """A line of the progress file, written once the batch is on the disk.
 
-    done : pictures processed so far; shape : of an embedding; the other fields concern this batch alone
+    done : images processed so far; shape : of an embedding; the other fields concern this batch alone
     """
 
     done: int
@@ -160,13 +160,13 @@ class _State:
             sync_file(file)
 
 
-def _read(pictures: Pictures, places: range) -> tuple[list[tuple[str, NDArray[Any]]], list[Skipped]]:
+def _read(pictures: Pictures, indices: range) -> tuple[list[tuple[str, NDArray[Any]]], list[Skipped]]:
     read, skipped = [], []
-    for place in places:
+    for i in indices:
         try:
-            read.append((pictures.ids[place], pictures.read(place)))
+            read.append((pictures.ids[i], pictures.read(i)))
         except BadRequest as error:
-            skipped.append(Skipped(pictures.ids[place], str(error)))
+            skipped.append(Skipped(pictures.ids[i], str(error)))
     return read, skipped
 
 
@@ -192,8 +192,8 @@ def _write(partial: Path, start: int, rows: NDArray[np.float16], images_BHW3: ND
         file.seek(_HEADER_BYTES + start * rows[0].nbytes)
         file.write(rows.tobytes())
         sync_file(file)
-    for place, image in enumerate(images_BHW3, start):
-        path = partial / f"pool_images/{place:06d}.png"
+    for i, image in enumerate(images_BHW3, start):
+        path = partial / f"pool_images/{i:06d}.png"
         Image.fromarray(as_uint8(image)).save(path)
         sync_path(path)
 
@@ -201,14 +201,14 @@ def _write(partial: Path, start: int, rows: NDArray[np.float16], images_BHW3: ND
 def _finish(partial: Path, out: Path, state: _State, source: str, space: FeatureSpace | None) -> CandidatePool:
     if not state.ids:
         raise BadRequest(
-            f"expected pictures, got none that can be read, e.g. {state.skipped[0]['why']}", code="pictures.none"
+            f"expected images, got none that can be read, e.g. {state.skipped[0]['why']}", code="pictures.none"
         )
     dtype = np.dtype(np.float16)
     header = tensor_header("embeddings", dtype, (len(state.ids), *state.shape), _HEADER_BYTES)
     with (partial / "pool.safetensors").open("r+b") as file:
         file.write(header)
         file.truncate(len(header) + len(state.ids) * math.prod(state.shape) * dtype.itemsize)
-    names = [f"pool_images/{place:06d}.png" for place in range(len(state.ids))]
+    names = [f"pool_images/{i:06d}.png" for i in range(len(state.ids))]
     index = {"version": 1, "ids": state.ids, "labels": None, "images": names, "source": source}
     index |= {} if space is None else {"space": space.to_json()}
     index |= {"square_sha256": state.sha256, "skipped": state.skipped}

@@ -85,7 +85,7 @@ class Calibration:
         """The confidence of a ranking."""
         scores_N = self.scores(ranking)
         probabilities_N = self.probabilities(scores_N)
-        first = int(ranking.places_K[0])
+        first = int(ranking.indices_K[0])
         top, margin = scores_N[first], float(_margins(scores_N[None])[0])
         return Confidence(
             probabilities_N,
@@ -105,7 +105,7 @@ def fit_temperature(
     """Fit the temperature to scores of held-out trials.
 
     The fit includes ``doubt`` pseudo-trials whose target is uniform; their loss is that of the shuffled betas. This
-    prior keeps the temperature above zero if all of a few trials are right, which would otherwise make every answer
+    prior keeps the temperature above zero if all of a few trials are right, which would otherwise make every result
     certain, even to noise. With many trials it has no influence.
 
     scores_KN : (K, N) of held-out trials

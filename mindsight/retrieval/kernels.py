@@ -74,7 +74,7 @@ def dot_rows(
     dots_BP: NDArray[np.float64],
     squares_P: NDArray[np.float64],
 ) -> None:
-    """Dot products of the rows at the places with each query, and the rows' sums of squares, in one pass.
+    """Dot products of the rows at the indices with each query, and the rows' sums of squares, in one pass.
 
     A row's sums depend on the row and the query alone, not on its address or on the other rows: equal rows give equal
     bits.

@@ -128,9 +128,9 @@ class CandidatePool:
 
     @cached_property
     def _places(self) -> dict[str, int]:
-        return {name: place for place, name in enumerate(self.ids)}
+        return {name: i for i, name in enumerate(self.ids)}
 
-    def place(self, candidate: str) -> int:
+    def index_of(self, candidate: str) -> int:
         """Row of the candidate. Raises ModelMismatch (``pool.unknown_candidate``)."""
         if candidate not in self._places:
             raise ModelMismatch(
@@ -158,11 +158,11 @@ class CandidatePool:
                     file.write(chunk.data)
         names: list[str | None] = []
         files = [folder / _TENSORS, folder / _INDEX]
-        for place, image in enumerate(self.images or (None,) * len(self)):
-            names.append(None if image is None else f"{_IMAGES}/{place:06d}.png")
+        for i, image in enumerate(self.images or (None,) * len(self)):
+            names.append(None if image is None else f"{_IMAGES}/{i:06d}.png")
             if image is not None:
                 (folder / _IMAGES).mkdir(exist_ok=True)
-                files.append(folder / f"{_IMAGES}/{place:06d}.png")
+                files.append(folder / f"{_IMAGES}/{i:06d}.png")
                 files[-1].write_bytes(image.read_bytes())
         index = {"version": 1, "ids": self.ids, "labels": self.labels, "images": names}
         described = {**index, "source": self.source, "digest": self._digest}

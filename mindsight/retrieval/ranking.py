@@ -1,7 +1,7 @@
 """Exact cosine search over a pool, in the same order every time.
 
-Knows nothing of probabilities or brains. Letters: N candidates, D numbers of an embedding, B queries, K best places,
-P places asked for.
+Knows nothing of probabilities or brains. Letters: N candidates, D numbers of an embedding, B queries, K best indices,
+P requested indices.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _CANCELLED = 0.01
 class Ranking:
     """The pool ranked by one query.
 
-    places_K : (K,) rows of the pool, best first; equal scores in the pool's order
+    indices_K : (K,) rows of the pool, best first; equal scores in the pool's order
     scores_N : (N,) cosine of every candidate, in the pool's order
     length : Euclidean length of the query, which the cosine ignores; from the origin, where one was given
     """
 
-    places_K: NDArray[np.int64]
+    indices_K: NDArray[np.int64]
     scores_N: NDArray[np.float32]
     length: float = 1.0
 
@@ -68,7 +68,7 @@ def cosine_scores(
 def cosines_at(
     queries_BD: NDArray[Any], pool: CandidatePool, places_P: NDArray[np.int64], origin_D: NDArray[Any] | None = None
 ) -> NDArray[np.float32]:
-    """(B, P) cosine between each query and the candidates at these places; only these are read."""
+    """(B, P) cosine between each query and the candidates at these indices; only these are read."""
     unit_BD = _unit_queries(queries_BD, pool, origin_D)
     if origin_D is None:
         dots_BP, squares_P = dot_products(unit_BD, pool.flat_ND, places_P)
@@ -84,15 +84,15 @@ def rank(query_D: NDArray[Any], pool: CandidatePool, k: int, origin_D: NDArray[A
 
 
 def best_places(scores_N: NDArray[Any], k: int) -> NDArray[np.int64]:
-    """(min(k, N),) places of the k highest scores, highest first; equal ones in their order, also at the k-th place."""
+    """(min(k, N),) indices of the k highest scores, highest first; equal ones in their order, also at the k-th rank."""
     n = len(scores_N)
     if k >= n:
         return np.argsort(-scores_N, kind="stable")
     last = np.partition(scores_N, n - k)[n - k]
     above = np.flatnonzero(scores_N > last)
     level = np.flatnonzero(scores_N == last)[: k - len(above)]
-    places = np.concatenate([above, level])
-    return places[np.argsort(-scores_N[places], kind="stable")]
+    indices = np.concatenate([above, level])
+    return indices[np.argsort(-scores_N[indices], kind="stable")]
 
 
 def query_length(query_D: NDArray[Any]) -> float:

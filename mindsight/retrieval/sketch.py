@@ -84,7 +84,7 @@ class ReducedIndex:
     def rank(self, query_D: NDArray[Any], k: int, shortlist: int = 256, also: Collection[int] = ()) -> Ranking:
         """The k best of the ``shortlist`` candidates that the sketches put first, in the order of their exact cosines.
 
-        also : places that are compared at full resolution in any case
+        also : indices that are compared at full resolution in any case
 
         The scores of the short list are exact. The others are the sketches' estimates, limited to the score of the last
         of the k, so that no candidate that was not compared ranks above one that was. Raises ModelMismatch

@@ -53,7 +53,7 @@ def choose_between(
     """Decide each pair from an existing ranking. Raises ModelMismatch (``pool.unknown_candidate``)."""
     scores_N, choices = calibration.scores(ranking), []
     for first, second in pairs:
-        scores_2 = scores_N[[pool.place(first), pool.place(second)]]
+        scores_2 = scores_N[[pool.index_of(first), pool.index_of(second)]]
         margin = float(abs(scores_2[0] - scores_2[1]))
         chosen = first if scores_2[0] >= scores_2[1] else second
         probability = float(calibration.probabilities(scores_2).max())
@@ -79,7 +79,7 @@ def two_afc(queries_KD: NDArray[Any], pool: CandidatePool, pairs: Sequence[tuple
             + (f", one of them {same[0]} with itself" if same else ""),
             code="two_afc.pairs",
         )
-    places_K2 = np.array([[pool.place(shown), pool.place(other)] for shown, other in pairs]).reshape(-1, 2)
+    places_K2 = np.array([[pool.index_of(shown), pool.index_of(other)] for shown, other in pairs]).reshape(-1, 2)
     margins_K = np.empty(len(pairs))
     for trial, places_2 in enumerate(places_K2):
         shown, other = cosines_at(queries_KD[trial : trial + 1], pool, places_2)[0]

@@ -13,7 +13,7 @@ MAX_RUN = 9999
 
 SessionId = Annotated[str, Path(pattern=SESSION_PATTERN, description="the session's id")]
 RunNumber = Annotated[int, Path(ge=1, le=MAX_RUN, description="the run's number, from 1")]
-VolumeIndex = Annotated[int, Path(ge=0, description="the volume's place in its run, from 0")]
+VolumeIndex = Annotated[int, Path(ge=0, description="the volume's index in its run, from 0")]
 
 
 class Body(BaseModel):

@@ -246,7 +246,7 @@ def test_no_picture_no_mask_no_answer_is_an_archive_too(tmp_path: Path) -> None:
 def test_an_image_that_is_gone_or_broken_costs_only_itself(tmp_path: Path) -> None:
     session = make_session()
     keep = list(session.images)
-    images = {keep[0]: b"\x89PNG no picture", keep[3]: session.images[keep[3]]}
+    images = {keep[0]: b"\x89PNG no image", keep[3]: session.images[keep[3]]}
     files = write_archive(dataclasses.replace(session, images=images), tmp_path / "a")
     assert [path for path in files if "contactsheet" in path.name]
     assert not [path for path in files if "reconstruction" in path.name]

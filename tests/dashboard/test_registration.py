@@ -22,7 +22,7 @@ def registered(record: Record, name: str, **of: object) -> Record:
     """The record with the first run's registration after its first volume."""
     published = Record(name, images=dict(record.images))
     image = published.add_image(Image.fromarray(np.full((532, 768, 3), 90, np.uint8)))
-    values = {"how": "registered", "coverage": 1.0, "margin": 0.46, "overlap": 0.98, "text": "8.3 mm from the calibration"}
+    values = {"how": "registered", "coverage": 1.0, "margin": 0.46, "overlap": 0.98, "text": "8.3 mm away"}
     for message in record.messages:
         published.add(message.model_copy(update={"session": name}))
         if isinstance(message, VolumeProcessed) and (message.run, message.index) == (1, 0):
@@ -66,7 +66,7 @@ def test_a_registered_run_shows_figures_and_image(tab: Tab, feeder: Feeder, reco
     open_page(tab, feeder, records[0])
     assert "registered to calibration" in tab.text("ms-registration")
     assert "8.3 mm away · 100 % shown · margin 0.46" in tab.text("ms-registration")
-    assert "run 1 registered: 8.3 mm from the calibration" in tab.text("ms-events")
+    assert "run 1 registered: 8.3 mm away" in tab.text("ms-events")
     for width, height in SIZES:
         tab.page.set_viewport_size({"width": width, "height": height})
         assert tab.page.evaluate(FITS), (width, height)

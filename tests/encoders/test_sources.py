@@ -36,7 +36,7 @@ def test_pictures_of_the_right_size_come_as_they_are(squares: np.ndarray, tmp_pa
     halves = np.moveaxis(squares / np.float16(255), -1, 1).astype(np.float16)
     mindeye2 = Hdf5Pictures(write(tmp_path / "coco.hdf5", halves), 16)
     nsd = Hdf5Pictures(write(tmp_path / "nsd.hdf5", squares, "imgBrick"), 16)
-    assert mindeye2.ids == nsd.ids == tuple(f"{place:02d}" for place in range(N))
+    assert mindeye2.ids == nsd.ids == tuple(f"{i:02d}" for i in range(N))
     assert mindeye2.stamp != nsd.stamp
     assert mindeye2.read(3).dtype == np.float32
     np.testing.assert_array_equal(mindeye2.read(3), np.moveaxis(halves[3], 0, -1).astype(np.float32))
@@ -66,9 +66,9 @@ def test_files_and_rows_that_are_no_pictures_are_refused(squares: np.ndarray, tm
     broken = squares / np.float32(255)
     broken[2, 0, 0, 0], broken[4, 0, 0, 0] = np.nan, 2.0
     pictures = Hdf5Pictures(write(tmp_path / "broken.hdf5", broken), 16)
-    for place in (2, 4):
-        with pytest.raises(BadRequest, match=f"row 0{place}"):
-            pictures.read(place)
+    for i in (2, 4):
+        with pytest.raises(BadRequest, match=f"row 0{i}"):
+            pictures.read(i)
 
 
 def run(*arguments: object, code: int = 0) -> str:

@@ -36,7 +36,7 @@ from mindsight.volume import Volume
 
 N, V, SIDE = 8, 600, 64
 PAIRS = [("scene-0", "scene-1"), ("scene-2", "scene-3")]
-# run 1 shows pictures 0 to 7, run 2 the same in another order and picture 3 once more
+# run 1 shows images 0 to 7, run 2 the same in another order and image 3 once more
 SHOWN = {1: [0, 1, 2, 3, 4, 5, 6, 7], 2: [7, 3, 5, 1, 0, 2, 4, 6, 3]}
 STAGES: tuple[Stage, ...] = ("fast", "final")
 
@@ -66,7 +66,7 @@ def write_bundle(folder: Path, encoder: DemoEncoder, images: np.ndarray, voxels_
 
 @pytest.fixture(scope="module")
 def visit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, np.ndarray], list[dict[str, Any]]]:
-    """Archive, bundle, the pictures by name, and every answer as it was archived."""
+    """Archive, bundle, the images by name, and every output as it was archived."""
     folder, rng = tmp_path_factory.mktemp("visit"), np.random.default_rng(0)
     encoder = DemoEncoder.load(assets.ENCODER)
     images = render_batch(random_scenes(rng, N), SIDE)
@@ -75,7 +75,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
     bundle = write_bundle(folder / "bundle", encoder, images, voxels_NV)
     decoder = TrialDecoder(bundle, clock=lambda: 0.0)
     files = {hashlib.sha256(png(image)).hexdigest(): png(image) for image in images}
-    digests, answers, runs, drawn = list(files), [], [], {}
+    digests, outputs, runs, drawn = list(files), [], [], {}
     for run, shown in SHOWN.items():
         noisy = {
             stage: voxels_NV[shown] + noise * rng.normal(size=(len(shown), V))
@@ -101,7 +101,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
                         for p in found.pairs
                     ],
                 }
-                answers.append(
+                outputs.append(
                     ArchivedResult(
                         run,
                         trial,
@@ -123,7 +123,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
             )
         )  # fmt: skip
     session = ArchivedSession(
-        subject="x", session="1", runs=runs, mask_XYZ=bundle.space.mask_XYZ, affine=np.eye(4), results=answers,
+        subject="x", session="1", runs=runs, mask_XYZ=bundle.space.mask_XYZ, affine=np.eye(4), results=outputs,
         images=files, provenance={"models": [bundle.digest]},
     )  # fmt: skip
     write_archive(session, folder / "archive")
@@ -132,7 +132,7 @@ def visit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
         folder / "archive",
         folder / "bundle",
         shown_images | drawn,
-        [{"run": a.run, "trial": a.trial, "stage": a.stage} | dict(a.details["result"]) for a in answers],
+        [{"run": a.run, "trial": a.trial, "stage": a.stage} | dict(a.details["result"]) for a in outputs],
     )
 
 
@@ -154,13 +154,13 @@ def commanded(visit: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 
 def test_what_was_answered_live_is_counted(visit: Any, commanded: tuple[Path, Result], tmp_path: Path) -> None:
-    archive, _, _, answers = visit
+    archive, _, _, outputs = visit
     assert is_archive(archive)
     assert not is_archive(tmp_path)
     out, _ = commanded
     live = {figure["title"]: figure for figure in held(out)["live"]}
     for stage in STAGES:
-        given = [one for one in answers if one["stage"] == stage]
+        given = [one for one in outputs if one["stage"] == stage]
         truth = [f"scene-{SHOWN[one['run']][one['trial'] - 1]}" for one in given]
         first = [one["candidates"][0]["id"] == true for one, true in zip(given, truth, strict=True)]
         figure = live[f"{stage}: first candidate"]
@@ -190,12 +190,12 @@ def test_showings_are_samples_of_their_image(visit: Any, tmp_path: Path) -> None
     recons = np.load(tmp_path / "out" / "answers" / "reconstructions.npy")
     assert recons.shape == (N, 2, SIDE, SIDE, 3)
     assert evaluation.n_images == N
-    for place in range(N):  # picture 3 was shown three times: the first two count
-        np.testing.assert_array_equal(np.load(tmp_path / "out" / "images.npy")[place], pictures[f"scene-{place}"])
-        np.testing.assert_array_equal(recons[place, 0], pictures[f"1-{place + 1}-fast"])
-        np.testing.assert_array_equal(recons[place, 1], pictures[f"2-{SHOWN[2].index(place) + 1}-fast"])
+    for i in range(N):  # image 3 was shown three times: the first two count
+        np.testing.assert_array_equal(np.load(tmp_path / "out" / "images.npy")[i], pictures[f"scene-{i}"])
+        np.testing.assert_array_equal(recons[i, 0], pictures[f"1-{i + 1}-fast"])
+        np.testing.assert_array_equal(recons[i, 1], pictures[f"2-{SHOWN[2].index(i) + 1}-fast"])
     manifest = json.loads((tmp_path / "out" / "answers" / "manifest.json").read_text())
-    assert manifest["image_names"] == [f"scene-{place}" for place in range(N)]
+    assert manifest["image_names"] == [f"scene-{i}" for i in range(N)]
     assert "scene-5" in (tmp_path / "out" / "evaluation.html").read_text()
     assert held(tmp_path / "out")["rows"][0]["scores"]["pixcorr"]["value"] > 0.8
 
@@ -204,14 +204,14 @@ def test_with_the_bundle_there_is_retrieval_and_controls_through_the_whole_path(
     archive, bundle, _, _ = visit
     evaluate_archive(archive, tmp_path / "out", bundle=bundle)
     rows = {row["title"]: row["scores"] for row in held(tmp_path / "out")["rows"]}
-    assert set(rows) == {"final answers", "betas of other trials", "noise into the generator", "pairs exchanged"}
-    assert rows["final answers"]["images_ranked"]["value"] == 1.0
-    assert rows["final answers"]["images_ranked"]["candidates"] == N
+    assert set(rows) == {"final results", "betas of other trials", "noise into the generator", "pairs exchanged"}
+    assert rows["final results"]["images_ranked"]["value"] == 1.0
+    assert rows["final results"]["images_ranked"]["candidates"] == N
     assert rows["betas of other trials"]["images_ranked"]["value"] < 0.3
     for name in ("betas of other trials", "noise into the generator"):
-        assert rows[name]["pixcorr"]["value"] < rows["final answers"]["pixcorr"]["value"] - 0.2
+        assert rows[name]["pixcorr"]["value"] < rows["final results"]["pixcorr"]["value"] - 0.2
     evaluate_archive(archive, tmp_path / "out")  # and without it nothing of that is left
-    assert [row["title"] for row in held(tmp_path / "out")["rows"]] == ["final answers", "pairs exchanged"]
+    assert [row["title"] for row in held(tmp_path / "out")["rows"]] == ["final results", "pairs exchanged"]
 
 
 def test_other_bundles_stages_and_folders_are_refused(visit: Any, tmp_path: Path) -> None:

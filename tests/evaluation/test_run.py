@@ -1,4 +1,4 @@
-"""A folder of answers, whole: figures, controls, refusals, and what the table, the JSON and the page say."""
+"""A folder of outputs, whole: figures, controls, refusals, and what the table, the JSON and the page say."""
 
 from __future__ import annotations
 
@@ -38,27 +38,27 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     images = render_batch(random_scenes(rng, K), 64)
     (folder / "images").mkdir()
-    for place, image in enumerate(images):
-        Image.fromarray(image).save(folder / "images" / f"{place:03d}.png")
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / "images" / f"{i:03d}.png")
     recons = 0.6 * images[:, None] + rng.uniform(0, 100, (K, 2, 64, 64, 3))
-    answers = folder / "answers"
-    (answers / "controls" / "shuffled_betas").mkdir(parents=True)
-    np.save(answers / "reconstructions.npy", recons.astype(np.uint8))
-    np.save(answers / "controls" / "shuffled_betas" / "reconstructions.npy", images)  # the picture itself: a leak
+    outputs = folder / "answers"
+    (outputs / "controls" / "shuffled_betas").mkdir(parents=True)
+    np.save(outputs / "reconstructions.npy", recons.astype(np.uint8))
+    np.save(outputs / "controls" / "shuffled_betas" / "reconstructions.npy", images)  # the image itself: a leak
     tokens = rng.standard_normal((K, 4, 6))
     np.save(folder / "image_tokens.npy", tokens)
-    np.save(answers / "tokens.npy", tokens + 0.1 * rng.standard_normal(tokens.shape))
+    np.save(outputs / "tokens.npy", tokens + 0.1 * rng.standard_normal(tokens.shape))
     betas = rng.standard_normal((K, 20))
     np.save(folder / "betas.npy", betas)
-    np.save(answers / "predicted_betas.npy", betas + rng.standard_normal(betas.shape))
+    np.save(outputs / "predicted_betas.npy", betas + rng.standard_normal(betas.shape))
     np.savez(folder / "masks.npz", V1=np.arange(20) < 9, higher=np.arange(20) >= 9)
-    write_manifest(answers)
+    write_manifest(outputs)
     (folder / "networks").mkdir()
     torch.save(closed_form_weights(build(NETWORKS[0]).state_dict()), folder / "networks" / "alexnet-owt-7be5be79.pth")
     return folder
 
 
-def write_manifest(answers: Path, **changes: Any) -> None:
+def write_manifest(outputs: Path, **changes: Any) -> None:
     manifest = {
         "name": "ours <b>",
         "image_set": "eight scenes",
@@ -66,7 +66,7 @@ def write_manifest(answers: Path, **changes: Any) -> None:
         "selection": "none",
         "training_image_ids": [1, 2, 3],
     }
-    (answers / "manifest.json").write_text(json.dumps(manifest | changes))
+    (outputs / "manifest.json").write_text(json.dumps(manifest | changes))
 
 
 def run(lab: Path, out: Path, **options: Any) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def test_rows_on_the_same_pictures_stand_together() -> None:
     assert {row.title for row in other} == {"MindEye1", "Brain-Diffuser", "Takagi"}
     assert published_rows(NSD_982)[0] == []
     one_hour = next(row for row in PUBLISHED if row.title == "MindEye2 1 h")
-    # what ranks pictures stands beside the column "Brain"
+    # what ranks images stands beside the column "Brain"
     assert (one_hour.figures["images_ranked"], one_hour.figures["brains_ranked"]) == (57.4, 79.0)
 
 
@@ -274,7 +274,7 @@ def test_files_that_are_not_there_are_named(lab: Path, tmp_path: Path) -> None:
 def test_captions_stand_beside_the_published_ones(lab: Path, tmp_path: Path) -> None:
     people = [
         ["a red circle", "a circle in red"],
-        *(["a house by the sea", f"house {place}"] for place in range(K - 1)),
+        *(["a house by the sea", f"house {i}"] for i in range(K - 1)),
     ]
     (tmp_path / "people.json").write_text(json.dumps(people))
     given = ["a circle in red", *["a house"] * (K - 1)]

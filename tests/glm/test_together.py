@@ -114,5 +114,5 @@ def test_none_asked_for_and_one_that_is_unknown(run: Run) -> None:
 
 def _parts(glm: StreamingGLM) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     events, (regressors_TE,), nuisance_TP = glm._parts()
-    places = np.array([k for k, event in enumerate(events) if event.trial is not None])
-    return regressors_TE, places, nuisance_TP
+    indices = np.array([k for k, event in enumerate(events) if event.trial is not None])
+    return regressors_TE, indices, nuisance_TP

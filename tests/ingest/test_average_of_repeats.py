@@ -1,4 +1,4 @@
-"""An answer over several trials of one picture: the mean is taken of what each one decodes to."""
+"""An answer over several trials of one image: the mean is taken of what each one decodes to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ingest on real runs: the block response of a neurofeedback run, and eight kinds of pictures in one slice."""
+"""Ingest on real runs: the block response of a neurofeedback run, and eight kinds of images in one slice."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_eight_kinds_of_pictures_with_motion_from_a_file(shared: Path) -> None:
         assert {(answer.normalised_by, answer.n_statistics) for answer in final} == {("running", 8 * number - 1)}
         betas += [(answer.beta_V - answer.mean_V) / answer.std_V for answer in final]
         labels += [event.label for event in run.events]
-    # The same kind of picture in another run gives a more similar pattern than another kind does (Haxby et al. 2001).
+    # The same kind of image in another run gives a more similar pattern than another kind does (Haxby et al. 2001).
     similarity = np.corrcoef(np.array(betas))
     other_run = np.repeat(np.arange(9), 8)[:, None] != np.repeat(np.arange(9), 8)
     same_kind = np.array(labels)[:, None] == np.array(labels)

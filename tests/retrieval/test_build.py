@@ -1,4 +1,4 @@
-"""Pools from folders of pictures: what is embedded is what is kept, and a stopped run goes on."""
+"""Pools from folders of images: what is embedded is what is kept, and a stopped run goes on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
         path = tmp_path / "pictures" / ("a" if i % 2 else "b") / f"{i:02d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)).save(path)
-    (tmp_path / "pictures" / "notes.txt").write_text("no picture")
+    (tmp_path / "pictures" / "notes.txt").write_text("no image")
     return tmp_path / "pictures"
 
 
@@ -44,20 +44,20 @@ def test_the_pool_holds_the_embeddings_of_the_squares_it_shows(folder: Path, tmp
     assert isinstance(pool.embeddings, np.memmap)
     assert pool.source == "first pixels"
     assert pool.images is not None
-    for place, image in enumerate(pool.images):
+    for i, image in enumerate(pool.images):
         assert image is not None
         with Image.open(image) as shown:
             square = np.asarray(shown)
-        np.testing.assert_array_equal(square, pictures.read(place))
-        np.testing.assert_array_equal(pool.embeddings[place], tokens(square[None])[0].astype(np.float16))
+        np.testing.assert_array_equal(square, pictures.read(i))
+        np.testing.assert_array_equal(pool.embeddings[i], tokens(square[None])[0].astype(np.float16))
     pool.verify()
     in_memory = CandidatePool(pool.ids, np.array(pool.embeddings))
     assert pool.digest == in_memory.digest
     described = json.loads((tmp_path / "pool" / "pool.json").read_text())
-    squares = [pictures.read(place).tobytes() for place in range(len(pool))]
+    squares = [pictures.read(i).tobytes() for i in range(len(pool))]
     assert described["square_sha256"] == [hashlib.sha256(square).hexdigest() for square in squares]
     assert described["skipped"] == []
-    assert rank(tokens(pictures.read(3)[None])[0], pool, 1).places_K[0] == 3
+    assert rank(tokens(pictures.read(3)[None])[0], pool, 1).indices_K[0] == 3
     assert not (tmp_path / "pool.partial").exists()
 
 
@@ -122,9 +122,9 @@ def test_pictures_that_cannot_be_read_are_left_out_and_named(
     pool = build(tokens, report=seen.append)
     assert pool.ids == ("a/05", "a/07", "a/09", "b/00", "b/02", "b/06", "b/08", "b/10")
     pool.verify()
-    for place, id_ in enumerate(pool.ids):
+    for i, id_ in enumerate(pool.ids):
         square = FolderPictures(folder, SIZE).read(FolderPictures(folder, SIZE).ids.index(id_))
-        np.testing.assert_array_equal(pool.embeddings[place], tokens(square[None])[0].astype(np.float16))
+        np.testing.assert_array_equal(pool.embeddings[i], tokens(square[None])[0].astype(np.float16))
     named = [one["id"] for one in json.loads((tmp_path / "pool" / "pool.json").read_text())["skipped"]]
     assert named == ["a/01", "a/03", "b/04"]
     reported = [one.id for progress in seen for one in progress.skipped]
@@ -135,7 +135,7 @@ def test_pictures_that_cannot_be_read_are_left_out_and_named(
 
 def test_a_folder_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "one.png").write_bytes(b"no picture")
+    (tmp_path / "pictures" / "one.png").write_bytes(b"no image")
     with pytest.raises(BadRequest, match=r"one\.png"):
         build_pool(FolderPictures(tmp_path / "pictures", SIZE), tokens, tmp_path / "pool", source="s")
 
@@ -165,6 +165,6 @@ def test_folders_that_make_no_pool_are_refused(folder: Path, tmp_path: Path) -> 
     Image.new("RGB", (4, 4)).save(folder / "a" / "01.jpg")
     with pytest.raises(BadRequest, match="a/01 twice"):
         FolderPictures(folder, SIZE).ids  # noqa: B018
-    (folder / "a" / "01.jpg").write_bytes(b"no picture")
+    (folder / "a" / "01.jpg").write_bytes(b"no image")
     with pytest.raises(BadRequest, match=r"01\.jpg"):
         FolderPictures(folder, SIZE).read(0)

@@ -74,7 +74,7 @@ def test_equal_candidates_tie_wherever_they_lie(copies: int, k: int, seed: int) 
     which = rng.integers(0, 3, copies)
     ranking = rank(rng.normal(size=77), pool_of(kinds[which]), k)
     order = np.argsort(-ranking.scores_N, kind="stable")[:k]
-    np.testing.assert_array_equal(ranking.places_K, order)
+    np.testing.assert_array_equal(ranking.indices_K, order)
     for kind in range(3):
         assert len(set(ranking.scores_N[which == kind].tolist())) <= 1
 

@@ -33,8 +33,8 @@ def test_a_candidate_finds_itself_first() -> None:
     pool = make_pool()
     for place in (0, 17, 49):
         ranking = rank(pool.embeddings[place], pool, k=5)
-        assert ranking.places_K[0] == place
-        assert ranking.places_K.shape == (5,)
+        assert ranking.indices_K[0] == place
+        assert ranking.indices_K.shape == (5,)
         assert ranking.scores_N[place] == pytest.approx(1.0, abs=rounding(32))
 
 
@@ -42,7 +42,7 @@ def test_ties_keep_the_order_of_the_pool() -> None:
     embeddings = np.tile(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), (40, 1))
     pool = CandidatePool(tuple(map(str, range(80))), embeddings)
     ranking = rank(np.array([1.0, 0.2]), pool, k=80)
-    assert list(ranking.places_K) == [*range(0, 80, 2), *range(1, 80, 2)]
+    assert list(ranking.indices_K) == [*range(0, 80, 2), *range(1, 80, 2)]
 
 
 def test_a_vector_without_length_scores_nothing() -> None:
@@ -102,7 +102,7 @@ def test_a_query_of_another_size_and_an_unknown_candidate_are_refused() -> None:
     with pytest.raises(ModelMismatch, match="32 numbers"):
         rank(np.zeros(31), make_pool(), 1)
     with pytest.raises(ModelMismatch, match="50 candidates"):
-        make_pool().place("nobody")
+        make_pool().index_of("absent")
 
 
 @pytest.mark.parametrize("keep", [4, 60, -5])
@@ -146,7 +146,7 @@ def test_a_pool_that_was_read_is_on_the_disk_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["/etc/hostname", "../secret.png", "pool_images/../../secret.png", "link.png"])
 def test_a_pools_pictures_lie_in_its_folder(tmp_path: Path, name: str) -> None:
-    """What a pool names as a picture is shown to people: one from elsewhere may name none of this machine's files."""
+    """What a pool names as an image is shown to people: one from elsewhere may name none of this machine's files."""
     (tmp_path / "secret.png").write_bytes(b"secret")
     make_pool().save(tmp_path / "pool")
     (tmp_path / "pool/link.png").symlink_to(tmp_path / "secret.png")

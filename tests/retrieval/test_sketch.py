@@ -65,11 +65,11 @@ def test_the_short_list_keeps_the_best(case: tuple[CandidatePool, np.ndarray, Re
     rng = np.random.default_rng(4)
     common = pool.embeddings.astype(np.float64) - own
     kept = 0
-    for place in rng.choice(len(pool), 20, replace=False):
-        query = common[0] + fidelity * own[place] + np.sqrt(1 - fidelity**2) * own[rng.integers(len(pool))]
+    for i in rng.choice(len(pool), 20, replace=False):
+        query = common[0] + fidelity * own[i] + np.sqrt(1 - fidelity**2) * own[rng.integers(len(pool))]
         exact, short = rank(query, pool, 10), index.rank(query, 10, shortlist=150)
-        kept += len(set(exact.places_K) & set(short.places_K))
-        np.testing.assert_array_equal(short.scores_N[short.places_K], exact.scores_N[short.places_K])
+        kept += len(set(exact.indices_K) & set(short.indices_K))
+        np.testing.assert_array_equal(short.scores_N[short.indices_K], exact.scores_N[short.indices_K])
         assert np.abs(short.scores_N - exact.scores_N).max() < 6 * np.sqrt(2 / 1024)
         assert short.length == exact.length
     assert kept >= 190  # of 200
@@ -79,7 +79,7 @@ def test_a_short_list_of_all_is_the_exact_search(case: tuple[CandidatePool, np.n
     pool, _, index = case
     query = np.random.default_rng(5).normal(size=8192)
     exact, short = rank(query, pool, 30), index.rank(query, 30, shortlist=len(pool))
-    np.testing.assert_array_equal(short.places_K, exact.places_K)
+    np.testing.assert_array_equal(short.indices_K, exact.indices_K)
     np.testing.assert_array_equal(short.scores_N, exact.scores_N)
 
 
@@ -90,7 +90,7 @@ def test_an_index_survives_its_file_and_knows_its_pool(
     index.save(tmp_path / "index.safetensors")
     loaded = ReducedIndex.load(tmp_path / "index.safetensors", pool)
     query = np.random.default_rng(6).normal(size=8192)
-    np.testing.assert_array_equal(loaded.rank(query, 5).places_K, index.rank(query, 5).places_K)
+    np.testing.assert_array_equal(loaded.rank(query, 5).indices_K, index.rank(query, 5).indices_K)
     other = CandidatePool(pool.ids, pool.embeddings[::-1])
     with pytest.raises(ModelMismatch) as error:
         ReducedIndex.load(tmp_path / "index.safetensors", other)
@@ -141,9 +141,9 @@ def test_what_is_asked_for_is_compared_in_full_and_nothing_unseen_stands_above(
     exact = cosine_scores(query[None], pool)[0]
     worst = int(np.argmin(exact))
     ranking = index.rank(query, 5, shortlist=8, also={worst, 7})
-    for place in (*ranking.places_K, worst, 7):
-        assert ranking.scores_N[place] == exact[place]
-    np.testing.assert_array_equal(np.argsort(-ranking.scores_N, kind="stable")[:5].tolist(), ranking.places_K.tolist())
+    for i in (*ranking.indices_K, worst, 7):
+        assert ranking.scores_N[i] == exact[i]
+    np.testing.assert_array_equal(np.argsort(-ranking.scores_N, kind="stable")[:5].tolist(), ranking.indices_K.tolist())
 
 
 def test_the_command_writes_the_index_beside_the_pool(tmp_path: Path) -> None:
@@ -155,4 +155,4 @@ def test_the_command_writes_the_index_beside_the_pool(tmp_path: Path) -> None:
     index = ReducedIndex.beside(tmp_path / "pool", CandidatePool.load(tmp_path / "pool"))
     assert index is not None
     assert index.size == 128
-    assert index.rank(own[11], 1, shortlist=10).places_K[0] == 11
+    assert index.rank(own[11], 1, shortlist=10).indices_K[0] == 11

@@ -1,4 +1,4 @@
-"""A session that could have been, as the messages that the dashboard receives, and its pictures.
+"""A session that could have been, as the messages that the dashboard receives, and its images.
 
 Knows nothing of the gateway or of decoding: figures are drawn at random, seeded, and only look like real ones.
 """
@@ -48,7 +48,7 @@ MODEL, POOL_DIGEST, GENERATOR, CAPTIONER = (
 
 @dataclass
 class Record:
-    """Messages in order, numbered from 1, and the pictures by digest."""
+    """Messages in order, numbered from 1, and the images by digest."""
 
     session: str
     messages: list[Message] = field(default_factory=list)

@@ -55,7 +55,7 @@ class VoxelRun:
     series_TV : (T, V) voxel values
     confounds_TC, censored_T : of each frame
     events : as recorded; a trial has a number
-    shown : trial -> place in the pool of what it showed
+    shown : trial -> index in the pool of what it showed
     """
 
     series_TV: NDArray[np.float32]

@@ -67,14 +67,14 @@ def calibrate_linear(
     runs, names = open_labelled_runs(folders, labels, echo)
     classes = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
     pool = pool or classes
-    place_of = {name: pool.place(pool.named(name)) for name in names}
+    index_of = {name: pool.index_of(pool.named(name)) for name in names}
     # Options are chosen among the candidates that were shown: a pool of ten thousand would make each of them slow.
-    shown = replace(classes, embeddings=pool.embeddings[[place_of[name] for name in names]])
+    shown = replace(classes, embeddings=pool.embeddings[[index_of[name] for name in names]])
     space = _space(runs[0].recorded)
     chosen = choose(_voxel_runs(runs, space, options, shown), shown, options, slice_lags(space))
     space = replace(space, hrf_V=chosen.hrf_V, lag_V=chosen.lag_V, noise_pool_V=chosen.noise_pool_V)
     finals, baseline = ingest_runs(runs, space, chosen.options)
-    trials = [run_trials(run, betas, place_of) for run, betas in zip(runs, finals, strict=True)]
+    trials = [run_trials(run, betas, index_of) for run, betas in zip(runs, finals, strict=True)]
     held_out = choose_linear(trials, pool, np.random.default_rng(0))
     return Bundle(
         subject=subject,
@@ -106,7 +106,7 @@ def _voxel_runs(
         ingested = ingest_run(session, run)
         unseen = session.unmeasured_trials(run.recorded.run)
         print_notes(unmeasured(run.recorded.run, unseen))
-        shown = {trial: pool.place(label) for trial, label in run.trials.labels.items() if trial not in unseen}
+        shown = {trial: pool.index_of(label) for trial, label in run.trials.labels.items() if trial not in unseen}
         if not shown:
             raise BadRequest(
                 f"expected trials in every run, got none that the volumes of run {run.recorded.run} show; leave it out",

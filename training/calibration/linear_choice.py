@@ -34,7 +34,7 @@ _MAX_INVERTED = 2048
 
 @dataclass(frozen=True, eq=False)
 class RunTrials:
-    """One run: (K, V) z-scored betas, and (K,) the place in the pool of the candidate that each trial showed."""
+    """One run: (K, V) z-scored betas, and (K,) the index in the pool of the candidate that each trial showed."""
 
     z_KV: NDArray[np.float32]
     shown_K: NDArray[np.int64]

@@ -79,11 +79,11 @@ def calibrate_released(
     other.
     """
     runs, names = open_labelled_runs(folders, labels, echo)
-    place_of = {name: released.pool.place(released.pool.named(name)) for name in names}
+    index_of = {name: released.pool.index_of(released.pool.named(name)) for name in names}
     space = _space(released.mask, runs[0].recorded)
     path, model = _one_layer(released, space.n_voxels, scratch)
     finals, baseline = ingest_runs(runs, space, options)
-    trials = [run_trials(run, betas, place_of) for run, betas in zip(runs, finals, strict=True)]
+    trials = [run_trials(run, betas, index_of) for run, betas in zip(runs, finals, strict=True)]
     z_KV, shown_K = (np.concatenate([getattr(run, name) for run in trials]) for name in ("z_KV", "shown_K"))
     rng = np.random.default_rng(0)
     shuffled_MV = rng.permuted(np.tile(z_KV, (_SHUFFLES, 1)), axis=1)[:_MAX_NULL]

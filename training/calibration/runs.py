@@ -136,10 +136,10 @@ def ingest_runs(
     return finals, baseline_of(signals)
 
 
-def run_trials(run: LabelledRun, betas: Sequence[TrialBeta], place_of: Mapping[str, int]) -> RunTrials:
-    """The betas z-scored by their own statistics, with the place in the pool of what each trial showed."""
+def run_trials(run: LabelledRun, betas: Sequence[TrialBeta], index_of: Mapping[str, int]) -> RunTrials:
+    """The betas z-scored by their own statistics, with the index in the pool of what each trial showed."""
     z_KV = np.stack([z_scored(beta.beta_V, beta.mean_V, beta.std_V) for beta in betas])
-    return RunTrials(z_KV, np.array([place_of[run.trials.labels[beta.trial]] for beta in betas]))
+    return RunTrials(z_KV, np.array([index_of[run.trials.labels[beta.trial]] for beta in betas]))
 
 
 def statistics_of(finals: Sequence[Sequence[TrialBeta]]) -> Statistics:

@@ -1,4 +1,4 @@
-"""A run's registration to the subject's space as a message, with a picture for the operator to check.
+"""A run's registration to the subject's space as a message, with an image for the operator to check.
 
 Knows nothing of how the pose was found.
 """
@@ -19,7 +19,7 @@ from mindsight.volume import Volume
 def run_placed(
     session: str, report: RegistrationReport, volume: Volume, reference: Volume, blobs: BlobStore
 ) -> RunPlaced:
-    """The message; its picture is put into the blob store.
+    """The message; its image is put into the blob store.
 
     volume : the volume that was registered
     reference : the subject's
@@ -43,7 +43,7 @@ def run_placed(
 
 
 def _picture(report: RegistrationReport, volume: Volume, reference: Volume, blobs: BlobStore) -> str | None:
-    """Digest of the picture; None if the volume has no head to draw."""
+    """Digest of the image; None if the volume has no head to draw."""
     try:
         pixels = draw_pose(volume, reference, report.rigid, report.describe(), report.trusted)
     except BadVolume:

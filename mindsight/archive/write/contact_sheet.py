@@ -53,8 +53,8 @@ def _sheet(trials: Sequence[TrialImages]) -> bytes:
     for column in range(n_columns):
         for k, heading in enumerate(_HEADINGS):
             draw.text((_MARGIN + column * cell_width + k * (_SIDE + _GAP), _MARGIN), heading, fill=_TEXT, font=font)
-    for place, trial in enumerate(trials):
-        row, column = divmod(place, _TRIALS_PER_ROW)
+    for i, trial in enumerate(trials):
+        row, column = divmod(i, _TRIALS_PER_ROW)
         x, y = _MARGIN + column * cell_width, _MARGIN + _CAPTION + row * cell_height
         for k, content in enumerate((trial.stimulus, trial.reconstruction, trial.retrieved)):
             sheet.paste(_thumbnail(content), (x + k * (_SIDE + _GAP), y))

@@ -69,9 +69,9 @@ def _in_order(a: list[str], b: list[str]) -> int:
     longest = [0] * (len(b) + 1)  # common to the words of a so far and the first n of b
     for word in a:
         before = 0
-        for place, other in enumerate(b, 1):
-            before, longest[place] = (
-                longest[place],
-                before + 1 if word == other else max(longest[place], longest[place - 1]),
+        for i, other in enumerate(b, 1):
+            before, longest[i] = (
+                longest[i],
+                before + 1 if word == other else max(longest[i], longest[i - 1]),
             )
     return longest[-1]

@@ -101,7 +101,7 @@ def _one_way(
 ) -> RetrievalScore:
     """Queries are rows, candidates columns."""
     pool = len(drawn[0])
-    draws_R = np.array([_hits(scores_KK[np.ix_(places, places)]).mean() for places in drawn])
+    draws_R = np.array([_hits(scores_KK[np.ix_(indices, indices)]).mean() for indices in drawn])
     # a hit if no candidate with the same or a higher score is drawn: a hypergeometric probability
     n = len(scores_KK)
     rivals_K = (scores_KK >= np.diag(scores_KK)[:, None]).sum(axis=1) - 1

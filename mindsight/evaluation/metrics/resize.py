@@ -57,13 +57,13 @@ def _along(values: NDArray[Any], axis: int, size: int) -> NDArray[Any]:
     n = values.shape[axis]
     if n == size:
         return values
-    # in the pictures' own precision, as torch does it: in float32 the places are off by some 1e-5 of a pixel
+    # in the images' own precision, as torch does it: in float32 the positions are off by some 1e-5 of a pixel
     kind = values.dtype.type
-    places = np.maximum((np.arange(size, dtype=kind) + kind(0.5)) * (kind(n) / kind(size)) - kind(0.5), kind(0.0))
-    low = np.minimum(places.astype(np.int64), n - 1)
+    positions = np.maximum((np.arange(size, dtype=kind) + kind(0.5)) * (kind(n) / kind(size)) - kind(0.5), kind(0.0))
+    low = np.minimum(positions.astype(np.int64), n - 1)
     shape = [1] * values.ndim
     shape[axis] = size
-    weight = (places - low.astype(kind)).reshape(shape)
+    weight = (positions - low.astype(kind)).reshape(shape)
     first = np.take(values, low, axis)
     resized: NDArray[Any] = np.take(values, np.minimum(low + 1, n - 1), axis)
     resized -= first  # in place: fresh memory costs several times the sums themselves

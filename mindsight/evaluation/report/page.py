@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mindsight.evaluation.metrics.metric import CLIP, PIXCORR, SSIM
 from mindsight.evaluation.metrics.resize import as_pictures
-from mindsight.evaluation.records import Answers, Evaluation, Truth
+from mindsight.evaluation.records import Evaluation, Outputs, Truth
 from mindsight.evaluation.report.table import HEADINGS, LIVE_HEADING, Line, columns, lines
 
 _SIDE = 128
@@ -47,8 +47,8 @@ figcaption{font-variant-numeric:tabular-nums;color:#7d8998;font-size:12px;margin
 def html_page(
     evaluation: Evaluation,
     truth: Truth,
-    answers: Answers,
-    controls: Sequence[Answers] = (),
+    outputs: Outputs,
+    controls: Sequence[Outputs] = (),
     *,
     captions: Sequence[str],
     made_from: dict[str, str],
@@ -72,7 +72,7 @@ def html_page(
         "↑ higher is better, ↓ lower is better. Rows marked as published are taken from the literature.</p>",
         _list("Notes", evaluation.notes),
         _list("Not measured", [f"{what}: {why}" for what, why in evaluation.not_measured.items()]),
-        _images(evaluation, truth, answers, controls, captions, n_pictures),
+        _images(evaluation, truth, outputs, controls, captions, n_pictures),
         _list("Made from", [f"{name}: sha256 {digest}" for name, digest in made_from.items()]),
         f"<p class='dim'>Seed {evaluation.seed}.</p></html>",
     ]
@@ -121,30 +121,30 @@ def _line(line: Line) -> str:
 def _images(
     evaluation: Evaluation,
     truth: Truth,
-    answers: Answers,
-    controls: Sequence[Answers],
+    outputs: Outputs,
+    controls: Sequence[Outputs],
     captions: Sequence[str],
     n_pictures: int,
 ) -> str:
-    if answers.recons_KSHWC is None:
+    if outputs.recons_KSHWC is None:
         return ""
     n = min(n_pictures, evaluation.n_images)
-    places = np.linspace(0, evaluation.n_images - 1, n).round().astype(int)
+    indices = np.linspace(0, evaluation.n_images - 1, n).round().astype(int)
     scores = evaluation.rows[0].scores
     shown = [("shown", truth.images_KHWC)]
     shown += [
-        (given.name, given.recons_KSHWC[:, 0]) for given in (answers, *controls) if given.recons_KSHWC is not None
+        (given.name, given.recons_KSHWC[:, 0]) for given in (outputs, *controls) if given.recons_KSHWC is not None
     ]
     figures = []
-    for place in places:
+    for i in indices:
         pictures = "".join(
-            f"<span><img alt='{escape(name)}' src='{_data_uri(images[place])}'><small>{escape(name)}</small></span>"
+            f"<span><img alt='{escape(name)}' src='{_data_uri(images[i])}'><small>{escape(name)}</small></span>"
             for name, images in shown
         )
         own = " · ".join(
-            f"{metric.title} {scores[metric.key].values_K[place]:.3f}" for metric in _SHOWN if metric.key in scores
+            f"{metric.title} {scores[metric.key].values_K[i]:.3f}" for metric in _SHOWN if metric.key in scores
         )
-        caption = f"{captions[place]} · {own}"
+        caption = f"{captions[i]} · {own}"
         figures.append(f"<figure><div>{pictures}</div><figcaption>{escape(caption)}</figcaption></figure>")
     many = f"{n} of {evaluation.n_images}, evenly spaced through the test set; the first sample of each"
     return f"<h2>Images</h2><p class='dim'>{many}</p><div class='pairs'>{''.join(figures)}</div>"

@@ -71,11 +71,8 @@ def text_table(evaluation: Evaluation) -> str:
     heads = [wrap(_heading(metric), _WIDTH) for metric in columns(evaluation)]
     body = lines(evaluation)
     widths = [
-        max(
-            len(cell)
-            for cell in [*head, *(line.cells[place] for line in body), *(line.intervals[place] for line in body)]
-        )
-        for place, head in enumerate(heads)
+        max(len(cell) for cell in [*head, *(line.cells[i] for line in body), *(line.intervals[i] for line in body)])
+        for i, head in enumerate(heads)
     ]
     first = max(len(line.title) for line in body)
 

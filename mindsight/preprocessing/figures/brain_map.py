@@ -18,7 +18,7 @@ FULL_SCALE_Z = 3.0
 
 
 def draw_brain_map(reference: Volume, mask_XYZ: NDArray[np.bool_], z_V: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(PANEL_PX, 3 * PANEL_PX, 3) picture: sagittal, coronal, axial slices through the middle of the mask.
+    """(PANEL_PX, 3 * PANEL_PX, 3) image: sagittal, coronal, axial slices through the middle of the mask.
 
     reference, mask_XYZ : the subject's, of one shape; the mask has V voxels
     z_V : (V,) z-scored beta. Voxels are orange above 0 and blue below, full colour at 3.

@@ -1,4 +1,4 @@
-"""A registration as a picture, for the operator to check. Knows nothing of how the pose was found.
+"""A registration as an image, for the operator to check. Knows nothing of how the pose was found.
 
 Three planes through the middle of what both volumes cover. Above, a checkerboard of the two: edges must continue
 across its lines. Below, the target with the moving head's outlines: they must lie on the target's.

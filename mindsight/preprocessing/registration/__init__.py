@@ -1,1 +1,1 @@
-"""Between sessions: one head placed on another."""
+"""Between sessions: one head registered to another."""

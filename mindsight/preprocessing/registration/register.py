@@ -73,7 +73,7 @@ def register(moving: Volume, target: Volume) -> Registration:
     ``converged``). A head that equals its own mirror image, as a symmetric template does, cannot be
     distinguished from another.
 
-    Deterministic. Look at ``converged``, and at ``draw_registration``'s picture. Raises BadVolume
+    Deterministic. Look at ``converged``, and at ``draw_registration``'s image. Raises BadVolume
     (``motion.too_few_slices``, ``mask.empty``) if there is no head to register.
     """
     of_target, of_moving = Pyramid(target, LEVELS_MM), Pyramid(moving, LEVELS_MM)

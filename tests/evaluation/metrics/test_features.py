@@ -16,7 +16,7 @@ from mindsight.evaluation.metrics.similarity import correlation_matrix, cosine_m
 
 @pytest.fixture
 def features() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Twelve pictures of 9,001 features (more than one block), half of them kept in the reconstruction."""
+    """Twelve images of 9,001 features (more than one block), half of them kept in the reconstruction."""
     rng = np.random.default_rng(0)
     images = rng.standard_normal((12, 9001)).astype(np.float32) + 3
     recons = rng.standard_normal((12, 9001)).astype(np.float32)
@@ -40,7 +40,7 @@ def test_two_way_counts_the_pictures_that_are_less_alike(
 
 
 def test_two_way_compares_with_other_pictures_and_not_with_other_reconstructions() -> None:
-    # reconstruction 0 is closer to picture 0 than any picture is, but reconstruction 1 is closer still to picture 0
+    # reconstruction 0 is closer to image 0 than any image is, but reconstruction 1 is closer still to image 0
     images = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
     recons = np.array([[1.0, 0.5, 0.0, 0.3], [1.0, 0.9, 0.0, 0.0]])
     r = correlation_matrix(images, recons)

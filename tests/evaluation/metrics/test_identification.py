@@ -13,9 +13,9 @@ from mindsight.evaluation.metrics.identification import retrieval_of
 
 
 def test_each_way_is_labelled_by_what_is_ranked() -> None:
-    # picture 0 looks like every brain sample: given a brain sample it beats the right picture, given a picture it
+    # image 0 looks like every brain sample: given a brain sample it beats the right image, given an image it
     # takes nothing away from the right brain sample
-    cosines = np.array([[0.9, 0.1, 0.1], [0.8, 0.5, 0.1], [0.7, 0.1, 0.4]])  # brain samples x pictures
+    cosines = np.array([[0.9, 0.1, 0.1], [0.8, 0.5, 0.1], [0.7, 0.1, 0.4]])  # brain samples x images
     found = retrieval_of(cosines, np.random.default_rng(0), pool=3, draws=2)
     np.testing.assert_array_equal(found.images_ranked.values_K, [1, 0, 0])
     np.testing.assert_array_equal(found.brains_ranked.values_K, [1, 1, 1])
@@ -67,7 +67,7 @@ def test_noise_is_at_chance_and_the_interval_over_pictures_says_so() -> None:
         low, high = score.interval(rng)
         assert low < 1 / 20 < high
         assert score.metric.chance == 1 / 20
-        # more draws of the same pictures do not make the pictures more
+        # more draws of the same images do not make the images more
         drawn_low, drawn_high = score.draws_interval
         assert drawn_high - drawn_low < high - low
 

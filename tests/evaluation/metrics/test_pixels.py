@@ -1,4 +1,4 @@
-"""PixCorr, SSIM and the resizing, against torch, scikit-image and plain NumPy on the same pictures."""
+"""PixCorr, SSIM and the resizing, against torch, scikit-image and plain NumPy on the same images."""
 
 from __future__ import annotations
 

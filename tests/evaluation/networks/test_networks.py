@@ -1,4 +1,4 @@
-"""Weight files as they are published, pictures as each network wants them, and files that are refused."""
+"""Weight files as they are published, images as each network wants them, and files that are refused."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_clip_folder_that_lacks_weights_is_refused(tmp_path: Path) -> None:
 
 
 class Colours:
-    """Stands in for a network's features: the pictures themselves, another power of them for each layer."""
+    """Stands in for a network's features: the images themselves, another power of them for each layer."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         self.spec = spec

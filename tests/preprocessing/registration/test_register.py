@@ -1,4 +1,4 @@
-"""Between sessions: known poses under another contrast, coverage and grid; other heads; flipped heads; the picture."""
+"""Between sessions: known poses under another contrast, coverage and grid; other heads; flipped heads; the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calibration on nine real runs of a person who looks at eight kinds of pictures (Haxby et al., Science 2001)."""
+"""Calibration on nine real runs of a person who looks at eight kinds of images (Haxby et al., Science 2001)."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ VOXELS_NV = (TOKENS.reshape(N, -1) @ rng.normal(size=(16 * 64, V)) / 10.0).astyp
 
 @pytest.fixture
 def bundle(house: House) -> Bundle:
-    """A linear decoder that has learnt twelve pictures by heart."""
+    """A linear decoder that has learnt twelve images by heart."""
     mask = np.zeros((6, 6, 6), np.bool_)
     mask.reshape(-1)[:V] = True
     z_NV = (VOXELS_NV - VOXELS_NV.mean(axis=0)) / VOXELS_NV.std(axis=0)
@@ -61,7 +61,7 @@ def bundle(house: House) -> Bundle:
 
 
 def put(house: House, trial: int, bundle: str, *others: int, queue: str = "inference") -> None:
-    """A job: the beta of picture ``trial - 1``; ``others`` are trials to average it with."""
+    """A job: the beta of image ``trial - 1``; ``others`` are trials to average it with."""
     work = BetaWork(
         session="ses-a",
         run=1,
@@ -134,7 +134,7 @@ def at_work(house: House) -> Iterator[None]:
 
 
 def test_an_answer_says_how_many_trials_it_averages(house: House, bundle: Bundle) -> None:
-    """Two trials of picture 4 outweigh one of picture 7."""
+    """Two trials of image 4 outweigh one of image 7."""
     house.open("ses-a", "known")
     put(house, 7, "known", 4, 4)
     with at_work(house):

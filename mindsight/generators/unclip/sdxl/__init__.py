@@ -1,1 +1,1 @@
-"""unCLIP on SDXL: image tokens → picture, and SDXL's base for refinement. ``load_unclip`` is in ``loading``."""
+"""unCLIP on SDXL: image tokens → image, and SDXL's base for refinement. ``load_unclip`` is in ``loading``."""

@@ -1,6 +1,6 @@
 """The SDXL U-Net as diffusers' class, at any size, and the one call that samplers and engines make.
 
-Knows nothing of files, samplers or pictures. The vector beside the tokens goes through diffusers' *projection* form
+Knows nothing of files, samplers or images. The vector beside the tokens goes through diffusers' *projection* form
 (``class_labels``): it computes what ``text_time`` does, and leaves no sines or text in the graph, so that the released
 unCLIP (vector of 1,024) and SDXL's base (2,816) are one class.
 
