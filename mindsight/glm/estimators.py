@@ -134,8 +134,8 @@ def ridge_weights(
     fraction: float,
     indices: Sequence[int],
 ) -> NDArray[np.float64]:
-    """(len(indices), B, T) ridge weights of the events at ``indices``. All K events are estimated together, each with its
-    own column (least squares, all).
+    """(len(indices), B, T) ridge weights of the events at ``indices``; all K are estimated together, each with its own
+    column (least squares, all).
 
         minimise  |L (y - X b - N c)|^2 + (1 / fraction - 1) sum_k energy_k b_k^2,  result  b / fraction
 
