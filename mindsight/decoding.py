@@ -8,19 +8,26 @@ Letters: V voxels, D numbers of an embedding, R repeats, B = 1 trial, N tokens, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mindsight.decoders.base import average
 from mindsight.errors import ModelMismatch
-from mindsight.features import Features, match
+from mindsight.features import Array, Features, match
 from mindsight.generators.base import Generator
 from mindsight.retrieval import Choice, Ranking, choose_between, rank
 from mindsight.subjects.bundle.folder import Bundle
+from mindsight.weights.device import HOST, Placement, on_host
+
+if TYPE_CHECKING:
+    from mindsight.retrieval.on_card import PoolOnCard
+
+SAMPLING_BYTES = 3 << 30  # of a card, kept free for a reconstruction's intermediate results
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class Reconstructed:
     """
 
     pixels: NDArray[np.uint8]
-    features: Features
+    features: Mapping[str, NDArray[np.float32]]
     steps: int
     timings_ms: dict[str, float]
 
@@ -90,10 +97,14 @@ class TrialDecoder:
 
     clock : seconds, for the timings only
     generator : makes images of features; None if no reconstruction is needed
+    placement : where its networks and, where they fit, its candidates are; the generator has its own
     n_candidates : length of the ranking that is returned
 
     With a generator that was made for another encoder, betas are ranked and nothing is reconstructed; ``mismatch`` then
-    gives the reason. Raises ModelMismatch if the decoder's weights are not those of its kind, or for other voxels
+    gives the reason. Candidates that do not fit on the card are searched on the host, for the reason in
+    ``off_card``.
+
+    Raises ModelMismatch if the decoder's weights are not those of its kind, or for other voxels
     (``decoder.voxel_count``).
     """
 
@@ -103,13 +114,14 @@ class TrialDecoder:
         *,
         clock: Callable[[], float],
         generator: Generator | None = None,
+        placement: Placement = HOST,
         n_candidates: int = 10,
     ) -> None:
         self.bundle = bundle
         self._clock = clock
         self._generator = generator
         self._n_candidates = n_candidates
-        self._decoder = bundle.decoder.decoder(bundle.pool.space)
+        self._decoder = bundle.decoder.decoder(bundle.pool.space, placement)
         if self._decoder.n_voxels != bundle.space.n_voxels:
             raise ModelMismatch(
                 f"expected weights for the {bundle.space.n_voxels} voxels of the bundle, got {self._decoder.n_voxels}:"
@@ -125,6 +137,8 @@ class TrialDecoder:
                 self._names = match(self._decoder.refined, generator.spaces)
             except ModelMismatch as error:
                 self._condition, self.mismatch = (), str(error)
+        self.off_card: str | None = None
+        self._pool_on_card = None if placement == HOST else self._put_pool(placement)
 
     def retrieve(
         self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike, pairs: Sequence[tuple[str, str]] = ()
@@ -173,9 +187,20 @@ class TrialDecoder:
             timings_ms={"decode": 1e3 * (decoded - start), "retrieve": 1e3 * (end - decoded)},
         )
 
-    def _rank(self, query_D: NDArray[np.float32], pairs: Sequence[tuple[str, str]]) -> Ranking:
-        """Ranks the whole pool; through its index where there is one and no origin, which an index does not know."""
-        pool, index = self.bundle.pool, self.bundle.index
+    def _put_pool(self, placement: Placement) -> PoolOnCard | None:
+        from mindsight.retrieval.on_card import PoolOnCard, lack_of_room
+
+        self.off_card = lack_of_room(self.bundle.pool, placement.free_bytes(), SAMPLING_BYTES)
+        return None if self.off_card else PoolOnCard.put(self.bundle.pool, self._origin, placement)
+
+    def _rank(self, query: Array, pairs: Sequence[tuple[str, str]]) -> Ranking:
+        """Ranks the whole pool: on the card, or on the host where it is not on one or the card's memory is used up.
+
+        There through its index, where there is one and no origin, which an index does not know.
+        """
+        if self._pool_on_card is not None and (found := self._pool_on_card.rank(query, self._n_candidates)):
+            return found
+        pool, index, query_D = self.bundle.pool, self.bundle.index, on_host(query)
         if index is None or self._origin is not None:
             return rank(query_D, pool, self._n_candidates, self._origin)
         return index.rank(query_D, self._n_candidates, also={pool.index_of(name) for pair in pairs for name in pair})
@@ -183,8 +208,7 @@ class TrialDecoder:
     def embed(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:
         """The query of the pool: the mean over the repeats. Arguments and errors are those of ``retrieve``."""
         query_R = self._decoder(self._z_scored(beta_V, mean_V, std_V))[self._decoder.query]
-        query: NDArray[np.float32] = query_R.mean(axis=0)
-        return query
+        return on_host(query_R.mean(axis=0))
 
     def reconstruct(self, retrieval: Retrieval, seed: int) -> Reconstructed:
         """The reconstruction of a retrieval, as the bundle samples it; the same seed gives the same image.
@@ -203,7 +227,8 @@ class TrialDecoder:
         features = {name: refined.features[own] for name, own in self._names.items()}
         pixels = self._generator(features, seed, sampling.generator)[0]
         timings_ms = {"generate": 1e3 * (self._clock() - start)}
-        return Reconstructed(pixels, features, refined.steps + sampling.generator.steps, timings_ms)
+        host = {name: on_host(feature) for name, feature in features.items()}
+        return Reconstructed(pixels, host, refined.steps + sampling.generator.steps, timings_ms)
 
     def _z_scored(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:
         beta, mean, std = (np.asarray(values, dtype=np.float32) for values in (beta_V, mean_V, std_V))

@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mindsight.errors import ModelMismatch
 
-Features = Mapping[str, NDArray[np.float32]]
+Array = Any
+"""float32 NumPy on the host; on a card a torch tensor, which stays there from room to room (``weights/device.py``).
+The ground knows no torch, hence no more exact type: both have ``shape`` and ``mean(axis=0)``.
+"""
+
+Features = Mapping[str, Array]
 """Name of a feature space -> (B, *shape)."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mindsight.errors import BadRequest
@@ -22,7 +22,10 @@ class Settings(BaseSettings):
     behind_proxy : whether a TLS-terminating proxy is in front; without one, only loopback addresses are bound
     max_volume_bytes : upper bound of one volume's payload
     bus_timeout_s : how long one bus command may take
-    motion_device : torch's name of the device that estimates head motion ("cuda"); if empty, the CPU
+    device : where the inference worker decodes, retrieves and reconstructs: ``cpu``, ``cuda:N``, or ``auto`` for the
+        first card where there is one, else the CPU
+    motion_device : torch's name of the device that estimates head motion ("cuda"); if empty, the CPU. It is a setting
+        of its own because ingest is another process, for which the CPU is fast enough, and may run on another machine
     generator_dir : folder of the unCLIP generator; if empty, the one that ships with Mindsight
     captions_dir : folder of GIT's text decoder with MindEye2's token converter; if empty, there are no captions
     """
@@ -37,6 +40,7 @@ class Settings(BaseSettings):
     behind_proxy: bool = False
     max_volume_bytes: int = 64 * 1024 * 1024
     bus_timeout_s: float = 2.0
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda:\d{1,2})$")
     motion_device: str | None = None
     generator_dir: Path | None = None
     captions_dir: Path | None = None

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from mindsight.settings import Settings
+from mindsight.errors import BadRequest
+from mindsight.settings import Settings, read_settings
 
 
 def test_a_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +31,17 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_setting(monkeypatch: pytest
     monkeypatch.setenv("MINDSIGHT_PORT", "none")
     with pytest.raises(ValidationError, match="port"):
         Settings()
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda:0", "cuda:11"])
+def test_a_device_is_auto_the_cpu_or_a_card_by_its_number(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINDSIGHT_DEVICE", device)
+    assert read_settings().device == device
+
+
+@pytest.mark.parametrize("device", ["", "cuda", "gpu", "cuda:-1", "cuda:one", "mps"])
+def test_another_device_is_refused_in_one_line(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINDSIGHT_DEVICE", device)
+    with pytest.raises(BadRequest, match="MINDSIGHT_DEVICE") as error:
+        read_settings()
+    assert "\n" not in str(error.value)

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.features import Features, FeatureSpace
+from mindsight.features import Array, Features, FeatureSpace
+from mindsight.weights.device import HOST, Placement
 
 WEIGHTS = "decoder.safetensors"  # a decoder's file in the folder of a bundle
 
@@ -101,10 +102,13 @@ class DecoderWeights(Protocol):
     def save(self, folder: Path) -> None:
         """Write the weights into the folder of a bundle, under names that begin with ``decoder``."""
 
-    def decoder(self, space: FeatureSpace) -> Decoder:
-        """Ready to decode into the space of the pool. Raises ModelMismatch if the weights are not what they say."""
+    def decoder(self, space: FeatureSpace, placement: Placement = HOST) -> Decoder:
+        """Ready to decode into the space of the pool, its networks on this device.
+
+        Raises ModelMismatch if the weights are not what they say.
+        """
 
 
-def average(features: Mapping[str, NDArray[Any]], names: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
+def average(features: Features, names: tuple[str, ...]) -> dict[str, Array]:
     """Mean over the trials of the features with these names: (1, *shape) each."""
     return {name: features[name].mean(axis=0)[None] for name in names}

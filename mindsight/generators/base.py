@@ -43,5 +43,6 @@ class Generator(Protocol):
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
         """(B, H, W, 3) images of features (B, *shape). The same seed gives the same images, whatever B is.
 
-        Raises BadRequest (``generator.features``) for features of another shape.
+        Features may lie on the host or where the generator computes. Raises BadRequest (``generator.features``) for
+        features of another shape.
         """

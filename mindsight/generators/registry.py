@@ -8,21 +8,23 @@ from pathlib import Path
 from mindsight.errors import ModelMismatch
 from mindsight.generators.base import Generator
 from mindsight.weights.artefact import kind_of
+from mindsight.weights.device import HOST, Placement
 
 
-def _unclip_demo(folder: Path) -> Generator:
+def _unclip_demo(folder: Path, placement: Placement) -> Generator:
     from mindsight.generators.unclip.demo import DemoGenerator
 
-    return DemoGenerator.load(folder)
+    return DemoGenerator.load(folder, placement)
 
 
-KINDS: dict[str, Callable[[Path], Generator]] = {"generator": _unclip_demo}
+KINDS: dict[str, Callable[[Path, Placement], Generator]] = {"generator": _unclip_demo}
 """Kind in the folder's manifest -> loader."""
 
 
-def load_generator(folder: Path) -> Generator:
-    """The generator of a folder, verified. Raises ModelMismatch (``generator.kind``, and ``model.unreadable`` or
-    ``model.tampered`` for a damaged folder).
+def load_generator(folder: Path, placement: Placement = HOST) -> Generator:
+    """The generator of a folder, verified, on this device.
+
+    Raises ModelMismatch (``generator.kind``, and ``model.unreadable`` or ``model.tampered`` for a damaged folder).
     """
     kind = kind_of(folder)
     if kind not in KINDS:
@@ -31,4 +33,4 @@ def load_generator(folder: Path) -> Generator:
             " generator",
             code="generator.kind",
         )
-    return KINDS[kind](folder)
+    return KINDS[kind](folder, placement)

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus
-from mindsight.decoding import TrialDecoder
+from mindsight.decoding import Retrieval, TrialDecoder
 from mindsight.errors import Conflict, MindsightError
 from mindsight.generators.base import Generator
 from mindsight.journal.sessions import Sessions
 from mindsight.settings import Settings
 from mindsight.subjects.bundle.folder import Bundle
+from mindsight.weights.device import HOST, Placement
 
 PREPARE_EVERY_S = 1.0
 
@@ -43,6 +44,7 @@ class LoadedBundles:
     bus: Bus
     blobs: BlobStore
     generator: Generator
+    placement: Placement = HOST
     _loaded: dict[str, LoadedBundle] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _prepared_s: float = -math.inf
@@ -82,13 +84,17 @@ class LoadedBundles:
     def _load(self, name: str) -> LoadedBundle:
         """Load it, and decode and reconstruct once, so that the first beta is as fast as the rest."""
         bundle = Bundle.load(self.settings.bundles_dir / name)
-        decoder = TrialDecoder(bundle, clock=time.perf_counter, generator=self.generator)
-        statistics = bundle.statistics
-        warm = decoder.retrieve(statistics.mean_V, statistics.mean_V, statistics.std_V)
+        with self.placement.memory_reported():
+            decoder = TrialDecoder(bundle, clock=time.perf_counter, generator=self.generator, placement=self.placement)
+            statistics = bundle.statistics
+            # waits for the card, and with that for the weights: the other thread may use them from its own stream
+            warm = decoder.retrieve(statistics.mean_V, statistics.mean_V, statistics.std_V)
         if warm.condition:
-            decoder.reconstruct(warm, 0)
+            _reconstruct_once(name, decoder, warm, self.placement)
         if decoder.mismatch is not None:
             print(f"inference: no reconstructions with bundle {name}: {decoder.mismatch}", file=sys.stderr, flush=True)
+        if decoder.off_card is not None:
+            print(f"inference: pool of bundle {name}: {decoder.off_card}", file=sys.stderr, flush=True)
         pool = bundle.pool
         images = {
             id_: self.blobs.put(path.read_bytes())
@@ -96,3 +102,14 @@ class LoadedBundles:
             if path is not None
         }
         return LoadedBundle(bundle, decoder, images)
+
+
+def _reconstruct_once(name: str, decoder: TrialDecoder, retrieval: Retrieval, placement: Placement) -> None:
+    """Retrieval goes on where the memory for a reconstruction is lacking."""
+    try:
+        with placement.memory_reported():
+            decoder.reconstruct(retrieval, 0)
+    except MindsightError as error:
+        if error.code != "device.memory":
+            raise
+        print(f"inference: no reconstruction with bundle {name} so far: {error}", file=sys.stderr, flush=True)

@@ -28,6 +28,7 @@ from mindsight.generators.registry import load_generator
 from mindsight.protocol import Message, Warned, dump_message
 from mindsight.protocol.work import BetaWork, dump_work, parse_work
 from mindsight.settings import Settings
+from mindsight.weights.device import HOST, Placement, choose
 from workers.inference.bundles import LoadedBundles
 from workers.inference.reconstructions import caption_of, reconstruction_of, seed_of
 from workers.inference.results import identity_of, read_betas, result_of
@@ -38,11 +39,15 @@ KEPT_RETRIEVALS = 64  # whose reconstruction is still to come; a bigG condition 
 STALE_S = 10.0  # after this, the jobs of a worker that died go to another
 
 
-def warm_generator(settings: Settings) -> Generator:
-    """The generator, after one image through it, so that the first reconstruction is as fast as the rest."""
-    generator = load_generator(settings.generator_dir or assets.GENERATOR)
-    blank = {name: np.zeros((1, *space.shape), np.float32) for name, space in generator.spaces.items()}
-    generator(blank, 0, SampleOptions())
+def warm_generator(settings: Settings, placement: Placement = HOST) -> Generator:
+    """The generator, after one image through it, so that the first reconstruction is as fast as the rest.
+
+    Raises MindsightError (``device.memory``) where the card is too small for it.
+    """
+    with placement.memory_reported():
+        generator = load_generator(settings.generator_dir or assets.GENERATOR, placement)
+        blank = {name: np.zeros((1, *space.shape), np.float32) for name, space in generator.spaces.items()}
+        generator(blank, 0, SampleOptions())
     return generator
 
 
@@ -61,6 +66,7 @@ class InferenceWorker:
     stop: threading.Event
     generator: Generator
     captioner: Captioner | None = None
+    placement: Placement = HOST
     _failure: Exception | None = None
     _retrievals: OrderedDict[tuple[str, str], Retrieval] = field(default_factory=OrderedDict)
 
@@ -68,7 +74,7 @@ class InferenceWorker:
         self.betas = WorkQueue(self.bus, "inference", stale_s=STALE_S)
         self.pictures = WorkQueue(self.bus, "pictures", stale_s=STALE_S)
         self.blobs = BlobStore(self.settings.blobs_dir)
-        self.bundles = LoadedBundles(self.settings, self.bus, self.blobs, self.generator)
+        self.bundles = LoadedBundles(self.settings, self.bus, self.blobs, self.generator, self.placement)
 
     def run(self) -> None:
         """Retrieve, and reconstruct in a second thread, until ``stop`` is set; waits for a bus that is away.
@@ -78,7 +84,8 @@ class InferenceWorker:
         reconstructing = threading.Thread(target=self._reconstruct_until_stopped, name="reconstructing")
         reconstructing.start()
         try:
-            self._work_on(self.betas, self.retrieve, "no {stage} result", self.bundles.prepare)
+            with self.placement.stream(urgent=True):
+                self._work_on(self.betas, self.retrieve, "no {stage} result", self.bundles.prepare)
         finally:
             self.stop.set()
             reconstructing.join()
@@ -88,7 +95,8 @@ class InferenceWorker:
     def _reconstruct_until_stopped(self) -> None:
         lack = "no reconstruction or caption of its {stage} result"
         try:
-            self._work_on(self.pictures, self.reconstruct, lack, lambda: None)
+            with self.placement.stream(urgent=False):
+                self._work_on(self.pictures, self.reconstruct, lack, lambda: None)
         except Exception as error:  # handed to the main thread, which ends the process with it
             self._failure = error
             self.stop.set()
@@ -114,7 +122,8 @@ class InferenceWorker:
         """
         work = parse_work(job.payload)
         try:
-            carry_out(work)
+            with self.placement.memory_reported():
+                carry_out(work)
         except (BusUnavailable, StorageFull):
             raise  # the job stays with this worker, and is delivered again
         except MindsightError as error:
@@ -168,9 +177,13 @@ class InferenceWorker:
 
 def main() -> int:
     name = f"{socket.gethostname()}-{os.getpid()}"
-    loaded: list[tuple[Generator, Captioner | None]] = []
+    loaded: list[tuple[Generator, Captioner | None, Placement]] = []
+
+    def load(settings: Settings) -> None:
+        placement = choose(settings.device)
+        with placement.stream(urgent=False):
+            loaded.append((warm_generator(settings, placement), load_captioner(settings), placement))
+
     return run_process(
-        "inference",
-        lambda settings: loaded.append((warm_generator(settings), load_captioner(settings))),
-        lambda settings, bus, stop: InferenceWorker(settings, bus, name, stop, *loaded[0]).run(),
+        "inference", load, lambda settings, bus, stop: InferenceWorker(settings, bus, name, stop, *loaded[0]).run()
     )

@@ -20,6 +20,7 @@ from mindsight.decoders.base import WEIGHTS, PriorOptions, Refined
 from mindsight.decoders.linear.ridge import RidgeTrials
 from mindsight.errors import ModelMismatch
 from mindsight.features import Features, FeatureSpace
+from mindsight.weights.device import HOST, Placement
 from mindsight.weights.tensors import map_tensors, write_tensors
 
 
@@ -86,8 +87,8 @@ class LinearDecoder:
             return "an encoding model, inverted"
         return f"ridge regression, penalty {self.penalty:.3g}"
 
-    def decoder(self, space: FeatureSpace) -> LinearFeatures:
-        """The same weights, as a decoder into this space."""
+    def decoder(self, space: FeatureSpace, placement: Placement = HOST) -> LinearFeatures:
+        """The same weights, as a decoder into this space; it computes on the host, whatever the placement."""
         return LinearFeatures(self, space)
 
     def save(self, folder: Path) -> None:

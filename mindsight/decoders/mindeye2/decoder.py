@@ -20,9 +20,10 @@ from mindsight.decoders.base import WEIGHTS, PriorOptions, Refined
 from mindsight.decoders.mindeye2.schedule import sampler_table
 from mindsight.errors import ModelMismatch
 from mindsight.features import Features, FeatureSpace
+from mindsight.weights.device import HOST, Placement
 
 if TYPE_CHECKING:
-    from mindsight.decoders.mindeye2.model import MindEye2
+    from mindsight.decoders.mindeye2.folded import FoldedMindEye2
     from mindsight.decoders.mindeye2.sampler import Sampler
 
 BACKBONE = "mindeye2-backbone"  # the space of the tokens that condition the prior
@@ -54,29 +55,32 @@ class MindEye2Weights:
     def save(self, folder: Path) -> None:
         shutil.copyfile(self.path, folder / WEIGHTS)
 
-    def decoder(self, space: FeatureSpace) -> MindEye2Decoder:
-        """Raises ModelMismatch for a file that is no MindEye2 checkpoint, see ``load_mindeye2``."""
+    def decoder(self, space: FeatureSpace, placement: Placement = HOST) -> MindEye2Decoder:
+        """Loaded and folded in float32, then cast once. Raises ModelMismatch for a file that is no MindEye2
+        checkpoint, see ``load_mindeye2``.
+        """
+        from mindsight.decoders.mindeye2.folded import fold
         from mindsight.decoders.mindeye2.loading import load_mindeye2
 
-        return MindEye2Decoder(load_mindeye2(self.path), space)
+        folded = fold(load_mindeye2(self.path))
+        folded.place(placement)
+        return MindEye2Decoder(folded, space, placement)
 
 
 class MindEye2Decoder:
     """The first subject's decoder of a model, in its inference form.
 
     space : of the image tokens that the model was trained towards: its retrieval head and its prior both predict them
+    placement : where the folded model lies; tokens stay there from the call through ``refine``
     """
 
     origin = None
 
-    def __init__(self, model: MindEye2, space: FeatureSpace) -> None:
-        from mindsight.decoders.mindeye2.folded import fold
-
-        layout = model.layout
-        self._folded = fold(model)
-        self._prior = model.prior
+    def __init__(self, folded: FoldedMindEye2, space: FeatureSpace, placement: Placement = HOST) -> None:
+        layout = folded.trunk.layout
+        self._folded, self._prior, self._placement = folded, folded.prior, placement
         self._samplers: dict[int, Sampler] = {}
-        self.n_voxels = layout.voxels[0]
+        self.n_voxels = folded.n_voxels
         self.query = space.name
         self.condition: tuple[str, ...] = (BACKBONE,)
         self.spaces: Mapping[str, FeatureSpace] = {
@@ -86,10 +90,9 @@ class MindEye2Decoder:
         self.refined: Mapping[str, FeatureSpace] = {space.name: space}
 
     def __call__(self, voxels_BV: NDArray[np.float32]) -> Features:
-        import torch
-
-        tokens = self._folded.tokens(torch.from_numpy(voxels_BV), lowlevel=False)
-        return {self.query: tokens.retrieval.numpy(), BACKBONE: tokens.backbone.numpy()}
+        at = self._placement
+        tokens = self._folded.tokens(at.tensor(voxels_BV), lowlevel=False)
+        return {self.query: at.feature(tokens.retrieval), BACKBONE: at.feature(tokens.backbone)}
 
     def refine(self, condition: Features, seed: int, options: PriorOptions) -> Refined:
         """Image tokens from the prior; of a model without one, the backbone's own tokens."""
@@ -103,7 +106,7 @@ class MindEye2Decoder:
         if options.steps not in self._samplers:
             self._samplers[options.steps] = Sampler(self._prior, options.steps)
         sampler = self._samplers[options.steps]
-        repeated = torch.from_numpy(backbone_BND).repeat_interleave(options.draws, dim=0)
+        repeated = self._placement.tensor(backbone_BND).repeat_interleave(options.draws, dim=0)
         tokens = sampler(repeated, generator=torch.Generator().manual_seed(seed))
-        tokens_BND = tokens.reshape(-1, options.draws, *tokens.shape[1:]).mean(dim=1).numpy()
-        return Refined({self.query: tokens_BND}, len(sampler_table(options.steps)))
+        tokens_BND = tokens.reshape(-1, options.draws, *tokens.shape[1:]).mean(dim=1)
+        return Refined({self.query: self._placement.feature(tokens_BND)}, len(sampler_table(options.steps)))

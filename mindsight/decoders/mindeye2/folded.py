@@ -21,6 +21,7 @@ from mindsight.decoders.mindeye2.backbone import Backbone
 from mindsight.decoders.mindeye2.model import MindEye2, Tokens
 from mindsight.decoders.mindeye2.prior import DiffusionPrior
 from mindsight.errors import ModelMismatch
+from mindsight.weights.device import Placement
 
 _DEAD = ("mixer_blocks", "b_maps_projector.")  # without influence, and for training only
 
@@ -74,6 +75,14 @@ class FoldedMindEye2:
             retrieval.mean(0, keepdim=True),
             None if blurry is None else blurry.mean(0, keepdim=True),
         )
+
+    def place(self, placement: Placement) -> None:
+        """Cast once and move; rotary frequencies, which are buffers, stay float32."""
+        placement.place(self.trunk)
+        if self.prior is not None:
+            placement.place(self.prior)
+        if self._ridge_HV is not None and self._shift_H is not None:
+            self._ridge_HV, self._shift_H = placement.tensor(self._ridge_HV), placement.tensor(self._shift_H)
 
     def tensors(self) -> list[Tensor]:
         """Every weight that a trial's tokens need, each once; the prior's are not among them."""

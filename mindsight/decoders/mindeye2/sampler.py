@@ -45,7 +45,7 @@ class Sampler:
         net = prior.net
         query_ND = net.learned_query
         if head_multiple is None:
-            head_multiple = 16 // query_ND.element_size() if query_ND.is_cuda else 1
+            head_multiple = 1 if query_ND.device.type == "cpu" else 16 // query_ND.element_size()
         self._evaluate = PriorInference(net.causal_transformer, query_ND, head_multiple)
         self._cond_scale = cond_scale
         self._table: tuple[Step, ...] = sampler_table(steps)
@@ -102,7 +102,8 @@ class _Graph:
                 sampler.trajectory(self._cond_BND, iter(self._draws))
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # another thread may allocate meanwhile, for a reconstruction of another session
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._image_BND = sampler.trajectory(self._cond_BND, iter(self._draws))
 
     def replay(self, cond_BND: Tensor, draws: Iterable[Tensor]) -> Tensor:
@@ -114,7 +115,11 @@ class _Graph:
 
 
 def _normal_draws(like: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
-    """On the generator's own device: the same seed then draws the same tokens whatever the network runs on."""
+    """In float32 on the generator's own device: the same seed then draws the same tokens whatever the network runs on
+    and in whatever precision. To a card they are copied while the next are drawn.
+    """
     device = generator.device if generator is not None else like.device
+    pinned = like.is_cuda and device.type == "cpu"
     while True:
-        yield torch.randn(like.shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
+        drawn = torch.randn(like.shape, generator=generator, device=device, pin_memory=pinned)
+        yield drawn.to(like.device, non_blocking=True).to(like.dtype)

@@ -24,11 +24,12 @@ from torch.nn import functional
 
 from mindsight.encoders.demo import to_grid, token_space
 from mindsight.errors import BadRequest
-from mindsight.features import Features, FeatureSpace
+from mindsight.features import Array, Features, FeatureSpace
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.sampling.plan import SamplerPlan, tabulate
 from mindsight.generators.sampling.schedule import trailing
 from mindsight.weights.artefact import read_artefact, write_artefact
+from mindsight.weights.device import HOST, Placement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,19 +97,20 @@ def sampling_plan(steps: int) -> SamplerPlan:
 class DemoGenerator:
     """Makes images of tokens; made by ``load``."""
 
-    def __init__(self, denoiser: Denoiser, digest: str = "") -> None:
-        self._denoiser = denoiser.eval()
+    def __init__(self, denoiser: Denoiser, digest: str = "", placement: Placement = HOST) -> None:
+        self._denoiser, self._placement = denoiser.eval(), placement
         self.config = denoiser.config
         self.digest = digest
 
     @classmethod
-    def load(cls, folder: Path) -> DemoGenerator:
-        """Load the generator of ``folder``, verified; ``ModelMismatch`` if it is not what its manifest says."""
+    def load(cls, folder: Path, placement: Placement = HOST) -> DemoGenerator:
+        """The generator of ``folder``, verified, on a device; ``ModelMismatch`` if it is not what its manifest says."""
         artefact = read_artefact(folder, "generator")
         config = GeneratorConfig(**(artefact.config | {"widths": tuple(artefact.config["widths"])}))
         denoiser = Denoiser(config)
         denoiser.load_state_dict(artefact.tensors)
-        return cls(denoiser.requires_grad_(False), artefact.digest)
+        placement.place(denoiser)
+        return cls(denoiser.requires_grad_(False), artefact.digest, placement)
 
     def save(self, folder: Path) -> None:
         """Write weights (fp16), config and manifest into ``folder``."""
@@ -129,7 +131,7 @@ class DemoGenerator:
         return self.generate(features[name], seed, options.steps)
 
     @torch.inference_mode()
-    def generate(self, tokens_BND: NDArray[np.float32], seed: int, steps: int = 4) -> NDArray[np.uint8]:
+    def generate(self, tokens_BND: Array, seed: int, steps: int = 4) -> NDArray[np.uint8]:
         """(B, H, W, 3) one image for each set of tokens.
 
         All images of a call start from the one noise that ``seed`` names, so an image does not depend on what it is
@@ -144,8 +146,11 @@ class DemoGenerator:
                 " generator that was trained on this encoder's tokens",
                 code="generator.features",
             )
-        tokens = torch.from_numpy(np.ascontiguousarray(tokens_BND, dtype=np.float32))
-        noise_CHW = torch.randn(self.config.latent_shape, generator=torch.Generator().manual_seed(seed))
+        if isinstance(tokens_BND, np.ndarray):
+            tokens_BND = np.ascontiguousarray(tokens_BND, dtype=np.float32)
+        tokens = self._placement.tensor(tokens_BND)
+        drawn_CHW = torch.randn(self.config.latent_shape, generator=torch.Generator().manual_seed(seed))
+        noise_CHW = self._placement.moved(drawn_CHW)
         noise_BCHW = noise_CHW.expand(len(tokens), -1, -1, -1)
         latent_BCHW = sample(self._denoiser, tokens, noise_BCHW, steps)
         return to_images(functional.pixel_shuffle(latent_BCHW, self.config.fold))
@@ -155,7 +160,8 @@ def sample(denoiser: nn.Module, tokens_BND: Tensor, noise_BCHW: Tensor, steps: i
     """Latents (B, C, H, W) from noise."""
 
     def predict(latent_BCHW: Tensor, timestep: float, _: bool) -> tuple[Tensor, ...]:
-        return (denoiser(latent_BCHW, torch.full((len(latent_BCHW),), timestep), tokens_BND),)
+        timestep_B = torch.full((len(latent_BCHW),), timestep, device=latent_BCHW.device)
+        return (denoiser(latent_BCHW.to(tokens_BND.dtype), timestep_B, tokens_BND),)
 
     return sampling_plan(steps).run(predict, noise_BCHW)
 
@@ -163,5 +169,5 @@ def sample(denoiser: nn.Module, tokens_BND: Tensor, noise_BCHW: Tensor, steps: i
 def to_images(pixels_B3HW: Tensor) -> NDArray[np.uint8]:
     """Pixels in [-1, 1] to uint8 (B, H, W, 3)."""
     scaled = pixels_B3HW.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().byte()
-    images: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().numpy()
+    images: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mindsight import assets
 from mindsight.decoders.mindeye2 import FoldedMindEye2, MindEye2, fold, load_mindeye2
 from mindsight.decoders.mindeye2.affine import affine
 from mindsight.errors import ModelMismatch
+from mindsight.weights.device import Placement
 from support.listing import at_an_eighth, random_state, released
 from support.tolerance import half_precision, network, rounding
 
@@ -160,3 +162,23 @@ def test_the_demo_bundle_is_folded_through_its_latent() -> None:
     model = load_mindeye2(assets.BUNDLE / "decoder.safetensors")
     assert isinstance(fold(model), FoldedMindEye2)
     assert fold(model).trunk.layout.hidden == model.layout.hidden < model.layout.voxels[0]
+
+
+@pytest.mark.parametrize("subject", [0, 1])
+def test_folded_in_float32_and_cast_once(model: MindEye2, reference: dict[str, Any], subject: int) -> None:
+    """Every weight is the float32 fold's, rounded; rotary frequencies are not rounded."""
+    exact, placed = fold(copy.deepcopy(model), subject), fold(copy.deepcopy(model), subject)
+    placed.place(Placement("cpu", "bfloat16"))
+    for rounded, tensor in zip(placed.tensors(), exact.tensors(), strict=True):
+        assert torch.equal(rounded, tensor.bfloat16())
+    assert exact.prior is not None
+    assert placed.prior is not None
+    for (name, rounded), tensor in zip(
+        placed.prior.state_dict().items(), exact.prior.state_dict().values(), strict=True
+    ):
+        kept = tensor if name.endswith("rotary_emb.freqs") else tensor.bfloat16()
+        assert torch.equal(rounded, kept)
+        assert rounded.dtype == kept.dtype
+    voxels = reference[f"voxels{subject}"][:, 0]
+    error = placed.tokens(voxels.bfloat16()).retrieval.float() - exact.tokens(voxels).retrieval
+    assert half_precision(float(error.norm() / exact.tokens(voxels).retrieval.norm()), 2e-2, 2.0**-7)

@@ -137,3 +137,14 @@ def evaluated(prior: DiffusionPrior, x: Tensor, cond: Tensor) -> Tensor:
     net = prior.net
     evaluate = PriorInference(net.causal_transformer, net.learned_query)
     return evaluate(x, net.time_tokens(torch.full((len(x),), 50)), cond)
+
+
+def test_a_seed_is_the_same_noise_in_every_precision(model: MindEye2, reference: dict[str, Any]) -> None:
+    half = load_mindeye2(model.state_dict(), torch.bfloat16)
+    cond = reference["backbone"]
+    draw = torch.Generator().manual_seed(7)
+    noises = [torch.randn(cond.shape, generator=draw) for _ in range(4)]
+    for prior, dtype in ((model.prior, torch.float32), (half.prior, torch.bfloat16)):
+        sampler = Sampler(prior, 5)
+        seeded = sampler(cond.to(dtype), generator=torch.Generator().manual_seed(7))
+        assert torch.equal(seeded, sampler(cond.to(dtype), [noise.to(dtype) for noise in noises]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ from safetensors.torch import save_file
 from mindsight.bus import Bus, Log, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
@@ -256,3 +259,44 @@ def test_a_reconstruction_needs_no_second_decoding(house: House, bundle: Bundle)
 
 def make_worker(house: House) -> InferenceWorker:
     return InferenceWorker(house.settings, house.bus, "test", threading.Event(), warm_generator(house.settings))
+
+
+def without_memory(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
+    """The card's memory is used up in these calls of the generator, counted from here."""
+    generate, done = DemoGenerator.generate, itertools.count()
+
+    def generate_or_fail(self: DemoGenerator, *arguments: Any) -> np.ndarray:
+        if next(done) in calls:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(self, *arguments)
+
+    monkeypatch.setattr(DemoGenerator, "generate", generate_or_fail)
+
+
+def test_without_memory_a_trial_lacks_its_reconstruction_and_the_worker_goes_on(
+    house: House, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_memory(monkeypatch, {2})  # after one to warm the generator and one with the bundle
+    house.open("ses-a", "known")
+    put(house, 1, "known")
+    with at_work(house):
+        house.wait("ses-a", lambda messages: count(messages, Warned) == 1)
+        put(house, 2, "known")
+        messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 1)
+    assert count(messages, Result) == 2
+    (warning,) = (m for m in messages if isinstance(m, Warned))
+    assert (warning.code, warning.trial) == ("device.memory", 1)
+    assert "no reconstruction or caption of its fast result: expected enough free memory" in warning.text
+    (made,) = (m for m in messages if isinstance(m, Reconstruction))
+    assert made.trial == 2
+
+
+def test_without_memory_for_its_first_reconstruction_a_bundle_still_ranks(
+    house: House, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.open("ses-a", "known")
+    worker = make_worker(house)
+    without_memory(monkeypatch, {0})
+    worker.bundles.prepare()
+    assert worker.bundles.names == {"known"}
+    assert "no reconstruction with bundle known so far" in capsys.readouterr().err
