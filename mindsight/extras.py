@@ -26,7 +26,7 @@ def missing() -> tuple[str, ...]:
 
 
 def need_server(what: str) -> None:
-    """Raises NotInstalled, with what to install, where the server's packages are not here.
+    """Raises NotInstalled, with what to install, if the server's packages are not installed.
 
     what : the command, for the message
     """

@@ -23,7 +23,7 @@ Features = Mapping[str, Array]
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpace:
-    """One space of image features. Two spaces are the same where all of this is, never by their shape alone.
+    """One space of image features. Two spaces are the same only if all of these are, never by shape alone.
 
     name : of the space, such as ``openclip-ViT-bigG-14-tokens``
     shape : of one image's features, (D,) or (tokens, channels)

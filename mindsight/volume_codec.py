@@ -35,7 +35,7 @@ _DTYPES = {
 }
 _CLOCKS = ("acquired_s", "arrived_s", "trigger_s")
 _KEYS = frozenset({"shape", "dtype", "affine", "tr_s", "run", "index", "slice_times_s", *_CLOCKS})
-_OPTIONAL = frozenset({"motion_6"})  # not there where there is none, so that other volumes keep their bytes
+_OPTIONAL = frozenset({"motion_6"})  # absent if None, so that the bytes of other volumes stay the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def read_header(prefix: bytes | bytearray | memoryview) -> VolumeHeader:
 def decode_volume(payload: bytes | bytearray | memoryview) -> Volume:
     """The volume of a payload. Its data is a read-only view of ``payload`` in Fortran order: nothing is copied.
 
-    Raises BadVolume, also where the data is not exactly as long as the header says.
+    Raises BadVolume, also if the data's length is not exactly the header's.
     """
     header = read_header(payload)
     if len(payload) != header.total_bytes:

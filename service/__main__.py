@@ -91,7 +91,7 @@ def check_address(settings: Settings) -> None:
 def listen(settings: Settings) -> socket.socket:
     """The bound socket; connections wait in it until the gateway runs. Raises Conflict if the address is in use."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # The protocol is named because asyncio turns Nagle's algorithm off (40 ms per answer) only where it is.
+    # The protocol is named because asyncio turns Nagle's algorithm off (40 ms per response) only if it is.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # the kernel drops a silent peer; closing would wait for it

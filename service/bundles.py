@@ -32,7 +32,7 @@ def pool_size(settings: Settings, bundle: str | None) -> int | None:
 
 
 def pool_ids(settings: Settings, bundle: str | None) -> frozenset[str] | None:
-    """The candidates of the bundle's pool; None without a bundle, or where it cannot be read."""
+    """The candidates of the bundle's pool; None without a bundle, or if it cannot be read."""
     return None if bundle is None else description.pool_ids(settings.bundles_dir / bundle)
 
 

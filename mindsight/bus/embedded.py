@@ -72,7 +72,7 @@ class EmbeddedServer:
         return self.url
 
     def stop(self) -> None:
-        """SIGTERM, by which the server syncs its file and ends; SIGKILL only where it does not end in time."""
+        """SIGTERM, by which the server syncs its file and ends; SIGKILL only if it does not end in time."""
         if self.process is None:
             return
         self.process.terminate()
@@ -151,7 +151,7 @@ def _lock(folder: Path) -> int:
 
 
 def _socket_path(folder: Path) -> Path:
-    """Beside the data where the path is short enough for a unix socket, else in a private folder named after it."""
+    """Beside the data if the path is short enough for a unix socket, else in a private folder named after it."""
     beside = folder / "bus.sock"
     if len(os.fsencode(beside)) <= MAX_SOCKET_PATH:
         return beside

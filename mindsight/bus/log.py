@@ -190,7 +190,7 @@ class Log:
         return self.look([key])[0][0]
 
     def look(self, keys: Sequence[str], counters: Sequence[str] = ()) -> tuple[list[Entry | None], list[int]]:
-        """The entries with these keys, and where these counters stand, all at one moment and in one round trip."""
+        """The entries with these keys, and these counters' values, read together in one round trip."""
         where = [self._key("log"), self._key("keys"), self._key("order")]
         entries, indices = self.bus.run(_LOOK, where, [*_counted(keys), *counters])
         return [None if item is None else _entry(item) for item in entries], [int(index) for index in indices]

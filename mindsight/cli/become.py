@@ -8,7 +8,7 @@ import os
 def become(name: str, module: str, *arguments: str) -> None:
     """Run one of our modules in place of this process.
 
-    name : of the command, for the message where this install lacks what it needs
+    name : of the command, for the message if this install lacks what it needs
 
     Raises NotInstalled.
     """

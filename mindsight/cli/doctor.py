@@ -4,7 +4,7 @@ import typer
 
 
 def doctor() -> None:
-    """Check whether this machine can run Mindsight, and print what to do where it cannot."""
+    """Check whether this machine can run Mindsight, and print what to do if it cannot."""
     from mindsight.operations.doctor import examine
 
     findings = examine()

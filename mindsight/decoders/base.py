@@ -72,7 +72,7 @@ class Decoder(Protocol):
 
     @property
     def origin(self) -> NDArray[np.float32] | None:
-        """The query of an average beta, where the decoder knows it: what candidates have in common."""
+        """The query of an average beta, if the decoder knows it: what candidates have in common."""
 
     def __call__(self, voxels_BV: NDArray[np.float32]) -> Features:
         """Features of z-scored betas. Raises ModelMismatch (``decoder.voxel_count``)."""

@@ -44,7 +44,7 @@ def export_session(
 ) -> None:
     """Write what ``evaluate_folder`` reads: ``answers/``, ``images.npy``, and with a bundle ``image_tokens.npy``.
 
-    Several showings of an image are several samples; where one was shown more often, its first showings count.
+    Several showings of an image are several samples; if one was shown more often, its first showings count.
 
     bundle : the one that decoded the session. With it the archived betas are decoded again, z-scored by run, for
         retrieval both ways and for two controls: betas of other trials through the whole path, and noise into the

@@ -52,7 +52,7 @@ def measure(
     order_K = exchanged(np.zeros(len(truth.images_KHWC)), np.random.default_rng([seed, 0]))
     table: list[dict[str, Score]] = [{} for _ in range(len(measured) + 1)]  # the last are the exchanged pairs
     captions: list[dict[str, Score]] = [{} for _ in table]
-    _caption_scores(truth, measured, order_K, captions)  # first: it is quick, and raises where captions do not fit
+    _caption_scores(truth, measured, order_K, captions)  # first: it is quick, and raises if captions do not fit
     _image_scores(truth, measured, networks, order_K, table)
     pool = min(POOL, len(truth.images_KHWC))
     _retrieval_scores(truth, measured, order_K, pool, seed, table)

@@ -1,6 +1,6 @@
 """Files that are there whole or not at all, also after a power loss. The only place that renames and syncs.
 
-A file is durable once its data, its name and, where it is the first in a new folder, that folder's name are synced: in
+A file is durable once its data, its name and, if it is the first in a new folder, that folder's name are synced: in
 this order, so that a name never leads to a file without its data.
 
 Knows nothing of what is written.

@@ -1,7 +1,7 @@
 """A folder that proves what it is: a JSON document in it lists the sha256 of each file.
 
 One verifier and one set of codes for all such folders, with the folder's kind in front (``bundle.tampered``):
-``unreadable`` where the document cannot be read, ``version`` where it is of another format or kind, ``tampered`` where
+``unreadable`` if the document cannot be read, ``version`` if it is of another format or kind, ``tampered`` if
 a file is missing, added or changed. The document of weights is ``manifest.json``; a subject bundle's is its
 description.
 
@@ -22,14 +22,14 @@ from mindsight.files.durable import write_durably
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-MAX_HASHED_BYTES = 1 << 30  # of larger files the size is compared, where the document holds it
+MAX_HASHED_BYTES = 1 << 30  # of larger files the size is compared, if the document holds it
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How one sort of folder is called where it fails.
+    """The names of one kind of folder in error messages.
 
-    prefix : of the codes; what : "the bundle"; remedy : what to do where the folder is damaged
+    prefix : of the codes; what : "the bundle"; remedy : what to do if the folder is damaged
     """
 
     prefix: str
@@ -84,7 +84,7 @@ def verify_folder(
     sizes : bytes of the files that are not read where they are larger than MAX_HASHED_BYTES
     only : these names, which must be listed; None: every name, and no other file may be there
 
-    Raises ModelMismatch (``tampered``) where a file is missing, added or changed.
+    Raises ModelMismatch (``tampered``) if a file is missing, added or changed.
     """
     if only is None and (added := set(files_in(folder)) - {document, *sums}):
         raise proof.tampered(min(added), f"not in {document}")

@@ -9,7 +9,7 @@ An estimate is a linear functional of the history, ``beta_v = sum_i u_i(rho_v) y
     g = (W S^-1)[probe]          G(rho) = Q'L'LQ = I - rho A1 + rho^2 A2
     c = G^-1 g                   u = L'L Q c
 
-which is row ``probe`` of ``pinv(LX) L`` also where the design is singular (a constant confound, fewer frames than
+which is row ``probe`` of ``pinv(LX) L`` also if the design is singular (a constant confound, fewer frames than
 regressors), at the condition number of ``L`` alone. ``g'G^-1 g`` is that row's squared length: the variance of the
 estimate in units of the noise's.
 """

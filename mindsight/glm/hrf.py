@@ -5,7 +5,7 @@ Knows nothing of voxels or noise. Letters: T frames, K events, L samples of the 
 nilearn (0.14, ``glm.first_level.hemodynamic_models``) samples each event as a box on a grid about 50 times finer than
 the TR, convolves it with the kernel and interpolates at the frame times. The grid starts 24 s before the first frame,
 ends with the last one and has a whole number of steps, so its step, and with it the rounding of an onset, shifts a
-little with every frame where 24 s are not a whole number of steps. The grid is therefore computed again for each number
+little with every frame if 24 s are not a whole number of steps. The grid is therefore computed again for each number
 of frames, with the same operations in the same order; the convolution of a box is the difference of two values of the
 kernel's running sum, which leaves a look-up per event and frame.
 """

@@ -18,7 +18,7 @@ betas). Precisely:
 - at the planned length the betas are those of the default.
 
 The cost is at the start: the first betas of a run share few frames among all drifts of the run. Figures are in
-docs/betas-and-quality.md. Use it where betas of one trial at different times are compared or collected, and the default
+docs/betas-and-quality.md. Use it if betas of one trial at different times are compared or collected, and the default
 where the fast beta matters.
 """
 
@@ -64,7 +64,7 @@ class StreamingGLM:
 
     n_voxels : V
     tr_s : seconds from frame to frame
-    hrf : "glover" or "spm", for all voxels where ``hrf_V`` is not given
+    hrf : "glover" or "spm", for all voxels if ``hrf_V`` is not given
     high_pass_hz : cut of the cosine drifts; 0 leaves the constant alone
     noise : "ols", or "ar1" for prewhitening with one coefficient per voxel
     n_confounds : C, columns given with every ``push``
@@ -150,7 +150,7 @@ class StreamingGLM:
     def push(self, y_V: ArrayLike, confounds_C: ArrayLike | None = None, censored: bool = False) -> None:
         """Append the next frame.
 
-        y_V : (V,) voxel values; they do not influence any beta where ``censored``
+        y_V : (V,) voxel values; they do not influence any beta if ``censored``
         confounds_C : (C,) confounds, raw
         censored : give the frame its own regressor, which removes it from the fit
 
@@ -176,7 +176,7 @@ class StreamingGLM:
         ``effect_variance``.
 
         Infinite while no degrees of freedom are left. They are counted by the design's rank; nilearn counts columns,
-        which differs where some are redundant. Raises as ``beta``.
+        which differs if some are redundant. Raises as ``beta``.
         """
         betas, errors = [], []
         for group, basis in self._bases(trial):
@@ -214,7 +214,7 @@ class StreamingGLM:
         ]
 
     def typical_error(self, trial: int) -> float:
-        """Median over voxels of ``estimate``'s standard error; of about a thousand voxels where there are more.
+        """Median over voxels of ``estimate``'s standard error; of about a thousand voxels if there are more.
 
         Raises as ``beta``.
         """
@@ -227,7 +227,7 @@ class StreamingGLM:
         return float(np.median(np.concatenate(errors)))
 
     def betas(self) -> NDArray[np.float64]:
-        """(K, V) ``beta`` of all trials in ``started``, in that order; all at once where the noise is OLS."""
+        """(K, V) ``beta`` of all trials in ``started``, in that order; all at once if the noise is OLS."""
         trials = self.started
         if self.noise == "ar1" or not trials:
             return np.array([self.beta(trial) for trial in trials]).reshape(-1, self.n_voxels)

@@ -98,7 +98,7 @@ def separate_ols_betas(
     rows_VN : the buffer, whose first ``n_frames`` frames are in use
     out_KV : filled, K trials
 
-    Returns (K,) bool, whether this form determines the trial's estimate; where it does not, the design alone does.
+    Returns (K,) bool, whether this form determines the trial's estimate; otherwise the design alone does.
     """
     weights = separate_weights(regressors_TE, nuisance_TP)
     band_KT = _in_fours(weights.band_TK[:, indices].T).astype(np.float32)

@@ -47,7 +47,7 @@ class BetaScorer:
         return betas
 
     def _learn(self, trial: int, beta: RunBeta) -> None:
-        """Update the statistics; not with a beta of no volumes, nor where the run could not be registered."""
+        """Update the statistics; not with a beta of no volumes, nor if the run could not be registered."""
         if beta.n_volumes == 0:
             return
         if self.reference is None or self.reference.trusted:
@@ -56,7 +56,7 @@ class BetaScorer:
     def _registered(self, trial: int, beta: RunBeta) -> RunBeta:
         """The beta given the run's registration.
 
-        A voxel outside the volumes has the mean that it is z-scored by. The beta is flagged where the pose is a guess.
+        A voxel outside the volumes has the mean that it is z-scored by. The beta is flagged if the pose is a guess.
         """
         if self.reference is None:
             return beta

@@ -19,7 +19,7 @@ MAX_VOLUMES = 32
 
 
 class RunClocks:
-    """The clocks of one run; raises one alert where a steady clock contradicts the declared TR."""
+    """The clocks of one run; raises one alert if a steady clock contradicts the declared TR."""
 
     def __init__(self) -> None:
         self._moments_N3 = np.empty((0, 3))  # index, acquired, trigger

@@ -20,7 +20,7 @@ class Trials:
     """A run's trials.
 
     events : for the GLM
-    labels : what each trial showed, where the run has it
+    labels : what each trial showed, if the run states it
     onsets_s : of each trial
     notes : on the events, for the operator
     """

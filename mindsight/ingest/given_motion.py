@@ -63,14 +63,14 @@ class GivenMotion:
             )
 
     def raw_6(self, volume: Volume) -> NDArray[np.float64]:
-        """(6,) the volume's parameters as they came; zeros where there are none."""
+        """(6,) the volume's parameters as they came; zeros if there are none."""
         if self.rows_T6 is not None:
             row_6: NDArray[np.float64] = self.rows_T6[volume.index]
             return row_6
         return np.array(volume.motion_6) if self.per_volume else np.zeros(6)
 
     def ordered_6(self, volume: Volume) -> NDArray[np.float64]:
-        """(6,) translations in mm, then rotations in radians; zeros where the order is unknown."""
+        """(6,) translations in mm, then rotations in radians; zeros if the order is unknown."""
         if self.order is None:
             return np.zeros(6)
         raw_6 = self.raw_6(volume)

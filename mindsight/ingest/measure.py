@@ -66,7 +66,7 @@ class MeasuredVolume:
     """A volume as the GLM takes it, with its report.
 
     confounds_C : (C,) motion parameters that are regressors
-    registration : the run's, where this volume determined it
+    registration : the run's, if this volume determined it
     """
 
     voxels_V: NDArray[np.float32]

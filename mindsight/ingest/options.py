@@ -23,9 +23,9 @@ Mode = Literal["nilearn", "fixed"]
 class IngestOptions:
     """How a session's betas are estimated.
 
-    hrf, high_pass_hz, noise : of ``StreamingGLM``; ``hrf`` where the space has none per voxel
+    hrf, high_pass_hz, noise : of ``StreamingGLM``; ``hrf`` if the space has none per voxel
     mode : "nilearn" for a drift basis over the volumes so far, "fixed" for one over the planned run, whose length must
-        then be declared: see ``glm.streaming``; a trial's final beta is then its revised one, where it has one
+        then be declared: see ``glm.streaming``; a trial's final beta is then its revised one, if it has one
     fast_s, revised_s, final_s : seconds from a trial's onset to its fast beta, its revised one (None: no revised beta)
         and its final one (None: at the end of the run, as for trials whose time has not come by then)
     fast_volumes, revised_volumes, final_volumes : the same in volumes (TR after the onset); takes precedence over the
@@ -89,7 +89,7 @@ class IngestOptions:
         return waits_s
 
     def override(self, given: Mapping[str, Any]) -> IngestOptions:
-        """These options with the given ones in their place.
+        """These options with the given ones replaced.
 
         given : value by field name; None keeps what stands here. A stage given in seconds replaces one in volumes.
             ``limits`` is a mapping itself, see ``QualityLimits.override``; an ``fd_threshold_mm`` is also the limit of

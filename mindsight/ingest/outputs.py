@@ -24,9 +24,9 @@ class VolumeReport:
         confounds are about the head's centre); None if ingest does not estimate it (motion was given,
         or the volume has too few slices)
     fd_mm : framewise displacement against the volume before (Power et al. 2012), None for a run's first volume and
-        where motion is neither estimated nor given in a known order
+        if motion is neither estimated nor given in a known order
     dvars_percent, tsnr : see ``QualityFigures``
-    residual, outlier_slices : see ``Aligned``; None and none where motion is not estimated
+    residual, outlier_slices : see ``Aligned``; None and empty if motion is not estimated
     aligned : False if no pose explained the volume
     censored : the volume is excluded from the betas: too much motion, no pose, or a spike
     alerts : conditions of the run that began or ended with this volume, in words for the operator

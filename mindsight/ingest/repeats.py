@@ -37,7 +37,7 @@ class Repeats(Generic[T]):
         return others
 
     def state(self) -> dict[str, Any]:
-        """As JSON has it where T does; ``load_state`` goes on from there."""
+        """State for JSON; ``load_state`` continues from it."""
         return {
             "items": [[*key, item] for key, item in self._items.items()],
             "newest": [[*key, beta] for key, beta in self._newest.items()],

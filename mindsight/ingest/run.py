@@ -144,7 +144,7 @@ class Run:
     def measure_quality(
         self, voxels_V: NDArray[np.float32], motion_6: NDArray[np.float64], broken: bool
     ) -> QualityFigures:
-        """Quality figures of the next volume, which is ``broken`` where it is a spike or has no pose."""
+        """Quality figures of the next volume, which is ``broken`` if it is a spike or has no pose."""
         return self._quality.push(voxels_V, motion_6, broken)
 
     def detect_spike(self, voxels_V: NDArray[np.float32], good: bool) -> bool:

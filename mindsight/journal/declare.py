@@ -141,7 +141,7 @@ class Recorder:
     def add_events(self, run: int, events: list[AddEvent]) -> list[Appended]:
         """Add all of them, also those after the last volume: the run's end reports what no volume shows.
 
-        Raises BadRequest, and adds none, where one ended before the model's time begins; otherwise the first error of
+        Raises BadRequest, and adds none, if one ended before the model's time axis starts; otherwise the first error of
         the log: what was written before it stays, and is a duplicate on the next try.
         """
         self._journal.run(run)

@@ -203,7 +203,7 @@ def _print_notes(notes: Sequence[Note]) -> None:
 
 
 def _print_skipped(error: BadVolume) -> None:
-    print(f"passed over: {error} [{error.code}]", file=sys.stderr, flush=True)
+    print(f"skipped: {error} [{error.code}]", file=sys.stderr, flush=True)
 
 
 def _opened(path: Path) -> IO[str]:

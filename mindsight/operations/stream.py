@@ -232,7 +232,7 @@ def _with_option(source: str, option: str) -> str:
 
 def _skipping(report: Report) -> OnBad:
     """Reports an unreadable volume, which is left out."""
-    return lambda error: report.warning(error.code, f"passed over: {error}")
+    return lambda error: report.warning(error.code, f"skipped: {error}")
 
 
 def _read_events(path: Path) -> EventsTable:

@@ -48,7 +48,7 @@ class Supervisor:
     """Starts the parts, restarts one that dies, stops them all.
 
     settings : passed to every part through its environment
-    parts : which of ``MODULES``; without the bus where ``settings.redis_url`` names an external server
+    parts : which of ``MODULES``; without the bus if ``settings.redis_url`` names an external server
     announce : receives each line that the gateway prints, at the first start also the keys, which are in no log file
     """
 

@@ -3,7 +3,7 @@
 Knows nothing of pools. Letters: N rows, D numbers of a row, B queries, P requested rows, M numbers of a sketch.
 
 NumPy widens float16 one number at a time, an order of magnitude slower than memory delivers it. Here the loop that uses
-a number also widens it, and nothing is written back: by the processor's own instruction where it has one, otherwise by
+a number also widens it, and nothing is written back: by the processor's own instruction if it has one, otherwise by
 integer arithmetic, which every processor vectorises and which is two thirds slower. Half precision is passed as its
 bits, uint16.
 """

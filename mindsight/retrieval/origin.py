@@ -35,7 +35,7 @@ class Origin:
 
     def noise(self, dtype: DTypeLike) -> float:
         """The length that rounding alone may give the difference from an embedding of this type: a few units in the
-        last place of float32 on either side, and one of float16 where the embedding was stored in half precision.
+        last place of float32 on either side, and one of float16 if the embedding was stored in half precision.
         """
         stored = np.finfo(np.float16).eps if np.dtype(dtype) == np.float16 else 0.0
         length = np.linalg.norm(self.place_D.astype(np.float64))

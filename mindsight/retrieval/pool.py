@@ -34,7 +34,7 @@ class CandidatePool:
 
     ids : N names, all different
     embeddings : (N, D) or (N, tokens, channels), float16 or float32; may be a memory map
-    labels : N class labels; candidates of one label are equally right where labels are what is decoded
+    labels : N class labels; candidates of one label are equally right if labels are decoded
     images : N PNG files, None if a candidate has no image
     source : what made the embeddings, in words; None if it was not recorded
     recorded_digest : the digest in the folder that the pool was read from; ``verify`` checks it
@@ -83,7 +83,7 @@ class CandidatePool:
 
     @property
     def space(self) -> FeatureSpace:
-        """Of the embeddings; without a name where the pool was made before spaces were recorded."""
+        """The embeddings' space; without a name if the pool was made before spaces were recorded."""
         return self.recorded_space or FeatureSpace("", self.token_shape)
 
     @property
@@ -147,7 +147,7 @@ class CandidatePool:
     def save(self, folder: Path) -> list[Path]:
         """Write embeddings, index and images into the folder; returns the files.
 
-        The file of a pool that was read gets a second name where the file system allows it: bundles with the same pool
+        The file of a pool that was read gets a second name if the file system allows it: bundles with the same pool
         then share it, on the disk and in the workers' memory. It is never written into.
         """
         folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ class Ranking:
 
     indices_K : (K,) rows of the pool, best first; equal scores in the pool's order
     scores_N : (N,) cosine of every candidate, in the pool's order
-    length : Euclidean length of the query, which the cosine ignores; from the origin, where one was given
+    length : Euclidean length of the query, which the cosine ignores; from the origin, if one is given
     """
 
     indices_K: NDArray[np.int64]

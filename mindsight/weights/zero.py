@@ -59,7 +59,7 @@ def zero_files(folder: Path) -> list[Path]:
 
 
 def read_zero(folder: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint folder: float32 where there are shards, else what the model's file holds.
+    """The state dict of a checkpoint folder: float32 if there are shards, otherwise the dtype of the model's file.
 
     Raises ModelMismatch (``checkpoint.zero``) for stage 3 and for parts that do not fit their shapes.
     """

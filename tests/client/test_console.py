@@ -78,7 +78,7 @@ def test_a_console_that_comes_back_reads_how_far_each_run_is(console: Console, b
     console.end_run(1)
     console.start_run(2, task="view", tr_s=2.0)
     assert console.runs() == [RunState(1, 2, ended=True), RunState(2, 0, ended=False)]
-    console.warn("series.ignored", "a series was passed over: " + "x" * 600)
+    console.warn("series.ignored", "a series was left out: " + "x" * 600)
     logged_messages = [parse_message(entry.payload) for entry in Log(bus, console.session, "messages").read()]
     assert [len(message.text) for message in logged_messages if isinstance(message, Warned)] == [500]
 

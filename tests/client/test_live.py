@@ -81,8 +81,8 @@ def test_a_volume_that_the_service_cannot_take_is_missing_and_the_next_goes_on(
 def test_what_was_lost_is_counted_and_a_transport_that_died_is_an_error(running: Running, session: str) -> None:
     volume = Volume(np.zeros((8, 8, 8), np.int16), np.eye(4), 1.0, 1, 0)
     unreadable = TransportWarning("object.unreadable", "object 7: it cannot be read", lost=True)
-    passed_over = TransportWarning("series.ignored", "a series was passed over: it had no second volume")
-    sent = sent_live(running, session, [volume, unreadable, passed_over, RunEnded(1, 1)])
+    left_out = TransportWarning("series.ignored", "a series was left out: it had no second volume")
+    sent = sent_live(running, session, [volume, unreadable, left_out, RunEnded(1, 1)])
     assert (sent.n_missing, sent.n_lost, sent.is_whole) == (0, 1, False)
     with pytest.raises(MindsightError) as caught:
         sent_live(running, session, [TransportWarning(FAILED, "watching the folder has ended")])

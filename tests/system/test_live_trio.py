@@ -210,7 +210,7 @@ def test_wrong_commands_print_one_line(
     broken.write_bytes(broken.read_bytes()[:60_000])
     finished = stream(few, "--session", service.open_session())
     assert finished.returncode == 3  # the stream went to its end, without something
-    assert "passed over: file 3 of 4" in finished.stderr
+    assert "skipped: file 3 of 4" in finished.stderr
     assert "3 volumes acknowledged, 1 missing" in finished.stdout
 
 

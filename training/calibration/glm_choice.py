@@ -1,4 +1,4 @@
-"""The options of a subject's GLM, chosen on calibration runs: each against the default, and only where the gain is
+"""The options of a subject's GLM, chosen on calibration runs: each compared with the default, and only if the gain is
 clear from run to run.
 
 Knows nothing of files. Letters: T frames, V voxels, C confounds, K trials of a run, R runs, O options, S shapes.

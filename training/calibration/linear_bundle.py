@@ -56,7 +56,7 @@ def calibrate_linear(
     folders : two or more runs, see ``open_run``
     labels : column of the events that names what was shown; events without a name are modelled, and the decoder is not
         fitted to them
-    options : of calibration and of the sessions after it; ``choose`` replaces those of the GLM where the runs show that
+    options : of calibration and of the sessions after it; ``choose`` replaces those of the GLM if the runs show that
         others are better, see ``glm_choice``
     pool : the candidates that the labels name, see ``CandidatePool.named``; None: the labels are the candidates
     echo : which of several echoes, or all combined, see ``read_series``; sessions must take the same

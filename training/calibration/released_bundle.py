@@ -48,7 +48,7 @@ class Released:
     mask : NIfTI on the grid of the runs, above 0 in the voxels that the weights read: in C order of that grid, as NSD's
         nsdgeneral is read
     pool : with embeddings of the encoder that the weights were trained towards, see ``encoders.openclip``
-    index : the pool's sketch for fast ranking, where it has one
+    index : the pool's sketch for fast ranking, if it has one
     layer : which of several subjects' ridge layers to use
     """
 

@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float32]
 
 
 class Betas(NamedTuple):
-    """(V,) beta, and the mean and standard deviation to z-score it by; (R, V) each where betas are averaged."""
+    """(V,) beta, and the mean and standard deviation to z-score it by; (R, V) each if betas are averaged."""
 
     beta: FloatArray
     mean: FloatArray

@@ -145,7 +145,7 @@ class InferenceWorker:
             self.pictures.put(work.key, dump_work(work), identity=work.beta)
 
     def reconstruct(self, work: BetaWork) -> None:
-        """Publish one beta's reconstruction, and then its caption where there is a captioner."""
+        """Publish one beta's reconstruction, and then its caption if there is a captioner."""
         loaded = self.bundles.get(work.bundle)
         betas = read_betas(work, loaded.bundle, self.blobs)
         retrieval = self._retrievals.pop((work.key, work.beta), None)

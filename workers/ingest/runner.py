@@ -72,7 +72,7 @@ class SessionRunner:
     def resume(
         cls, session: str, lease: Lease, bus: Bus, blobs: BlobStore, queue: WorkQueue, settings: Settings
     ) -> SessionRunner:
-        """Continue from the last worker's snapshot; from the beginning of the log where there is none."""
+        """Continue from the last worker's snapshot; from the beginning of the log if there is none."""
         runner = cls(session, lease, bus, blobs, queue, settings)
         snapshot = read_snapshot(runner.snapshot_path)
         if snapshot is not None:

@@ -111,7 +111,7 @@ class IngestWorker:
 
     @contextmanager
     def _holding(self, session: str) -> Iterator[None]:
-        """Give the session up where another worker has its lease."""
+        """Give the session up if another worker has its lease."""
         try:
             yield
         except LeaseLost as error:

@@ -49,7 +49,7 @@ class LinearDecoder:
         embeddings_KD : (K, D) or (K, tokens, channels) what each trial showed
         penalty : None chooses the one with the least GCV error, common to all D
 
-        Raises ModelMismatch (``decoder.fit``) for fewer than three trials, for voxels that do not vary, or where the
+        Raises ModelMismatch (``decoder.fit``) for fewer than three trials, for voxels that do not vary, or if the
         two do not have the same number of rows.
         """
         trials = RidgeTrials()

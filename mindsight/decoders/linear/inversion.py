@@ -2,7 +2,7 @@
 
 Knows nothing of networks or images. After Naselaris et al. 2009 (Bayesian reconstruction from an encoding model) and
 van Bergen et al. 2015 (noise covariance from residuals). With few trials and a wide latent it keeps more of the latent
-than ridge regression; where the errors are mostly common to all voxels it keeps less. Calibration compares the two on
+than ridge regression; if the errors are mostly common to all voxels, it keeps less. Calibration compares the two on
 the subject's own runs; figures are in ``docs/decoders.md``.
 
 Axes: K trials, V voxels, H numbers of the latent, R rank of the trials' latents.

@@ -27,7 +27,7 @@ def fitting_state(state: Mapping[str, Tensor]) -> tuple[Layout, dict[str, Tensor
     layout = infer_layout(state)
     with torch.device("meta"):
         wanted = MindEye2(layout).state_dict()
-    # the noise schedule follows from its definition, and so do rotary frequencies where a file leaves them out
+    # the noise schedule follows from its definition, and so do rotary frequencies that a file leaves out
     recomputed = {
         key: rotary_frequencies(2 * len(tensor)) for key, tensor in wanted.items() if key.endswith(FREQUENCIES)
     }

@@ -70,7 +70,7 @@ def convert_mindeye2(source: Path, out: Path, dtype: torch.dtype = torch.float32
 
     Raises Conflict (``checkpoint.exists``) if ``out`` exists; ModelMismatch if the source is no MindEye2
     checkpoint, see ``load_mindeye2``, or a weight is not finite in ``dtype`` (``checkpoint.not_finite``); StorageFull
-    where there is not enough room, and then leaves nothing behind.
+    if there is not enough space, and then leaves nothing behind.
     """
     if out.exists():
         raise Conflict(

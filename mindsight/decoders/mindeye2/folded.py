@@ -2,7 +2,7 @@
 
 Knows nothing of training. Equal to the full form in exact arithmetic: with one time point per trial each mixer block
 resets the latent to its input plus a constant (see ``Backbone.mixer_constant``), so voxels to tokens is affine. It is
-two products through the latent, or one where that means fewer weights to read: for a subject with fewer voxels than
+two products through the latent, or one if that means fewer weights to read: for a subject with fewer voxels than
 the latent is wide.
 
 Axes: B batch, V voxels, H hidden, N tokens, D channels, R repeats.
@@ -29,7 +29,7 @@ _DEAD = ("mixer_blocks", "b_maps_projector.")  # without influence, and for trai
 class FoldedMindEye2:
     """Decodes one subject. Made by ``fold``.
 
-    trunk : the heads, from the latent, or from voxels where ``ridge_HV`` is None
+    trunk : the heads, from the latent, or from voxels if ``ridge_HV`` is None
     """
 
     def __init__(

@@ -53,7 +53,7 @@ def infer_layout(state: Mapping[str, Tensor]) -> Layout:
     """Read the layout off a checkpoint's keys.
 
     Raises ModelMismatch (``checkpoint.keys``) if a tensor that fixes a dimension is missing or has another number of
-    axes, and where dimensions contradict each other.
+    axes, and if dimensions contradict each other.
     """
     n_subjects, n_blocks, depth = (
         _count(state, pattern)

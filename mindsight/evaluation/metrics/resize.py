@@ -48,7 +48,7 @@ def as_pictures(images_KHWC: NDArray[Any], size: int = PROTOCOL_SIZE) -> NDArray
 
 
 def resize(images_KHWC: NDArray[np.floating[Any]], size: int) -> NDArray[Any]:
-    """(K, size, size, C) of (K, H, W, C), in the dtype that came; the same array where nothing changes."""
+    """(K, size, size, C) of (K, H, W, C), in the given dtype; the same array if nothing changes."""
     rows = _along(images_KHWC, 1, size)
     return _along(rows, 2, size)
 

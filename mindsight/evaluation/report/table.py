@@ -178,7 +178,7 @@ def _measured(row: Row, metrics: list[Metric]) -> Line:
 
 
 def _guess(ours: Row, metrics: list[Metric]) -> Line:
-    """The chance level of each metric, where it has one."""
+    """The chance level of each metric that has one."""
     chances = [ours.scores[metric.key].metric.chance if metric.key in ours.scores else None for metric in metrics]
     cells = [
         _ABSENT if chance is None else _figure(metric, chance) for metric, chance in zip(metrics, chances, strict=True)

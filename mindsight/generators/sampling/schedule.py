@@ -56,7 +56,7 @@ def even(steps: int) -> Grid:
 
 
 def trailing(steps: int) -> Grid:
-    """The last integer of each of ``steps`` equal parts: best where the steps are few (Lin et al. 2024, 2305.08891)."""
+    """The last integer of each of ``steps`` equal parts: best for few steps (Lin et al. 2024, 2305.08891)."""
     return listed([round(N_TIMESTEPS * (steps - step) / steps) - 1 for step in range(steps)])
 
 

@@ -1,1 +1,1 @@
-"""Pictures for the operator: where the head is, where the response is."""
+"""Images for the operator: the head's registration, and the response on the brain."""

@@ -70,7 +70,7 @@ def draw_pose(moving: Volume, target: Volume, pose: Float64Array, figures: str, 
     """(532, 768, 3) uint8: sagittal, coronal and axial plane, 1 mm per pixel, up is up and front is right or up.
 
     pose : (4, 4) target mm -> moving mm
-    figures : the caption, in one line; red where the pose is not ``trusted``
+    figures : the caption, in one line; red unless the pose is ``trusted``
 
     Blue is outside of the moving volume's field of view. Raises BadVolume (``mask.empty``) if a volume has no head
     in it.

@@ -127,7 +127,7 @@ class CoarseSearch:
             self._levels.append(_Level(block_mm, prefilter(reduced), reduced_affine))
 
     def find(self, values: FloatArray, affine: Float64Array, start: Float64Array) -> Float64Array:
-        """The pose (4, 4), volume mm -> reference mm, reached from ``start``; ``start`` itself where none is better."""
+        """The pose (4, 4), volume mm -> reference mm, reached from ``start``; ``start`` itself if none is better."""
         pose = start
         for level in self._levels:
             reduced, reduced_affine = smoothed_blocks(values, affine, level.block_mm)

@@ -246,7 +246,7 @@ def _exponential(twist: Tensor, centre_mm: Tensor) -> Tensor:
 
 
 def captured(work: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
-    """``work`` as one CUDA graph, where the device is one that has them; it must read and write buffers that stay."""
+    """``work`` as one CUDA graph, if the device has them; it must read and write buffers that stay."""
     if device.type != "cuda":
         return work
     with torch.cuda.device(device):

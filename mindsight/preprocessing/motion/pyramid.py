@@ -90,7 +90,7 @@ class Pyramid:
         return np.ascontiguousarray(ijk_N3 @ self._affine[:3, :3].T + self._affine[:3, 3])
 
     def mirrored(self) -> list[Image]:
-        """The images of this head with left and right exchanged, its centre where it is."""
+        """The images of this head with left and right exchanged, about its own centre."""
         mirror = np.diag([-1.0, 1.0, 1.0, 1.0])
         mirror[0, 3] = 2.0 * self.centre_mm[0]
         return [replace(image, to_voxel=image.to_voxel @ mirror) for image in self.images]

@@ -146,7 +146,7 @@ class Realigner:
             if (found_fit := self._check_fit(values, found)).residual < fit.residual:
                 pose, fit = found, found_fit
         settled = False
-        for _ in range(3):  # again where the better pose shows that faulty slices were used
+        for _ in range(3):  # again if the better pose shows that faulty slices were used
             keep_Z = fit.keep_Z
             if fit.residual > MAX_RESIDUAL:
                 settled = False

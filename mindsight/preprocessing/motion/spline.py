@@ -150,7 +150,7 @@ def prefilter(values_XYZ: FloatArray) -> FloatArray:
 
 _INT = ir.IntType(32)
 _FOUR = ir.VectorType(ir.FloatType(), 4)
-_CONTRACT = ["contract"]  # a multiply-add may be one instruction; nothing may change places
+_CONTRACT = ["contract"]  # a multiply-add may be one instruction; the order of operations stays
 
 
 def _unpack(builder: Any, four: Any) -> list[Any]:
@@ -358,7 +358,7 @@ def sample_mask(coef: FloatArray, m: NDArray[np.float64], mask_XYZ: NDArray[np.b
 
 @njit(cache=True, nogil=True)
 def mask_bounds(mask_XYZ: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(2, 3) lowest and highest indices of the voxels in the mask; low above high where there are none."""
+    """(2, 3) lowest and highest indices of the voxels in the mask; low above high if there are none."""
     nx, ny, nz = mask_XYZ.shape
     out = np.array([[nx, ny, nz], [-1, -1, -1]], np.float64)
     for i in range(nx):

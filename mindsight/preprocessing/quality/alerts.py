@@ -99,7 +99,7 @@ class Alerts:
         return Alert(f"{rule.code}.over", text + _flagged(self._trials[r]), "info")
 
     def _note_trials(self, r: int, figures: VolumeFigures) -> None:
-        """A trial is flagged where a censored volume lies in its response."""
+        """A trial is flagged if its response includes a censored volume."""
         known = self._trials[r]
         if figures.censored and len(known) < MAX_KEPT_TRIALS:
             known += [trial for trial in figures.trials if trial not in known]

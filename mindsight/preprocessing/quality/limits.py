@@ -63,10 +63,10 @@ class QualityLimits:
                 )
 
     def override(self, named: Mapping[str, Any], fd_mm: float | None = None) -> QualityLimits:
-        """These limits with the named ones in their place.
+        """These limits with the named ones replaced.
 
         named : value by field name; None switches that alert off
-        fd_mm : framewise displacement that censors a volume; also the limit of the alert where ``named`` has none
+        fd_mm : framewise displacement that censors a volume; also the alert's limit unless ``named`` has one
 
         Raises BadRequest (``quality.limit``).
         """

@@ -43,7 +43,7 @@ class VolumeFigures:
 class Alert:
     """One message about a run's quality.
 
-    code : stable; ends in ``.over`` where it reports the end of a condition
+    code : stable; ends in ``.over`` if it reports the end of a condition
     text : for the operator, with what to do
     """
 

@@ -30,7 +30,7 @@ Float64Array = NDArray[np.float64]
 
 LEVELS_MM = (8.0, 4.0, 2.0)
 POINTS = (1500, 6000, 30000)
-BEAM = 256  # poses of the lattice that are moved by half a step where that is better
+BEAM = 256  # poses of the lattice that are moved by half a step if that is better
 CANDIDATES = (32, 6, 1)  # refined at each level
 GAINS = (1e-2, 1e-3, 1e-6)  # relative; a round of line searches that gains less is the last
 TURNS_DEG = (37.8, 12.6)  # how far the search goes, and in what steps

@@ -4,7 +4,7 @@ Knows nothing of betas, trials or messages. V voxels of the subject's mask.
 
 Motion is estimated against a reference that looks like the volumes: the subject's own reference where the session's
 first volume fits it without a new pose (the visit of the calibration), otherwise that volume. It is registered to the
-subject's space once: by the realigner where the two look alike, which is accurate and fast, otherwise by ``register``,
+subject's space once: by the realigner if the two look alike, which is accurate and fast, otherwise by ``register``,
 which takes seconds and returns a verdict. After that the poses of session, run and volume are one matrix.
 
 Each run is registered with its first volume: head, table, slices and coverage may differ from the run before. A volume
@@ -45,7 +45,7 @@ class RegisteredVolume:
     aligned : its pose against the present reference
     voxels_V : (V,) its voxels in the subject's space
     converged : whether to use them
-    report : the run's registration, where this volume determined it
+    report : the run's registration, if this volume determined it
     """
 
     aligned: Aligned
@@ -73,7 +73,7 @@ class SessionReference:
     mask_XYZ : (X, Y, Z) bool on its grid, V voxels
     fast, device : of ``Realigner``
 
-    The same volumes give the same bits, also where ``state`` and ``load_state`` stand between any two of them.
+    The same volumes give the same bits, also with ``state`` and ``load_state`` between any two of them.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class SessionReference:
     def _search(self, volume: Volume) -> _Candidate | Registration | None:
         """The volume's pose in the subject's space.
 
-        Returns a refused registration where the present one is trusted and stays; None if the volume has no head.
+        Returns a refused registration if the present one is trusted and stays; None if the volume has no head.
         """
         subject = self._subject
         subject.load_state(self._fresh)
@@ -231,7 +231,7 @@ class SessionReference:
         return Realigner(reference, fast=self._fast, device=self._device)
 
     def _align(self, volume: Volume, realigner: Realigner | None = None) -> Aligned:
-        """The volume's pose; not ``converged`` where it does not overlap the reference."""
+        """The volume's pose; not ``converged`` if it does not overlap the reference."""
         realigner = realigner or self._realigner
         try:
             return realigner.align(volume)

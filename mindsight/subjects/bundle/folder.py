@@ -71,7 +71,7 @@ class Bundle:
     labels : column of the events that named the candidates, None if the events named images
     baseline : signal and tSNR of the calibration runs in the mask, None if they were not measured
     accuracy : leave-one-run-out, at calibration; None if it was not measured
-    decoder : its weights; what decodes is made of them where it is needed
+    decoder : its weights; the process that decodes builds the decoder from them
     sampling : how reconstructions are made
     index : sketches of a pool too large to be read for every trial; None: the whole pool is read
     folder : where it was loaded from; None until it is saved

@@ -26,7 +26,7 @@ from mindsight.weights.tensors import map_tensors, write_tensors
 
 SPACE, STATISTICS = "space.safetensors", "statistics.safetensors"
 
-# fields of ``SubjectSpace`` that are saved where calibration determined them
+# fields of ``SubjectSpace`` that are saved if calibration determined them
 _OF_VOXELS = ("hrf_V", "lag_V", "noise_pool_V")
 _OPTIONS, _BASELINE = TypeAdapter(IngestOptions), TypeAdapter(Baseline)
 
