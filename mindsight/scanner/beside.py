@@ -54,7 +54,9 @@ def find_events(path: Path) -> EventsTable:
     if not found:
         return EventsTable((), (_MISSING,))
     if len(found) > 1:
-        text = f"{len(found)} events tables fit the run, so none is used: name one of them, or remove the others"
+        text = (
+            f"{len(found)} events tables fit the run, so none is used: choose one with --events, or remove the others"
+        )
         return EventsTable((), (Note("events.several", text),))
     try:
         return read_events_file(found[0])
@@ -80,8 +82,8 @@ def find_motion(path: Path, n_volumes: int) -> Motion:
         text = "the table of confounds beside the run is not used: ingest estimates motion itself; to use your own"
         notes.append(Note("motion.unused", f"{text}, put six columns into motion.txt"))
     if n_others > 0:
-        text = f"{n_others} files of motion parameters beside the run are not used"
-        notes.append(Note("motion.unused", f"{text}: {'one is used' if own else 'none has the name of the image'}"))
+        text = f"{n_others} other files of motion parameters beside the run are not used"
+        notes.append(Note("motion.unused", f"{text}: {'one is used' if own else 'name one after the image to use it'}"))
     if not own:
         archived = None if path.is_dir() else read_motion(path)
         if archived is not None:
@@ -237,4 +239,6 @@ def _content(file: Path, what: str) -> bytes:
 
 
 def _unreadable(what: str) -> BadRequest:
-    return BadRequest(f"expected the run's {what} as readable text in UTF-8; save the file so", code="run.unreadable")
+    return BadRequest(
+        f"expected the run's {what} as readable text in UTF-8; save the file as UTF-8", code="run.unreadable"
+    )

@@ -116,7 +116,7 @@ def listed(echoes: Iterable[Echo]) -> str:
 
 
 def choice_note(chosen: Echo, echoes: Iterable[Echo]) -> str:
-    return f"several echoes: chose {chosen}; left {listed(echo for echo in echoes if echo != chosen)}"
+    return f"several echoes: chose {chosen}; left out {listed(echo for echo in echoes if echo != chosen)}"
 
 
 def combination_note(echoes: Sequence[Echo]) -> str:

@@ -36,13 +36,13 @@ class RecordedRun:
     """What a run's folder holds.
 
     run : number that its volumes carry, from 1
-    events : as in ``events.tsv``, empty where there is none
-    motion_T6 : six parameters per volume, in the file's own order and units, for use as confounds; None where there is
+    events : as in ``events.tsv``, empty if there is none
+    motion_T6 : six parameters per volume, in the file's own order and units, for use as confounds; None if there is
         no file
-    motion_order : which three come first, with translations in mm and rotations in radians, told by whose file it is:
+    motion_order : which three come first (translations in mm, rotations in radians), known from the file's writer:
         "rotations" in FSL's (``*_mcf.par``), "translations" in SPM's (``rp_*.txt``); None of ``motion.txt``, since
         programs differ in both
-    notes : what is to be said of the series, of events and motion: what was left out, not found or not used
+    notes : messages about series, events and motion: what was left out, not found or not used
     """
 
     run: int
@@ -66,7 +66,7 @@ class RecordedRun:
         return self.series.shape
 
     def volumes(self) -> Iterator[Volume]:
-        """From the first on, each time it is called, each with its motion where there is any; one volume in memory at a
+        """From the first on, each time it is called, each with its motion if there is any; one volume in memory at a
         time; what is bad, ``on_bad`` gets."""
         for volume in self.series:
             if self.motion_T6 is None:
@@ -78,7 +78,7 @@ class RecordedRun:
 def keep(items: Iterable[Item], folder: Path) -> Iterator[Item]:
     """The same items; each volume is in ``folder/run-NNN/volume-NNNNNN.msv`` before it goes on.
 
-    Nothing is written over: where the folder has runs, counting goes on from the last, since a stream that is started
+    Nothing is overwritten: if the folder has runs, counting continues from the last, since a stream that is started
     again begins with run 1. A full disk ends the recording, with a warning, and nothing else.
     """
     recording = True
@@ -89,7 +89,11 @@ def keep(items: Iterable[Item], folder: Path) -> Iterator[Item]:
                 guarded(partial(_write, folder / f"run-{before + item.run:03d}", item))
             except MindsightError as error:
                 recording = False
-                yield TransportWarning("recording.failed", f"recording has ended, the run goes on: {error}", lost=True)
+                yield TransportWarning(
+                    "recording.failed",
+                    f"recording stopped, the stream continues: {error}; record to a folder with free space",
+                    lost=True,
+                )
         yield item
 
 
@@ -103,7 +107,7 @@ def open_run(
     echo: EchoChoice = None,
 ) -> RecordedRun:
     """The run in a folder: as ``keep`` wrote it (``run-NNN``), or ``bold.nii.gz`` or ``bold.nii``, or DICOM in ``dcm/``
-    or beside; ``events.tsv`` and motion parameters (see ``RecordedRun``) where there are any. Or a run of a BIDS
+    or beside; ``events.tsv`` and motion parameters (see ``RecordedRun``) if there are any. Or a run of a BIDS
     dataset, as Mindsight's archives hold them: its ``..._bold.nii.gz``, with ``..._bold.json`` beside it and its table
     of events where BIDS lets it lie.
 

@@ -35,7 +35,7 @@ MAX_DEPTH = 8
 MAX_FILES = 200_000
 SAME_MOMENT_S = 5e-3
 AS_STORED = "as stored"
-_SEVERAL = "several runs or single images lie in one folder; give each run a folder of its own"
+_SEVERAL = "several runs or single images lie in one folder; put each run into a separate folder"
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def jumps_of(moments_s: Mapping[int, float | None], tr_s: float) -> dict[int, fl
 
 
 def jumps_text(jumps_s: Mapping[int, float]) -> str:
-    """A note for the operator: where the clock jumps, and what that means for events."""
+    """A note for the operator: the clock's jumps, and what they mean for events."""
     named = [f"{excess_s:g} s before volume {index}" for index, excess_s in itertools.islice(jumps_s.items(), 3)]
     more = f" and {len(jumps_s) - 3} times more" if len(jumps_s) > 3 else ""
     return (
@@ -174,7 +174,9 @@ def agreed_tr(stated_s: Mapping[str, float | None], pace: Pace | None, declared_
         return Agreed(tr_s)
     if abs(pace.step_s - tr_s) > UNSTEADY_SHARE * tr_s + pace.uncertainty_s:
         raise _contradiction({**stated, "on average by the clock of the volumes, which is not steady": pace.tr_s})
-    return Agreed(tr_s, (f"TR {tr_s:g} s as stated; the clock of the volumes is not steady, so nothing confirms it",))
+    return Agreed(
+        tr_s, (f"TR {tr_s:g} s as stated; the clock of the volumes is not steady, so nothing confirms it; check it",)
+    )
 
 
 def _others(stated: Mapping[str, float], taken_s: float, pace: Pace | None = None) -> str:

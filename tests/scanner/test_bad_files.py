@@ -87,7 +87,7 @@ def test_the_run_goes_on_without_a_bad_file(
     if place == 4 and how in LEFT_AS_LAST.get(make, ()):
         series = open_series(tmp_path)
         assert [volume.index for volume in series] == [0, 1, 2, 3]
-        assert any("left the last volume" in note for note in series.notes)
+        assert any("left out the last volume" in note for note in series.notes)
     else:
         with pytest.raises(BadVolume):
             list(open_series(tmp_path))

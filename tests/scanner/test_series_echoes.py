@@ -57,7 +57,7 @@ def test_slices_of_three_echoes_in_whatever_order_they_are_numbered(
     np.testing.assert_array_equal(got, [truth(k, (echo or 1) - 1) for k in range(4)])
     assert indices == [0, 1, 2, 3]
     assert f"chose echo {echo or 1} ({TIMES_MS[(echo or 1) - 1]:g} ms)" in note
-    assert len(re.findall("left echo", note)) == 1
+    assert len(re.findall("left out echo", note)) == 1
 
 
 def test_echoes_told_apart_by_their_times_alone(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_echoes_in_series_of_their_own(tmp_path: Path) -> None:
         save(tmp_path, made, f"series{e}-")
     got, _, note = read(tmp_path, echo=2)
     np.testing.assert_array_equal(got, [truth(k, 1) for k in range(3)])
-    assert "left echo 1 (12 ms)" in note
+    assert "left out echo 1 (12 ms)" in note
 
 
 def test_two_runs_with_different_echo_times_are_no_echoes(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def noted(folder: Path, n_volumes: int, seed: int = 0) -> str:
         ("PROJECTION IMAGE", "reformat"),
         ("LOCALIZER", "localiser"),
         ("SBREF", "reference"),
-        ("SCREEN SAVE", "picture of a screen"),
+        ("SCREEN SAVE", "screenshot"),
         ("PHYSIO", "recording of physiology"),
     ],
 )
@@ -78,14 +78,14 @@ def test_maps_beside_a_run_are_left_and_named(words: str, tmp_path: Path) -> Non
     save(tmp_path, run(2, seed=9, series="1.2.9", image_type=("DERIVED", "PRIMARY", "EPI", words)), "a-map")
     note = noted(tmp_path, 3)
     name = {"T_MAP": "statistical map", "MEAN": "mean", "MPR": "reformat"}[words]
-    assert f"chose 12 magnitude images; left 8 {name} images" in note
+    assert f"chose 12 magnitude images; left out 8 {name} images" in note
 
 
 def test_a_reference_of_one_volume_and_a_localiser_are_left(tmp_path: Path) -> None:
     save(tmp_path, run(1, seed=5, series="1.2.4"), "a-reference")
     save(tmp_path, run(1, seed=6, series="1.2.5")[:3], "a-scout")
     save(tmp_path, run(3), "run")
-    assert "chose 12 magnitude images; left 7 magnitude images" in noted(tmp_path, 3)
+    assert "chose 12 magnitude images; left out 7 magnitude images" in noted(tmp_path, 3)
 
 
 def test_the_only_series_there_is_is_taken_whatever_it_says(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_derived_series_beside_the_acquired_one_is_left_and_alone_it_is_the_ru
     save(tmp_path, run(3, seed=2, series="1.2.7", image_type=("DERIVED", "PRIMARY", "EPI", "FILTERED")), "derived")
     assert "left" not in noted(tmp_path, 3, seed=2)
     save(tmp_path, run(3), "run")
-    assert "left 12 derived magnitude images" in noted(tmp_path, 3)
+    assert "left out 12 derived magnitude images" in noted(tmp_path, 3)
 
 
 def test_two_runs_without_a_series_uid_are_told_apart_by_their_grid_or_refused(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_objects_that_are_no_images_are_left(kind: str, tmp_path: Path) -> None:
         if k:
             del other.Rows, other.PixelData
         save(tmp_path, [other], prefix)
-    assert "left 2 objects that are no MR images" in noted(tmp_path, 3)
+    assert "left out 2 objects that are not MR images" in noted(tmp_path, 3)
     assembler = Assembler(Expected(), 3.0)
     told = [one for path in sorted(tmp_path.iterdir()) for one in assembler.add(Arrival(path.read_bytes(), 0.0), 0.0)]
     foreign = [one for one in told if isinstance(one, TransportWarning) and one.code == "dicom.not_mr"]
@@ -140,4 +140,4 @@ def test_another_modality_beside_the_run_is_left(tmp_path: Path) -> None:
     other = slice_dataset(0, 0, instance=1, series="1.2.8")
     other.Modality = "OT"
     save(tmp_path, [other], "a")
-    assert "left 1 objects that are no MR images" in noted(tmp_path, 3)
+    assert "left out 1 objects that are not MR images" in noted(tmp_path, 3)

@@ -90,7 +90,7 @@ def test_what_spm_made_is_left(prefix: str, kind: str, four: bool, tmp_path: Pat
             write(tmp_path, f"{before}fDoe_{k}.nii", value + k, 3 if four else None)
     values, _, note = read(tmp_path)
     assert values == [0, 1, 2]
-    assert f"left {1 if four else 3} {kind} image" in note
+    assert f"left out {1 if four else 3} {kind} image" in note
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_what_fsl_and_afni_made_is_left(suffix: str, kind: str, tmp_path: Path) 
     write(tmp_path, f"Doe_bold{suffix}.nii.gz", 100, 3)
     values, _, note = read(tmp_path)
     assert values == [0, 1, 2]
-    assert f"left 1 {kind} image" in note
+    assert f"left out 1 {kind} image" in note
 
 
 def test_of_processed_files_alone_the_least_processed_is_the_run(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_of_processed_files_alone_the_least_processed_is_the_run(tmp_path: Path)
     write(other, "meanfDoe_0.nii", 100)
     values, _, note = read(other)
     assert values == [0, 1, 2]
-    assert "left 1 mean image" in note
+    assert "left out 1 mean image" in note
 
 
 def test_masks_and_anatomicals_beside_a_run_are_left(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_packed_and_not_is_one_run_and_two_runs_are_refused(tmp_path: Path) -> N
     write(tmp_path, "Doe.nii", 0, 3)
     values, _, note = read(tmp_path)
     assert values == [0, 1, 2]
-    assert "left 1 copies" in note
+    assert "left out 1 copies" in note
     write(tmp_path, "Doe.nii", 0, 4)
     with pytest.raises(BadVolume, match="several runs"):
         read(tmp_path)
@@ -172,7 +172,7 @@ def test_echoes_are_told_by_names(pattern: str, tmp_path: Path) -> None:
         write(tmp_path, pattern.format(echo), 100 * echo, 4)
     values, _, note = read(tmp_path)
     assert values == [100, 101, 102, 103]
-    assert "chose echo 1; left echo 2 and echo 3" in note
+    assert "chose echo 1; left out echo 2 and echo 3" in note
     assert read(tmp_path, echo=3)[0] == [300, 301, 302, 303]
     with pytest.raises(BadVolume, match="echo time"):
         read(tmp_path, echo="combine")
@@ -194,7 +194,7 @@ def test_a_run_that_was_stopped(tmp_path: Path) -> None:
     run = open_run(tmp_path)
     assert [volume.index for volume in run.volumes()] == [0, 1, 2]
     assert run.n_volumes == 3
-    assert any("left the last volume" in note for note in run.series.notes)
+    assert any("left out the last volume" in note for note in run.series.notes)
     (tmp_path / "bold.nii").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadVolume):
         list(open_run(tmp_path).volumes())

@@ -35,22 +35,22 @@ def assert_left(folder: Path, n_whole: int, note: str) -> None:
 @pytest.mark.parametrize("n_last", [1, 3])
 def test_slices(numbered: bool, n_last: int, tmp_path: Path) -> None:
     save(tmp_path, slices(4, numbered=numbered)[: 3 * SLICES + n_last])
-    assert_left(tmp_path, 3, f"left the last volume, which has {n_last} of {SLICES} slices")
+    assert_left(tmp_path, 3, f"left out the last volume, which has {n_last} of {SLICES} slices")
 
 
 def test_the_last_slice_is_cut_off(tmp_path: Path) -> None:
     save(tmp_path, slices(3))
     last = sorted(tmp_path.iterdir())[-1]
     last.write_bytes(last.read_bytes()[:-20])
-    assert_left(tmp_path, 2, "left the last volume, whose file is cut off")
+    assert_left(tmp_path, 2, "left out the last volume, whose file is truncated")
 
 
 def test_enhanced_objects_and_a_run_in_one_object(tmp_path: Path) -> None:
     made = [enhanced_run([k], instance=k + 1, n_last=SLICES if k < 3 else 2) for k in range(4)]
     save(tmp_path / "objects", made)
     save(tmp_path / "one", [enhanced_run([0, 1, 2], instance=1, n_last=1)])
-    assert_left(tmp_path / "objects", 3, f"left the last volume, which has 2 of {SLICES} slices")
-    assert_left(tmp_path / "one", 2, f"left the last volume, which has 1 of {SLICES} slices")
+    assert_left(tmp_path / "objects", 3, f"left out the last volume, which has 2 of {SLICES} slices")
+    assert_left(tmp_path / "one", 2, f"left out the last volume, which has 1 of {SLICES} slices")
 
 
 def test_in_the_middle_it_stays_an_error(tmp_path: Path) -> None:

@@ -236,7 +236,7 @@ def test_header_and_file_beside_against_each_other(tmp_path: Path) -> None:
     assert open_series(path, tr_s=2.5).tr_s == 2.5
     series = open_series(beside(image(path, 2.5), RepetitionTime=2.0))  # a number without a unit gives way
     assert series.tr_s == 2.0
-    assert any("2.5, without a unit" in note for note in series.notes)
+    assert any("2.5 without a unit" in note for note in series.notes)
     series = open_series(beside(path, RepetitionTime=2500))
     assert series.tr_s == 2.5
     assert any("taken as milliseconds" in note for note in series.notes)

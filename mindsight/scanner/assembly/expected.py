@@ -14,7 +14,7 @@ class Expected:
     """Which series is the run; None accepts any.
 
     shape : (X, Y, Z) voxels
-    tr_s : repetition time in seconds, compared to a millisecond or a thousandth. It stands in for the TR of files that
+    tr_s : repetition time in seconds, compared to a millisecond or a thousandth. It replaces the TR of files that
         state none. The clock of the volumes must agree with it if they have one (``timing.py``); the header need not
     n_volumes : volumes per run; the run ends with the last of them
     motion_corrected : take the scanner's own motion-corrected series and ignore the raw one

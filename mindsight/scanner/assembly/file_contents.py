@@ -1,6 +1,6 @@
 """Content of a whole file of a watched folder: a DICOM object, the volumes of a NIfTI file or of a PAR/REC pair.
 
-Knows nothing of time or of which files are whole. Names choose the format, and identify the series where the format
+Knows nothing of time or of which files are whole. Names choose the format, and identify the series if the format
 does not (NIfTI, PAR/REC). They go nowhere else.
 """
 

@@ -109,7 +109,7 @@ class Gather:
             del gathering.held[place]
             gathering.next = place + 1
             if len(volumes) < n:
-                text = f"dropped volume {place}: only {len(volumes)} of {n} echoes arrived"
+                text = f"dropped volume {place}: only {len(volumes)} of {n} echoes arrived; check the sender"
                 yield TransportWarning("echoes.incomplete", text, lost=True)
                 continue
             yield family, place, combination.volume([volumes[echo] for echo in gathering.echoes])

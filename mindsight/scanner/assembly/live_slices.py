@@ -25,7 +25,7 @@ NEAR_STEP = 0.25  # of a step between volumes, by which a moment may miss a whol
 
 @dataclass(frozen=True, slots=True)
 class ArrivedSlice:
-    """A slice, when it arrived, and where it lies."""
+    """A slice, when it arrived, and its position."""
 
     record: DicomRecord
     arrived_s: float
@@ -60,7 +60,7 @@ class LiveSlices:
         self._places_of_first: int | None = None  # number of places when the first repeat arrived
         self._by, self._stride, self._base = _By.ORDER, 1, 1
         self._temporal: dict[Place, DicomRecord] = {}
-        self._step_s: float | None = None  # from one volume to the next, if only the clock tells
+        self._step_s: float | None = None  # from one volume to the next, if only the clock states it
         self._latest_at: dict[Place, tuple[int, DicomRecord]] = {}
 
     def add(self, record: DicomRecord, arrived_s: float) -> list[Positioned]:

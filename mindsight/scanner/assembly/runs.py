@@ -36,6 +36,9 @@ SILENT_TRS = 2.5  # a run that brings nothing for this long is over
 COMPARABLE_S = 43_200.0  # clocks of one visit; dates may have been blanked, and midnight may have passed
 MAX_MARKED_RUNS = 16
 MAX_HELD = 64  # volumes of a series that begins only if the running one falls silent
+_WHOLE = "it arrived whole while another run is being read; send it again afterwards"
+_PARALLEL = "it arrives in parallel with the run that is being read; choose one by shape= or tr="
+_TOO_MANY = "its second volume did not arrive in time; choose the run by shape= or tr="
 _OVERLAPS = "it was acquired during the run that is being read"
 
 
@@ -127,7 +130,7 @@ class Runs:
         if left is not None:
             return left
         if origin.is_run and self._running is not None:  # a whole run at once, while another one is arriving
-            return self.ignore(series, "it arrived whole while another run is being read", "series.parallel")
+            return self.ignore(series, _WHOLE, "series.parallel")
         return self._consider(series, series, position, volume, now_s, origin)
 
     def _left_echo(self, series: str, origin: Origin) -> list[Item] | None:
@@ -203,7 +206,10 @@ class Runs:
             text = f"run {run}: dropped a volume numbered before the first of its run; check the sender's numbering"
             return [TransportWarning("volume.number", text, None, run)]
         if volume.shape != running.shape:
-            text = f"run {run}: volume {index}: expected the shape {running.shape} of the first, got {volume.shape}"
+            text = (
+                f"run {run}: volume {index}: expected the shape {running.shape} of the first, got {volume.shape}; it is"
+                " dropped, start another run for another matrix"
+            )
             return [TransportWarning("volume.shape_mismatch", text, index, run)]
         mark = mark_of(volume)
         if running.marks.setdefault(index, mark) != mark:
@@ -230,7 +236,7 @@ class Runs:
         candidate = self._candidates.get(key)
         if candidate is None:
             if len(self._candidates) >= MAX_CANDIDATES:
-                items += self.ignore(next(iter(self._candidates)), "its second volume did not arrive in time")
+                items += self.ignore(next(iter(self._candidates)), _TOO_MANY)
             candidate = self._candidates[key] = Candidate(series, origin)
         if position in candidate.volumes:
             return [
@@ -254,13 +260,13 @@ class Runs:
                 return items + self._begin(key, now_s)
             items += not_yet or []
         if len(candidate.volumes) >= MAX_UNDECIDED and key in self._candidates:
-            return items + self.ignore(key, "it arrives in parallel with the run that is being read", "series.parallel")
+            return items + self.ignore(key, _PARALLEL, "series.parallel")
         return items
 
     def _why_no_run(self, volume: Volume, origin: Origin) -> str | None:
         """Why this series is not the next run; None if it may be."""
         if origin.is_derived and self._last_derived is False:
-            return "the scanner computed it, unlike the run"
+            return "the scanner computed it from other images, unlike the run"
         running = self._running
         if running is None or volume.acquired_s is None or running.first_s is None or running.newest_s is None:
             return None
@@ -320,10 +326,10 @@ class Runs:
         first = min(volumes) // stride
         run, self._next_run = self._next_run, self._next_run + 1
         if stride > (1 if family is None else family.stride):
-            text = f"run {run}: numbers go up by {stride} per volume, but the clock by one TR: taken as no gaps"
+            text = f"run {run}: numbers go up by {stride} per volume, but the clock by one TR: no volume is missing"
             items.append(TransportWarning("run.numbering", text, None, run))
         if first > LATEST_START:
-            text = f"run {run}: the first volume is numbered {first + 1}; counting from there"
+            text = f"run {run}: the first volume is numbered {first + 1}; check that none before it is missing"
             items.append(TransportWarning("run.numbering", text, None, run))
         self._last_derived = candidate.origin.is_derived
         self._running = running = _Running(
@@ -375,6 +381,6 @@ class Runs:
         n_volumes = self._expected.n_volumes
         for item in items:
             if isinstance(item, RunEnded) and n_volumes is not None and item.n_volumes < n_volumes:
-                text = f"run {item.run}: ended after {item.n_volumes} of the {n_volumes} volumes that n promises"
+                text = f"run {item.run}: ended after {item.n_volumes} of the {n_volumes} volumes that n announces"
                 yield TransportWarning("run.short", text, None, item.run, lost=True)
             yield item

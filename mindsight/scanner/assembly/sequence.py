@@ -27,9 +27,17 @@ class Sequencer:
         """The volumes that are next now that this one has arrived, with warnings."""
         index = volume.index
         if index in self._missing:
-            return [self._warning("volume.late", "arrived after it was declared missing; dropped", index)]
+            return [
+                self._warning(
+                    "volume.late", "arrived after it was declared missing and was dropped; raise late=", index
+                )
+            ]
         if index < self.next_index or index in self._held:
-            return [self._warning("volume.doubled", "arrived twice; the first is kept", index)]
+            return [
+                self._warning(
+                    "volume.doubled", "arrived twice; the first is kept, check that one sender sends it", index
+                )
+            ]
         if index > self.next_index + MAX_AHEAD:
             text = f"is numbered far beyond the next one, {self.next_index}; dropped, check the sender's numbering"
             return [self._warning("volume.number", text, index)]
@@ -64,7 +72,14 @@ class Sequencer:
         items: list[Item] = []
         for index in range(self.next_index, min(self._held)):
             self._missing.add(index)
-            items.append(self._warning("volume.missing", "did not arrive; declared missing", index, missing=True))
+            items.append(
+                self._warning(
+                    "volume.missing",
+                    "did not arrive and is declared missing; check the export, or raise late=",
+                    index,
+                    missing=True,
+                )
+            )
         self.next_index = min(self._held)
         return items + self._in_order()
 

@@ -85,8 +85,7 @@ class SliceGathering:
             members = held.partial.pop(position)
             self._let_go(members)
             held.whole.add(position)
-            text = f"dropped volume {position}: only {len(members)} of {held.numbers.n_slices} slices arrived"
-            warnings.append(TransportWarning("volume.incomplete", text, position, lost=True))
+            warnings.append(_incomplete(position, len(members), held.numbers.n_slices))
         if not warnings if oldest_only else not held.partial:
             self._hold(-held.undecided, -held.undecided_bytes)
             del self._series[series]
@@ -101,7 +100,7 @@ class SliceGathering:
             mark = zlib.crc32(arrived.record.pixels)
             known = held.marks.setdefault(position, {}).setdefault(arrived.place, mark)
             if known != mark and position < max(held.marks):
-                yield from self._begun_anew(series)
+                yield from self._restarted(series)
                 held.marks[position] = {arrived.place: mark}
             elif len(held.marks) > MAX_MARKED:
                 del held.marks[next(iter(held.marks))]
@@ -109,7 +108,7 @@ class SliceGathering:
             if position in held.whole or arrived.place in members:
                 if position not in held.doubled:
                     held.doubled.add(position)
-                    text = f"volume {position}: dropped slices that arrived twice or too late"
+                    text = f"volume {position}: dropped slices that arrived twice or too late; check the sender"
                     yield TransportWarning("slice.doubled", text, position, lost=known != mark)
                 continue
             members[arrived.place] = arrived
@@ -120,14 +119,13 @@ class SliceGathering:
                 records = tuple(one.record for one in members.values())
                 yield Stack(series, position, records, max(one.arrived_s for one in members.values()))
 
-    def _begun_anew(self, series: str) -> list[TransportWarning]:
+    def _restarted(self, series: str) -> list[TransportWarning]:
         """Known numbers arrive with other voxels: the sender began another run under the same name."""
         held = self._series[series]
         warnings = []
         for position, members in held.partial.items():
             self._let_go(members)
-            text = f"dropped volume {position}: only {len(members)} of {held.numbers.n_slices} slices arrived"
-            warnings.append(TransportWarning("volume.incomplete", text, position, lost=True))
+            warnings.append(_incomplete(position, len(members), held.numbers.n_slices))
         for memory in (held.partial, held.marks, held.whole, held.doubled):
             memory.clear()
         return warnings
@@ -144,3 +142,8 @@ class SliceGathering:
 
     def _is_over(self) -> bool:
         return self.held_bytes > self._max_held_bytes or self._held_slices > MAX_HELD_SLICES
+
+
+def _incomplete(position: int, n_arrived: int, n_slices: int | None) -> TransportWarning:
+    text = f"dropped volume {position}: only {n_arrived} of {n_slices} slices arrived; check the sender"
+    return TransportWarning("volume.incomplete", text, position, lost=True)

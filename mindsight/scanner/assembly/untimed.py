@@ -80,5 +80,5 @@ def _whatever_comes(held: _Held, tr_s: float) -> Iterator[Item]:
 
 
 def by_clock(tr_s: float) -> TransportWarning:
-    text = f"TR {tr_s:g} s by the clock of the volumes; nothing else states one"
+    text = f"TR {tr_s:g} s by the clock of the volumes; nothing else states one, check it"
     return TransportWarning("volume.tr", text)

@@ -72,12 +72,14 @@ def dicom_series(
     if not found:
         raise BadVolume("expected MR images, got other objects", code="dicom.not_mr")
     n_foreign = len(read_in) - len(found)
-    notes += [f"left {n_foreign} objects that are no MR images (reports, raw data, screenshots)"] if n_foreign else []
+    notes += (
+        [f"left out {n_foreign} objects that are not MR images (reports, raw data, screenshots)"] if n_foreign else []
+    )
     chosen, note = preferred(found)
     notes += [] if note is None else [note]
     normal = next((found[place].csa_normal for place in chosen if found[place].csa_normal is not None), None)
     found = {place: directed(found[place], normal) for place in chosen}
-    notes += dict.fromkeys(said for place in chosen if (said := mosaic_note(found[place])) is not None)
+    notes += dict.fromkeys(note for place in chosen if (note := mosaic_note(found[place])) is not None)
     frames = {place: echoes_in(found[place], known) for place in chosen}
     numbering = _EchoNumbers({place: found[place] for place in chosen}, frames, known)
 
@@ -110,7 +112,7 @@ def _series(
         n_bad += 1
     contents = _series_once(heads, read, n, n_bad, run, tr_s, on_bad)
     copies = "a copy of another file" if len(again) == 1 else f"{len(again)} copies of other files"
-    return replace(contents, notes=(f"left {copies}", *contents.notes)) if again else contents
+    return replace(contents, notes=(f"left out {copies}", *contents.notes)) if again else contents
 
 
 def _again(heads: dict[int, DicomRecord], read: Callable[[int], DicomRecord]) -> set[int]:
@@ -146,12 +148,12 @@ def _series_once(
         if len(heads) == 1:
             record_volume(next(iter(heads.values())), run, 0, tr_s)  # raises: one slice is not a series
         return _slices_series(heads, read, run, tr_s, on_bad)
-    numbers, said = object_numbers(heads)
+    numbers, number_notes = object_numbers(heads)
     places = _in_order(numbers, n, n_bad, on_bad)
     if any(is_enhanced(record) and len(enhanced_positions(record)) > 1 for record in heads.values()):
         several = _objects_series(list(places.values()), heads, read, run, tr_s, on_bad)
-        return replace(several, notes=(*said, *several.notes))
-    notes = (*said, *_left_last(places, heads, read, on_bad))
+        return replace(several, notes=(*number_notes, *several.notes))
+    notes = (*number_notes, *_left_last(places, heads, read, on_bad))
     indices = {place: index for index, place in places.items()}
     moments = {index: next(iter(moments_of(heads[place]).values())) for index, place in places.items()}
     timing = objects_timing([heads[place] for place in places.values()], moments, tr_s)
@@ -219,7 +221,7 @@ def _places_of(record: DicomRecord) -> list[int]:
 
 
 def _left_text(n: object, n_slices: object) -> str:
-    return f"left the last volume, which has {n} of {n_slices} slices"
+    return f"left out the last volume, which has {n} of {n_slices} slices"
 
 
 def _objects_series(

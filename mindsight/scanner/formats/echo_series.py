@@ -38,7 +38,7 @@ def _combined(echoes: Sequence[Echo], series: Callable[[Echo], Contents], notes:
     n_volumes = min(part.n_volumes for part in parts)
     all_notes = [*notes, combination_note(echoes)]
     if n_volumes < max(part.n_volumes for part in parts):
-        all_notes.append(f"left the volumes after volume {n_volumes - 1}, which lack echoes")
+        all_notes.append(f"left out the volumes after volume {n_volumes - 1}, which lack echoes")
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
         combination = Combination(times_ms)

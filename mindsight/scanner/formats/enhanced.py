@@ -142,7 +142,7 @@ def _check_one_stack(record: DicomRecord, places: Sequence[int]) -> None:
     else:
         return  # numbered as several, but with equally spaced slices: one slab per band
     raise BadVolume(
-        f"expected one stack of slices in a volume, got {len(stacks)} stacks; send each as a series of its own",
+        f"expected one stack of slices in a volume, got {len(stacks)} stacks; send each as a separate series",
         code="dicom.not_a_stack",
     )
 

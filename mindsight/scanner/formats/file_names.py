@@ -203,5 +203,9 @@ def indices(numbers: Sequence[int]) -> tuple[dict[int, int], str | None]:
             "the numbers in the files' names do not count volumes; the files are taken in order, without gaps",
         )
     missing = "1 volume is" if n_missing == 1 else f"{n_missing} volumes are"
-    note = f"{missing} missing: the numbers in the files' names have a gap" if n_missing else None
+    note = (
+        f"{missing} missing: the numbers in the file names have a gap; copy the missing files if they exist"
+        if n_missing
+        else None
+    )
     return found, note

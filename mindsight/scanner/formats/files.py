@@ -18,7 +18,7 @@ from mindsight.errors import BadVolume
 from mindsight.volume import Volume
 
 MAX_DICOM_BYTES = 256 * 1024 * 1024
-LEFT_CUT_OFF = "left the last volume, whose file is cut off: the run was stopped, or the copy"
+LEFT_CUT_OFF = "left out the last volume, whose file is truncated: the run or the copy was stopped"
 _CUT_OFF = frozenset(
     {
         *("dicom.truncated", "dicom.unreadable", "dicom.no_image"),

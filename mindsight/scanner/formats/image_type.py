@@ -41,7 +41,7 @@ _COMPUTED = {
     r"|SUBTRACTION|SUBTRACTED",
     "localiser": r"LOCALI[SZ]ER|SCOUT|SURVEY",
     "reference": r"SBREF|SINGLEBANDREF|REFERENCE",
-    "picture of a screen": r"SCREENSAVE|SCREENSHOT|SCREENCAPTURE|SECONDARYCAPTURE|REPORT|CURVE|GSPS",
+    "screenshot": r"SCREENSAVE|SCREENSHOT|SCREENCAPTURE|SECONDARYCAPTURE|REPORT|CURVE|GSPS",
     "recording of physiology": r"PHYSIO(LOG)?|RAWDATA|SPECTROSCOPY",
 }
 _NO_SERIES = hashlib.sha256(b"").hexdigest()
@@ -122,7 +122,7 @@ def preferred(records: Mapping[K, DicomRecord]) -> tuple[list[K], str | None]:
     chosen = _one_run(chosen, records)
     taken = set(chosen)
     left = [str(kind) for key, kind in kinds.items() if key not in taken]
-    note = f"chose {_counted(str(kinds[key]) for key in chosen)}; left {_counted(left)}" if left else None
+    note = f"chose {_counted(str(kinds[key]) for key in chosen)}; left out {_counted(left)}" if left else None
     return chosen, note
 
 
@@ -137,7 +137,7 @@ def _one_run(keys: list[K], records: Mapping[K, DicomRecord]) -> list[K]:
     firsts = [records[members[0]] for members in series.values()]
     if len(firsts) > 1 and not _are_echoes(firsts):
         raise BadVolume(
-            f"expected one series in the folder, got {len(firsts)}; give each a folder of its own",
+            f"expected one series in the folder, got {len(firsts)}; put each into a separate folder",
             code="series.several",
         )
     return [key for members in series.values() for key in members]

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2, 3-D or 4-D, gzipped or not: the header is judged before any data is read, then volume by volume.
+"""NIfTI-1 and NIfTI-2, 3-D or 4-D, gzipped or not: the header is checked first, then data is read by volume.
 
 Knows nothing of folders or series. Of a JSON file beside the image it takes what ``sidecar.py`` lets pass: its slice
 times go before the header's, which few converters fill, and its repetition time before one without a unit.
@@ -33,10 +33,10 @@ MAX_GZIP_RATIO = 128  # of measured images one is rarely above 5; one that holds
 MIN_GZIP_BYTES = 64 * 1024 * 1024
 CHUNK_BYTES = 1024 * 1024
 MIN_VOXEL_MM, MAX_VOXEL_MM = 0.1, 20.0
-MIN_MEANT_S = 0.2  # what a number in a wrong unit must come to, to be taken for a repetition time
+MIN_MEANT_S = 0.2  # smallest repetition time that a number in a wrong unit is taken for
 
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
-_SECONDS = {0: 1.0, 8: 1.0, 16: 1e-3, 24: 1e-6}  # xyzt_units & 0x38; 0 is "not said"
+_SECONDS = {0: 1.0, 8: 1.0, 16: 1e-3, 24: 1e-6}  # xyzt_units & 0x38; 0 is "unknown"
 _MAGIC = {348: b"n+1", 540: b"n+2"}
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -47,7 +47,7 @@ class NiftiHeader:
 
     stated_s : the repetition times that header and JSON file state, by where
     slice_times_Z : those of the JSON file and of the header, as stated, the ones to be believed first
-    moments_s : when each volume began, by the JSON file; empty where it does not say
+    moments_s : when each volume began, by the JSON file; empty if it does not state them
     echo_time_ms : by the JSON file
     missing : volumes that are no measurement, as Mindsight's archives note them
     notes : what was understood otherwise than it is written, for a person
@@ -68,7 +68,7 @@ class NiftiHeader:
     echo_time_ms: float | None = None
 
     def agreed(self, declared_s: float | None = None) -> Agreed:
-        """The repetition time, and what is to be said of the timing. Raises BadVolume, see ``agreed_tr``."""
+        """The repetition time, and notes about the timing. Raises BadVolume, see ``agreed_tr``."""
         clock: dict[int, float | None] = dict(enumerate(self.moments_s))
         pace = pace_of(clock) if len(clock) == self.n_volumes else None
         agreed = agreed_tr(self.stated_s, pace, declared_s)
@@ -76,11 +76,11 @@ class NiftiHeader:
         notes = (*agreed.notes, *([jumps_text(jumps_s)] if jumps_s else []), *self.notes)
         reasons = [why_not_times(times_Z, self.shape[2], agreed.tr_s) for times_Z in self.slice_times_Z]
         if reasons and reasons[0] is not None:
-            notes = (*notes, f"slice times are passed over: {reasons[0]}")
+            notes = (*notes, f"slice times are ignored: {reasons[0]}")
         return Agreed(agreed.tr_s, notes)
 
     def slice_times_s(self, tr_s: float) -> NDArray[np.float64] | None:
-        """Those that can be; None where there are none."""
+        """Those that can be; None if there are none."""
         fit = (times_Z for times_Z in self.slice_times_Z if why_not_times(times_Z, self.shape[2], tr_s) is None)
         return next(fit, None)
 
@@ -101,13 +101,13 @@ def is_packed(path: Path) -> bool:
 
 
 def read_nifti_header(path: Path) -> NiftiHeader:
-    """Raises BadVolume where the header is not one of a volume or a run."""
+    """Raises BadVolume if the header is not one of a volume or a run."""
     with _opened(path) as stream:
         return _header(stream, path)
 
 
 def check_whole(path: Path) -> NiftiHeader:
-    """The header of a file that holds all it promises, as nothing but reading it to its end tells.
+    """The header of a file that holds all it promises, which only reading it to its end can show.
 
     Raises BadVolume: a bad header, less data than it promises, or more.
     """
@@ -159,7 +159,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with path.open("rb") as file:
             magic = file.read(2)
             file.seek(0)
-            # GzipFile inflates only what is asked for, and checks length and checksum when it comes to the end.
+            # GzipFile inflates only what is asked for, and checks length and checksum at the end.
             yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if magic == _GZIP_MAGIC else file
         return
     except (EOFError, zlib.error, gzip.BadGzipFile):
@@ -258,7 +258,7 @@ def _affine(raw: Any) -> NDArray[np.float64]:
 
 
 def _stated_s(raw: Any, n_dims: int, beside: Sidecar) -> tuple[dict[str, float], list[str]]:
-    """The repetition times that are stated, by where, and notes.
+    """The stated repetition times by their source, and notes.
 
     What a header says without a unit, or of a 3-D file, writers may have filled with anything: the JSON file is right.
     """
@@ -268,12 +268,12 @@ def _stated_s(raw: Any, n_dims: int, beside: Sidecar) -> tuple[dict[str, float],
     if tr_s is not None and not (stated and is_weak):
         stated["in the header"] = tr_s
     elif tr_s is not None and beside.tr_s is not None and not same_tr(tr_s, beside.tr_s):
-        notes.append(f"TR {beside.tr_s:g} s by the JSON file beside; the header says {tr_s:g}, without a unit")
+        notes.append(f"TR {beside.tr_s:g} s by the JSON file beside it; the header states {tr_s:g} without a unit")
     return stated, notes
 
 
 def _zoom_s(raw: Any, n_dims: int) -> tuple[float | None, list[str]]:
-    """The header's repetition time. A 1 without a unit is what libraries write where it was not set."""
+    """The header's repetition time. Libraries write 1 without a unit if it was not set."""
     unit, zoom = int(raw["xyzt_units"]) & 0x38, float(raw["pixdim"][4])
     if unit not in _SECONDS or (n_dims == 3 and unit == 0) or not (math.isfinite(zoom) and zoom > 0.0):
         return None, []

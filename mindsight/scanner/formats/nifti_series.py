@@ -34,7 +34,7 @@ def nifti_series(
         echoes = echoes or {Echo()}
         known = [replace(file, echo=next(iter(echoes))) for file in known]
     elif any(file.echo not in echoes for file in known):
-        notes.append("left files whose names state no echo")
+        notes.append("left out files whose names state no echo")
 
     def series(one: Echo) -> Contents:
         return _of_echo([file for file in known if file.echo == one], files, headers, run, tr_s, on_bad)
@@ -59,7 +59,7 @@ def _stem(path: Path) -> str:
 
 
 def _without_copies(files: Sequence[Named], headers: Headers) -> tuple[list[Named], list[str]]:
-    """Of a file that is there compressed and not, one. They hold the same run where they promise the same."""
+    """One of each file that exists both compressed and uncompressed. Both hold the same run if their headers agree."""
     kept: dict[tuple[str, Echo], Named] = {}
     n_left = 0
     for file in files:
@@ -72,7 +72,7 @@ def _without_copies(files: Sequence[Named], headers: Headers) -> tuple[list[Name
         if first.place not in headers:
             kept[file.stem, file.echo] = file
         n_left += 1
-    return list(kept.values()), [f"left {n_left} copies (compressed or not)"] if n_left else []
+    return list(kept.values()), [f"left out {n_left} copies (compressed or not)"] if n_left else []
 
 
 def _refuse() -> None:
@@ -112,7 +112,7 @@ def _of_echo(
 
 
 def _one_run(named_files: list[Named], headers: Headers) -> tuple[dict[int, Named], list[str]]:
-    """The files of the one run by index, and what was left. Raises BadVolume where there are several."""
+    """The files of the one run by index, and what was left out. Raises BadVolume if there are several."""
     acquired, kinds = originals(named_files)
     runs = runs_of(acquired)
     sizes = [sum(headers[f.place].n_volumes if f.place in headers else 1 for f in one.values()) for one in runs]
@@ -123,7 +123,7 @@ def _one_run(named_files: list[Named], headers: Headers) -> tuple[dict[int, Name
     if len(chosen) > 1 and any(f.place in headers and headers[f.place].n_volumes != 1 for f in chosen.values()):
         _refuse()
     kinds += ["single"] * (len(acquired) - len(chosen))
-    notes = [f"left {_counted(kinds)}"] if kinds else []
+    notes = [f"left out {_counted(kinds)}"] if kinds else []
     found, note = indices(list(chosen))
     notes += [] if note is None else [note]
     return {found[number]: chosen[number] for number in sorted(chosen)}, notes
@@ -134,7 +134,7 @@ def _counted(kinds: list[str]) -> str:
 
 
 def _left_last(places: dict[int, int], files: Sequence[Path]) -> list[str]:
-    """Takes the last file out where it is cut off: the run was stopped."""
+    """Leaves out the last file if it is truncated: the run was stopped."""
     try:
         check_whole(files[places[max(places)] - 1])
     except BadVolume as error:
@@ -146,7 +146,7 @@ def _left_last(places: dict[int, int], files: Sequence[Path]) -> list[str]:
 
 
 def _whole_file(path: Path, header: NiftiHeader, tr_s: float, run: int, notes: list[str], on_bad: OnBad) -> Contents:
-    """In strict reading the last volume is left where it alone is in part: the run was stopped."""
+    """In strict reading the last volume is left out if only it is incomplete: the run was stopped."""
     n_volumes = header.n_volumes
     if on_bad is strictly and n_volumes > 1 and not is_packed(path):
         n_bytes = path.stat().st_size - header.offset

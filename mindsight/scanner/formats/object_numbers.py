@@ -71,7 +71,9 @@ def _by_clock(
     if stride == 1:
         return numbers, ()
     first = min(numbers.values())
-    note = f"the files' numbers go up by {stride} per volume, but their clock by one repetition time: taken as no gaps"
+    note = (
+        f"the files' numbers go up by {stride} per volume, but their clock by one repetition time: no volume is missing"
+    )
     return {key: first + (number - first) // stride for key, number in numbers.items()}, (note,)
 
 
@@ -90,12 +92,12 @@ def refuse_several_runs(counted: Sequence[tuple[float, int]]) -> None:
     numbers = [number for _, number in counted]
     if len(set(numbers)) == len(numbers):
         return
-    anew = [k for k in range(1, len(numbers)) if numbers[k] <= numbers[k - 1]]
-    lengths = [end - start for start, end in itertools.pairwise([0, *anew, len(numbers)])]
-    if anew and min(lengths) > 1:
+    restarts = [k for k in range(1, len(numbers)) if numbers[k] <= numbers[k - 1]]
+    lengths = [end - start for start, end in itertools.pairwise([0, *restarts, len(numbers)])]
+    if restarts and min(lengths) > 1:
         raise BadVolume(
             f"expected one run in the series, got {len(lengths)}: after {lengths[0]} volumes the instance numbers "
-            "restart; give each run a folder of its own",
+            "restart; put each run into a separate folder",
             code="series.several",
         )
 

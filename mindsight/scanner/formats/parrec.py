@@ -202,7 +202,7 @@ def _check_sizes(header: ParHeader, rec: Path) -> int:
         refuse("shape", f"expected 8 or 16 bits and sides of 1 to {MAX_SIDE}, got {bits} and {columns}×{rows}")
     image_bytes, index_I = columns * rows * bits // 8, table["index"]
     if index_I.min() < 0 or len(np.unique(index_I)) != len(index_I):
-        refuse("layout", "expected each image at its own place in the REC file; the file is damaged, export it again")
+        refuse("layout", "expected each image at its own offset in the REC file; the file is damaged, export it again")
     try:
         got = rec.stat().st_size
     except OSError as error:
@@ -233,10 +233,10 @@ def _volumes(
         refuse("incomplete", f"expected slices 1 to {n_slices}, got {len(places)}; wait until the volume is whole")
     notes = ["slice times are unknown: PAR files do not state them"]
     if n_left:
-        notes.append(f"chose {len(magnitudes)} magnitude images; left {n_left} others (phase, real or imaginary)")
+        notes.append(f"chose {len(magnitudes)} magnitude images; left out {n_left} others (phase, real or imaginary)")
     numbers = sorted(members)
     if len(members[numbers[-1]]) < n_slices and len(numbers) > 1:
-        notes.append(f"left the last volume, which has {len(members[numbers.pop()])} of {n_slices} slices")
+        notes.append(f"left out the last volume, which has {len(members[numbers.pop()])} of {n_slices} slices")
     for number in numbers:
         if len(members[number]) < n_slices:
             got = len(members[number])

@@ -49,9 +49,9 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadV
         if len(places) == len(members) == n_slices:
             whole[number - first] = [key for key, _ in members]
             continue
-        advice = "wait until the volume is whole" if len(places) < n_slices else "remove those that are there twice"
+        advice = "wait until the volume is whole" if len(places) < n_slices else "remove the duplicates"
         error = BadVolume(
-            f"expected {n_slices} slices in volume {number - first}, got {len(members)} at {len(places)} places; "
+            f"expected {n_slices} slices in volume {number - first}, got {len(members)} at {len(places)} positions; "
             f"{advice}",
             code="series.incomplete",
             volume=number - first,

@@ -1,4 +1,4 @@
-"""The ways in: a watched folder, DICOM C-STORE, AFNI's real-time socket, Siemens' external image sender, MRD images.
+"""Transports: a watched folder, DICOM C-STORE, AFNI's real-time socket, Siemens' external image sender, MRD images.
 
 Knows nothing of where the volumes go. Only this folder of the scanner's room listens on sockets and starts threads; its
 clocks are passed in.

@@ -121,7 +121,7 @@ class AfniReceiver(Receiver):
         finally:
             n_in_part = sum(map(len, images.values()))
             if n_in_part:
-                text = f"dropped the last volume of a run, which is incomplete ({n_in_part} slices)"
+                text = f"dropped the incomplete last volume of a run ({n_in_part} slices): was the run stopped?"
                 self.put(TransportWarning("volume.incomplete", text, index, lost=True))
             self._put(Ended(series))
 

@@ -4,7 +4,7 @@ Knows nothing of series or volumes. An object is de-identified, written to the d
 (``object_spool.py``), queued, and only then acknowledged: acknowledged objects survive a kill. If the queue or the disk
 is full, the peer gets A700 (out of resources) and may send again. An unreadable object is answered with a warning
 (B007): success would hide it, and a failure would stop the sender. Many consoles send a series only when it is over, so
-this is the way in of last resort.
+this is the transport of last resort.
 
 pynetdicom's own log names peers and header values, so it is turned off.
 """
@@ -153,7 +153,7 @@ class CStoreReceiver(Receiver):
                 self.put(_arrival(kept))
         except StorageFull as error:
             self._turned_away.report(
-                "storage", f"an object was refused: {error}; make room on the disk, and send it again"
+                "storage", f"an object was refused: {error}; free space on the disk, and send it again"
             )
             return OUT_OF_RESOURCES
         except MindsightError as error:

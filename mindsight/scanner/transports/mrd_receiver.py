@@ -166,7 +166,7 @@ class _Conversation:
     def _add(self, image: MrdImage) -> None:
         if image.kind is None:
             if not self._passed_over:
-                text = "ignored navigators or colour pictures; the other images are read"
+                text = "ignored navigators or colour images; the other images are read"
                 self._warn(TransportWarning("series.ignored", text))
             self._passed_over = True
             return
@@ -182,7 +182,7 @@ class _Conversation:
         n_slices = self._stacks[key].n_slices
         for position, images in volumes:
             if images[0].shape[2] == 1 and n_slices is not None and len(images) < n_slices:
-                text = f"dropped volume {position}: only {len(images)} of {n_slices} slices arrived"
+                text = f"dropped volume {position}: only {len(images)} of {n_slices} slices arrived; check the sender"
                 self._warn(TransportWarning("volume.incomplete", text, position, lost=True))
                 continue
             first = self._firsts[key]

@@ -38,7 +38,9 @@ class Stacks:
             yield position, [image]
             return
         if position in self.done or image.slice in self.partial.get(position, {}):
-            raise BadVolume("a slice arrived twice or too late; the first is kept", code="slice.doubled")
+            raise BadVolume(
+                "a slice arrived twice or too late; the first is kept, check the sender", code="slice.doubled"
+            )
         self.partial.setdefault(position, {})[image.slice] = image
         if self.n_slices is None:
             self.n_slices = self._decided(position)

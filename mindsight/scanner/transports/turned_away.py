@@ -80,7 +80,7 @@ class TurnedAway:
             advice = "set it to send uncompressed: Implicit or Explicit VR Little Endian"
             self.report("compressed", f"{text}; {advice}")
         elif refused and not taken & self._images:
-            text = "a sender offers only objects that are no MR images"
+            text = "a sender offers only objects that are not MR images"
             self.report("other_class", f"{text}; set it to send MR Image Storage or Enhanced MR Image Storage")
 
     def malformed(self, first_byte: int) -> None:

@@ -47,7 +47,7 @@ def test_the_clock_tells_the_repetition_time(kind: str, tr: str | None) -> None:
     assert places(items) == [(1, k) for k in range(4)]
     assert {volume.tr_s for volume in volumes(items)} == {2.0}
     assert [warning.text for warning in warnings_in(items) if warning.code == "volume.tr"] == [
-        "TR 2 s by the clock of the volumes; nothing else states one"
+        "TR 2 s by the clock of the volumes; nothing else states one, check it"
     ]
     for k, volume in enumerate(volumes(items), kind == "mosaic"):
         assert np.array_equal(volume.data, seen(planes(k)))

@@ -97,7 +97,7 @@ def test_raw_magnitudes_are_chosen_and_it_says_so(
         assert np.array_equal(one.data, expected.data)
         assert one.index == expected.index
     (note,) = series.notes
-    assert note.startswith("chose 3 magnitude images; left ")
+    assert note.startswith("chose 3 magnitude images; left out ")
     for name in which:
         assert {"moco": "3 motion-corrected magnitude images", "phase": "3 phase images"}[name] in note
 
@@ -106,7 +106,7 @@ def test_without_a_raw_series_the_corrected_one_is_the_run(data: Path, tmp_path:
     series_of(data, TRIO, tmp_path, 2, moco, "a")
     series_of(data, TRIO, tmp_path, 2, phase, "b")
     assert open_series(tmp_path).n_volumes == 2
-    assert open_series(tmp_path).notes == ("chose 2 motion-corrected magnitude images; left 2 phase images",)
+    assert open_series(tmp_path).notes == ("chose 2 motion-corrected magnitude images; left out 2 phase images",)
 
 
 def test_phases_alone_are_no_run_and_two_raw_series_are_two(data: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_philips_puts_both_into_one_series(data: Path, tmp_path: Path) -> None:
         dataset.save_as(tmp_path / f"p{path.name}")
     both = open_series(tmp_path)
     assert (both.n_volumes, both.shape) == (2, alone.shape)
-    assert "chose 126 magnitude images; left 126 phase images" in both.notes
+    assert "chose 126 magnitude images; left out 126 phase images" in both.notes
     assert np.array_equal(next(iter(both)).data, next(iter(alone)).data)
 
 

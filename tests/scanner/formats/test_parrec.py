@@ -136,7 +136,7 @@ def test_magnitudes_are_chosen_and_it_says_so(tmp_path: Path) -> None:
     assert both.n_volumes == plain.n_volumes == 3
     for one, other in zip(plain, both, strict=True):
         np.testing.assert_array_equal(one.data.shape, other.data.shape)
-    assert "chose 12 magnitude images; left 12 others (phase, real or imaginary)" in both.notes
+    assert "chose 12 magnitude images; left out 12 others (phase, real or imaginary)" in both.notes
     assert not any("chose" in note for note in plain.notes)
     with pytest.raises(BadVolume) as caught:
         read_series(write_pair(tmp_path / "phase.par", Pair(types=(3,))))
@@ -146,7 +146,7 @@ def test_magnitudes_are_chosen_and_it_says_so(tmp_path: Path) -> None:
 def test_a_stopped_run_gives_its_whole_volumes(tmp_path: Path) -> None:
     series = open_series(write_pair(tmp_path / "run.par", Pair(drop=((3, 3), (3, 4)))))
     assert series.n_volumes == 2
-    assert "left the last volume, which has 2 of 4 slices" in series.notes
+    assert "left out the last volume, which has 2 of 4 slices" in series.notes
     assert_as_nibabel(tmp_path / "run.par", strict_sort=False)  # its strict order puts half volumes first
 
 

@@ -43,7 +43,7 @@ def test_a_run_of_three_echoes(version: str, echo: int | None, tmp_path: Path) -
     assert f"chose echo {chosen} ({15 + 15 * chosen} ms)" in " ".join(series.notes)
     got, warnings = live(tmp_path, echo=echo)
     np.testing.assert_array_equal([one.data for one in got], alone(path, chosen))
-    assert any("left echo" in warning.text for warning in warnings)
+    assert any("left out echo" in warning.text for warning in warnings)
 
 
 def test_a_pair_for_each_volume(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_slices_that_come_again_are_no_other_volume(change: Change, tmp_path: Pa
     assert_are(live([*run[:10], run[9], run[2], *run[10:]]), range(5))
     series = open_series(put(tmp_path, [*run, run[9], run[2]]))
     assert_are(list(series), range(5))
-    assert series.notes[0] == "left 2 copies of other files"
+    assert series.notes[0] == "left out 2 copies of other files"
 
 
 @pytest.mark.parametrize("kind", ["mosaic", "enhanced"])
@@ -91,14 +91,14 @@ def test_a_copy_of_a_file_is_left(kind: str, tmp_path: Path) -> None:
     run = [mosaic(k, csa_of_mosaic()) if kind == "mosaic" else enhanced(1, number=k) for k in (1, 2, 3)]
     series = open_series(put(tmp_path, [*run, run[1]]))
     assert series.n_volumes == len(list(series)) == 3
-    assert "left a copy of another file" in series.notes
+    assert "left out a copy of another file" in series.notes
 
 
 def test_another_slice_with_the_same_numbers_is_refused_as_that(tmp_path: Path) -> None:
     run = slices_of(3)
     other = slices_of(3)[5]
     other.PixelData = bytes(len(other.PixelData))
-    with pytest.raises(BadVolume, match="got 5 at 4 places; remove those that are there twice"):
+    with pytest.raises(BadVolume, match="got 5 at 4 positions; remove the duplicates"):
         open_series(put(tmp_path, [*run, other]))
 
 

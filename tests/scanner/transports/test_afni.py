@@ -125,7 +125,7 @@ def of_channels(*lines: str, n_volumes: int = 3, **given: object) -> list[Item]:
 def test_the_channel_that_was_chosen_is_read_and_named() -> None:
     items = of_channels("ECHO_TIMES 12 28 44", echo=2)
     assert [int(volume.data[0, 0, 0]) for volume in volumes(items)] == [700, 701, 702]
-    assert "chose echo 2 (28 ms); left echo 1 (12 ms) and echo 3 (44 ms)" in warnings_in(items)[0].text
+    assert "chose echo 2 (28 ms); left out echo 1 (12 ms) and echo 3 (44 ms)" in warnings_in(items)[0].text
 
 
 def test_channels_are_combined_where_their_times_are_stated() -> None:

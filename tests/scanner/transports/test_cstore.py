@@ -1,4 +1,4 @@
-"""The C-STORE receiver against pynetdicom's own sender, dcmtk's where it is installed, and peers that mean no good."""
+"""The C-STORE receiver against pynetdicom's own sender, dcmtk's if it is installed, and peers that mean no good."""
 
 from __future__ import annotations
 
