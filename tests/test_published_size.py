@@ -1,0 +1,137 @@
+"""From voxels to pixels at the published size (Scotti et al. 2024: 15,724 voxels, 256 x 1,664 tokens, 768 pixels), on a
+card that ``meta`` stands in for: what runs where, in which precision, with how many operations and in how much memory.
+
+It measures no time. The operations are compared with counts of the published networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mindsight.decoders.base import PriorOptions
+from mindsight.decoders.mindeye2.backbone import Backbone
+from mindsight.decoders.mindeye2.decoder import BACKBONE, MindEye2Decoder
+from mindsight.decoders.mindeye2.folded import FoldedMindEye2
+from mindsight.decoders.mindeye2.layout import Layout, PriorLayout
+from mindsight.decoders.mindeye2.prior import DiffusionPrior
+from mindsight.decoding import SAMPLING_BYTES
+from mindsight.features import FeatureSpace
+from mindsight.generators.unclip.sdxl.unet import Denoiser, UnetLayout, build_unet
+from mindsight.retrieval.on_card import PoolOnCard
+from mindsight.weights.device import Placement
+from support.meta_card import MetaCard
+
+CARD = Placement("meta", "float16")
+V, HIDDEN, N, D = 15_724, 4_096, 256, 1_664
+POOL = 1_000  # the images that all subjects of the Natural Scenes Dataset saw
+STEPS = 20
+GB = 10**9
+
+
+class Walk:
+    """One trial, stage by stage; each stage has what was seen of it."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, MetaCard] = {}
+        self.weights: list[Any] = []
+
+    def stage(self, name: str, run: Callable[[], Any]) -> Any:
+        card = self.stages[name] = MetaCard()
+        card.hold(*self.weights)
+        with card, torch.inference_mode():
+            return run()
+
+
+def on_card(*shape: int, dtype: torch.dtype = torch.float16) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+@pytest.fixture(scope="module")
+def walk() -> Walk:
+    layout = Layout(voxels=(V,), hidden=HIDDEN, tokens=N, dim=D, n_blocks=0, prior=PriorLayout())
+    with torch.device("meta"):
+        prior, trunk, unet = DiffusionPrior(layout), Backbone(layout), build_unet(UnetLayout())
+    ridge, rows_ND = on_card(HIDDEN, V), on_card(POOL, N * D)
+    folded = FoldedMindEye2(trunk, ridge, on_card(HIDDEN), prior)
+    folded.place(CARD)
+    CARD.place(unet)
+    decoder = MindEye2Decoder(folded, FeatureSpace("bigG", (N, D)), CARD)
+    pool = PoolOnCard(CARD, rows_ND, np.arange(POOL))
+    walk = Walk()
+    walk.weights = [trunk, ridge, prior, unet, rows_ND]
+    features = walk.stage("decode", lambda: decoder(np.zeros((1, V), np.float32)))
+    walk.stage("retrieve", lambda: pool.scores(features["bigG"].mean(axis=0)))
+    options = PriorOptions(steps=STEPS, draws=1)
+    refined = walk.stage("prior", lambda: decoder.refine({BACKBONE: features[BACKBONE]}, 0, options))
+    tokens = refined.features["bigG"]
+    timestep = on_card(1, dtype=torch.float32)
+    walk.stage("unet", lambda: Denoiser(unet)(on_card(1, 4, 96, 96), timestep, tokens, on_card(1, 1024)))
+    return walk
+
+
+STAGES = ("decode", "retrieve", "prior", "unet")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_everything_is_on_the_card_in_half_precision(walk: Walk, stage: str) -> None:
+    """A value that the host waited for would have been refused."""
+    card = walk.stages[stage]
+    assert card.strays == []
+    assert card.dtypes() == {torch.float16}
+
+
+def test_betas_and_noise_are_all_that_is_copied_to_the_card(walk: Walk) -> None:
+    tokens = ((1, N, D), torch.float32)
+    positions = ((2 * N + 1, 2 * N + 2), torch.int64)  # with the first trajectory only
+    assert walk.stages["decode"].uploads == [((1, V), torch.float32)]
+    assert walk.stages["retrieve"].uploads == []
+    assert walk.stages["prior"].uploads == [positions] + [tokens] * (STEPS - 1)
+    assert walk.stages["unet"].uploads == []
+
+
+def test_operations_are_those_of_the_published_networks(walk: Walk) -> None:
+    counted = {name: card.operations for name, card in walk.stages.items()}
+    assert counted["decode"] == 2 * (V * HIDDEN + HIDDEN * N * D + 3 * N * D * D)
+    assert counted["retrieve"] == 2 * POOL * N * D
+    # 0.253e12 for an evaluation of all rows; the last layer computes half of them
+    assert 0.9 * 0.253e12 < counted["prior"] / (STEPS - 1) < 0.253e12
+    assert counted["unet"] == pytest.approx(3.773e12, rel=1e-3)
+
+
+def test_a_trial_fits_into_16_gigabytes(walk: Walk) -> None:
+    """With all weights and the pool; attention counts as if it were written out, which a card's kernel does not do."""
+    peaks = {name: card.peak_bytes for name, card in walk.stages.items()}
+    weights = MetaCard().hold(*walk.weights)
+    assert 9 * GB < weights < max(peaks.values()) < 16 * GB
+    assert max(peaks.values()) - weights < SAMPLING_BYTES
+
+
+def test_the_stand_in_sees_what_must_not_be() -> None:
+    """A wait for the card, a tensor that was left on the host, another precision, and memory that is not given back."""
+    with MetaCard() as card:
+        there = on_card(3, 4)
+        with pytest.raises(NotImplementedError):
+            there.cpu()
+        with pytest.raises(RuntimeError):
+            there.sum().item()
+        torch.mm(there.float(), on_card(4, 5, dtype=torch.float32))
+        torch.zeros(7).to("meta")
+        assert card.strays == []
+        with pytest.raises(RuntimeError, match="expected device"):
+            torch.add(there, torch.zeros(3, 4, dtype=torch.float16))
+        torch.mm(there, torch.zeros(4, 5, dtype=torch.float16))  # meta lets it pass
+    assert card.dtypes() == {torch.float32, torch.float16}
+    assert card.operations == 2 * (2 * 3 * 4 * 5)
+    assert card.uploads == [((7,), torch.float32)]
+    assert card.strays == ["mm"]
+    with MetaCard() as card:
+        kept = on_card(1000, dtype=torch.float32)
+        for _ in range(5):
+            kept = kept + 1
+    assert card.peak_bytes == 2 * 4000
+    assert card.bytes == 4000
