@@ -32,3 +32,36 @@ def convert_mindeye2(
         f"hidden {done.layout['hidden']}, {done.layout['tokens']} tokens of {done.layout['dim']}, {done.dtype}; "
         f"{len(done.dropped)} keys left out, which are recomputed"
     )
+
+
+@convert_app.command("unclip")
+def convert_unclip(
+    checkpoint: Annotated[Path, typer.Argument(help="unclip6_epoch0_step110000.ckpt, or its safetensors")],
+    out: Annotated[Path, typer.Argument(help="new folder for the weights and their manifest")],
+    dtype: Annotated[
+        Literal["float32", "float16", "bfloat16"],
+        typer.Option(help="of the written U-Net and autoencoder; the image tower stays as it is"),
+    ] = "float16",
+    head_dim: Annotated[int, typer.Option(help="width of an attention head (num_head_channels in the YAML)")] = 64,
+    size_px: Annotated[int, typer.Option(help="edge of the pictures that the weights are made for")] = 768,
+    tower: Annotated[str, typer.Option(help="open_clip's configuration of the image tower, or a JSON file")] = (
+        "ViT-bigG-14"
+    ),
+) -> None:
+    """Convert a released SDXL unCLIP to diffusers' layout; dimensions come from its shapes. No code in it is run."""
+    need_server("mindsight convert")
+    import torch
+
+    from mindsight.generators.unclip.sdxl.convert import convert_unclip as convert
+
+    written = getattr(torch, dtype)
+    done = convert(checkpoint, out, written, head_dim=head_dim, tower_model=tower, size_px=size_px)
+    tokens = (
+        "no image tower, so it cannot be used as a generator"
+        if done.space is None
+        else (f"tokens {done.space.name}, {' of '.join(map(str, done.space.shape))}, encoder {done.space.encoder[:12]}")
+    )
+    typer.echo(
+        f"{out}: U-Net of widths {done.unet.widths} with tokens of {done.unet.token_dim}, {done.dtype}; {tokens}; "
+        f"{len(done.left_out)} keys left out"
+    )

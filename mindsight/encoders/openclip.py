@@ -141,11 +141,8 @@ class OpenClipEncoder:
         self.image_size = tower.size_px
         self.source = tower.source(embedding, values)
         blank = np.zeros((1, tower.size_px, tower.size_px, 3), np.uint8)
-        self.space = FeatureSpace(
-            f"openclip-{tower.model}-{embedding}",
-            tower.embed(blank, embedding, values).shape[1:],
-            f"none; pixel values {values}",
-            tower.digest,
+        self.space = _space(
+            tower.model, embedding, values, tower.embed(blank, embedding, values).shape[1:], tower.digest
         )
 
     @classmethod
@@ -171,6 +168,34 @@ class OpenClipEncoder:
     def encode(self, images_BHW3: NDArray[Any]) -> NDArray[np.float32]:
         """See ``ImageTower.embed``."""
         return self._tower.embed(images_BHW3, self._embedding, self._values)
+
+
+def token_space(state: Mapping[str, Tensor], model: str | Path) -> FeatureSpace:
+    """The space of MindEye2's tokens of a tower: what ``OpenClipEncoder.space`` is with tokens and its values.
+
+    state : of the tower, names below ``visual.``
+    model : as ``ImageTower.load`` takes it
+
+    Raises ModelMismatch (``tower.weights``) where it is no vision transformer.
+    """
+    positions = state.get("positional_embedding")
+    if positions is None or positions.ndim != 2:
+        raise ModelMismatch(
+            "expected the image tower of a vision transformer, got one without positional_embedding",
+            code="tower.weights",
+        )
+    n_tokens, width = positions.shape[0] - 1, positions.shape[1]
+    return _space(
+        Path(model).stem if str(model).endswith(".json") else str(model),
+        "tokens",
+        "mindeye2",
+        (n_tokens, width),
+        _digest(state),
+    )
+
+
+def _space(model: str, embedding: Embedding, values: Values, shape: tuple[int, ...], digest: str) -> FeatureSpace:
+    return FeatureSpace(f"openclip-{model}-{embedding}", shape, f"none; pixel values {values}", digest)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -255,5 +280,5 @@ def _digest(state: Mapping[str, Tensor]) -> str:
     sha = hashlib.sha256()
     for key in sorted(state):
         sha.update(f"{key} {tuple(state[key].shape)}".encode())
-        sha.update(state[key].contiguous().numpy().data)
+        sha.update(state[key].float().contiguous().numpy().data)
     return sha.hexdigest()

@@ -19,10 +19,12 @@ from mindsight.features import Features, FeatureSpace
 class SampleOptions:
     """How an image is sampled. The default is what bundles were reconstructed with before they recorded it.
 
-    steps : network evaluations for one image
+    steps : steps of the sampler for one image
+    preset : the sampler, for the kinds that have several; None: the kind's own
     """
 
     steps: int = 4
+    preset: str | None = None
 
 
 class Generator(Protocol):

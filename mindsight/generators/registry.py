@@ -17,7 +17,13 @@ def _unclip_demo(folder: Path, placement: Placement) -> Generator:
     return DemoGenerator.load(folder, placement)
 
 
-KINDS: dict[str, Callable[[Path, Placement], Generator]] = {"generator": _unclip_demo}
+def _unclip(folder: Path, placement: Placement) -> Generator:
+    from mindsight.generators.unclip.sdxl.adapter import UnclipGenerator
+
+    return UnclipGenerator.load(folder, placement)
+
+
+KINDS: dict[str, Callable[[Path, Placement], Generator]] = {"generator": _unclip_demo, "unclip": _unclip}
 """Kind in the folder's manifest -> loader."""
 
 

@@ -18,6 +18,7 @@ from mindsight.encoders.registry import EncoderOptions
 from mindsight.features import FeatureSpace
 from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorConfig
 from support.tiny_open_clip import make_clip, write_config, write_files
+from support.tiny_unclip import write_tiny
 
 N_VOXELS = 40
 SPACE = FeatureSpace("tiny-tokens", (4, 16), "none", "e" * 64)
@@ -67,4 +68,4 @@ def unclip_demo(folder: Path) -> None:
     DemoGenerator(Denoiser(config)).save(folder)
 
 
-GENERATORS: dict[str, Callable[[Path], None]] = {"generator": unclip_demo}
+GENERATORS: dict[str, Callable[[Path], None]] = {"generator": unclip_demo, "unclip": write_tiny}

@@ -101,7 +101,7 @@ def test_a_bundle_records_how_reconstructions_are_sampled(tmp_path: Path) -> Non
 def test_a_bundle_from_before_is_sampled_as_it_was(tmp_path: Path) -> None:
     make_bundle().save(tmp_path / "bundle")
     described = json.loads((tmp_path / "bundle" / DESCRIPTION).read_text())
-    assert described.pop("sampling") == {"prior": {"steps": 10, "draws": 8}, "generator": {"steps": 4}}
+    assert described.pop("sampling") == {"prior": {"steps": 10, "draws": 8}, "generator": {"steps": 4, "preset": None}}
     described["digest"] = digest_of(described)
     (tmp_path / "bundle" / DESCRIPTION).write_text(json.dumps(described))
     loaded = Bundle.load(tmp_path / "bundle")

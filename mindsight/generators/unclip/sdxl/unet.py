@@ -34,28 +34,33 @@ class UnetLayout:
     vector_dim: int = 1024
     channels: int = 4
 
+    def to_diffusers(self) -> dict[str, Any]:
+        """Arguments of diffusers' ``UNet2DConditionModel``."""
+
+        def kinds(attends: str, plain: str) -> tuple[str, ...]:
+            return tuple(attends if depth else plain for depth in self.depths)
+
+        return {
+            "in_channels": self.channels,
+            "out_channels": self.channels,
+            "block_out_channels": self.widths,
+            "layers_per_block": self.resnets,
+            "down_block_types": kinds("CrossAttnDownBlock2D", "DownBlock2D"),
+            "up_block_types": kinds("CrossAttnUpBlock2D", "UpBlock2D")[::-1],
+            "transformer_layers_per_block": tuple(max(depth, 1) for depth in self.depths),
+            "attention_head_dim": tuple(width // self.head_dim for width in self.widths),  # their name for heads
+            "cross_attention_dim": self.token_dim,
+            "use_linear_projection": True,
+            "class_embed_type": "projection",
+            "projection_class_embeddings_input_dim": self.vector_dim,
+        }
+
 
 def build_unet(layout: UnetLayout) -> Any:
     """A ``UNet2DConditionModel`` with weights drawn at random."""
     from diffusers import UNet2DConditionModel  # seconds of import, for those who generate only
 
-    def kinds(attends: str, plain: str) -> tuple[str, ...]:
-        return tuple(attends if depth else plain for depth in layout.depths)
-
-    return UNet2DConditionModel(
-        in_channels=layout.channels,
-        out_channels=layout.channels,
-        block_out_channels=layout.widths,
-        layers_per_block=layout.resnets,
-        down_block_types=kinds("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=kinds("CrossAttnUpBlock2D", "UpBlock2D")[::-1],
-        transformer_layers_per_block=tuple(max(depth, 1) for depth in layout.depths),
-        attention_head_dim=tuple(width // layout.head_dim for width in layout.widths),  # diffusers' name for heads
-        cross_attention_dim=layout.token_dim,
-        use_linear_projection=True,
-        class_embed_type="projection",
-        projection_class_embeddings_input_dim=layout.vector_dim,
-    )
+    return UNet2DConditionModel(**layout.to_diffusers())
 
 
 class Denoiser(nn.Module):

@@ -1,0 +1,72 @@
+"""An SDXL unCLIP as a generator: the tokens of its image tower in, pictures out.
+
+Knows nothing of brains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.features import Features, FeatureSpace
+from mindsight.generators.base import SampleOptions
+from mindsight.generators.unclip.sdxl.folder import read_folder
+from mindsight.generators.unclip.sdxl.loading import built
+from mindsight.generators.unclip.sdxl.pipeline import Unclip
+from mindsight.weights.device import HOST, Placement
+
+_PRESET = "fast"
+
+
+class UnclipGenerator:
+    """Makes pictures of tokens; made by ``load``."""
+
+    def __init__(self, unclip: Unclip, space: FeatureSpace, digest: str) -> None:
+        self.unclip, self.digest = unclip, digest
+        self.spaces: Mapping[str, FeatureSpace] = {space.name: space}
+
+    @classmethod
+    def load(cls, folder: Path, placement: Placement = HOST) -> UnclipGenerator:
+        """The unCLIP of a folder that ``mindsight convert unclip`` wrote, verified, on a device.
+
+        Raises ModelMismatch: what ``load_unclip`` raises, and ``generator.space`` where the folder does not say whose
+        tokens it was trained with.
+        """
+        read = read_folder(folder)
+        if read.space is None:
+            raise ModelMismatch(
+                f"expected the space of its tokens in {folder.name}, got none: convert a checkpoint that carries its"
+                " image tower",
+                code="generator.space",
+            )
+        return cls(built(read, placement.torch_dtype, placement.device), read.space, read.digest)
+
+    @property
+    def image_size(self) -> int:
+        return self.unclip.size_px
+
+    def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
+        """(B, H, W, 3) pictures, by ``options.preset`` (``fast`` where it is None) in ``options.steps`` steps."""
+        [(name, space)] = self.spaces.items()
+        tokens_BND = features[name]
+        if tokens_BND.shape[1:] != space.shape:
+            raise BadRequest(
+                f"expected tokens of shape (B, {space.shape[0]}, {space.shape[1]}), got {tokens_BND.shape}: choose the"
+                " generator that was trained on this encoder's tokens",
+                code="generator.features",
+            )
+        tokens = torch.from_numpy(tokens_BND) if isinstance(tokens_BND, np.ndarray) else tokens_BND
+        pictures_B3HW = self.unclip.sample(tokens, options.preset or _PRESET, seed, steps=options.steps)
+        return to_images(pictures_B3HW)
+
+
+def to_images(pictures_B3HW: torch.Tensor) -> NDArray[np.uint8]:
+    """Pictures in [0, 1] to uint8 (B, H, W, 3): the one copy to the host."""
+    images_BHW3 = pictures_B3HW.mul(255.0).round().byte().permute(0, 2, 3, 1).contiguous()
+    images: NDArray[np.uint8] = images_BHW3.cpu().numpy()
+    return images

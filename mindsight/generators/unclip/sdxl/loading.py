@@ -1,0 +1,63 @@
+"""``load_unclip``: from released weights, in any of their forms, to an SDXL unCLIP.
+
+Knows nothing of what tensors are called; see ``released`` and ``folder``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mindsight.generators.unclip.sdxl.folder import is_folder, read_folder
+from mindsight.generators.unclip.sdxl.pipeline import Unclip
+from mindsight.generators.unclip.sdxl.released import Parts, State, take_apart
+from mindsight.generators.unclip.sdxl.unet import build_unet
+from mindsight.generators.unclip.sdxl.vae import build_vae
+from mindsight.weights.fit import require_fit
+from mindsight.weights.state_dict import read_state_dict
+
+
+def load_unclip(
+    source: Path | str | Mapping[str, Tensor],
+    head_dim: int = 64,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> Unclip:
+    """Build the unCLIP that the weights describe, all dimensions from their shapes, ready to sample.
+
+    source : a released checkpoint (``.ckpt`` or ``.safetensors``), or its state dict; or a folder in diffusers' layout,
+        as ``mindsight convert unclip`` writes it, whose digests are verified. SDXL's base loads as well: the same U-Net
+        with other tokens and a longer vector
+    head_dim : width of an attention head, which shapes do not show; a folder says it itself
+    dtype : of the U-Net. The autoencoder stays in float32, since it overflows in float16
+
+    Raises ModelMismatch: nothing is there (``checkpoint.missing``), it cannot be read without running code
+    (``checkpoint.unreadable``), it was changed (``checkpoint.tampered``), keys are missing, unexpected or misshapen
+    (``checkpoint.keys``), or ``head_dim`` does not divide the widths (``unclip.head_dim``).
+    """
+    if not isinstance(source, Mapping) and is_folder(Path(source)):
+        return built(read_folder(Path(source)), dtype, device)
+    state = source if isinstance(source, Mapping) else read_state_dict(Path(source))
+    return built(take_apart(state, head_dim), dtype, device)
+
+
+def built(parts: Parts, dtype: torch.dtype, device: str | torch.device) -> Unclip:
+    """The networks with their weights. Raises ModelMismatch (``checkpoint.keys``)."""
+    with torch.device("meta"):
+        unet, vae = build_unet(parts.unet_layout), build_vae(parts.vae_layout)
+    return Unclip(
+        _filled(unet, "an SDXL U-Net", parts.unet, dtype, device),
+        _filled(vae, "SDXL's autoencoder", parts.vae, torch.float32, device),
+        parts.unet_layout,
+        parts.size_px,
+    )
+
+
+def _filled(network: Any, what: str, state: State, dtype: torch.dtype, device: str | torch.device) -> Any:
+    require_fit(what, state, network.state_dict())
+    network.load_state_dict({key: tensor.to(device, dtype) for key, tensor in state.items()}, assign=True)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,170 @@
+"""Tokens to pictures with an SDXL unCLIP, on the device that its weights are on.
+
+Knows nothing of brains or files. ``run`` makes no copy to the host and waits for nothing, so that it can be captured in
+one CUDA graph; ``sample`` draws the noise before it. Letters: B pictures, C channels of a latent, N tokens of D
+numbers, H and W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mindsight.errors import BadRequest
+from mindsight.generators.sampling.plan import SamplerPlan
+from mindsight.generators.sampling.presets import plan, preset_of
+from mindsight.generators.sampling.schedule import sigma_at
+from mindsight.generators.unclip.sdxl.conditioner import draw_noise, draw_uncond, size_vector
+from mindsight.generators.unclip.sdxl.unet import Denoiser, UnetLayout
+from mindsight.generators.unclip.sdxl.vae import LatentDecoder, encode
+from mindsight.weights.device import Placement
+
+FACTOR = 8  # pixels of a latent cell's edge
+_GAIN, _SHIFT = 0.8, 0.2  # MindEye2's: the decoder's pixels in [-1, 1] to those that are shown, in [0, 1]
+
+Evaluate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a run needs, on the weights' device.
+
+    noise_BCHW : of standard deviation one
+    uncond_BND : None where no step is guided
+    start_BCHW : clean latent that the noise is added to, or None
+    """
+
+    noise_BCHW: Tensor
+    tokens_BND: Tensor
+    uncond_BND: Tensor | None
+    vector_BC: Tensor
+    start_BCHW: Tensor | None = None
+
+
+class Unclip:
+    """An SDXL unCLIP.
+
+    unet, vae : diffusers' ``UNet2DConditionModel`` and ``AutoencoderKL``
+    denoiser : one evaluation of the U-Net; an engine takes its place by assignment
+    decoder : latents to pixels in [-1, 1]; ``LatentDecoder`` of a tiny autoencoder takes its place for previews
+    size_px : edge of a picture where no noise says otherwise
+    """
+
+    def __init__(self, unet: Any, vae: Any, layout: UnetLayout, size_px: int = 768) -> None:
+        self.unet, self.vae, self.layout, self.size_px = unet, vae, layout, size_px
+        self.denoiser: Evaluate = Denoiser(unet)
+        self.decoder: Callable[[Tensor], Tensor] = LatentDecoder(vae)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(iter(self.unet.parameters())).device
+        return device
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        tokens_BND: Tensor,
+        preset: str = "fast",
+        seed: int = 0,
+        noise: Tensor | None = None,
+        uncond: Tensor | None = None,
+        vector: Tensor | None = None,
+        *,
+        steps: int | None = None,
+        start: Tensor | None = None,
+    ) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1], float32, on the weights' device. What is not given is drawn or worked out.
+
+        preset, steps : see ``plan``
+        seed : of noise and unconditional tokens; all pictures of a call have the same
+        noise : (B, C, H / 8, W / 8) of standard deviation one; the trajectory begins with it times the first sigma
+        uncond : (B, N, D) tokens that guidance leads away from
+        vector : (B, C) sizes; None: those of the picture, not cropped
+        start : (B, 3, H, W) in [0, 1], the picture that ``sdedit`` starts from, of any size
+
+        Raises BadRequest (``generator.preset``, ``generator.features``, ``generator.start``).
+        """
+        table = plan(preset, steps)
+        if preset_of(preset).needs_start != (start is not None):
+            raise BadRequest(
+                f"expected a picture to start from with the preset sdedit, and with no other, got {preset} "
+                f"{'without' if start is None else 'with'} one: choose the preset by what there is",
+                code="generator.start",
+            )
+        return self.run(table, self.inputs(table, tokens_BND, seed, noise, uncond, vector, start))
+
+    def inputs(
+        self,
+        table: SamplerPlan,
+        tokens_BND: Tensor,
+        seed: int = 0,
+        noise: Tensor | None = None,
+        uncond: Tensor | None = None,
+        vector: Tensor | None = None,
+        start: Tensor | None = None,
+    ) -> Inputs:
+        """What ``sample`` works with, on the device. Raises BadRequest (``generator.features``)."""
+        n, n_tokens, dim = tokens_BND.shape if tokens_BND.ndim == 3 else (0, 0, 0)
+        if dim != self.layout.token_dim:
+            raise BadRequest(
+                f"expected tokens of shape (B, N, {self.layout.token_dim}), got {tuple(tokens_BND.shape)}: choose the"
+                " generator that was trained on this encoder's tokens",
+                code="generator.features",
+            )
+        generator = torch.Generator().manual_seed(seed)  # of the host, so that a seed means the same on every device
+        if noise is None:
+            edge = self.size_px // FACTOR
+            noise = draw_noise(generator, (self.layout.channels, edge, edge), _LARGEST).expand(n, -1, -1, -1)
+        if uncond is None and any(table.guided):
+            uncond = draw_uncond(generator, n_tokens, dim).expand(n, -1, -1)
+        latent_size = (noise.shape[2], noise.shape[3])
+        if vector is None:
+            height_px, width_px = (FACTOR * cells for cells in latent_size)
+            vector = size_vector(height_px, width_px, self.layout.vector_dim).expand(n, -1)
+        moved, dtype = Placement(str(self.device)).moved, self.unet.dtype
+        return Inputs(
+            moved(noise).float(),
+            moved(tokens_BND).to(dtype),
+            None if uncond is None else moved(uncond).to(dtype),
+            moved(vector).to(dtype),
+            None if start is None else self.start_of(start, latent_size),
+        )
+
+    def start_of(self, picture_B3HW: Tensor, latent_size: tuple[int, int]) -> Tensor:
+        """The latents (B, C, H / 8, W / 8) whose picture this is, resized to them."""
+        size = (FACTOR * latent_size[0], FACTOR * latent_size[1])
+        picture = Placement(str(self.device)).moved(picture_B3HW).float()
+        resized = functional.interpolate(picture, size=size, mode="bilinear", antialias=True)
+        return encode(self.vae, (resized - _SHIFT) / _GAIN)
+
+    def run(self, table: SamplerPlan, inputs: Inputs) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] of what is on the device."""
+        return self.shown(self.latents(table, inputs))
+
+    def latents(self, table: SamplerPlan, inputs: Inputs, *, until: int | None = None) -> Tensor:
+        """Clean latents (B, C, H / 8, W / 8); after ``until`` steps those estimated by then, for a preview."""
+        n = len(inputs.tokens_BND)
+        uncond_BND = inputs.tokens_BND if inputs.uncond_BND is None else inputs.uncond_BND
+        tokens_both = torch.cat([uncond_BND, inputs.tokens_BND])
+        vector_both = torch.cat([inputs.vector_BC, inputs.vector_BC])
+
+        def predict(latent_BCHW: Tensor, timestep: float, guided: bool) -> tuple[Tensor, ...]:
+            latent = latent_BCHW.to(inputs.tokens_BND.dtype)
+            timestep_B = torch.full(((1 + guided) * n,), timestep, device=latent.device)
+            if not guided:
+                return (self.denoiser(latent, timestep_B, inputs.tokens_BND, inputs.vector_BC),)
+            return self.denoiser(torch.cat([latent, latent]), timestep_B, tokens_both, vector_both).chunk(2)
+
+        return table.run(predict, inputs.noise_BCHW, inputs.start_BCHW, until=until)
+
+    def shown(self, latent_BCHW: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] of clean latents."""
+        return (self.decoder(latent_BCHW).float() * _GAIN + _SHIFT).clamp(0.0, 1.0)
+
+
+_LARGEST = float(sigma_at(999))

@@ -1,0 +1,110 @@
+"""Sampling: what is drawn, what is refused, and that all of it stays on one device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from mindsight.errors import BadRequest
+from mindsight.generators.sampling.presets import PRESETS
+from mindsight.generators.unclip import Unclip, load_unclip, plan
+from mindsight.generators.unclip.sdxl.conditioner import draw_noise
+from mindsight.generators.unclip.sdxl.vae import encode
+from support.tiny_unclip import write_tiny
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Unclip:
+    folder = tmp_path_factory.mktemp("unclip") / "weights"
+    write_tiny(folder)
+    return load_unclip(folder)
+
+
+@pytest.fixture(scope="module")
+def tokens() -> Tensor:
+    return torch.randn(2, 16, 48, generator=torch.Generator().manual_seed(6))
+
+
+def test_every_preset_draws_pictures(small: Unclip, tokens: Tensor) -> None:
+    start = torch.rand(2, 3, 20, 20)
+    for name, preset in PRESETS.items():
+        pictures = small.sample(tokens, name, steps=3, start=start if preset.needs_start else None)
+        assert pictures.shape == (2, 3, 32, 32)
+        assert 0.0 <= pictures.min() < pictures.max() <= 1.0
+        assert (pictures[0] - pictures[1]).abs().max() > 1e-3
+
+
+def test_all_presets_start_from_the_noise_of_the_seed(small: Unclip, tokens: Tensor) -> None:
+    """What changes between a trial's pictures is the brain, not the noise."""
+    noises = {name: small.inputs(plan(name), tokens, 7).noise_BCHW for name in PRESETS}
+    assert all(torch.equal(noise, noises["fast"]) for noise in noises.values())
+    assert not torch.equal(small.inputs(plan("fast"), tokens, 8).noise_BCHW, noises["fast"])
+    full_size = draw_noise(torch.Generator().manual_seed(7), (4, 96, 96), 14.6)
+    assert full_size.std() == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_picture_to_start_from_is_encoded_so_that_it_would_be_shown_as_it_is(small: Unclip, tokens: Tensor) -> None:
+    grey = torch.full((2, 3, 20, 20), 0.6)  # 0.5 of the decoder's range, which 0.8 and 0.2 make of it
+    inputs = small.inputs(plan("sdedit"), tokens, start=grey)
+    assert inputs.start_BCHW is not None
+    torch.testing.assert_close(inputs.start_BCHW, encode(small.vae, torch.full((2, 3, 32, 32), 0.5)))
+
+
+def test_another_denoiser_takes_the_place_of_the_eager_one(small: Unclip, tokens: Tensor) -> None:
+    eager, seen = small.denoiser, []
+
+    def engine(latent: Tensor, timestep: Tensor, tokens: Tensor, vector: Tensor) -> Tensor:
+        seen.append((len(latent), float(timestep[0]), timestep.dtype, vector.shape))
+        return eager(latent, timestep, tokens, vector)
+
+    expected = small.sample(tokens, "fast")
+    small.denoiser = engine
+    try:
+        assert torch.equal(small.sample(tokens, "fast"), expected)
+    finally:
+        small.denoiser = eager
+    assert [n for n, *_ in seen] == [4, 4, 4, 2, 2, 2, 2, 2]  # guided in the first three steps
+    assert seen[0] == (4, pytest.approx(999.0), torch.float32, (4, 64))
+
+
+def test_an_estimate_after_the_first_steps_is_near_the_result(small: Unclip, tokens: Tensor) -> None:
+    table = plan("fast")
+    inputs = small.inputs(table, tokens)
+    result = small.latents(table, inputs)
+    errors = [float((small.latents(table, inputs, until=steps) - result).square().mean()) for steps in (1, 4, 7, 8)]
+    assert errors[0] > errors[1] > errors[2] > errors[3] == 0.0
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 47), (16, 48)])
+def test_tokens_of_another_shape_are_refused(small: Unclip, shape: tuple[int, ...]) -> None:
+    with pytest.raises(BadRequest, match=r"\(B, N, 48\)"):
+        small.sample(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(("preset", "start"), [("sdedit", None), ("fast", torch.zeros(2, 3, 8, 8))])
+def test_a_start_goes_with_the_preset_that_needs_it(
+    small: Unclip, tokens: Tensor, preset: str, start: Tensor | None
+) -> None:
+    with pytest.raises(BadRequest, match=f"got {preset} with"):
+        small.sample(tokens, preset, start=start)
+
+
+def test_the_published_size_stays_on_one_device(published: dict[str, Tensor]) -> None:
+    """On a device without data: what is elsewhere, of another dtype, or copied to the host in between, raises."""
+    unclip = load_unclip(published, device="meta", dtype=torch.bfloat16)
+    tokens = torch.zeros(1, 256, 1664)
+    for preset, start in (("fast", None), ("sdedit", torch.zeros(1, 3, 224, 224))):
+        pictures = unclip.sample(tokens, preset, start=start, steps=1)
+        assert (pictures.shape, pictures.device.type, pictures.dtype) == ((1, 3, 768, 768), "meta", torch.float32)
+    assert unclip.inputs(plan("fast"), tokens).vector_BC.dtype == torch.bfloat16
+
+
+def test_half_precision_is_near_full(tokens: Tensor, small: Unclip, tmp_path: Path) -> None:
+    write_tiny(tmp_path / "weights")
+    half = load_unclip(tmp_path / "weights", dtype=torch.bfloat16)
+    pictures = half.sample(tokens, "distilled")
+    assert pictures.dtype == torch.float32
+    assert 0.0 < (pictures - small.sample(tokens, "distilled")).abs().max() < 0.1

@@ -1,0 +1,38 @@
+"""An SDXL unCLIP small enough for a test: random weights, the shape of the released one."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mindsight.generators.unclip.sdxl.convert import write_unclip
+from mindsight.generators.unclip.sdxl.released import Released
+from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
+from mindsight.generators.unclip.sdxl.vae import VaeLayout, build_vae
+from support.tiny_open_clip import make_clip
+
+SIZE_PX = 32
+UNET = UnetLayout(widths=(32, 64), depths=(0, 1), head_dim=16, resnets=1, token_dim=48, vector_dim=64)
+VAE = VaeLayout(widths=(32, 32, 32, 32), resnets=1)
+
+
+@cache
+def tiny_parts() -> Released:
+    """With the image tower of ``tiny_open_clip``: 16 tokens of 48."""
+    torch.manual_seed(4)
+    unet, vae = build_unet(UNET), build_vae(VAE)
+    with torch.no_grad():
+        unet.conv_out.weight.mul_(3.0)  # so that the tokens show in the picture
+    tower: dict[str, Tensor] = dict(make_clip().visual.state_dict())
+    return Released(
+        unet_layout=UNET, unet=unet.state_dict(), vae_layout=VAE, vae=vae.state_dict(), size_px=SIZE_PX, tower=tower
+    )
+
+
+def write_tiny(folder: Path, **changes: Any) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_unclip(folder, tiny_parts(), torch.float16, tower_model="tiny.json", size_px=SIZE_PX, **changes)
