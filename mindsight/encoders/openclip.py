@@ -176,7 +176,7 @@ def token_space(state: Mapping[str, Tensor], model: str | Path) -> FeatureSpace:
     state : of the tower, names below ``visual.``
     model : as ``ImageTower.load`` takes it
 
-    Raises ModelMismatch (``tower.weights``) where it is no vision transformer.
+    Raises ModelMismatch (``tower.weights``) if it is no vision transformer.
     """
     positions = state.get("positional_embedding")
     if positions is None or positions.ndim != 2:

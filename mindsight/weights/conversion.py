@@ -1,4 +1,4 @@
-"""A checkpoint becomes a folder of safetensors: streamed, in another dtype where asked, there whole or not at all.
+"""A checkpoint becomes a folder of safetensors: streamed, in another dtype if asked, there whole or not at all.
 
 Knows nothing of networks. Tensors are read from the mapped source and written piece by piece, so that neither the
 source nor the result is in memory as a whole.
@@ -33,7 +33,7 @@ DtypeOf = Callable[[str], torch.dtype]
 def new_folder(out: Path, needed_bytes: int) -> Iterator[Path]:
     """A folder to write into, which appears under its name once all of it is on the disk.
 
-    Raises Conflict (``checkpoint.exists``) where ``out`` exists; StorageFull where there is not enough room, and then
+    Raises Conflict (``checkpoint.exists``) if ``out`` exists; StorageFull if there is not enough room, and then
     leaves nothing behind.
     """
     if out.exists():
@@ -65,7 +65,7 @@ def size_of(state: Mapping[str, Tensor], dtype_of: DtypeOf) -> int:
 def write_streamed(path: Path, state: Mapping[str, Tensor], dtype_of: DtypeOf) -> str:
     """Write a safetensors file and return its sha256. Wider numbers come first, so that all are aligned.
 
-    Raises ModelMismatch (``checkpoint.not_finite``) where a weight is not finite in its dtype.
+    Raises ModelMismatch (``checkpoint.not_finite``) if a weight is not finite in its dtype.
     """
     dtypes = {key: dtype_of(key) for key in sorted(state)}
     keys = sorted(dtypes, key=lambda key: -dtypes[key].itemsize)

@@ -32,7 +32,7 @@ def require_fit(what: str, found: Mapping[str, Tensor], wanted: Mapping[str, Ten
 
 
 def require_none(what: str, **wrong: list[str]) -> None:
-    """Raises ModelMismatch (``checkpoint.keys``) where anything is listed as wrong."""
+    """Raises ModelMismatch (``checkpoint.keys``) if anything is listed as wrong."""
     listed = [
         f"{len(keys)} {kind} ({', '.join(keys[:_LISTED])}{', ...' if len(keys) > _LISTED else ''})"
         for kind, keys in wrong.items()

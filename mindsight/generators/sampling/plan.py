@@ -10,7 +10,7 @@ makes two, of the unconditional tokens and of the tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,19 +54,25 @@ class SamplerPlan:
         """Of the network, for one image."""
         return self.steps + sum(self.guided)
 
-    def run(self, predict: Predict, noise: Tensor, start: Tensor | None = None, *, until: int | None = None) -> Tensor:
+    def run(self, predict: Predict, noise: Tensor, start: Tensor | None = None) -> Tensor:
         """The clean latent, float32, shaped like ``noise``.
 
         noise : of standard deviation one
         start : clean latent that the noise is added to; None: zero
-        until : number of steps after which to stop with the estimate of the clean latent; None: all
         """
+        [result] = self.estimates(predict, noise, start, after=(self.steps,))
+        return result
+
+    def estimates(
+        self, predict: Predict, noise: Tensor, start: Tensor | None = None, *, after: Collection[int]
+    ) -> Iterator[Tensor]:
+        """The clean latent as estimated after these numbers of steps, each once it is known, for previews."""
         known: list[Tensor | None] = [None if start is None else start.float(), noise.float()]
-        last = self.steps if until is None else until
-        for step in range(last):
+        for step in range(max(after)):
             latent = _weighted(self.inputs_EK[step], known)
             known += [one.float() for one in predict(latent, float(self.timesteps[step]), self.guided[step])]
-        return _weighted(self.cleans_EK[last - 1], known)
+            if step + 1 in after:
+                yield _weighted(self.cleans_EK[step], known)
 
 
 def tabulate(

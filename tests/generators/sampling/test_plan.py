@@ -133,16 +133,20 @@ def test_sums_are_kept_in_float32_and_on_the_device_of_the_noise() -> None:
     assert (result.dtype, result.device.type, dtypes) == (torch.float32, "meta", {torch.float32})
 
 
-def test_a_run_may_stop_early_with_its_estimate() -> None:
+def test_estimates_come_as_soon_as_they_are_known() -> None:
     calls = []
 
     def count(latent: Tensor, timestep: float, guided: bool) -> tuple[Tensor, ...]:
         calls.append(timestep)
         return (predict(latent, timestep),)
 
-    noise = noise_of(7)
-    early = tabulate(trailing(4)).run(count, noise, until=1)
+    noise, table = noise_of(7), tabulate(trailing(4))
+    estimates = table.estimates(count, noise, after=(1, 4))
+    early = next(estimates)
     assert calls == [999.0]
-    sigma = float(trailing(4)[1][0])
+    sigma = float(table.sigmas[0])
     expected = sigma * noise - sigma * predict(sigma * noise / math.hypot(1.0, sigma), 999.0)
     torch.testing.assert_close(early, expected, atol=1e-4, rtol=1e-4)
+    [result] = estimates
+    assert calls == [999.0, 749.0, 499.0, 249.0]
+    assert torch.equal(result, table.run(count, noise))

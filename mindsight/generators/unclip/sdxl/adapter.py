@@ -34,7 +34,7 @@ class UnclipGenerator:
     def load(cls, folder: Path, placement: Placement = HOST) -> UnclipGenerator:
         """The unCLIP of a folder that ``mindsight convert unclip`` wrote, verified, on a device.
 
-        Raises ModelMismatch: what ``load_unclip`` raises, and ``generator.space`` where the folder does not say whose
+        Raises ModelMismatch: what ``load_unclip`` raises, and ``generator.space`` if the folder does not record whose
         tokens it was trained with.
         """
         read = read_folder(folder)
@@ -51,7 +51,7 @@ class UnclipGenerator:
         return self.unclip.size_px
 
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
-        """(B, H, W, 3) pictures, by ``options.preset`` (``fast`` where it is None) in ``options.steps`` steps."""
+        """(B, H, W, 3) pictures, by ``options.preset`` (``fast`` if it is None) in ``options.steps`` steps."""
         [(name, space)] = self.spaces.items()
         tokens_BND = features[name]
         if tokens_BND.shape[1:] != space.shape:

@@ -28,12 +28,12 @@ from mindsight.generators.unclip.sdxl.folder import (
     unet_config,
     vae_config,
 )
-from mindsight.generators.unclip.sdxl.released import SIZE_PX, Released, take_apart
+from mindsight.generators.unclip.sdxl.released import SIZE_PX, Released, read_released
 from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
 from mindsight.generators.unclip.sdxl.vae import VaeLayout, build_vae
 from mindsight.weights.conversion import DTYPE_NAMES, digest_of_files, new_folder, size_of, write_streamed
 from mindsight.weights.fit import require_fit
-from mindsight.weights.state_dict import read_state_dict, source_files
+from mindsight.weights.state_dict import source_files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,7 @@ class Converted:
     """What was written.
 
     dtype : of the U-Net and the autoencoder; the tower stays as it is, since its digest names the space of its tokens
-    space : of the tokens, None where the checkpoint has no image tower
+    space : of the tokens, None if the checkpoint has no image tower
     left_out : keys that no part needs
     """
 
@@ -67,10 +67,10 @@ def convert_unclip(
     size_px : edge of the pictures that the weights are made for
 
     Raises Conflict (``checkpoint.exists``), StorageFull, and ModelMismatch as ``load_unclip`` does, or
-    ``checkpoint.not_finite`` where a weight is not finite in ``dtype``.
+    ``checkpoint.not_finite`` if a weight is not finite in ``dtype``.
     """
     files = source_files(source)
-    parts = take_apart(read_state_dict(source), head_dim)
+    parts = read_released(source, head_dim)
     origin = {"source": source.name, "source_sha256": digest_of_files(files)}
     return write_unclip(out, parts, dtype, tower_model=tower_model, size_px=size_px, **origin)
 

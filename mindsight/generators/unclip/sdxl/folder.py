@@ -33,7 +33,7 @@ _SHARDS = "diffusion_pytorch_model-*-of-*.safetensors"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Read(Parts):
-    """space : of the tokens, None where it is not recorded; digest : of what was verified, empty without a manifest"""
+    """space : of the tokens, None if it is not recorded; digest : of what was verified, empty without a manifest"""
 
     space: FeatureSpace | None
     digest: str
@@ -106,7 +106,7 @@ def _projection_names(state: State) -> State:
 
 
 def _unet_layout(config: Mapping[str, Any]) -> UnetLayout:
-    """What the weights' shapes do not contradict; raises KeyError, TypeError or ValueError where something lacks."""
+    """What the weights' shapes do not contradict; raises KeyError, TypeError or ValueError if something is missing."""
     widths = tuple(int(width) for width in config["block_out_channels"])
     heads = config.get("num_attention_heads") or config["attention_head_dim"]  # diffusers' names for one thing
     heads = [heads] * len(widths) if isinstance(heads, int) else heads
@@ -136,7 +136,7 @@ def _number(config: Mapping[str, Any], name: str) -> int:
 
 
 def _vae_layout(config: Mapping[str, Any]) -> VaeLayout:
-    """Raises KeyError, TypeError or ValueError where it is not an SDXL autoencoder's."""
+    """Raises KeyError, TypeError or ValueError if it is not an SDXL autoencoder's."""
     if config["scaling_factor"] != SCALING:
         raise ValueError(f"scaling_factor ({config['scaling_factor']}, SDXL's autoencoder has {SCALING})")
     return VaeLayout(

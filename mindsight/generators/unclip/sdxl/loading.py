@@ -14,11 +14,10 @@ from torch import Tensor
 
 from mindsight.generators.unclip.sdxl.folder import is_folder, read_folder
 from mindsight.generators.unclip.sdxl.pipeline import Unclip
-from mindsight.generators.unclip.sdxl.released import Parts, State, take_apart
+from mindsight.generators.unclip.sdxl.released import Parts, State, read_released, take_apart
 from mindsight.generators.unclip.sdxl.unet import build_unet
 from mindsight.generators.unclip.sdxl.vae import build_vae
 from mindsight.weights.fit import require_fit
-from mindsight.weights.state_dict import read_state_dict
 
 
 def load_unclip(
@@ -32,17 +31,19 @@ def load_unclip(
     source : a released checkpoint (``.ckpt`` or ``.safetensors``), or its state dict; or a folder in diffusers' layout,
         as ``mindsight convert unclip`` writes it, whose digests are verified. SDXL's base loads as well: the same U-Net
         with other tokens and a longer vector
-    head_dim : width of an attention head, which shapes do not show; a folder says it itself
+    head_dim : width of an attention head, which shapes do not show; a folder states it itself, and so does the original
+        YAML beside a checkpoint (``unclip6.yaml``), which must agree with the weights
     dtype : of the U-Net. The autoencoder stays in float32, since it overflows in float16
 
     Raises ModelMismatch: nothing is there (``checkpoint.missing``), it cannot be read without running code
     (``checkpoint.unreadable``), it was changed (``checkpoint.tampered``), keys are missing, unexpected or misshapen
-    (``checkpoint.keys``), or ``head_dim`` does not divide the widths (``unclip.head_dim``).
+    (``checkpoint.keys``), a YAML beside it is another's (``checkpoint.config``), or ``head_dim`` does not divide the
+    widths (``unclip.head_dim``).
     """
     if not isinstance(source, Mapping) and is_folder(Path(source)):
         return built(read_folder(Path(source)), dtype, device)
-    state = source if isinstance(source, Mapping) else read_state_dict(Path(source))
-    return built(take_apart(state, head_dim), dtype, device)
+    parts = take_apart(source, head_dim) if isinstance(source, Mapping) else read_released(Path(source), head_dim)
+    return built(parts, dtype, device)
 
 
 def built(parts: Parts, dtype: torch.dtype, device: str | torch.device) -> Unclip:

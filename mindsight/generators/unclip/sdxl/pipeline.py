@@ -7,7 +7,7 @@ numbers, H and W.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class Inputs:
     """What a run needs, on the weights' device.
 
     noise_BCHW : of standard deviation one
-    uncond_BND : None where no step is guided
+    uncond_BND : None if no step is guided
     start_BCHW : clean latent that the noise is added to, or None
     """
 
@@ -52,7 +52,7 @@ class Unclip:
     unet, vae : diffusers' ``UNet2DConditionModel`` and ``AutoencoderKL``
     denoiser : one evaluation of the U-Net; an engine takes its place by assignment
     decoder : latents to pixels in [-1, 1]; ``LatentDecoder`` of a tiny autoencoder takes its place for previews
-    size_px : edge of a picture where no noise says otherwise
+    size_px : edge of a picture if no noise is given
     """
 
     def __init__(self, unet: Any, vae: Any, layout: UnetLayout, size_px: int = 768) -> None:
@@ -146,8 +146,13 @@ class Unclip:
         """Pictures (B, 3, H, W) in [0, 1] of what is on the device."""
         return self.shown(self.latents(table, inputs))
 
-    def latents(self, table: SamplerPlan, inputs: Inputs, *, until: int | None = None) -> Tensor:
-        """Clean latents (B, C, H / 8, W / 8); after ``until`` steps those estimated by then, for a preview."""
+    def latents(self, table: SamplerPlan, inputs: Inputs) -> Tensor:
+        """Clean latents (B, C, H / 8, W / 8)."""
+        [latent] = self.estimates(table, inputs, after=(table.steps,))
+        return latent
+
+    def estimates(self, table: SamplerPlan, inputs: Inputs, *, after: Collection[int]) -> Iterator[Tensor]:
+        """Clean latents as estimated after these numbers of steps, each once it is known: previews, and the result."""
         n = len(inputs.tokens_BND)
         uncond_BND = inputs.tokens_BND if inputs.uncond_BND is None else inputs.uncond_BND
         tokens_both = torch.cat([uncond_BND, inputs.tokens_BND])
@@ -160,7 +165,7 @@ class Unclip:
                 return (self.denoiser(latent, timestep_B, inputs.tokens_BND, inputs.vector_BC),)
             return self.denoiser(torch.cat([latent, latent]), timestep_B, tokens_both, vector_both).chunk(2)
 
-        return table.run(predict, inputs.noise_BCHW, inputs.start_BCHW, until=until)
+        return table.estimates(predict, inputs.noise_BCHW, inputs.start_BCHW, after=after)
 
     def shown(self, latent_BCHW: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] of clean latents."""

@@ -1,6 +1,6 @@
 """A checkpoint in the layout of the released files, taken apart into U-Net, autoencoder and image tower.
 
-Knows nothing of files or of values: a state dict of the meta device is enough. Every key is accounted for. Layout:
+Knows nothing of values: a state dict of the meta device is enough. Every key is accounted for. Layout:
 ``unclip6`` of Scotti et al. 2024, and SDXL's base (Podell et al. 2023), whose keys are alike.
 """
 
@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
 from mindsight.errors import ModelMismatch
 from mindsight.generators.unclip.sdxl.names import unet_name, vae_name
+from mindsight.generators.unclip.sdxl.original import original_beside
 from mindsight.generators.unclip.sdxl.unet import UnetLayout
 from mindsight.generators.unclip.sdxl.vae import VaeLayout
 from mindsight.weights.fit import require_none
+from mindsight.weights.state_dict import read_state_dict
 
 _UNET, _VAE = "model.diffusion_model.", "first_stage_model."
 _TOWER = re.compile(r"conditioner\.embedders\.\d+\.model\.visual\.")
@@ -43,10 +46,22 @@ class Parts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Released(Parts):
-    """tower : names below ``visual.``, empty where there is none; left_out : keys that no part needs"""
+    """tower : names below ``visual.``, empty if there is none; left_out : keys that no part needs"""
 
     tower: State
     left_out: tuple[str, ...] = ()
+
+
+def read_released(checkpoint: Path, head_dim: int) -> Released:
+    """The parts of a file. A YAML beside it states ``head_dim``, and must agree with the weights.
+
+    Raises ModelMismatch: what ``read_state_dict`` and ``take_apart`` raise, and ``checkpoint.config``.
+    """
+    original = original_beside(checkpoint)
+    parts = take_apart(read_state_dict(checkpoint), head_dim if original is None else original.head_dim)
+    if original is not None:
+        original.require(parts.unet_layout)
+    return parts
 
 
 def take_apart(state: Mapping[str, Tensor], head_dim: int) -> Released:
@@ -83,7 +98,7 @@ def infer_unet(state: Mapping[str, Tensor], head_dim: int) -> UnetLayout:
 
     head_dim : shapes do not show it
 
-    Raises ModelMismatch (``checkpoint.keys``) where a tensor that fixes a dimension is missing.
+    Raises ModelMismatch (``checkpoint.keys``) if a tensor that fixes a dimension is missing.
     """
     what = "an SDXL U-Net"
     vector, _ = _shape(state, "label_emb.0.0.weight", what, 2)[::-1]

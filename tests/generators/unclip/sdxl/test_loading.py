@@ -93,6 +93,39 @@ def test_projection_and_text_time_are_one_network() -> None:
         assert torch.equal(ours(latent, 500, tokens, class_labels=vector).sample, expected)
 
 
+YAML = """
+model:
+  target: sgm.models.diffusion.DiffusionEngine
+  params:
+    scale_factor: 0.13025
+    network_config:
+      params: {adm_in_channels: 64, in_channels: 4, model_channels: 32, channel_mult: [1, 2, 4], num_res_blocks: 2,
+        num_head_channels: 16, context_dim: 24, transformer_depth: [1, 1, 1]}
+"""
+
+
+def test_the_original_yaml_beside_a_checkpoint_states_the_head_dim(
+    released_state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    checkpoint, beside = tmp_path / "unclip6_epoch0.safetensors", tmp_path / "unclip6.yaml"
+    save_file(released_state, checkpoint)
+    assert load_unclip(checkpoint, head_dim=32).layout.head_dim == 32
+    (tmp_path / "other.yaml").write_text("not: of this checkpoint")
+    beside.write_text(YAML)
+    assert load_unclip(checkpoint).layout.head_dim == 16
+    for changed, message in (
+        (YAML.replace("context_dim: 24", "context_dim: 1664"), "token_dim 1664 in it and 24 in the weights"),
+        (YAML.replace("0.13025", "0.18215"), "scale of latents"),
+        (YAML.replace("num_head_channels", "num_heads"), "no num_head_channels"),
+        ("- 1", r"unclip6\.yaml"),
+        ("{", r"unclip6\.yaml"),
+    ):
+        beside.write_text(changed)
+        with pytest.raises(ModelMismatch, match=message) as error:
+            load_unclip(checkpoint)
+        assert error.value.code == "checkpoint.config"
+
+
 def broken(state: dict[str, Tensor], **changes: Tensor | None) -> dict[str, Tensor]:
     named = {"unet": "model.diffusion_model.", "vae": "first_stage_model."}
     for name, tensor in changes.items():
