@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mindsight.decoders.base import average
-from mindsight.errors import ModelMismatch
+from mindsight.errors import MindsightError, ModelMismatch
 from mindsight.features import Array, Features, match
 from mindsight.generators.base import Generator
 from mindsight.retrieval import Choice, Ranking, choose_between, rank
@@ -191,7 +191,14 @@ class TrialDecoder:
         from mindsight.retrieval.on_card import PoolOnCard, lack_of_room
 
         self.off_card = lack_of_room(self.bundle.pool, placement.free_bytes(), SAMPLING_BYTES)
-        return None if self.off_card else PoolOnCard.put(self.bundle.pool, self._origin, placement)
+        if self.off_card is not None:
+            return None
+        try:
+            with placement.memory_reported():
+                return PoolOnCard.put(self.bundle.pool, self._origin, placement)
+        except MindsightError as error:  # another program took the memory meanwhile
+            self.off_card = str(error)
+            return None
 
     def _rank(self, query: Array, pairs: Sequence[tuple[str, str]]) -> Ranking:
         """Ranks the whole pool: on the card, or on the host where it is not on one or the card's memory is used up.

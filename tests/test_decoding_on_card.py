@@ -95,6 +95,19 @@ def test_a_pool_that_does_not_fit_is_searched_on_the_host(
     assert len(decoder.retrieve(*beta).candidates) == 10
 
 
+def test_a_pool_that_another_program_left_no_room_for_is_searched_on_the_host(
+    bundle: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> PoolOnCard:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(PoolOnCard, "put", full)
+    decoder = TrialDecoder(bundle, clock=ticks(), placement=CARD)
+    assert decoder.off_card is not None
+    assert "expected enough free memory" in decoder.off_card
+    assert len(decoder.retrieve(*beta).candidates) == 10
+
+
 def test_a_linear_decoder_computes_on_the_host_and_is_ranked_on_the_card(
     beta: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:

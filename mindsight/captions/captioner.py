@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mindsight.captions.converter import TokenConverter
 from mindsight.captions.git import GitDecoder
 from mindsight.errors import ModelMismatch
 from mindsight.files.digest import sha256_of_file, sha256_of_json
+from mindsight.weights.device import HOST, Placement
 
 CONVERTERS = ("converter.safetensors", "bigG_to_L_epoch8.pth")
 _FILES = ("config.json", "vocab.txt", "model.safetensors", "pytorch_model.bin")
@@ -26,7 +26,12 @@ class Captioner:
     """Raises ModelMismatch if converter, decoder and vocabulary do not fit each other."""
 
     def __init__(
-        self, converter: TokenConverter, decoder: GitDecoder, vocabulary: tuple[str, ...], digest: str = ""
+        self,
+        converter: TokenConverter,
+        decoder: GitDecoder,
+        vocabulary: tuple[str, ...],
+        digest: str = "",
+        placement: Placement = HOST,
     ) -> None:
         if (width := len(converter.along_bias_C)) != decoder.feature_width:
             raise ModelMismatch(
@@ -34,10 +39,10 @@ class Captioner:
                 code="captions.converter",
             )
         self._converter, self._decoder, self._vocabulary = converter, decoder, vocabulary
-        self.digest = digest
+        self.digest, self._placement = digest, placement
 
     @classmethod
-    def load(cls, folder: Path) -> Captioner:
+    def load(cls, folder: Path, placement: Placement = HOST) -> Captioner:
         """A folder with GIT as it is downloaded (``microsoft/git-large-coco``) and the token converter beside it.
 
         Files: ``config.json``, ``vocab.txt``, ``model.safetensors`` or ``pytorch_model.bin``, and
@@ -53,17 +58,18 @@ class Captioner:
                 code="captions.folder",
             )
         vocabulary = tuple((folder / "vocab.txt").read_text(encoding="utf-8").splitlines())
-        decoder, files = GitDecoder.load(folder), [converter, *(folder / name for name in _FILES)]
+        decoder, files = GitDecoder.load(folder, placement), [converter, *(folder / name for name in _FILES)]
         sums = {path.name: sha256_of_file(path) for path in files if path.is_file()}
         digest = sha256_of_json(sums)
-        return cls(TokenConverter.load(converter), decoder, vocabulary, digest)
+        return cls(TokenConverter.load(converter, placement), decoder, vocabulary, digest, placement)
 
     def caption(self, tokens_BND: NDArray[np.float32], max_length: int = 20) -> list[str]:
         """One sentence for each row of image tokens; the same tokens give the same sentence.
 
         Raises ModelMismatch (``captions.tokens``) for tokens of another number or width.
         """
-        features_BMC = self._converter(torch.from_numpy(np.ascontiguousarray(tokens_BND, dtype=np.float32)))
+        tokens = self._placement.tensor(np.ascontiguousarray(tokens_BND, dtype=np.float32))
+        features_BMC = self._converter(tokens)
         return [sentence(row, self._vocabulary) for row in self._decoder.words(features_BMC, max_length)]
 
 

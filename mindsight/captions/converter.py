@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mindsight.errors import ModelMismatch
+from mindsight.weights.device import HOST, Placement
 from mindsight.weights.state_dict import read_state_dict
 
 _KEYS = ("linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias")
@@ -31,7 +32,7 @@ class TokenConverter:
     along_bias_C: Tensor
 
     @classmethod
-    def load(cls, path: Path) -> TokenConverter:
+    def load(cls, path: Path, placement: Placement = HOST) -> TokenConverter:
         """Read the released ``.pth`` (``model_state_dict`` inside) or a ``.safetensors`` file with the same keys.
 
         Raises ModelMismatch if keys are missing or their shapes do not fit each other.
@@ -42,7 +43,7 @@ class TokenConverter:
                 f"expected a token converter with {', '.join(_KEYS)}, got {path.name} without {', '.join(missing)}",
                 code="captions.converter",
             )
-        converter = cls(*(state[key].float() for key in _KEYS))
+        converter = cls(*(placement.weight(state[key]) for key in _KEYS))
         m, c = len(converter.across_bias_M), len(converter.along_bias_C)
         weights = (converter.across_MN, converter.along_CD)
         if [(weight.ndim, len(weight)) for weight in weights] != [(2, m), (2, c)]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mindsight.errors import ModelMismatch
+from mindsight.weights.device import HOST, Placement
 from mindsight.weights.state_dict import read_safetensors, read_state_dict
 
 _USED = ("git.embeddings.", "git.encoder.", "git.visual_projection.", "output.")
@@ -42,7 +43,7 @@ class GitDecoder:
     Raises ModelMismatch (``captions.weights``), which names what is missing.
     """
 
-    def __init__(self, state: Mapping[str, Tensor], layout: GitLayout) -> None:
+    def __init__(self, state: Mapping[str, Tensor], layout: GitLayout, placement: Placement = HOST) -> None:
         wanted = _keys(layout.layers)
         if missing := [key for key in wanted if key not in state]:
             raise ModelMismatch(
@@ -50,12 +51,12 @@ class GitDecoder:
                 f"{f' and {len(missing) - 5} others' if len(missing) > 5 else ''}",
                 code="captions.weights",
             )
-        self._state = {key: state[key].detach().float() for key in wanted}
+        self._state = {key: placement.weight(state[key].detach()) for key in wanted}
         self.layout = layout
         self.feature_width = self._state["git.visual_projection.visual_projection.0.weight"].shape[1]
 
     @classmethod
-    def load(cls, folder: Path) -> GitDecoder:
+    def load(cls, folder: Path, placement: Placement = HOST) -> GitDecoder:
         """A folder as it is downloaded: ``config.json`` and ``model.safetensors`` or ``pytorch_model.bin``.
 
         Raises ModelMismatch: ``captions.folder`` if a file is missing or unreadable, ``captions.weights``.
@@ -75,7 +76,7 @@ class GitDecoder:
                 f"expected a folder with GIT's config.json, weights and vocab.txt: {type(error).__name__}",
                 code="captions.folder",
             ) from None
-        return cls(_read_used(folder), layout)
+        return cls(_read_used(folder), layout, placement)
 
     @torch.inference_mode()
     def words(self, features_BMC: Tensor, max_length: int = 20) -> list[list[int]]:
@@ -84,12 +85,12 @@ class GitDecoder:
         ``max_length`` counts the first mark, as in the reference.
         """
         cache: list[tuple[Tensor, Tensor]] = []
-        batch, n_features = len(features_BMC), features_BMC.shape[1]
-        now_B = torch.full((batch,), self.layout.begin)
-        found, ended_B = [], torch.zeros(batch, dtype=torch.bool)
+        batch, n_features, device = len(features_BMC), features_BMC.shape[1], features_BMC.device
+        now_B = torch.full((batch,), self.layout.begin, device=device)
+        found, ended_B = [], torch.zeros(batch, dtype=torch.bool, device=device)
         x_BSD = torch.cat((self._projected(features_BMC), self._embedded(now_B, 0)), dim=1)
         # features see each other and no word, words see everything before them
-        mask_SS = torch.ones(n_features + 1, n_features + 1, dtype=torch.bool)
+        mask_SS = torch.ones(n_features + 1, n_features + 1, dtype=torch.bool, device=device)
         mask_SS[:n_features, n_features:] = False
         last_BD = self._encoded(x_BSD, mask_SS, cache)
         for place in range(1, max_length):

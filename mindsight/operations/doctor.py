@@ -44,6 +44,7 @@ def examine() -> list[Finding]:
     else:
         checks += [
             ("torch", _torch),
+            ("device", lambda: _device(settings)),
             ("open_clip", _open_clip),
             ("bus server", lambda: _bus(settings)),
             ("demo models", _models),
@@ -68,6 +69,14 @@ def _torch() -> str:
         raise RuntimeError(f"expected torch 2.13, got {torch.__version__}: run pip install 'torch~=2.13.0'")
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU: the small models run on the CPU"
     return f"{torch.__version__}, {device}"
+
+
+def _device(settings: Settings) -> str:
+    from mindsight.weights.device import choose
+
+    placement = choose(settings.device)
+    free = placement.free_bytes()
+    return f"{placement.device}, {placement.dtype}" + ("" if free is None else f", {free / 1e9:.0f} GB free")
 
 
 def _open_clip() -> str:

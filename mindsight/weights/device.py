@@ -62,11 +62,15 @@ class Placement:
         """A network's output as the next room takes it: NumPy on the CPU, otherwise the tensor where it is."""
         return tensor.float().numpy() if self.device == "cpu" else tensor
 
+    def weight(self, tensor: Tensor) -> Tensor:
+        """Cast on the host, so that the card never holds it twice, and moved; the host waits for the copy."""
+        return tensor.to(self.torch_dtype).to(self.device)
+
     def place(self, module: nn.Module) -> None:
         """Cast a module's parameters once and move it. Buffers keep their dtype: tables, such as rotary frequencies,
         that half precision cannot hold.
         """
-        for parameter in module.parameters():  # on the host first, so that the card never holds them twice
+        for parameter in module.parameters():
             parameter.data = parameter.data.to(self.torch_dtype)
         module.to(self.device)
 

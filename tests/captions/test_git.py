@@ -17,6 +17,8 @@ from mindsight import compat
 from mindsight.captions import Captioner, GitDecoder, GitLayout, TokenConverter
 from mindsight.captions.captioner import sentence
 from mindsight.errors import ModelMismatch
+from mindsight.weights.device import Placement
+from support.meta_card import MetaCard
 from support.tolerance import network
 
 N, D, M, C, WORDS = 8, 20, 9, 24, 60
@@ -134,6 +136,25 @@ def test_a_folder_as_it_is_downloaded(folder: Path, published: Any, converter: d
     features = features + converter["linear2.bias"]
     assert said == [sentence(greedy(published, row, 20), tuple(VOCABULARY)) for row in features]
     assert all(text.startswith("word") for text in said)
+
+
+def test_half_precision_gives_the_same_words(published: Any) -> None:
+    """The two likeliest words lie far enough apart here; with real weights a caption may differ."""
+    exact = GitDecoder(published.state_dict(), layout(published))
+    half = GitDecoder(published.state_dict(), layout(published), Placement("cpu", "float16"))
+    features = torch.randn(6, M, C, generator=torch.Generator().manual_seed(3))
+    assert half.words(features.half(), 12) == exact.words(features, 12)
+
+
+def test_on_a_card_words_are_chosen_there(published: Any, converter: dict[str, Tensor], folder: Path) -> None:
+    card = Placement("meta", "float16")
+    captioner = Captioner.load(folder, card)
+    tokens = np.zeros((1, N, D), np.float32)
+    with MetaCard() as seen, pytest.raises(RuntimeError):  # meta has no words to return
+        captioner.caption(tokens)
+    assert seen.uploads == [((1, N, D), torch.float32)]
+    assert seen.strays == []
+    assert seen.dtypes() == {torch.float16}
 
 
 def test_pieces_make_a_sentence() -> None:

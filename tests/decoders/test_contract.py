@@ -6,15 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mindsight.decoders.base import Decoder, DecoderWeights, PriorOptions
 from mindsight.decoders.registry import KINDS, load_weights
 from mindsight.errors import ModelMismatch
 from mindsight.features import FeatureSpace
+from mindsight.weights.device import Placement
 from support.families import DECODERS, N_VOXELS, SPACE
+from support.meta_card import MetaCard
 
 BETAS_BV = np.random.default_rng(1).normal(size=(3, N_VOXELS)).astype(np.float32)
 FEW = PriorOptions(steps=4, draws=2)
+CARD = Placement("meta", "float16")
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
@@ -92,6 +96,25 @@ def test_more_draws_and_steps_are_what_the_options_say(decoder: Decoder) -> None
     condition = {name: decoder(BETAS_BV[:1])[name] for name in decoder.condition}
     few, many = (decoder.refine(condition, 5, PriorOptions(steps=n, draws=1)) for n in (4, 6))
     assert (many.steps > few.steps) == (few.steps > 0)
+
+
+def test_features_stay_where_they_are_computed(weights: DecoderWeights) -> None:
+    """NumPy of a decoder that computes on the host, tensors of one that computes on a card; both in the same shapes."""
+    decoder = weights.decoder(SPACE, CARD)
+    with MetaCard() as card:
+        features = decoder(BETAS_BV)
+        condition = {name: features[name][:1] for name in decoder.condition}
+        refined = decoder.refine(condition, 5, FEW).features
+    for given, spaces, n in ((features, decoder.spaces, 3), (refined, decoder.refined, 1)):
+        assert {name: tuple(feature.shape) for name, feature in given.items()} == {
+            name: (n, *space.shape) for name, space in spaces.items()
+        }
+        on_host = all(isinstance(feature, np.ndarray) for feature in given.values())
+        assert on_host or {(feature.device.type, feature.dtype) for feature in given.values()} == {
+            ("meta", torch.float16)
+        }
+    assert card.strays == []
+    assert card.dtypes() <= {torch.float16}
 
 
 @pytest.mark.parametrize("n", [N_VOXELS - 1, N_VOXELS + 1])

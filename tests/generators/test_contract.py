@@ -7,20 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.features import Features
 from mindsight.generators.base import Generator, SampleOptions
 from mindsight.generators.registry import KINDS, load_generator
+from mindsight.weights.device import Placement
 from support.families import GENERATORS
+from support.meta_card import MetaCard
 
 OPTIONS = SampleOptions(steps=2)
 
 
 @pytest.fixture(scope="module", params=sorted(KINDS))
-def generator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator:
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generator") / "weights"
     GENERATORS[request.param](folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generator(folder: Path) -> Generator:
     return load_generator(folder)
 
 
@@ -61,6 +69,17 @@ def test_an_image_does_not_depend_on_those_made_with_it(generator: Generator, fe
 
 def test_options_change_the_image(generator: Generator, features: Features) -> None:
     assert (generator(features, 1, OPTIONS) != generator(features, 1, SampleOptions(steps=4))).any()
+
+
+def test_an_image_is_made_where_the_weights_are(folder: Path, features: Features) -> None:
+    """From features of the host or of the card; the image is all that comes back, and meta has none to give."""
+    placement = Placement("meta", "float16")
+    generator = load_generator(folder, placement)
+    for given in (features, {name: placement.tensor(feature) for name, feature in features.items()}):
+        with MetaCard() as card, pytest.raises(NotImplementedError):
+            generator(given, 0, OPTIONS)
+        assert card.strays == []
+        assert card.dtypes() == {torch.float16}
 
 
 def test_features_of_another_shape_are_refused(generator: Generator) -> None:

@@ -51,9 +51,12 @@ def warm_generator(settings: Settings, placement: Placement = HOST) -> Generator
     return generator
 
 
-def load_captioner(settings: Settings) -> Captioner | None:
-    """None if no folder is set."""
-    return None if settings.captions_dir is None else Captioner.load(settings.captions_dir)
+def load_captioner(settings: Settings, placement: Placement = HOST) -> Captioner | None:
+    """None if no folder is set. Raises MindsightError (``device.memory``) if the card is too small for it."""
+    if settings.captions_dir is None:
+        return None
+    with placement.memory_reported():
+        return Captioner.load(settings.captions_dir, placement)
 
 
 @dataclass
@@ -182,7 +185,7 @@ def main() -> int:
     def load(settings: Settings) -> None:
         placement = choose(settings.device)
         with placement.stream(urgent=False):
-            loaded.append((warm_generator(settings, placement), load_captioner(settings), placement))
+            loaded.append((warm_generator(settings, placement), load_captioner(settings, placement), placement))
 
     return run_process(
         "inference", load, lambda settings, bus, stop: InferenceWorker(settings, bus, name, stop, *loaded[0]).run()

@@ -82,7 +82,7 @@ class FoldedMindEye2:
         if self.prior is not None:
             placement.place(self.prior)
         if self._ridge_HV is not None and self._shift_H is not None:
-            self._ridge_HV, self._shift_H = placement.tensor(self._ridge_HV), placement.tensor(self._shift_H)
+            self._ridge_HV, self._shift_H = placement.weight(self._ridge_HV), placement.weight(self._shift_H)
 
     def tensors(self) -> list[Tensor]:
         """Every weight that a trial's tokens need, each once; the prior's are not among them."""
