@@ -21,7 +21,10 @@ from mindsight.decoders.mindeye2.layout import Layout, PriorLayout
 from mindsight.decoders.mindeye2.prior import DiffusionPrior
 from mindsight.decoding import SAMPLING_BYTES
 from mindsight.features import FeatureSpace
-from mindsight.generators.unclip.sdxl.unet import Denoiser, UnetLayout, build_unet
+from mindsight.generators.sampling.presets import plan
+from mindsight.generators.unclip.sdxl.pipeline import Unclip
+from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
+from mindsight.generators.unclip.sdxl.vae import VaeLayout, build_vae
 from mindsight.retrieval.on_card import PoolOnCard
 from mindsight.weights.device import Placement
 from support.meta_card import MetaCard
@@ -30,6 +33,7 @@ CARD = Placement("meta", "float16")
 V, HIDDEN, N, D = 15_724, 4_096, 256, 1_664
 POOL = 1_000  # the images that all subjects of the Natural Scenes Dataset saw
 STEPS = 20
+EVALUATION = 3.773e12  # operations of the U-Net for one latent
 GB = 10**9
 
 
@@ -39,6 +43,8 @@ class Walk:
     def __init__(self) -> None:
         self.stages: dict[str, MetaCard] = {}
         self.weights: list[Any] = []
+        self.unclip: Unclip
+        self.tokens: torch.Tensor
 
     def stage(self, name: str, run: Callable[[], Any]) -> Any:
         card = self.stages[name] = MetaCard()
@@ -55,34 +61,43 @@ def on_card(*shape: int, dtype: torch.dtype = torch.float16) -> torch.Tensor:
 def walk() -> Walk:
     layout = Layout(voxels=(V,), hidden=HIDDEN, tokens=N, dim=D, n_blocks=0, prior=PriorLayout())
     with torch.device("meta"):
-        prior, trunk, unet = DiffusionPrior(layout), Backbone(layout), build_unet(UnetLayout())
+        prior, trunk = DiffusionPrior(layout), Backbone(layout)
+        unet, vae = build_unet(UnetLayout()), build_vae(VaeLayout())
     ridge, rows_ND = on_card(HIDDEN, V), on_card(POOL, N * D)
     folded = FoldedMindEye2(trunk, ridge, on_card(HIDDEN), prior)
     folded.place(CARD)
-    CARD.place(unet)
+    CARD.place(unet)  # and the autoencoder stays in float32: it overflows in float16
     decoder = MindEye2Decoder(folded, FeatureSpace("bigG", (N, D)), CARD)
     pool = PoolOnCard(CARD, rows_ND, np.arange(POOL))
     walk = Walk()
-    walk.weights = [trunk, ridge, prior, unet, rows_ND]
+    walk.weights = [trunk, ridge, prior, unet, vae, rows_ND]
     features = walk.stage("decode", lambda: decoder(np.zeros((1, V), np.float32)))
     walk.stage("retrieve", lambda: pool.scores(features["bigG"].mean(axis=0)))
     options = PriorOptions(steps=STEPS, draws=1)
     refined = walk.stage("prior", lambda: decoder.refine({BACKBONE: features[BACKBONE]}, 0, options))
-    tokens = refined.features["bigG"]
-    timestep = on_card(1, dtype=torch.float32)
-    walk.stage("unet", lambda: Denoiser(unet)(on_card(1, 4, 96, 96), timestep, tokens, on_card(1, 1024)))
+    walk.unclip, walk.tokens = Unclip(unet, vae, UnetLayout()), refined.features["bigG"]
+    picture = draw(walk, "distilled", 1)
+    assert (picture.shape, picture.device.type) == ((1, 3, 768, 768), "meta")
     return walk
 
 
-STAGES = ("decode", "retrieve", "prior", "unet")
+def draw(walk: Walk, preset: str, steps: int) -> torch.Tensor:
+    unclip, table = walk.unclip, plan(preset, steps)
+    inputs = walk.stage("noise", lambda: unclip.inputs(table, walk.tokens, seed=0))
+    latent = walk.stage("latent", lambda: unclip.latents(table, inputs))
+    picture: torch.Tensor = walk.stage("pixels", lambda: unclip.shown(latent))
+    return picture
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_everything_is_on_the_card_in_half_precision(walk: Walk, stage: str) -> None:
+HALF = ("decode", "retrieve", "prior", "latent")
+
+
+@pytest.mark.parametrize("stage", [*HALF, "pixels"])
+def test_everything_is_on_the_card_in_its_precision(walk: Walk, stage: str) -> None:
     """A value that the host waited for would have been refused."""
     card = walk.stages[stage]
     assert card.strays == []
-    assert card.dtypes() == {torch.float16}
+    assert card.dtypes() == {torch.float16 if stage in HALF else torch.float32}
 
 
 def test_betas_and_noise_are_all_that_is_copied_to_the_card(walk: Walk) -> None:
@@ -91,7 +106,8 @@ def test_betas_and_noise_are_all_that_is_copied_to_the_card(walk: Walk) -> None:
     assert walk.stages["decode"].uploads == [((1, V), torch.float32)]
     assert walk.stages["retrieve"].uploads == []
     assert walk.stages["prior"].uploads == [positions] + [tokens] * (STEPS - 1)
-    assert walk.stages["unet"].uploads == []
+    assert walk.stages["noise"].uploads == [((1, 4, 96, 96), torch.float32), ((1, 1024), torch.float32)]
+    assert walk.stages["latent"].uploads == walk.stages["pixels"].uploads == []
 
 
 def test_operations_are_those_of_the_published_networks(walk: Walk) -> None:
@@ -100,7 +116,17 @@ def test_operations_are_those_of_the_published_networks(walk: Walk) -> None:
     assert counted["retrieve"] == 2 * POOL * N * D
     # 0.253e12 for an evaluation of all rows; the last layer computes half of them
     assert 0.9 * 0.253e12 < counted["prior"] / (STEPS - 1) < 0.253e12
-    assert counted["unet"] == pytest.approx(3.773e12, rel=1e-3)
+    assert counted["latent"] == pytest.approx(EVALUATION, rel=1e-3)
+    assert counted["pixels"] == pytest.approx(5.75e12, rel=1e-2)
+
+
+@pytest.mark.slow  # `make test` walks one of these steps
+def test_the_fast_preset_is_eight_steps_of_which_three_are_guided(walk: Walk) -> None:
+    draw(walk, "fast", 8)
+    card = walk.stages["latent"]
+    assert card.operations == pytest.approx(11 * EVALUATION, rel=1e-3)
+    assert (card.strays, card.dtypes(), card.uploads) == ([], {torch.float16}, [])
+    assert card.peak_bytes < 16 * GB
 
 
 def test_a_trial_fits_into_16_gigabytes(walk: Walk) -> None:

@@ -79,7 +79,7 @@ def test_an_image_is_made_where_the_weights_are(folder: Path, features: Features
         with MetaCard() as card, pytest.raises(NotImplementedError):
             generator(given, 0, OPTIONS)
         assert card.strays == []
-        assert card.dtypes() == {torch.float16}
+        assert torch.float16 in card.dtypes()
 
 
 def test_features_of_another_shape_are_refused(generator: Generator) -> None:
