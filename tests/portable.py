@@ -1,7 +1,7 @@
 """The numerical tests again, with the kernels that other processors would use, on one thread and on two.
 
 ``make test-portable``. Each library chooses its kernels by what the processor can do and takes less where it is asked
-to; what a setting asks for beyond this processor is left out and said. "Byte-identical after a kill" is a promise on
+to; a setting that this processor lacks is left out and reported. "Byte-identical after a kill" is a promise on
 one machine and one setting, so nothing of that is here: these tests compare with references by tolerances. Those that
 are derived say from what (``tolerance.py``); of the others of rounding, no kernel here uses more than a half.
 """

@@ -17,7 +17,7 @@ def test_wilson_equals_the_published_intervals(hits: int, n: int, low: float, hi
     assert wilson_interval(hits, n) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_no_answers_say_nothing() -> None:
+def test_no_results_give_no_accuracy() -> None:
     assert Accuracy(0, 0, 0.1).value == 0.0
     assert Accuracy(0, 0, 0.1).interval == (0.0, 1.0)
 

@@ -57,7 +57,7 @@ def test_libraries_that_look_for_torchvision_import(libraries: tuple[str, ...]) 
     assert done.returncode == 0, done.stderr
 
 
-def test_torch_is_not_imported_before_somebody_looks_for_torchvision() -> None:
+def test_torch_is_not_imported_before_torchvision_is_imported() -> None:
     program = "import sys, mindsight; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "False"

@@ -107,7 +107,7 @@ def series_of(folder: Path, shared: Path) -> list[Path]:
     return [shared / "data" / "pyneal" / "siemens_prisma_mosaic_3", nifti, folder / "philips"]
 
 
-def test_every_format_is_read_and_every_way_in_is_opened_on_a_console(
+def test_every_format_is_read_and_every_transport_is_opened_on_a_console(
     console: Path, tmp_path: Path, shared: Path
 ) -> None:
     paths = series_of(tmp_path, shared)
@@ -125,7 +125,7 @@ def test_a_consoles_commands_run_there(console: Path, tmp_path: Path, arguments:
     assert done.returncode == 0, done.stderr + done.stdout
 
 
-def test_a_command_that_needs_the_server_says_so_in_one_line(console: Path, tmp_path: Path) -> None:
+def test_a_command_that_needs_the_server_reports_it_in_one_line(console: Path, tmp_path: Path) -> None:
     program = """
 import json, sys
 from mindsight.cli import main

@@ -68,8 +68,8 @@ def test_of_two_that_look_alike_the_nearer_is_chosen_however_low_both_rank(
         assert choice.margin == pytest.approx(abs(scores[first] - scores[second]), abs=1e-6)
         odds = np.exp(choice.margin / linear.calibration.temperature)
         assert choice.probability == pytest.approx(odds / (1 + odds))
-    with pytest.raises(ModelMismatch, match="nobody"):
-        TrialDecoder(linear, clock=ticks()).retrieve(*beta, pairs=[("c0", "nobody")])
+    with pytest.raises(ModelMismatch, match="absent"):
+        TrialDecoder(linear, clock=ticks()).retrieve(*beta, pairs=[("c0", "absent")])
 
 
 def test_a_bundle_with_an_index_searches_by_it(

@@ -1,4 +1,4 @@
-"""What is read of a table of events, row by row, whoever wrote it."""
+"""How events tables of every origin are read, row by row."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_tables_in_the_encodings_of_spreadsheets(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("column", ["stim_file", "image_name", "Stim_Name", "picture"])
-def test_a_pictures_name_is_kept_under_other_names_of_its_column(column: str) -> None:
+def test_an_images_name_is_kept_under_other_names_of_its_column(column: str) -> None:
     table = read_events_table(f"onset\tduration\t{column}\n1\t2\timages/cat.png\n")
     assert table.events == (RunEvent(1.0, 2.0, None, "images/cat.png"),)
     assert [note.level for note in table.notes] == ([] if column == "stim_file" else ["info"])
@@ -86,7 +86,7 @@ def test_a_pictures_name_is_kept_under_other_names_of_its_column(column: str) ->
         ("", [], ["events.empty"], "no rows"),
     ],
 )
-def test_a_row_that_is_not_whole_keeps_what_it_says_and_is_named(
+def test_a_row_that_is_not_whole_keeps_what_it_states_and_is_named(
     rows: str, kept: list[RunEvent], codes: list[str], lines: str
 ) -> None:
     table = read_events_table(f"onset\tduration\ttrial_type\n{rows}\n")
@@ -102,7 +102,7 @@ def test_a_table_without_durations_is_one_of_impulses() -> None:
 
 
 @pytest.mark.parametrize("path", ["../x.png", "/home/doe/x.png", "C:\\Users\\Doe\\x.png", "http://doe.example/x.png"])
-def test_of_a_picture_outside_the_stimuli_the_name_alone_is_kept(path: str) -> None:
+def test_of_an_image_outside_the_stimuli_the_name_alone_is_kept(path: str) -> None:
     table = read_events_table(f"onset\tduration\tstim_file\n1\t2\t{path}\n")
     assert table.events == (RunEvent(1.0, 2.0, None, "x.png"),)
     assert [note.code for note in table.notes] == ["events.stim_file"]

@@ -25,7 +25,7 @@ onset\tduration\ttrial_type\tstim_file
 """
 
 
-def test_a_row_that_says_what_was_shown_is_a_trial() -> None:
+def test_a_row_that_names_what_was_shown_is_a_trial() -> None:
     declared = declare(parse_events_tsv(TABLE))
     assert [event.trial for event in declared.events] == [None, 1, 2, 3]
     assert [(event.label, event.stim_file) for event in declared.events[1:]] == [
@@ -45,7 +45,7 @@ def test_what_is_asked_of_trials_does_not_change_their_numbers() -> None:
     assert by_kind.onsets_s == {1: 10.0, 2: 20.0, 3: 30.0}
 
 
-def test_where_no_row_says_what_was_shown_each_is_a_trial() -> None:
+def test_where_no_row_names_what_was_shown_each_is_a_trial() -> None:
     assert [event.trial for event in declare([RunEvent(0.0, 3.0), RunEvent(4.0, 3.0)]).events] == [1, 2]
 
 
@@ -61,7 +61,7 @@ def test_the_order_of_rows_does_not_matter_and_that_of_one_moment_stays() -> Non
     assert declare(sorted(rows, key=lambda row: row.onset_s)).events == declared
 
 
-def test_equal_events_are_told_apart_and_equal_trials_are_two() -> None:
+def test_equal_events_are_distinguished_and_equal_trials_are_two() -> None:
     press, face = RunEvent(2.0, 0.0), RunEvent(4.0, 1.0, "face")
     declared = declare([press, press, RunEvent(2.0, 1.0), face, face, press]).events
     assert [(event.trial, event.occurrence) for event in declared] == [
@@ -106,7 +106,7 @@ def test_trials_that_a_run_does_not_reach() -> None:
         ("images/cow.png", {"cat"}, "images/cow.png"),
     ],
 )
-def test_a_pictures_name_means_what_the_pool_calls_it(shown: str, ids: set[str], named: str) -> None:
+def test_an_images_name_means_what_the_pool_calls_it(shown: str, ids: set[str], named: str) -> None:
     assert candidate_of(shown, ids) == named
 
 

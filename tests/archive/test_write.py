@@ -105,7 +105,7 @@ def test_our_own_reader_reads_it_back(archive: Path, tmp_path: Path) -> None:
     assert recorded.events[1].stim_file == "house/1.png"
 
 
-def test_events_name_pictures_that_are_there(archive: Path) -> None:
+def test_events_name_images_that_are_there(archive: Path) -> None:
     raw = archive / "rawdata"
     events = pd.read_csv(raw / FUNC / f"{STEM}_task-scenes1_run-1_events.tsv", sep="\t", na_values="n/a")
     assert list(events["onset"]) == [0, 4, 8, 12]
@@ -183,7 +183,7 @@ def test_a_beta_goes_to_its_voxel(tmp_path: Path) -> None:
     np.testing.assert_array_equal(map_XYZ[session.mask_XYZ], beta_V)
 
 
-def test_each_runs_place_is_a_transform_its_figures_and_a_picture(derived: Path) -> None:
+def test_each_runs_registration_is_a_transform_figures_and_an_image(derived: Path) -> None:
     stem = derived / FUNC / f"{STEM}_task-scenes1_run-2_from-session_to-reference_mode-image_xfm"
     np.testing.assert_array_equal(np.loadtxt(f"{stem}.txt"), PLACE)
     assert json.loads(Path(f"{stem}.json").read_text())["how"] == "registered"
@@ -202,7 +202,7 @@ def test_results_are_whole_as_lines_and_flat_as_a_table(derived: Path) -> None:
     assert list(table.columns[:3]) == ["run", "trial", "stage"]
 
 
-def test_pictures_and_the_contact_sheet_open(derived: Path) -> None:
+def test_images_and_the_contact_sheet_open(derived: Path) -> None:
     folder = derived / "sub-S7f3a" / "ses-2026pilot" / "images"
     assert len(list(folder.glob("*_reconstruction.png"))) == 4
     assert len(list((folder / "retrieved").iterdir())) == 1
@@ -233,7 +233,7 @@ def test_the_same_session_gives_the_same_bytes(tmp_path: Path) -> None:
     assert content(tmp_path / "a") == content(tmp_path / "b")
 
 
-def test_no_picture_no_mask_no_answer_is_an_archive_too(tmp_path: Path) -> None:
+def test_no_image_no_mask_no_result_is_an_archive_too(tmp_path: Path) -> None:
     (run, _) = make_session().runs
     bare = dataclasses.replace(run, events=[], betas={}, series_TV=None, motion_T6=np.full((N_VOLUMES, 6), np.nan))
     session = ArchivedSession(subject="x", session="1", runs=[bare])
@@ -299,7 +299,7 @@ def test_what_an_interrupted_attempt_left_is_replaced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_full_disk_says_so_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_reports_it_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
 

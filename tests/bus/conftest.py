@@ -35,7 +35,7 @@ def open_bus(settings: Settings) -> Iterator[Callable[[], Bus]]:
 
 @pytest.fixture
 def name() -> str:
-    """A name nobody else uses on the shared server."""
+    """A name that no other test uses on the shared server."""
     return f"test-{next(_numbers)}"
 
 

@@ -23,7 +23,7 @@ def _environment(data_dir: Path) -> dict[str, str]:
     return {**os.environ, "MINDSIGHT_DATA_DIR": str(data_dir), "MINDSIGHT_REDIS_URL": "embedded://"}
 
 
-def test_others_find_the_server_of_their_data_folder_and_nobody_elses(
+def test_others_find_the_server_of_their_data_folder_and_no_other(
     settings: Settings, tmp_path: Path, open_bus: Callable[[], Bus]
 ) -> None:
     with EmbeddedServer(settings):
@@ -151,9 +151,7 @@ def test_a_paused_server_is_reported_in_time_and_the_retry_is_no_second_copy(set
         assert [entry.key for entry in log.read()] == ["before", "stalled", "after"]
 
 
-def test_the_module_runs_until_told_to_stop_and_keeps_what_it_holds(
-    settings: Settings, open_bus: Callable[[], Bus]
-) -> None:
+def test_the_module_runs_until_stopped_and_keeps_what_it_holds(settings: Settings, open_bus: Callable[[], Bus]) -> None:
     def run() -> subprocess.Popen[str]:
         process = subprocess.Popen(
             [sys.executable, "-m", "mindsight.bus"],

@@ -44,7 +44,7 @@ def test_a_zombie_is_refused_in_every_write(bus: Bus, name: str) -> None:
     assert len(queue) == 1
 
 
-def test_a_lease_that_ran_out_is_taken_up_again_where_nobody_else_came(bus: Bus, name: str) -> None:
+def test_a_lease_that_ran_out_is_taken_up_again_if_no_other_worker_took_it(bus: Bus, name: str) -> None:
     lease = Lease.acquire(bus, name, "paused", ttl_s=0.05)
     assert lease is not None
     time.sleep(0.1)

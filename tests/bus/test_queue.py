@@ -62,7 +62,7 @@ def test_a_job_that_kills_its_workers_ends_among_the_dead_and_frees_the_way(bus:
     assert len(queue) == 1
 
 
-def test_a_rejected_job_says_why(bus: Bus, name: str) -> None:
+def test_a_rejected_job_gives_the_reason(bus: Bus, name: str) -> None:
     queue = WorkQueue(bus, name)
     queue.put("a", b"")
     job = queue.take("worker", 0.1)

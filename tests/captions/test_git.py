@@ -130,12 +130,12 @@ def test_a_folder_as_it_is_downloaded(folder: Path, published: Any, converter: d
         (folder / "model.safetensors").unlink()
         torch.save(published.state_dict(), folder / "pytorch_model.bin")
     tokens = np.random.default_rng(0).normal(size=(3, N, D)).astype(np.float32)
-    said = Captioner.load(folder).caption(tokens)
+    sentences = Captioner.load(folder).caption(tokens)
     features = torch.einsum("mn,bnd->bmd", converter["linear1.weight"], torch.from_numpy(tokens))
     features = (features + converter["linear1.bias"][:, None]) @ converter["linear2.weight"].T
     features = features + converter["linear2.bias"]
-    assert said == [sentence(greedy(published, row, 20), tuple(VOCABULARY)) for row in features]
-    assert all(text.startswith("word") for text in said)
+    assert sentences == [sentence(greedy(published, row, 20), tuple(VOCABULARY)) for row in features]
+    assert all(text.startswith("word") for text in sentences)
 
 
 def test_half_precision_gives_the_same_words(published: Any) -> None:
@@ -162,7 +162,7 @@ def test_pieces_make_a_sentence() -> None:
     assert sentence(list(range(len(pieces))), pieces) == "a windmill, don't (old)."
 
 
-def test_what_does_not_fit_is_said(folder: Path, converter: dict[str, Tensor]) -> None:
+def test_what_does_not_fit_is_reported(folder: Path, converter: dict[str, Tensor]) -> None:
     captioner = Captioner.load(folder)
     with pytest.raises(ModelMismatch, match="expected 8 tokens of 20 to caption, got 8 of 21"):
         captioner.caption(np.zeros((1, N, D + 1), np.float32))

@@ -15,6 +15,6 @@ def test_it_is_what_the_gateway_wrote(tmp_path: Path) -> None:
     assert gateway_url(tmp_path) == "http://127.0.0.1:8420"
 
 
-def test_without_a_gateway_the_error_says_what_to_do(tmp_path: Path) -> None:
+def test_without_a_gateway_the_error_states_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ServiceUnavailable, match=r"mindsight serve.*--to"):
         gateway_url(tmp_path)

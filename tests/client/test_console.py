@@ -95,7 +95,7 @@ def test_the_gateways_problems_are_our_errors(running: Running, console: Console
     assert order.value.details == {"expected_index": 0}
     assert console.waiting() == 1, "it waits for its turn"
     with pytest.raises(NotFound):
-        console.open_session("sub-nobody")
+        console.open_session("sub-unknown")
     with pytest.raises(BadRequest):
         console.add_event(1, onset_s=-50.0, duration_s=1.0)
     with pytest.raises(BadRequest):

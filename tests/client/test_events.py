@@ -148,7 +148,7 @@ def test_the_same_watching_command_with_a_longer_table_goes_on(running: Running,
         pass
 
     class Once:
-        """A way in that is killed before its first item."""
+        """A transport that is killed before its first item."""
 
         def items(self) -> object:
             raise EndedError
@@ -170,7 +170,7 @@ def test_the_same_watching_command_with_a_longer_table_goes_on(running: Running,
     assert ["since=" in source for source in sources] == [False, True]
 
 
-def test_without_a_pool_the_pictures_name_is_its_files(running: Running, bus: Bus, tmp_path: Path) -> None:
+def test_without_a_pool_the_images_name_is_its_files(running: Running, bus: Bus, tmp_path: Path) -> None:
     session = opened(running)
     stream(running, session, write_run(tmp_path / "a", TABLE), tmp_path)
     assert [event["candidate"] for event in events_of(bus, session) if event["trial"]] == ["cat", "dog", "cow", "other"]

@@ -67,7 +67,7 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_connection_that_says_nothing_is_made_anew(running: Running, proxy: Proxy, bus: Bus, session: str) -> None:
+def test_a_connection_that_stays_silent_is_replaced(running: Running, proxy: Proxy, bus: Bus, session: str) -> None:
     watch = iter(Watch(proxy.url, running.keys["viewer"], session, silence_s=0.6, deadline_s=20.0))
     assert next(watch).id == 1
     proxy.silent = True  # the connection stays open, and carries nothing
@@ -100,7 +100,7 @@ def test_a_gateway_that_stays_away_is_reported_in_time(running: Running, proxy: 
     assert time.monotonic() - started < 10.0
 
 
-def test_what_cannot_be_watched_says_why_at_once(running: Running, session: str) -> None:
+def test_what_cannot_be_watched_gives_the_reason_at_once(running: Running, session: str) -> None:
     with pytest.raises(NotFound):
         next(iter(Watch(running.url, running.keys["viewer"], "nowhere")))
     with pytest.raises(NotAllowed):

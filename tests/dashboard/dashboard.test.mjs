@@ -71,7 +71,7 @@ test("a message that leaves some out is refused, and the gap is noted until it i
   assert.deepEqual(play(MESSAGES.slice(100), gapped), whole);
 });
 
-test("a gap that the server cannot fill is said, and gone on from", () => {
+test("a gap that the server cannot fill is reported and skipped", () => {
   const gapped = reduce(play(MESSAGES.slice(0, 100)), MESSAGES[104]);
   const skipped = reduce(skipGap(gapped, 5), MESSAGES[104]);
   assert.equal(skipped.lastId, 105);

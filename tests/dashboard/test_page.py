@@ -134,9 +134,7 @@ def test_states_from_waiting_to_archived(tab: Tab, feeder: Feeder, open_record: 
     assert tab.problems == []
 
 
-def test_a_silent_scanner_turns_amber_then_red_and_says_so_in_words(
-    tab: Tab, feeder: Feeder, open_record: Record
-) -> None:
+def test_a_silent_scanner_turns_amber_then_red_and_reports_it(tab: Tab, feeder: Feeder, open_record: Record) -> None:
     _open(tab, feeder, open_record, open_record.until(1, 63), last_was_s_ago=2.6)
     tab.until("document.querySelector('ms-header .alive').dataset.level === 'amber'")
     assert "late" in tab.text("ms-header .alive")
@@ -190,7 +188,7 @@ def _result_images(record: Record) -> set[str]:
     return images
 
 
-def test_a_lost_connection_is_said_and_resumed_without_a_loss_or_a_repetition(
+def test_a_lost_connection_is_reported_and_resumed_without_a_loss_or_a_repetition(
     tab: Tab, feeder: Feeder, open_record: Record
 ) -> None:
     _open(tab, feeder, open_record, open_record.until(1, 40))
@@ -209,7 +207,7 @@ def test_a_lost_connection_is_said_and_resumed_without_a_loss_or_a_repetition(
     assert ids == list(range(1, open_record.until(2, 50) + 1))
 
 
-def test_a_connection_that_falls_silent_is_made_anew(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+def test_a_connection_that_falls_silent_is_replaced(tab: Tab, feeder: Feeder, open_record: Record) -> None:
     _open(tab, feeder, open_record, open_record.until(1, 40))
     feed = feeder.feeds[open_record.session]
     feed.ticking = False
@@ -259,16 +257,16 @@ def test_a_reconstruction_is_never_without_its_confidence_and_how_it_was_made(
 def test_a_caption_is_shown_on_its_own_reconstruction(tab: Tab, feeder: Feeder, open_record: Record) -> None:
     last = max(n for n, m in enumerate(open_record.messages) if isinstance(m, Reconstruction))
     drawn = open_record.messages[last]
-    said = open_record.messages[last + 1]
+    caption = open_record.messages[last + 1]
     assert isinstance(drawn, Reconstruction)
-    assert isinstance(said, Captioned)
+    assert isinstance(caption, Captioned)
     _open(tab, feeder, open_record, last + 1)
     tab.until(f"document.querySelector('ms-trial .how').textContent.includes('seed {drawn.seed}')")
     assert not tab.page.is_visible("ms-trial .sentence")  # a caption of an earlier stage does not belong to this one
     feeder.publish(open_record.session, last + 2)
     tab.until("[...document.querySelectorAll('ms-trial .sentence')].some((el) => el.checkVisibility())")
-    assert said.text in tab.text("ms-trial .pair figure:last-child .frame")
-    assert f"captioner {said.model[:7]}" in tab.text("ms-trial .how")
+    assert caption.text in tab.text("ms-trial .pair figure:last-child .frame")
+    assert f"captioner {caption.model[:7]}" in tab.text("ms-trial .how")
     assert tab.problems == []
 
 
@@ -298,7 +296,7 @@ def test_a_wrong_key_is_asked_for_again(tab: Tab, feeder: Feeder, open_record: R
     tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
 
 
-def test_a_session_that_does_not_exist_is_said(tab: Tab, feeder: Feeder) -> None:
+def test_a_session_that_does_not_exist_is_reported(tab: Tab, feeder: Feeder) -> None:
     tab.page.goto(f"{feeder.url}/#key={KEY}&session=ses-nowhere")
     tab.until("document.querySelector('ms-banner')?.textContent.includes('no session “ses-nowhere”')")
 

@@ -74,13 +74,13 @@ def test_equal_weights_give_equal_tokens_wherever_they_lie(files: dict[str, Path
     assert other.digest != own.digest
 
 
-def test_floats_and_bytes_are_the_same_pictures(files: dict[str, Path], images: NDArray[np.uint8]) -> None:
+def test_floats_and_bytes_are_the_same_images(files: dict[str, Path], images: NDArray[np.uint8]) -> None:
     tower = ImageTower.load(files["release"], files["config"])
     floats = images.astype(np.float32) / 255
     np.testing.assert_allclose(tower.embed(floats, "tokens", "clip"), tower.embed(images, "tokens", "clip"), **CLOSE)
 
 
-def test_the_configuration_says_which_activation_and_what_colours(
+def test_the_configuration_sets_which_activation_and_what_colours(
     files: dict[str, Path], images: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     usual = ImageTower.load(files["release"], files["config"])

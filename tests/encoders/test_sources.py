@@ -32,7 +32,7 @@ def write(path: Path, array: np.ndarray, name: str = "images") -> Path:
     return path
 
 
-def test_pictures_of_the_right_size_come_as_they_are(squares: np.ndarray, tmp_path: Path) -> None:
+def test_images_of_the_right_size_come_as_they_are(squares: np.ndarray, tmp_path: Path) -> None:
     halves = np.moveaxis(squares / np.float16(255), -1, 1).astype(np.float16)
     mindeye2 = Hdf5Pictures(write(tmp_path / "coco.hdf5", halves), 16)
     nsd = Hdf5Pictures(write(tmp_path / "nsd.hdf5", squares, "imgBrick"), 16)
@@ -53,7 +53,7 @@ def test_others_are_resized_like_those_of_a_folder(squares: np.ndarray, tmp_path
         np.testing.assert_array_equal(pictures.read(5), expected)
 
 
-def test_files_and_rows_that_are_no_pictures_are_refused(squares: np.ndarray, tmp_path: Path) -> None:
+def test_files_and_rows_that_are_no_images_are_refused(squares: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="got 0"):
         Hdf5Pictures(write(tmp_path / "flat.hdf5", np.zeros((3, 16, 16))), 16)
     (tmp_path / "no.hdf5").write_bytes(b"no")
@@ -102,7 +102,7 @@ def test_the_command_embeds_with_an_unclip_checkpoints_tower(squares: np.ndarray
     assert pool.digest in run("verify", tmp_path / "pool")
 
 
-def test_the_command_pools_and_says_by_which_convention(squares: np.ndarray, tmp_path: Path) -> None:
+def test_the_command_pools_and_states_by_which_convention(squares: np.ndarray, tmp_path: Path) -> None:
     weights, config = write_files(tmp_path, make_clip())["release"], write_config(tmp_path)
     pictures = write(tmp_path / "nsd.hdf5", squares)
     pool = build_from_files(pictures, tmp_path / "pool", weights=weights, model=str(config), embedding="pooled")

@@ -69,14 +69,14 @@ def test_folds_keep_clusters_together_and_are_even() -> None:
         cluster_folds(np.array([0, 1, 1]), 3, rng)
 
 
-def test_a_picture_on_both_sides_is_refused() -> None:
+def test_an_image_on_both_sides_is_refused() -> None:
     require_disjoint({1, 2}, {3})
     with pytest.raises(BadRequest, match="2 on both sides") as caught:
         require_disjoint({1, 2, 3}, {2, 3, 4})
     assert caught.value.code == "split.leak"
 
 
-def test_copies_of_a_picture_do_not_narrow_the_interval() -> None:
+def test_copies_of_an_image_do_not_narrow_the_interval() -> None:
     rng = np.random.default_rng(5)
     values = rng.random(60)
     clusters = np.arange(60)

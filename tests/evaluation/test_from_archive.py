@@ -36,7 +36,7 @@ from mindsight.volume import Volume
 
 N, V, SIDE = 8, 600, 64
 PAIRS = [("scene-0", "scene-1"), ("scene-2", "scene-3")]
-# run 1 shows images 0 to 7, run 2 the same in another order and image 3 once more
+# run 1 shows images 0 to 7, run 2 the same in another order and image 3 again
 SHOWN = {1: [0, 1, 2, 3, 4, 5, 6, 7], 2: [7, 3, 5, 1, 0, 2, 4, 6, 3]}
 STAGES: tuple[Stage, ...] = ("fast", "final")
 
@@ -153,7 +153,7 @@ def commanded(visit: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return out, CliRunner().invoke(app, ["evaluate", str(visit[0]), "--out", str(out)])
 
 
-def test_what_was_answered_live_is_counted(visit: Any, commanded: tuple[Path, Result], tmp_path: Path) -> None:
+def test_live_results_are_counted(visit: Any, commanded: tuple[Path, Result], tmp_path: Path) -> None:
     archive, _, _, outputs = visit
     assert is_archive(archive)
     assert not is_archive(tmp_path)

@@ -116,7 +116,7 @@ def test_each_figure_is_the_mean_over_the_samples(lab: Path, report: tuple[Path,
     assert 0.3 < scores["brain_V1"]["value"] < 1.0
 
 
-def test_the_answers_held_against_other_pictures_fall(report: tuple[Path, dict[str, Any]]) -> None:
+def test_outputs_compared_with_other_images_score_lower(report: tuple[Path, dict[str, Any]]) -> None:
     ours, _, exchanged = report[1]["rows"]
     assert exchanged["title"] == "pairs exchanged"
     assert exchanged["control"]
@@ -132,7 +132,7 @@ def test_a_control_above_chance_is_reported(report: tuple[Path, dict[str, Any]])
     assert "class='warning'" in (out / "evaluation.html").read_text()
 
 
-def test_what_was_not_measured_says_why(report: tuple[Path, dict[str, Any]]) -> None:
+def test_what_was_not_measured_gives_the_reason(report: tuple[Path, dict[str, Any]]) -> None:
     missing = report[1]["not_measured"]
     assert set(missing) == {"Inception", "CLIP", "EffNet-B", "SwAV"}
     assert "swav_800ep_pretrain.pth.tar" in missing["SwAV"]
@@ -151,7 +151,7 @@ def test_published_rows_are_marked_and_kept_apart(report: tuple[Path, dict[str, 
     assert forty.split()[3:13] == ["0.322", "0.431", "96.1", "98.6", "95.4", "93.0", "0.619", "0.344", "98.8", "98.3"]
 
 
-def test_rows_on_the_same_pictures_stand_together() -> None:
+def test_rows_on_the_same_images_stand_together() -> None:
     same, other = published_rows(NSD_1000)
     assert {row.title for row in same} >= {"MindEye2 40 h", "MindEye2 1 h"}
     assert {row.title for row in other} == {"MindEye1", "Brain-Diffuser", "Takagi"}
@@ -225,7 +225,7 @@ def copy_of(lab: Path, tmp_path: Path, **changes: Any) -> Path:
         ({"surprise": 1}, "answers.manifest"),
     ],
 )
-def test_answers_that_would_mislead_are_refused(lab: Path, tmp_path: Path, changes: dict[str, Any], code: str) -> None:
+def test_outputs_that_would_mislead_are_refused(lab: Path, tmp_path: Path, changes: dict[str, Any], code: str) -> None:
     own = copy_of(lab, tmp_path, **changes)
     with pytest.raises(BadRequest) as caught:
         run(own, tmp_path / "out")
@@ -246,16 +246,14 @@ def plain(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
     return run(copy_of(lab, folder), folder / "out")
 
 
-def test_repeats_of_a_picture_are_one_cluster(lab: Path, plain: dict[str, Any], tmp_path: Path) -> None:
+def test_repeats_of_an_image_are_one_cluster(lab: Path, plain: dict[str, Any], tmp_path: Path) -> None:
     own = copy_of(lab, tmp_path, image_ids=[1, 1, 1, 1, 2, 2, 2, 2], training_image_ids=[])
     repeated = run(own, tmp_path / "out")
     spans = [held["rows"][0]["scores"]["ssim"]["interval_95"] for held in (plain, repeated)]
     assert spans[0] != spans[1]
 
 
-def test_pictures_in_the_references_file_are_the_same_pictures(
-    lab: Path, plain: dict[str, Any], tmp_path: Path
-) -> None:
+def test_images_in_the_references_file_are_the_same_images(lab: Path, plain: dict[str, Any], tmp_path: Path) -> None:
     own = copy_of(lab, tmp_path)
     images = np.stack([np.asarray(Image.open(path)) for path in sorted((lab / "images").iterdir())])
     torch.save(torch.from_numpy(images.astype(np.float32) / 255).permute(0, 3, 1, 2), tmp_path / "all_images.pt")

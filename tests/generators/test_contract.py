@@ -42,7 +42,7 @@ def test_every_kind_has_an_example() -> None:
     assert set(GENERATORS) == set(KINDS)
 
 
-def test_images_have_the_size_that_it_says(generator: Generator, features: Features) -> None:
+def test_images_have_the_size_that_it_states(generator: Generator, features: Features) -> None:
     images = generator(features, 0, OPTIONS)
     assert images.shape == (3, generator.image_size, generator.image_size, 3)
     assert images.dtype == np.uint8

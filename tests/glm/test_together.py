@@ -80,7 +80,7 @@ def test_the_same_numbers_however_voxels_are_cut_into_blocks(run: Run, monkeypat
         (Event(20.0, 3.0, 1), Event(20.0, 3.0, 2), Event(40.0, 3.0, 3), Event(60.0, 3.0, None)),
         (Event(-10.0, 0.0, 1), Event(-3.0, 2.0, 2), Event(30.0, 3.0, 3), Event(134.0, 3.0, 4)),
     ],
-    ids=["alone", "two that nothing tells apart", "two alike among others", "before the run and at its end"],
+    ids=["alone", "two indistinguishable ones", "two alike among others", "before the run and at its end"],
 )
 def test_the_same_numbers_where_events_hardly_tell_trials_apart(run: Run, events: tuple[Event, ...]) -> None:
     glm = make_glm(replace(run, events=events), "ar1", 90)

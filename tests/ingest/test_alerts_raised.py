@@ -1,4 +1,4 @@
-"""What ingest says of a simulated run: the spike and the jump are said once each, and end; a quiet run says nothing."""
+"""Alerts on a simulated run: spike and jump are reported once each, and end; a quiet run raises none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plan() -> RunPlan:
     return plan_runs(Design(trials_per_run=12, repeats_per_run=1), 1, 20, seed=3)[0]
 
 
-def said(plan: RunPlan, noise: Noise) -> tuple[list[str], list[int]]:
+def alerts_of(plan: RunPlan, noise: Noise) -> tuple[list[str], list[int]]:
     """Codes of the alerts of one run, and its censored volumes."""
     participant = Participant(2, TOKENS_NTD, n_voxels=300)
     session = IngestSession(IngestOptions(), clock=time.perf_counter)
@@ -32,12 +32,12 @@ def said(plan: RunPlan, noise: Noise) -> tuple[list[str], list[int]]:
     return [a.code for r in reports for a in r.alerts], [t for t, r in enumerate(reports) if r.censored]
 
 
-def test_a_quiet_run_says_nothing(plan: RunPlan) -> None:
-    assert said(plan, Noise(jumps=0, spikes=0)) == ([], [])
+def test_a_quiet_run_raises_no_alert(plan: RunPlan) -> None:
+    assert alerts_of(plan, Noise(jumps=0, spikes=0)) == ([], [])
 
 
-def test_a_spike_is_said_once_and_only_it_is_left_out(plan: RunPlan) -> None:
-    codes, censored = said(plan, Noise(jumps=0, spikes=1))
+def test_a_spike_is_reported_once_and_only_it_is_left_out(plan: RunPlan) -> None:
+    codes, censored = alerts_of(plan, Noise(jumps=0, spikes=1))
     assert len(censored) == 1
     assert codes.count("quality.spike") == 1
     assert "quality.tsnr" not in codes

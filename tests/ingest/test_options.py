@@ -9,7 +9,7 @@ from mindsight.ingest import IngestOptions
 from mindsight.preprocessing.quality.limits import QualityLimits
 
 
-def test_what_is_given_replaces_what_stands_and_none_keeps_it() -> None:
+def test_given_values_replace_present_ones_and_none_keeps_them() -> None:
     calibrated = IngestOptions(fast_volumes=4, revised_s=20.0, min_betas=9)
     options = calibrated.override({"revised_s": 30.0, "min_betas": None, "std_floor": 0.2})
     assert options == IngestOptions(fast_volumes=4, revised_s=30.0, min_betas=9, std_floor=0.2)

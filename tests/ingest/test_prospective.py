@@ -60,8 +60,8 @@ def test_a_head_that_the_scanner_follows_stays_on_the_grid_and_moves_in_the_room
         assert output.report.translation_mm == pytest.approx(moved_mm(index)[:3, 3], abs=0.05)
         assert output.report.fd_mm == (None if fd_mm is None else pytest.approx(fd_mm, abs=0.1))
     assert [output.report.censored for output in outputs] == [fd_mm == 1.0 for fd_mm in FD_MM]
-    said = [alert.code for output in outputs for alert in output.report.alerts]
-    assert said.count("motion.followed") == 1
+    reported = [alert.code for output in outputs for alert in output.report.alerts]
+    assert reported.count("motion.followed") == 1
 
 
 def test_what_the_scanner_did_not_follow_is_estimated_and_added() -> None:
@@ -92,7 +92,7 @@ def test_a_slab_has_the_movement_that_is_stated() -> None:
     np.testing.assert_array_equal(session.run_series(1), plain.run_series(1))
 
 
-def test_it_goes_on_after_a_restart_and_is_said_once() -> None:
+def test_it_goes_on_after_a_restart_and_is_reported_once() -> None:
     data = head_data(8)
     session = new_session()
     pushed(session, data[:4], follows=True)
@@ -143,18 +143,18 @@ def test_volumes_of_another_tr_are_refused(tr_s: float) -> None:
 
 
 @pytest.mark.parametrize("clock", ["acquired_s", "trigger_s"])
-@pytest.mark.parametrize(("step_s", "n_said"), [(1.5, 0), (2.0, 1), (0.75, 1), (0.0, 0)])
-def test_a_clock_that_contradicts_the_run_is_said_once(clock: str, step_s: float, n_said: int) -> None:
+@pytest.mark.parametrize(("step_s", "n_reported"), [(1.5, 0), (2.0, 1), (0.75, 1), (0.0, 0)])
+def test_a_clock_that_contradicts_the_run_is_reported_once(clock: str, step_s: float, n_reported: int) -> None:
     data = slice_data(N)
     session = new_session(space=slice_space(data))
     session.start_run(1, TR_S)
     for event in trials(1):
         session.add_event(1, event)
-    said = []
+    reported = []
     for index in range(N):
         if index == 7:
             session = resumed(session, space=slice_space(data))
         output = session.push(replace(volume(data, index), **{clock: 1.7e9 + 0.1 + step_s * index}))
-        said += [alert for alert in output.report.alerts if alert.code == "run.tr_mismatch"]
-    assert len(said) == n_said
-    assert all(f"{step_s:g} s apart" in alert.text and "1.5 s" in alert.text for alert in said)
+        reported += [alert for alert in output.report.alerts if alert.code == "run.tr_mismatch"]
+    assert len(reported) == n_reported
+    assert all(f"{step_s:g} s apart" in alert.text and "1.5 s" in alert.text for alert in reported)

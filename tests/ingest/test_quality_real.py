@@ -1,4 +1,4 @@
-"""Every alert on a real run: it is said when the run is disturbed in its way, and the undisturbed run says nothing."""
+"""Every alert on a real run: it is raised when the run is disturbed accordingly, and never on the undisturbed run."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def begun(volumes: list[Volume], space: SubjectSpace, baseline: Baseline | None 
     return session
 
 
-def all_said(session: IngestSession, reports: list[VolumeReport]) -> list[Alert]:
+def all_alerts(session: IngestSession, reports: list[VolumeReport]) -> list[Alert]:
     """Up to the end of the run."""
     return [alert for report in reports for alert in report.alerts] + session.end_alerts(1)
 
@@ -162,13 +162,13 @@ def quiet(volumes: list[Volume], space: SubjectSpace) -> Quiet:
             states[volume.index] = through_json(session.state())
         reports.append(session.push(volume).report)
     finals = session.end_run(1)
-    return Quiet(baseline, states, reports, all_said(session, reports), finals)
+    return Quiet(baseline, states, reports, all_alerts(session, reports), finals)
 
 
 def through(
     volumes: list[Volume], space: SubjectSpace, quiet: Quiet, first: int, disturb: Disturbance
 ) -> tuple[list[VolumeReport], list[Alert], list[TrialBeta]]:
-    """Reports, all that was said up to the end of the run, and the final answers; up to volume ``first`` it is the
+    """Reports, all alerts up to the end of the run, and the final betas; up to volume ``first`` it is the
     undisturbed run."""
     rng = np.random.default_rng(0)
     state = through_json(quiet.states[first])
@@ -178,10 +178,10 @@ def through(
         data = np.asfortranarray(disturb(volume.index, volume.data, rng).astype(np.float32))
         reports.append(session.push(replace(volume, data=data)).report)
     finals = session.end_run(1)
-    return reports, all_said(session, reports), finals
+    return reports, all_alerts(session, reports), finals
 
 
-def test_the_undisturbed_run_says_nothing(quiet: Quiet) -> None:
+def test_the_undisturbed_run_raises_no_alert(quiet: Quiet) -> None:
     assert quiet.alerts == []
     assert not any(report.censored for report in quiet.reports)
     assert not any(answer.flagged for answer in quiet.finals)
@@ -194,17 +194,17 @@ def test_every_alert_has_a_disturbance() -> None:
 
 
 @pytest.mark.parametrize("code", CASES)
-def test_an_alert_is_said_once_when_its_disturbance_comes_and_is_over_at_the_end_of_the_run(
+def test_an_alert_is_reported_once_when_its_disturbance_comes_and_is_over_at_the_end_of_the_run(
     code: str, volumes: list[Volume], space: SubjectSpace, quiet: Quiet
 ) -> None:
     first, disturb, others = CASES[code]
     reports, alerts, finals = through(volumes, space, quiet, first, disturb)
-    said = [alert.code for alert in alerts]
-    print(said, [t for t, r in enumerate(reports) if r.censored])
-    assert said.count(code) == said.count(f"{code}.over") == 1
-    assert {name.removesuffix(".over") for name in said} - {code} <= others
-    assert sorted(name for name in said if not name.endswith(".over")) == sorted(
-        name.removesuffix(".over") for name in said if name.endswith(".over")
+    codes = [alert.code for alert in alerts]
+    print(codes, [t for t, r in enumerate(reports) if r.censored])
+    assert codes.count(code) == codes.count(f"{code}.over") == 1
+    assert {name.removesuffix(".over") for name in codes} - {code} <= others
+    assert sorted(name for name in codes if not name.endswith(".over")) == sorted(
+        name.removesuffix(".over") for name in codes if name.endswith(".over")
     )
     censored_s = [t * volumes[0].tr_s for t, report in enumerate(reports) if report.censored]
     disturbed = {

@@ -111,7 +111,7 @@ def test_killed_in_a_real_run_the_betas_are_the_same(trio: RecordedRun) -> None:
     assert bits(straight.end_run(1)) == bits(restored.end_run(1))
 
 
-def test_eight_kinds_of_pictures_with_motion_from_a_file(shared: Path) -> None:
+def test_eight_kinds_of_images_with_motion_from_a_file(shared: Path) -> None:
     session = IngestSession(IngestOptions(revised_s=None), clock=time.perf_counter)
     betas, labels = [], []
     for number in range(1, 10):

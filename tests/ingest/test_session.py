@@ -38,7 +38,7 @@ def play(
     return {i: session.push(volume(data_TXYZ, i, run)).betas for i in range(len(data_TXYZ))}
 
 
-def test_answers_come_with_the_first_volume_that_reaches_their_time() -> None:
+def test_results_come_with_the_first_volume_that_reaches_their_time() -> None:
     data = slice_data(40)
     session = new_session()
     answers = play(session, data, events=trials(4))
@@ -83,7 +83,7 @@ def test_the_response_is_where_it_was_put() -> None:
         assert answer.beta_V[left].mean() > 10 * abs(answer.beta_V[~left].mean())
 
 
-def test_no_answer_knows_what_comes_later() -> None:
+def test_no_result_depends_on_later_volumes() -> None:
     data = slice_data(40)
     other = data.copy()
     other[20:] += 1000 * np.random.default_rng(5).random(other[20:].shape).astype(np.float32)
@@ -95,7 +95,7 @@ def test_no_answer_knows_what_comes_later() -> None:
     assert bits(first[20]) != bits(second[20])
 
 
-def test_an_event_after_its_time_is_answered_with_the_next_volume() -> None:
+def test_an_event_after_its_time_gets_its_result_with_the_next_volume() -> None:
     data = slice_data(40)
     session = new_session()
     session.start_run(1, TR_S)
@@ -152,7 +152,7 @@ def test_missing_volumes_flag_the_trials_they_fall_into_and_no_others() -> None:
     assert {(a.trial, a.stage): a.flagged for a in answers if a.trial == 2} == {(2, "fast"): True, (2, "revised"): True}
 
 
-def test_an_answer_is_given_at_its_time_also_when_that_volume_is_missing() -> None:
+def test_a_result_is_given_at_its_time_also_when_that_volume_is_missing() -> None:
     data = slice_data(20)
     session = new_session()
     session.start_run(1, TR_S)
@@ -219,7 +219,7 @@ def test_too_thin_or_given_motion_is_not_estimated() -> None:
     assert output.timings_ms == pytest.approx({"motion": 1.0, "glm": 1.0, "beta": 1.0})
 
 
-def test_ridge_answers_are_the_streaming_glm_s() -> None:
+def test_ridge_betas_are_the_streaming_glm_s() -> None:
     data = slice_data(40)
     session = new_session(replace(OPTIONS, ridge_fraction=0.6), space=slice_space(data))
     answers = play(session, data, events=trials(4))
@@ -414,7 +414,7 @@ def test_a_trial_before_the_run_is_modelled_as_the_glm_does_and_flagged_where_vo
         np.testing.assert_allclose(answer.beta_V, glm.beta(trial), rtol=1e-5, atol=1e-4)
 
 
-def test_a_trial_that_no_volume_shows_has_no_final_answer_and_is_named() -> None:
+def test_a_trial_that_no_volume_shows_has_no_final_result_and_is_named() -> None:
     """After a stopped run, in volumes that never came, and over before the first."""
     data = slice_data(20)
     late = [Event(40.0, 1.0, 2), Event(28.5, 1.0, 3), Event(900.0, 1.0, 4), Event(-20.0, 2.0, 5), Event(-23.9, 0.0, 6)]

@@ -48,7 +48,7 @@ def test_limits_change_between_two_volumes_and_a_restored_session_goes_on_with_t
         session.start_run(1, TR_S, 30)
         for event in trials(2):
             session.add_event(1, event)
-    censored, said = [], []
+    censored, reported = [], []
     for i in range(30):
         if i == 13:
             for session in (straight, restored):
@@ -62,10 +62,10 @@ def test_limits_change_between_two_volumes_and_a_restored_session_goes_on_with_t
         assert bits(one.betas) == bits(two.betas)
         if one.report.censored and one.report.fd_mm > 0.3:
             censored.append(i)
-        said += [(i, alert.code) for alert in one.report.alerts if alert.code.startswith("quality.motion")]
+        reported += [(i, alert.code) for alert in one.report.alerts if alert.code.startswith("quality.motion")]
     assert censored == [10, 11, 25, 26]
-    # it is over when it is switched off, and begins anew with the new limit
-    assert said == [(10, "quality.motion"), (13, "quality.motion.over"), (25, "quality.motion")]
+    # it is over when it is switched off, and starts again with the new limit
+    assert reported == [(10, "quality.motion"), (13, "quality.motion.over"), (25, "quality.motion")]
     assert [alert.code for alert in straight.end_alerts(1) if "motion" in alert.code] == ["quality.motion.over"]
     assert straight.end_alerts(1) == []
     assert (straight.limits.fd_mm, straight.fd_threshold_mm) == (0.3, 0.4)
@@ -83,7 +83,7 @@ def test_limits_change_between_two_volumes_and_a_restored_session_goes_on_with_t
         IngestOptions(fast_s=7.5, revised_volumes=10, final_s=24.0),
     ],
 )
-def test_answers_come_after_seconds_or_volumes(options: IngestOptions) -> None:
+def test_results_come_after_seconds_or_volumes(options: IngestOptions) -> None:
     data = slice_data(40)
     session = new_session(options)
     session.start_run(1, TR_S, 40)
@@ -103,7 +103,7 @@ def test_answers_come_after_seconds_or_volumes(options: IngestOptions) -> None:
     assert named(session.end_run(1)) == [(1, 9, "final")]
 
 
-def test_an_answer_that_is_not_later_than_the_one_before_is_left_out() -> None:
+def test_a_result_that_is_not_later_than_the_one_before_is_left_out() -> None:
     assert IngestOptions(fast_s=30.0).waits_s(2.0) == {"fast": 30.0}
     assert IngestOptions(fast_volumes=3, revised_s=6.0, final_volumes=4).waits_s(2.0) == {"fast": 6.0, "final": 8.0}
 
@@ -148,7 +148,7 @@ def test_in_a_fixed_basis_a_finished_trial_does_not_move(ridge: float | None) ->
 
 
 @pytest.mark.parametrize("noise", ["ols", "ar1"])
-def test_every_answer_says_how_sure_it_is(noise: str) -> None:
+def test_every_result_states_its_uncertainty(noise: str) -> None:
     data = slice_data(60)
     answers = answers_of(replace(OPTIONS, noise=noise))
     glm = StreamingGLM(slice_space(data).n_voxels, TR_S, noise=noise)

@@ -76,7 +76,7 @@ def test_the_same_run_gives_the_same_bytes(folder: Path, bundle: Path, tmp_path:
     assert len(once) == 24
 
 
-def test_no_volume_touches_the_answers_before_it(folder: Path, bundle: Path, tmp_path: Path, once: list[str]) -> None:
+def test_no_volume_changes_earlier_results(folder: Path, bundle: Path, tmp_path: Path, once: list[str]) -> None:
     def scramble(data_XYZT: np.ndarray) -> np.ndarray:
         later = data_XYZT[..., LAST:]
         later[:] = np.random.default_rng(0).permuted(later, axis=0)
@@ -90,7 +90,7 @@ def test_no_volume_touches_the_answers_before_it(folder: Path, bundle: Path, tmp
     assert all(line not in once for line in found[len(before) :])
 
 
-def test_final_answers_come_after_the_last_volume(once: list[str]) -> None:
+def test_final_results_come_after_the_last_volume(once: list[str]) -> None:
     stages = [json.loads(line)["stage"] for line in once]
     assert stages[-8:] == ["final"] * 8
     assert "final" not in stages[:-8]
@@ -122,7 +122,7 @@ def test_volumes_come_at_the_pace_of_the_run(folder: Path, bundle: Path, speed: 
     assert str(summary).splitlines()[-1].startswith("   final: ")
 
 
-def test_a_tampered_bundle_answers_nothing(folder: Path, bundle: Path, tmp_path: Path) -> None:
+def test_a_tampered_bundle_is_refused(folder: Path, bundle: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     weights = copy / "decoder.safetensors"
     content = bytearray(weights.read_bytes())

@@ -120,7 +120,7 @@ def test_a_live_run_with_pulses_and_a_recording(
 
 
 @pytest.mark.parametrize(("which", "code"), [((0, 1, 2), 0), ((0, 2), 3)])
-def test_the_exit_code_tells_whether_something_is_missing(
+def test_the_exit_code_shows_whether_something_is_missing(
     which: tuple[int, ...],
     code: int,
     running: Running,

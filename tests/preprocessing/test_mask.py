@@ -52,7 +52,7 @@ def test_a_single_slice_has_a_mask_too(shared: Path) -> None:
     assert 2 * (mask & bright).sum() / (mask.sum() + bright.sum()) > 0.9
 
 
-def test_nothing_to_find_is_said() -> None:
+def test_nothing_to_find_is_reported() -> None:
     with pytest.raises(BadVolume, match="no bright region") as caught:
         brain_mask(np.zeros((20, 20, 10)))
     assert caught.value.code == "mask.empty"

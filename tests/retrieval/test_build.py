@@ -93,7 +93,7 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path, call: 
     pool.verify()
 
 
-def test_another_source_or_a_changed_picture_begins_anew(folder: Path, tmp_path: Path) -> None:
+def test_another_source_or_a_changed_image_restarts(folder: Path, tmp_path: Path) -> None:
     for change in ("source", "picture"):
         with pytest.raises(KeyboardInterrupt):
             build_pool(FolderPictures(folder, SIZE), stopping_at(3, []), tmp_path / change, source="s", batch=3)
@@ -107,7 +107,7 @@ def test_another_source_or_a_changed_picture_begins_anew(folder: Path, tmp_path:
 
 
 @pytest.mark.parametrize("stop_after", [None, 1, 2])
-def test_pictures_that_cannot_be_read_are_left_out_and_named(
+def test_images_that_cannot_be_read_are_left_out_and_named(
     folder: Path, tmp_path: Path, stop_after: int | None
 ) -> None:
     for name in ("a/01", "a/03", "b/04"):  # the first and second of the first batch, and one of the last

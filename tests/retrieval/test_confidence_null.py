@@ -51,7 +51,7 @@ def test_no_share_is_zero_and_none_above_one(calibration: Calibration) -> None:
     assert calibration.confidence(ranking(np.full(8, -9.0))).null_share == 1.0
 
 
-def test_level_quantiles_count_against_the_answer() -> None:
+def test_level_quantiles_count_against_the_result() -> None:
     right = np.eye(2, dtype=bool)
     null = np.array([[0.5, 0.0]] * 60 + [[0.9, 0.0]] * 40)
     found = fit_temperature(np.eye(2), right, null)
@@ -59,7 +59,7 @@ def test_level_quantiles_count_against_the_answer() -> None:
     assert found.confidence(ranking(np.array([0.9, 0.0]))).null_share == pytest.approx(41 / 101, abs=0.02)
 
 
-def test_the_length_of_the_prediction_tells_shuffled_betas_apart() -> None:
+def test_the_length_of_the_prediction_distinguishes_shuffled_betas() -> None:
     """Shuffled betas predict in any direction, and short. The cosine takes them for answers."""
     rng = np.random.default_rng(4)
     shown = rng.integers(0, 8, 300)
@@ -88,11 +88,11 @@ def test_a_scale_of_the_embedding_does_not_matter_to_a_projection() -> None:
     assert large.null_confidence == pytest.approx(small.null_confidence)
 
 
-def test_a_calibration_survives_json_and_an_older_one_says_what_it_lacks(calibration: Calibration) -> None:
+def test_a_calibration_survives_json_and_an_older_one_names_what_it_lacks(calibration: Calibration) -> None:
     adapter = TypeAdapter(Calibration)
     assert adapter.validate_json(adapter.dump_json(calibration)) == calibration
     older = {name: value for name, value in asdict(calibration).items() if not name.startswith("null_t")}
-    older["null_margin"] = [0.0, 1.0]  # kept once, and read by nobody
+    older["null_margin"] = [0.0, 1.0]  # kept once, and no longer read
     for name in ("score", "null_n"):
         del older[name]
     loaded = adapter.validate_json(json.dumps(older))

@@ -157,5 +157,5 @@ def test_pairs_that_are_none_are_refused() -> None:
         two_afc(queries, pool, [("c0", "c1"), ("c2", "c2")])
     with pytest.raises(BadRequest, match="2 queries"):
         two_afc(queries, pool, [("c0", "c1")])
-    with pytest.raises(ModelMismatch, match="nobody"):
-        two_afc(queries, pool, [("c0", "c1"), ("c0", "nobody")])
+    with pytest.raises(ModelMismatch, match="absent"):
+        two_afc(queries, pool, [("c0", "c1"), ("c0", "absent")])

@@ -126,7 +126,7 @@ def test_scores_of_a_released_size_are_made_on_the_device() -> None:
     assert (scores.device.type, scores.dtype, scores.shape) == ("meta", torch.float32, (10_001,))
 
 
-def test_a_pool_that_does_not_fit_says_what_to_leave_out() -> None:
+def test_a_pool_that_does_not_fit_names_what_to_leave_out() -> None:
     pool = make_pool(1000)
     assert lack_of_room(pool, None, 10**12) is None
     assert lack_of_room(pool, 10**9, 10**8) is None

@@ -145,7 +145,7 @@ def test_a_pool_that_was_read_is_on_the_disk_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["/etc/hostname", "../secret.png", "pool_images/../../secret.png", "link.png"])
-def test_a_pools_pictures_lie_in_its_folder(tmp_path: Path, name: str) -> None:
+def test_a_pools_images_lie_in_its_folder(tmp_path: Path, name: str) -> None:
     """What a pool names as an image is shown to people: one from elsewhere may name none of this machine's files."""
     (tmp_path / "secret.png").write_bytes(b"secret")
     make_pool().save(tmp_path / "pool")

@@ -1,4 +1,4 @@
-"""One bad file among the good ones of a recorded run: it is told, its volume is a gap, and all others are the same."""
+"""One bad file among good ones of a recorded run: it is reported, its volume is a gap, all others are unchanged."""
 
 from __future__ import annotations
 
@@ -91,16 +91,16 @@ def test_the_run_goes_on_without_a_bad_file(
     else:
         with pytest.raises(BadVolume):
             list(open_series(tmp_path))
-    told: list[BadVolume] = []
-    run = open_run(tmp_path, on_bad=told.append)
+    errors: list[BadVolume] = []
+    run = open_run(tmp_path, on_bad=errors.append)
     volumes = list(run.volumes())
     assert [volume.index for volume in volumes] == [k for k in range(5) if k != place]
     for volume in volumes:
         np.testing.assert_array_equal(volume.data, truth[volume.index].data)
         assert volume.acquired_s == truth[volume.index].acquired_s
-    assert len(told) == 1
-    assert told[0].details["file"] == place + 1
-    assert "Doe" not in str(told[0])
+    assert len(errors) == 1
+    assert errors[0].details["file"] == place + 1
+    assert "Doe" not in str(errors[0])
     assert run.n_volumes in (5, 4 if place == 4 else 5)
 
 
@@ -110,29 +110,29 @@ def test_a_bad_slice_costs_its_volume(data: Path, tmp_path: Path) -> None:
     files[20].write_bytes(files[20].read_bytes()[:1000])
     whole = files[50].read_bytes()
     files[50].write_bytes(whole[: len(whole) - 100])
-    told: list[BadVolume] = []
-    volumes = list(open_series(tmp_path, on_bad=told.append))
+    errors: list[BadVolume] = []
+    volumes = list(open_series(tmp_path, on_bad=errors.append))
     assert [volume.index for volume in volumes] == [0, 2]
     for volume in volumes:
         np.testing.assert_array_equal(volume.data, truth[volume.index].data)
-    assert len(told) == 3  # the file, and so its volume; the other volume
+    assert len(errors) == 3  # the file, and so its volume; the other volume
 
 
-def test_a_double_is_told_and_the_first_kept(data: Path, tmp_path: Path) -> None:
+def test_a_double_is_reported_and_the_first_kept(data: Path, tmp_path: Path) -> None:
     files = mosaics(tmp_path, data)
     (tmp_path / "Doe_again.dcm").write_bytes(files[1].read_bytes()[:-2] + b"\7\0")
-    told: list[BadVolume] = []
-    assert [volume.index for volume in open_series(tmp_path, on_bad=told.append)] == list(range(5))
-    assert [error.code for error in told] == ["series.duplicate"]
+    errors: list[BadVolume] = []
+    assert [volume.index for volume in open_series(tmp_path, on_bad=errors.append)] == list(range(5))
+    assert [error.code for error in errors] == ["series.duplicate"]
 
 
-def test_a_volume_of_another_shape_is_told(tmp_path: Path) -> None:
+def test_a_volume_of_another_shape_is_reported(tmp_path: Path) -> None:
     files = niftis(tmp_path, tmp_path)
     image = nib.Nifti1Image(np.zeros((4, 5, 7), np.int16), np.diag([2.0, 2.0, 2.0, 1.0]))
     image.to_filename(files[3])
-    told: list[BadVolume] = []
-    assert [volume.index for volume in open_series(tmp_path, on_bad=told.append)] == [0, 1, 2, 4]
-    assert [(error.code, error.details["index"]) for error in told] == [("volume.shape_mismatch", 3)]
+    errors: list[BadVolume] = []
+    assert [volume.index for volume in open_series(tmp_path, on_bad=errors.append)] == [0, 1, 2, 4]
+    assert [(error.code, error.details["index"]) for error in errors] == [("volume.shape_mismatch", 3)]
 
 
 def test_a_4d_file_cut_off_gives_what_is_there(tmp_path: Path) -> None:
@@ -141,11 +141,11 @@ def test_a_4d_file_cut_off_gives_what_is_there(tmp_path: Path) -> None:
     image.header.set_xyzt_units("mm", "sec")
     image.to_filename(path)
     path.write_bytes(path.read_bytes()[:-10])
-    told: list[BadVolume] = []
-    run = open_run(tmp_path, on_bad=told.append)
+    errors: list[BadVolume] = []
+    run = open_run(tmp_path, on_bad=errors.append)
     assert run.n_volumes == 4
     assert [volume.index for volume in run.volumes()] == [0, 1, 2]
-    assert [error.code for error in told] == ["nifti.truncated"]
+    assert [error.code for error in errors] == ["nifti.truncated"]
 
 
 @pytest.mark.parametrize("make", [mosaics, niftis, pairs])

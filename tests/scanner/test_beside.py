@@ -71,7 +71,7 @@ def test_the_nearest_table_and_the_most_exact_one_is_taken(tmp_path: Path) -> No
         (["sub-01/func/sub-01_run-01_events.tsv", "sub-01/func/task-view_run-01_events.tsv"], "events.several"),
     ],
 )
-def test_that_no_table_is_taken_is_said_without_a_name(tmp_path: Path, files: list[str], code: str) -> None:
+def test_that_no_table_is_taken_is_reported_without_a_name(tmp_path: Path, files: list[str], code: str) -> None:
     bold = "sub-01/func/sub-01_task-view_run-01_bold.nii.gz"
     write(tmp_path, bold, *files)
     found = find_events(tmp_path / bold)
@@ -131,7 +131,7 @@ def test_an_image_named_from_within_its_folder_inherits_too(tmp_path: Path, monk
 @pytest.mark.parametrize(
     "name", ["motion.1D", "run_desc-confounds_regressors.tsv", "confounds.tsv", "x_timeseries.tsv"]
 )
-def test_confounds_of_other_programs_are_said_to_be_unused(tmp_path: Path, name: str) -> None:
+def test_confounds_of_other_programs_are_reported_as_unused(tmp_path: Path, name: str) -> None:
     write(tmp_path, name)
     assert [note.code for note in find_motion(tmp_path, 4).notes] == ["motion.unused"]
 
@@ -150,7 +150,7 @@ def test_motion_is_the_folders_or_bears_the_images_name(tmp_path: Path) -> None:
         find_motion(tmp_path, 4)
 
 
-def test_a_table_of_confounds_that_is_not_used_is_said(tmp_path: Path) -> None:
+def test_a_table_of_confounds_that_is_not_used_is_reported(tmp_path: Path) -> None:
     (tmp_path / "sub-1_task-a_desc-confounds_timeseries.tsv").touch()
     ours = find_motion(tmp_path / "sub-1_task-a_space-T1w_desc-preproc_bold.nii.gz", 3)
     assert [note.code for note in ours.notes] == ["motion.unused"]

@@ -1,4 +1,4 @@
-"""Whatever a parser raises, on whatever way in: the object is named and left out, and nothing else is lost."""
+"""Whatever a parser raises, in any transport: the object is named and left out, and nothing else is lost."""
 
 from __future__ import annotations
 
@@ -120,9 +120,9 @@ def test_one_file_of_a_watched_folder_fails(error: Exception, tmp_path: Path, mo
         items = take(transport, until_volumes(6))
     assert places(items) == [(1, k) for k in (0, 1, 2, 4, 5, 6)]
     assert sorted(codes(items)) == ["object.unreadable", "volume.missing"]
-    (told,) = [warning for warning in warnings_in(items) if warning.code == "object.unreadable"]
-    assert "file " in told.text
-    assert told.lost
+    (warned,) = [warning for warning in warnings_in(items) if warning.code == "object.unreadable"]
+    assert "file " in warned.text
+    assert warned.lost
     assert "Doe" not in repr(items)
 
 
@@ -142,11 +142,11 @@ def test_a_nifti_whose_voxels_fail_midway_keeps_those_before(tmp_path: Path, mon
     nib.save(image, tmp_path / "Doe.nii")
     reader = FolderReader(tmp_path, QUICK, settle_s=0.0, existing=True)
     assert list(reader.scan(0.0)) == []
-    *come, told = reader.read(0.0, 0.0)
+    *come, warned = reader.read(0.0, 0.0)
     assert len(come) == 2
-    assert isinstance(told, TransportWarning)
-    assert (told.code, told.lost) == ("object.unreadable", True)
-    assert "Doe" not in told.text
+    assert isinstance(warned, TransportWarning)
+    assert (warned.code, warned.lost) == ("object.unreadable", True)
+    assert "Doe" not in warned.text
 
 
 def test_notes_beside_the_images_are_no_loss(tmp_path: Path) -> None:
@@ -155,11 +155,11 @@ def test_notes_beside_the_images_are_no_loss(tmp_path: Path) -> None:
     (tmp_path / "Doe.dcm").write_bytes(b"")
     assert list(reader.scan(0.0)) == []
     assert list(reader.read(0.0, 0.0)) == []
-    told = [one for one in reader.read(1.0, 0.0) if isinstance(one, TransportWarning)]
-    assert [(one.code, one.lost) for one in told] == [("dicom.not_dicom", True), ("dicom.not_dicom", False)]
+    warned = [one for one in reader.read(1.0, 0.0) if isinstance(one, TransportWarning)]
+    assert [(one.code, one.lost) for one in warned] == [("dicom.not_dicom", True), ("dicom.not_dicom", False)]
 
 
-def test_a_thread_that_dies_is_told_and_ends_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_dies_is_reported_and_ends_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def scan(*_: object) -> NoReturn:
         raise ZeroDivisionError
 
@@ -251,7 +251,7 @@ def test_one_volume_of_afni_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(codes(items)) == ["object.unreadable", "volume.missing"]
 
 
-def test_a_peer_that_no_thread_can_be_started_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_no_thread_can_be_started_for_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     class NoThread(tcp.threading.Thread):
         def start(self) -> None:
             if self.name == "peer":

@@ -58,7 +58,7 @@ def test_motion_that_does_not_fit_is_a_bad_request(tmp_path: Path, motion: str, 
 
 
 @pytest.mark.parametrize("motion", ["0 0\n", "0 0 0 0 0 x\n" * 4, "\udcff"])
-def test_what_is_wrong_with_motion_is_said_without_the_files_name(tmp_path: Path, motion: str) -> None:
+def test_what_is_wrong_with_motion_is_reported_without_the_files_name(tmp_path: Path, motion: str) -> None:
     (write_run(tmp_path) / "rp_Doe.txt").write_text(motion, errors="surrogateescape")
     with pytest.raises(BadRequest) as caught:
         open_run(tmp_path)

@@ -141,15 +141,15 @@ def small(index: int) -> Volume:
     return Volume(np.full((3, 4, 5), index, np.int16), np.eye(4), 1.0, 1, index, arrived_s=1e9 + index)
 
 
-def test_a_bad_file_of_a_recording_is_told(tmp_path: Path) -> None:
+def test_a_bad_file_of_a_recording_is_reported(tmp_path: Path) -> None:
     assert len(list(keep([small(k) for k in range(4)], tmp_path))) == 4
     folder = tmp_path / "run-001"
     whole = (folder / "volume-000002.msv").read_bytes()
     (folder / "volume-000002.msv").write_bytes(whole[:-1])
     shutil.copy(folder / "volume-000000.msv", folder / "volume-000001.msv")
-    told: list[BadVolume] = []
-    assert [volume.index for volume in open_run(folder, on_bad=told.append).volumes()] == [0, 3]
-    assert [error.code for error in told] == ["recording.mixed", "volume.payload_truncated"]
+    errors: list[BadVolume] = []
+    assert [volume.index for volume in open_run(folder, on_bad=errors.append).volumes()] == [0, 3]
+    assert [error.code for error in errors] == ["recording.mixed", "volume.payload_truncated"]
     with pytest.raises(BadVolume):
         list(open_run(folder).volumes())
 
@@ -169,7 +169,7 @@ def test_a_recording_that_cannot_be_written_stops_nothing(tmp_path: Path) -> Non
 
 
 def test_a_recording_is_never_written_over(tmp_path: Path) -> None:
-    """A stream that was started anew counts its runs from 1 again."""
+    """A restarted stream counts its runs from 1 again."""
     list(keep([small(k) for k in range(3)], tmp_path))
     other = replace(small(0), data=np.full((3, 4, 5), 9, np.int16))
     list(keep([other, replace(other, run=2)], tmp_path))
@@ -178,7 +178,7 @@ def test_a_recording_is_never_written_over(tmp_path: Path) -> None:
         assert [volume.data[0, 0, 0] for volume in open_run(tmp_path / name).volumes()] == [9]
 
 
-def test_events_beside_a_recording_that_are_no_text_are_told(tmp_path: Path) -> None:
+def test_events_beside_a_recording_that_are_no_text_are_reported(tmp_path: Path) -> None:
     list(keep([small(0)], tmp_path))
     (tmp_path / "run-001" / "events.tsv").write_bytes(b"onset\tduration\ttrial_type\n1\t1\tB\xe4r\n")
     recorded = open_run(tmp_path / "run-001")

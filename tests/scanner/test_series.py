@@ -215,7 +215,7 @@ def test_one_file_is_one_volume_where_it_holds_one(data: Path) -> None:
             read_volume(path, run=1, index=0)
 
 
-def test_a_truncated_file_in_the_middle_of_a_series_says_which(data: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_in_the_middle_of_a_series_is_named(data: Path, tmp_path: Path) -> None:
     folder = copies(data / "trio_run155" / "dcm", tmp_path, {trio(k): f"Doe_{k}.dcm" for k in (1, 2, 3)})
     whole = (folder / "Doe_2.dcm").read_bytes()
     (folder / "Doe_2.dcm").write_bytes(whole[:-1000])

@@ -60,7 +60,7 @@ def test_slices_of_three_echoes_in_whatever_order_they_are_numbered(
     assert len(re.findall("left out echo", note)) == 1
 
 
-def test_echoes_told_apart_by_their_times_alone(tmp_path: Path) -> None:
+def test_echoes_distinguished_by_their_times_alone(tmp_path: Path) -> None:
     """Every object calls itself echo 1; the volumes are numbered."""
     made = [
         slice_dataset(v, s, instance=None, seed=e, echo=1, echo_ms=TIMES_MS[e] + 0.01 * s, temporal=v + 1)
@@ -117,8 +117,8 @@ def test_a_lost_volume_is_a_gap_of_one(tmp_path: Path) -> None:
     made = slices(2, 5, "ves", image_type=PHILIPS)
     del made[2 * 2 * SLICES : 3 * 2 * SLICES]
     save(tmp_path, made)
-    told: list[BadVolume] = []
-    assert [one.index for one in open_series(tmp_path, on_bad=told.append)] == [0, 1, 3, 4]
+    errors: list[BadVolume] = []
+    assert [one.index for one in open_series(tmp_path, on_bad=errors.append)] == [0, 1, 3, 4]
 
 
 def test_frames_of_several_echoes_in_one_enhanced_object(tmp_path: Path) -> None:

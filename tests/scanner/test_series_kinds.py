@@ -88,7 +88,7 @@ def test_a_reference_of_one_volume_and_a_localiser_are_left(tmp_path: Path) -> N
     assert "chose 12 magnitude images; left out 7 magnitude images" in noted(tmp_path, 3)
 
 
-def test_the_only_series_there_is_is_taken_whatever_it_says(tmp_path: Path) -> None:
+def test_the_only_series_there_is_is_taken_whatever_it_states(tmp_path: Path) -> None:
     save(tmp_path, run(3, image_type=("DERIVED", "PRIMARY", "EPI", "MEAN")))
     noted(tmp_path, 3)
 
@@ -100,7 +100,7 @@ def test_a_derived_series_beside_the_acquired_one_is_left_and_alone_it_is_the_ru
     assert "left out 12 derived magnitude images" in noted(tmp_path, 3)
 
 
-def test_two_runs_without_a_series_uid_are_told_apart_by_their_grid_or_refused(tmp_path: Path) -> None:
+def test_two_runs_without_a_series_uid_are_distinguished_by_their_grid_or_refused(tmp_path: Path) -> None:
     save(tmp_path, run(3, series=""), "run")
     save(tmp_path, run(2, seed=3, series="", image_type=("DERIVED", "PRIMARY", "EPI", "T_MAP")), "map")
     noted(tmp_path, 3)
@@ -130,8 +130,8 @@ def test_objects_that_are_no_images_are_left(kind: str, tmp_path: Path) -> None:
         save(tmp_path, [other], prefix)
     assert "left out 2 objects that are not MR images" in noted(tmp_path, 3)
     assembler = Assembler(Expected(), 3.0)
-    told = [one for path in sorted(tmp_path.iterdir()) for one in assembler.add(Arrival(path.read_bytes(), 0.0), 0.0)]
-    foreign = [one for one in told if isinstance(one, TransportWarning) and one.code == "dicom.not_mr"]
+    items = [one for path in sorted(tmp_path.iterdir()) for one in assembler.add(Arrival(path.read_bytes(), 0.0), 0.0)]
+    foreign = [one for one in items if isinstance(one, TransportWarning) and one.code == "dicom.not_mr"]
     assert [one.lost for one in foreign] == [False, False]
 
 

@@ -167,7 +167,7 @@ def test_runs_that_differ_in_more_than_the_number_are_several(names: list[str], 
         "pb00.Doe.r01.e0{}.tcat.nii",
     ],
 )
-def test_echoes_are_told_by_names(pattern: str, tmp_path: Path) -> None:
+def test_echoes_are_recognised_by_names(pattern: str, tmp_path: Path) -> None:
     for echo in (1, 2, 3):
         write(tmp_path, pattern.format(echo), 100 * echo, 4)
     values, _, note = read(tmp_path)

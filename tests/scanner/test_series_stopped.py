@@ -61,13 +61,13 @@ def test_in_the_middle_it_stays_an_error(tmp_path: Path) -> None:
     for folder in ("slices", "objects"):
         with pytest.raises(BadVolume):
             list(open_series(tmp_path / folder))
-        told: list[BadVolume] = []
-        assert [one.index for one in open_series(tmp_path / folder, on_bad=told.append)] == [0, 2, 3]
-        assert len(told) == 1
+        errors: list[BadVolume] = []
+        assert [one.index for one in open_series(tmp_path / folder, on_bad=errors.append)] == [0, 2, 3]
+        assert len(errors) == 1
 
 
-def test_who_is_told_of_bad_volumes_is_told_of_the_last(tmp_path: Path) -> None:
+def test_callers_that_collect_bad_volumes_get_the_last_one_too(tmp_path: Path) -> None:
     save(tmp_path, slices(4)[: 3 * SLICES + 2])
-    told: list[BadVolume] = []
-    assert [one.index for one in open_series(tmp_path, on_bad=told.append)] == [0, 1, 2]
-    assert [error.code for error in told] == ["series.incomplete"]
+    errors: list[BadVolume] = []
+    assert [one.index for one in open_series(tmp_path, on_bad=errors.append)] == [0, 1, 2]
+    assert [error.code for error in errors] == ["series.incomplete"]

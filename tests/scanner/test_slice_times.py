@@ -69,13 +69,13 @@ def test_times_follow_the_slices_that_are_turned(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ge_mr750/mr_0004", "philips_elition_slices8"])
-def test_what_files_do_not_state_is_said(name: str, shared: Path) -> None:
+def test_what_files_do_not_state_is_reported(name: str, shared: Path) -> None:
     series = open_series(shared / "data" / name)
     assert next(iter(series)).slice_times_s is None
     assert any("slice times are unknown" in note for note in series.notes)
 
 
-def test_par_files_have_none_and_it_is_said(tmp_path: Path) -> None:
+def test_par_files_have_none_and_it_is_reported(tmp_path: Path) -> None:
     series = open_series(write_pair(tmp_path / "a.par", Pair()))
     assert all(volume.slice_times_s is None for volume in series)
     assert any("slice times are unknown" in note for note in series.notes)
@@ -108,17 +108,17 @@ TIMES = [0.0, 0.9, 0.3, 1.2, 0.6, 1.5]
 @pytest.mark.parametrize("name", ["sub-1_bold.nii", "sub-1_bold.nii.gz"])
 @pytest.mark.parametrize("direction", [None, "k", "k-"])
 def test_those_of_the_file_beside(name: str, direction: str | None, tmp_path: Path) -> None:
-    said = {"SliceTiming": TIMES, "RepetitionTime": 1.8, "PatientName": "Doe"}
+    stated = {"SliceTiming": TIMES, "RepetitionTime": 1.8, "PatientName": "Doe"}
     if direction:
-        said["SliceEncodingDirection"] = direction
-    (tmp_path / "sub-1_bold.json").write_text(json.dumps(said))
+        stated["SliceEncodingDirection"] = direction
+    (tmp_path / "sub-1_bold.json").write_text(json.dumps(stated))
     for volume in read_series(nifti(tmp_path / name)):
         np.testing.assert_allclose(volume.slice_times_s, TIMES[::-1] if direction == "k-" else TIMES)
         assert volume.tr_s == 1.8
 
 
 @pytest.mark.parametrize(
-    "said",
+    "stated",
     [
         b"",
         b"{",
@@ -137,8 +137,8 @@ def test_those_of_the_file_beside(name: str, direction: str | None, tmp_path: Pa
         json.dumps({"SliceTiming": {"a": 1}, "RepetitionTime": [2], "MissingVolumes": ["x"]}).encode(),
     ],
 )
-def test_a_file_beside_that_makes_no_sense_is_passed_over(said: bytes, tmp_path: Path) -> None:
-    (tmp_path / "bold.json").write_bytes(said)
+def test_a_file_beside_that_makes_no_sense_is_ignored(stated: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bold.json").write_bytes(stated)
     volumes = list(read_series(nifti(tmp_path / "bold.nii")))
     assert [(volume.index, volume.tr_s) for volume in volumes] == [(0, 1.8), (1, 1.8)]
     assert all(volume.slice_times_s is None for volume in volumes)

@@ -81,7 +81,7 @@ def test_an_export_with_everything_in_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_the_command_says_it_and_its_exit_code_tells(as_json: bool, tmp_path: Path) -> None:
+def test_the_command_prints_it_and_sets_its_exit_code(as_json: bool, tmp_path: Path) -> None:
     write(tmp_path / "Doe", range(1, 4))
     (tmp_path / "Doe" / "events.tsv").write_text("onset\tduration\ttrial_type\n1\t1\tface\n")
     result = CliRunner().invoke(app, ["inspect", str(tmp_path / "Doe"), *(["--json"] if as_json else [])])

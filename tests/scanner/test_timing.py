@@ -77,7 +77,7 @@ def test_jitter_is_no_contradiction() -> None:
         ({BESIDE: 1.0, HEADER: 2.0}, 2.0, 2.0),
     ],
 )
-def test_a_steady_clock_decides_and_it_is_said(stated: dict[str, float], step_s: float, tr_s: float) -> None:
+def test_a_steady_clock_decides_and_it_is_reported(stated: dict[str, float], step_s: float, tr_s: float) -> None:
     agreed = agreed_tr(stated, pace_of(clock(step_s)))
     assert agreed.tr_s == tr_s
     assert len(agreed.notes) == 1
@@ -115,7 +115,7 @@ def test_what_nothing_decides_is_refused_by_both_names(
     assert all(words in str(caught.value) for words in named)
 
 
-def test_a_person_may_say_what_no_clock_says() -> None:
+def test_a_person_may_declare_what_no_clock_states() -> None:
     assert agreed_tr({BESIDE: 2.0, HEADER: 2.5}, None, 2.5).tr_s == 2.5
     assert agreed_tr({HEADER: 1.0}, pace_of(unsteady(2.0)), 2.0).tr_s == 2.0
     assert agreed_tr({HEADER: 2.0}, pace_of(unsteady(2.0))).notes != ()
@@ -244,7 +244,7 @@ def test_header_and_file_beside_against_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("times", [[300.0 * k for k in range(6)], [0.0] * 6, [0.5 * k for k in range(6)], [0.1] * 5])
-def test_slice_times_beside_that_do_not_fit_are_said(times: list[float], tmp_path: Path) -> None:
+def test_slice_times_beside_that_do_not_fit_are_reported(times: list[float], tmp_path: Path) -> None:
     series = open_series(beside(image(tmp_path / "bold.nii", 2.0, "sec"), SliceTiming=times))
     assert all(volume.slice_times_s is None for volume in series)
     assert sum("slice times" in note for note in series.notes) == 1

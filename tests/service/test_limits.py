@@ -45,7 +45,7 @@ def test_a_session_s_limits_are_in_its_record_and_its_log(admin: httpx.Client, b
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({"limits": {"drift": 3}}, "body.options.limits.drift: Extra inputs are not permitted"),
         ({"limits": {"drift_percent": -1}}, "body.options.limits.drift_percent: expected a number from 0 on, or 'off'"),
@@ -57,10 +57,10 @@ def test_a_session_s_limits_are_in_its_record_and_its_log(admin: httpx.Client, b
         ({"fast_s": 5, "fast_volumes": 3}, "body.options: expected fast_s or fast_volumes, got both"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(admin: httpx.Client, options: dict[str, object], said: str) -> None:
+def test_what_makes_no_sense_is_refused_by_name(admin: httpx.Client, options: dict[str, object], expected: str) -> None:
     answer = opened(admin, **options)
     assert answer.status_code == 422
-    assert said in answer.json()["detail"]
+    assert expected in answer.json()["detail"]
 
 
 def test_the_interface_s_description_shows_every_limit(admin: httpx.Client) -> None:
@@ -92,9 +92,9 @@ def test_limits_change_during_a_session_and_a_repeat_changes_nothing(
     assert limits.override(changes[1].limits.on({}), fd_mm=changes[1].fd_mm) == QualityLimits(
         fd_mm=1.0, residual=None, drift_percent=5.0
     )
-    said = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]
-    told = [message for message in said if isinstance(message, LimitsChanged)]
-    assert [(m.fd_mm, m.limits) for m in told] == [
+    expected = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]
+    changed = [message for message in expected if isinstance(message, LimitsChanged)]
+    assert [(m.fd_mm, m.limits) for m in changed] == [
         (0.8, {"fd_mm": 1.0, "residual": "off"}),
         (None, {"drift_percent": 5.0}),
     ]

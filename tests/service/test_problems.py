@@ -90,7 +90,7 @@ def test_the_description_of_the_interface_is_complete(running: Running) -> None:
     assert "HTTPValidationError" not in json.dumps(document["paths"])
 
 
-def test_pictures_come_back_and_nothing_else_does(running: Running, admin: httpx.Client) -> None:
+def test_images_come_back_and_nothing_else_does(running: Running, admin: httpx.Client) -> None:
     digest = admin.post("/v1/images", content=PNG).json()["digest"]
     answer = admin.get(f"/v1/images/{digest}")
     assert (answer.content, answer.headers["content-type"]) == (PNG, "image/png")
@@ -141,7 +141,7 @@ def test_a_body_that_stops_coming_is_given_up(tmp_path: Path, monkeypatch: pytes
         assert (status, problem["code"]) == (408, "request.timeout")
 
 
-def test_a_browser_is_told_to_trust_nothing_from_elsewhere(running: Running) -> None:
+def test_a_browser_trusts_nothing_from_elsewhere(running: Running) -> None:
     for path in ("/", "/v1/health", "/v1/sessions"):
         policy = httpx.get(running.url + path).headers["content-security-policy"]
         assert policy.startswith("default-src 'self'; img-src 'self' blob: data:; connect-src 'self' ws:")
@@ -219,7 +219,7 @@ def test_an_address_others_can_reach_is_refused_in_one_line_and_nothing_heavy_is
     assert done.stdout.strip() == "[]"
 
 
-def test_a_bus_with_a_full_disk_is_answered_and_no_acknowledged_volume_is_lost(tmp_path: Path) -> None:
+def test_a_bus_with_a_full_disk_is_reported_and_no_acknowledged_volume_is_lost(tmp_path: Path) -> None:
     """The kernel refuses to let the bus's file grow (ulimit -f); then the bus is killed, and gets space."""
     settings = Settings(data_dir=tmp_path / "data")
     limited = tmp_path / "limited-server"
@@ -249,7 +249,7 @@ def _volume(session: str, index: int) -> str:
     return f"/v1/sessions/{session}/runs/1/volumes/{index}"
 
 
-def test_a_full_disk_is_answered_and_the_gateway_lives_on(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_gateway_lives_on(tmp_path: Path) -> None:
     """The kernel refuses files over 256 KiB in the gateway's process (RLIMIT_FSIZE), as a full disk would."""
     settings = Settings(data_dir=tmp_path)
     environment = {**os.environ, "MINDSIGHT_DATA_DIR": str(tmp_path)}

@@ -34,8 +34,8 @@ def test_a_gateway_that_is_stopped_while_it_starts_stops(tmp_path: Path) -> None
     """The signal comes when the address is written, which is before the server listens to signals itself."""
     code = (
         "import os, signal, sys; from service import __main__ as gateway\n"
-        "def announce(*arguments, said=gateway._announce):\n"
-        "    path = said(*arguments)\n"
+        "def announce(*arguments, original=gateway._announce):\n"
+        "    path = original(*arguments)\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return path\n"
         "gateway._announce = announce\n"

@@ -47,12 +47,12 @@ def test_a_ring_shows_the_background_through_its_middle() -> None:
     assert not (picture[40:56, 40:56] == PALETTE["red"]).all(-1).any()
 
 
-def test_edges_are_antialiased_so_that_a_small_picture_is_the_large_one_averaged() -> None:
+def test_edges_are_antialiased_so_that_a_small_image_is_the_large_one_averaged() -> None:
     scenes = random_scenes(np.random.default_rng(2), 16)
     large = render_batch(scenes, 256).astype(np.float64).reshape(16, 64, 4, 64, 4, 3).mean((2, 4))
     assert np.sqrt(np.square(large - render_batch(scenes, 64)).mean()) < 4.0  # of 255
 
 
-def test_a_scene_says_what_is_to_be_seen() -> None:
+def test_a_scene_describes_what_it_shows() -> None:
     shapes = (Shape("triangle", "red", 0.3, 0.3, 0.2), Shape("circle", "yellow", 0.7, 0.7, 0.2))
     assert Scene("blue", "green", 0.5, shapes).describe() == "red triangle, yellow circle on blue over green"

@@ -43,7 +43,7 @@ def test_responses_are_normalised_over_the_population(tokens: NDArray[np.float64
     assert 0.6 < np.median(responses_NV.std(axis=0)) < 1.0
 
 
-def test_each_hemisphere_sees_the_other_half_of_the_picture(
+def test_each_hemisphere_sees_the_other_half_of_the_image(
     tokens: NDArray[np.float64], participant: Participant
 ) -> None:
     changed = tokens.reshape(-1, 4, 4, 64).copy()
@@ -91,7 +91,7 @@ def test_a_quiet_scanner_shows_the_responses_where_the_visual_voxels_are(
     assert np.ptp(quiet, axis=0).max() <= 1.0
 
 
-def test_the_head_moves_as_its_pose_says(participant: Participant) -> None:
+def test_the_head_moves_as_its_pose_states(participant: Participant) -> None:
     scanner = SimulatedScanner(participant, 9, QUIET)
     still_V = np.zeros(participant.n_voxels)
     pose = np.array([3.0, -2.0, 0.0, 0.0, 0.0, 0.05])  # in the plane: the slices do not cover the whole head

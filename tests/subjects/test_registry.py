@@ -28,7 +28,7 @@ def test_what_is_not_enrolled_is_not_found(tmp_path: Path, name: str) -> None:
     assert registry.list() == []
 
 
-def test_a_name_that_was_taken_and_never_written_is_nobody(tmp_path: Path) -> None:
+def test_a_name_that_was_taken_and_never_written_is_no_subject(tmp_path: Path) -> None:
     (tmp_path / "sub-abcdef.json").touch()
     with pytest.raises(NotFound):
         Registry(tmp_path).get("sub-abcdef")

@@ -22,7 +22,7 @@ def receiver(**options: Any) -> AfniReceiver:
 
 
 def header(volume: Volume, *more: str, kind: str = "3D+t", datum: str = "short") -> bytes:
-    """As Dimon writes it for an oblique volume, with what it adds that is nobody's business."""
+    """As Dimon writes it for an oblique volume, with the additional fields, which are ignored."""
     x, y, z = volume.shape
     dx, dy, dz = volume.voxel_mm
     xform = " ".join(f"{number:.9g}" for number in (LPS @ volume.affine).ravel())
@@ -52,8 +52,8 @@ def image(volume: Volume, dtype: str = "<i2") -> bytes:
     return np.asarray(volume.data, dtype).tobytes(order="F")
 
 
-def announce(transport: AfniReceiver, said: bytes | None = None) -> None:
-    text = b"tcp:localhost:%d\0" % transport.data_address[1] if said is None else said
+def announce(transport: AfniReceiver, announcement: bytes | None = None) -> None:
+    text = b"tcp:localhost:%d\0" % transport.data_address[1] if announcement is None else announcement
     with socket.create_connection(transport.address, timeout=10) as control:
         control.sendall(text)
 

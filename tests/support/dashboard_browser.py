@@ -1,4 +1,4 @@
-"""One page in a headless Chromium, with what it said, asked for and received. Knows nothing of what is on it."""
+"""One page in a headless Chromium, with its console output, requests and responses. Knows nothing of what is on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZES = [(1920, 1080), (1440, 900), (1366, 768)]
 
 @dataclass
 class Tab:
-    """One page, and what it said, asked for and received."""
+    """One page, with its console output, requests and responses."""
 
     page: Any
     problems: list[str] = field(default_factory=list)
@@ -31,17 +31,17 @@ class Tab:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[Tab]:
-        heard: dict[str, Callable[[Any], None]] = {
+        handlers: dict[str, Callable[[Any], None]] = {
             "console": lambda m: self.problems.append(m.text) if m.type in ("error", "warning") else None,
             "pageerror": lambda error: self.problems.append(str(error)),
             "request": lambda request: self.requests.append(request.url),
             "websocket": lambda ws: ws.on("framereceived", lambda f: self.frames.append(str(f))),
         }
-        for event, hear in heard.items():
-            self.page.on(event, hear)
+        for event, handler in handlers.items():
+            self.page.on(event, handler)
         yield self
-        for event, hear in heard.items():
-            self.page.remove_listener(event, hear)
+        for event, handler in handlers.items():
+            self.page.remove_listener(event, handler)
 
     def until(self, javascript: str) -> None:
         """Waits, at most half a minute, until an expression holds: the page's policy forbids Playwright's own wait."""

@@ -307,8 +307,8 @@ class Scanner:
                 latency_ms=StageLatency(generate=rng.gammavariate(30, 1.9)),
             )
         )
-        said = f"a sun low over {order[0] % 8 + 2} hills with a small house in front of them"
-        self.add(Captioned(**self.common(), **where, text=said, model=CAPTIONER))
+        sentence = f"a sun low over {order[0] % 8 + 2} hills with a small house in front of them"
+        self.add(Captioned(**self.common(), **where, text=sentence, model=CAPTIONER))
 
 
 def widest(record: Record, each_ms: float) -> Record:

@@ -42,7 +42,7 @@ def test_nothing_is_lost_on_the_way(summary: dict[str, Any]) -> None:
 
 
 def test_it_names_most_of_what_can_be_named(summary: dict[str, Any]) -> None:
-    """At least 60 % of the simulator's ceiling; judged against other trials' images it is at chance."""
+    """At least 60 % of the simulator's ceiling; scored with other trials' images it is at chance."""
     print(f"top-1 {summary['top1']} {summary['top1_interval']}, n {summary['top1_n']}, chance {summary['chance']}")
     print(f"ceiling {summary['ceiling']}, control {summary['control_top1']}, stages {summary['top1_by_stage']}")
     assert summary["chance"] == 0.01

@@ -256,7 +256,7 @@ def test_a_stopped_and_restarted_run_and_changed_shapes_are_reported_and_the_str
 def test_a_killed_stream_goes_on_where_it_was(
     service: Service, shared: Path, run155: list[Volume], tmp_path: Path
 ) -> None:
-    """SIGKILL in the middle of a run, the same command again; and once more, for the run after."""
+    """SIGKILL in the middle of a run, the same command again; and a third time, for the run after."""
     folder = tmp_path / "export"
     folder.mkdir()
     session = service.open_session()

@@ -190,7 +190,7 @@ def test_wrong_commands_print_one_line(
     few.mkdir()
     for path in sorted(dcm.iterdir())[:4]:
         shutil.copy(path, few)
-    one_line(service.mindsight("stream", few, "--session", "ses-nobody"), "session.unknown")
+    one_line(service.mindsight("stream", few, "--session", "ses-unknown"), "session.unknown")
     one_line(stream(few, "--session", session, key="ms_00000000_" + "x" * 43), "auth.key")
     one_line(stream(few, "--session", session, key=""), "MINDSIGHT_KEY")
     one_line(stream(tmp_path / "nothing", "--session", session), "series")
@@ -233,7 +233,7 @@ def test_nothing_acknowledged_is_lost_with_a_bus_that_is_down(service: Service, 
     assert processed == list(range(6))
 
 
-def test_the_archive_says_where_it_came_from(trio: tuple[Path, list[Message]]) -> None:
+def test_the_archive_states_its_provenance(trio: tuple[Path, list[Message]]) -> None:
     archive, _ = trio
     provenance = json.loads((archive / "derivatives" / "mindsight" / "provenance.json").read_text())
     assert provenance["bundle"] is None

@@ -1,4 +1,4 @@
-"""Where networks compute: chosen once, and the same features in and out of every device that is at hand here."""
+"""Where networks compute: chosen once, and the same features in and out of every device of this machine."""
 
 from __future__ import annotations
 

@@ -94,9 +94,9 @@ def test_without_shards_the_models_file_is_read(weights: dict[str, Tensor], tmp_
     assert torch.equal(state[key], weights[key].half().float())
 
 
-def test_what_is_not_there_is_said(weights: dict[str, Tensor], tmp_path: Path) -> None:
-    def refused(folder: Path, said: str) -> None:
-        with pytest.raises(ModelMismatch, match=said) as raised:
+def test_what_is_not_there_is_reported(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    def refused(folder: Path, expected: str) -> None:
+        with pytest.raises(ModelMismatch, match=expected) as raised:
             load_mindeye2(folder)
         assert raised.value.code == "checkpoint.zero"
 

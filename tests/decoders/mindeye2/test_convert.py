@@ -202,7 +202,7 @@ def test_memory_stays_below_the_file(elsewhere: tuple[Path, list[str], int]) -> 
 
 
 class Foreign:
-    """A class of somebody's training script."""
+    """A class of a training script."""
 
     def __init__(self) -> None:
         self.scale = 3

@@ -1,4 +1,4 @@
-"""Which files load, and what is said of those that do not."""
+"""Which files load, and the error messages of those that do not."""
 
 from __future__ import annotations
 
@@ -75,15 +75,15 @@ def test_wrong_keys_are_listed(weights: dict[str, Tensor]) -> None:
     wrong["ridge.linears.1.bias"] = torch.zeros(7)
     with pytest.raises(ModelMismatch) as raised:
         load_mindeye2(wrong)
-    said = str(raised.value)
-    assert "1 missing (backbone.clip_proj.5.bias)" in said
-    assert "1 unexpected (backbone.extra)" in said
-    assert "1 misshapen (ridge.linears.1.bias: (7,), needs (48,))" in said
+    expected = str(raised.value)
+    assert "1 missing (backbone.clip_proj.5.bias)" in expected
+    assert "1 unexpected (backbone.extra)" in expected
+    assert "1 misshapen (ridge.linears.1.bias: (7,), needs (48,))" in expected
     assert raised.value.details == {"missing": 1, "unexpected": 1, "misshapen": 1}
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "expected"),
     [
         ("backbone.backbone_linear.weight", None, "missing (backbone.backbone_linear.weight)"),
         ("ridge.linears.0.weight", None, "missing (ridge.linears.0.weight)"),
@@ -96,11 +96,13 @@ def test_wrong_keys_are_listed(weights: dict[str, Tensor]) -> None:
         ("backbone.mixer_blocks2.0.0.weight", torch.zeros(2), "one that mixes 2"),
     ],
 )
-def test_tensors_that_fix_a_dimension(weights: dict[str, Tensor], key: str, value: Tensor | None, said: str) -> None:
+def test_tensors_that_fix_a_dimension(
+    weights: dict[str, Tensor], key: str, value: Tensor | None, expected: str
+) -> None:
     wrong = {k: v for k, v in weights.items() if k != key} | ({} if value is None else {key: value})
     with pytest.raises(ModelMismatch) as raised:
         load_mindeye2(wrong)
-    assert said in str(raised.value)
+    assert expected in str(raised.value)
 
 
 def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:

@@ -46,6 +46,6 @@ def test_the_longest_common_sequence_is_found(a: list[str], b: list[str]) -> Non
 
 
 @pytest.mark.parametrize("references", [[["a"]], [["a"], []]])
-def test_pictures_without_a_caption_are_refused(references: list[list[str]]) -> None:
+def test_images_without_a_caption_are_refused(references: list[list[str]]) -> None:
     with pytest.raises(BadRequest, match="of each of 2 images"):
         rouge_1(references, ["a", "b"])

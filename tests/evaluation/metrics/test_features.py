@@ -24,7 +24,7 @@ def features() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return images, recons
 
 
-def test_two_way_counts_the_pictures_that_are_less_alike(
+def test_two_way_counts_the_images_that_are_less_alike(
     features: tuple[NDArray[np.float32], NDArray[np.float32]],
 ) -> None:
     images, recons = features
@@ -39,7 +39,7 @@ def test_two_way_counts_the_pictures_that_are_less_alike(
     assert len(set(shares)) > 3
 
 
-def test_two_way_compares_with_other_pictures_and_not_with_other_reconstructions() -> None:
+def test_two_way_compares_with_other_images_and_not_with_other_reconstructions() -> None:
     # reconstruction 0 is closer to image 0 than any image is, but reconstruction 1 is closer still to image 0
     images = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
     recons = np.array([[1.0, 0.5, 0.0, 0.3], [1.0, 0.9, 0.0, 0.0]])
@@ -49,7 +49,7 @@ def test_two_way_compares_with_other_pictures_and_not_with_other_reconstructions
     np.testing.assert_array_equal(two_way_identification(CLIP, images, recons).values_K, [1.0, 0.0])
 
 
-def test_a_perfect_answer_scores_one_and_a_constant_one_nothing(
+def test_a_perfect_output_scores_one_and_a_constant_one_nothing(
     features: tuple[NDArray[np.float32], NDArray[np.float32]],
 ) -> None:
     images = features[0]

@@ -60,7 +60,7 @@ def test_draws_and_the_exact_probability_equal_brute_force() -> None:
     assert 0.2 < found.values_K.mean() < 0.9
 
 
-def test_noise_is_at_chance_and_the_interval_over_pictures_says_so() -> None:
+def test_noise_is_at_chance_and_the_interval_over_images_includes_chance() -> None:
     rng = np.random.default_rng(8)
     found = retrieval(rng.standard_normal((500, 30)), rng.standard_normal((500, 30)), rng, pool=20, draws=600)
     for score in (found.images_ranked, found.brains_ranked):

@@ -39,7 +39,7 @@ def test_resizing_is_torchs_bilinear_without_antialias(size: int, to: int) -> No
     np.testing.assert_allclose(resize(images, to), torch_resize(images, to), atol=5e-6)
 
 
-def test_pictures_come_as_bytes_or_as_floats(pair: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
+def test_images_come_as_bytes_or_as_floats(pair: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
     whole = (np.arange(8 * 8 * 3, dtype=np.uint8)).reshape(1, 8, 8, 3)
     np.testing.assert_array_equal(as_pictures(whole), as_pictures(whole.astype(np.float32) / np.float32(255)))
     assert pair[0].shape == (4, 256, 256, 3)
@@ -55,7 +55,7 @@ def test_pictures_come_as_bytes_or_as_floats(pair: tuple[NDArray[np.float32], ND
         (np.full((2, 8, 8, 3), np.nan), "pictures.range"),
     ],
 )
-def test_pictures_that_cannot_be_compared_are_refused(images: NDArray[np.float32], code: str) -> None:
+def test_images_that_cannot_be_compared_are_refused(images: NDArray[np.float32], code: str) -> None:
     with pytest.raises(BadRequest) as caught:
         as_pictures(images)
     assert caught.value.code == code
@@ -82,7 +82,7 @@ def test_ssim_equals_scikit_image(pair: tuple[NDArray[np.float32], NDArray[np.fl
     assert max(expected) - min(expected) > 0.2
 
 
-def test_a_picture_equals_itself_and_a_grey_answer_correlates_with_nothing(
+def test_an_image_equals_itself_and_a_grey_output_correlates_with_nothing(
     pair: tuple[NDArray[np.float32], NDArray[np.float32]],
 ) -> None:
     images = pair[0]

@@ -52,7 +52,7 @@ def test_files_as_published_load(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
 
 
-def test_pictures_are_resized_and_normalised_for_the_network(tmp_path: Path) -> None:
+def test_images_are_resized_and_normalised_for_the_network(tmp_path: Path) -> None:
     spec = SPECS["alexnet"]
     torch.save(weights("alexnet"), tmp_path / "a.pth")
     network = load_network(spec, tmp_path / "a.pth")
@@ -72,7 +72,7 @@ def test_pictures_are_resized_and_normalised_for_the_network(tmp_path: Path) -> 
     assert [SPECS[key].size for key in SPECS] == [256, 342, 224, 255, 224]
 
 
-def test_a_wrong_file_says_what_is_wrong(tmp_path: Path) -> None:
+def test_a_wrong_file_is_refused_with_the_reason(tmp_path: Path) -> None:
     spec = SPECS["alexnet"]
     state = weights("alexnet")
     state["features.99.weight"] = state.pop("features.0.weight")
@@ -157,7 +157,7 @@ def test_a_clip_folder_that_lacks_weights_is_refused(tmp_path: Path) -> None:
 
 
 class Colours:
-    """Stands in for a network's features: the images themselves, another power of them for each layer."""
+    """Replaces a network's features: the images themselves, another power of them for each layer."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         self.spec = spec

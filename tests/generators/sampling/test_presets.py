@@ -31,7 +31,7 @@ def test_from_noise() -> None:
     assert halved[0] > 2.5 * halved[1]  # second order; Euler's factor is two
 
 
-def test_from_a_blurred_picture() -> None:
+def test_from_a_blurred_image() -> None:
     mixture = Mixture()
     guess, noise = mixture.draw(N) + 0.25 * mixture.normal(N), mixture.normal(N)
     table = plan("sdedit")

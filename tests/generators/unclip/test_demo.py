@@ -1,4 +1,4 @@
-"""The pair that ships: it is what its manifest says, and it draws what it is told, and only that."""
+"""The pair that ships: it matches its manifest, and draws what its tokens describe and nothing else."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_tokens_are_sixteen_of_sixty_four_and_normalised(tokens: NDArray[np.floa
     np.testing.assert_allclose(tokens.std(2), 1.0, atol=1e-2)
 
 
-def test_scenes_are_told_apart_through_token_noise(tokens: NDArray[np.float32]) -> None:
+def test_scenes_are_distinguished_through_token_noise(tokens: NDArray[np.float32]) -> None:
     flat = tokens.reshape(64, -1)
     noisy = flat + np.random.default_rng(0).standard_normal(flat.shape).astype(np.float32)
     nearest = np.linalg.norm(noisy[:, None] - flat[None], axis=2).argmin(1)
@@ -84,7 +84,7 @@ def test_the_seed_decides_the_bytes(generator: DemoGenerator, tokens: NDArray[np
     assert (first != other).any()
 
 
-def test_a_picture_does_not_depend_on_its_company(generator: DemoGenerator, tokens: NDArray[np.float32]) -> None:
+def test_an_image_does_not_depend_on_its_company(generator: DemoGenerator, tokens: NDArray[np.float32]) -> None:
     alone = generator.generate(tokens[5:6], seed=3).astype(int)
     together = generator.generate(tokens[:8], seed=3)[5:6].astype(int)
     assert np.abs(alone - together).max() <= 1  # another batch size may sum in another order

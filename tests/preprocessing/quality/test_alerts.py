@@ -29,17 +29,17 @@ def run(alerts: Alerts, volumes: list[VolumeFigures]) -> list[tuple[int, str]]:
     return [(t, alert.code) for t, volume in enumerate(volumes) for alert in alerts.push(volume)]
 
 
-def test_a_good_run_says_nothing() -> None:
+def test_a_good_run_raises_no_alert() -> None:
     assert run(Alerts(baseline=Baseline(1000.0, 80.0)), [GOOD] * 300) == []
     assert Alerts().finish() == []
     assert run(Alerts(), [VolumeFigures()] * 50) == []
 
 
-def test_a_movement_is_said_once_with_its_trials_and_what_to_do_and_so_is_its_end() -> None:
+def test_a_movement_is_reported_once_with_its_trials_and_what_to_do_and_so_is_its_end() -> None:
     alerts = Alerts()
     moving = [changed(fd_mm=fd, censored=True, trials=t) for fd, t in ((0.9, (4,)), (1.6, (4, 5)), (0.7, (5, 6)))]
-    said = [alert for volume in [GOOD] * 40 + moving + [GOOD] * 10 for alert in alerts.push(volume)]
-    assert said == [
+    raised = [alert for volume in [GOOD] * 40 + moving + [GOOD] * 10 for alert in alerts.push(volume)]
+    assert raised == [
         Alert(
             "quality.motion",
             "The head moved 0.9 mm from one volume to the next (limit 0.5 mm). Ask the participant to lie still."
@@ -83,8 +83,8 @@ def test_each_rule_begins_beyond_its_limit_ends_when_quiet_and_can_be_switched_o
     code, figure = rule.code, rule.figure  # type: ignore[attr-defined]
     baseline = Baseline(mean_signal=1000.0, tsnr=80.0)
     volumes = [GOOD] * 40 + [BAD[figure]] * 8 + [GOOD] * 60
-    said = run(Alerts(baseline=baseline), volumes)
-    mine = [(t, c) for t, c in said if c.startswith(code) and c.removeprefix(code) in ("", ".over")]
+    raised = run(Alerts(baseline=baseline), volumes)
+    mine = [(t, c) for t, c in raised if c.startswith(code) and c.removeprefix(code) in ("", ".over")]
     assert [c for _, c in mine] == [code, f"{code}.over"]
     (begin, _), (end, _) = mine
     assert 40 <= begin < 48
@@ -102,7 +102,7 @@ def test_every_figure_has_a_rule_and_every_limit_a_user() -> None:
     assert len({rule.code for rule in RULES}) == len(RULES)
 
 
-def test_one_volume_beyond_a_slow_limit_says_nothing() -> None:
+def test_one_volume_beyond_a_slow_limit_raises_no_alert() -> None:
     """A mean signal that is off once is no drift, and a head that is away once (a bad estimate) is no new place."""
     volumes = [GOOD] * 40
     for figure in ("displacement_mm", "drift_percent", "signal_percent", "residual"):
@@ -122,9 +122,9 @@ def test_there_is_no_storm_on_a_noisy_trace() -> None:
     bursts = np.repeat(rng.random(100) < 0.2, 10) * 0.6
     for trace in (rng.gamma(2.0, 0.17, 1000), bursts, np.tile([0.55, 0.45], 500), np.tile([0.9] + [0.1] * 14, 67)):
         assert (np.diff((trace > 0.5).astype(int)) == 1).sum() > 10
-        said = run(Alerts(), [changed(fd_mm=float(fd)) for fd in trace])
-        assert 1 <= len(said) <= 2 * math.log2(1000 / 10 + 1) + 1
-        codes = [code for _, code in said]
+        raised = run(Alerts(), [changed(fd_mm=float(fd)) for fd in trace])
+        assert 1 <= len(raised) <= 2 * math.log2(1000 / 10 + 1) + 1
+        codes = [code for _, code in raised]
         assert codes == (["quality.motion", "quality.motion.over"] * len(codes))[: len(codes)]
 
 
@@ -140,17 +140,17 @@ def test_any_trace_alternates_and_is_bounded(trace: list[float | None], quiet_vo
 def test_much_motion_is_more_than_motion() -> None:
     volumes = [changed(fd_mm=0.8 if t % 3 else 0.1, censored=bool(t % 3)) for t in range(30)]
     alerts = Alerts()
-    said = [alert for volume in volumes for alert in alerts.push(volume)]
-    assert [(alert.code, alert.level) for alert in said] == [
+    raised = [alert for volume in volumes for alert in alerts.push(volume)]
+    assert [(alert.code, alert.level) for alert in raised] == [
         ("quality.motion", "warning"),
         ("quality.motion_often", "error"),
     ]
-    assert "repeating the run" in said[1].text
+    assert "repeating the run" in raised[1].text
     assert [alert.code for alert in alerts.finish()] == ["quality.motion.over", "quality.motion_often.over"]
     assert alerts.finish() == []
 
 
-def test_a_restored_state_says_the_same() -> None:
+def test_a_restored_state_raises_the_same_alerts() -> None:
     rng = np.random.default_rng(3)
     baseline = Baseline(1000.0, 80.0)
     volumes = [
@@ -193,7 +193,7 @@ def test_a_limit_that_is_none_is_refused(wrong: dict[str, float]) -> None:
     assert caught.value.code == "quality.limit"
 
 
-def test_a_real_run_of_a_still_participant_says_nothing_until_something_is_done_to_it(shared: Path) -> None:
+def test_a_real_run_of_a_still_participant_raises_no_alert_until_something_is_done_to_it(shared: Path) -> None:
     """Trio, 60 volumes, motion under 0.3 mm; then the same with a jump of the head, a spike and a drift put in."""
     volumes = [
         volume for volume, _ in zip(read_series(shared / "data" / "trio_run155" / "dcm"), range(60), strict=False)
@@ -201,7 +201,7 @@ def test_a_real_run_of_a_still_participant_says_nothing_until_something_is_done_
     mask_XYZ = brain_mask(volumes[0].data)
     realigner = Realigner(volumes[0])
     quality, alerts, disturbed = Quality(int(mask_XYZ.sum())), Alerts(), Alerts()
-    said: list[tuple[int, str]] = []
+    raised: list[tuple[int, str]] = []
     for t, volume in enumerate(volumes):
         aligned = realigner.align(volume)
         voxels_V = aligned.sample(mask_XYZ)
@@ -221,6 +221,6 @@ def test_a_real_run_of_a_still_participant_says_nothing_until_something_is_done_
             measured["fd_mm"] = 3.0
         if t >= 40:
             measured["mean_signal"] = float(voxels_V.mean()) * 1.05
-        said += [(t, alert.code) for alert in disturbed.push(VolumeFigures(**measured, spike=t == 35))]
-    assert said[:3] == [(30, "quality.motion"), (35, "quality.spike"), (40, "quality.motion.over")]
-    assert said[3:] == [(44, "quality.drift")]
+        raised += [(t, alert.code) for alert in disturbed.push(VolumeFigures(**measured, spike=t == 35))]
+    assert raised[:3] == [(30, "quality.motion"), (35, "quality.spike"), (40, "quality.motion.over")]
+    assert raised[3:] == [(44, "quality.drift")]

@@ -1,4 +1,4 @@
-"""Broken volumes are told from good ones, from the volumes after them, and from changes that stay."""
+"""Broken volumes are distinguished from good ones, from the volumes after them, and from lasting changes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_a_brain_does_is_no_spike_however_quiet_the_scanner() -> None:
     assert broken(run) == []
 
 
-def test_the_first_volumes_are_not_judged(run: np.ndarray) -> None:
+def test_the_first_volumes_are_not_evaluated(run: np.ndarray) -> None:
     run[3] *= 0.9
     assert broken(run) == []
 

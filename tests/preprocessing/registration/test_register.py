@@ -172,7 +172,7 @@ def test_what_holds_no_head_is_refused(phantom: Phantom) -> None:
     assert refused.value.code == "mask.empty"
 
 
-def test_the_picture_shows_whether_outlines_lie_on_edges(typical: Truth, slab: Volume, of_slab: Registration) -> None:
+def test_the_image_shows_whether_outlines_lie_on_edges(typical: Truth, slab: Volume, of_slab: Registration) -> None:
     target = typical.volumes[0]
     picture = draw_registration(slab, target, of_slab)
     assert picture.shape == (532, 768, 3)
@@ -196,7 +196,7 @@ def slope_under_outlines(picture: NDArray[np.uint8]) -> float:
     return float(np.mean(across))
 
 
-def test_a_verdict_can_be_read_off_the_picture(phantom: Phantom) -> None:
+def test_a_verdict_can_be_read_off_the_image(phantom: Phantom) -> None:
     volume = phantom.volume()
     good = draw_registration(volume, volume, Registration(np.eye(4), 0.5, 1.0, 1.0))[:20].astype(int)
     bad = draw_registration(volume, volume, Registration(np.eye(4), 0.0, 1.0, 1.0))[:20].astype(int)

@@ -110,7 +110,7 @@ def test_under_another_contrast_it_is_registered_once_and_again_to_the_same_bits
     assert bits(killed.end_run(1)) == bits(straight.finals)
 
 
-def test_what_the_slices_do_not_show_says_nothing(
+def test_voxels_outside_the_slices_have_no_influence(
     head: Head, space: SubjectSpace, at_rest: Played, elsewhere: np.ndarray
 ) -> None:
     ingest = session(space)
@@ -134,7 +134,7 @@ def test_what_the_slices_do_not_show_says_nothing(
 
 
 @pytest.mark.slow
-def test_a_run_that_looks_unlike_the_session_is_looked_for_anew(head: Head, space: SubjectSpace) -> None:
+def test_a_run_that_looks_unlike_the_session_is_searched_for_again(head: Head, space: SubjectSpace) -> None:
     ingest = session(space)
     begin(ingest)
     ingest.push(head.volume(np.eye(4)))

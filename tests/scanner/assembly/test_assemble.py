@@ -59,15 +59,15 @@ def assert_same(got: list[Volume], expected: list[Volume]) -> None:
 def test_shuffled_objects_are_the_run(name: str, series: Callable[[str], Path]) -> None:
     objects = contents(series(name))
     shuffled = [objects[k] for k in np.random.default_rng(0).permutation(len(objects))]
-    told = everything(Assembler(Expected(), late_s=1.0), shuffled)
+    items = everything(Assembler(Expected(), late_s=1.0), shuffled)
     truth = list(read_series(series(name)))
-    assert_same(volumes(told), truth)
-    assert warnings_in(told) == []
-    assert [(end.run, end.n_volumes) for end in ends(told)] == [(1, len(truth))]
-    assert all(volume.arrived_s is not None and volume.arrived_s >= 1000.0 for volume in volumes(told))
+    assert_same(volumes(items), truth)
+    assert warnings_in(items) == []
+    assert [(end.run, end.n_volumes) for end in ends(items)] == [(1, len(truth))]
+    assert all(volume.arrived_s is not None and volume.arrived_s >= 1000.0 for volume in volumes(items))
 
 
-def test_slices_are_told_as_soon_as_their_volume_is_whole(data: Path) -> None:
+def test_slices_are_sent_as_soon_as_their_volume_is_whole(data: Path) -> None:
     objects = contents(data / "pyneal" / "ge_mr750_slices_54")
     assembler = Assembler(Expected(), late_s=1.0)
     assert feed(assembler, objects[:35]) == []
@@ -81,35 +81,35 @@ def test_two_runs_a_scout_and_an_anatomical_in_one_stream(data: Path) -> None:
     mosaics = [trio_file(data, k).read_bytes() for k in (1, 2, 3)]
     scout = contents(data / "siemens_xa30_enhanced")[:1]
     anatomical = contents(data / "ge_mr750" / "mr_0004")[:15]  # one volume of another series
-    told = everything(Assembler(Expected(), 1.0, run=2), [*scout, *mosaics, *anatomical, *ge])
-    assert places(told) == [(2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)]
-    assert codes(told) == ["series.ignored", "series.ignored"]
-    assert [(end.run, end.n_volumes) for end in ends(told)] == [(2, 3), (3, 3)]
+    items = everything(Assembler(Expected(), 1.0, run=2), [*scout, *mosaics, *anatomical, *ge])
+    assert places(items) == [(2, 0), (2, 1), (2, 2), (3, 0), (3, 1), (3, 2)]
+    assert codes(items) == ["series.ignored", "series.ignored"]
+    assert [(end.run, end.n_volumes) for end in ends(items)] == [(2, 3), (3, 3)]
 
 
-def test_the_expected_shape_chooses_and_the_rest_says_why(data: Path) -> None:
+def test_the_expected_shape_chooses_and_the_rest_gives_the_reason(data: Path) -> None:
     ge = contents(data / "pyneal" / "ge_mr750_slices_54")
     mosaics = [trio_file(data, k).read_bytes() for k in (1, 2, 3)]
     mixed = [*mosaics[:2], *ge[:20], mosaics[2], *ge[20:]]
-    told = everything(Assembler(Expected(shape=(64, 64, 18), tr_s=1.0), 1.0), mixed)
-    assert places(told) == [(1, 0), (1, 1), (1, 2)]
-    assert {volume.shape for volume in volumes(told)} == {(64, 64, 18)}
-    assert codes(told) == ["series.ignored"]
-    assert "74×74×36" in warnings_in(told)[0].text
+    items = everything(Assembler(Expected(shape=(64, 64, 18), tr_s=1.0), 1.0), mixed)
+    assert places(items) == [(1, 0), (1, 1), (1, 2)]
+    assert {volume.shape for volume in volumes(items)} == {(64, 64, 18)}
+    assert codes(items) == ["series.ignored"]
+    assert "74×74×36" in warnings_in(items)[0].text
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"\\M\\", b"\\P\\"), (b"ND\\NORM", b"ND\\MOCO")])
-def test_phase_and_the_scanners_own_correction_are_told_apart(old: bytes, new: bytes, data: Path) -> None:
+def test_phase_and_the_scanners_own_correction_are_distinguished(old: bytes, new: bytes, data: Path) -> None:
     mosaics = [trio_file(data, k).read_bytes() for k in (1, 2, 3)]
     assert all(old in mosaic for mosaic in mosaics)
     others = [mosaic.replace(old, new) for mosaic in mosaics]
     mixed = [one for pair in zip(others, mosaics, strict=True) for one in pair]
-    told = everything(Assembler(Expected(), 1.0), mixed)
-    assert places(told) == [(1, 0), (1, 1), (1, 2)]
-    assert codes(told) == ["series.ignored"]
+    items = everything(Assembler(Expected(), 1.0), mixed)
+    assert places(items) == [(1, 0), (1, 1), (1, 2)]
+    assert codes(items) == ["series.ignored"]
     if b"MOCO" in new:
-        told = everything(Assembler(Expected(motion_corrected=True), 1.0), mixed)
-        assert places(told) == [(1, 0), (1, 1), (1, 2)]
+        items = everything(Assembler(Expected(motion_corrected=True), 1.0), mixed)
+        assert places(items) == [(1, 0), (1, 1), (1, 2)]
 
 
 def phase(record: DicomRecord) -> DicomRecord:
@@ -131,65 +131,65 @@ def corrected(record: DicomRecord) -> DicomRecord:
         ("philips_elition_slices8", 126),  # magnitude and phase are one series there
     ],
 )
-def test_doubles_of_every_format_are_told_apart(
+def test_doubles_of_every_format_are_distinguished(
     name: str, n_files: int, double: Callable[[DicomRecord], DicomRecord], series: Callable[[str], Path]
 ) -> None:
     raw = [read_dicom(content) for content in contents(series(name))[:n_files]]
     doubles = [replace(double(record), pixels=bytes(len(record.pixels))) for record in raw]
     mixed = [one for pair in zip(doubles, raw, strict=True) for one in pair]
-    alone, told = everything(Assembler(Expected(), 1.0), raw), everything(Assembler(Expected(), 1.0), mixed)
+    alone, items = everything(Assembler(Expected(), 1.0), raw), everything(Assembler(Expected(), 1.0), mixed)
     assert len(volumes(alone)) >= 2
-    assert_same(volumes(told), volumes(alone))
-    assert codes(told) == ["series.ignored"]
+    assert_same(volumes(items), volumes(alone))
+    assert codes(items) == ["series.ignored"]
     if double is corrected:
-        told = everything(Assembler(Expected(motion_corrected=True), 1.0), mixed)
-        assert [int(volume.data.max()) for volume in volumes(told)] == [0] * len(volumes(alone))
-        assert codes(told) == ["series.ignored"]
+        items = everything(Assembler(Expected(motion_corrected=True), 1.0), mixed)
+        assert [int(volume.data.max()) for volume in volumes(items)] == [0] * len(volumes(alone))
+        assert codes(items) == ["series.ignored"]
 
 
 def test_a_missing_slice_costs_its_volume_and_no_other(data: Path) -> None:
     objects = contents(data / "pyneal" / "ge_mr750_slices_54")
     del objects[20]
-    told = everything(Assembler(Expected(), 1.0), objects)
-    assert places(told) == [(1, 0), (1, 2)]
-    assert [(t.code, t.index, t.missing) for t in warnings_in(told)] == [
+    items = everything(Assembler(Expected(), 1.0), objects)
+    assert places(items) == [(1, 0), (1, 2)]
+    assert [(t.code, t.index, t.missing) for t in warnings_in(items)] == [
         ("volume.incomplete", 1, False),
         ("volume.missing", 1, True),
     ]
 
 
-def test_doubled_slices_are_told_once_per_volume(data: Path) -> None:
+def test_doubled_slices_are_reported_once_per_volume(data: Path) -> None:
     objects = contents(data / "pyneal" / "ge_mr750_slices_54")
-    told = everything(Assembler(Expected(), 1.0), [*objects[:30], *objects[:30], *objects[30:]])
-    assert places(told) == [(1, 0), (1, 1), (1, 2)]
-    assert codes(told) == ["slice.doubled", "slice.doubled"]
+    items = everything(Assembler(Expected(), 1.0), [*objects[:30], *objects[:30], *objects[30:]])
+    assert places(items) == [(1, 0), (1, 1), (1, 2)]
+    assert codes(items) == ["slice.doubled", "slice.doubled"]
 
 
 def test_slices_that_never_make_a_volume_are_bounded(series: Callable[[str], Path]) -> None:
     records = [read_dicom(content) for content in contents(series("philips"))[::2]]
     size = len(records[0].pixels)
     assembler = Assembler(Expected(), 1.0, max_held_bytes=10 * size)
-    told = feed(assembler, records)
-    assert "volume.incomplete" in codes(told)
+    items = feed(assembler, records)
+    assert "volume.incomplete" in codes(items)
     assert assembler._slices.held_bytes <= 10 * size
 
 
-def test_what_does_not_parse_is_told_and_hinders_nothing(data: Path) -> None:
+def test_what_does_not_parse_is_reported_and_affects_nothing_else(data: Path) -> None:
     mosaics = [trio_file(data, k).read_bytes() for k in (1, 2, 3)]
-    told = everything(Assembler(Expected(), 1.0), [mosaics[0], mosaics[1][:-10], b"", b"%PDF-1.7" * 99, *mosaics[1:]])
-    assert places(told) == [(1, 0), (1, 1), (1, 2)]
-    assert codes(told) == ["dicom.truncated", "dicom.not_dicom", "dicom.not_dicom"]
+    items = everything(Assembler(Expected(), 1.0), [mosaics[0], mosaics[1][:-10], b"", b"%PDF-1.7" * 99, *mosaics[1:]])
+    assert places(items) == [(1, 0), (1, 1), (1, 2)]
+    assert codes(items) == ["dicom.truncated", "dicom.not_dicom", "dicom.not_dicom"]
 
 
-def test_a_trouble_of_the_transport_is_told_in_its_place() -> None:
+def test_a_warning_of_the_transport_is_reported_in_order() -> None:
     warning = TransportWarning("watch.folder", "gone")
     assert Assembler(Expected(), 1.0).add(warning, 0.0) == [warning]
 
 
-def test_a_run_in_one_object_is_told_at_once(data: Path) -> None:
+def test_a_run_in_one_object_is_sent_at_once(data: Path) -> None:
     records = [read_dicom(content) for content in contents(data / "siemens_xa30_enhanced")[:3]]
     frames = [replace(frame, temporal_position=k) for k, record in enumerate(records, 1) for frame in record.frames]
     whole = replace(records[0], frames=tuple(frames), pixels=b"".join(record.pixels for record in records))
-    told = everything(Assembler(Expected(), 1.0), [whole])
-    assert_same(volumes(told), list(read_series(data / "siemens_xa30_enhanced"))[:3])
-    assert [(end.run, end.n_volumes) for end in ends(told)] == [(1, 3)]
+    items = everything(Assembler(Expected(), 1.0), [whole])
+    assert_same(volumes(items), list(read_series(data / "siemens_xa30_enhanced"))[:3])
+    assert [(end.run, end.n_volumes) for end in ends(items)] == [(1, 3)]

@@ -23,7 +23,7 @@ from support.taking import codes, places, volumes, warnings_in
 TIMES_MS = (12.0, 28.0, 44.0)
 
 
-def told(datasets: Iterable[Dataset], **expected: object) -> list[Item]:
+def assembled(datasets: Iterable[Dataset], **expected: object) -> list[Item]:
     assembler, items = Assembler(Expected(**expected), 3.0), []
     for k, dataset in enumerate(datasets):
         items += assembler.add(Arrival(to_bytes(dataset), 1000.0 + k, k + 1), 0.01 * k)
@@ -68,7 +68,7 @@ def assert_run(items: list[Item], n: int, seed: int = 0, run: int = 1) -> None:
 )
 def test_two_derived_objects_in_a_row_do_not_end_the_run(words: tuple[str, ...]) -> None:
     maps = [one(k, 9, series="1.2.9", image_type=words, clock_s=36003.0 + k) for k in range(2)]
-    items = told([one(0), one(1), one(2), *maps, one(3), one(4)])
+    items = assembled([one(0), one(1), one(2), *maps, one(3), one(4)])
     assert_run(items, 5)
     assert codes(items) == ["series.ignored"]
     assert {volume.run for volume in volumes(items)} == {1}
@@ -78,7 +78,7 @@ def test_runs_that_the_scanner_computed_follow_one_another() -> None:
     words = ("DERIVED", "PRIMARY", "FMRI", "FILTERED")
     first = [one(k, image_type=words) for k in range(3)]
     second = [one(k, 4, image_type=words, series="1.2.4", clock_s=36100.0 + 2 * k) for k in range(3)]
-    items = told([*first, *second])
+    items = assembled([*first, *second])
     assert_run(items, 3)
     assert_run(items, 3, seed=4, run=2)
 
@@ -87,7 +87,7 @@ def test_an_older_series_sent_again_is_left_and_a_new_run_begins_promptly() -> N
     old = [one(k, 5, series="1.2.1", clock_s=36000.0 + 2.0 * k) for k in range(3)]
     run = [one(k, series="1.2.3", clock_s=36300.0 + 2.0 * k) for k in range(5)]
     new = [one(k, 7, series="1.2.5", clock_s=36600.0 + 2.0 * k) for k in range(2)]
-    items = told([*run[:3], *old, *run[3:], *new])
+    items = assembled([*run[:3], *old, *run[3:], *new])
     assert_run(items, 5)
     assert_run(items, 2, seed=7, run=2)
     assert codes(items) == ["series.ignored"]
@@ -97,7 +97,7 @@ def test_an_older_series_sent_again_is_left_and_a_new_run_begins_promptly() -> N
 def test_a_run_that_ended_sent_again_does_not_end_the_one_that_comes() -> None:
     first = [one(k, 5, series="1.2.1") for k in range(3)]
     second = [one(k, 6, series="1.2.2", clock_s=36100.0 + 2.0 * k) for k in range(5)]
-    items = told([*first, *second[:3], *first, *second[3:]])
+    items = assembled([*first, *second[:3], *first, *second[3:]])
     assert_run(items, 3, seed=5)
     assert_run(items, 5, seed=6, run=2)
     assert codes(items) == ["volume.after_end"]
@@ -131,7 +131,7 @@ def echoes(order: Iterable[tuple[int, int]], n: int, **given: object) -> list[Da
 @pytest.mark.parametrize("turned", [False, True])
 def test_objects_of_echoes_that_take_turns(choice: int | None, turned: bool) -> None:
     order = [(v, e) for v in range(4) for e in ((2, 0, 1) if turned and v % 2 == 0 else (0, 1, 2))]
-    items = told(echoes(order, 3), echo=choice)
+    items = assembled(echoes(order, 3), echo=choice)
     assert_run(items, 4, seed=(choice or 1) - 1)
     assert codes(items) == ["series.echoes"]
     assert "left" in warnings_in(items)[0].text
@@ -140,7 +140,7 @@ def test_objects_of_echoes_that_take_turns(choice: int | None, turned: bool) -> 
 def test_echoes_in_series_of_their_own_are_one_run() -> None:
     order = [(0, 1), (0, 0), (1, 0), (1, 1), (2, 1), (2, 0), (3, 0), (3, 1)]
     made = [one(v, e, echoes_ms=(TIMES_MS[e],), series=f"1.2.{e}") for v, e in order]
-    items = told(made)
+    items = assembled(made)
     assert_run(items, 4)
     assert {volume.run for volume in volumes(items)} == {1}
 
@@ -165,7 +165,7 @@ def test_slices_of_echoes_are_never_mixed(numbered: bool, fastest: str) -> None:
             )
             for k, (e, s) in enumerate(pairs)
         ]
-    items = told(made)
+    items = assembled(made)
     assert_run(items, 3)
     assert codes(items) == ["series.echoes"]
 
@@ -176,11 +176,11 @@ def test_only_the_second_echo_was_sent() -> None:
         for v in range(6)
         for s in range(SLICES)
     ]
-    assert_run(told(made), 6)
+    assert_run(assembled(made), 6)
 
 
 def test_an_echo_that_does_not_come_is_named() -> None:
-    items = told(echoes([(v, e) for v in range(3) for e in range(2)], 2), echo=3)
+    items = assembled(echoes([(v, e) for v in range(3) for e in range(2)], 2), echo=3)
     assert volumes(items) == []
     assert any("expected echo 3, got" in warning.text for warning in warnings_in(items))
 
@@ -192,7 +192,7 @@ def test_echoes_are_combined_as_the_reader_of_folders_does(tmp_path) -> None:
     made = echoes(order, 2)
     for k, dataset in enumerate(made):
         (tmp_path / f"{k}.dcm").write_bytes(to_bytes(dataset))
-    items = told(made, echo="combine")
+    items = assembled(made, echo="combine")
     series = open_series(tmp_path, echo="combine")
     assert [volume.index for volume in volumes(items)] == [0, 1, 2, 3]
     for live, replayed in zip(volumes(items), series, strict=True):
@@ -203,14 +203,14 @@ def test_echoes_are_combined_as_the_reader_of_folders_does(tmp_path) -> None:
 
 def test_a_volume_whose_echo_is_missing_is_missing() -> None:
     order = [(v, e) for v in range(6) for e in range(2) if (v, e) != (2, 1)]
-    items = told(echoes(order, 2), echo="combine")
+    items = assembled(echoes(order, 2), echo="combine")
     assert [volume.index for volume in volumes(items)] == [0, 1, 3, 4, 5]
     assert [warning.index for warning in warnings_in(items) if warning.missing] == [2]
     assert "echoes.incomplete" in codes(items)
 
 
 def test_one_echo_is_not_combined() -> None:
-    items = told([one(k) for k in range(3)], echo="combine")
+    items = assembled([one(k) for k in range(3)], echo="combine")
     assert volumes(items) == []
     assert codes(items) == ["echoes.one"]
 
@@ -220,7 +220,7 @@ def plain(series: str, value: int, number: int) -> Volume:
 
 
 @pytest.mark.parametrize("expected", [Expected(), Expected(n_volumes=4)])
-def test_numbers_that_begin_anew_with_other_voxels_are_another_run(expected: Expected) -> None:
+def test_numbers_that_restart_with_other_voxels_are_another_run(expected: Expected) -> None:
     runs, items = Runs(expected, 1.0), []
     for start in (100, 200, 300):
         for k in range(4):
@@ -243,7 +243,7 @@ def test_a_run_without_a_series_uid_beside_a_scout_without_one() -> None:
     scout = one(0, 8, series="", number=1)
     scout.RepetitionTime = 500.0
     made = [one(k, series="") for k in range(3)]
-    assert_run(told([scout, *made]), 3)
+    assert_run(assembled([scout, *made]), 3)
 
 
 def from_files(folder: Path, **expected: object) -> list[Item]:

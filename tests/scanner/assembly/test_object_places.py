@@ -92,21 +92,21 @@ def test_volumes_that_no_number_counts_are_all_there_in_order(kind: str, change:
     assert not any(warning.lost for warning in warnings_in(items))
 
 
-def test_acquisition_numbers_count_where_instance_numbers_are_one_or_begin_anew() -> None:
+def test_acquisition_numbers_count_where_instance_numbers_are_one_or_restart() -> None:
     def one(dataset: Dataset, _k: int) -> None:
         dataset.InstanceNumber = 1
 
-    def anew(dataset: Dataset, k: int) -> None:
+    def restarted(dataset: Dataset, k: int) -> None:
         dataset.InstanceNumber = (k - 1) % 2 + 1
 
-    for change in (one, anew):
+    for change in (one, restarted):
         run = run_of("mosaic", 6, change)
         items = live([run[k] for k in (0, 1, 3, 2, 5)])  # two change places, one is lost
         assert places(items) == [(1, k) for k in (0, 1, 2, 3, 5)]
         assert codes(items) == ["volume.missing"]
 
 
-def test_the_clock_tells_a_gap_and_a_volume_that_comes_late() -> None:
+def test_the_clock_shows_a_gap_and_a_volume_that_comes_late() -> None:
     run = run_of("mosaic", 7, one_number)
     items = live([run[k] for k in (0, 1, 3, 2, 6)])
     assert places(items) == [(1, k) for k in (0, 1, 2, 3, 6)]

@@ -49,11 +49,11 @@ def even(n: int = 5, step_s: float = 2.0) -> list[float]:
 @pytest.mark.parametrize("tr", ["9", "0", "-2000", "NaN", "1e9", None])
 def test_without_a_usable_tr_the_clock_is_taken(tr: str | None, tmp_path: Path) -> None:
     run = mosaics(even(step_s=1.5), tr)
-    told = live(run)
-    assert places(told) == [(1, k) for k in range(5)]
-    assert {volume.tr_s for volume in volumes(told)} == {1.5}
-    assert codes(told).count("volume.tr") == 1
-    assert not any(warning.lost for warning in warnings_in(told))
+    out = live(run)
+    assert places(out) == [(1, k) for k in range(5)]
+    assert {volume.tr_s for volume in volumes(out)} == {1.5}
+    assert codes(out).count("volume.tr") == 1
+    assert not any(warning.lost for warning in warnings_in(out))
     assert open_series(put(tmp_path, run)).tr_s == 1.5
 
 
@@ -63,17 +63,17 @@ def test_slices_and_enhanced_objects_without_a_usable_tr() -> None:
 
     whole = enhanced(5)
     whole.SharedFunctionalGroupsSequence[0].MRTimingAndRelatedParametersSequence[0].RepetitionTime = 9.0
-    for told in (live(slices_of(5, change=change)), live([whole])):
-        assert places(told) == [(1, k) for k in range(5)]
-        assert {volume.tr_s for volume in volumes(told)} == {2.0}
+    for out in (live(slices_of(5, change=change)), live([whole])):
+        assert places(out) == [(1, k) for k in range(5)]
+        assert {volume.tr_s for volume in volumes(out)} == {2.0}
 
 
-def test_where_nothing_tells_the_tr_the_run_is_lost_and_said_so() -> None:
-    told = live(mosaics([None] * 5, None))
-    assert volumes(told) == []
-    said = [warning for warning in warnings_in(told) if warning.code == "volume.tr"]
-    assert said
-    assert all(warning.lost and "repetition time" in warning.text for warning in said)
+def test_if_nothing_gives_the_tr_the_run_is_lost_and_reported() -> None:
+    out = live(mosaics([None] * 5, None))
+    assert volumes(out) == []
+    warned = [warning for warning in warnings_in(out) if warning.code == "volume.tr"]
+    assert warned
+    assert all(warning.lost and "repetition time" in warning.text for warning in warned)
     assert len(volumes(live(mosaics([None] * 5, None), Expected(tr_s=2.0)))) == 5
 
 
@@ -85,11 +85,11 @@ def test_where_nothing_tells_the_tr_the_run_is_lost_and_said_so() -> None:
         ([60.0, 62.0, 64.0, 6.0, 8.0, 10.0, 12.0], "-60 s before volume 3"),  # a clock that was set
     ],
 )
-def test_jumps_of_the_clock_are_said(moments_s: list[float], words: str, tmp_path: Path) -> None:
+def test_jumps_of_the_clock_are_reported(moments_s: list[float], words: str, tmp_path: Path) -> None:
     run = mosaics(moments_s)
-    told = live(run)
-    assert len(volumes(told)) == len(run)
-    assert [words in warning.text for warning in warnings_in(told) if warning.code == "volume.clock"] == [True]
+    out = live(run)
+    assert len(volumes(out)) == len(run)
+    assert [words in warning.text for warning in warnings_in(out) if warning.code == "volume.clock"] == [True]
     assert [words in note for note in open_series(put(tmp_path, run)).notes if "jumps" in note] == [True]
 
 
@@ -114,29 +114,29 @@ def again(n: int, scale: int = 2) -> list[Dataset]:
 
 @pytest.mark.parametrize("n", [2, 4, 5])
 def test_a_run_of_slices_that_is_started_again_under_one_uid_is_the_next(n: int) -> None:
-    told = live([*slices_of(4), *again(n)])
-    assert places(told) == [*((1, k) for k in range(4)), *((2, k) for k in range(n))]
-    assert np.array_equal(volumes(told)[4].data, 2 * seen(planes(0)))
-    assert not any(warning.lost for warning in warnings_in(told))
+    out = live([*slices_of(4), *again(n)])
+    assert places(out) == [*((1, k) for k in range(4)), *((2, k) for k in range(n))]
+    assert np.array_equal(volumes(out)[4].data, 2 * seen(planes(0)))
+    assert not any(warning.lost for warning in warnings_in(out))
 
 
 def test_one_that_was_stopped_within_a_volume_is_not_mixed_with_the_next() -> None:
-    told = live([*slices_of(4)[:10], *again(4)])
-    assert [ended.n_volumes for ended in ends(told)] == [2, 4]
-    for k, volume in enumerate(volumes(told)[2:]):
+    out = live([*slices_of(4)[:10], *again(4)])
+    assert [ended.n_volumes for ended in ends(out)] == [2, 4]
+    for k, volume in enumerate(volumes(out)[2:]):
         assert np.array_equal(volume.data, 2 * seen(planes(k)))
-    assert any(warning.lost for warning in warnings_in(told) if warning.code == "volume.incomplete")
+    assert any(warning.lost for warning in warnings_in(out) if warning.code == "volume.incomplete")
 
 
 def test_a_run_of_slices_that_follows_one_of_a_declared_length() -> None:
-    told = live([*slices_of(3), *again(3)], Expected(n_volumes=3))
-    assert places(told) == [(run, k) for run in (1, 2) for k in range(3)]
+    out = live([*slices_of(3), *again(3)], Expected(n_volumes=3))
+    assert places(out) == [(run, k) for run in (1, 2) for k in range(3)]
 
 
 def test_slices_that_are_sent_again_are_no_other_run() -> None:
-    told = live([*slices_of(4), *slices_of(4)])
-    assert places(told) == [(1, k) for k in range(4)]
-    assert not any(warning.lost for warning in warnings_in(told))
+    out = live([*slices_of(4), *slices_of(4)])
+    assert places(out) == [(1, k) for k in range(4)]
+    assert not any(warning.lost for warning in warnings_in(out))
 
 
 def test_two_runs_in_one_series_of_a_folder_are_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Live volumes that state no repetition time: the clock of the first two tells it."""
+"""Live volumes that state no repetition time: the clock of the first two gives it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def untimed(kind: str, tr: str | None = None) -> list[Dataset]:
 @pytest.mark.parametrize(
     ("kind", "tr"), [("mosaic", None), ("mosaic", "0"), ("slices", None), ("slices", "0"), ("enhanced", None)]
 )
-def test_the_clock_tells_the_repetition_time(kind: str, tr: str | None) -> None:
+def test_the_clock_gives_the_repetition_time(kind: str, tr: str | None) -> None:
     items = live(untimed(kind, tr))
     assert places(items) == [(1, k) for k in range(4)]
     assert {volume.tr_s for volume in volumes(items)} == {2.0}
@@ -71,7 +71,7 @@ def test_without_a_clock_each_volume_is_refused() -> None:
     assert not volumes(items)
 
 
-def test_a_single_volume_is_told_of_at_the_end() -> None:
+def test_a_single_volume_is_reported_at_the_end() -> None:
     items = live(untimed("mosaic")[:1])
     assert codes(items) == ["volume.tr"]
     assert warnings_in(items)[0].lost

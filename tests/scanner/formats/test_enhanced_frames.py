@@ -1,4 +1,4 @@
-"""Volumes of an enhanced object whichever field tells them apart, and macros wherever the standard lets them stand."""
+"""Volumes of an enhanced object whichever field distinguishes them, and macros wherever the standard allows them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def assert_run(folder: Path, dataset: Dataset, n_volumes: int = N_VOLUMES) -> No
         ([], lambda v, z: [1, z + 1, v + 1]),
     ],
 )
-def test_volumes_that_only_the_dimension_index_tells_apart(
+def test_volumes_that_only_the_dimension_index_distinguishes(
     pointers: list[int], values: Callable[[int, int], list[int]], tmp_path: Path
 ) -> None:
     dataset = enhanced(N_VOLUMES)

@@ -182,7 +182,9 @@ def test_slice_times_tell_how_many_slices_a_mosaic_has(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [[], ["ORIGINAL", "PRIMARY"]])
 @pytest.mark.parametrize("open_elements", [True, False])
-def test_a_mosaic_that_no_longer_says_so_is_one(words: list[str], open_elements: bool, tmp_path: Path) -> None:
+def test_a_mosaic_that_lacks_the_usual_fields_is_recognised(
+    words: list[str], open_elements: bool, tmp_path: Path
+) -> None:
     run = mosaics(open_elements=open_elements)
     for dataset in run:
         dataset.ImageType = words

@@ -20,7 +20,7 @@ def place(volume: Volume, position_lps: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("series", ["philips_elition_slices8", "pyneal/ge_mr750_slices_54"])
-def test_pixels_of_slices_lie_where_their_file_says(shared: Path, series: str) -> None:
+def test_pixels_of_slices_lie_where_their_file_states(shared: Path, series: str) -> None:
     folder = shared / "data" / series
     volumes = list(read_series(folder))
     files = [path for path in sorted(folder.iterdir()) if "MRDC" in path.name or path.suffix == ".dcm"]

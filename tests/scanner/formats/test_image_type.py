@@ -84,7 +84,7 @@ def xa_moco(dataset: Dataset) -> None:
     ("pattern", "doubles"), [(TRIO, {"moco": moco, "phase": phase}), (XA, {"moco": xa_moco, "phase": xa_phase})]
 )
 @pytest.mark.parametrize("which", [["phase"], ["moco"], ["moco", "phase"]])
-def test_raw_magnitudes_are_chosen_and_it_says_so(
+def test_raw_magnitudes_are_chosen_and_it_is_noted(
     pattern: str, doubles: dict[str, Callable[[Dataset], None]], which: list[str], data: Path, tmp_path: Path
 ) -> None:
     series_of(data, pattern, tmp_path, 3, plain, "b")
@@ -233,7 +233,7 @@ def test_rle_needs_no_decoder(pattern: str, data: Path, tmp_path: Path) -> None:
     assert open_series(tmp_path).n_volumes == 1
 
 
-def test_what_has_no_decoder_says_so(data: Path, tmp_path: Path) -> None:
+def test_what_has_no_decoder_reports_it(data: Path, tmp_path: Path) -> None:
     dataset = pydicom.dcmread(data / TRIO.format(1))
     dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
     dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51"])

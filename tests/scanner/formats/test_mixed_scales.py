@@ -63,9 +63,9 @@ def test_what_lacks_the_scale_of_the_others_is_bad(
     with pytest.raises(BadVolume, match=r"file \d+ of 20 by name: expected .* as in the others") as caught:
         open_series(put(tmp_path, run))
     assert caught.value.code == "dicom.scale"
-    told: list[BadVolume] = []
-    assert [volume.index for volume in open_series(tmp_path, on_bad=told.append)] == [0, 1, 3, 4]
-    assert "dicom.scale" in [error.code for error in told]
+    errors: list[BadVolume] = []
+    assert [volume.index for volume in open_series(tmp_path, on_bad=errors.append)] == [0, 1, 3, 4]
+    assert "dicom.scale" in [error.code for error in errors]
     volumes, warnings = live(run)
     assert [volume.index for volume in volumes] == [0, 1, 3, 4]
     assert [warning.lost for warning in warnings if warning.code == "dicom.scale"] == [True]
@@ -80,7 +80,7 @@ def test_scales_that_mean_the_same_or_vary_are_no_fault(usual: Scale, other: Sca
     assert not warnings
 
 
-def test_live_it_is_said_that_the_first_volume_lacked_the_scale() -> None:
+def test_live_it_is_reported_that_the_first_volume_lacked_the_scale() -> None:
     volumes, warnings = live(run_with(philips, nothing, [(0, place) for place in range(4)]))
     assert [volume.index for volume in volumes] == list(range(5))
     assert ["before lack Philips' real scale" in warning.text for warning in warnings] == [True]
@@ -93,9 +93,9 @@ def test_frames_of_a_volume_that_lack_the_scale_of_the_others(tmp_path: Path) ->
         del groups.PixelValueTransformationSequence
         if k != 6:
             groups.PixelValueTransformationSequence = item(RescaleSlope=2.0, RescaleIntercept=0.0)
-    told: list[BadVolume] = []
-    volumes = list(open_series(put(tmp_path, [dataset]), on_bad=told.append))
-    assert [error.code for error in told] == ["dicom.scale"]
+    errors: list[BadVolume] = []
+    volumes = list(open_series(put(tmp_path, [dataset]), on_bad=errors.append))
+    assert [error.code for error in errors] == ["dicom.scale"]
     assert [volume.index for volume in volumes] == [0, 2]
     assert np.array_equal(volumes[0].data, 2 * seen(planes(0)))
     volumes, warnings = live([dataset])

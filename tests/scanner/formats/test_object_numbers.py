@@ -63,7 +63,7 @@ def later(dataset: Dataset, k: int) -> Dataset:
     ],
 )
 @pytest.mark.parametrize("kind", ["mosaic", "enhanced"])
-def test_objects_are_in_order_by_what_tells_them_apart(change: Change, kind: str, tmp_path: Path) -> None:
+def test_objects_are_in_order_by_what_distinguishes_them(change: Change, kind: str, tmp_path: Path) -> None:
     run = [mosaic(k, csa_of_mosaic()) if kind == "mosaic" else later(enhanced(1, number=k), k) for k in range(1, 5)]
     for k, dataset in enumerate(run, 1):
         change(dataset, k)
@@ -79,7 +79,7 @@ def test_one_object_needs_no_number(tmp_path: Path) -> None:
     assert open_series(put(tmp_path, [dataset])).n_volumes == 1
 
 
-def test_objects_that_nothing_tells_apart_are_refused(tmp_path: Path) -> None:
+def test_objects_that_nothing_distinguishes_are_refused(tmp_path: Path) -> None:
     run = [mosaic(k, csa_of_mosaic()) for k in (1, 2, 3)]
     for dataset in run:
         no_number(dataset, 1)

@@ -103,7 +103,7 @@ def test_slices_that_run_backwards_by_their_own_centres_are_turned(
         assert np.array_equal(volume.data, first.data[:, :, :: int(sign)])
 
 
-def test_a_slice_has_its_centre_where_its_row_says(tmp_path: Path) -> None:
+def test_a_slice_has_its_centre_where_its_row_states(tmp_path: Path) -> None:
     """Rows of a real file, as nibabel's notes quote them: angulation -13.26° about ap, 6 mm slices, 2 mm gap."""
     centres_Z3 = np.array([[2.51, -0.81, -8.69], [2.51, 6.98, -10.53], [2.51, 14.77, -12.36]])
     middle = tuple(centres_Z3[1])
@@ -130,7 +130,7 @@ def test_a_volume_per_pair_in_the_order_of_the_dynamics_or_of_the_names(tmp_path
     assert read_volume(numbered / "Dump-0011.rec", run=2, index=7).index == 7
 
 
-def test_magnitudes_are_chosen_and_it_says_so(tmp_path: Path) -> None:
+def test_magnitudes_are_chosen_and_it_is_noted(tmp_path: Path) -> None:
     plain = open_series(write_pair(tmp_path / "plain.par", Pair(types=(0,))))
     both = open_series(write_pair(tmp_path / "both.par", Pair(types=(0, 3))))
     assert both.n_volumes == plain.n_volumes == 3
@@ -156,7 +156,7 @@ def test_a_missing_dynamic_is_a_gap(tmp_path: Path) -> None:
     assert [volume.index for volume in series] == [0, 1, 4]
 
 
-def test_slice_times_are_unknown_and_it_says_so(tmp_path: Path) -> None:
+def test_slice_times_are_unknown_and_it_is_noted(tmp_path: Path) -> None:
     series = open_series(write_pair(tmp_path / "run.par", Pair()))
     assert "slice times are unknown: PAR files do not state them" in series.notes
     assert next(iter(series)).slice_times_s is None

@@ -24,12 +24,14 @@ def alone(path: Path, echo: int) -> list[np.ndarray]:
 
 
 def live(folder: Path, **expected: object) -> tuple[list[Volume], list[TransportWarning]]:
-    assembler, told = Assembler(Expected(**expected), 3.0), list[Item]()
+    assembler, items = Assembler(Expected(**expected), 3.0), list[Item]()
     for k, path in enumerate(sorted(folder.glob("*.par"))):
         for content in read_unit(unit_of(str(path)), None):
-            told += assembler.add(Arrival(content, 1000.0 + k), float(k))
-    told += assembler.finish()
-    return [one for one in told if isinstance(one, Volume)], [one for one in told if isinstance(one, TransportWarning)]
+            items += assembler.add(Arrival(content, 1000.0 + k), float(k))
+    items += assembler.finish()
+    return [one for one in items if isinstance(one, Volume)], [
+        one for one in items if isinstance(one, TransportWarning)
+    ]
 
 
 @pytest.mark.parametrize("version", ["V3", "V4", "V4.2"])

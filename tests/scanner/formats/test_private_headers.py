@@ -79,7 +79,7 @@ def test_an_unreadable_csa_header_is_named(what: str, tmp_path: Path) -> None:
     assert "send it again" not in str(caught.value)
 
 
-def test_the_direction_of_slices_is_said_to_be_taken() -> None:
+def test_the_direction_of_slices_is_reported_as_assumed() -> None:
     unreadable, none = (read_dicom(written(mosaic(1, csa))) for csa in (UNREADABLE["blanked"], None))
     assert "cannot be read" in (mosaic_note(unreadable) or "")
     assert "no CSA header" in (mosaic_note(none) or "")
@@ -118,14 +118,14 @@ def test_a_creator_that_is_there_twice() -> None:
     assert np.array_equal(mosaic_volume(read_dicom(written(dataset)), 2.0, 1, 0).data, seen(planes(1)))
 
 
-def test_live_the_direction_is_said_once_and_nothing_is_lost() -> None:
+def test_live_the_direction_is_reported_once_and_nothing_is_lost() -> None:
     assembler = Assembler(Expected(), late_s=1.0)
     run = [written(mosaic(k, UNREADABLE["blanked"])) for k in (1, 2, 3)]
     items = [item for content in run for item in assembler.add(Arrival(content, 0.0), 0.0)]
     items += assembler.finish()
     assert [item.index for item in items if isinstance(item, Volume)] == [0, 1, 2]
-    said = [item for item in items if isinstance(item, TransportWarning)]
-    assert [(warning.code, warning.lost) for warning in said if warning.code == "mosaic.direction"] == [
+    reported = [item for item in items if isinstance(item, TransportWarning)]
+    assert [(warning.code, warning.lost) for warning in reported if warning.code == "mosaic.direction"] == [
         ("mosaic.direction", False)
     ]
 

@@ -1,4 +1,4 @@
-"""Slices and volumes whose numbers begin anew, are the same, or are missing; copies; places that move by a little."""
+"""Slices and volumes whose numbers restart, are equal or are missing; copies; positions that move slightly."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ COUNTS = [acquisitions_count, acquisitions_alone, clock_counts, one_moment_for_a
 
 
 @pytest.mark.parametrize("change", COUNTS)
-def test_numbers_that_begin_anew_with_each_volume(change: Change, tmp_path: Path) -> None:
+def test_numbers_that_restart_with_each_volume(change: Change, tmp_path: Path) -> None:
     run = slices_of(5, change=change)
     assert_are(live(run), range(5))
     assert_are(list(open_series(put(tmp_path, run[::-1]))), range(5))

@@ -149,7 +149,7 @@ def test_a_scale_that_cannot_be_one_leaves_the_rescaling(scale: float) -> None:
     assert (frame.slope, frame.intercept) == (2.0, 5.0)
 
 
-def test_the_real_worlds_mapping_stands_in_for_a_rescaling_that_is_not_there() -> None:
+def test_the_real_worlds_mapping_replaces_a_rescaling_that_is_not_there() -> None:
     dataset = slices_of(1)[0]
     dataset.RealWorldValueMappingSequence = item(RealWorldValueSlope=0.5, RealWorldValueIntercept=1.0)
     frame = read_dicom(written(dataset)).frames[0]

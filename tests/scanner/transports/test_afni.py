@@ -76,9 +76,9 @@ def small(shape: tuple[int, int, int] = (4, 5, 6), value: int = 0) -> Volume:
 @pytest.mark.parametrize(("order", "mark"), [("LSB_FIRST", "<"), ("MSB_FIRST", ">")])
 def test_datums_and_byte_orders(datum: str, code: str, order: str, mark: str) -> None:
     volume = small()
-    said = header(volume, f"BYTEORDER {order}", datum=datum)
+    sent = header(volume, f"BYTEORDER {order}", datum=datum)
     with receiver() as transport:
-        sender(transport, [said, image(volume, mark + code)])
+        sender(transport, [sent, image(volume, mark + code)])
         (got,) = volumes(take(transport, lambda items: bool(ends(items))))
     assert got.data.dtype == np.dtype(code)
     np.testing.assert_array_equal(got.data, volume.data)
@@ -92,7 +92,7 @@ def test_datums_and_byte_orders(datum: str, code: str, order: str, mark: str) ->
         ("explicit 3 1 2 6 5 4", [2, 0, 1, 5, 4, 3]),
     ],
 )
-def test_slices_come_one_by_one_in_the_order_that_is_said(zorder: str, order: list[int]) -> None:
+def test_slices_come_one_by_one_in_the_stated_order(zorder: str, order: list[int]) -> None:
     run = [small(value=k) for k in range(3)]
     slices = [np.asarray(volume.data[:, :, z], "<i2").tobytes(order="F") for volume in run for z in order]
     with receiver() as transport:
@@ -248,7 +248,7 @@ def test_a_header_without_a_transform_that_is_one() -> None:
             parsed(f"OBLIQUE_XFORM {xform}", without="")
 
 
-def test_what_the_control_text_says() -> None:
+def test_what_the_control_text_holds() -> None:
     assert control_port(b"tcp:localhost:7960") == 7960
     assert control_port(b"tcp:scanner:7960\nrm -rf /") == 7960
     for other in (b"", b"shm:name:1M", b"tcp:localhost", b"tcp:a:b", b"tcp:x:999999", b"\xff" * 99):
@@ -264,9 +264,9 @@ def test_a_mutated_header_is_one_or_is_refused(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         del text[data.draw(st.integers(0, len(text))) :]
     with contextlib.suppress(BadVolume):
-        said = parse_header(bytes(text))
-        if said.image_bytes * said.images_per_volume < 1_000_000:
-            said.volume([bytes(said.image_bytes)] * said.images_per_volume)
+        sent = parse_header(bytes(text))
+        if sent.image_bytes * sent.images_per_volume < 1_000_000:
+            sent.volume([bytes(sent.image_bytes)] * sent.images_per_volume)
 
 
 def good(transport: AfniReceiver) -> None:
@@ -275,7 +275,7 @@ def good(transport: AfniReceiver) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("sent", "code"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", "peer.truncated"),
         (b"\0", "afni.header"),
@@ -287,11 +287,11 @@ def good(transport: AfniReceiver) -> None:
         (header(small(), "XYMATRIX 512 512 120") + bytes(100_000), "peer.truncated"),
     ],
 )
-def test_hostile_bytes_end_their_own_connection(said: bytes, code: str) -> None:
+def test_hostile_bytes_end_their_own_connection(sent: bytes, code: str) -> None:
     with receiver() as transport:
         tracemalloc.start()
         with data_channel(transport) as channel, contextlib.suppress(ConnectionError):
-            channel.sendall(said)
+            channel.sendall(sent)
             channel.shutdown(socket.SHUT_WR)
             while channel.recv(4096):
                 pass

@@ -98,7 +98,7 @@ def test_only_those_who_may_and_only_images_of_mr(data: Path) -> None:
             assert accepted == {MRImageStorage, EnhancedMRImageStorage, Verification}
 
 
-def test_an_object_that_does_not_parse_is_told_and_the_next_is_read(data: Path) -> None:
+def test_an_object_that_does_not_parse_is_reported_and_the_next_is_read(data: Path) -> None:
     with receiver() as transport, association(transport) as peer:
         cut = dataset(trio_file(data, 1))
         cut.PixelData = cut.PixelData[:1000]
@@ -127,8 +127,8 @@ def test_hostile_bytes_end_their_own_connection(data: Path) -> None:
     with receiver() as transport:
         with contextlib.ExitStack() as stack:
             peers = [stack.enter_context(socket.create_connection(transport.address, timeout=10)) for _ in HOSTILE]
-            for peer, said in zip(peers, HOSTILE, strict=True):
-                peer.sendall(said)
+            for peer, sent in zip(peers, HOSTILE, strict=True):
+                peer.sendall(sent)
             with association(transport) as good:  # while they are still there
                 for number in (1, 2):
                     assert store(good, trio_file(data, number)) == SUCCESS
@@ -143,14 +143,14 @@ def test_hostile_bytes_end_their_own_connection(data: Path) -> None:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.data())
-def test_a_mutated_conversation_ends_and_the_next_is_heard(cuts: st.DataObject, listening: CStoreReceiver) -> None:
+def test_a_mutated_conversation_ends_and_the_next_is_accepted(cuts: st.DataObject, listening: CStoreReceiver) -> None:
     """An association request with bytes changed and the end cut off."""
-    said = bytearray(CONVERSATION)
+    sent = bytearray(CONVERSATION)
     for _ in range(cuts.draw(st.integers(1, 6))):
-        said[cuts.draw(st.integers(0, len(said) - 1))] = cuts.draw(st.integers(0, 255))
-    del said[cuts.draw(st.integers(1, len(said))) :]
+        sent[cuts.draw(st.integers(0, len(sent) - 1))] = cuts.draw(st.integers(0, 255))
+    del sent[cuts.draw(st.integers(1, len(sent))) :]
     with socket.create_connection(listening.address, timeout=10) as peer, contextlib.suppress(ConnectionError):
-        peer.sendall(said)
+        peer.sendall(sent)
         peer.shutdown(socket.SHUT_WR)
         while peer.recv(4096):
             pass
@@ -178,12 +178,12 @@ def listening() -> Iterator[CStoreReceiver]:
     with CStoreReceiver(port=0, clock=CLOCK, timeouts=Timeouts(idle_s=5.0, stall_s=0.2)) as transport:
         yield transport
         end_s = time.monotonic() + 5.0
-        heard = False
-        while not heard and time.monotonic() < end_s:
+        answered = False
+        while not answered and time.monotonic() < end_s:
             with association(transport) as peer:
-                heard = peer.is_established and int(peer.send_c_echo().Status) == SUCCESS
-            time.sleep(0.0 if heard else 0.1)
-        assert heard
+                answered = peer.is_established and int(peer.send_c_echo().Status) == SUCCESS
+            time.sleep(0.0 if answered else 0.1)
+        assert answered
 
 
 def test_an_object_that_is_too_large_ends_its_connection(data: Path) -> None:
@@ -215,7 +215,7 @@ def test_tls_with_a_certificate_asked_of_the_peer(data: Path, tmp_path: Path) ->
     client.load_cert_chain(cert, key)
     with (
         receiver(tls=server) as transport,
-        socket.create_connection(transport.address, timeout=10),  # says nothing, and holds up nobody for long
+        socket.create_connection(transport.address, timeout=10),  # sends nothing, and delays no other peer for long
         association(transport, tls_args=(client, "localhost")) as peer,
     ):
         assert peer.is_established

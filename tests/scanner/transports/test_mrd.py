@@ -105,7 +105,7 @@ def test_a_whole_volume_in_an_image(dtype: str) -> None:
     np.testing.assert_allclose(centre[:3], [-10.0, 20.0, 30.0])
 
 
-def test_an_oblique_picture_lies_where_its_attributes_say() -> None:
+def test_an_oblique_image_lies_where_its_attributes_state() -> None:
     """It was turned into DICOM's orientation since: read and phase are those of the acquisition."""
     row, column = (0.0, 1.0, 0.0), (0.0, 0.6, -0.8)
     column = tuple(np.cross((1.0, 0.0, 0.0), row))  # down the picture
@@ -134,7 +134,7 @@ def test_an_excitation_of_several_slices_whose_header_counts_excitations() -> No
     assert warnings_in(items) == []
 
 
-def test_repetitions_that_are_not_counted_are_told_by_slices_that_come_again() -> None:
+def test_repetitions_that_are_not_counted_are_recognised_by_slices_that_come_again() -> None:
     with receiver() as transport, Sender(transport.address) as sender:
         sender.begin(xml(Z))
         for repetition in range(3):
@@ -146,7 +146,7 @@ def test_repetitions_that_are_not_counted_are_told_by_slices_that_come_again() -
     np.testing.assert_array_equal(volumes(items)[2].data.T, values(2)[:, ::-1])
 
 
-def test_echoes_are_told_apart_and_the_first_is_the_run() -> None:
+def test_echoes_are_distinguished_and_the_first_is_the_run() -> None:
     with receiver() as transport, Sender(transport.address) as sender:
         sender.begin(xml(Z, echoes_ms=(12.0, 30.0)))
         for repetition in range(4):
@@ -256,7 +256,7 @@ def test_a_scanner_that_does_not_take_them_back_holds_nothing_up() -> None:
     assert codes(items).count("mrd.return") == 1
 
 
-def test_an_image_that_is_none_is_told_and_the_next_is_read() -> None:
+def test_an_image_that_is_none_is_reported_and_the_next_is_read() -> None:
     flat = image(values(1)[:1], repetition=1, mm=(float("nan"), 3.0, 3.5))
     coils = image(np.zeros((2, Z, Y, X), np.int16), channels=2, repetition=9, series=3)
     broken = image(values(1)[:1], repetition=1, attributes=b"<ismrmrdMeta><meta>")
@@ -285,11 +285,11 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(("said", "code"), HOSTILE)
-def test_hostile_bytes_end_their_own_connection(said: bytes, code: str) -> None:
+@pytest.mark.parametrize(("sent", "code"), HOSTILE)
+def test_hostile_bytes_end_their_own_connection(sent: bytes, code: str) -> None:
     with receiver() as transport:
         with socket.create_connection(transport.address, timeout=10) as peer, contextlib.suppress(OSError):
-            peer.sendall(said)
+            peer.sendall(sent)
             peer.shutdown(socket.SHUT_WR)
             while peer.recv(4096):
                 pass
@@ -311,11 +311,11 @@ def listening() -> Iterator[MrdReceiver]:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.data())
 def test_a_mutated_conversation_ends(cuts: st.DataObject, listening: MrdReceiver) -> None:
-    said = bytearray(struct.pack("<HI", 3, len(xml(Z))) + xml(Z) + b"".join(slices(0)))
+    sent = bytearray(struct.pack("<HI", 3, len(xml(Z))) + xml(Z) + b"".join(slices(0)))
     for _ in range(cuts.draw(st.integers(1, 6))):
-        said[cuts.draw(st.integers(0, len(said) - 1))] = cuts.draw(st.integers(0, 255))
+        sent[cuts.draw(st.integers(0, len(sent) - 1))] = cuts.draw(st.integers(0, 255))
     with socket.create_connection(listening.address, timeout=10) as peer, contextlib.suppress(OSError):
-        peer.sendall(said)
+        peer.sendall(sent)
         peer.shutdown(socket.SHUT_WR)
         while peer.recv(65536):
             pass

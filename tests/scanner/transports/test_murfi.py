@@ -18,7 +18,7 @@ from mindsight.volume import Volume
 from support.murfi_sender import NATIVE, header, receiver, send, send_run, voxels
 from support.taking import codes, ends, places, take, until_volumes, until_warning, volumes, warnings_in
 
-# The C struct as a compiler lays it out on x86-64: written anew from the page, with native alignment.
+# The C struct as a compiler lays it out on x86-64: written from the page, with native alignment.
 
 
 def small(value: int = 0) -> Volume:
@@ -69,7 +69,7 @@ def test_of_two_volumes_per_tr_one_is_taken(moco: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("sent", "code"),
     [
         (b"GET / HTTP/1.1\r\n\r\n", "murfi.header"),
         (bytes(700), "murfi.header"),
@@ -86,9 +86,9 @@ def test_of_two_volumes_per_tr_one_is_taken(moco: bool) -> None:
          "murfi.header"),
     ],
 )  # fmt: skip
-def test_hostile_bytes_cost_their_own_connection(said: bytes, code: str) -> None:
+def test_hostile_bytes_cost_their_own_connection(sent: bytes, code: str) -> None:
     with receiver() as transport:
-        send(transport, said)
+        send(transport, sent)
         send_run(transport, [small(k) for k in range(2)], [0, 1])
         items = take(transport, until_volumes(2))
     assert codes(items) == [code]
@@ -103,7 +103,7 @@ def test_a_sender_that_falls_silent_is_let_go() -> None:
     assert len(warnings_in(items)) == 1
 
 
-def test_more_peers_than_are_let_in_are_told() -> None:
+def test_more_peers_than_are_let_in_are_reported() -> None:
     with receiver() as transport, contextlib.ExitStack() as stack:
         for _ in range(12):
             stack.enter_context(socket.create_connection(transport.address, timeout=10))
@@ -118,10 +118,10 @@ def test_a_mutated_header_is_one_or_is_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(0, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(BadVolume):
-        said = parse_header(bytes(content))
-        if said.data_bytes < 1_000_000:
+        sent = parse_header(bytes(content))
+        if sent.data_bytes < 1_000_000:
             with np.errstate(all="ignore"):
-                said.volume(bytes(said.data_bytes))
+                sent.volume(bytes(sent.data_bytes))
 
 
 def test_the_struct_is_as_the_compiler_lays_it_out() -> None:

@@ -1,4 +1,4 @@
-"""What a sender was told is safe: on the disk, without an identity, until its run has ended, also over a kill."""
+"""Acknowledged objects are on disk, without an identity, until their run has ended, also after a kill."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_series_that_is_no_run_is_not_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_said_and_the_sender_may_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_the_sender_may_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with receiver(tmp_path) as transport:
 
         def full(*_: object) -> NoReturn:

@@ -38,24 +38,24 @@ def matched(
     pulses: list[Pulse], coming: list[Volume], skip: int = 0
 ) -> tuple[list[float | None], list[TransportWarning]]:
     """The place of each volume's pulse, as both come in the order of time."""
-    queue, told, places = Pulses(skip), list[TransportWarning](), list[float | None]()
+    queue, reported, places = Pulses(skip), list[TransportWarning](), list[float | None]()
     waiting = sorted(pulses, key=lambda one: one.arrived_s)
     for one in coming:
         while waiting and waiting[0].arrived_s <= (one.arrived_s or 0.0):
             queue.add(waiting.pop(0))
-        stamp, said = queue.match(one)
-        told += said
+        stamp, sent = queue.match(one)
+        reported += sent
         places.append(None if stamp is None else round((stamp - START_S - AWAY_S) / TR_S, 3))
-    return places, told
+    return places, reported
 
 
 def test_a_lost_and_an_extra_pulse_shift_nothing() -> None:
     pulses = [pulse(k) for k in range(20) if k != 5] + [pulse(9.4), pulse(12.004)]
-    places, told = matched(pulses, [volume(k) for k in range(20)])
+    places, reported = matched(pulses, [volume(k) for k in range(20)])
     assert places == [None if k == 5 else k for k in range(20)]
-    assert sorted((t.code, t.index) for t in told if t.code == "trigger.lost") == [("trigger.lost", 5)]
-    assert [t.code for t in told].count("trigger.extra") == 2
-    assert not any(t.missing for t in told)
+    assert sorted((t.code, t.index) for t in reported if t.code == "trigger.lost") == [("trigger.lost", 5)]
+    assert [t.code for t in reported].count("trigger.extra") == 2
+    assert not any(t.missing for t in reported)
 
 
 @settings(max_examples=60, deadline=None)
@@ -83,25 +83,25 @@ def test_runs_pauses_and_other_pulses() -> None:
     second_s = START_S + 30 * TR_S
     pulses = [*before, *(pulse(k) for k in range(10)), *(pulse(k, second_s) for k in range(10))]
     coming = [volume(k) for k in range(10)] + [volume(k, run=2, start_s=second_s) for k in range(10)]
-    places, told = matched(pulses, coming)
+    places, reported = matched(pulses, coming)
     assert places == [*range(10), *range(30, 40)]
-    assert told == []
+    assert reported == []
 
 
 def test_dummy_scans_are_skipped_or_seen() -> None:
     pulses = [pulse(k) for k in range(-4, 10)]
     assert matched(pulses, [volume(k) for k in range(10)], skip=4) == (list(range(10)), [])
-    places, told = matched(pulses, [volume(k) for k in range(10)])
+    places, reported = matched(pulses, [volume(k) for k in range(10)])
     assert places == list(range(10))
-    assert [t.code for t in told] == ["trigger.shifted"]
+    assert [t.code for t in reported] == ["trigger.shifted"]
 
 
 def test_joining_late_and_missing_volumes() -> None:
-    pulses = [pulse(k) for k in range(3, 12)]  # of the run's first three nobody was there
+    pulses = [pulse(k) for k in range(3, 12)]  # no pulse arrived for the run's first three
     coming = [volume(k) for k in (2, 3, 4, 8, 9, 11)]
-    places, told = matched(pulses, coming)
+    places, reported = matched(pulses, coming)
     assert places == [None, 3, 4, 8, 9, 11]
-    assert {t.code for t in told} == {"trigger.shifted", "trigger.lost"}
+    assert {t.code for t in reported} == {"trigger.shifted", "trigger.lost"}
 
 
 def test_a_clock_that_is_set_is_followed() -> None:
@@ -114,10 +114,10 @@ def test_a_clock_that_is_set_is_followed() -> None:
     assert places[10:] == [round(k - 100.7 / TR_S, 3) for k in range(10, 20)]
 
 
-def test_no_pulses_are_said_once() -> None:
-    places, told = matched([], [volume(k) for k in range(5)])
+def test_no_pulses_are_reported_once() -> None:
+    places, reported = matched([], [volume(k) for k in range(5)])
     assert places == [None] * 5
-    assert [t.code for t in told] == ["trigger.lost"]
+    assert [t.code for t in reported] == ["trigger.lost"]
 
 
 @pytest.mark.parametrize("line", [b"", b"5", b"\r", b"t\r", b" 1700000000.25 \r"])
@@ -171,12 +171,12 @@ def test_over_the_wire_with_one_lost_and_one_extra() -> None:
 HOSTILE = [b"GET / HTTP/1.1\r\n\r\n", b"x" * 100_000, b"\0" * 5000, b"\n" * 200_000, b"1700000000.5\n" * 50_000]
 
 
-@pytest.mark.parametrize("said", HOSTILE)
-def test_hostile_bytes_stop_no_volume(said: bytes) -> None:
+@pytest.mark.parametrize("sent", HOSTILE)
+def test_hostile_bytes_stop_no_volume(sent: bytes) -> None:
     inner, transport = around()
     with transport:
         with socket.create_connection(transport.address, timeout=10) as peer, contextlib.suppress(OSError):
-            peer.sendall(said)
+            peer.sendall(sent)
             peer.shutdown(socket.SHUT_WR)
             while peer.recv(4096):
                 pass
@@ -185,7 +185,7 @@ def test_hostile_bytes_stop_no_volume(said: bytes) -> None:
             send(inner, header(one, k + 1), voxels(one))
         items = take(transport, until_volumes(3))
     assert [one.index for one in volumes(items)] == [0, 1, 2]
-    if b"\n" * 2 not in said and not said.startswith(b"17"):
+    if b"\n" * 2 not in sent and not sent.startswith(b"17"):
         assert {"trigger.line", "peer.too_large", "peer.truncated"} & set(codes(items))
     assert len(items) < 20
 

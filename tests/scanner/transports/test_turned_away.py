@@ -1,4 +1,4 @@
-"""Senders that are turned away: each reason is told once, with what to do, and nothing of who they are."""
+"""Rejected senders: each reason is reported once, with what to do, and without identifying the sender."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def call(
         association.release()
 
 
-def told(transport: CStoreReceiver, code: str) -> TransportWarning:
+def warned(transport: CStoreReceiver, code: str) -> TransportWarning:
     items = take(transport, until_warning(code), within_s=5.0)
     (warning,) = warnings_in(items)
     assert warning.code == code
@@ -65,20 +65,20 @@ def told(transport: CStoreReceiver, code: str) -> TransportWarning:
 def test_compressed_images_only(storage: str, syntaxes: Sequence[str]) -> None:
     with receiver() as transport:
         call(transport, [(storage, syntaxes)])
-        assert "uncompressed: Implicit or Explicit VR Little Endian" in told(transport, "peer.compressed").text
+        assert "uncompressed: Implicit or Explicit VR Little Endian" in warned(transport, "peer.compressed").text
 
 
 def test_one_kind_of_image_compressed_beside_another_that_is_not() -> None:
     with receiver() as transport:
         call(transport, [(MRImageStorage, [PLAIN]), (EnhancedMRImageStorage, [JPEG_2000])])
-        told(transport, "peer.compressed")
+        warned(transport, "peer.compressed")
 
 
 @pytest.mark.parametrize("storage", [CTImageStorage, SecondaryCaptureImageStorage, MRSpectroscopyStorage])
 def test_other_kinds_of_objects_only(storage: str) -> None:
     with receiver() as transport:
         call(transport, [(storage, [PLAIN]), (Verification, [PLAIN])])
-        assert "MR Image Storage" in told(transport, "peer.other_class").text
+        assert "MR Image Storage" in warned(transport, "peer.other_class").text
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_who_can_send_is_not_spoken_of(contexts: list[tuple[str, Sequence[str]]]
 def test_a_wrong_title_of_ours_and_of_theirs() -> None:
     with receiver() as transport:
         call(transport, [(MRImageStorage, [PLAIN])], called="DOE_ARCHIVE")
-        assert "MINDSIGHT" in told(transport, "peer.called").text
+        assert "MINDSIGHT" in warned(transport, "peer.called").text
     with receiver(calling=["SCANNER"]) as transport:
         call(transport, [(MRImageStorage, [PLAIN])])
-        assert "`calling`" in told(transport, "peer.calling").text
+        assert "`calling`" in warned(transport, "peer.calling").text
 
 
 def test_too_many_at_once() -> None:
@@ -112,12 +112,12 @@ def test_too_many_at_once() -> None:
         first = entity.associate(*transport.address, ae_title="MINDSIGHT")
         assert first.is_established
         call(transport, [(MRImageStorage, [PLAIN])])
-        told(transport, "peer.too_many")
+        warned(transport, "peer.too_many")
         first.release()
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("sent", "code"),
     [
         (b"GET / HTTP/1.1\r\nHost: doe\r\n\r\n", "peer.not_dicom"),
         (b"tcp:localhost:7960\n\0", "peer.not_dicom"),
@@ -125,23 +125,23 @@ def test_too_many_at_once() -> None:
         (b"\x01\x00" + struct.pack(">I", 60) + b"\xff" * 60, "peer.not_dicom"),
     ],
 )
-def test_bytes_that_are_no_association(said: bytes, code: str) -> None:
+def test_bytes_that_are_no_association(sent: bytes, code: str) -> None:
     with receiver() as transport:
         with socket.create_connection(transport.address, timeout=5) as peer, contextlib.suppress(ConnectionError):
-            peer.sendall(said)
+            peer.sendall(sent)
             peer.shutdown(socket.SHUT_WR)
             while peer.recv(4096):
                 pass
-        told(transport, code)
+        warned(transport, code)
 
 
-def test_a_reason_is_told_once_and_then_with_its_count() -> None:
-    said: list[TransportWarning] = []
-    turned_away = TurnedAway(said.append, "MINDSIGHT", [MRImageStorage])
+def test_a_reason_is_reported_once_and_then_with_its_count() -> None:
+    sent: list[TransportWarning] = []
+    turned_away = TurnedAway(sent.append, "MINDSIGHT", [MRImageStorage])
     for _ in range(120):
         turned_away.first_byte(0x47, by_tls=False)
-    assert [warning.text.rpartition("(")[2] for warning in said[1:]] == ["10 times by now)", "100 times by now)"]
-    assert codes(said) == ["peer.not_dicom"] * 3
+    assert [warning.text.rpartition("(")[2] for warning in sent[1:]] == ["10 times by now)", "100 times by now)"]
+    assert codes(sent) == ["peer.not_dicom"] * 3
 
 
 def test_a_sender_in_rle_is_read() -> None:

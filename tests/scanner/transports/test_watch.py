@@ -118,14 +118,14 @@ def test_a_file_given_up_is_read_when_it_changes(data: Path, tmp_path: Path) -> 
     whole = trio_file(data, 2).read_bytes()
     reader = FolderReader(tmp_path, Timeouts(whole_s=5.0), settle_s=0.1, existing=False)
     (tmp_path / "a.dcm").write_bytes(whole[:-2])
-    told: list[Arrival | TransportWarning] = []
+    found: list[Arrival | TransportWarning] = []
     for tenth in range(70):
         now_s = tenth / 10
-        told += [*reader.scan(now_s), *reader.read(now_s, 0.0)]
-    assert [isinstance(one, TransportWarning) and one.code for one in told] == ["dicom.truncated"]
+        found += [*reader.scan(now_s), *reader.read(now_s, 0.0)]
+    assert [isinstance(one, TransportWarning) and one.code for one in found] == ["dicom.truncated"]
     (tmp_path / "a.dcm").write_bytes(whole)
-    told = [*reader.scan(8.0), *reader.read(8.0, 0.0), *reader.read(8.2, 77.0)]
-    assert [isinstance(one, Arrival) and one.arrived_s for one in told] == [77.0]
+    found = [*reader.scan(8.0), *reader.read(8.0, 0.0), *reader.read(8.2, 77.0)]
+    assert [isinstance(one, Arrival) and one.arrived_s for one in found] == [77.0]
     assert [*reader.scan(9.0), *reader.read(9.5, 0.0)] == []
 
 
@@ -135,12 +135,12 @@ def test_a_file_that_keeps_changing_is_not_read(data: Path, tmp_path: Path) -> N
     reader = FolderReader(tmp_path, Timeouts(), settle_s=0.1, existing=False)
     hollow = bytearray(whole)
     hollow[-100_000:] = bytes(100_000)
-    told: list[Arrival | TransportWarning] = []
+    found: list[Arrival | TransportWarning] = []
     for tenth in range(5):
         (tmp_path / "a.dcm").write_bytes(hollow + bytes(2 * tenth))  # every look finds it another
         now_s = tenth / 20
-        told += [*reader.scan(now_s), *reader.read(now_s, 0.0)]
-    assert told == []
+        found += [*reader.scan(now_s), *reader.read(now_s, 0.0)]
+    assert found == []
 
 
 @pytest.mark.parametrize("existing", [False, True])
@@ -174,7 +174,7 @@ def test_an_idle_folder_ends_the_stream(tmp_path: Path) -> None:
         assert list(transport.items()) == []
 
 
-def test_a_folder_that_goes_away_is_told_and_waited_for(data: Path, tmp_path: Path) -> None:
+def test_a_folder_that_goes_away_is_reported_and_waited_for(data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "Doe"
     folder.mkdir()
     with watch(folder, "polling") as transport:
@@ -188,7 +188,7 @@ def test_a_folder_that_goes_away_is_told_and_waited_for(data: Path, tmp_path: Pa
     assert places(items) == [(1, 0), (1, 1)]
 
 
-def test_links_pipes_and_hidden_files_are_passed_over(data: Path, tmp_path: Path) -> None:
+def test_links_pipes_and_hidden_files_are_ignored(data: Path, tmp_path: Path) -> None:
     outside, folder = tmp_path / "outside", tmp_path / "in"
     outside.mkdir()
     folder.mkdir()

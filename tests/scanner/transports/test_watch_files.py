@@ -120,12 +120,12 @@ def test_a_whole_run_is_read_when_it_is_whole(suffix: str, trio: list[Volume], t
     folder = tmp_path / "in"
     folder.mkdir()
     reader = FolderReader(folder, Timeouts(), settle_s=0.1, existing=False)
-    told: list[Arrival | TransportWarning] = []
+    found: list[Arrival | TransportWarning] = []
     for tenth, n_bytes in enumerate((200, 5000, len(content) // 2, len(content) - 1)):
         (folder / f"bold{suffix}").write_bytes(content[:n_bytes])
         for now_s in (tenth, tenth + 0.5):
-            told += [*reader.scan(now_s), *reader.read(now_s, 0.0)]
-    assert told == []
+            found += [*reader.scan(now_s), *reader.read(now_s, 0.0)]
+    assert found == []
     with watch(folder) as transport:
         for name in ("1", "2"):
             (folder / f"Doe_{name}{suffix}").write_bytes(content)
@@ -143,7 +143,7 @@ def dump(folder: Path, number: int, dynamic: int, suffix: str = ".par", **change
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("suffix", [".par", ".PAR"])
 def test_a_pair_per_volume_and_a_restart(mode: Mode, suffix: str, tmp_path: Path) -> None:
-    """The files of a pair come one before the other, or in part; names go on counting where a run begins anew."""
+    """The files of a pair arrive one before the other, or in part; names continue counting when a run restarts."""
     outside, folder = tmp_path / "out", tmp_path / "Doe"
     outside.mkdir()
     folder.mkdir()
@@ -214,7 +214,7 @@ def test_formats_and_series_at_once(data: Path, trio: list[Volume], tmp_path: Pa
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.data())
-def test_mutated_files_are_told_or_read(cuts: st.DataObject, tmp_path: Path) -> None:
+def test_mutated_files_are_reported_or_read(cuts: st.DataObject, tmp_path: Path) -> None:
     nifti, par = tmp_path / "1.nii", tmp_path / "1.par"
     tiny = Volume(np.zeros((4, 5, 6), np.int16), np.diag([2.0, 2.0, 2.0, 1.0]), 1.0, 1, 0)
     image(tiny).to_filename(nifti)
@@ -228,8 +228,8 @@ def test_mutated_files_are_told_or_read(cuts: st.DataObject, tmp_path: Path) -> 
         path.write_bytes(content)
     reader = FolderReader(tmp_path, Timeouts(whole_s=0.5), settle_s=0.0, existing=True)
     list(reader.scan(0.0))
-    told = [one for now_s in (0.0, 1.0, 2.0) for one in reader.read(now_s, 0.0)]
-    assert {type(one) for one in told} <= {Arrival, TransportWarning}
+    found = [one for now_s in (0.0, 1.0, 2.0) for one in reader.read(now_s, 0.0)]
+    assert {type(one) for one in found} <= {Arrival, TransportWarning}
     assert reader.due_s(3.0) == float("inf")  # nothing is waited for any more
 
 
@@ -264,8 +264,8 @@ def test_what_a_program_makes_beside_a_run_is_no_run(trio: list[Volume], tmp_pat
         nib.save(image(trio[0]), tmp_path / "meanf_000.nii")
         items = take(transport, lambda items: len(volumes(items)) >= 3 and codes(items).count("series.ignored") >= 2)
     assert_same(volumes(items), trio[:3])
-    said = [warning.text for warning in warnings_in(items) if warning.code == "series.ignored"]
-    assert {word for word in ("resliced", "mean") if word in " ".join(said)} == {"resliced", "mean"}
+    ignored = [warning.text for warning in warnings_in(items) if warning.code == "series.ignored"]
+    assert {word for word in ("resliced", "mean") if word in " ".join(ignored)} == {"resliced", "mean"}
 
 
 def test_a_declared_tr_goes_before_what_the_header_of_one_volume_has(trio: list[Volume], tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_tickets_let_a_browser_in_once(running: Running, session: str) -> None:
         (None, -1, {"role": "admin"}, 422, "request.invalid"),
     ],
 )
-def test_a_stream_that_cannot_begin_says_why(
+def test_a_stream_that_cannot_begin_gives_the_reason(
     running: Running, session: str, session_id: str | None, after: int, headers: dict[str, str], status: int, code: str
 ) -> None:
     headers = dict(headers)
@@ -173,7 +173,7 @@ def test_a_revoked_key_loses_its_open_streams(running: Running, admin: httpx.Cli
     assert closed.value.rcvd.code == 4401
 
 
-def test_many_watchers_and_disconnects_leave_nobody_with_a_gap(running: Running, bus: Bus, session: str) -> None:
+def test_many_watchers_and_disconnects_leave_no_watcher_with_a_gap(running: Running, bus: Bus, session: str) -> None:
     """Six watchers come and go at random while messages are written; each one's ids are 1, 2, 3, ..."""
     total = 302
     seen: list[list[int]] = [[] for _ in range(6)]

@@ -40,12 +40,12 @@ def test_a_session_from_enrolment_to_its_close(
     volume = next(entry for entry in entries if isinstance(entry, TakeVolume))
     assert (volume.shape, volume.acquired_s, volume.nbytes) == ((8, 8, 4), 100.0, len(make_payload(0)))
     assert (running.settings.blobs_dir / volume.digest[:2] / volume.digest).read_bytes() == make_payload(0)
-    said = [parse_message(entry.payload) for entry in Log(bus, "visit-1", "messages").read()]
-    ended = next(message for message in said if isinstance(message, RunEnded))
+    logged = [parse_message(entry.payload) for entry in Log(bus, "visit-1", "messages").read()]
+    ended = next(message for message in logged if isinstance(message, RunEnded))
     assert (ended.n_volumes, ended.n_missing) == (2, 1)
-    received = next(message for message in said if isinstance(message, VolumeReceived))
+    received = next(message for message in logged if isinstance(message, VolumeReceived))
     assert received.latency_ms.receive is not None
-    assert any(isinstance(message, EventAdded) and message.label == "face" for message in said)
+    assert any(isinstance(message, EventAdded) and message.label == "face" for message in logged)
     assert "visit-1" in [record["session"] for record in admin.get("/v1/sessions").json()]
     assert [run["run"] for run in admin.get("/v1/sessions/visit-1/runs").json()] == [1]
 
@@ -93,7 +93,7 @@ def test_a_retry_completes_what_a_crash_left_half_written(
 def test_what_does_not_exist_or_is_over(admin: httpx.Client, session: str, make_payload: Callable[..., bytes]) -> None:
     base = f"/v1/sessions/{session}"
     event = {"onset_s": 1.0, "duration_s": 2.0, "trial": 1}
-    problem(admin.post("/v1/sessions", json={"subject": "sub-nobody"}), 404, "subject.unknown")
+    problem(admin.post("/v1/sessions", json={"subject": "sub-unknown"}), 404, "subject.unknown")
     problem(admin.post("/v1/subjects", json={"bundle": "no-such"}), 404, "bundle.unknown")
     problem(admin.get("/v1/sessions/nowhere"), 404, "session.unknown")
     problem(put(admin, "nowhere", 0, make_payload(0)), 404, "session.unknown")
@@ -137,15 +137,15 @@ def test_another_declaration_of_the_same_run_or_session_is_a_conflict(admin: htt
     problem(admin.post("/v1/sessions", json={"subject": subject, "options": {"fats_s": 6.0}}), 422, "request.invalid")
 
 
-def test_what_the_console_noticed_is_told_once_and_in_its_words(admin: httpx.Client, bus: Bus, session: str) -> None:
+def test_what_the_console_noticed_is_logged_once_and_unchanged(admin: httpx.Client, bus: Bus, session: str) -> None:
     url = f"/v1/sessions/{session}/warnings"
     trouble = {"code": "volume.doubled", "text": "run 1: volume 3 came twice; the first is kept", "run": 1, "index": 3}
     assert [admin.post(url, json=trouble).json() for _ in range(2)] == [{"duplicate": False}, {"duplicate": True}]
     assert admin.post(url, json=trouble | {"index": 4}).json() == {"duplicate": False}
-    said = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]
-    told = [(m.code, m.text, m.level, m.run, m.index) for m in said if isinstance(m, Warned)]
-    assert told == [(trouble["code"], trouble["text"], "warning", 1, index) for index in (3, 4)]
+    logged = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]
+    warned = [(m.code, m.text, m.level, m.run, m.index) for m in logged if isinstance(m, Warned)]
+    assert warned == [(trouble["code"], trouble["text"], "warning", 1, index) for index in (3, 4)]
     problem(admin.post(url, json=trouble | {"text": "x" * 501}), 422, "request.invalid")
-    problem(admin.post("/v1/sessions/nobody/warnings", json=trouble), 404, "session.unknown")
+    problem(admin.post("/v1/sessions/unknown/warnings", json=trouble), 404, "session.unknown")
     assert admin.post(f"/v1/sessions/{session}/close").is_success
     problem(admin.post(url, json=trouble | {"index": 5}), 409, "session.closed")

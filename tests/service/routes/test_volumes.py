@@ -85,7 +85,7 @@ def test_volumes_come_in_order_or_say_what_is_expected(
     assert inputs(bus, session)[2:] == ["volume-1-0", "volume-1-1", "volume-1-2"]
 
 
-def test_bad_volumes_get_one_clear_answer_and_the_next_good_one_is_taken(
+def test_bad_volumes_get_one_clear_error_and_the_next_good_one_is_taken(
     running: Running, admin: httpx.Client, session: str, make_payload: Callable[..., bytes]
 ) -> None:
     good = make_payload(0)

@@ -82,7 +82,7 @@ def test_an_added_file_is_found(tmp_path: Path) -> None:
         Bundle.load(tmp_path / "bundle")
 
 
-def test_another_version_says_so(tmp_path: Path) -> None:
+def test_another_version_reports_it(tmp_path: Path) -> None:
     make_bundle().save(tmp_path / "bundle")
     file = tmp_path / "bundle" / "bundle.json"
     file.write_text(file.read_text().replace('"version": 1', '"version": 2'))

@@ -106,7 +106,7 @@ def test_the_same_runs_give_the_same_bundle(folders: list[Path], tmp_path: Path)
     assert one.digest == two.digest
 
 
-def test_the_command_makes_a_bundle_and_says_how_good_it_is(commanded: tuple[Path, str]) -> None:
+def test_the_command_makes_a_bundle_and_reports_its_accuracy(commanded: tuple[Path, str]) -> None:
     folder, printed = commanded
     assert "of 24, 95 % interval" in printed
     assert "chance 12.5%" in printed

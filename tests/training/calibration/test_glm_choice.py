@@ -150,7 +150,7 @@ def commanded(real_runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -
     return Bundle.load(out), printed.getvalue()
 
 
-def test_a_bundle_remembers_when_to_answer_and_what_the_signal_was_like(
+def test_a_bundle_remembers_when_results_are_due_and_what_the_signal_was_like(
     real_runs: list[Path], commanded: tuple[Bundle, str]
 ) -> None:
     bundle, _ = commanded

@@ -77,7 +77,7 @@ def test_shuffled_pairs_leave_it_at_chance(shared_model: MindEye2, calibration: 
     assert top1(fitted, test_trials) <= 13
 
 
-def test_the_prior_learns_what_pictures_look_like(fitted: MindEye2, test_trials: Seen) -> None:
+def test_the_prior_learns_what_images_look_like(fitted: MindEye2, test_trials: Seen) -> None:
     assert fitted.prior is not None
     condition = fold(fitted).tokens(test_trials.betas_KV).backbone
     drawn = fitted.prior.sample(condition, generator=torch.Generator().manual_seed(0))
@@ -111,6 +111,6 @@ def test_shared_weights_calibrate_as_the_pretrained_model_does(
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), fitted.parameters(), strict=True))
 
 
-def test_a_model_without_a_picture_layer_is_refused(model: MindEye2) -> None:
+def test_a_model_without_an_image_layer_is_refused(model: MindEye2) -> None:
     with pytest.raises(ModelMismatch, match="reads the 416 numbers of an image's tokens, got one that reads 37"):
         finetune(model, torch.zeros(3, 5), torch.zeros(3, 4, 104), CONFIG, seed=0)

@@ -136,7 +136,7 @@ def at_work(house: House) -> Iterator[None]:
         working.result()
 
 
-def test_an_answer_says_how_many_trials_it_averages(house: House, bundle: Bundle) -> None:
+def test_a_result_states_how_many_trials_it_averages(house: House, bundle: Bundle) -> None:
     """Two trials of image 4 outweigh one of image 7."""
     house.open("ses-a", "known")
     put(house, 7, "known", 4, 4)
@@ -207,7 +207,7 @@ def write_captioner(folder: Path) -> None:
     (folder / "vocab.txt").write_text("\n".join(WORDS))
 
 
-def test_a_caption_follows_the_picture(house: House, bundle: Bundle, tmp_path: Path) -> None:
+def test_a_caption_follows_the_image(house: House, bundle: Bundle, tmp_path: Path) -> None:
     house.settings.captions_dir = tmp_path / "captions"
     write_captioner(house.settings.captions_dir)
     house.open("ses-a", "known")

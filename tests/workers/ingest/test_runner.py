@@ -116,9 +116,9 @@ def test_limits_repeats_and_uncertainty_survive_the_worker(
     processed = {m.index: m for m in messages if isinstance(m, VolumeProcessed)}
     assert all(processed[i].censored for i in (25, 26))
     assert not all(processed[i].censored for i in (27, 28))
-    said = [m for m in messages if isinstance(m, Warned) and m.code.startswith("quality.signal")]
-    assert [m.code for m in said] == ["quality.signal", "quality.signal.over"]  # the baseline is far off, until "off"
-    assert [m.index for m in said][1] == 25
+    warned = [m for m in messages if isinstance(m, Warned) and m.code.startswith("quality.signal")]
+    assert [m.code for m in warned] == ["quality.signal", "quality.signal.over"]  # the baseline is far off, until "off"
+    assert [m.index for m in warned][1] == 25
     began = {m.code for m in messages if isinstance(m, Warned) and m.code.startswith("quality.")}
     assert all(code.endswith(".over") or f"{code}.over" in began for code in began)
     # every final beta brings its errors, and each answer's repeats are the newest sound betas of the same item
@@ -153,7 +153,7 @@ def test_without_being_asked_nothing_is_averaged(
 def test_a_session_whose_bundle_cannot_be_read_stops_no_other(
     house: House, bundle: Bundle, plan: RunPlan, volumes: list[Volume]
 ) -> None:
-    """It is said once; the session is closed, and archived, as any."""
+    """It is reported once; the session is closed and archived like any other."""
     recorder = house.open("ses-spoilt", "made")
     (house.settings.bundles_dir / "made" / "space.safetensors").write_bytes(b"spoilt")
     recorder.start_run(StartRun(t=time.time(), run=1, task="view", tr_s=plan.tr_s, n_volumes=plan.n_volumes))
@@ -168,5 +168,5 @@ def test_a_session_whose_bundle_cannot_be_read_stops_no_other(
         runner.apply(entry.seq, parse_input(entry.payload))
         runner.tidy()
     assert runner.closed
-    (said,) = (m for m in house.messages("ses-spoilt") if isinstance(m, Warned))
-    assert (said.code, said.level) == ("bundle.tampered", "error")
+    (warned,) = (m for m in house.messages("ses-spoilt") if isinstance(m, Warned))
+    assert (warned.code, warned.level) == ("bundle.tampered", "error")

@@ -34,7 +34,7 @@ def processed(messages: list[Message]) -> list[int]:
 
 
 def finals(n: int, placed: int = 0) -> Callable[[list[Message]], bool]:
-    """So many final betas, and so many runs placed, which is said in idle time."""
+    """Until n final betas and n registrations, which are sent in idle time, have arrived."""
 
     def done(messages: list[Message]) -> bool:
         n_final = sum(isinstance(m, BetaReady) and m.stage == "final" for m in messages)
@@ -73,7 +73,7 @@ def test_killed_at_any_volume_it_loses_nothing_and_doubles_nothing(
     assert betas(disturbed) == betas(undisturbed)
     assert processed(disturbed) == processed(undisturbed) == list(range(len(volumes)))
     assert not [m for m in disturbed if isinstance(m, Warned) and m.code == "log.diverged"]
-    (before,), (after,) = ([m for m in said if isinstance(m, RunPlaced)] for said in (undisturbed, disturbed))
+    (before,), (after,) = ([m for m in messages if isinstance(m, RunPlaced)] for messages in (undisturbed, disturbed))
     assert (before.how, before.index, before.coverage) == ("subject", 0, 1.0)
     assert (after.reference_to_run, after.image) == (before.reference_to_run, before.image)
     assert house.blobs.get(before.image).startswith(b"\x89PNG")

@@ -57,7 +57,7 @@ def write_messages(house: House, *messages: Message) -> None:
         Log(house.bus, "ses-a", "messages").append(message.type, dump_message(message))
 
 
-def test_what_was_drawn_and_said_is_kept_with_how_it_was_made(house: House, tmp_path: Path) -> None:
+def test_what_was_drawn_and_captioned_is_kept_with_how_it_was_made(house: House, tmp_path: Path) -> None:
     house.open("ses-a", "some-bundle")
     write_messages(
         house,
