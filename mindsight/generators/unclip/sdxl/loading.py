@@ -33,7 +33,7 @@ def load_unclip(
         with other tokens and a longer vector
     head_dim : width of an attention head, which shapes do not show; a folder states it itself, and so does the original
         YAML beside a checkpoint (``unclip6.yaml``), which must agree with the weights
-    dtype : of the U-Net. The autoencoder stays in float32, since it overflows in float16
+    dtype : of both networks, but the autoencoder is in float32 beside a U-Net in float16, in which it would overflow
 
     Raises ModelMismatch: nothing is there (``checkpoint.missing``), it cannot be read without running code
     (``checkpoint.unreadable``), it was changed (``checkpoint.tampered``), keys are missing, unexpected or misshapen
@@ -52,7 +52,7 @@ def built(parts: Parts, dtype: torch.dtype, device: str | torch.device) -> Uncli
         unet, vae = build_unet(parts.unet_layout), build_vae(parts.vae_layout)
     return Unclip(
         _filled(unet, "an SDXL U-Net", parts.unet, dtype, device),
-        _filled(vae, "SDXL's autoencoder", parts.vae, torch.float32, device),
+        _filled(vae, "SDXL's autoencoder", parts.vae, torch.float32 if dtype == torch.float16 else dtype, device),
         parts.unet_layout,
         parts.size_px,
     )

@@ -87,7 +87,7 @@ class Unclip:
         vector : (B, C) sizes; None: those of the picture, not cropped
         start : (B, 3, H, W) in [0, 1], the picture that ``sdedit`` starts from, of any size
 
-        Raises BadRequest (``generator.preset``, ``generator.features``, ``generator.start``).
+        Raises BadRequest (``generator.preset``, ``generator.features``, ``generator.inputs``, ``generator.start``).
         """
         table = plan(preset, steps)
         if preset_of(preset).needs_start != (start is not None):
@@ -108,7 +108,7 @@ class Unclip:
         vector: Tensor | None = None,
         start: Tensor | None = None,
     ) -> Inputs:
-        """What ``sample`` works with, on the device. Raises BadRequest (``generator.features``)."""
+        """What ``run`` needs, on the device. Raises BadRequest (``generator.features``, ``generator.inputs``)."""
         n, n_tokens, dim = tokens_BND.shape if tokens_BND.ndim == 3 else (0, 0, 0)
         if dim != self.layout.token_dim:
             raise BadRequest(
@@ -122,6 +122,9 @@ class Unclip:
             noise = draw_noise(generator, (self.layout.channels, edge, edge), _LARGEST).expand(n, -1, -1, -1)
         if uncond is None and any(table.guided):
             uncond = draw_uncond(generator, n_tokens, dim).expand(n, -1, -1)
+        _require("noise", noise, (n, self.layout.channels, None, None))
+        _require("uncond", uncond, tuple(tokens_BND.shape))
+        _require("vector", vector, (n, self.layout.vector_dim))
         latent_size = (noise.shape[2], noise.shape[3])
         if vector is None:
             height_px, width_px = (FACTOR * cells for cells in latent_size)
@@ -173,3 +176,13 @@ class Unclip:
 
 
 _LARGEST = float(sigma_at(999))
+
+
+def _require(name: str, given: Tensor | None, shape: tuple[int | None, ...]) -> None:
+    """None stands for any number. Raises BadRequest (``generator.inputs``)."""
+    if given is None:
+        return
+    fits = given.ndim == len(shape) and all(want in (None, n) for want, n in zip(shape, given.shape, strict=True))
+    if not fits:
+        wanted = ", ".join("any" if want is None else str(want) for want in shape)
+        raise BadRequest(f"expected {name} of shape ({wanted}), got {tuple(given.shape)}", code="generator.inputs")

@@ -34,6 +34,19 @@ def test_the_released_checkpoint_fills_its_networks(published: dict[str, Tensor]
     assert sum(weight.numel() for weight in unclip.vae.parameters()) == 83_653_863
 
 
+def test_the_base_of_sdxl_fills_the_same_networks(published: dict[str, Tensor]) -> None:
+    """Text tokens of 2,048 and a vector of 2,816; its text towers are left out."""
+    base = dict(published)
+    for key, tensor in published.items():
+        if key.endswith(("attn2.to_k.weight", "attn2.to_v.weight")):
+            base[key] = torch.empty(len(tensor), 2048, device="meta")
+    base["model.diffusion_model.label_emb.0.0.weight"] = torch.empty(1280, 2816, device="meta")
+    base["conditioner.embedders.1.model.token_embedding.weight"] = torch.empty(49408, 1280, device="meta")
+    unclip = load_unclip(base, device="meta")
+    assert unclip.layout == UnetLayout(token_dim=2048, vector_dim=2816)
+    assert sum(weight.numel() for weight in unclip.unet.parameters()) == 2_567_463_684
+
+
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
 def test_a_file_gives_what_its_state_dict_gives(
     released_state: dict[str, Tensor], unclip: Unclip, tmp_path: Path, suffix: str

@@ -84,6 +84,21 @@ def test_tokens_of_another_shape_are_refused(small: Unclip, shape: tuple[int, ..
         small.sample(torch.zeros(shape))
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"noise": torch.zeros(1, 4, 4, 4)}, r"noise of shape \(2, 4, any, any\), got \(1, 4, 4, 4\)"),
+        ({"uncond": torch.zeros(2, 16, 47)}, r"uncond of shape \(2, 16, 48\), got \(2, 16, 47\)"),
+        ({"vector": torch.zeros(64)}, r"vector of shape \(2, 64\), got \(64,\)"),
+    ],
+)
+def test_inputs_of_another_shape_are_refused(
+    small: Unclip, tokens: Tensor, given: dict[str, Tensor], message: str
+) -> None:
+    with pytest.raises(BadRequest, match=message):
+        small.sample(tokens, **given)
+
+
 @pytest.mark.parametrize(("preset", "start"), [("sdedit", None), ("fast", torch.zeros(2, 3, 8, 8))])
 def test_a_start_goes_with_the_preset_that_needs_it(
     small: Unclip, tokens: Tensor, preset: str, start: Tensor | None
