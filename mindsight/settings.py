@@ -62,6 +62,10 @@ class Settings(BaseSettings):
         return self.data_dir / "subjects"
 
     @property
+    def engines_dir(self) -> Path:
+        return self.data_dir / "engines"
+
+    @property
     def snapshots_dir(self) -> Path:
         return self.data_dir / "snapshots"
 

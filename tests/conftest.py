@@ -55,7 +55,10 @@ def _place(path: str) -> int:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """One closing line; with several workers, of all of them."""
+    """Figures that long tests measured, and one closing line; with several workers, of all of them."""
+    for report in terminalreporter.stats.get("passed", []):
+        for figures in (value for name, value in report.user_properties if name == "figures"):
+            terminalreporter.write_line(str(figures))
     skipped = terminalreporter.stats.get("skipped", [])
     reasons = [report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)]
     if line := missing_line(reasons):

@@ -11,6 +11,7 @@ from mindsight.cli.calibrate import calibrate
 from mindsight.cli.convert import convert_app
 from mindsight.cli.demo import demo
 from mindsight.cli.doctor import doctor
+from mindsight.cli.engine import engine_app
 from mindsight.cli.evaluate import evaluate
 from mindsight.cli.inspect import inspect
 from mindsight.cli.pool import pool_app
@@ -39,6 +40,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 )
 app.add_typer(pool_app, name="pool")
 app.add_typer(convert_app, name="convert")
+app.add_typer(engine_app, name="engine")
 app.command()(evaluate)
 app.command()(inspect)
 app.command()(doctor)

@@ -128,7 +128,8 @@ def token_space(n_tokens: int, token_dim: int, encoder_digest: str) -> FeatureSp
 def to_grid(tokens_BND: Tensor) -> Tensor:
     """Lay tokens on their square grid: (B, D, side, side)."""
     side = round(tokens_BND.shape[1] ** 0.5)
-    return tokens_BND.transpose(1, 2).reshape(len(tokens_BND), -1, side, side)
+    # not len(), which would write this batch's size into an exported graph
+    return tokens_BND.transpose(1, 2).reshape(tokens_BND.shape[0], -1, side, side)
 
 
 def to_pixels(images_BHW3: NDArray[np.uint8]) -> Tensor:

@@ -67,6 +67,17 @@ class Network:
         return tuple(values.to(self.weight.device, one.dtype) for values, one in zip(drawn, self.inputs, strict=True))
 
 
+class HasNetworks(Protocol):
+    """A generator that engines can run."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of its configuration and weights."""
+
+    def networks(self, dtype: torch.dtype, device: torch.device) -> tuple[Network, ...]:
+        """Its networks, "denoiser" first, in this precision (a network that overflows in it keeps its own)."""
+
+
 class Runner(Protocol):
     """A network, ready to run."""
 

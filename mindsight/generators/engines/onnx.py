@@ -33,8 +33,9 @@ def device() -> str:
 
 
 def build(network: Network, folder: Path, capabilities: Sequence[str], report: Report) -> str:
-    report(f"exporting the {network.name}", 0.0)
-    return export(network, _file(folder, network.name))
+    what = f"exporting the {network.name}"
+    report(what, 0.0)
+    return export(network, _file(folder, network.name), lambda share: report(what, share))
 
 
 def refuse(folder: Path, description: EngineDescription) -> None:

@@ -28,7 +28,7 @@ from mindsight.generators.engines.tensorrt_progress import progress_monitor
 
 WORKSTATIONS = ("8.6", "8.9", "12.0")  # RTX 30, 40 and 50 and their professional sisters
 _FEWEST, _USUAL, _MOST = 1, 1, 2  # a batch: one image, and its guided and unguided evaluation together
-_EXPORT_SHARE = 0.45  # of the whole, at SDXL's published size
+_EXPORTED = 0.45  # of the whole, at SDXL's published size
 _DTYPES = {"FLOAT": torch.float32, "HALF": torch.float16, "BF16": torch.bfloat16}
 _FAULTS = {  # bits of EngineInvalidityDiagnostics, the cause before its consequences
     "MALFORMED_ENGINE": "a whole plan, got a damaged one: build it again",
@@ -77,10 +77,14 @@ def device() -> str:
 def build(network: Network, folder: Path, capabilities: Sequence[str], report: Report) -> str:
     with tempfile.TemporaryDirectory(dir=folder) as place:
         graph = Path(place, f"{network.name}.onnx")
-        report(f"exporting the {network.name}", 0.0)
-        digest = export(network, graph)
-        what = f"building the {network.name} for {', '.join(capabilities)}"
-        plan = _build_plan(graph, network, capabilities, lambda share: report(what, _EXPORT_SHARE + share / 2))
+        exporting = f"exporting the {network.name}"
+        report(exporting, 0.0)
+        digest = export(network, graph, lambda share: report(exporting, _EXPORTED * share))
+        building = f"building the {network.name} for {', '.join(capabilities)}"
+        report(building, _EXPORTED)
+        plan = build_plan(
+            graph, network, capabilities, lambda share: report(building, _EXPORTED + (1.0 - _EXPORTED) * share)
+        )
         with _plan(folder, network.name).open("wb") as file:
             file.write(plan)
     return digest
@@ -183,7 +187,7 @@ class _Plan:
         return [torch.empty_like(one, memory_format=torch.contiguous_format) for one in inputs], output
 
 
-def _build_plan(graph: Path, network: Network, capabilities: Sequence[str], report: Any) -> Any:
+def build_plan(graph: Path, network: Network, capabilities: Sequence[str], report: Any) -> Any:
     trt = _module()
     logger = _logger(trt)
     try:

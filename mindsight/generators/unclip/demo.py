@@ -11,6 +11,7 @@ Axes: B images, N tokens (a square grid, row by row), D channels of a token, C c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,7 @@ from mindsight.encoders.demo import to_grid, token_space
 from mindsight.errors import BadRequest
 from mindsight.features import Array, Features, FeatureSpace
 from mindsight.generators.base import SampleOptions
+from mindsight.generators.engines.base import Network, NetworkInput
 from mindsight.generators.sampling.plan import SamplerPlan, tabulate
 from mindsight.generators.sampling.schedule import trailing
 from mindsight.weights.artefact import read_artefact, write_artefact
@@ -124,6 +126,15 @@ class DemoGenerator:
     def spaces(self) -> Mapping[str, FeatureSpace]:
         space = token_space(self.config.n_tokens, self.config.token_dim, self.config.encoder_digest)
         return {space.name: space}
+
+    def networks(self, dtype: torch.dtype, device: torch.device) -> tuple[Network, ...]:
+        """The denoiser, for an engine."""
+        inputs = (
+            NetworkInput("latent_BCHW", self.config.latent_shape, dtype),
+            NetworkInput("timestep_B", (), torch.float32),
+            NetworkInput("tokens_BND", (self.config.n_tokens, self.config.token_dim), dtype),
+        )
+        return (Network("denoiser", deepcopy(self._denoiser).to(device, dtype), inputs),)
 
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
         """(B, H, W, 3) images of the tokens of the demo encoder, see ``generate``."""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from mindsight.assets import DEMO
-from mindsight.encoders.demo import DemoEncoder
+from mindsight.encoders.demo import DemoEncoder, to_grid
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.simulator.scenes import random_scenes, render_batch
@@ -103,3 +104,23 @@ def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
     weights.write_bytes(content)
     with pytest.raises(ModelMismatch, match=r"generator\.safetensors"):
         DemoGenerator.load(tmp_path / "generator")
+
+
+def test_an_engine_is_given_the_network_itself(generator: DemoGenerator) -> None:
+    (network,) = generator.networks(torch.float32, torch.device("cpu"))
+    inputs = network.example(3)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.module(*inputs), generator._denoiser(*inputs))
+    (half,) = generator.networks(torch.float16, torch.device("cpu"))
+    assert half.precision == "float16"
+    assert network.precision == "float32"  # each has its own weights
+
+
+def test_the_grid_of_tokens_does_not_fix_the_batch() -> None:
+    class Grid(torch.nn.Module):
+        def forward(self, tokens_BND: torch.Tensor) -> torch.Tensor:
+            return to_grid(tokens_BND)
+
+    batch = torch.export.Dim("batch", min=1, max=8)
+    exported = torch.export.export(Grid(), (torch.zeros(2, 4, 3),), dynamic_shapes={"tokens_BND": {0: batch}})
+    assert exported.module()(torch.zeros(5, 4, 3)).shape == (5, 3, 2, 2)

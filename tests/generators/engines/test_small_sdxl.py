@@ -1,0 +1,134 @@
+"""SDXL in small through every engine that a machine without a card has. The U-Net is exported once for all of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir
+import pytest
+import torch
+from torch import Tensor
+
+from mindsight.generators.engines import eager, onnx, tensorrt
+from mindsight.generators.engines.base import Engine, Loop, Network
+from mindsight.generators.engines.compiled import RecordedLoop
+from mindsight.generators.engines.export import export
+from mindsight.generators.engines.folder import EngineDescription
+from mindsight.generators.sampling.plan import tabulate
+from mindsight.generators.sampling.schedule import trailing
+from support import small_sdxl
+from support.recorded_operations import record
+
+CARDS = ("8.6", "8.9", "12.0")
+PLAN = tabulate(trailing(4))
+
+
+@pytest.fixture(scope="module")
+def networks() -> tuple[Network, ...]:
+    return (small_sdxl.denoiser(), small_sdxl.decoder(), small_sdxl.preview())
+
+
+@pytest.fixture(scope="module")
+def folder(networks: tuple[Network, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All three as ONNX."""
+    folder = tmp_path_factory.mktemp("onnx")
+    for one in networks:
+        export(one, folder / f"{one.name}.onnx")
+    return folder
+
+
+def sampler(engine: Engine) -> Loop:
+    """A whole image: four steps of the U-Net, then the decoder."""
+
+    def sample(noise_BCHW: Tensor, tokens_BND: Tensor, vector_BC: Tensor) -> Tensor:
+        def predict(latent_BCHW: Tensor, timestep: float, _: bool) -> tuple[Tensor, ...]:
+            timestep_B = torch.full((len(latent_BCHW),), timestep, device=latent_BCHW.device)
+            return (engine.networks["denoiser"](latent_BCHW, timestep_B, tokens_BND, vector_BC),)
+
+        return engine.networks["decoder"](PLAN.run(predict, noise_BCHW))
+
+    return sample
+
+
+def inputs(networks: Sequence[Network], batch: int) -> tuple[Tensor, Tensor, Tensor]:
+    noise, _, tokens, vector = networks[0].example(batch)
+    return noise, tokens, vector
+
+
+def test_the_weights_keep_their_names_and_nothing_is_left_that_tensorrt_does_not_read(
+    networks: tuple[Network, ...], folder: Path
+) -> None:
+    graph = onnx_ir.load(folder / "denoiser.onnx").graph
+    kinds = Counter(node.op_type for node in graph)
+    names = set(networks[0].module.state_dict())
+    assert len(names) > 250
+    assert names <= set(graph.initializers)
+    assert [one.name for one in graph.inputs] == [one.name for one in networks[0].inputs]
+    assert not {"SplitToSequence", "SequenceAt"} & set(kinds)
+    assert (
+        kinds["Split"] == 7
+    )  # GEGLUs: of 1 transformer block down and 2 up at each of two resolutions, 1 in the middle
+    assert kinds["Attention"] == 14  # of each block's two
+    assert kinds["GroupNormalization"] > 0
+
+
+def test_a_whole_sampling_loop_through_onnxruntime_is_that_of_eager(
+    networks: tuple[Network, ...], folder: Path
+) -> None:
+    graphs = {one.name: "" for one in networks}
+    description = EngineDescription(
+        engine="onnx", source="", graphs=graphs, precision={}, runtime="", exporter="", capabilities=()
+    )
+    engines: list[Engine] = [eager.load(networks), onnx.load(folder, description, None)]
+    for batch in (1, 3):
+        expected, got = (engine.loop(sampler(engine))(*inputs(networks, batch)).numpy() for engine in engines)
+        assert expected.shape == (batch, 3, 16, 16)
+        assert expected.std() > 1e-2
+        np.testing.assert_allclose(got, expected, rtol=0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["denoiser", "decoder", "preview"])
+def test_tensorrt_builds_for_three_cards_in_one_without_any(
+    name: str, networks: tuple[Network, ...], folder: Path
+) -> None:
+    (network,) = (one for one in networks if one.name == name)
+    shares: list[float] = []
+    plan = tensorrt.build_plan(folder / f"{name}.onnx", network, CARDS, shares.append)
+    weights = sum(one.numel() * one.element_size() for one in network.module.parameters())
+    assert len(bytes(plan)) > weights / 2
+    assert shares == sorted(shares)
+    assert 0.0 < shares[-1] <= 1.0
+
+
+def test_a_recorded_loop_depends_on_its_inputs_alone(networks: tuple[Network, ...]) -> None:
+    engine = eager.load(networks)
+    calls = 0
+
+    def sample(*given: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return sampler(engine)(*given)
+
+    loop = RecordedLoop(sample, record)
+    first, other = (tuple(scale * one for one in inputs(networks, 1)) for scale in (1.0, 0.5))
+    images = [loop(*first), loop(*other), loop(*first)]
+    assert calls == 1
+    torch.testing.assert_close(images[0], images[2], rtol=0.0, atol=0.0)
+    for image, given in zip(images, (first, other, first), strict=True):
+        torch.testing.assert_close(image, engine.loop(sampler(engine))(*given))
+    assert (images[0] - images[1]).abs().max() > 1e-2
+    loop(*inputs(networks, 2))
+    assert calls == 2  # once for each set of shapes
+
+
+def test_the_loop_asks_for_no_value_of_a_tensor(networks: tuple[Network, ...]) -> None:
+    """Tensors without data stand for the card: whatever would wait for it, or copy from it, stops the walk."""
+    on_meta = [
+        Network(one.name, one.module.to("meta"), one.inputs) for one in (small_sdxl.denoiser(), small_sdxl.decoder())
+    ]
+    engine = eager.load(on_meta)
+    image = sampler(engine)(*inputs(on_meta, 2))
+    assert (image.device.type, image.shape) == ("meta", (2, 3, 16, 16))
