@@ -22,6 +22,7 @@ from mindsight.generators.engines.folder import (
     read_verified,
 )
 from mindsight.generators.registry import load_generator
+from mindsight.weights.device import Placement
 
 PRECISION = {"onnx": "float32", "tensorrt": "float16"}  # the processor computes in single precision, a card in half
 _BATCHES = (1, 2)
@@ -56,7 +57,7 @@ def build(generator: Path, engine: str, engines: Path, cards: Sequence[str], rep
     Raises what ``registry.build`` does; ModelMismatch (``engine.generator``).
     """
     registry.stored(engine).capabilities(cards)  # refused before the weights are read
-    source, networks = _networks(generator, PRECISION[engine], torch.device("cpu"))
+    source, networks = _networks(generator, PRECISION[engine], "cpu")
     return registry.build(engine, networks, source, engines, cards, report)
 
 
@@ -85,10 +86,10 @@ def verify(engine: Path, generator: Path) -> Verified:
 def bench(generator: Path, engines: Path) -> Iterator[Timing]:
     """Time a generator's networks on every engine that this machine can use: eager, compiled, verified ones."""
     device = _device("compiled")
-    precision = PRECISION["tensorrt"] if device.type == "cuda" else PRECISION["onnx"]
+    precision = PRECISION["tensorrt"] if device != "cpu" else PRECISION["onnx"]
     source, networks = _networks(generator, precision, device)
     yield from _timings("eager", registry.in_memory("eager", networks), networks)
-    if device.type == "cuda":
+    if device != "cpu":
         yield from _timings("compiled", registry.in_memory("compiled", networks), networks)
     for one in listed(engines):
         if one.description is not None and one.description.source == source and one.verified is not None:
@@ -110,17 +111,17 @@ def _timings(name: str, engine: Engine, networks: Sequence[Network]) -> Iterator
             yield Timing(name, network.name, batch, 1e3 * statistics.median(times_s[1:]))
 
 
-def _networks(folder: Path, precision: str, device: torch.device) -> tuple[str, tuple[Network, ...]]:
+def _networks(folder: Path, precision: str, device: str) -> tuple[str, tuple[Network, ...]]:
     """Digest of the generator, and its networks."""
-    generator = load_generator(folder)
+    generator = load_generator(folder, Placement(device, precision))
     if not hasattr(generator, "networks"):
         raise ModelMismatch(
             f"expected a generator whose networks engines can run, got {type(generator).__name__}: it runs eager only",
             code="engine.generator",
         )
     runnable = cast(HasNetworks, generator)
-    return runnable.digest, runnable.networks(getattr(torch, precision), device)
+    return runnable.digest, runnable.networks
 
 
-def _device(engine: str) -> torch.device:
-    return torch.device("cuda" if engine != "onnx" and torch.cuda.is_available() else "cpu")
+def _device(engine: str) -> str:
+    return "cuda:0" if engine != "onnx" and torch.cuda.is_available() else "cpu"

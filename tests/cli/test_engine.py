@@ -15,27 +15,26 @@ from mindsight.cli.engine import _left
 from mindsight.generators.engines.base import Network, NetworkInput
 from mindsight.generators.registry import KINDS
 from mindsight.weights.artefact import read_artefact, write_artefact
+from mindsight.weights.device import Placement
 
 
 class Small:
     """A generator of which engines need no more than this."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, placement: Placement) -> None:
         artefact = read_artefact(folder, "small")
         self.digest = artefact.digest
-        self._module = torch.nn.Conv2d(4, 3, 3)
-        self._module.load_state_dict(artefact.tensors)
-
-    def networks(self, dtype: torch.dtype, device: torch.device) -> tuple[Network, ...]:
-        module = self._module.requires_grad_(False).to(device, dtype)
-        return (Network("denoiser", module, (NetworkInput("input", (4, 8, 8), dtype),)),)
+        module = torch.nn.Conv2d(4, 3, 3).requires_grad_(False)
+        module.load_state_dict(artefact.tensors)
+        placement.place(module)
+        self.networks = (Network("denoiser", module, (NetworkInput("input", (4, 8, 8), placement.torch_dtype),)),)
 
 
 @pytest.fixture
 def generator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     kinds: Any = KINDS
     monkeypatch.setitem(kinds, "small", Small)
-    monkeypatch.setitem(kinds, "closed", lambda folder: object())
+    monkeypatch.setitem(kinds, "closed", lambda folder, placement: object())
     monkeypatch.setenv("MINDSIGHT_DATA_DIR", str(tmp_path / "data"))
     folder = tmp_path / "generator"
     write_artefact(folder, "small", {}, torch.nn.Conv2d(4, 3, 3).state_dict())

@@ -74,8 +74,12 @@ class HasNetworks(Protocol):
     def digest(self) -> str:
         """sha256 of its configuration and weights."""
 
-    def networks(self, dtype: torch.dtype, device: torch.device) -> tuple[Network, ...]:
-        """Its networks, "denoiser" first, in this precision (a network that overflows in it keeps its own)."""
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Its networks, "denoiser" first, on the device and in the precision that it was loaded with."""
+
+    def use(self, engine: Engine) -> None:
+        """From now on, run these networks on an engine."""
 
 
 class Runner(Protocol):

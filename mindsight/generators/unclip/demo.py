@@ -11,7 +11,6 @@ Axes: B images, N tokens (a square grid, row by row), D channels of a token, C c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +26,7 @@ from mindsight.encoders.demo import to_grid, token_space
 from mindsight.errors import BadRequest
 from mindsight.features import Array, Features, FeatureSpace
 from mindsight.generators.base import SampleOptions
-from mindsight.generators.engines.base import Network, NetworkInput
+from mindsight.generators.engines.base import Engine, Network, NetworkInput, Runner
 from mindsight.generators.sampling.plan import SamplerPlan, tabulate
 from mindsight.generators.sampling.schedule import trailing
 from mindsight.weights.artefact import read_artefact, write_artefact
@@ -101,6 +100,7 @@ class DemoGenerator:
 
     def __init__(self, denoiser: Denoiser, digest: str = "", placement: Placement = HOST) -> None:
         self._denoiser, self._placement = denoiser.eval(), placement
+        self._evaluate: Runner = self._denoiser
         self.config = denoiser.config
         self.digest = digest
 
@@ -127,14 +127,20 @@ class DemoGenerator:
         space = token_space(self.config.n_tokens, self.config.token_dim, self.config.encoder_digest)
         return {space.name: space}
 
-    def networks(self, dtype: torch.dtype, device: torch.device) -> tuple[Network, ...]:
+    @property
+    def networks(self) -> tuple[Network, ...]:
         """The denoiser, for an engine."""
+        dtype = self._placement.torch_dtype
         inputs = (
             NetworkInput("latent_BCHW", self.config.latent_shape, dtype),
             NetworkInput("timestep_B", (), torch.float32),
             NetworkInput("tokens_BND", (self.config.n_tokens, self.config.token_dim), dtype),
         )
-        return (Network("denoiser", deepcopy(self._denoiser).to(device, dtype), inputs),)
+        return (Network("denoiser", self._denoiser, inputs),)
+
+    def use(self, engine: Engine) -> None:
+        """From now on, run the denoiser on an engine."""
+        self._evaluate = engine.networks["denoiser"]
 
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
         """(B, H, W, 3) images of the tokens of the demo encoder, see ``generate``."""
@@ -163,11 +169,11 @@ class DemoGenerator:
         drawn_CHW = torch.randn(self.config.latent_shape, generator=torch.Generator().manual_seed(seed))
         noise_CHW = self._placement.moved(drawn_CHW)
         noise_BCHW = noise_CHW.expand(len(tokens), -1, -1, -1)
-        latent_BCHW = sample(self._denoiser, tokens, noise_BCHW, steps)
+        latent_BCHW = sample(self._evaluate, tokens, noise_BCHW, steps)
         return to_images(functional.pixel_shuffle(latent_BCHW, self.config.fold))
 
 
-def sample(denoiser: nn.Module, tokens_BND: Tensor, noise_BCHW: Tensor, steps: int) -> Tensor:
+def sample(denoiser: Runner, tokens_BND: Tensor, noise_BCHW: Tensor, steps: int) -> Tensor:
     """Latents (B, C, H, W) from noise."""
 
     def predict(latent_BCHW: Tensor, timestep: float, _: bool) -> tuple[Tensor, ...]:

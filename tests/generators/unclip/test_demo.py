@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mindsight.assets import DEMO
 from mindsight.encoders.demo import DemoEncoder, to_grid
 from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.generators.engines.base import PlainEngine
 from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.simulator.scenes import random_scenes, render_batch
 from training.generator.figures import psnr_db, token_noises
@@ -106,14 +107,24 @@ def test_a_damaged_copy_is_refused(tmp_path: Path) -> None:
         DemoGenerator.load(tmp_path / "generator")
 
 
-def test_an_engine_is_given_the_network_itself(generator: DemoGenerator) -> None:
-    (network,) = generator.networks(torch.float32, torch.device("cpu"))
-    inputs = network.example(3)
-    with torch.inference_mode():
-        torch.testing.assert_close(network.module(*inputs), generator._denoiser(*inputs))
-    (half,) = generator.networks(torch.float16, torch.device("cpu"))
-    assert half.precision == "float16"
-    assert network.precision == "float32"  # each has its own weights
+def test_an_engine_runs_the_network_in_its_place(generator: DemoGenerator) -> None:
+    (network,) = generator.networks
+    assert network.precision == "float32"
+    evaluated = []
+
+    def engine(*inputs: torch.Tensor) -> torch.Tensor:
+        assert [one.shape[1:] for one in inputs] == [torch.Size(one.shape) for one in network.inputs]
+        assert [one.dtype for one in inputs] == [one.dtype for one in network.inputs]
+        evaluated.append(inputs)
+        output: torch.Tensor = network.module(*inputs)
+        return output
+
+    tokens = np.random.default_rng(3).standard_normal((2, 16, 64)).astype(np.float32)
+    expected = generator.generate(tokens, 1, steps=3)
+    using = DemoGenerator.load(DEMO / "generator")
+    using.use(PlainEngine({"denoiser": engine}))
+    np.testing.assert_array_equal(using.generate(tokens, 1, steps=3), expected)
+    assert len(evaluated) == 3
 
 
 def test_the_grid_of_tokens_does_not_fix_the_batch() -> None:

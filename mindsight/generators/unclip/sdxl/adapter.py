@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.features import Features, FeatureSpace
 from mindsight.generators.base import SampleOptions
+from mindsight.generators.engines.base import Engine, Network, NetworkInput
 from mindsight.generators.unclip.sdxl.folder import read_folder
 from mindsight.generators.unclip.sdxl.loading import built
-from mindsight.generators.unclip.sdxl.pipeline import Unclip
+from mindsight.generators.unclip.sdxl.pipeline import FACTOR, Unclip
+from mindsight.generators.unclip.sdxl.unet import Denoiser
+from mindsight.generators.unclip.sdxl.vae import LatentDecoder
 from mindsight.weights.device import HOST, Placement
 
 _PRESET = "fast"
@@ -49,6 +52,28 @@ class UnclipGenerator:
     @property
     def image_size(self) -> int:
         return self.unclip.size_px
+
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """The U-Net and the full decoder, for an engine. The decoder is in float32: it overflows in float16."""
+        [space] = self.spaces.values()
+        layout, dtype = self.unclip.layout, self.unclip.unet.dtype
+        latent = (layout.channels, self.image_size // FACTOR, self.image_size // FACTOR)
+        denoiser = (
+            NetworkInput("latent_BCHW", latent, dtype),
+            NetworkInput("timestep_B", (), torch.float32),
+            NetworkInput("tokens_BND", tuple(space.shape), dtype),
+            NetworkInput("vector_BC", (layout.vector_dim,), dtype),
+        )
+        decoder = (NetworkInput("latent_BCHW", latent, torch.float32),)
+        return (
+            Network("denoiser", Denoiser(self.unclip.unet), denoiser),
+            Network("decoder", LatentDecoder(self.unclip.vae), decoder),
+        )
+
+    def use(self, engine: Engine) -> None:
+        """From now on, run these networks on an engine."""
+        self.unclip.denoiser, self.unclip.decoder = engine.networks["denoiser"], engine.networks["decoder"]
 
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
         """(B, H, W, 3) pictures, by ``options.preset`` (``fast`` if it is None) in ``options.steps`` steps."""
