@@ -1,7 +1,9 @@
-"""One trial in half precision, with the pool where a card would have it. The CPU is the card."""
+"""One trial in half precision, with the pool where a card would have it. The CPU takes a card's place if
+there is none."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,17 +13,17 @@ import torch
 
 from mindsight.decoders.base import PriorOptions
 from mindsight.decoders.mindeye2.decoder import MindEye2Weights
-from mindsight.decoding import TrialDecoder
+from mindsight.decoding import Reconstructed, Retrieval, TrialDecoder
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.registry import load_generator
 from mindsight.retrieval.on_card import PoolOnCard
 from mindsight.subjects.bundle.decoder import Sampling
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.weights.device import HOST, Placement
+from support.card import CARD
 from support.families import unclip_demo, write_mindeye2
 from support.linear_bundle import N_VOXELS, linear_bundle, ticks
 
-CARD = Placement("cpu", "float16")
 HALF_ERROR = 16 * 2.0**-11  # sixteen roundings of float16, one after another, that all go the same way
 
 
@@ -67,6 +69,26 @@ def test_a_card_gives_the_hosts_ranking_and_reconstruction_in_half_precision(
     difference = np.abs(made.pixels.astype(int) - other.pixels)
     assert 0 < difference.mean() < 255 * HALF_ERROR
     assert (made.steps, {f.dtype for f in made.features.values()}) == (other.steps, {np.dtype(np.float32)})
+
+
+def test_a_reconstruction_in_another_thread_and_stream_is_the_same(
+    bundle: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    unclip_demo(tmp_path / "generator")
+    decoder = TrialDecoder(
+        bundle, clock=ticks(), generator=load_generator(tmp_path / "generator", CARD), placement=CARD
+    )
+    retrieval = decoder.retrieve(*beta)
+    expected = decoder.reconstruct(retrieval, 3)
+
+    def reconstruct(of: Retrieval) -> Reconstructed:
+        with CARD.stream(urgent=False):
+            return decoder.reconstruct(of, 3)
+
+    with ThreadPoolExecutor(1) as thread, CARD.stream(urgent=True):
+        made = [thread.submit(reconstruct, decoder.retrieve(*beta)) for _ in range(5)]
+        for one in made:
+            np.testing.assert_array_equal(one.result().pixels, expected.pixels)
 
 
 def test_without_memory_on_the_card_the_host_ranks(

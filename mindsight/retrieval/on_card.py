@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mindsight.errors import ModelMismatch
+from mindsight.errors import MindsightError, ModelMismatch
 from mindsight.features import Array
 from mindsight.retrieval.origin import Origin
 from mindsight.retrieval.pool import CHUNK_BYTES, CandidatePool
@@ -74,7 +74,8 @@ class PoolOnCard:
     def rank(self, query_D: Array, k: int) -> Ranking | None:
         """As ``ranking.rank``; None if the card has no memory left to do it.
 
-        The one point of a trial at which the host waits for the card. Raises ModelMismatch (``pool.query_shape``).
+        The one point of a trial at which the host waits for the card. Raises ModelMismatch (``pool.query_shape``), and
+        MindsightError (``decoder.overflow``) for a query that is not finite.
         """
         if (given := math.prod(query_D.shape)) != self._rows_ND.shape[1]:
             raise ModelMismatch(
@@ -86,6 +87,12 @@ class PoolOnCard:
             if is_out_of_memory(error):
                 return None
             raise
+        if not np.isfinite(found).all():
+            raise MindsightError(
+                "expected finite features, got some beyond the range of half precision: exclude outlying voxels, or set"
+                " MINDSIGHT_DEVICE=cpu for single precision",
+                code="decoder.overflow",
+            )
         scores_N = found[:-1][self._first_N]
         return Ranking(best_places(scores_N, k), scores_N, float(found[-1]))
 

@@ -1,4 +1,4 @@
-"""The pool on a card: the host's ranking within half precision's rounding. Here the CPU, and meta, are the card."""
+"""The pool on a card: the host's ranking within half precision's rounding. The CPU replaces a missing card."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from mindsight.errors import ModelMismatch
+from mindsight.errors import MindsightError, ModelMismatch
 from mindsight.retrieval import CandidatePool, rank
 from mindsight.retrieval.on_card import PoolOnCard, lack_of_room
 from mindsight.weights.device import Placement
+from support.card import CARD
 from support.tolerance import rounding
 
-HERE = Placement("cpu", "float16")
 UNIT = 2.0**-11
 
 
@@ -36,7 +36,7 @@ def test_the_ranking_is_the_hosts(dtype: type, scale: float, centred: bool, monk
     rng = np.random.default_rng(2)
     origin = (scale * rng.normal(size=(4, 60))).astype(np.float32) if centred else None
     query = (scale * rng.normal(size=(4, 60))).astype(np.float32)
-    found = PoolOnCard.put(pool, origin, HERE).rank(query, 60)
+    found = PoolOnCard.put(pool, origin, CARD).rank(query, 60)
     exact = rank(query, pool, 60, origin)
     assert found is not None
     np.testing.assert_allclose(found.scores_N, exact.scores_N, rtol=0, atol=close(240))
@@ -57,7 +57,7 @@ def test_what_is_certain_is_in_the_hosts_order() -> None:
     )
     assert np.abs(np.diff(np.cos(steps))).min() > 2 * close(2)
     query = np.array([3.0, 0.0], np.float32)
-    found = PoolOnCard.put(pool, None, HERE).rank(query, 40)
+    found = PoolOnCard.put(pool, None, CARD).rank(query, 40)
     assert found is not None
     np.testing.assert_array_equal(found.indices_K, rank(query, pool, 40).indices_K)
 
@@ -67,7 +67,7 @@ def test_equal_candidates_score_equally_and_keep_the_order_of_the_pool() -> None
     of = np.random.default_rng(5).integers(0, 3, 90)
     pool = CandidatePool(tuple(map(str, range(90))), kinds[of])
     query = np.random.default_rng(6).normal(size=500).astype(np.float32)
-    found = PoolOnCard.put(pool, None, HERE).rank(query, 90)
+    found = PoolOnCard.put(pool, None, CARD).rank(query, 90)
     assert found is not None
     assert len(set(found.scores_N.tolist())) == 3
     np.testing.assert_array_equal(found.indices_K, rank(query, pool, 90).indices_K)
@@ -75,7 +75,7 @@ def test_equal_candidates_score_equally_and_keep_the_order_of_the_pool() -> None
 
 def test_equal_candidates_score_equally_whatever_a_kernel_sums_first(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = CandidatePool(("a", "b", "c"), np.ones((3, 8), np.float16))
-    on_card = PoolOnCard.put(pool, None, HERE)
+    on_card = PoolOnCard.put(pool, None, CARD)
     monkeypatch.setattr(on_card, "scores", lambda _: torch.tensor([0.5, 0.5000001, 0.4999999, 1.0]))
     found = on_card.rank(np.ones(8, np.float32), 3)
     assert found is not None
@@ -90,7 +90,7 @@ def test_what_has_no_length_scores_nothing(dtype: type) -> None:
     pool = CandidatePool(tuple("abcde"), embeddings)
     query = np.random.default_rng(8).normal(size=30).astype(np.float32)
     for subtracted, nothing in ((None, 4), (origin, 2)):
-        on_card = PoolOnCard.put(pool, subtracted, HERE)
+        on_card = PoolOnCard.put(pool, subtracted, CARD)
         found = on_card.rank(query, 5)
         assert found is not None
         assert found.scores_N[nothing] == 0.0
@@ -102,18 +102,27 @@ def test_what_has_no_length_scores_nothing(dtype: type) -> None:
 
 def test_a_query_of_another_length_is_refused() -> None:
     with pytest.raises(ModelMismatch, match="240 numbers, got 239") as error:
-        PoolOnCard.put(make_pool(), None, HERE).rank(np.zeros(239, np.float32), 1)
+        PoolOnCard.put(make_pool(), None, CARD).rank(np.zeros(239, np.float32), 1)
     assert error.value.code == "pool.query_shape"
 
 
 def test_without_memory_there_is_no_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_card = PoolOnCard.put(make_pool(), None, HERE)
+    on_card = PoolOnCard.put(make_pool(), None, CARD)
 
     def full(_: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(on_card, "scores", full)
     assert on_card.rank(np.zeros(240, np.float32), 1) is None
+
+
+def test_a_query_beyond_half_precision_is_refused() -> None:
+    """What overflowed in the network, or came so."""
+    query = np.ones(240, np.float32)
+    query[3] = np.inf
+    with pytest.raises(MindsightError, match="MINDSIGHT_DEVICE=cpu") as error:
+        PoolOnCard.put(make_pool(), None, CARD).rank(query, 1)
+    assert error.value.code == "decoder.overflow"
 
 
 def test_scores_of_a_released_size_are_made_on_the_device() -> None:

@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from mindsight.bus import Bus, Log, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.decoding import TrialDecoder
 from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions
@@ -35,6 +36,8 @@ from mindsight.protocol.work import BetaWork, Repeat, dump_work, parse_work
 from mindsight.retrieval import Calibration, CandidatePool
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
+from mindsight.weights.device import HOST, Placement
+from support.card import CARD
 from support.house import House
 from workers.inference.worker import InferenceWorker, load_captioner, warm_generator
 
@@ -121,12 +124,12 @@ def test_every_beta_has_one_result_and_one_reconstruction_though_the_worker_is_k
 
 
 @contextlib.contextmanager
-def at_work(house: House) -> Iterator[None]:
+def at_work(house: House, placement: Placement = HOST) -> Iterator[None]:
     """The worker in a thread of the test, for what needs no process of its own: starting one takes seconds."""
     with contextlib.closing(Bus.from_settings(house.settings)) as bus:
         stop = threading.Event()
-        generator, captioner = warm_generator(house.settings), load_captioner(house.settings)
-        worker = InferenceWorker(house.settings, bus, "test", stop, generator, captioner)
+        generator, captioner = warm_generator(house.settings, placement), load_captioner(house.settings, placement)
+        worker = InferenceWorker(house.settings, bus, "test", stop, generator, captioner, placement)
         with ThreadPoolExecutor(1) as pool:
             working = pool.submit(worker.run)
             try:
@@ -300,3 +303,22 @@ def test_without_memory_for_its_first_reconstruction_a_bundle_still_ranks(
     worker.bundles.prepare()
     assert worker.bundles.names == {"known"}
     assert "no reconstruction with bundle known so far" in capsys.readouterr().err
+
+
+def test_a_worker_on_a_card_gives_what_the_host_gives(house: House, bundle: Bundle) -> None:
+    """Up to half precision: a score is off by a few units in float16's last place, an image by little on average."""
+    house.open("ses-a", "known")
+    put(house, 3, "known")
+    with at_work(house, CARD):
+        messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 1)
+    host = TrialDecoder(bundle, clock=time.monotonic, generator=warm_generator(house.settings))
+    exact = host.retrieve(VOXELS_NV[2], bundle.statistics.mean_V, bundle.statistics.std_V)
+    scores = {candidate.id: candidate.score for candidate in exact.candidates}
+    (result,) = (m for m in messages if isinstance(m, Result))
+    assert result.candidates[0].id == "picture-2"
+    for candidate in result.candidates[:5]:
+        assert candidate.score == pytest.approx(scores[candidate.id], abs=2.0**-9)
+    (made,) = (m for m in messages if isinstance(m, Reconstruction))
+    with Image.open(io.BytesIO(house.blobs.get(made.image))) as image:
+        difference = np.asarray(image).astype(int) - host.reconstruct(exact, made.seed).pixels
+    assert np.abs(difference).mean() < 2.0
