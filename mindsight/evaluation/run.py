@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,11 @@ from mindsight.evaluation.records import Evaluation, Outputs, Truth
 from mindsight.evaluation.report.page import html_page
 from mindsight.evaluation.report.table import as_json, text_table
 from mindsight.stages import STAGES
+
+_UNCHECKED = (
+    "Not checked: whether the decoder was trained on these images or near-duplicates of them. Give the manifest's"
+    " training_image_ids and cluster_of to have it checked."
+)
 
 
 def evaluate_folder(
@@ -67,9 +71,7 @@ def evaluate_folder(
     _require_existing(outputs, images, networks, image_tokens, betas, masks, captions)
     manifest = read_manifest(outputs)
     manifest.require_held_out()
-    truth = _truth(manifest, read_pictures(images), image_tokens, betas, masks)
-    if captions is not None:
-        truth = replace(truth, captions_K=read_captions(captions))
+    truth = _truth(manifest, read_pictures(images), image_tokens, betas, masks, captions)
     given = read_outputs(outputs, manifest.name, manifest.selection)
     controls = read_controls(outputs)
     loaded = _load_networks(networks, device)
@@ -77,10 +79,7 @@ def evaluate_folder(
         truth, given, controls, loaded, seed=seed, allow_best_of_n=allow_best_of_n, live=read_live(outputs)
     )
     if not manifest.training_image_ids:
-        evaluation.notes.append(
-            "Not checked: whether the decoder was trained on these images or near-duplicates of them. Give the"
-            " manifest's training_image_ids and cluster_of to have it checked."
-        )
+        evaluation.notes.append(_UNCHECKED)
     made_from = _digests(truth, given) | {f"weights of {network.spec.key}": network.digest for network in loaded}
     page = html_page(
         evaluation, truth, given, controls, captions=manifest.captions, made_from=made_from, n_pictures=n_pictures
@@ -137,7 +136,12 @@ def _require_existing(*paths: Path | None) -> None:
 
 
 def _truth(
-    manifest: Manifest, images: NDArray[Any], image_tokens: Path | None, betas: Path | None, masks: Path | None
+    manifest: Manifest,
+    images: NDArray[Any],
+    image_tokens: Path | None,
+    betas: Path | None,
+    masks: Path | None,
+    captions: Path | None,
 ) -> Truth:
     n = len(manifest.image_ids)
     tokens_KND = None if image_tokens is None else read_array(image_tokens)
@@ -156,6 +160,7 @@ def _truth(
         tokens_KND=tokens_KND,
         betas_KV=betas_KV,
         masks=regions,
+        captions_K=None if captions is None else read_captions(captions),
     )
 
 

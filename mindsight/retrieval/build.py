@@ -82,21 +82,7 @@ def build_pool(
     state = _State.resume(partial, plan)
     n = len(pictures.ids)
     for start in range(state.done, n, batch):
-        read, skipped = _read(pictures, range(start, min(start + batch, n)))
-        rows = None
-        if read:
-            images_BHW3 = np.stack([image for _, image in read])
-            rows = _checked(embed(images_BHW3), [id_ for id_, _ in read], state.shape)
-            _write(partial, len(state.ids), rows, images_BHW3)
-        state.add(
-            _Batch(
-                start + len(read) + len(skipped),
-                state.shape if rows is None else rows.shape[1:],
-                [id_ for id_, _ in read],
-                [sha256_of(image.tobytes()) for _, image in read],
-                [asdict(one) for one in skipped],
-            )
-        )
+        skipped = _add_batch(state, partial, pictures, embed, range(start, min(start + batch, n)))
         if report is not None:
             report(Progress(state.done, n, tuple(skipped)))
     return _finish(partial, out, state, source, space)
@@ -158,6 +144,27 @@ class _State:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
             sync_file(file)
+
+
+def _add_batch(state: _State, partial: Path, pictures: Pictures, embed: Embed, indices: range) -> list[Skipped]:
+    """Embed and write these images; returns those that could not be read."""
+    read, skipped = _read(pictures, indices)
+    shape = state.shape
+    if read:
+        images_BHW3 = np.stack([image for _, image in read])
+        rows = _checked(embed(images_BHW3), [id_ for id_, _ in read], shape)
+        _write(partial, len(state.ids), rows, images_BHW3)
+        shape = rows.shape[1:]
+    state.add(
+        _Batch(
+            indices.stop,
+            shape,
+            [id_ for id_, _ in read],
+            [sha256_of(image.tobytes()) for _, image in read],
+            [asdict(one) for one in skipped],
+        )
+    )
+    return skipped
 
 
 def _read(pictures: Pictures, indices: range) -> tuple[list[tuple[str, NDArray[Any]]], list[Skipped]]:
