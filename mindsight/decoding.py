@@ -235,7 +235,8 @@ class TrialDecoder:
         pixels = self._generator(features, seed, sampling.generator)[0]
         timings_ms = {"generate": 1e3 * (self._clock() - start)}
         host = {name: on_host(feature) for name, feature in features.items()}
-        return Reconstructed(pixels, host, refined.steps + sampling.generator.steps, timings_ms)
+        steps = refined.steps + self._generator.evaluations(sampling.generator)
+        return Reconstructed(pixels, host, steps, timings_ms)
 
     def _z_scored(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:
         beta, mean, std = (np.asarray(values, dtype=np.float32) for values in (beta_V, mean_V, std_V))

@@ -17,13 +17,13 @@ from mindsight.features import Features, FeatureSpace
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleOptions:
-    """How an image is sampled. The default is what bundles were reconstructed with before they recorded it.
+    """How an image is sampled. The default is each kind's own way, as bundles that do not record it are reconstructed.
 
-    steps : steps of the sampler for one image
+    steps : steps of the sampler for one image; None: as many as are usual for it
     preset : the sampler, for the kinds that have several; None: the kind's own
     """
 
-    steps: int = 4
+    steps: int | None = None
     preset: str | None = None
 
 
@@ -41,6 +41,9 @@ class Generator(Protocol):
     @property
     def image_size(self) -> int:
         """Side of its images in pixels."""
+
+    def evaluations(self, options: SampleOptions) -> int:
+        """Of its network, for one image."""
 
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
         """(B, H, W, 3) images of features (B, *shape). The same seed gives the same images, whatever B is.

@@ -82,6 +82,11 @@ def test_an_image_is_made_where_the_weights_are(folder: Path, features: Features
         assert torch.float16 in card.dtypes()
 
 
+def test_it_counts_its_evaluations(generator: Generator) -> None:
+    usual, few = (generator.evaluations(options) for options in (SampleOptions(), OPTIONS))
+    assert usual > few >= 2
+
+
 def test_features_of_another_shape_are_refused(generator: Generator) -> None:
     wrong = {name: np.zeros((1, space.shape[0] + 1, *space.shape[1:])) for name, space in generator.spaces.items()}
     with pytest.raises(BadRequest) as error:

@@ -32,6 +32,8 @@ from mindsight.generators.sampling.schedule import trailing
 from mindsight.weights.artefact import read_artefact, write_artefact
 from mindsight.weights.device import HOST, Placement
 
+_STEPS = 4  # more do not change the image
+
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
@@ -142,13 +144,17 @@ class DemoGenerator:
         """From now on, run the denoiser on an engine."""
         self._evaluate = engine.networks["denoiser"]
 
+    def evaluations(self, options: SampleOptions) -> int:
+        """One in each step."""
+        return _STEPS if options.steps is None else options.steps
+
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
         """(B, H, W, 3) images of the tokens of the demo encoder, see ``generate``."""
         (name,) = self.spaces
-        return self.generate(features[name], seed, options.steps)
+        return self.generate(features[name], seed, self.evaluations(options))
 
     @torch.inference_mode()
-    def generate(self, tokens_BND: Array, seed: int, steps: int = 4) -> NDArray[np.uint8]:
+    def generate(self, tokens_BND: Array, seed: int, steps: int = _STEPS) -> NDArray[np.uint8]:
         """(B, H, W, 3) one image for each set of tokens.
 
         All images of a call start from the one noise that ``seed`` names, so an image does not depend on what it is

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mindsight.assets import DEMO
 from mindsight.encoders.demo import DemoEncoder, to_grid
 from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.generators.base import SampleOptions
 from mindsight.generators.engines.base import PlainEngine
 from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.simulator.scenes import random_scenes, render_batch
@@ -78,6 +79,10 @@ def test_small_and_noisy_tokens_still_give_the_scene(
     assert noise.std() == pytest.approx(1.0, abs=0.1)
     noisy = np.float32(0.8) * tokens + np.float32(level) * noise
     assert psnr_db(generator.generate(noisy, seed=0), shown) >= 24.0
+
+
+def test_bundles_that_do_not_record_it_are_drawn_in_four_steps(generator: DemoGenerator) -> None:
+    assert generator.evaluations(SampleOptions()) == 4
 
 
 def test_the_seed_decides_the_bytes(generator: DemoGenerator, tokens: NDArray[np.float32]) -> None:

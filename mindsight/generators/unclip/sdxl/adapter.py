@@ -16,6 +16,7 @@ from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.features import Features, FeatureSpace
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.engines.base import Engine, Network, NetworkInput
+from mindsight.generators.sampling.presets import plan
 from mindsight.generators.unclip.sdxl.folder import read_folder
 from mindsight.generators.unclip.sdxl.loading import built
 from mindsight.generators.unclip.sdxl.pipeline import FACTOR, Unclip
@@ -75,8 +76,12 @@ class UnclipGenerator:
         """From now on, run these networks on an engine."""
         self.unclip.denoiser, self.unclip.decoder = engine.networks["denoiser"], engine.networks["decoder"]
 
+    def evaluations(self, options: SampleOptions) -> int:
+        """Guided steps have two. Raises BadRequest (``generator.preset``)."""
+        return plan(options.preset or _PRESET, options.steps).evaluations
+
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
-        """(B, H, W, 3) pictures, by ``options.preset`` (``fast`` if it is None) in ``options.steps`` steps."""
+        """(B, H, W, 3) pictures; the preset is ``fast`` if none is named, the number of steps the preset's."""
         [(name, space)] = self.spaces.items()
         tokens_BND = features[name]
         if tokens_BND.shape[1:] != space.shape:

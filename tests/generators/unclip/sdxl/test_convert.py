@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from mindsight.cli import app
 from mindsight.encoders.openclip import OpenClipEncoder
-from mindsight.errors import Conflict, ModelMismatch
+from mindsight.errors import BadRequest, Conflict, ModelMismatch
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.registry import load_generator
 from mindsight.generators.unclip import Unclip, load_unclip
@@ -105,5 +105,7 @@ def test_an_unknown_preset_is_refused(folder: Path) -> None:
     generator = load_generator(folder)
     [(name, space)] = generator.spaces.items()
     blank = {name: torch.zeros(1, *space.shape).numpy()}
-    with pytest.raises(Exception, match="expected a preset of reference, fast"):
+    assert generator.evaluations(SampleOptions()) == 11  # eight steps, three of them guided
+    assert generator.evaluations(SampleOptions(preset="distilled", steps=2)) == 2
+    with pytest.raises(BadRequest, match="expected a preset of reference, fast"):
         generator(blank, 0, SampleOptions(preset="slow"))
