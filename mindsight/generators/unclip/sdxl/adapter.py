@@ -56,7 +56,7 @@ class UnclipGenerator:
 
     @property
     def networks(self) -> tuple[Network, ...]:
-        """The U-Net and the full decoder, for an engine. The decoder is in float32: it overflows in float16."""
+        """The U-Net and the full decoder, for an engine. Latents come to the decoder in float32, as they are summed."""
         [space] = self.spaces.values()
         layout, dtype = self.unclip.layout, self.unclip.unet.dtype
         latent = (layout.channels, self.image_size // FACTOR, self.image_size // FACTOR)
@@ -73,8 +73,8 @@ class UnclipGenerator:
         )
 
     def use(self, engine: Engine) -> None:
-        """From now on, run these networks on an engine."""
-        self.unclip.denoiser, self.unclip.decoder = engine.networks["denoiser"], engine.networks["decoder"]
+        """From now on, run these networks on an engine, and each sampling loop as a whole if it can."""
+        self.unclip.use(engine.networks["denoiser"], engine.networks["decoder"], engine.loop)
 
     def evaluations(self, options: SampleOptions) -> int:
         """Guided steps have two. Raises BadRequest (``generator.preset``)."""

@@ -8,8 +8,7 @@ numbers, H and W.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,10 +27,11 @@ FACTOR = 8  # pixels of a latent cell's edge
 _GAIN, _SHIFT = 0.8, 0.2  # MindEye2's: the decoder's pixels in [-1, 1] to those that are shown, in [0, 1]
 
 Evaluate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+Decode = Callable[[Tensor], Tensor]
+Loop = Callable[..., Tensor]
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(NamedTuple):
     """What a run needs, on the weights' device.
 
     noise_BCHW : of standard deviation one
@@ -41,8 +41,8 @@ class Inputs:
 
     noise_BCHW: Tensor
     tokens_BND: Tensor
-    uncond_BND: Tensor | None
     vector_BC: Tensor
+    uncond_BND: Tensor | None = None
     start_BCHW: Tensor | None = None
 
 
@@ -50,15 +50,22 @@ class Unclip:
     """An SDXL unCLIP.
 
     unet, vae : diffusers' ``UNet2DConditionModel`` and ``AutoencoderKL``
-    denoiser : one evaluation of the U-Net; an engine takes its place by assignment
-    decoder : latents to pixels in [-1, 1]; ``LatentDecoder`` of a tiny autoencoder takes its place for previews
+    denoiser : one evaluation of the U-Net
+    decoder : latents to pixels in [-1, 1]; of a tiny autoencoder (``load_tiny``) for previews
     size_px : edge of a picture if no noise is given
     """
 
     def __init__(self, unet: Any, vae: Any, layout: UnetLayout, size_px: int = 768) -> None:
         self.unet, self.vae, self.layout, self.size_px = unet, vae, layout, size_px
-        self.denoiser: Evaluate = Denoiser(unet)
-        self.decoder: Callable[[Tensor], Tensor] = LatentDecoder(vae)
+        self.use(Denoiser(unet), LatentDecoder(vae))
+
+    def use(self, denoiser: Evaluate, decoder: Decode, whole: Callable[[Loop], Loop] | None = None) -> None:
+        """From now on, run these networks.
+
+        whole : makes of a sampling loop one that runs at once, such as a CUDA graph; None: call by call
+        """
+        self.denoiser, self.decoder, self._whole = denoiser, decoder, whole or _call_by_call
+        self._loops: dict[tuple[SamplerPlan, tuple[str, ...]], Loop] = {}
 
     @property
     def device(self) -> torch.device:
@@ -133,8 +140,8 @@ class Unclip:
         return Inputs(
             moved(noise).float(),
             moved(tokens_BND).to(dtype),
-            None if uncond is None else moved(uncond).to(dtype),
             moved(vector).to(dtype),
+            None if uncond is None else moved(uncond).to(dtype),
             None if start is None else self.start_of(start, latent_size),
         )
 
@@ -146,8 +153,20 @@ class Unclip:
         return encode(self.vae, (resized - _SHIFT) / _GAIN)
 
     def run(self, table: SamplerPlan, inputs: Inputs) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1] of what is on the device."""
-        return self.shown(self.latents(table, inputs))
+        """Pictures (B, 3, H, W) in [0, 1] of what is on the device, as the engine runs a whole loop."""
+        given = {name: tensor for name, tensor in zip(Inputs._fields, inputs, strict=True) if tensor is not None}
+        key = (table, tuple(given))
+        if key not in self._loops:
+            self._loops[key] = self._whole(self._loop(table, tuple(given)))
+        return self._loops[key](*given.values())
+
+    def _loop(self, table: SamplerPlan, names: tuple[str, ...]) -> Loop:
+        """Sampler, U-Net and decoder as one function of tensors."""
+
+        def sample(*tensors: Tensor) -> Tensor:
+            return self.shown(self.latents(table, Inputs(**dict(zip(names, tensors, strict=True)))))
+
+        return sample
 
     def latents(self, table: SamplerPlan, inputs: Inputs) -> Tensor:
         """Clean latents (B, C, H / 8, W / 8)."""
@@ -176,6 +195,10 @@ class Unclip:
 
 
 _LARGEST = float(sigma_at(999))
+
+
+def _call_by_call(loop: Loop) -> Loop:
+    return loop
 
 
 def _require(name: str, given: Tensor | None, shape: tuple[int | None, ...]) -> None:

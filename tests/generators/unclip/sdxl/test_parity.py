@@ -48,7 +48,7 @@ def test_autoencoder_both_ways(unclip: Unclip, recorded: dict[str, Any]) -> None
 
 def test_trajectory(unclip: Unclip, recorded: dict[str, Any], noise: Tensor) -> None:
     cond, uncond = recorded["cond"], recorded["uncond"]
-    inputs = Inputs(noise, cond["crossattn"], uncond["crossattn"], cond["vector"])
+    inputs = Inputs(noise, cond["crossattn"], cond["vector"], uncond["crossattn"])
     latent = unclip.latents(plan("reference"), inputs)
     assert recorded["sampler_out"].abs().max() > 10.0
     assert (latent - recorded["sampler_out"]).abs().max() <= 1e-4
@@ -57,7 +57,7 @@ def test_trajectory(unclip: Unclip, recorded: dict[str, Any], noise: Tensor) -> 
 def test_the_picture_of_a_trajectory(unclip: Unclip, recorded: dict[str, Any], noise: Tensor) -> None:
     tokens, uncond, vector = recorded["cond"]["crossattn"], recorded["uncond"]["crossattn"], recorded["cond"]["vector"]
     shown = unclip.sample(tokens, "reference", noise=noise, uncond=uncond, vector=vector, steps=2)
-    latent = unclip.latents(plan("reference", 2), Inputs(noise, tokens, uncond, vector))
+    latent = unclip.latents(plan("reference", 2), Inputs(noise, tokens, vector, uncond))
     expected = (unclip.vae.decode(latent / SCALING).sample * 0.8 + 0.2).clamp(0.0, 1.0)
     assert 0.0 < expected.mean() < 1.0
     torch.testing.assert_close(shown, expected, **VAE)

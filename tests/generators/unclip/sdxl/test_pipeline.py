@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,13 +62,34 @@ def test_another_denoiser_takes_the_place_of_the_eager_one(small: Unclip, tokens
         return eager(latent, timestep, tokens, vector)
 
     expected = small.sample(tokens, "fast")
-    small.denoiser = engine
+    small.use(engine, small.decoder)
     try:
         assert torch.equal(small.sample(tokens, "fast"), expected)
     finally:
-        small.denoiser = eager
+        small.use(eager, small.decoder)
     assert [n for n, *_ in seen] == [4, 4, 4, 2, 2, 2, 2, 2]  # guided in the first three steps
     assert seen[0] == (4, pytest.approx(999.0), torch.float32, (4, 64))
+
+
+def test_a_whole_loop_is_made_once_for_each_table(small: Unclip, tokens: Tensor) -> None:
+    """What is recorded must depend on the tensors that it is given and on nothing else."""
+    made = []
+
+    def record(loop: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        made.append(loop)
+        return loop
+
+    expected = [small.sample(tokens, "fast", seed) for seed in (1, 2)]
+    small.use(small.denoiser, small.decoder, record)
+    try:
+        pictures = [small.sample(tokens, "fast", seed) for seed in (1, 2)]
+        small.sample(tokens, "distilled")
+    finally:
+        small.use(small.denoiser, small.decoder)
+    assert all(torch.equal(*pair) for pair in zip(pictures, expected, strict=True))
+    assert len(made) == 2
+    inputs = [tensor for tensor in small.inputs(plan("fast"), tokens, 2) if tensor is not None]
+    assert torch.equal(made[0](*inputs), expected[1])
 
 
 def test_estimates_approach_the_result(small: Unclip, tokens: Tensor) -> None:
