@@ -30,9 +30,9 @@ check: setup ## lint, types, import rules
 # check says is shown when the tests are over.
 COMPILE := $(BIN)/python -c "from workers.ingest.warm_up import warm_up; warm_up()"
 test: setup ## everything that must hold: the check and the tests
-	@said=$$(mktemp); { $(COMPILE) && $(CHECK); } >$$said 2>&1 & checking=$$!; \
+	@printed=$$(mktemp); { $(COMPILE) && $(CHECK); } >$$printed 2>&1 & checking=$$!; \
 	$(PYTEST); tested=$$?; \
-	wait $$checking; checked=$$?; cat $$said; rm -f $$said; \
+	wait $$checking; checked=$$?; cat $$printed; rm -f $$printed; \
 	[ $$tested = 0 ] || echo "the tests failed"; [ $$checked = 0 ] || echo "the check failed"; \
 	[ $$tested = 0 ] && [ $$checked = 0 ]
 

@@ -89,7 +89,9 @@ class Bus:
             return client.execute_command(*args)  # type: ignore[no-untyped-call]
         except redis.exceptions.ResponseError as error:
             if str(error).startswith(("MISCONF", "OOM")):
-                raise StorageFull("the bus cannot write: its disk or its memory is full", code="bus.full") from error
+                raise StorageFull(
+                    "the bus cannot write, its disk or memory is full: free some", code="bus.full"
+                ) from error
             if str(error).startswith(("READONLY", "MASTERDOWN")):
                 raise BusUnavailable("the bus accepts no writes now, it is a replica: try again") from error
             raise

@@ -43,7 +43,7 @@ def convert_unclip(
         typer.Option(help="of the written U-Net and autoencoder; the image tower stays as it is"),
     ] = "float16",
     head_dim: Annotated[int, typer.Option(help="width of an attention head (num_head_channels in the YAML)")] = 64,
-    size_px: Annotated[int, typer.Option(help="edge of the pictures that the weights are made for")] = 768,
+    size_px: Annotated[int, typer.Option(help="edge of the images that the weights are made for")] = 768,
     tower: Annotated[str, typer.Option(help="open_clip's configuration of the image tower, or a JSON file")] = (
         "ViT-bigG-14"
     ),

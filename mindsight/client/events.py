@@ -35,7 +35,7 @@ def declare_events(report: Report, console: Console, run: int, events: Sequence[
         for start in range(0, len(events), AT_ONCE):
             console.add_events(run, [asdict(event) for event in events[start : start + AT_ONCE]])
     except (BadRequest, Conflict, Diverged) as error:
-        text = f"the service refused events of run {run}; its volumes are sent all the same: {error} [{error.code}]"
+        text = f"the service refused events of run {run}; its volumes are sent anyway: {error} [{error.code}]"
         report_everywhere(report, console, [Note("events.refused", text)], run)
 
 

@@ -76,9 +76,9 @@ def send_run(
 
 
 def send_waiting(console: Console, report: Report) -> None:
-    """Send what an interrupted process left in the spool. A volume that the service refuses is put aside."""
+    """Send what an interrupted process left in the spool. A volume that the service refuses is set aside."""
     while console.waiting():
         try:
             console.resume()
         except (BadVolume, BadRequest, Conflict, Diverged) as error:
-            report.warning(error.code, f"a volume in the spool was put aside: {error}")
+            report.warning(error.code, f"a waiting volume was refused and set aside in the spool: {error}")

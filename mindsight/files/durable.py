@@ -103,7 +103,7 @@ def storage_errors(what: str = "a file", do: str = "free space, or raise the quo
         if not is_full(error):
             raise
         reason = errno.errorcode[error.errno or 0]
-        raise StorageFull(f"expected room for {what} on the disk, got {reason}: {do}") from error
+        raise StorageFull(f"expected disk space for {what}, got {reason}: {do}") from error
 
 
 def is_full(error: OSError) -> bool:

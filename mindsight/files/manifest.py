@@ -97,7 +97,7 @@ def verify_folder(
         else:
             unchanged = sha256_of_file(path) == sums[name]
         if not unchanged:
-            raise proof.tampered(name, "not what its digest says")
+            raise proof.tampered(name, "changed (its digest differs)")
 
 
 def _is_inside(name: str) -> bool:

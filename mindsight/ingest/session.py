@@ -133,7 +133,7 @@ class IngestSession:
                 f"expected run {self._run.number} to end before run {run} starts", code="run.active", run=run
             )
         if run in self._runs:
-            raise Conflict(f"expected a run that was not there yet, got run {run} again", code="run.taken", run=run)
+            raise Conflict(f"expected a new run, got run {run} again", code="run.taken", run=run)
         self._given_motion = GivenMotion.of_run(motion_T6, n_volumes, motion_order, brings_motion)
         self._grid = None
         self._clocks, self._reported_prospective = RunClocks(), False
@@ -286,9 +286,9 @@ class IngestSession:
             return []
         self._reported_prospective = True
         text = (
-            "The scanner moves its slices with the head (prospective motion correction). Volumes are taken on the grid"
-            " of the run's first; the movement that the scanner followed is included in the motion reported. Nothing"
-            " needs to be done."
+            "The scanner moves its slices with the head (prospective motion correction). Volumes are processed on the"
+            " grid of the run's first; the movement that the scanner followed is included in the motion reported."
+            " Nothing needs to be done."
         )
         return [Alert("motion.followed", text, "info")]
 

@@ -139,7 +139,7 @@ class Recorder:
         return self._write("start_run", declared, message)
 
     def add_events(self, run: int, events: list[AddEvent]) -> list[Appended]:
-        """Add all of them, also those after the last volume: the run's end reports what no volume shows.
+        """Add all of them, also those after the last volume: the run's end reports trials that no volume covers.
 
         Raises BadRequest, and adds none, if one ended before the model's time axis starts; otherwise the first error of
         the log: what was written before it stays, and is a duplicate on the next try.
@@ -149,7 +149,7 @@ class Recorder:
             if in_model_time(event.onset_s, event.duration_s) is None:
                 raise BadRequest(
                     f"expected events that last beyond {EARLIEST_S:g} s, got one that began at {event.onset_s:g} s;"
-                    " leave it out: no volume shows it",
+                    " leave it out: no volume covers it",
                     code="event.outside_run",
                 )
         return [self._add_event(event) for event in events]
@@ -216,7 +216,7 @@ class Recorder:
             text = (
                 f"trial {event.trial} of run {event.run} was declared before with another onset, duration or stimulus"
             )
-            raise Diverged(f"{text}; what was declared first holds", code=error.code, **error.details) from None
+            raise Diverged(f"{text}; the first declaration stays in effect", code=error.code, **error.details) from None
 
     def _write_volume(
         self, event: Literal["take_volume", "skip_volume"], entry: TakeVolume | SkipVolume, message: Message

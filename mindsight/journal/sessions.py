@@ -60,7 +60,9 @@ class Sessions:
             self.bus.run(_CREATE, [_RECORDS, _STATES], [record.session, payload])
         )
         if written.model_copy(update={"opened_t": record.opened_t}) != record.model_copy(update={"state": "open"}):
-            raise Conflict("a session of this name was opened with other settings", code="session.exists")
+            raise Conflict(
+                "a session of this name was opened with other settings; choose another name", code="session.exists"
+            )
         return self.get(record.session)
 
     def get(self, session: str) -> SessionRecord:

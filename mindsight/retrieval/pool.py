@@ -106,7 +106,7 @@ class CandidatePool:
     def verify(self) -> None:
         """Read the whole pool and compare. Raises ModelMismatch (``pool.tampered``)."""
         if self.digest != self._digest:
-            raise _PROOF.tampered(_TENSORS, "not what its digest says, or its ids or labels are not")
+            raise _PROOF.tampered(_TENSORS, "changed (its digest, ids or labels differ)")
 
     @cached_property
     def _digest(self) -> str:

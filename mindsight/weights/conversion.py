@@ -113,7 +113,7 @@ def _pieces(key: str, tensor: Tensor, dtype: torch.dtype) -> Iterator[bytes | me
 
 def _full(needed: int, free: int) -> StorageFull:
     return StorageFull(
-        f"expected {needed / 1e9:.1f} GB of room for the weights, got {free / 1e9:.1f}: make room, or convert to "
+        f"expected {needed / 1e9:.1f} GB free for the weights, got {free / 1e9:.1f}: free space, or convert to "
         "another disk or to half precision",
         needed_bytes=needed,
         free_bytes=free,

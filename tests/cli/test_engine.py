@@ -77,7 +77,7 @@ def test_build_list_verify_bench(generator: Path, tmp_path: Path, run: Any) -> N
     (engine / "engine.json").write_bytes(b"{}")
     code, out, err = run("verify", engine.name, "--generator", str(generator))
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert "engine.json is not what its digest says" in err
+    assert "engine.json is changed (its digest differs)" in err
     assert run("list")[1].startswith(f"{engine.name}: expected the engine as written")
 
 

@@ -59,7 +59,7 @@ class Publisher:
         self.messages.append(key, dump_message(message), identity=identity, fence=self.lease.fence)
 
     def registration(self, report: RegistrationReport, volume: Volume, reference: Volume) -> None:
-        """Where a run's head is, with a figure; drawing it takes a fraction of a second."""
+        """A run's registration, with a figure; drawing it takes a fraction of a second."""
         message = run_placed(self.session, report, volume, reference, self.blobs)
         self.emit(f"placed-{report.run}-{report.index}", message)
 
@@ -68,7 +68,7 @@ class Publisher:
         self.emit(key, Warned(session=self.session, t=time.time(), code=error.code, text=str(error), level=level))
 
     def notes(self, run: int, notes: Sequence[Note]) -> None:
-        """What became of a run's events."""
+        """Messages about a run's events."""
         for note in notes:
             warned = Warned(
                 session=self.session, t=time.time(), code=note.code, text=note.text, level=note.level, run=run
@@ -123,11 +123,11 @@ class Publisher:
 
     def _censored(self, entry: TakeVolume, report: VolumeReport, fd_threshold_mm: float) -> None:
         if not report.aligned:
-            reason = "no head position was found that matches the reference"
+            reason = "no head position matches the reference; check that the series is the right one"
         elif report.fd_mm is not None and report.fd_mm > fd_threshold_mm:
-            reason = f"head moved {report.fd_mm:.2f} mm, more than {fd_threshold_mm:g} mm"
+            reason = f"head moved {report.fd_mm:.2f} mm, more than {fd_threshold_mm:g} mm; ask for stillness"
         else:
-            reason = "sudden signal change (spike)"
+            reason = "sudden signal change (spike); check the coil if it recurs"
         warned = Warned(
             session=self.session,
             t=time.time(),

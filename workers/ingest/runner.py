@@ -217,7 +217,12 @@ class SessionRunner:
         self.publish.alerts(ingest.end_alerts(run), run, max(ingest.n_volumes - 1, 0))
         notes = unmeasured(run, ingest.unmeasured_trials(run))
         if ingest.n_events(run) == 0 and self.opened is not None and self.opened.bundle is not None:
-            notes = (Note("events.none", f"run {run}: no events were declared, so nothing was decoded"),)
+            notes = (
+                Note(
+                    "events.none",
+                    f"run {run}: no events were declared, so nothing was decoded; declare them (--events)",
+                ),
+            )
         self.publish.notes(run, notes)
         space = ingest.space
         if space is not None:

@@ -30,7 +30,7 @@ def write_archive(session: ArchivedSession, folder: Path) -> list[Path]:
     if partial.exists():
         shutil.rmtree(partial)
     try:
-        with storage_errors("the archive", "make room and archive the session again"):
+        with storage_errors("the archive", "free space and archive the session again"):
             _write(session, partial)
             files = [Path(name) for name in files_in(partial)]
             publish_folder(partial, folder)

@@ -144,7 +144,7 @@ def read_cache(folder: Path, verified: Verified) -> bytes | None:
     except FileNotFoundError:
         return None  # it is compiled again
     if sha256_of(content) != verified.cache:
-        raise PROOF.tampered(_CACHE, "not what its digest says")
+        raise PROOF.tampered(_CACHE, "changed (its digest differs)")
     return content
 
 

@@ -77,7 +77,7 @@ def read_description(folder: Path) -> BundleDescription:
     except ValidationError as error:
         raise invalid_description(error) from None
     if described.digest != digest_of(raw):
-        raise _PROOF.tampered(DESCRIPTION, "not what its digest says")
+        raise _PROOF.tampered(DESCRIPTION, "changed (its digest differs)")
     return described
 
 
