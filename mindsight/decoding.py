@@ -238,6 +238,11 @@ class TrialDecoder:
         steps = refined.steps + self._generator.evaluations(sampling.generator)
         return Reconstructed(pixels, host, steps, timings_ms)
 
+    def expect(self, seed: int) -> None:
+        """Prepare the reconstruction of a trial that is still to come and will have this seed."""
+        if self._condition:
+            self._decoder.expect(seed, self.bundle.sampling.prior)
+
     def _z_scored(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:
         beta, mean, std = (np.asarray(values, dtype=np.float32) for values in (beta_V, mean_V, std_V))
         n = self.bundle.space.n_voxels

@@ -80,6 +80,9 @@ class Decoder(Protocol):
     def refine(self, condition: Features, seed: int, options: PriorOptions) -> Refined:
         """Features for a generator; the same seed gives the same features."""
 
+    def expect(self, seed: int, options: PriorOptions) -> None:
+        """Prepare what ``refine`` needs and the seed alone decides, so that it is sooner done for the next trial."""
+
 
 class DecoderWeights(Protocol):
     """A decoder as a bundle holds it."""

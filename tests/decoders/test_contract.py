@@ -92,6 +92,14 @@ def test_the_seed_decides_the_refined_features(decoder: Decoder) -> None:
         assert bool((other != first.features[name]).any()) == (first.steps > 0)
 
 
+def test_what_was_expected_changes_nothing(weights: DecoderWeights, decoder: Decoder) -> None:
+    condition = {name: decoder(BETAS_BV[:1])[name] for name in decoder.condition}
+    fresh = weights.decoder(SPACE)
+    fresh.expect(5, FEW)
+    for name, found in fresh.refine(condition, 5, FEW).features.items():
+        np.testing.assert_array_equal(found, decoder.refine(condition, 5, FEW).features[name])
+
+
 def test_more_draws_and_steps_are_what_the_options_say(decoder: Decoder) -> None:
     condition = {name: decoder(BETAS_BV[:1])[name] for name in decoder.condition}
     few, many = (decoder.refine(condition, 5, PriorOptions(steps=n, draws=1)) for n in (4, 6))

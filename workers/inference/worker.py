@@ -6,6 +6,7 @@ reconstruction a hundred times as long, so reconstructions have their own queue 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -29,7 +30,7 @@ from mindsight.protocol import Message, Warned, dump_message
 from mindsight.protocol.work import BetaWork, dump_work, parse_work
 from mindsight.settings import Settings
 from mindsight.weights.device import HOST, Placement, choose
-from workers.inference.bundles import LoadedBundles
+from workers.inference.bundles import LoadedBundle, LoadedBundles
 from workers.inference.reconstructions import caption_of, reconstruction_of, seed_of
 from workers.inference.results import identity_of, read_betas, result_of
 from workers.process import BUS_DEADLINE_S, run_process
@@ -71,6 +72,7 @@ class InferenceWorker:
     captioner: Captioner | None = None
     placement: Placement = HOST
     _failure: Exception | None = None
+    _next: tuple[LoadedBundle, int] | None = None
     _retrievals: OrderedDict[tuple[str, str], Retrieval] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
@@ -99,7 +101,7 @@ class InferenceWorker:
         lack = "no reconstruction or caption of its {stage} result"
         try:
             with self.placement.stream(urgent=False):
-                self._work_on(self.pictures, self.reconstruct, lack, lambda: None)
+                self._work_on(self.pictures, self.reconstruct, lack, self.prepare_next)
         except Exception as error:  # handed to the main thread, which ends the process with it
             self._failure = error
             self.stop.set()
@@ -156,11 +158,20 @@ class InferenceWorker:
             retrieval = loaded.decoder.retrieve(*betas)
         seed = seed_of(work, loaded.bundle.digest)
         made = loaded.decoder.reconstruct(retrieval, seed)
+        following = work.model_copy(update={"trial": work.trial + 1})
+        self._next = (loaded, seed_of(following, loaded.bundle.digest))
         message = reconstruction_of(work, loaded, betas, retrieval.confidence, made, seed, self.generator, self.blobs)
         self._publish("reconstruction", work, message, identity_of(work, loaded.bundle, self.generator.digest))
         if self.captioner is not None:
             captioned = caption_of(work, self.captioner, next(iter(made.features.values())))
             self._publish("caption", work, captioned, identity_of(work, loaded.bundle, self.captioner.digest))
+
+    def prepare_next(self) -> None:
+        """Between trials: what the next one's reconstruction needs of its seed. Without memory it waits."""
+        if self._next is not None:
+            (loaded, seed), self._next = self._next, None
+            with contextlib.suppress(MindsightError), self.placement.memory_reported():
+                loaded.decoder.expect(seed)
 
     def _publish(self, kind: str, work: BetaWork, message: Message, identity: str) -> None:
         key = f"{kind}-{work.run}-{work.trial}-{work.stage}"

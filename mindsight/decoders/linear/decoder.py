@@ -134,3 +134,6 @@ class LinearFeatures:
     def refine(self, condition: Features, seed: int, options: PriorOptions) -> Refined:
         """The prediction as it is: a linear decoder has no prior."""
         return Refined(condition, 0)
+
+    def expect(self, seed: int, options: PriorOptions) -> None:
+        """Nothing depends on a seed."""

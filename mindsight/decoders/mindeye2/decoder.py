@@ -24,6 +24,8 @@ from mindsight.weights.device import HOST, Placement
 
 if TYPE_CHECKING:
     from mindsight.decoders.mindeye2.folded import FoldedMindEye2
+    from mindsight.decoders.mindeye2.noises import Noises
+    from mindsight.decoders.mindeye2.prior import DiffusionPrior
     from mindsight.decoders.mindeye2.sampler import Sampler
 
 BACKBONE = "mindeye2-backbone"  # the space of the tokens that condition the prior
@@ -79,7 +81,7 @@ class MindEye2Decoder:
     def __init__(self, folded: FoldedMindEye2, space: FeatureSpace, placement: Placement = HOST) -> None:
         layout = folded.trunk.layout
         self._folded, self._prior, self._placement = folded, folded.prior, placement
-        self._samplers: dict[int, Sampler] = {}
+        self._samplers: dict[int, tuple[Sampler, Noises]] = {}
         self.n_voxels = folded.n_voxels
         self.query = space.name
         self.condition: tuple[str, ...] = (BACKBONE,)
@@ -99,14 +101,22 @@ class MindEye2Decoder:
         backbone_BND = condition[BACKBONE]
         if self._prior is None:
             return Refined({self.query: backbone_BND}, 0)
-        import torch
-
-        from mindsight.decoders.mindeye2.sampler import Sampler
-
-        if options.steps not in self._samplers:
-            self._samplers[options.steps] = Sampler(self._prior, options.steps)
-        sampler = self._samplers[options.steps]
+        sampler, noises = self._sampling(self._prior, options.steps)
         repeated = self._placement.tensor(backbone_BND).repeat_interleave(options.draws, dim=0)
-        tokens = sampler(repeated, generator=torch.Generator().manual_seed(seed))
+        tokens = sampler(repeated, noises.of(seed, len(repeated)))
         tokens_BND = tokens.reshape(-1, options.draws, *tokens.shape[1:]).mean(dim=1)
         return Refined({self.query: self._placement.feature(tokens_BND)}, len(sampler_table(options.steps)))
+
+    def expect(self, seed: int, options: PriorOptions) -> None:
+        """Draw the noise of one trial with this seed."""
+        if self._prior is not None:
+            self._sampling(self._prior, options.steps)[1].of(seed, options.draws)
+
+    def _sampling(self, prior: DiffusionPrior, steps: int) -> tuple[Sampler, Noises]:
+        from mindsight.decoders.mindeye2.noises import Noises
+        from mindsight.decoders.mindeye2.sampler import Sampler
+
+        if steps not in self._samplers:
+            sampler = Sampler(prior, steps)
+            self._samplers[steps] = sampler, Noises(sampler)
+        return self._samplers[steps]

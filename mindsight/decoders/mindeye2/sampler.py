@@ -47,7 +47,7 @@ class Sampler:
         if head_multiple is None:
             head_multiple = 1 if query_ND.device.type == "cpu" else 16 // query_ND.element_size()
         self._evaluate = PriorInference(net.causal_transformer, query_ND, head_multiple)
-        self._cond_scale = cond_scale
+        self._cond_scale, self._query_ND = cond_scale, query_ND
         self._table: tuple[Step, ...] = sampler_table(steps)
         times_T = torch.tensor([step.t for step in self._table], device=query_ND.device)
         self._time_T1D = net.time_tokens(times_T)
@@ -58,6 +58,12 @@ class Sampler:
     def n_draws(self) -> int:
         """Normal draws of one trajectory: the start, and one for every step but the last."""
         return 1 + sum(step.noise > 0 for step in self._table)
+
+    @torch.inference_mode()
+    def draws(self, seed: int, batch: int) -> list[Tensor]:
+        """The noises (B, N, D) that a generator with this seed gives, where the network is."""
+        like_BND = self._query_ND.expand(batch, -1, -1)
+        return list(islice(_normal_draws(like_BND, torch.Generator().manual_seed(seed)), self.n_draws))
 
     @torch.inference_mode()
     def __call__(

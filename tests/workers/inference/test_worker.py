@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import queue
 import shutil
 import signal
 import threading
@@ -322,3 +323,17 @@ def test_a_worker_on_a_card_gives_what_the_host_gives(house: House, bundle: Bund
     with Image.open(io.BytesIO(house.blobs.get(made.image))) as image:
         difference = np.asarray(image).astype(int) - host.reconstruct(exact, made.seed).pixels
     assert np.abs(difference).mean() < 2.0
+
+
+def test_between_trials_the_next_one_is_prepared_by_its_seed(
+    house: House, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = queue.Queue[int]()
+    monkeypatch.setattr(TrialDecoder, "expect", lambda _, seed: expected.put(seed))
+    house.open("ses-a", "known")
+    with at_work(house):
+        put(house, 1, "known")
+        seed = expected.get(timeout=30.0)
+        put(house, 2, "known")
+        messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 2)
+    assert [m.seed == seed for m in messages if isinstance(m, Reconstruction)] == [False, True]
