@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.features import FeatureSpace
+from mindsight.weights.fit import require_fit
 from mindsight.weights.state_dict import read_safetensors, read_state_dict
 
 Embedding = Literal["tokens", "pooled"]
@@ -40,7 +41,6 @@ VALUES: dict[Values, str] = {
     "clip": "pixels in [0, 1]: as OpenCLIP was trained",
 }
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training images
-_LISTED = 8
 # the text tower is not used, so it is built as small as it can be
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
 
@@ -255,19 +255,7 @@ def _build(name: str, described: Mapping[str, Any]) -> Any:
 
 
 def _fill(visual: nn.Module, state: Mapping[str, Tensor], model: str, name: str) -> None:
-    wanted = visual.state_dict()
-    problems = {
-        "missing": [key for key in wanted if key not in state],
-        "unexpected": [key for key in state if key not in wanted],
-        "misshapen": [
-            f"{key} {tuple(state[key].shape)}, needs {tuple(tensor.shape)}"
-            for key, tensor in wanted.items()
-            if key in state and state[key].shape != tensor.shape
-        ],
-    }
-    wrong = "; ".join(f"{what}: {', '.join(keys[:_LISTED])}" for what, keys in problems.items() if keys)
-    if wrong:
-        raise ModelMismatch(f"expected the image tower of {model} in {name}: {wrong}", code="tower.weights")
+    require_fit(f"the image tower of {model} in {name}", state, visual.state_dict(), code="tower.weights")
     visual.load_state_dict(state, assign=True)
     if any(tensor.is_meta for tensor in chain(visual.parameters(), visual.buffers())):
         raise ModelMismatch(

@@ -11,28 +11,31 @@ from torch import Tensor
 
 from mindsight.errors import ModelMismatch
 
-_LISTED = 8
+_LISTED = 20
 
 
-def require_fit(what: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raises ModelMismatch (``checkpoint.keys``), which lists what is missing, unexpected or misshapen, in one line.
+def require_fit(
+    what: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, code: str = "checkpoint.keys"
+) -> None:
+    """Raises ModelMismatch under ``code``, which lists what is missing, unexpected or misshapen, in one line.
 
     what : the network, as the message names it ("the U-Net of SDXL")
     """
     require_none(
         what,
+        code=code,
         missing=[key for key in wanted if key not in found],
         unexpected=[key for key in found if key not in wanted],
         misshapen=[
-            f"{key} {tuple(found[key].shape)}, needs {tuple(tensor.shape)}"
+            f"{key}: {tuple(found[key].shape)}, needs {tuple(tensor.shape)}"
             for key, tensor in wanted.items()
             if key in found and found[key].shape != tensor.shape
         ],
     )
 
 
-def require_none(what: str, **wrong: list[str]) -> None:
-    """Raises ModelMismatch (``checkpoint.keys``) if anything is listed as wrong."""
+def require_none(what: str, *, code: str = "checkpoint.keys", **wrong: list[str]) -> None:
+    """Raises ModelMismatch under ``code`` if anything is listed as wrong."""
     listed = [
         f"{len(keys)} {kind} ({', '.join(keys[:_LISTED])}{', ...' if len(keys) > _LISTED else ''})"
         for kind, keys in wrong.items()
@@ -41,6 +44,6 @@ def require_none(what: str, **wrong: list[str]) -> None:
     if listed:
         raise ModelMismatch(
             f"expected the keys and shapes of {what}, got {'; '.join(listed)}: choose a checkpoint of these",
-            code="checkpoint.keys",
+            code=code,
             **{kind: len(keys) for kind, keys in wrong.items()},
         )

@@ -109,8 +109,8 @@ def test_files_without_that_tower_are_refused(files: dict[str, Path], tmp_path: 
     assert "tower.weights" in refused(tmp_path / "none.safetensors")
     lacking = UNCLIP + "visual.ln_post.bias"
     save_file({k: t for k, t in state.items() if k != lacking}, tmp_path / "lacking.safetensors")
-    assert "missing: ln_post.bias" in refused(tmp_path / "lacking.safetensors")
-    assert "misshapen: " in refused(files["release"], write_config(tmp_path, embed_dim=25))
+    assert "1 missing (ln_post.bias)" in refused(tmp_path / "lacking.safetensors")
+    assert "misshapen (" in refused(files["release"], write_config(tmp_path, embed_dim=25))
     two = state | {k.replace("embedders.0", "embedders.1"): t.clone() for k, t in state.items() if "visual" in k}
     save_file(two, tmp_path / "two.safetensors")
     assert "embedders.1" in refused(tmp_path / "two.safetensors")

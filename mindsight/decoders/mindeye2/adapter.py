@@ -10,9 +10,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mindsight.decoders.mindeye2.layout import Layout, infer_layout, require_keys
+from mindsight.decoders.mindeye2.layout import WHAT, Layout, infer_layout
 from mindsight.decoders.mindeye2.model import MindEye2
 from mindsight.decoders.mindeye2.transformer import rotary_frequencies
+from mindsight.weights.fit import require_fit
 
 RECOMPUTED = "diffusion_prior.noise_scheduler."
 FREQUENCIES = ".rotary_emb.freqs"
@@ -32,15 +33,7 @@ def fitting_state(state: Mapping[str, Tensor]) -> tuple[Layout, dict[str, Tensor
         key: rotary_frequencies(2 * len(tensor)) for key, tensor in wanted.items() if key.endswith(FREQUENCIES)
     }
     found = recomputed | {key: tensor for key, tensor in state.items() if not key.startswith(RECOMPUTED)}
-    require_keys(
-        missing=[key for key in wanted if key not in found],
-        unexpected=[key for key in found if key not in wanted],
-        misshapen=[
-            f"{key}: {tuple(found[key].shape)}, needs {tuple(tensor.shape)}"
-            for key, tensor in wanted.items()
-            if key in found and found[key].shape != tensor.shape
-        ],
-    )
+    require_fit(WHAT, found, wanted)
     return layout, found
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mindsight.errors import ModelMismatch
+from mindsight.weights.fit import require_none
 
-_LISTED = 20
+WHAT = "a MindEye2 checkpoint"
 _FIRST_LAYER = "diffusion_prior.net.causal_transformer.layers.0."
 _POSITION_BIAS = "diffusion_prior.net.causal_transformer.rel_pos_bias.relative_attention_bias.weight"
 
@@ -92,7 +93,8 @@ def _require_anchors(state: Mapping[str, Tensor], n_subjects: int, has_prior: bo
     anchors |= {"backbone.mixer_blocks2.0.0.weight": 1}
     if has_prior:
         anchors |= {f"{_FIRST_LAYER}0.null_kv": 2, f"{_FIRST_LAYER}1.5.weight": 2, _POSITION_BIAS: 2}
-    require_keys(
+    require_none(
+        WHAT,
         missing=[key for key in anchors if key not in state],
         misshapen=[
             f"{key}: {tuple(state[key].shape)}, needs {axes} axes"
@@ -108,27 +110,6 @@ def _prior_layout(state: Mapping[str, Tensor], depth: int) -> PriorLayout:
         heads=state[_POSITION_BIAS].shape[1],
         dim_head=state[f"{_FIRST_LAYER}0.null_kv"].shape[1],
         inner=state[f"{_FIRST_LAYER}1.5.weight"].shape[1],
-    )
-
-
-def require_keys(
-    *, missing: list[str] | None = None, unexpected: list[str] | None = None, misshapen: list[str] | None = None
-) -> None:
-    """Raise a ModelMismatch that lists what is wrong with a checkpoint's keys; nothing listed, nothing raised."""
-    wrong = {"missing": missing or [], "unexpected": unexpected or [], "misshapen": misshapen or []}
-    if not any(wrong.values()):
-        return
-    listed = [
-        f"{len(keys)} {kind} ({', '.join(keys[:_LISTED])}{', ...' if len(keys) > _LISTED else ''})"
-        for kind, keys in wrong.items()
-        if keys
-    ]
-    raise ModelMismatch(
-        f"expected the keys and shapes of a MindEye2 checkpoint, got {'; '.join(listed)}",
-        code="checkpoint.keys",
-        missing=len(wrong["missing"]),
-        unexpected=len(wrong["unexpected"]),
-        misshapen=len(wrong["misshapen"]),
     )
 
 

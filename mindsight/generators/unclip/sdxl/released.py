@@ -149,7 +149,7 @@ def _shape(state: Mapping[str, Tensor], key: str, what: str, axes: int) -> tuple
     require_none(what, missing=[] if found is not None else [key])
     assert found is not None
     shape = tuple(found.shape)
-    require_none(what, misshapen=[] if len(shape) == axes else [f"{key} {shape}, needs {axes} axes"])
+    require_none(what, misshapen=[] if len(shape) == axes else [f"{key}: {shape}, needs {axes} axes"])
     return shape
 
 
