@@ -46,7 +46,7 @@ class Accuracy:
 
     @classmethod
     def of(cls, hits: Collection[bool], chance: float) -> Accuracy:
-        """Of results that are each a hit or a miss."""
+        """The accuracy of results that are each a hit or a miss."""
         return cls(sum(hits), len(hits), chance)
 
     def __add__(self, other: Accuracy) -> Accuracy:

@@ -1,7 +1,7 @@
-"""The names that modules had before the house was rebuilt, for one version: scripts that import them go on working.
+"""The names that modules had before the house was rebuilt, for one version: scripts that import them keep working.
 
 Knows nothing of what the modules hold. An old name is a module whose attributes are looked for in the new ones when
-they are asked for, so importing it costs nothing and a DeprecationWarning tells the new name. The table of
+they are asked for, so importing it costs nothing and a DeprecationWarning gives the new name. The table of
 ``docs/adr/0005-the-house.md`` lists the same moves.
 """
 

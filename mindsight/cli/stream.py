@@ -54,7 +54,7 @@ def stream(
     afni: data=7960 (port); afni, murfi and mrd: allow=192.168.1.0/24
     mrd: return=none (send no images back to the scanner)
 
-    Exit code: 0 the service has everything that came; 3 the stream finished,
+    Exit code: 0 the service has everything that arrived; 3 the stream finished,
     but volumes are missing or something could not be read (see the messages);
     1 the service could not be reached or refused; 2 wrong command line;
     130 interrupted twice.

@@ -22,7 +22,7 @@ class Encoder(Protocol):
 
     @property
     def space(self) -> FeatureSpace:
-        """Of the features, with the digest of the weights."""
+        """The features' space, with the digest of the weights."""
 
     @property
     def source(self) -> str:

@@ -1,4 +1,4 @@
-"""Voxels and events in, single-trial betas out, while the run goes on.
+"""Voxels and events in, single-trial betas out, while the run continues.
 
 Knows nothing of volumes, files, sessions or time of day: one row of voxel values per TR.
 """

@@ -59,7 +59,7 @@ def lag_sums(
 
 # Voxels side by side in ``separate_betas``: an odd number of cache lines, so that columns do not compete for one set.
 LANES = 144
-# Frames that are summed in float32 before the sum goes on in float64.
+# Frames that are summed in float32 before the sum continues in float64.
 _FRAMES_IN_SINGLE = 32
 
 

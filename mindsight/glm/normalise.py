@@ -126,7 +126,7 @@ class Normaliser:
         return (sums.statistics(self._std_floor), source) if sums.n >= self._min_betas else (self._none, "none")
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """The betas so far; ``load_state`` of an equally made normaliser goes on to the same bits."""
+        """The betas so far; ``load_state`` of a normaliser with the same options continues to the same bits."""
         return {
             "ended_2V": np.array([self._ended.first_V, self._ended.second_V]),
             "ended_n": np.array(self._ended.n),

@@ -271,7 +271,7 @@ class StreamingGLM:
         return self._voxels.restore(self._history.series())
 
     def state(self) -> dict[str, NDArray[np.generic]]:
-        """Everything that was pushed and declared; ``load_state`` of an equally made GLM goes on to the same bits."""
+        """All volumes and events; a GLM with the same options continues from ``load_state`` to the same bits."""
         return {
             **self._history.state(),
             "event_times_K2": np.array([(e.onset_s, e.duration_s) for e in self._events]).reshape(-1, 2),

@@ -1,7 +1,7 @@
 """One session: runs, events and volumes in, in the order in which they happened; quality and betas out.
 
-Knows nothing of logs, files or the wall clock. The same calls give the same bits, also when ``state`` and ``restore``
-stand between any two of them. No beta rests on a volume that came after it.
+Knows nothing of logs, files or the wall clock. The same calls give the same bits, also with ``state`` and ``restore``
+between any two of them. No beta depends on a later volume.
 """
 
 from __future__ import annotations

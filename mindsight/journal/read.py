@@ -28,7 +28,7 @@ PAGE = 1000
 
 
 def entries(log: Log, after: int = 0, page: int = PAGE) -> Iterator[Entry]:
-    """The log's entries from number ``after + 1`` to what is its end when it is reached, ``page`` to a round trip."""
+    """The log's entries from number ``after + 1`` to its current end, ``page`` per round trip."""
     while found := log.read(after, page):
         yield from found
         after = found[-1].seq

@@ -1,7 +1,7 @@
 """A run's folder: written by ``keep`` while a transport delivers, read by ``open_run``, which reads exports too.
 
 Knows nothing of pace, of transports or of where the volumes go. Kept files are payloads of ``volume_codec`` with all
-clocks, so a replayed volume is the one that came, to the bit.
+clocks, so a replayed volume is bit for bit the one that arrived.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class RecordedRun:
         return self.series.shape
 
     def volumes(self) -> Iterator[Volume]:
-        """From the first on, each time it is called, each with its motion if there is any; one volume in memory at a
-        time; what is bad, ``on_bad`` gets."""
+        """All volumes from the first, each with its motion if there is any, one in memory at a time; unreadable ones go
+        to ``on_bad``."""
         for volume in self.series:
             if self.motion_T6 is None:
                 yield volume

@@ -1,4 +1,4 @@
-"""Limits on a run's quality: what is too much of each figure.
+"""Limits on a run's quality figures.
 
 Knows nothing of how figures are measured or of what is reported about them.
 

@@ -3,8 +3,8 @@
 Knows nothing of files or runs.
 
 Either each header holds the number of its volume in the run; it restarts with each run, while the names (``Dump-NNNN``)
-may go on counting. Or every header says that its volume is the first, and only the names count. The second pair shows
-which.
+may continue counting. Or every header states that its volume is the first, and only the names count. The second pair
+shows which.
 """
 
 from __future__ import annotations

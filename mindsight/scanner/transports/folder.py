@@ -1,6 +1,6 @@
 """A folder that a scanner is exporting files to: each file is read once, when it is whole.
 
-Knows nothing of threads or of what becomes of the content; time is passed in. File and folder names choose what is
+Knows nothing of threads or of what becomes of the content; time is an argument. File and folder names choose what is
 read, and go nowhere else.
 
 A file is whole if it parses to its end and has stopped changing: it is the same at two looks, or the system reports

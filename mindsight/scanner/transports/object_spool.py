@@ -39,7 +39,7 @@ _FIELDS = tuple(one.name for one in dataclasses.fields(DicomRecord) if one.name 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An acknowledged object. number : in the transport's count, which goes on over restarts."""
+    """An acknowledged object. number : in the transport's count, which continues over restarts."""
 
     record: DicomRecord
     arrived_s: float

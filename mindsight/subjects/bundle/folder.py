@@ -96,7 +96,7 @@ class Bundle:
 
     @property
     def kind(self) -> str:
-        """Of the decoder, as the registry of decoders names it."""
+        """The decoder's kind, as in the registry of decoders."""
         return self.decoder.kind
 
     @property
