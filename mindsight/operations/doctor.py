@@ -48,6 +48,7 @@ def examine() -> list[Finding]:
             ("open_clip", _open_clip),
             ("bus server", lambda: _bus(settings)),
             ("demo models", _models),
+            ("engine", lambda: _engine(settings)),
         ]
     findings = []
     for what, check in checks:
@@ -77,6 +78,19 @@ def _device(settings: Settings) -> str:
     placement = choose(settings.device)
     free = placement.free_bytes()
     return f"{placement.device}, {placement.dtype}" + ("" if free is None else f", {free / 1e9:.0f} GB free")
+
+
+def _engine(settings: Settings) -> str:
+    from mindsight import assets
+    from mindsight.generators.engines.registry import put_to_work
+    from mindsight.generators.registry import load_generator
+    from mindsight.weights.device import choose
+
+    if settings.engine == "eager":
+        return "eager"
+    generator = load_generator(settings.generator_dir or assets.GENERATOR, choose(settings.device))
+    put_to_work(settings.engine, generator, settings.engines_dir)
+    return f"{settings.engine}, verified on this device" if settings.engine != "compiled" else "compiled"
 
 
 def _open_clip() -> str:

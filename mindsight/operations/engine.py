@@ -7,13 +7,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 
-from mindsight.errors import MindsightError, ModelMismatch
+from mindsight.errors import MindsightError
 from mindsight.generators.engines import registry
-from mindsight.generators.engines.base import Engine, HasNetworks, Network, Report
+from mindsight.generators.engines.base import Engine, Network, Report
 from mindsight.generators.engines.folder import (
     EngineDescription,
     Verified,
@@ -113,14 +112,8 @@ def _timings(name: str, engine: Engine, networks: Sequence[Network]) -> Iterator
 
 def _networks(folder: Path, precision: str, device: str) -> tuple[str, tuple[Network, ...]]:
     """Digest of the generator, and its networks."""
-    generator = load_generator(folder, Placement(device, precision))
-    if not hasattr(generator, "networks"):
-        raise ModelMismatch(
-            f"expected a generator whose networks engines can run, got {type(generator).__name__}: it runs eager only",
-            code="engine.generator",
-        )
-    runnable = cast(HasNetworks, generator)
-    return runnable.digest, runnable.networks
+    generator = registry.as_runnable(load_generator(folder, Placement(device, precision)))
+    return generator.digest, generator.networks
 
 
 def _device(engine: str) -> str:

@@ -25,6 +25,7 @@ from mindsight.captions import Captioner
 from mindsight.decoding import Retrieval
 from mindsight.errors import BusUnavailable, MindsightError, StorageFull
 from mindsight.generators.base import Generator, SampleOptions
+from mindsight.generators.engines.registry import put_to_work
 from mindsight.generators.registry import load_generator
 from mindsight.protocol import Message, Warned, dump_message
 from mindsight.protocol.work import BetaWork, dump_work, parse_work
@@ -43,10 +44,12 @@ STALE_S = 10.0  # after this, the jobs of a worker that died go to another
 def warm_generator(settings: Settings, placement: Placement = HOST) -> Generator:
     """The generator, after one image through it, so that the first reconstruction is as fast as the rest.
 
-    Raises MindsightError (``device.memory``) where the card is too small for it.
+    Raises MindsightError (``device.memory``) where the card is too small for it; ``engine.*`` codes of
+    ``put_to_work`` if the engine cannot be used.
     """
     with placement.memory_reported():
         generator = load_generator(settings.generator_dir or assets.GENERATOR, placement)
+        put_to_work(settings.engine, generator, settings.engines_dir)
         blank = {name: np.zeros((1, *space.shape), np.float32) for name, space in generator.spaces.items()}
         generator(blank, 0, SampleOptions())
     return generator

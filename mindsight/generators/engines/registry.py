@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +13,7 @@ from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.files.durable import publish_folder
 from mindsight.generators.engines import folder as folders
 from mindsight.generators.engines import verify
-from mindsight.generators.engines.base import Engine, Network, Report, StoredEngine
+from mindsight.generators.engines.base import Engine, HasNetworks, Network, Report, StoredEngine
 from mindsight.generators.engines.folder import EngineDescription, Verified
 
 IN_MEMORY = ("eager", "compiled")
@@ -107,6 +107,47 @@ def load_verified(folder: Path, source: str) -> Engine:
             code="engine.unverified",
         )
     return cast(Engine, engine.load(folder, description, folders.read_cache(folder, verified)))
+
+
+def put_to_work(name: str, generator: object, engines: Path) -> None:
+    """Make a generator run its networks on an engine: "compiled", or a verified one below ``engines``, by its name.
+
+    With "eager" it stays as it was loaded.
+
+    Raises what ``in_memory`` and ``load_verified`` do; ModelMismatch (``engine.generator``, ``engine.precision``).
+    """
+    if name == "eager":
+        return
+    runnable = as_runnable(generator)
+    if name in IN_MEMORY:
+        runnable.use(in_memory(name, runnable.networks))
+        return
+    engine = load_verified(engines / name, runnable.digest)
+    built, here = (
+        folders.read_description(engines / name).precision,
+        {one.name: one.precision for one in runnable.networks},
+    )
+    if dict(built) != here:
+        raise ModelMismatch(
+            f"expected an engine of {_listed(here)}, as the generator runs on this device, got {_listed(built)}: use"
+            " onnx on the CPU and tensorrt on a card",
+            code="engine.precision",
+        )
+    runnable.use(engine)
+
+
+def as_runnable(generator: object) -> HasNetworks:
+    """The generator, if engines can run its networks. Raises ModelMismatch (``engine.generator``)."""
+    if not hasattr(generator, "networks"):
+        raise ModelMismatch(
+            f"expected a generator whose networks engines can run, got {type(generator).__name__}: it runs eager only",
+            code="engine.generator",
+        )
+    return cast(HasNetworks, generator)
+
+
+def _listed(precision: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} in {kind}" for name, kind in sorted(precision.items()))
 
 
 def _admit(folder: Path, source: str) -> EngineDescription:

@@ -12,11 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.errors import BadRequest, MindsightError, ModelMismatch
 from mindsight.files.manifest import MANIFEST
 from mindsight.generators.engines import folder as folders
 from mindsight.generators.engines import registry, verify
-from mindsight.generators.engines.base import Network, PlainEngine
+from mindsight.generators.engines.base import Engine, Network, PlainEngine
+from mindsight.operations import doctor
+from mindsight.settings import Settings
 from support import small_sdxl
 
 SOURCE = "5" * 64
@@ -146,3 +148,44 @@ def test_compiled_needs_a_card(networks: tuple[Network, ...]) -> None:
     ) as refused:
         registry.in_memory("compiled", networks)
     assert refused.value.code == "engine.card"
+
+
+class Generating:
+    """A generator, of which engines know no more."""
+
+    digest = SOURCE
+
+    def __init__(self, *networks: Network) -> None:
+        self.networks = networks
+        self.engine: Engine | None = None
+
+    def use(self, engine: Engine) -> None:
+        self.engine = engine
+
+
+def test_a_generator_takes_a_verified_engine_of_its_precision(engine: Path, networks: tuple[Network, ...]) -> None:
+    generator = Generating(*networks)
+    registry.put_to_work("eager", generator, engine.parent)
+    with pytest.raises(ModelMismatch, match="run mindsight engine verify on this machine"):
+        registry.put_to_work(engine.name, generator, engine.parent)
+    assert generator.engine is None
+    registry.verify_engine(engine, networks, SOURCE)
+    registry.put_to_work(engine.name, generator, engine.parent)
+    assert generator.engine is not None
+    assert set(generator.engine.networks) == {"preview"}
+    with pytest.raises(
+        ModelMismatch, match=r"expected an engine of preview in float16.*got preview in float32"
+    ) as refused:
+        registry.put_to_work(engine.name, Generating(small_sdxl.preview(torch.float16)), engine.parent)
+    assert refused.value.code == "engine.precision"
+    with pytest.raises(ModelMismatch, match="got object: it runs eager only"):
+        registry.put_to_work(engine.name, object(), engine.parent)
+
+
+def test_doctor_finds_an_engine_that_cannot_be_used(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, device="cpu")
+    assert doctor._engine(settings) == "eager"
+    for name, code in (("onnx-0000", "engine.unreadable"), ("compiled", "engine.card")):
+        with pytest.raises(MindsightError) as refused:
+            doctor._engine(settings.model_copy(update={"engine": name}))
+        assert refused.value.code == code
