@@ -91,8 +91,15 @@ def write_description(folder: Path, description: EngineDescription) -> None:
 def read_description(folder: Path) -> EngineDescription:
     """What the folder says of itself, its large files not verified.
 
-    Raises ModelMismatch (``engine.unreadable``, ``engine.version``, ``engine.tampered`` for the description alone).
+    Raises ModelMismatch: ``engine.missing``; ``engine.unreadable``, ``engine.version``, and ``engine.tampered`` for the
+    description alone.
     """
+    if not folder.is_dir():
+        names = ", ".join(path.name for path in engines_in(folder.parent)) or "none there yet"
+        raise ModelMismatch(
+            f"expected the name of an engine ({names}), got {folder.name!r}: choose one, or run mindsight engine build",
+            code="engine.missing",
+        )
     sums = read_manifest(PROOF, folder, _KIND)
     verify_folder(PROOF, folder, sums, only=[_DESCRIPTION])
     try:

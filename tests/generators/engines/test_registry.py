@@ -185,7 +185,7 @@ def test_a_generator_takes_a_verified_engine_of_its_precision(engine: Path, netw
 def test_doctor_finds_an_engine_that_cannot_be_used(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, device="cpu")
     assert doctor._engine(settings) == "eager"
-    for name, code in (("onnx-0000", "engine.unreadable"), ("compiled", "engine.card")):
+    for name, code in (("onnx-0000", "engine.missing"), ("compiled", "engine.card")):
         with pytest.raises(MindsightError) as refused:
             doctor._engine(settings.model_copy(update={"engine": name}))
         assert refused.value.code == code
