@@ -26,7 +26,7 @@ def tiny_parts() -> Released:
     torch.manual_seed(4)
     unet, vae = build_unet(UNET), build_vae(VAE)
     with torch.no_grad():
-        unet.conv_out.weight.mul_(3.0)  # so that the tokens show in the picture
+        unet.conv_out.weight.mul_(3.0)  # so that the tokens show in the image
     tower: dict[str, Tensor] = dict(make_clip().visual.state_dict())
     return Released(
         unet_layout=UNET, unet=unet.state_dict(), vae_layout=VAE, vae=vae.state_dict(), size_px=SIZE_PX, tower=tower

@@ -21,7 +21,7 @@ class Preset:
     """A sampler's numbers.
 
     steps : as published; the same sampler can be asked for in another number
-    needs_start : whether it starts from a picture
+    needs_start : whether it starts from an image
     """
 
     grid: Callable[[int], Grid]
@@ -31,7 +31,7 @@ class Preset:
     needs_start: bool = False
 
 
-START_SIGMA = 1.0  # a blurred picture is kept up to about here; from 4 on its layout is lost
+START_SIGMA = 1.0  # a blurred image is kept up to about here; from 4 on its layout is lost
 
 PRESETS = {
     "reference": Preset(grid=even, solver="euler", steps=38, guidance=Guidance.full(5.0)),
@@ -46,7 +46,7 @@ PRESETS = {
     "distilled": Preset(grid=trailing, solver="euler", steps=4, guidance=Guidance.off()),
 }
 """``reference``: MindEye2's own (Scotti et al. 2024). ``fast``: nearer to the exact solution in a fifth of the steps.
-``sdedit``: from the low-level picture (Meng et al. 2022, arXiv 2108.01073). ``distilled``: two to four steps of weights
+``sdedit``: from the low-level image (Meng et al. 2022, arXiv 2108.01073). ``distilled``: two to four steps of weights
 that were trained for them.
 """
 

@@ -1,4 +1,4 @@
-"""An SDXL unCLIP as a generator: the tokens of its image tower in, pictures out.
+"""An SDXL unCLIP as a generator: the tokens of its image tower in, images out.
 
 Knows nothing of brains.
 """
@@ -28,7 +28,7 @@ _PRESET = "fast"
 
 
 class UnclipGenerator:
-    """Makes pictures of tokens; made by ``load``."""
+    """Makes images of tokens; made by ``load``."""
 
     def __init__(self, unclip: Unclip, space: FeatureSpace, digest: str) -> None:
         self.unclip, self.digest = unclip, digest
@@ -81,7 +81,7 @@ class UnclipGenerator:
         return plan(options.preset or _PRESET, options.steps).evaluations
 
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
-        """(B, H, W, 3) pictures; the preset is ``fast`` if none is named, the number of steps the preset's."""
+        """(B, H, W, 3) images; the preset is ``fast`` if none is named, the number of steps the preset's."""
         [(name, space)] = self.spaces.items()
         tokens_BND = features[name]
         if tokens_BND.shape[1:] != space.shape:
@@ -91,12 +91,12 @@ class UnclipGenerator:
                 code="generator.features",
             )
         tokens = torch.from_numpy(tokens_BND) if isinstance(tokens_BND, np.ndarray) else tokens_BND
-        pictures_B3HW = self.unclip.sample(tokens, options.preset or _PRESET, seed, steps=options.steps)
-        return to_images(pictures_B3HW)
+        images_B3HW = self.unclip.sample(tokens, options.preset or _PRESET, seed, steps=options.steps)
+        return to_images(images_B3HW)
 
 
-def to_images(pictures_B3HW: torch.Tensor) -> NDArray[np.uint8]:
-    """Pictures in [0, 1] to uint8 (B, H, W, 3): the one copy to the host."""
-    images_BHW3 = pictures_B3HW.mul(255.0).round().byte().permute(0, 2, 3, 1).contiguous()
+def to_images(images_B3HW: torch.Tensor) -> NDArray[np.uint8]:
+    """Images in [0, 1] to uint8 (B, H, W, 3): the one copy to the host."""
+    images_BHW3 = images_B3HW.mul(255.0).round().byte().permute(0, 2, 3, 1).contiguous()
     images: NDArray[np.uint8] = images_BHW3.cpu().numpy()
     return images

@@ -15,7 +15,7 @@ _OFFSET = 0.04  # of offset noise: one number for an image, as the released weig
 
 
 def size_vector(height_px: int, width_px: int, vector_dim: int) -> Tensor:
-    """(C,) the size of the picture, not cropped, each number as cosines and sines (Podell et al. 2023, section 2.2).
+    """(C,) the size of the image, not cropped, each number as cosines and sines (Podell et al. 2023, section 2.2).
 
     vector_dim : numbers of the vector, a multiple of eight: height, width, top and left have a quarter each
     """

@@ -64,7 +64,7 @@ def convert_unclip(
     """Write the folder ``out``: ``unet/``, ``vae/``, ``tower.safetensors``, ``config.json`` and ``manifest.json``.
 
     tower_model : open_clip's configuration of the image tower, by which the space of its tokens is named
-    size_px : edge of the pictures that the weights are made for
+    size_px : edge of the images that the weights are made for
 
     Raises Conflict (``checkpoint.exists``), StorageFull, and ModelMismatch as ``load_unclip`` does, or
     ``checkpoint.not_finite`` if a weight is not finite in ``dtype``.
@@ -87,7 +87,9 @@ def write_unclip(
     def kept(key: str) -> torch.dtype:
         return tower[key].dtype
 
-    with new_folder(out, size_of(parts.unet | parts.vae, lambda _: dtype) + size_of(tower, kept)) as folder:
+    with new_folder(
+        out, sum(size_of(state, lambda _: dtype) for state in (parts.unet, parts.vae)) + size_of(tower, kept)
+    ) as folder:
         space = token_space(parts.tower, tower_model) if tower else None
         for name in (UNET, VAE):
             (folder / name).parent.mkdir()

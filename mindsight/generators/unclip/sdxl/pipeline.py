@@ -1,7 +1,7 @@
-"""Tokens to pictures with an SDXL unCLIP, on the device that its weights are on.
+"""Tokens to images with an SDXL unCLIP, on the device that its weights are on.
 
 Knows nothing of brains or files. ``run`` makes no copy to the host and waits for nothing, so that it can be captured in
-one CUDA graph; ``sample`` draws the noise before it. Letters: B pictures, C channels of a latent, N tokens of D
+one CUDA graph; ``sample`` draws the noise before it. Letters: B images, C channels of a latent, N tokens of D
 numbers, H and W.
 """
 
@@ -52,7 +52,7 @@ class Unclip:
     unet, vae : diffusers' ``UNet2DConditionModel`` and ``AutoencoderKL``
     denoiser : one evaluation of the U-Net
     decoder : latents to pixels in [-1, 1]; of a tiny autoencoder (``load_tiny``) for previews
-    size_px : edge of a picture if no noise is given
+    size_px : edge of an image if no noise is given
     """
 
     def __init__(self, unet: Any, vae: Any, layout: UnetLayout, size_px: int = 768) -> None:
@@ -85,21 +85,21 @@ class Unclip:
         steps: int | None = None,
         start: Tensor | None = None,
     ) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1], float32, on the weights' device. What is not given is drawn or worked out.
+        """Images (B, 3, H, W) in [0, 1], float32, on the weights' device. What is not given is drawn or worked out.
 
         preset, steps : see ``plan``
-        seed : of noise and unconditional tokens; all pictures of a call have the same
+        seed : of noise and unconditional tokens; all images of a call have the same
         noise : (B, C, H / 8, W / 8) of standard deviation one; the trajectory begins with it times the first sigma
         uncond : (B, N, D) tokens that guidance leads away from
-        vector : (B, C) sizes; None: those of the picture, not cropped
-        start : (B, 3, H, W) in [0, 1], the picture that ``sdedit`` starts from, of any size
+        vector : (B, C) sizes; None: those of the image, not cropped
+        start : (B, 3, H, W) in [0, 1], the image that ``sdedit`` starts from, of any size
 
         Raises BadRequest (``generator.preset``, ``generator.features``, ``generator.inputs``, ``generator.start``).
         """
         table = plan(preset, steps)
         if preset_of(preset).needs_start != (start is not None):
             raise BadRequest(
-                f"expected a picture to start from with the preset sdedit, and with no other, got {preset} "
+                f"expected an image to start from with the preset sdedit, and with no other, got {preset} "
                 f"{'without' if start is None else 'with'} one: choose the preset by what there is",
                 code="generator.start",
             )
@@ -145,15 +145,15 @@ class Unclip:
             None if start is None else self.start_of(start, latent_size),
         )
 
-    def start_of(self, picture_B3HW: Tensor, latent_size: tuple[int, int]) -> Tensor:
-        """The latents (B, C, H / 8, W / 8) whose picture this is, resized to them."""
+    def start_of(self, image_B3HW: Tensor, latent_size: tuple[int, int]) -> Tensor:
+        """The latents (B, C, H / 8, W / 8) whose image this is, resized to them."""
         size = (FACTOR * latent_size[0], FACTOR * latent_size[1])
-        picture = Placement(str(self.device)).moved(picture_B3HW).float()
-        resized = functional.interpolate(picture, size=size, mode="bilinear", antialias=True)
+        image = Placement(str(self.device)).moved(image_B3HW).float()
+        resized = functional.interpolate(image, size=size, mode="bilinear", antialias=True)
         return encode(self.vae, (resized - _SHIFT) / _GAIN)
 
     def run(self, table: SamplerPlan, inputs: Inputs) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1] of what is on the device, as the engine runs a whole loop."""
+        """Images (B, 3, H, W) in [0, 1] of what is on the device, as the engine runs a whole loop."""
         given = {name: tensor for name, tensor in zip(Inputs._fields, inputs, strict=True) if tensor is not None}
         key = (table, tuple(given))
         if key not in self._loops:
@@ -190,7 +190,7 @@ class Unclip:
         return table.estimates(predict, inputs.noise_BCHW, inputs.start_BCHW, after=after)
 
     def shown(self, latent_BCHW: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1] of clean latents."""
+        """Images (B, 3, H, W) in [0, 1] of clean latents."""
         return (self.decoder(latent_BCHW).float() * _GAIN + _SHIFT).clamp(0.0, 1.0)
 
 

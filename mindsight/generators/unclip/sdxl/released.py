@@ -30,12 +30,12 @@ State = dict[str, Tensor]
 
 
 SIZE_PX = 768
-"""Edge of the pictures that the released weights are best at."""
+"""Edge of the images that the released weights are best at."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """The networks of an unCLIP: dimensions, and weights under diffusers' names; edge of its pictures."""
+    """The networks of an unCLIP: dimensions, and weights under diffusers' names; edge of its images."""
 
     unet_layout: UnetLayout
     unet: State

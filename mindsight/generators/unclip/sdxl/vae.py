@@ -1,6 +1,6 @@
-"""Pictures to latents and back: SDXL's autoencoder (diffusers' ``AutoencoderKL``), and the tiny one for previews.
+"""Images to latents and back: SDXL's autoencoder (diffusers' ``AutoencoderKL``), and the tiny one for previews.
 
-Knows nothing of tokens. Letters: B pictures, C channels of a latent, H and W.
+Knows nothing of tokens. Letters: B images, C channels of a latent, H and W.
 """
 
 from __future__ import annotations

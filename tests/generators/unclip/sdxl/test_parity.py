@@ -54,7 +54,7 @@ def test_trajectory(unclip: Unclip, recorded: dict[str, Any], noise: Tensor) -> 
     assert (latent - recorded["sampler_out"]).abs().max() <= 1e-4
 
 
-def test_the_picture_of_a_trajectory(unclip: Unclip, recorded: dict[str, Any], noise: Tensor) -> None:
+def test_the_image_of_a_trajectory(unclip: Unclip, recorded: dict[str, Any], noise: Tensor) -> None:
     tokens, uncond, vector = recorded["cond"]["crossattn"], recorded["uncond"]["crossattn"], recorded["cond"]["vector"]
     shown = unclip.sample(tokens, "reference", noise=noise, uncond=uncond, vector=vector, steps=2)
     latent = unclip.latents(plan("reference", 2), Inputs(noise, tokens, vector, uncond))

@@ -29,17 +29,17 @@ def tokens() -> Tensor:
     return torch.randn(2, 16, 48, generator=torch.Generator().manual_seed(6))
 
 
-def test_every_preset_draws_pictures(small: Unclip, tokens: Tensor) -> None:
+def test_every_preset_draws_images(small: Unclip, tokens: Tensor) -> None:
     start = torch.rand(2, 3, 20, 20)
     for name, preset in PRESETS.items():
-        pictures = small.sample(tokens, name, steps=3, start=start if preset.needs_start else None)
-        assert pictures.shape == (2, 3, 32, 32)
-        assert 0.0 <= pictures.min() < pictures.max() <= 1.0
-        assert (pictures[0] - pictures[1]).abs().max() > 1e-3
+        images = small.sample(tokens, name, steps=3, start=start if preset.needs_start else None)
+        assert images.shape == (2, 3, 32, 32)
+        assert 0.0 <= images.min() < images.max() <= 1.0
+        assert (images[0] - images[1]).abs().max() > 1e-3
 
 
 def test_all_presets_start_from_the_noise_of_the_seed(small: Unclip, tokens: Tensor) -> None:
-    """What changes between a trial's pictures is the brain, not the noise."""
+    """What changes between a trial's images is the brain, not the noise."""
     noises = {name: small.inputs(plan(name), tokens, 7).noise_BCHW for name in PRESETS}
     assert all(torch.equal(noise, noises["fast"]) for noise in noises.values())
     assert not torch.equal(small.inputs(plan("fast"), tokens, 8).noise_BCHW, noises["fast"])
@@ -47,7 +47,7 @@ def test_all_presets_start_from_the_noise_of_the_seed(small: Unclip, tokens: Ten
     assert full_size.std() == pytest.approx(1.0, abs=0.02)
 
 
-def test_a_picture_to_start_from_is_encoded_so_that_it_would_be_shown_as_it_is(small: Unclip, tokens: Tensor) -> None:
+def test_an_image_to_start_from_is_encoded_so_that_it_would_be_shown_as_it_is(small: Unclip, tokens: Tensor) -> None:
     grey = torch.full((2, 3, 20, 20), 0.6)  # 0.5 of the decoder's range, which 0.8 and 0.2 make of it
     inputs = small.inputs(plan("sdedit"), tokens, start=grey)
     assert inputs.start_BCHW is not None
@@ -82,11 +82,11 @@ def test_a_whole_loop_is_made_once_for_each_table(small: Unclip, tokens: Tensor)
     expected = [small.sample(tokens, "fast", seed) for seed in (1, 2)]
     small.use(small.denoiser, small.decoder, record)
     try:
-        pictures = [small.sample(tokens, "fast", seed) for seed in (1, 2)]
+        images = [small.sample(tokens, "fast", seed) for seed in (1, 2)]
         small.sample(tokens, "distilled")
     finally:
         small.use(small.denoiser, small.decoder)
-    assert all(torch.equal(*pair) for pair in zip(pictures, expected, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(images, expected, strict=True))
     assert len(made) == 2
     inputs = [tensor for tensor in small.inputs(plan("fast"), tokens, 2) if tensor is not None]
     assert torch.equal(made[0](*inputs), expected[1])
@@ -134,14 +134,14 @@ def test_the_published_size_stays_on_one_device(published: dict[str, Tensor]) ->
     unclip = load_unclip(published, device="meta", dtype=torch.bfloat16)
     tokens = torch.zeros(1, 256, 1664)
     for preset, start in (("fast", None), ("sdedit", torch.zeros(1, 3, 224, 224))):
-        pictures = unclip.sample(tokens, preset, start=start, steps=1)
-        assert (pictures.shape, pictures.device.type, pictures.dtype) == ((1, 3, 768, 768), "meta", torch.float32)
+        images = unclip.sample(tokens, preset, start=start, steps=1)
+        assert (images.shape, images.device.type, images.dtype) == ((1, 3, 768, 768), "meta", torch.float32)
     assert unclip.inputs(plan("fast"), tokens).vector_BC.dtype == torch.bfloat16
 
 
 def test_half_precision_is_near_full(tokens: Tensor, small: Unclip, tmp_path: Path) -> None:
     write_tiny(tmp_path / "weights")
     half = load_unclip(tmp_path / "weights", dtype=torch.bfloat16)
-    pictures = half.sample(tokens, "distilled")
-    assert pictures.dtype == torch.float32
-    assert 0.0 < (pictures - small.sample(tokens, "distilled")).abs().max() < 0.1
+    images = half.sample(tokens, "distilled")
+    assert images.dtype == torch.float32
+    assert 0.0 < (images - small.sample(tokens, "distilled")).abs().max() < 0.1
