@@ -129,6 +129,7 @@ def test_a_start_goes_with_the_preset_that_needs_it(
         small.sample(tokens, preset, start=start)
 
 
+@pytest.mark.slow  # `make test` walks from voxels to pixels in test_published_size.py
 def test_the_published_size_stays_on_one_device(published: dict[str, Tensor]) -> None:
     """On a device without data: what is elsewhere, of another dtype, or copied to the host in between, raises."""
     unclip = load_unclip(published, device="meta", dtype=torch.bfloat16)
