@@ -48,4 +48,4 @@ def test_a_table_that_is_not_whole_calibrates_on_what_was_measured(
     assert made.statistics.n == 8
     printed = capsys.readouterr().err
     assert printed.count("events table, line 10 left out") == 2
-    assert printed.count("no volume shows trial 6") == 2
+    assert printed.count("no volume covers the response to trial 6") == 2
