@@ -9,7 +9,7 @@ from mindsight.generators.engines.base import Network, NetworkInput
 from mindsight.generators.unclip.sdxl.unet import Denoiser, UnetLayout, build_unet
 from mindsight.generators.unclip.sdxl.vae import LatentDecoder, VaeLayout, build_vae
 
-LAYOUT = UnetLayout(widths=(32, 64, 64), depths=(0, 1, 1), head_dim=16, resnets=1, token_dim=24, vector_dim=16)
+LAYOUT = UnetLayout(widths=(32, 64, 64), depths=(0, 0, 1), head_dim=16, resnets=1, token_dim=24, vector_dim=16)
 TOKENS = (6, LAYOUT.token_dim)
 LATENT = (LAYOUT.channels, 8, 8)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -64,14 +65,13 @@ def test_the_weights_keep_their_names_and_nothing_is_left_that_tensorrt_does_not
     graph = onnx_ir.load(folder / "denoiser.onnx").graph
     kinds = Counter(node.op_type for node in graph)
     names = set(networks[0].module.state_dict())
-    assert len(names) > 250
+    assert len(names) > 150
     assert names <= set(graph.initializers)
     assert [one.name for one in graph.inputs] == [one.name for one in networks[0].inputs]
     assert not {"SplitToSequence", "SequenceAt"} & set(kinds)
-    assert (
-        kinds["Split"] == 7
-    )  # GEGLUs: of 1 transformer block down and 2 up at each of two resolutions, 1 in the middle
-    assert kinds["Attention"] == 14  # of each block's two
+    blocks = 1 + 1 + 2  # transformers at the lowest resolution: on the way down, in the middle, on the way up
+    assert kinds["Split"] == blocks  # its GEGLU
+    assert kinds["Attention"] == 2 * blocks
     assert kinds["GroupNormalization"] > 0
 
 
@@ -126,9 +126,7 @@ def test_a_recorded_loop_depends_on_its_inputs_alone(networks: tuple[Network, ..
 
 def test_the_loop_asks_for_no_value_of_a_tensor(networks: tuple[Network, ...]) -> None:
     """Tensors without data stand for the card: whatever would wait for it, or copy from it, stops the walk."""
-    on_meta = [
-        Network(one.name, one.module.to("meta"), one.inputs) for one in (small_sdxl.denoiser(), small_sdxl.decoder())
-    ]
+    on_meta = [Network(one.name, deepcopy(one.module).to("meta"), one.inputs) for one in networks]
     engine = eager.load(on_meta)
     image = sampler(engine)(*inputs(on_meta, 2))
     assert (image.device.type, image.shape) == ("meta", (2, 3, 16, 16))
