@@ -51,7 +51,7 @@ HOUR_POOL_SEED, HOUR_N_POOL, HOUR_SEED = 200, 640, 11
 N_RUNS, N_HELD_OUT = 14, 2
 MIN_RELIABILITY = 0.3
 SHUFFLES = 10
-OPTIONS = IngestOptions(noise="ar1", normalise="running")
+OPTIONS = IngestOptions(noise="ar1", normalise="run")
 
 
 @dataclass(frozen=True, eq=False)
