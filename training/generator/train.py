@@ -22,17 +22,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mindsight.decoders.mindeye2 import load_mindeye2
 from mindsight.encoders.demo import DemoEncoder, EncoderConfig, ResidualBlock, to_grid, to_pixels
 from mindsight.generators.sampling.schedule import alphas_cumprod
 from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorConfig, sample
 from mindsight.simulator.scenes import KINDS, Scene, random_scenes, render_batch
+from mindsight.weights.artefact import read_artefact
 from mindsight.weights.torchfile import read_torch_object
+from training.generator.brain import Brain
 from training.generator.figures import psnr_db
+from training.pretraining.errors import LatentErrors
 
 EMA_DECAY = 0.999
 MAX_TOKEN_NOISE = 0.6
 ALIKE_TOKEN_NOISE = 0.5
 NAMING_WEIGHT = 0.03
+CONTINUED_LR = 2e-4
+DECODED_SHARE = 0.8  # of a batch, where the U-Net learns to read a brain's tokens
 REPORT_EVERY_S = 120.0
 HELD_OUT_SEED = 1_000_003  # no training stream starts here
 
@@ -185,6 +191,7 @@ class UnetTraining:
         self.batch = batch
         self.encoder = encoder
         self.config = config
+        self.brain: Brain | None = None
         self.model = Denoiser(config)
         for network in (self.encoder, self.model):
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -200,9 +207,22 @@ class UnetTraining:
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 tokens_BND = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
-            tokens_BND = noisy_tokens(tokens_BND, self.noise, ALIKE_TOKEN_NOISE)
+                tokens_BND = self._given(tokens_BND)
             drawn = self.model(latent.contiguous(memory_format=torch.channels_last), timestep_B, tokens_BND)
         return image_loss(functional.pixel_shuffle(drawn.float(), self.config.fold), pixels)
+
+    def read_brain(self, brain: Brain, out: Path) -> None:
+        """Continue from the generator in ``out``, on tokens as a brain gives them."""
+        self.model.load_state_dict(read_artefact(out / "generator", "generator").tensors)
+        self.brain, self.peak_lr = brain, CONTINUED_LR
+
+    def _given(self, tokens_BND: Tensor) -> Tensor:
+        """The tokens that the network is given: with a brain, those that it gives, and a share with plain noise."""
+        noisy_BND = noisy_tokens(tokens_BND, self.noise, ALIKE_TOKEN_NOISE)
+        if self.brain is None:
+            return noisy_BND
+        n_decoded = round(DECODED_SHARE * len(tokens_BND))
+        return torch.cat([self.brain(tokens_BND[:n_decoded], self.noise), noisy_BND[n_decoded:]])
 
     def _timesteps(self) -> Tensor:
         """Half of them anywhere, half at the timesteps that sampling in four steps uses."""
@@ -216,13 +236,16 @@ class UnetTraining:
         torch.manual_seed(0)
         noise_BND = torch.randn(tokens_BND.shape)
         noise = torch.randn(len(tokens_BND), *self.config.latent_shape)
-        cases = {"nfe_1": (0.0, 1), "nfe_2": (0.0, 2), "nfe_4": (0.0, 4), "nfe_4_noise_0.3": (0.3, 4)}
+        noisy_BND = tokens_BND + 0.3 * noise_BND
+        cases = {"nfe_1": (tokens_BND, 1), "nfe_2": (tokens_BND, 2), "nfe_4": (tokens_BND, 4)}
+        cases |= {"nfe_4_noise_0.3": (noisy_BND, 4)}
+        if self.brain is not None:
+            cases |= {"nfe_4_brain": (self.brain(tokens_BND, torch.Generator().manual_seed(0)), 4)}
         return {
             f"psnr_{name}": fidelity_db(
-                functional.pixel_shuffle(sample(model, tokens_BND + sigma * noise_BND, noise, steps), self.config.fold),
-                self.held_out,
+                functional.pixel_shuffle(sample(model, given_BND, noise, steps), self.config.fold), self.held_out
             )
-            for name, (sigma, steps) in cases.items()
+            for name, (given_BND, steps) in cases.items()
         }
 
     def save(self, model: Any, out: Path) -> None:
@@ -297,6 +320,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of both models")
     parser.add_argument("--minutes", type=float, required=True, help="total wall time of training")
     parser.add_argument("--checkpoint", type=Path, required=True, help="file to save to and to resume from")
+    parser.add_argument(
+        "--errors", type=Path, help="continue the U-Net that is there, on tokens with these errors of decoding"
+    )
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -309,6 +335,9 @@ def main() -> None:
         encoder = DemoEncoder.load(arguments.out / "encoder")
         config = GeneratorConfig(image_size=encoder.image_size, encoder_digest=encoder.digest)
         training = UnetTraining(encoder, config, arguments.batch, arguments.seed)
+        if arguments.errors:
+            shared = load_mindeye2(arguments.out / "mindeye2" / "mindeye2.safetensors")
+            training.read_brain(Brain(shared, LatentErrors.load(arguments.errors)), arguments.out)
     train(training, arguments.minutes, arguments.checkpoint, arguments.out)
 
 

@@ -98,7 +98,7 @@ def pretrain(participants: Sequence[Seen], config: Config, seed: int) -> MindEye
         model = MindEye2(layout)
         _start_from_components(model, tokens_KND.flatten(1))
         sessions = [
-            _predict_rest(model, seen, torch.randperm(len(seen.betas_KV)), n)
+            predict_rest(model, seen, torch.randperm(len(seen.betas_KV)), n)
             for seen in participants
             for n in config.session_trials
             if 2 * n <= len(seen.betas_KV)
@@ -126,7 +126,7 @@ def finetune(model: MindEye2, betas_KV: Tensor, tokens_KND: Tensor, config: Conf
             seen, order = Seen(betas_KV, tokens_KND), torch.randperm(len(betas_KV))
             cuts = [len(order) * fold // config.folds for fold in range(config.folds)]
             kept = len(order) - len(order) // config.folds
-            parts = [_predict_rest(model, seen, order.roll(-cut), kept) for cut in cuts]
+            parts = [predict_rest(model, seen, order.roll(-cut), kept) for cut in cuts]
             _train(fitted, _joined(parts), config.fine_tuning)
     return fitted.eval()
 
@@ -162,7 +162,7 @@ def _fit(model: MindEye2, seen: Seen) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(weights_VH), torch.from_numpy(bias_H)
 
 
-def _predict_rest(model: MindEye2, seen: Seen, order_K: Tensor, n: int) -> Pairs:
+def predict_rest(model: MindEye2, seen: Seen, order_K: Tensor, n: int) -> Pairs:
     """Fit a ridge layer to the first ``n`` trials of an order, and predict the latents of the others."""
     known, rest = order_K[:n], order_K[n:]
     weights_VH, bias_H = _fit(model, Seen(seen.betas_KV[known], seen.tokens_KND[known]))

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindsight import assets
 from mindsight.decoders.base import PriorOptions
 from mindsight.errors import ModelMismatch
 from mindsight.generators.base import SampleOptions
