@@ -96,7 +96,7 @@ def crops(pixels_B3HW: Tensor, of_S: Tensor, at_S2: Tensor) -> Tensor:
     return torch.stack([padded_B3HW[b, :, y : y + CROP_PX, x : x + CROP_PX] for b, (y, x) in windows])
 
 
-def train_judge(image_px: int, *, steps: int = 800, batch: int = 64, seed: int = 0) -> Judge:
+def train_judge(image_px: int, *, steps: int = 1500, batch: int = 64, seed: int = 0) -> Judge:
     """A judge trained on ``steps`` batches of new renderings."""
     torch.manual_seed(seed)
     rng = np.random.default_rng([TRAINING_SEED, seed])
