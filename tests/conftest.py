@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from hypothesis import settings
 import mindsight  # noqa: F401 - first of all: makes torchvision importable, which test files may import before us
 import support.one_thread  # noqa: F401 - before NumPy, which reads once how many threads it may use
 from support.missing import missing_line
+
+# Thousands of modules live until the end: looking through them for garbage took a tenth of the tests' time.
+gc.disable()
 
 # CI tries the same examples each time, so that it judges the change; here every run looks for new ones
 settings.register_profile("ci", derandomize=True)
@@ -52,6 +56,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _place(path: str) -> int:
     return next((place for place, name in enumerate(_LONGEST) if path.endswith(f"/tests/{name}")), len(_LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported is not looked at again; what tests make is."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
