@@ -37,7 +37,7 @@ NUMERICAL = (
     "preprocessing/motion/test_device.py",
     "preprocessing/quality/test_figures.py",
     "training/calibration/test_linear_choice.py",
-    "inference",
+    "test_decoding.py",
 )
 
 
