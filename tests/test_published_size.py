@@ -34,6 +34,7 @@ V, HIDDEN, N, D = 15_724, 4_096, 256, 1_664
 POOL = 1_000  # the images that all subjects of the Natural Scenes Dataset saw
 STEPS = 20
 EVALUATION = 3.773e12  # operations of the U-Net for one latent
+KEYS_VALUES = 2 * 256 * 1_664 * 166_400  # of these for the tokens, once for an image: 0.142e12
 GB = 10**9
 
 
@@ -124,7 +125,7 @@ def test_operations_are_those_of_the_published_networks(walk: Walk) -> None:
 def test_the_fast_preset_is_eight_steps_of_which_three_are_guided(walk: Walk) -> None:
     draw(walk, "fast", 8)
     card = walk.stages["latent"]
-    assert card.operations == pytest.approx(11 * EVALUATION, rel=1e-3)
+    assert card.operations == pytest.approx(11 * (EVALUATION - KEYS_VALUES) + 2 * KEYS_VALUES, rel=1e-3)
     assert (card.strays, card.dtypes(), card.uploads) == ([], {torch.float16}, [])
     assert card.peak_bytes < 16 * GB
 

@@ -1,4 +1,4 @@
-"""SDXL in small, as engines take it: the U-Net with its three resolutions, and both decoders of latents."""
+"""SDXL in small, as engines take it: the U-Net with its three resolutions, its keys and values, both decoders."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mindsight.generators.engines.base import Network, NetworkInput
+from mindsight.generators.unclip.sdxl.cross_attention import KeysValues
 from mindsight.generators.unclip.sdxl.unet import Denoiser, UnetLayout, build_unet
 from mindsight.generators.unclip.sdxl.vae import LatentDecoder, VaeLayout, build_vae
 
@@ -15,24 +16,33 @@ LATENT = (LAYOUT.channels, 8, 8)
 
 
 def denoiser(dtype: torch.dtype = torch.float32, layout: UnetLayout = LAYOUT) -> Network:
-    torch.manual_seed(4)
-    return denoiser_of(Denoiser(build_unet(layout)).requires_grad_(False).to(dtype), layout)
+    return unet_of(_unet(layout).to(dtype), layout)[0]
 
 
-def denoiser_of(
-    module: nn.Module,
-    layout: UnetLayout,
-    edge: int = LATENT[1],
-    n_tokens: int = TOKENS[0],
-) -> Network:
-    dtype = next(module.parameters()).dtype
+def keys_values() -> Network:
+    """Of the same U-Net as ``denoiser``."""
+    return unet_of(_unet(LAYOUT), LAYOUT)[1]
+
+
+def unet_of(
+    unet: nn.Module, layout: UnetLayout, edge: int = LATENT[1], n_tokens: int = TOKENS[0]
+) -> tuple[Network, Network]:
+    """The denoiser, and what makes its keys and values."""
+    module, dtype = KeysValues(unet), next(unet.parameters()).dtype
     inputs = (
         NetworkInput("latent_BCHW", (layout.channels, edge, edge), dtype),
         NetworkInput("timestep_B", (), torch.float32),
-        NetworkInput("tokens_BND", (n_tokens, layout.token_dim), dtype),
+        NetworkInput("keys_values_BNK", (n_tokens, len(module.weight_KD)), dtype),
         NetworkInput("vector_BC", (layout.vector_dim,), dtype),
     )
-    return Network("denoiser", module, inputs)
+    tokens = (NetworkInput("tokens_BND", (n_tokens, layout.token_dim), dtype),)
+    return Network("denoiser", Denoiser(unet), inputs), Network("keys_values", module, tokens)
+
+
+def _unet(layout: UnetLayout) -> nn.Module:
+    torch.manual_seed(4)
+    unet: nn.Module = build_unet(layout).requires_grad_(False)
+    return unet
 
 
 def decoder(dtype: torch.dtype = torch.float32) -> Network:

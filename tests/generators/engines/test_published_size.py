@@ -12,8 +12,8 @@ import torch
 
 from mindsight.generators.engines import tensorrt
 from mindsight.generators.engines.export import data_of, export
-from mindsight.generators.unclip.sdxl.unet import Denoiser, UnetLayout, build_unet
-from support.small_sdxl import denoiser_of
+from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
+from support.small_sdxl import unet_of
 
 PUBLISHED = UnetLayout()
 N_PARAMETERS = 2_501_272_324
@@ -23,13 +23,13 @@ EDGE = 96  # of a latent, for images of 768 pixels
 @pytest.mark.slow
 def test_the_published_u_net_is_built_for_a_workstation(tmp_path: Path, record_property: pytest.RecordProperty) -> None:
     with torch.device("meta"):
-        module = Denoiser(build_unet(PUBLISHED)).to(torch.float16)
-    module = module.to_empty(device="cpu").requires_grad_(False)
+        unet = build_unet(PUBLISHED).to(torch.float16).requires_grad_(False)
+        network, keys_values = unet_of(unet, PUBLISHED, edge=EDGE, n_tokens=256)
+    both = (network.module, keys_values.module)
+    assert sum(weight.numel() for one in both for weight in one.parameters()) == N_PARAMETERS
+    module, graph = network.module.to_empty(device="cpu"), tmp_path / "denoiser.onnx"
     for weight in module.parameters():
         weight.fill_(1e-3)
-    assert sum(weight.numel() for weight in module.parameters()) == N_PARAMETERS
-
-    network, graph = denoiser_of(module, PUBLISHED, edge=EDGE, n_tokens=256), tmp_path / "denoiser.onnx"
 
     started_s = time.perf_counter()
     export(network, graph)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from mindsight.generators.engines import eager, onnx, tensorrt
 from mindsight.generators.engines.base import Engine, Loop, Network
-from mindsight.generators.engines.compiled import RecordedLoop
 from mindsight.generators.engines.export import export
 from mindsight.generators.engines.folder import EngineDescription
+from mindsight.generators.engines.recorded import RecordedLoop
 from mindsight.generators.sampling.plan import tabulate
 from mindsight.generators.sampling.schedule import trailing
 from support import small_sdxl
@@ -29,12 +29,12 @@ PLAN = tabulate(trailing(4))
 
 @pytest.fixture(scope="module")
 def networks() -> tuple[Network, ...]:
-    return (small_sdxl.denoiser(), small_sdxl.decoder(), small_sdxl.preview())
+    return (small_sdxl.denoiser(), small_sdxl.keys_values(), small_sdxl.decoder(), small_sdxl.preview())
 
 
 @pytest.fixture(scope="module")
 def folder(networks: tuple[Network, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All three as ONNX."""
+    """All of them as ONNX."""
     folder = tmp_path_factory.mktemp("onnx")
     for one in networks:
         export(one, folder / f"{one.name}.onnx")
@@ -42,12 +42,14 @@ def folder(networks: tuple[Network, ...], tmp_path_factory: pytest.TempPathFacto
 
 
 def sampler(engine: Engine) -> Loop:
-    """A whole image: four steps of the U-Net, then the decoder."""
+    """A whole image: keys and values of the tokens, four steps of the U-Net, then the decoder."""
 
     def sample(noise_BCHW: Tensor, tokens_BND: Tensor, vector_BC: Tensor) -> Tensor:
+        keys_values = engine.networks["keys_values"](tokens_BND)
+
         def predict(latent_BCHW: Tensor, timestep: float, _: bool) -> tuple[Tensor, ...]:
             timestep_B = torch.full((len(latent_BCHW),), timestep, device=latent_BCHW.device)
-            return (engine.networks["denoiser"](latent_BCHW, timestep_B, tokens_BND, vector_BC),)
+            return (engine.networks["denoiser"](latent_BCHW, timestep_B, keys_values, vector_BC),)
 
         return engine.networks["decoder"](PLAN.run(predict, noise_BCHW))
 
@@ -55,8 +57,8 @@ def sampler(engine: Engine) -> Loop:
 
 
 def inputs(networks: Sequence[Network], batch: int) -> tuple[Tensor, Tensor, Tensor]:
-    noise, _, tokens, vector = networks[0].example(batch)
-    return noise, tokens, vector
+    noise, _, _, vector = networks[0].example(batch)
+    return noise, *networks[1].example(batch), vector
 
 
 def test_the_weights_keep_their_names_and_nothing_is_left_that_tensorrt_does_not_read(
@@ -90,7 +92,7 @@ def test_a_whole_sampling_loop_through_onnxruntime_is_that_of_eager(
         np.testing.assert_allclose(got, expected, rtol=0.0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["denoiser", "decoder", "preview"])
+@pytest.mark.parametrize("name", ["denoiser", "keys_values", "decoder", "preview"])
 def test_tensorrt_builds_for_three_cards_in_one_without_any(
     name: str, networks: tuple[Network, ...], folder: Path
 ) -> None:

@@ -20,8 +20,6 @@ from mindsight.generators.sampling.presets import plan
 from mindsight.generators.unclip.sdxl.folder import read_folder
 from mindsight.generators.unclip.sdxl.loading import built
 from mindsight.generators.unclip.sdxl.pipeline import FACTOR, Unclip
-from mindsight.generators.unclip.sdxl.unet import Denoiser
-from mindsight.generators.unclip.sdxl.vae import LatentDecoder
 from mindsight.weights.device import HOST, Placement
 
 _PRESET = "fast"
@@ -56,25 +54,29 @@ class UnclipGenerator:
 
     @property
     def networks(self) -> tuple[Network, ...]:
-        """The U-Net and the full decoder, for an engine. Latents come to the decoder in float32, as they are summed."""
+        """The U-Net, what makes its keys and values, and the full decoder, for an engine.
+
+        Latents come to the decoder in float32, as they are summed.
+        """
         [space] = self.spaces.values()
-        layout, dtype = self.unclip.layout, self.unclip.unet.dtype
+        layout, dtype, modules = self.unclip.layout, self.unclip.unet.dtype, self.unclip.modules
         latent = (layout.channels, self.image_size // FACTOR, self.image_size // FACTOR)
         denoiser = (
             NetworkInput("latent_BCHW", latent, dtype),
             NetworkInput("timestep_B", (), torch.float32),
-            NetworkInput("tokens_BND", tuple(space.shape), dtype),
+            NetworkInput("keys_values_BNK", (space.shape[0], len(modules.keys_values.weight_KD)), dtype),
             NetworkInput("vector_BC", (layout.vector_dim,), dtype),
         )
-        decoder = (NetworkInput("latent_BCHW", latent, torch.float32),)
         return (
-            Network("denoiser", Denoiser(self.unclip.unet), denoiser),
-            Network("decoder", LatentDecoder(self.unclip.vae), decoder),
+            Network("denoiser", modules.denoiser, denoiser),
+            Network("keys_values", modules.keys_values, (NetworkInput("tokens_BND", tuple(space.shape), dtype),)),
+            Network("decoder", modules.decoder, (NetworkInput("latent_BCHW", latent, torch.float32),)),
         )
 
     def use(self, engine: Engine) -> None:
         """From now on, run these networks on an engine, and each sampling loop as a whole if it can."""
-        self.unclip.use(engine.networks["denoiser"], engine.networks["decoder"], engine.loop)
+        run = engine.networks
+        self.unclip.use(run["keys_values"], run["denoiser"], run["decoder"], engine.loop)
 
     def evaluations(self, options: SampleOptions) -> int:
         """Guided steps have two. Raises BadRequest (``generator.preset``)."""

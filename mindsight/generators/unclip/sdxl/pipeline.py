@@ -19,6 +19,7 @@ from mindsight.generators.sampling.plan import SamplerPlan
 from mindsight.generators.sampling.presets import plan, preset_of
 from mindsight.generators.sampling.schedule import sigma_at
 from mindsight.generators.unclip.sdxl.conditioner import draw_noise, draw_uncond, size_vector
+from mindsight.generators.unclip.sdxl.cross_attention import KeysValues
 from mindsight.generators.unclip.sdxl.unet import Denoiser, UnetLayout
 from mindsight.generators.unclip.sdxl.vae import LatentDecoder, encode
 from mindsight.weights.device import Placement
@@ -26,6 +27,7 @@ from mindsight.weights.device import Placement
 FACTOR = 8  # pixels of a latent cell's edge
 _GAIN, _SHIFT = 0.8, 0.2  # MindEye2's: the decoder's pixels in [-1, 1] to those that are shown, in [0, 1]
 
+Project = Callable[[Tensor], Tensor]
 Evaluate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 Decode = Callable[[Tensor], Tensor]
 Loop = Callable[..., Tensor]
@@ -46,25 +48,42 @@ class Inputs(NamedTuple):
     start_BCHW: Tensor | None = None
 
 
+class Modules(NamedTuple):
+    """The networks of an image as they are called, with the weights of the U-Net and the autoencoder."""
+
+    keys_values: KeysValues
+    denoiser: Denoiser
+    decoder: LatentDecoder
+
+
 class Unclip:
     """An SDXL unCLIP.
 
     unet, vae : diffusers' ``UNet2DConditionModel`` and ``AutoencoderKL``
-    denoiser : one evaluation of the U-Net
+    keys_values : of the tokens, once for an image
+    denoiser : one evaluation of the U-Net, which reads them
     decoder : latents to pixels in [-1, 1]; of a tiny autoencoder (``load_tiny``) for previews
     size_px : edge of an image if no noise is given
     """
 
     def __init__(self, unet: Any, vae: Any, layout: UnetLayout, size_px: int = 768) -> None:
         self.unet, self.vae, self.layout, self.size_px = unet, vae, layout, size_px
-        self.use(Denoiser(unet), LatentDecoder(vae))
+        self.modules = Modules(KeysValues(unet), Denoiser(unet), LatentDecoder(vae))
+        self.use(*self.modules)
 
-    def use(self, denoiser: Evaluate, decoder: Decode, whole: Callable[[Loop], Loop] | None = None) -> None:
+    def use(
+        self,
+        keys_values: Project,
+        denoiser: Evaluate,
+        decoder: Decode,
+        whole: Callable[[Loop], Loop] | None = None,
+    ) -> None:
         """From now on, run these networks.
 
         whole : makes of a sampling loop one that runs at once, such as a CUDA graph; None: call by call
         """
-        self.denoiser, self.decoder, self._whole = denoiser, decoder, whole or _call_by_call
+        self.keys_values, self.denoiser, self.decoder = keys_values, denoiser, decoder
+        self._whole = whole or _call_by_call
         self._loops: dict[tuple[SamplerPlan, tuple[str, ...]], Loop] = {}
 
     @property
@@ -176,16 +195,16 @@ class Unclip:
     def estimates(self, table: SamplerPlan, inputs: Inputs, *, after: Collection[int]) -> Iterator[Tensor]:
         """Clean latents as estimated after these numbers of steps, each once it is known: previews, and the result."""
         n = len(inputs.tokens_BND)
-        uncond_BND = inputs.tokens_BND if inputs.uncond_BND is None else inputs.uncond_BND
-        tokens_both = torch.cat([uncond_BND, inputs.tokens_BND])
+        tokens = inputs.tokens_BND
+        both = self.keys_values(tokens if inputs.uncond_BND is None else torch.cat([inputs.uncond_BND, tokens]))
         vector_both = torch.cat([inputs.vector_BC, inputs.vector_BC])
 
         def predict(latent_BCHW: Tensor, timestep: float, guided: bool) -> tuple[Tensor, ...]:
-            latent = latent_BCHW.to(inputs.tokens_BND.dtype)
+            latent = latent_BCHW.to(tokens.dtype)
             timestep_B = torch.full(((1 + guided) * n,), timestep, device=latent.device)
             if not guided:
-                return (self.denoiser(latent, timestep_B, inputs.tokens_BND, inputs.vector_BC),)
-            return self.denoiser(torch.cat([latent, latent]), timestep_B, tokens_both, vector_both).chunk(2)
+                return (self.denoiser(latent, timestep_B, both[-n:], inputs.vector_BC),)
+            return self.denoiser(torch.cat([latent, latent]), timestep_B, both, vector_both).chunk(2)
 
         return table.estimates(predict, inputs.noise_BCHW, inputs.start_BCHW, after=after)
 

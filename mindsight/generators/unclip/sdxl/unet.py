@@ -4,7 +4,7 @@ Knows nothing of files, samplers or images. The vector beside the tokens goes th
 (``class_labels``): it computes what ``text_time`` does, and leaves no sines or text in the graph, so that the released
 unCLIP (vector of 1,024) and SDXL's base (2,816) are one class.
 
-Letters: B latents, C channels of a latent or of the vector, H and W, N tokens of D numbers.
+Letters: B latents, C channels of a latent or of the vector, H and W, N tokens, K keys and values of all blocks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+
+from mindsight.generators.unclip.sdxl.cross_attention import reading_keys_values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,15 +66,21 @@ def build_unet(layout: UnetLayout) -> Any:
 
 
 class Denoiser(nn.Module):
-    """One evaluation of the U-Net: four tensors in, the prediction in the latent's shape out."""
+    """One evaluation of the U-Net: four tensors in, the prediction in the latent's shape out.
+
+    It shares its weights with the U-Net that it is made of, which still takes tokens.
+    """
 
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
-        self.unet = unet
+        self.unet = reading_keys_values(unet)
 
-    def forward(self, latent_BCHW: Tensor, timestep_B: Tensor, tokens_BND: Tensor, vector_BC: Tensor) -> Tensor:
-        """The predicted noise (B, C, H, W). All in the weights' dtype but ``timestep_B``, which is float32."""
+    def forward(self, latent_BCHW: Tensor, timestep_B: Tensor, keys_values_BNK: Tensor, vector_BC: Tensor) -> Tensor:
+        """The predicted noise (B, C, H, W). All in the weights' dtype but ``timestep_B``, which is float32.
+
+        keys_values_BNK : of the tokens, by ``KeysValues``
+        """
         prediction: Tensor = self.unet(
-            latent_BCHW, timestep_B, encoder_hidden_states=tokens_BND, class_labels=vector_BC, return_dict=False
+            latent_BCHW, timestep_B, encoder_hidden_states=keys_values_BNK, class_labels=vector_BC, return_dict=False
         )[0]
         return prediction

@@ -35,7 +35,7 @@ def test_noise_levels(recorded: dict[str, Any]) -> None:
 
 def test_unet(unclip: Unclip, recorded: dict[str, Any]) -> None:
     tokens, vector = (torch.cat([recorded["uncond"][name], recorded["cond"][name]]) for name in ("crossattn", "vector"))
-    predicted = unclip.denoiser(recorded["unet_x"], recorded["unet_t"].float(), tokens, vector)
+    predicted = unclip.denoiser(recorded["unet_x"], recorded["unet_t"].float(), unclip.keys_values(tokens), vector)
     of_order_one = recorded["unet_out"].std()
     torch.testing.assert_close(predicted / of_order_one, recorded["unet_out"] / of_order_one, **UNET)
 

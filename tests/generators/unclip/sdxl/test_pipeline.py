@@ -55,18 +55,23 @@ def test_an_image_to_start_from_is_encoded_so_that_it_would_be_shown_as_it_is(sm
 
 
 def test_another_denoiser_takes_the_place_of_the_eager_one(small: Unclip, tokens: Tensor) -> None:
-    eager, seen = small.denoiser, []
+    eager, project, seen, projected = small.denoiser, small.keys_values, [], []
 
-    def engine(latent: Tensor, timestep: Tensor, tokens: Tensor, vector: Tensor) -> Tensor:
+    def engine(latent: Tensor, timestep: Tensor, keys_values: Tensor, vector: Tensor) -> Tensor:
         seen.append((len(latent), float(timestep[0]), timestep.dtype, vector.shape))
-        return eager(latent, timestep, tokens, vector)
+        return eager(latent, timestep, keys_values, vector)
+
+    def project_too(tokens: Tensor) -> Tensor:
+        projected.append(len(tokens))
+        return project(tokens)
 
     expected = small.sample(tokens, "fast")
-    small.use(engine, small.decoder)
+    small.use(project_too, engine, small.decoder)
     try:
         assert torch.equal(small.sample(tokens, "fast"), expected)
     finally:
-        small.use(eager, small.decoder)
+        small.use(*small.modules)
+    assert projected == [4]  # once, with the unconditional tokens
     assert [n for n, *_ in seen] == [4, 4, 4, 2, 2, 2, 2, 2]  # guided in the first three steps
     assert seen[0] == (4, pytest.approx(999.0), torch.float32, (4, 64))
 
@@ -80,12 +85,12 @@ def test_a_whole_loop_is_made_once_for_each_table(small: Unclip, tokens: Tensor)
         return loop
 
     expected = [small.sample(tokens, "fast", seed) for seed in (1, 2)]
-    small.use(small.denoiser, small.decoder, record)
+    small.use(*small.modules, record)
     try:
         images = [small.sample(tokens, "fast", seed) for seed in (1, 2)]
         small.sample(tokens, "distilled")
     finally:
-        small.use(small.denoiser, small.decoder)
+        small.use(*small.modules)
     assert all(torch.equal(*pair) for pair in zip(images, expected, strict=True))
     assert len(made) == 2
     inputs = [tensor for tensor in small.inputs(plan("fast"), tokens, 2) if tensor is not None]

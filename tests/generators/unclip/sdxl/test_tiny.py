@@ -40,7 +40,7 @@ def test_it_takes_the_place_of_the_full_one(folder: Path, tmp_path: Path) -> Non
     write_tiny(tmp_path / "unclip")
     unclip = load_unclip(tmp_path / "unclip")
     full = unclip.sample(torch.randn(1, 16, 48), "distilled")
-    unclip.use(unclip.denoiser, load_tiny(folder))
+    unclip.use(unclip.keys_values, unclip.denoiser, load_tiny(folder))
     preview = unclip.sample(torch.randn(1, 16, 48), "distilled")
     assert preview.shape == full.shape == (1, 3, 32, 32)
     assert (preview - full).abs().max() > 0.01
