@@ -27,8 +27,8 @@ class Settings(BaseSettings):
     motion_device : torch's name of the device that estimates head motion ("cuda"); if empty, the CPU. It is a setting
         of its own because ingest is another process, for which the CPU is fast enough, and may run on another machine
     generator_dir : folder of the unCLIP generator; if empty, the one that ships with Mindsight
-    engine : what runs the generator's networks: ``eager``, ``compiled``, or the name of a verified engine, as
-        ``mindsight engine list`` shows it
+    engine : what runs the generator's networks: ``eager``; on a card ``graphed``, ``compiled`` or ``fp8``; or the name
+        of a verified engine, as ``mindsight engine list`` shows it
     captions_dir : folder of GIT's text decoder with MindEye2's token converter; if empty, there are no captions
     """
 

@@ -87,13 +87,16 @@ def verify(
 
 @engine_app.command("bench")
 def bench(generator: Generator = None) -> None:
-    """Time a generator's networks on this machine: eager, compiled where there is a card, and verified engines."""
+    """Time a generator's networks on every engine that this machine can use; compare what they compute with eager."""
     need_server("mindsight engine")
     from mindsight.operations.engine import bench as bench_engines
     from mindsight.settings import read_settings
 
     for one in bench_engines(_folder(generator), read_settings().engines_dir):
-        typer.echo(f"{one.engine:<26} {one.network:<9} batch {one.batch}: {one.milliseconds:9.2f} ms")
+        typer.echo(
+            f"{one.engine:<26} {one.network:<11} batch {one.batch}: {one.milliseconds:9.2f} ms,"
+            f" relative error {one.error:.1e}"
+        )
 
 
 def _folder(generator: Path | None) -> Path:

@@ -82,7 +82,7 @@ def _device(settings: Settings) -> str:
 
 def _engine(settings: Settings) -> str:
     from mindsight import assets
-    from mindsight.generators.engines.registry import put_to_work
+    from mindsight.generators.engines.registry import IN_MEMORY, put_to_work
     from mindsight.generators.registry import load_generator
     from mindsight.weights.device import choose
 
@@ -90,7 +90,7 @@ def _engine(settings: Settings) -> str:
         return "eager"
     generator = load_generator(settings.generator_dir or assets.GENERATOR, choose(settings.device))
     put_to_work(settings.engine, generator, settings.engines_dir)
-    return f"{settings.engine}, verified on this device" if settings.engine != "compiled" else "compiled"
+    return settings.engine if settings.engine in IN_MEMORY else f"{settings.engine}, verified on this device"
 
 
 def _open_clip() -> str:

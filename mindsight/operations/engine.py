@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from mindsight.errors import MindsightError
+from mindsight.errors import BadRequest, MindsightError
 from mindsight.generators.engines import registry
+from mindsight.generators.engines import verify as verify_module
 from mindsight.generators.engines.base import Engine, Network, Report
 from mindsight.generators.engines.folder import (
     EngineDescription,
@@ -40,12 +41,13 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The median of a network's times on one engine."""
+    """The median of a network's times on one engine, and its relative error beside eager, root mean square."""
 
     engine: str
     network: str
     batch: int
     milliseconds: float
+    error: float
 
 
 def build(generator: Path, engine: str, engines: Path, cards: Sequence[str], report: Report) -> Path:
@@ -83,13 +85,16 @@ def verify(engine: Path, generator: Path) -> Verified:
 
 
 def bench(generator: Path, engines: Path) -> Iterator[Timing]:
-    """Time a generator's networks on every engine that this machine can use: eager, compiled, verified ones."""
+    """Time a generator's networks on every engine that this machine can use: those made here, and verified ones."""
     device = _device("compiled")
     precision = PRECISION["tensorrt"] if device != "cpu" else PRECISION["onnx"]
     source, networks = _networks(generator, precision, device)
-    yield from _timings("eager", registry.in_memory("eager", networks), networks)
-    if device != "cpu":
-        yield from _timings("compiled", registry.in_memory("compiled", networks), networks)
+    for name in registry.IN_MEMORY:
+        try:
+            engine = registry.in_memory(name, networks)
+        except BadRequest:  # there is no card, or not one for this engine
+            continue
+        yield from _timings(name, engine, networks)
     for one in listed(engines):
         if one.description is not None and one.description.source == source and one.verified is not None:
             made_of = _networks(generator, PRECISION[one.description.engine], _device(one.description.engine))[1]
@@ -107,7 +112,8 @@ def _timings(name: str, engine: Engine, networks: Sequence[Network]) -> Iterator
                 if inputs[0].is_cuda:
                     torch.cuda.synchronize()
                 times_s.append(time.perf_counter() - started)
-            yield Timing(name, network.name, batch, 1e3 * statistics.median(times_s[1:]))
+            error = verify_module.error(engine, network, batch)
+            yield Timing(name, network.name, batch, 1e3 * statistics.median(times_s[1:]), error)
 
 
 def _networks(folder: Path, precision: str, device: str) -> tuple[str, tuple[Network, ...]]:

@@ -72,7 +72,10 @@ def test_build_list_verify_bench(generator: Path, tmp_path: Path, run: Any) -> N
     code, out, _ = run("bench", "--generator", str(generator))
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == ["eager", "eager", engine.name, engine.name]
-    assert all(re.search(r"denoiser +batch [12]: +[\d.]+ ms$", line) for line in out.splitlines())
+    assert all(
+        re.search(r"denoiser +batch [12]: +[\d.]+ ms, relative error \d\.\de[-+]\d+$", line)
+        for line in out.splitlines()
+    )
 
     (engine / "engine.json").write_bytes(b"{}")
     code, out, err = run("verify", engine.name, "--generator", str(generator))

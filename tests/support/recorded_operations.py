@@ -22,7 +22,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def record(sample: Callable[..., Tensor], places: Sequence[Tensor]) -> Callable[[], Tensor]:
-    """A ``mindsight.generators.engines.compiled.Record``."""
+    """A ``mindsight.generators.engines.recorded.Record``."""
     recorder = _Recorder()
     with recorder:
         last = sample(*places)

@@ -16,7 +16,7 @@ from mindsight.generators.engines import verify
 from mindsight.generators.engines.base import Engine, HasNetworks, Network, Report, StoredEngine
 from mindsight.generators.engines.folder import EngineDescription, Verified
 
-IN_MEMORY = ("eager", "compiled")
+IN_MEMORY = ("eager", "graphed", "compiled", "fp8")
 STORED = ("onnx", "tensorrt")
 
 
@@ -110,7 +110,7 @@ def load_verified(folder: Path, source: str) -> Engine:
 
 
 def put_to_work(name: str, generator: object, engines: Path) -> None:
-    """Make a generator run its networks on an engine: "compiled", or a verified one below ``engines``, by its name.
+    """Make a generator run its networks on an engine: one that is made here, or a verified one below ``engines``.
 
     With "eager" it stays as it was loaded.
 

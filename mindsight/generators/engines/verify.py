@@ -22,7 +22,7 @@ def errors(engine: Engine, networks: Sequence[Network]) -> dict[str, float]:
 
     Raises ModelMismatch (``engine.differs``) where one is larger than its precision explains, or not a number.
     """
-    found = {one.name: max(_error(engine, one, batch) for batch in BATCHES) for one in networks}
+    found = {one.name: max(error(engine, one, batch) for batch in BATCHES) for one in networks}
     for one in networks:
         if not found[one.name] <= TOLERANCE[one.precision]:
             raise ModelMismatch(
@@ -33,7 +33,9 @@ def errors(engine: Engine, networks: Sequence[Network]) -> dict[str, float]:
     return found
 
 
-def _error(engine: Engine, network: Network, batch: int) -> float:
+@torch.inference_mode()
+def error(engine: Engine, network: Network, batch: int) -> float:
+    """Root mean square of the difference from eager over that of eager, on fixed inputs."""
     inputs = network.example(batch)
     expected = network.module(*inputs).float()
     got = engine.networks[network.name](*inputs).float()

@@ -144,7 +144,7 @@ def test_an_engine_that_does_not_exist_is_one_line(tmp_path: Path, networks: tup
 
 def test_compiled_needs_a_card(networks: tuple[Network, ...]) -> None:
     with pytest.raises(
-        BadRequest, match="expected the preview on a CUDA card for a compiled engine, got cpu"
+        BadRequest, match="expected the preview on a CUDA card for the engine compiled, got cpu"
     ) as refused:
         registry.in_memory("compiled", networks)
     assert refused.value.code == "engine.card"

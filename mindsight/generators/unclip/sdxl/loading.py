@@ -61,4 +61,6 @@ def built(parts: Parts, dtype: torch.dtype, device: str | torch.device) -> Uncli
 def _filled(network: Any, what: str, state: State, dtype: torch.dtype, device: str | torch.device) -> Any:
     require_fit(what, state, network.state_dict())
     network.load_state_dict({key: tensor.to(device, dtype) for key, tensor in state.items()}, assign=True)
+    if torch.device(device).type != "cpu":
+        network.to(memory_format=torch.channels_last)  # as tensor cores read convolutions: else each call reorders them
     return network.eval().requires_grad_(False)
