@@ -65,3 +65,20 @@ def convert_unclip(
         f"{out}: U-Net of widths {done.unet.widths} with tokens of {done.unet.token_dim}, {done.dtype}; {tokens}; "
         f"{len(done.left_out)} keys left out"
     )
+
+
+@convert_app.command("lora")
+def convert_lora(
+    lora: Annotated[Path, typer.Argument(help="LoRA of SDXL for few steps, safetensors")],
+    unclip: Annotated[Path, typer.Argument(help="folder of mindsight convert unclip")],
+    out: Annotated[Path, typer.Argument(help="new folder for the unCLIP with the LoRA in its weights")],
+) -> None:
+    """Add a LoRA of SDXL to an unCLIP's U-Net, but for the keys and values of its tokens, which have another width."""
+    need_server("mindsight convert")
+    from mindsight.generators.unclip.sdxl.lora import convert_lora as convert
+
+    done = convert(lora, unclip, out)
+    typer.echo(
+        f"{out}: {len(done.merged)} layers changed, {len(done.skipped)} skipped (keys and values of tokens of another"
+        f" width), none unknown; sample it in few steps, for which {lora.name} was made"
+    )

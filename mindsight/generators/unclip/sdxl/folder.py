@@ -26,7 +26,7 @@ UNET, VAE = "unet/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_m
 UNET_CONFIG, VAE_CONFIG = "unet/config.json", "vae/config.json"
 VERIFIED = (CONFIG, UNET_CONFIG, UNET, VAE_CONFIG, VAE)
 PIXELS_PER_CELL = 8
-_PROOF = Proof("checkpoint", "an unCLIP's weights", "restore the folder or convert the checkpoint again")
+PROOF = Proof("checkpoint", "an unCLIP's weights", "restore the folder or convert the checkpoint again")
 _STEMS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
 _SHARDS = "diffusion_pytorch_model-*-of-*.safetensors"
 
@@ -48,8 +48,8 @@ def read_folder(folder: Path) -> Read:
     described: dict[str, Any] = {}
     digest = ""
     if (folder / MANIFEST).is_file():
-        sums = read_manifest(_PROOF, folder, KIND)
-        verify_folder(_PROOF, folder, sums, only=VERIFIED)
+        sums = read_manifest(PROOF, folder, KIND)
+        verify_folder(PROOF, folder, sums, only=VERIFIED)
         described, digest = _json(folder / CONFIG), sha256_of_json({name: sums[name] for name in VERIFIED})
     unet, vae = _json(folder / UNET_CONFIG), _json(folder / VAE_CONFIG)
     try:
@@ -85,7 +85,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise _PROOF.unreadable(path.name, f"one that cannot be read ({type(error).__name__})") from None
+        raise PROOF.unreadable(path.name, f"one that cannot be read ({type(error).__name__})") from None
 
 
 def _weights(folder: Path) -> State:
