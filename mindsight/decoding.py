@@ -8,7 +8,7 @@ Letters: V voxels, D numbers of an embedding, R repeats, B = 1 trial, N tokens, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mindsight.decoders.base import average
+from mindsight.decoders.base import Refined, average
 from mindsight.errors import MindsightError, ModelMismatch
 from mindsight.features import Array, Features, match
 from mindsight.generators.base import Generator
 from mindsight.retrieval import Choice, Ranking, choose_between, rank
+from mindsight.stages import Version
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.weights.device import HOST, Placement, on_host
 
@@ -69,18 +70,19 @@ class Retrieval:
 
 @dataclass(frozen=True, eq=False)
 class Reconstructed:
-    """One reconstruction.
+    """One reconstruction, or its preview.
 
     pixels : (H, W, 3) uint8
     features : that it was generated from, (1, ...) each, named as the generator names them
     steps : network evaluations that made it, of the decoder's prior and of the generator
-    timings_ms : of ``generate``
+    timings_ms : of ``generate``, or of ``preview``
     """
 
     pixels: NDArray[np.uint8]
     features: Mapping[str, NDArray[np.float32]]
     steps: int
     timings_ms: dict[str, float]
+    version: Version = "full"
 
 
 def z_scored(
@@ -222,21 +224,43 @@ class TrialDecoder:
 
         Raises ModelMismatch (``generator.missing``) without a generator for the decoder's features.
         """
+        start, generator = self._clock(), self._generator_for(retrieval)
+        refined, features = self._refined(retrieval, seed)
+        options = self.bundle.sampling.generator
+        pixels = generator(features, seed, options)[0]
+        timings_ms = {"generate": 1e3 * (self._clock() - start)}
+        steps = refined.steps + generator.evaluations(options)
+        return Reconstructed(pixels, _on_host(features), steps, timings_ms)
+
+    def versions(self, retrieval: Retrieval, seed: int, *, sparing: bool = False) -> Iterator[Reconstructed]:
+        """A preview of the reconstruction, unless its sampler has one step only, and then the reconstruction, each once
+        it is made.
+
+        sparing : see ``Generator.versions``
+
+        Raises as ``reconstruct``.
+        """
+        start, generator = self._clock(), self._generator_for(retrieval)
+        refined, features = self._refined(retrieval, seed)
+        for drawn in generator.versions(features, seed, self.bundle.sampling.generator, sparing=sparing):
+            timings_ms = {"preview" if drawn.is_preview else "generate": 1e3 * (self._clock() - start)}
+            steps = refined.steps + drawn.evaluations
+            version: Version = "preview" if drawn.is_preview else "full"
+            yield Reconstructed(drawn.images[0], _on_host(features), steps, timings_ms, version)
+
+    def _generator_for(self, retrieval: Retrieval) -> Generator:
         if self._generator is None or not retrieval.condition:
             reason = self.mismatch or "this bundle gives candidates only"
             raise ModelMismatch(
                 f"expected a generator and a decoder that predicts its image tokens: {reason}",
                 code="generator.missing",
             )
-        sampling = self.bundle.sampling
-        start = self._clock()
-        refined = self._decoder.refine(retrieval.condition, seed, sampling.prior)
-        features = {name: refined.features[own] for name, own in self._names.items()}
-        pixels = self._generator(features, seed, sampling.generator)[0]
-        timings_ms = {"generate": 1e3 * (self._clock() - start)}
-        host = {name: on_host(feature) for name, feature in features.items()}
-        steps = refined.steps + self._generator.evaluations(sampling.generator)
-        return Reconstructed(pixels, host, steps, timings_ms)
+        return self._generator
+
+    def _refined(self, retrieval: Retrieval, seed: int) -> tuple[Refined, dict[str, Array]]:
+        """What the decoder's prior gives, and of that what the generator takes, as the generator names it."""
+        refined = self._decoder.refine(retrieval.condition, seed, self.bundle.sampling.prior)
+        return refined, {name: refined.features[own] for name, own in self._names.items()}
 
     def expect(self, seed: int) -> None:
         """Prepare the reconstruction of a trial that is still to come and will have this seed."""
@@ -253,3 +277,7 @@ class TrialDecoder:
                 code="decoder.voxel_count",
             )
         return z_scored(beta, mean, std).reshape(-1, n)
+
+
+def _on_host(features: Mapping[str, Array]) -> dict[str, NDArray[np.float32]]:
+    return {name: on_host(feature) for name, feature in features.items()}

@@ -4,7 +4,7 @@ from mindsight.bus.connection import MAX_BLOCK_S, Bus
 from mindsight.bus.embedded import EmbeddedServer
 from mindsight.bus.lease import Lease
 from mindsight.bus.log import Appended, ConditionFailed, Entry, Fence, Log, Unlike, read_many
-from mindsight.bus.queue import MAX_DELIVERIES, DeadJob, Job, WorkQueue
+from mindsight.bus.queue import MAX_DELIVERIES, DeadJob, Job, WaitingJob, WorkQueue
 
 __all__ = [
     "MAX_BLOCK_S",
@@ -20,6 +20,7 @@ __all__ = [
     "Lease",
     "Log",
     "Unlike",
+    "WaitingJob",
     "WorkQueue",
     "read_many",
 ]

@@ -1,19 +1,23 @@
 """A work queue over one Redis stream and its consumer group: every job is done at least once, by any one worker.
 
-Knows nothing of what the jobs are. Jobs have no order; a result must be written under a key, so that a job done twice
-leaves one result.
+Knows nothing of what the jobs are. A result must be written under a key, so that a job done twice leaves one result.
+Jobs have no order: a worker takes the next one (``take``), or looks at those that wait and claims the one that it
+prefers (``waiting``, ``claim``). All workers of a queue do the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
 from mindsight.bus.connection import MAX_BLOCK_S, Argument, Bus, Script
 from mindsight.bus.log import Appended, Fence, append_entry, appended_from, fence_key
 from mindsight.files.digest import sha256_of
+
+T = TypeVar("T")
 
 MAX_DELIVERIES = 3
 _GROUP = "workers"
@@ -31,6 +35,15 @@ end
 return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 """)
 
+# KEYS: jobs; ARGV: group, consumer, id, how long another may hold it in ms
+# Nothing was delivered by reading, so that the group knows only of jobs that were claimed.
+_CLAIM = Script("""
+local held = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)[1]
+if held and held[2] ~= ARGV[2] and held[3] < tonumber(ARGV[4]) then return false end
+local deliveries = held and held[4] + 1 or 1
+return redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'RETRYCOUNT', deliveries, 'FORCE')[1] or false
+""")
+
 
 @dataclass(frozen=True)
 class DeadJob:
@@ -42,8 +55,17 @@ class DeadJob:
 
 
 @dataclass(frozen=True)
+class WaitingJob:
+    """A job that a worker may claim."""
+
+    seq: int
+    key: str
+    payload: bytes
+
+
+@dataclass(frozen=True)
 class Job:
-    """One job that a worker has taken: ``ack`` it when its result is written, or ``reject`` it."""
+    """One job that a worker holds: ``ack`` it when its result is written, ``reject`` it, or ``release`` it."""
 
     queue: WorkQueue
     seq: int
@@ -59,6 +81,10 @@ class Job:
         """Move the job to the dead letters: it cannot be done."""
         keys = [self.queue._key("log"), self.queue._key("dead")]
         self.queue.bus.run(_BURY, keys, [_GROUP, f"{self.seq}-0", self.key, self.payload, reason])
+
+    def release(self) -> None:
+        """Let the job wait again, as if it had never been claimed."""
+        self.queue.bus.command("XACK", self.queue._key("log"), _GROUP, f"{self.seq}-0")
 
 
 @dataclass(frozen=True)
@@ -87,13 +113,34 @@ class WorkQueue:
         """
         if not 0 < block_s <= MAX_BLOCK_S:
             raise ValueError(f"expected 0 < block_s <= {MAX_BLOCK_S:g}, got {block_s!r}")
-        try:
-            return self._take(consumer, block_s)
-        except redis.exceptions.ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
-                raise
-            self._create_group()
-            return self._take(consumer, block_s)
+        return self._in_group(lambda: self._take(consumer, block_s))
+
+    def waiting(self, consumer: str, limit: int = 1000) -> list[WaitingJob]:
+        """The jobs that this consumer may claim, the last that was put first: those that none holds, that it holds
+        itself (it failed on them), or that another has held for ``stale_s``. At most the last ``limit`` are looked at.
+        """
+        return self._in_group(lambda: self._waiting(consumer, limit))
+
+    def claim(self, job: WaitingJob, consumer: str) -> Job | None:
+        """Hold a job that waits. None if another consumer was faster, or if it was delivered too often (``take``)."""
+        stale_ms = round(self.stale_s * 1000)
+        item = self._in_group(
+            lambda: self.bus.run(_CLAIM, [self._key("log")], [_GROUP, consumer, f"{job.seq}-0", stale_ms])
+        )
+        return self._job(item) if item else None
+
+    def last_put(self) -> int:
+        """Number of the last job that was put; 0 if there is none."""
+        return int(self.bus.command("HGET", self._key("order"), "#") or 0)
+
+    def await_new(self, after: int, block_s: float) -> None:
+        """Return when a job with a number above ``after`` is there, or after ``block_s`` (at most MAX_BLOCK_S)."""
+        block: list[Argument] = ["COUNT", 1, "BLOCK", max(1, round(block_s * 1000))]
+        self.bus.command("XREAD", *block, "STREAMS", self._key("log"), f"{after}-0", block_s=block_s)
+
+    def were_put(self, keys: Sequence[str]) -> list[bool]:
+        """Whether jobs with these keys were ever put, be they done or not."""
+        return [found is not None for found in self.bus.command("HMGET", self._key("keys"), *keys)] if keys else []
 
     def __len__(self) -> int:
         """Number of jobs that are not done: waiting, or taken by a worker."""
@@ -104,6 +151,28 @@ class WorkQueue:
         reply = self.bus.command("XRANGE", self._key("dead"), "-", "+", "COUNT", limit)
         values = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in reply]
         return [DeadJob(v[b"k"].decode(), v[b"p"], v[b"reason"].decode()) for v in values]
+
+    def _in_group(self, work: Callable[[], T]) -> T:
+        """Create the group of consumers where there is none yet."""
+        try:
+            return work()
+        except redis.exceptions.ResponseError as error:
+            if "NOGROUP" not in str(error):  # a script adds its own words around it
+                raise
+            self._create_group()
+            return work()
+
+    def _waiting(self, consumer: str, limit: int) -> list[WaitingJob]:
+        stream = self._key("log")
+        pending = self.bus.command("XPENDING", stream, _GROUP, "-", "+", limit)
+        stale_ms = round(self.stale_s * 1000)
+        held = {name for name, by, idle_ms, _ in pending if by != consumer.encode() and idle_ms < stale_ms}
+        found = []
+        for name, fields in self.bus.command("XREVRANGE", stream, "+", "-", "COUNT", limit):
+            if name not in held:
+                values = dict(zip(fields[::2], fields[1::2], strict=True))
+                found.append(WaitingJob(int(name.split(b"-", 1)[0]), values[b"k"].decode(), values[b"p"]))
+        return found
 
     def _take(self, consumer: str, block_s: float) -> Job | None:
         stream = self._key("log")

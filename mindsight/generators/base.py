@@ -5,7 +5,7 @@ Which kinds there are is in ``registry``. Letters: B images, H and W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,20 @@ class SampleOptions:
 
     steps: int | None = None
     preset: str | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Drawn:
+    """Images as they are after a part of the sampler's steps, or after all of them.
+
+    images : (B, H, W, 3)
+    evaluations : of the network so far, for one image
+    is_preview : whether steps are still to come
+    """
+
+    images: NDArray[np.uint8]
+    evaluations: int
+    is_preview: bool
 
 
 class Generator(Protocol):
@@ -50,4 +64,12 @@ class Generator(Protocol):
 
         Features may lie on the host or where the generator computes. Raises BadRequest (``generator.features``) for
         features of another shape.
+        """
+
+    def versions(
+        self, features: Features, seed: int, options: SampleOptions, *, sparing: bool = False
+    ) -> Iterator[Drawn]:
+        """A preview after the first steps if there are several, then what a call gives; each once it is made.
+
+        sparing : with less memory, in more time
         """

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from mindsight.accuracy import Accuracy
-from mindsight.protocol import BetaReady, Message, Reconstruction, Result, VolumeProcessed, VolumeReceived
+from mindsight.protocol import (
+    BetaReady,
+    Message,
+    Reconstruction,
+    ReconstructionSkipped,
+    Result,
+    VolumeProcessed,
+    VolumeReceived,
+)
 from mindsight.simulator.demo import N_POOL
 from mindsight.stages import STAGES
 
@@ -65,7 +73,9 @@ class Outcome:
             "volumes_processed": sum(isinstance(message, VolumeProcessed) for message in self.messages),
             "trials": len(self.truth),
             "answers": len(results),
-            "reconstructions": sum(isinstance(message, Reconstruction) for message in self.messages),
+            "reconstructions": sum(isinstance(m, Reconstruction) and m.version == "full" for m in self.messages),
+            "previews": sum(isinstance(m, Reconstruction) and m.version == "preview" for m in self.messages),
+            "reconstructions_skipped": sum(isinstance(m, ReconstructionSkipped) for m in self.messages),
             "top1": round(final.value, 4),
             "top1_n": final.n,
             "top1_interval": [round(low, 4), round(high, 4)],
@@ -82,14 +92,19 @@ class Outcome:
 
 
 def latencies(messages: list[Message]) -> dict[str, dict[str, float]]:
-    """Median and 99th percentile per step, in milliseconds. Final betas, which wait for a run's end, are left out."""
+    """Median and 99th percentile per step, in milliseconds. Final betas, which wait for a run's end, are left out;
+    ``reconstruction`` is of full images only.
+    """
     values: dict[str, list[float]] = {}
     for message in messages:
         if not isinstance(message, VolumeReceived | VolumeProcessed | BetaReady | Result | Reconstruction):
             continue
         if isinstance(message, BetaReady) and message.stage == "final":
             continue
-        for step, value in message.latency_ms.model_dump(exclude_none=True).items():
+        steps = message.latency_ms.model_dump(exclude_none=True)
+        if isinstance(message, Reconstruction) and (message.version != "full" or message.stage == "final"):
+            steps.pop("reconstruction", None)
+        for step, value in steps.items():
             values.setdefault(step, []).append(value)
     return {
         step: {"p50": round(float(np.median(taken)), 2), "p99": round(float(np.percentile(taken, 99)), 2)}
@@ -103,7 +118,8 @@ def text_of(outcome: Outcome) -> str:
     lines = [
         "",
         f"volumes    {summary['volumes_sent']} sent, {summary['volumes_processed']} processed",
-        f"trials     {summary['trials']}, {summary['answers']} results, {summary['reconstructions']} reconstructions",
+        f"trials     {summary['trials']}, {summary['answers']} results, {summary['reconstructions']} reconstructions"
+        f" ({summary['reconstructions_skipped']} skipped)",
         *(f"top-1      {stage:<8} {outcome.top1(stage)}" for stage in STAGES),
         f"ceiling    {outcome.ceiling}",
         f"control    {outcome.control()}: final results against another trial's image",

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from mindsight.stages import Stage
+from mindsight.stages import Stage, Version
 
 VERSION: Literal[1] = 1
 
@@ -44,7 +44,12 @@ class StageLatency(_Frozen):
     decode: float | None = Field(default=None, description="z-scoring and decoder")
     retrieve: float | None = None
     retrieval: float | None = Field(default=None, description="from logging the beta until logging the result")
-    generate: float | None = None
+    preview: float | None = Field(default=None, description="computing the preview of a reconstruction")
+    generate: float | None = Field(default=None, description="computing a reconstruction, its preview included")
+    refine: float | None = Field(default=None, description="refining a reconstruction")
+    reconstruction: float | None = Field(
+        default=None, description="from logging the beta until logging this version of its reconstruction"
+    )
 
 
 class SessionOpened(_Base):
@@ -231,10 +236,18 @@ class Result(_Base):
 
 
 class Reconstruction(_Base):
+    """One version of the image that is reconstructed from one trial's beta, at one stage.
+
+    Of the versions of one stage the latest counts: refined, full, preview. They may come in any order.
+    """
+
     type: Literal["reconstruction"] = "reconstruction"
     run: int
     trial: int
     stage: Stage
+    version: Version = Field(
+        default="full", description="preview: as after the sampler's first steps; refined: made of the full one later"
+    )
     image: Digest
     confidence: float = Field(ge=0, le=1)
     seed: int
@@ -242,6 +255,16 @@ class Reconstruction(_Base):
     generator: Digest
     brain_map: Digest | None = Field(default=None, description="image of the beta on the reference")
     latency_ms: StageLatency = StageLatency()
+
+
+class ReconstructionSkipped(_Base):
+    """A stage of a trial has no reconstruction and will have none; its result is there."""
+
+    type: Literal["reconstruction.skipped"] = "reconstruction.skipped"
+    run: int
+    trial: int
+    stage: Stage
+    text: str = Field(description="the reason")
 
 
 class Captioned(_Base):
@@ -280,6 +303,7 @@ Message = Annotated[
     | LimitsChanged
     | Result
     | Reconstruction
+    | ReconstructionSkipped
     | Captioned
     | Warned,
     Field(discriminator="type"),

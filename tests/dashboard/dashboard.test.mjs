@@ -191,6 +191,37 @@ test("a latency is kept for the last hundred", () => {
   assert.deepEqual(whole.latency.motion, EXPECTED.motion_ms);
 });
 
+const drawn = (id, version, more) => ({
+  type: "reconstruction", id, t: 1, session: "s", run: 1, trial: 1, stage: "fast", image: version ?? "full", ...(version && { version }),
+  ...more,
+});
+const shown = (session) => figures.reconstructionOf(session.runs[1].trials[1]).image;
+
+test("of a reconstruction's versions the latest is shown, in whichever order they come", () => {
+  assert.deepEqual(["preview", "full", "refined"].map((v, i, all) => shown(play(all.slice(0, i + 1).map((w, j) => drawn(j + 1, w))))),
+    ["preview", "full", "refined"]);
+  assert.equal(shown(play([drawn(1, "refined"), drawn(2, "full"), drawn(3, "preview")])), "refined");
+  assert.equal(shown(play([drawn(1, undefined), drawn(2, "preview")])), "full"); // of an earlier release
+  assert.equal(shown(play([drawn(1, "refined"), drawn(2, "preview", { stage: "revised" })])), "preview");
+});
+
+test("a reconstruction's latency is that of the full image", () => {
+  const latency = (ms) => ({ latency_ms: { reconstruction: ms } });
+  const beta = { type: "beta.ready", id: 1, t: 1, session: "s", run: 1, trial: 1, stage: "fast", latency_ms: { beta: 10 } };
+  const session = play([beta, drawn(2, "preview", latency(20)), drawn(3, "full", latency(50)), drawn(4, "refined", latency(900))]);
+  assert.deepEqual(session.latency.reconstruction, [60]);
+});
+
+test("stages that are not drawn are in the log, neighbours as one", () => {
+  const skipped = (id, trial) => ({
+    type: "reconstruction.skipped", id, t: 1, session: "s", run: 1, trial, stage: "fast", text: "not drawn: a newer stage came first",
+  });
+  assert.deepEqual(play([skipped(1, 4)]).log.map((entry) => entry.text), ["trial 4 fast not drawn: a newer stage came first"]);
+  const three = play([skipped(1, 4), skipped(2, 5), skipped(3, 6)]);
+  assert.deepEqual(three.log.map((entry) => entry.text), ["run 1: 3 stages not drawn: a newer stage came first"]);
+  assert.equal(three.runs[1].trials[5].stages.fast.skipped.text, "not drawn: a newer stage came first");
+});
+
 test("a seed keeps all its digits", () => {
   const digits = "9223372036854775807";
   assert.equal(parse(`{"type":"reconstruction","seed":${digits},"id":1}`).seed, digits);

@@ -254,6 +254,21 @@ def test_a_reconstruction_is_never_without_its_confidence_and_how_it_was_made(
         tab.page.keyboard.press("ArrowLeft")
 
 
+def test_a_preview_is_named_so_and_the_image_takes_its_place(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+    last = max(
+        n for n, m in enumerate(open_record.messages) if isinstance(m, Reconstruction) and m.version == "preview"
+    )
+    preview = open_record.messages[last]
+    assert isinstance(preview, Reconstruction)
+    _open(tab, feeder, open_record, last + 1)
+    tab.until("document.querySelector('ms-trial .pair figure:last-child figcaption b').textContent.endsWith('preview')")
+    assert "2 steps" in tab.text("ms-trial .pair figure:last-child")
+    tab.until(f"document.querySelector('ms-trial .pair img[data-digest=\"{preview.image}\"]') !== null")
+    feeder.publish(open_record.session, last + 2)
+    tab.until("document.querySelector('ms-trial .pair figure:last-child figcaption b').textContent.endsWith('fast')")
+    assert tab.problems == []
+
+
 def test_a_caption_is_shown_on_its_own_reconstruction(tab: Tab, feeder: Feeder, open_record: Record) -> None:
     last = max(n for n, m in enumerate(open_record.messages) if isinstance(m, Reconstruction))
     drawn = open_record.messages[last]

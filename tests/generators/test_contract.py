@@ -67,6 +67,25 @@ def test_an_image_does_not_depend_on_those_made_with_it(generator: Generator, fe
     assert np.abs(alone - generator(features, 1, OPTIONS)[1]).max() <= 1
 
 
+def test_a_preview_comes_before_the_image(generator: Generator, features: Features) -> None:
+    few = SampleOptions(steps=4)
+    preview, full = generator.versions(features, 1, few)
+    assert (preview.is_preview, full.is_preview) == (True, False)
+    assert 0 < preview.evaluations < full.evaluations == generator.evaluations(few)
+    assert preview.images.shape == full.images.shape
+    assert (preview.images != full.images).any()
+    np.testing.assert_array_equal(full.images, generator(features, 1, few))
+    [only] = generator.versions(features, 1, SampleOptions(steps=1))
+    assert not only.is_preview
+
+
+def test_less_memory_makes_no_other_image(generator: Generator, features: Features) -> None:
+    whole, spared = (list(generator.versions(features, 1, OPTIONS, sparing=sparing)) for sparing in (False, True))
+    for one, other in zip(whole, spared, strict=True):
+        assert np.abs(one.images.astype(int) - other.images).max() <= 1
+        assert one.evaluations == other.evaluations
+
+
 def test_options_change_the_image(generator: Generator, features: Features) -> None:
     assert (generator(features, 1, OPTIONS) != generator(features, 1, SampleOptions(steps=4))).any()
 

@@ -294,19 +294,27 @@ class Scanner:
             return
         self.t += 0.06
         noise = {"fast": 0.7, "revised": 0.58, "final": 0.45}[stage]
-        self.add(
-            Reconstruction(
-                **self.common(),
-                **where,
-                confidence=first,
-                seed=rng.getrandbits(62),
-                evaluations=8,
-                generator=GENERATOR,
-                image=self.record.add_image(reconstruction(order[0], noise, trial + 200)),
-                brain_map=self.record.add_image(brain_map(run * 100 + trial)) if self.brain else None,
-                latency_ms=StageLatency(generate=rng.gammavariate(30, 1.9)),
-            )
+        took_ms = rng.gammavariate(30, 1.9)
+        full = Reconstruction(
+            **self.common(),
+            **where,
+            confidence=first,
+            seed=rng.getrandbits(62),
+            evaluations=8,
+            generator=GENERATOR,
+            image=self.record.add_image(reconstruction(order[0], noise, trial + 200)),
+            brain_map=self.record.add_image(brain_map(run * 100 + trial)) if self.brain else None,
+            latency_ms=StageLatency(generate=took_ms, reconstruction=took_ms + 20.0),
         )
+        if stage == "fast":
+            early = {
+                "version": "preview",
+                "evaluations": 2,
+                "image": self.record.add_image(reconstruction(order[0], 1.2, trial + 200)),
+                "latency_ms": StageLatency(preview=took_ms / 3, reconstruction=took_ms / 3 + 20.0),
+            }
+            self.add(full.model_copy(update=early))
+        self.add(full)
         sentence = f"a sun low over {order[0] % 8 + 2} hills with a small house in front of them"
         self.add(Captioned(**self.common(), **where, text=sentence, model=CAPTIONER))
 
@@ -329,7 +337,7 @@ def widest(record: Record, each_ms: float) -> Record:
         "volume.processed": volume,
         "beta.ready": {"n_volumes": 8888, "n_voxels": 888_888, "flagged": True},
         "result": {"pool_size": 888_888, "chance": 1 / 888_888, "n_repeats": 88, "confidence": 0.88},
-        "reconstruction": {"evaluations": 8888, "seed": 2**62 + 1},
+        "reconstruction": {"evaluations": 8888, "seed": 2**62 + 1, "version": "refined"},
     }
     messages = []
     for message in record.messages:

@@ -24,13 +24,14 @@ def ticks() -> Callable[[], float]:
     return lambda: float(next(seconds))
 
 
-def linear_bundle() -> Bundle:
+def linear_bundle(shape: tuple[int, int] = (TOKENS, CHANNELS)) -> Bundle:
+    """shape : of one candidate's tokens"""
     rng = np.random.default_rng(0)
     pool = CandidatePool(
-        tuple(f"c{i}" for i in range(12)), rng.normal(size=(12, TOKENS, CHANNELS)).astype(np.float32), tuple("abcd" * 3)
+        tuple(f"c{i}" for i in range(12)), rng.normal(size=(12, *shape)).astype(np.float32), tuple("abcd" * 3)
     )
     shown = rng.integers(12, size=300)
-    z = pool.embeddings[shown].reshape(300, -1) @ rng.normal(size=(TOKENS * CHANNELS, N_VOXELS))
+    z = pool.embeddings[shown].reshape(300, -1) @ rng.normal(size=(shape[0] * shape[1], N_VOXELS))
     z = z / z.std(axis=0) + 0.05 * rng.normal(size=(300, N_VOXELS))
     mask = np.zeros((5, 4, 4), bool)
     mask.flat[:N_VOXELS] = True

@@ -108,7 +108,8 @@ def _reconstruct_once(name: str, decoder: TrialDecoder, retrieval: Retrieval, pl
     """Retrieval goes on where the memory for a reconstruction is lacking."""
     try:
         with placement.memory_reported():
-            decoder.reconstruct(retrieval, 0)
+            for _ in decoder.versions(retrieval, 0):
+                pass
     except MindsightError as error:
         if error.code != "device.memory":
             raise

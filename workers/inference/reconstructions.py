@@ -17,7 +17,7 @@ from mindsight.decoding import Reconstructed, z_scored
 from mindsight.files.images import png_bytes
 from mindsight.generators.base import Generator
 from mindsight.preprocessing.figures.brain_map import draw_brain_map
-from mindsight.protocol import Captioned, Reconstruction, StageLatency
+from mindsight.protocol import Captioned, Reconstruction, ReconstructionSkipped, StageLatency
 from mindsight.protocol.work import BetaWork
 from workers.inference.bundles import LoadedBundle
 from workers.inference.results import Betas
@@ -48,19 +48,36 @@ def reconstruction_of(
     """
     z_V = z_scored(*betas).reshape(-1, betas.beta.shape[-1]).mean(axis=0)
     space = loaded.bundle.space
+    now = time.time()
     return Reconstruction(
         session=work.session,
-        t=time.time(),
+        t=now,
         run=work.run,
         trial=work.trial,
         stage=work.stage,
+        version=made.version,
         image=blobs.put(png_bytes(made.pixels)),
         confidence=confidence,
         seed=seed,
         evaluations=made.steps,
         generator=generator.digest,
         brain_map=blobs.put(png_bytes(draw_brain_map(space.reference, space.mask_XYZ, z_V))),
-        latency_ms=StageLatency(generate=made.timings_ms["generate"]),
+        latency_ms=StageLatency(**made.timings_ms, reconstruction=1e3 * max(0.0, now - work.logged_t)),
+    )
+
+
+def skipped(work: BetaWork, reason: str) -> ReconstructionSkipped:
+    """The message that this stage has no reconstruction.
+
+    reason : completes "not drawn: "
+    """
+    return ReconstructionSkipped(
+        session=work.session,
+        t=time.time(),
+        run=work.run,
+        trial=work.trial,
+        stage=work.stage,
+        text=f"not drawn: {reason}",
     )
 
 

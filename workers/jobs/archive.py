@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 from mindsight.archive import write_archive
 from mindsight.bus import Bus, WorkQueue
@@ -17,7 +18,15 @@ from mindsight.errors import MindsightError
 from mindsight.journal.declare import Recorder
 from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
-from mindsight.protocol import BetaReady, Captioned, Message, Reconstruction, Result, SessionArchived
+from mindsight.protocol import (
+    BetaReady,
+    Captioned,
+    Message,
+    Reconstruction,
+    ReconstructionSkipped,
+    Result,
+    SessionArchived,
+)
 from mindsight.settings import Settings, read_settings
 from workers.jobs.gather import gather_session
 from workers.process import BUS_DEADLINE_S
@@ -58,7 +67,8 @@ class Archivist:
         return folder
 
     def await_results(self) -> list[Message]:
-        """All messages, once every beta has its result and reconstruction, or no job is left, or at the deadline.
+        """All messages, once every beta has its result and reconstruction (or the reason for none), or no job is left,
+        or at the deadline.
 
         Every job was queued before the session was closed, and a job leaves its queue only when what follows from it is
         written (including the reconstruction's job) or when it was refused. Empty queues therefore mean that nothing
@@ -71,12 +81,18 @@ class Archivist:
             messages = list(self.journal.read_messages())
             betas = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, BetaReady)}
             results = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Result)}
-            reconstructed = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Reconstruction)}
+            drawn = {(m.run, m.trial, m.stage) for m in messages if _is_drawn(m)}
+            skipped = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, ReconstructionSkipped)}
             captioned = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Captioned)}
-            complete = betas <= results & reconstructed and (self.settings.captions_dir is None or betas <= captioned)
+            has_captions = self.settings.captions_dir is not None
+            complete = betas <= results & (skipped | (drawn & captioned if has_captions else drawn))
             if complete or idle or self.journal.opened().bundle is None or time.monotonic() > deadline_s:
                 return messages
             time.sleep(POLL_S)
+
+
+def _is_drawn(message: Message) -> TypeGuard[Reconstruction]:
+    return isinstance(message, Reconstruction) and message.version != "preview"
 
 
 def main() -> int:

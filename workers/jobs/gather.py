@@ -19,10 +19,19 @@ from mindsight.blobs import BlobStore
 from mindsight.errors import MindsightError
 from mindsight.events import RunEvent
 from mindsight.journal.read import Journal
-from mindsight.protocol import BetaReady, Captioned, Message, Reconstruction, Result, RunPlaced, VolumeProcessed
+from mindsight.protocol import (
+    BetaReady,
+    Captioned,
+    Message,
+    Reconstruction,
+    ReconstructionSkipped,
+    Result,
+    RunPlaced,
+    VolumeProcessed,
+)
 from mindsight.protocol.inputs import AddEvent, Input, OpenSession, SkipVolume, StartRun, TakeVolume
 from mindsight.settings import Settings
-from mindsight.stages import Stage
+from mindsight.stages import VERSIONS, Stage
 from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume
 from workers.ingest.runner import series_path
@@ -160,7 +169,9 @@ def _event(entry: AddEvent) -> ArchivedEvent:
 
 
 def _results(messages: Sequence[Message]) -> list[ArchivedResult]:
-    reconstructions = {(m.run, m.trial, m.stage): m for m in messages if isinstance(m, Reconstruction)}
+    made = sorted((m for m in messages if isinstance(m, Reconstruction)), key=lambda m: VERSIONS.index(m.version))
+    reconstructions = {(m.run, m.trial, m.stage): m for m in made}  # of each stage the latest version
+    skipped = {(m.run, m.trial, m.stage): m for m in messages if isinstance(m, ReconstructionSkipped)}
     captions = {(m.run, m.trial, m.stage): m for m in messages if isinstance(m, Captioned)}
     results = []
     for result in (m for m in messages if isinstance(m, Result)):
@@ -168,6 +179,9 @@ def _results(messages: Sequence[Message]) -> list[ArchivedResult]:
         details: dict[str, Any] = {"result": result.model_dump(mode="json", exclude_none=True)}
         if reconstruction is not None:
             details["drawing"] = reconstruction.model_dump(mode="json", exclude_none=True)
+        without = skipped.get((result.run, result.trial, result.stage))
+        if without is not None:
+            details["not_drawn"] = without.text
         caption = captions.get((result.run, result.trial, result.stage))
         if caption is not None:
             details["captioning"] = caption.model_dump(mode="json", exclude_none=True)

@@ -52,7 +52,11 @@ class SamplerPlan:
     @property
     def evaluations(self) -> int:
         """Of the network, for one image."""
-        return self.steps + sum(self.guided)
+        return self.evaluations_after(self.steps)
+
+    def evaluations_after(self, steps: int) -> int:
+        """Of the network, for one image, in the first steps."""
+        return steps + sum(self.guided[:steps])
 
     def run(self, predict: Predict, noise: Tensor, start: Tensor | None = None) -> Tensor:
         """The clean latent, float32, shaped like ``noise``.

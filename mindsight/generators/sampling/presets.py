@@ -66,3 +66,8 @@ def plan(preset: str, steps: int | None = None) -> SamplerPlan:
     """
     found = preset_of(preset)
     return tabulate(found.grid(found.steps if steps is None else steps), found.solver, found.guidance)
+
+
+def preview_after(steps: int) -> int:
+    """How many of a sampler's steps come before its preview: a quarter, and at least one; 0 if there is only one."""
+    return max(1, steps // 4) if steps > 1 else 0

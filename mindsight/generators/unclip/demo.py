@@ -10,7 +10,7 @@ Axes: B images, N tokens (a square grid, row by row), D channels of a token, C c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,9 +25,10 @@ from torch.nn import functional
 from mindsight.encoders.demo import to_grid, token_space
 from mindsight.errors import BadRequest
 from mindsight.features import Array, Features, FeatureSpace
-from mindsight.generators.base import SampleOptions
+from mindsight.generators.base import Drawn, SampleOptions
 from mindsight.generators.engines.base import Engine, Network, NetworkInput, Runner
 from mindsight.generators.sampling.plan import SamplerPlan, tabulate
+from mindsight.generators.sampling.presets import preview_after
 from mindsight.generators.sampling.schedule import trailing
 from mindsight.weights.artefact import read_artefact, write_artefact
 from mindsight.weights.device import HOST, Placement
@@ -154,6 +155,19 @@ class DemoGenerator:
         return self.generate(features[name], seed, self.evaluations(options))
 
     @torch.inference_mode()
+    def versions(
+        self, features: Features, seed: int, options: SampleOptions, *, sparing: bool = False
+    ) -> Iterator[Drawn]:
+        """A preview after the first step, which already gives an image. No step is guided: nothing can be spared."""
+        (name,) = self.spaces
+        tokens, noise_BCHW = self._inputs(features[name], seed)
+        steps = self.evaluations(options)
+        after = [step for step in (preview_after(steps), steps) if step]
+        for step, latent_BCHW in zip(after, estimates(self._evaluate, tokens, noise_BCHW, steps, after), strict=True):
+            images = to_images(functional.pixel_shuffle(latent_BCHW, self.config.fold))
+            yield Drawn(images, evaluations=step, is_preview=step < steps)
+
+    @torch.inference_mode()
     def generate(self, tokens_BND: Array, seed: int, steps: int = _STEPS) -> NDArray[np.uint8]:
         """(B, H, W, 3) one image for each set of tokens.
 
@@ -162,6 +176,12 @@ class DemoGenerator:
 
         Raises BadRequest (``generator.features``) if ``tokens_BND`` is not (B, n_tokens, token_dim).
         """
+        tokens, noise_BCHW = self._inputs(tokens_BND, seed)
+        latent_BCHW = sample(self._evaluate, tokens, noise_BCHW, steps)
+        return to_images(functional.pixel_shuffle(latent_BCHW, self.config.fold))
+
+    def _inputs(self, tokens_BND: Array, seed: int) -> tuple[Tensor, Tensor]:
+        """Tokens, and the noise of a seed for each, on the device."""
         expected = (self.config.n_tokens, self.config.token_dim)
         if tokens_BND.ndim != 3 or tokens_BND.shape[1:] != expected:
             raise BadRequest(
@@ -174,19 +194,25 @@ class DemoGenerator:
         tokens = self._placement.tensor(tokens_BND)
         drawn_CHW = torch.randn(self.config.latent_shape, generator=torch.Generator().manual_seed(seed))
         noise_CHW = self._placement.moved(drawn_CHW)
-        noise_BCHW = noise_CHW.expand(len(tokens), -1, -1, -1)
-        latent_BCHW = sample(self._evaluate, tokens, noise_BCHW, steps)
-        return to_images(functional.pixel_shuffle(latent_BCHW, self.config.fold))
+        return tokens, noise_CHW.expand(len(tokens), -1, -1, -1)
 
 
 def sample(denoiser: Runner, tokens_BND: Tensor, noise_BCHW: Tensor, steps: int) -> Tensor:
     """Latents (B, C, H, W) from noise."""
+    [latent_BCHW] = estimates(denoiser, tokens_BND, noise_BCHW, steps, [steps])
+    return latent_BCHW
+
+
+def estimates(
+    denoiser: Runner, tokens_BND: Tensor, noise_BCHW: Tensor, steps: int, after: Collection[int]
+) -> Iterator[Tensor]:
+    """Latents as estimated after these numbers of steps, each once it is known."""
 
     def predict(latent_BCHW: Tensor, timestep: float, _: bool) -> tuple[Tensor, ...]:
         timestep_B = torch.full((len(latent_BCHW),), timestep, device=latent_BCHW.device)
         return (denoiser(latent_BCHW.to(tokens_BND.dtype), timestep_B, tokens_BND),)
 
-    return sampling_plan(steps).run(predict, noise_BCHW)
+    return sampling_plan(steps).estimates(predict, noise_BCHW, after=after)
 
 
 def to_images(pixels_B3HW: Tensor) -> NDArray[np.uint8]:

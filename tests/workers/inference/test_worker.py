@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import json
 import os
 import queue
@@ -27,6 +26,7 @@ from mindsight.bus import Bus, Log, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoding import TrialDecoder
+from mindsight.generators.base import Drawn
 from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions
@@ -88,6 +88,15 @@ def count(messages: list[Message], kind: type[Message]) -> int:
     return sum(isinstance(message, kind) for message in messages)
 
 
+def full(messages: list[Message]) -> list[Reconstruction]:
+    """Without the previews."""
+    return [message for message in messages if isinstance(message, Reconstruction) and message.version == "full"]
+
+
+def drawn(messages: list[Message]) -> int:
+    return len(full(messages))
+
+
 def test_every_beta_has_one_result_and_one_reconstruction_though_the_worker_is_killed(
     house: House, bundle: Bundle
 ) -> None:
@@ -95,18 +104,18 @@ def test_every_beta_has_one_result_and_one_reconstruction_though_the_worker_is_k
     for trial in range(1, N + 1):
         put(house, trial, "known")
     worker = house.start("workers.inference")
-    house.wait("ses-a", lambda messages: count(messages, Reconstruction) >= 2)
+    house.wait("ses-a", lambda messages: drawn(messages) >= 2)
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait(10)
     put(house, 3, "known")  # and a job comes again: it is a duplicate
     # what the killed worker held is stale after half a minute; do not wait for it here, but let a new one do the rest
     house.start("workers.inference")
-    messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) >= N - 1)
+    messages = house.wait("ses-a", lambda messages: drawn(messages) >= N - 1)
     results = {m.trial: m for m in messages if isinstance(m, Result)}
     assert sorted(results) == list(range(1, N + 1))
     assert count(messages, Result) == N
-    drawn = [m.trial for m in messages if isinstance(m, Reconstruction)]
-    assert len(drawn) == len(set(drawn))
+    versions = [(m.trial, m.version) for m in messages if isinstance(m, Reconstruction)]
+    assert len(versions) == len(set(versions))
     for trial, result in results.items():
         assert result.candidates[0].id == f"picture-{trial - 1}"
         assert result.chance == pytest.approx(1 / N)
@@ -116,7 +125,7 @@ def test_every_beta_has_one_result_and_one_reconstruction_though_the_worker_is_k
             assert pair.probability > 0.9
         assert result.model == bundle.digest
         assert result.pool == bundle.pool_digest
-    picture = next(m for m in messages if isinstance(m, Reconstruction))
+    picture = next(m for m in messages if isinstance(m, Reconstruction) and m.version == "full")
     with Image.open(io.BytesIO(house.blobs.get(picture.image))) as image:
         assert image.size == (64, 64)
     assert picture.brain_map is not None
@@ -145,7 +154,7 @@ def test_a_result_states_how_many_trials_it_averages(house: House, bundle: Bundl
     house.open("ses-a", "known")
     put(house, 7, "known", 4, 4)
     with at_work(house):
-        messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 1)
+        messages = house.wait("ses-a", lambda messages: drawn(messages) == 1)
     (result,) = (m for m in messages if isinstance(m, Result))
     assert (result.n_repeats, result.n_statistics) == (3, N)
     assert [candidate.id for candidate in result.candidates[:2]] == ["picture-3", "picture-6"]
@@ -221,7 +230,7 @@ def test_a_caption_follows_the_image(house: House, bundle: Bundle, tmp_path: Pat
         messages = house.wait("ses-a", lambda messages: count(messages, Captioned) == 2)
     captioner = Captioner.load(house.settings.captions_dir)
     for caption in (m for m in messages if isinstance(m, Captioned)):
-        (picture,) = (m for m in messages if isinstance(m, Reconstruction) and m.trial == caption.trial)
+        (picture,) = (m for m in full(messages) if m.trial == caption.trial)
         assert picture.id < caption.id
         assert caption.text.startswith("word")
         assert caption.model == captioner.digest
@@ -252,47 +261,31 @@ def test_a_reconstruction_needs_no_second_decoding(house: House, bundle: Bundle)
     worker.retrieve(work)
     decoder = worker.bundles.get("known").decoder
     decoder.retrieve = None  # type: ignore[assignment,method-assign]  # would raise
-    worker.reconstruct(work)
+    worker.drawing.draw(work)
     del decoder.retrieve
-    (kept,) = [m for m in house.messages("ses-a") if isinstance(m, Reconstruction)]
+    kept = house.messages("ses-a")
+    assert drawn(kept) == 1
     # a worker without the retrieval decodes the beta itself, and reconstructs the same image
     other = make_worker(house)
-    other.reconstruct(work)
-    assert [m for m in house.messages("ses-a") if isinstance(m, Reconstruction)] == [kept]
+    other.drawing.draw(work)
+    assert house.messages("ses-a") == kept
 
 
 def make_worker(house: House) -> InferenceWorker:
     return InferenceWorker(house.settings, house.bus, "test", threading.Event(), warm_generator(house.settings))
 
 
-def without_memory(monkeypatch: pytest.MonkeyPatch, calls: set[int]) -> None:
-    """The card's memory is used up in these calls of the generator, counted from here."""
-    generate, done = DemoGenerator.generate, itertools.count()
+def without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card's memory is used up in the next call of the generator."""
+    versions = DemoGenerator.versions
+    left = [1]
 
-    def generate_or_fail(self: DemoGenerator, *arguments: Any) -> np.ndarray:
-        if next(done) in calls:
+    def versions_or_fail(self: DemoGenerator, *arguments: Any, **options: Any) -> Iterator[Drawn]:
+        if left and left.pop():
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return generate(self, *arguments)
+        yield from versions(self, *arguments, **options)
 
-    monkeypatch.setattr(DemoGenerator, "generate", generate_or_fail)
-
-
-def test_without_memory_a_trial_lacks_its_reconstruction_and_the_worker_goes_on(
-    house: House, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    without_memory(monkeypatch, {2})  # after one to warm the generator and one with the bundle
-    house.open("ses-a", "known")
-    put(house, 1, "known")
-    with at_work(house):
-        house.wait("ses-a", lambda messages: count(messages, Warned) == 1)
-        put(house, 2, "known")
-        messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 1)
-    assert count(messages, Result) == 2
-    (warning,) = (m for m in messages if isinstance(m, Warned))
-    assert (warning.code, warning.trial) == ("device.memory", 1)
-    assert "no reconstruction or caption of its fast result: expected enough free memory" in warning.text
-    (made,) = (m for m in messages if isinstance(m, Reconstruction))
-    assert made.trial == 2
+    monkeypatch.setattr(DemoGenerator, "versions", versions_or_fail)
 
 
 def test_without_memory_for_its_first_reconstruction_a_bundle_still_ranks(
@@ -300,7 +293,7 @@ def test_without_memory_for_its_first_reconstruction_a_bundle_still_ranks(
 ) -> None:
     house.open("ses-a", "known")
     worker = make_worker(house)
-    without_memory(monkeypatch, {0})
+    without_memory(monkeypatch)
     worker.bundles.prepare()
     assert worker.bundles.names == {"known"}
     assert "no reconstruction with bundle known so far" in capsys.readouterr().err
@@ -311,7 +304,7 @@ def test_a_worker_on_a_card_gives_what_the_host_gives(house: House, bundle: Bund
     house.open("ses-a", "known")
     put(house, 3, "known")
     with at_work(house, CARD):
-        messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 1)
+        messages = house.wait("ses-a", lambda messages: drawn(messages) == 1)
     host = TrialDecoder(bundle, clock=time.monotonic, generator=warm_generator(house.settings))
     exact = host.retrieve(VOXELS_NV[2], bundle.statistics.mean_V, bundle.statistics.std_V)
     scores = {candidate.id: candidate.score for candidate in exact.candidates}
@@ -319,7 +312,7 @@ def test_a_worker_on_a_card_gives_what_the_host_gives(house: House, bundle: Bund
     assert result.candidates[0].id == "picture-2"
     for candidate in result.candidates[:5]:
         assert candidate.score == pytest.approx(scores[candidate.id], abs=2.0**-9)
-    (made,) = (m for m in messages if isinstance(m, Reconstruction))
+    (made,) = full(messages)
     with Image.open(io.BytesIO(house.blobs.get(made.image))) as image:
         difference = np.asarray(image).astype(int) - host.reconstruct(exact, made.seed).pixels
     assert np.abs(difference).mean() < 2.0
@@ -335,5 +328,5 @@ def test_between_trials_the_next_one_is_prepared_by_its_seed(
         put(house, 1, "known")
         seed = expected.get(timeout=30.0)
         put(house, 2, "known")
-        messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 2)
-    assert [m.seed == seed for m in messages if isinstance(m, Reconstruction)] == [False, True]
+        messages = house.wait("ses-a", lambda messages: drawn(messages) == 2)
+    assert [m.seed == seed for m in full(messages)] == [False, True]

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from mindsight.archive import write_archive
 from mindsight.bus import Log, WorkQueue
-from mindsight.protocol import BetaReady, Captioned, Message, Reconstruction, Result, dump_message
+from mindsight.protocol import (
+    BetaReady,
+    Captioned,
+    Message,
+    Reconstruction,
+    ReconstructionSkipped,
+    Result,
+    dump_message,
+)
 from mindsight.protocol.messages import Candidate
 from support.house import House
 from workers.jobs.archive import Archivist
@@ -80,6 +88,35 @@ def test_what_was_drawn_and_captioned_is_kept_with_how_it_was_made(house: House,
     assert row["reconstruction"] == DIGESTS["c"]
     assert row["drawing"]["seed"] == 77
     assert row["drawing"]["generator"] == DIGESTS["d"]
+
+
+def test_of_a_stage_the_latest_version_is_kept_and_of_one_without_the_reason(house: House, tmp_path: Path) -> None:
+    house.open("ses-a", "some-bundle")
+    result = {
+        "candidates": (Candidate(id="c", score=0.5, probability=0.5),), "confidence": 0.5, "null_confidence": 0.1,
+        "chance": 0.1, "pool_size": 10, "model": DIGESTS["a"], "pool": DIGESTS["b"], "normalised_by": "bundle",
+    }  # fmt: skip
+    made = {"confidence": 0.5, "seed": 77, "evaluations": 4, "generator": DIGESTS["d"]}
+    fast = ANSWER | {"stage": "fast"}
+    log = Log(house.bus, "ses-a", "messages")
+    messages = [
+        Result(**fast, **result),
+        ReconstructionSkipped(**fast, text="not drawn: a newer stage came first"),
+        Result(**ANSWER, **result),
+        Reconstruction(**ANSWER, **made, image=DIGESTS["f"], version="refined"),
+        Reconstruction(**ANSWER, **made, image=DIGESTS["c"]),
+        Reconstruction(**ANSWER, **made, image=DIGESTS["e"], version="preview"),
+    ]
+    for number, message in enumerate(messages):
+        log.append(str(number), dump_message(message))
+    archivist = Archivist(house.settings, house.bus, "ses-a")
+    write_archive(
+        gather_session(archivist.journal, "ses-a", archivist.await_results(), house.settings), tmp_path / "archive"
+    )
+    (path,) = tmp_path.rglob("*_desc-decoding_results.jsonl")
+    skipped, refined = (json.loads(line) for line in path.read_text().splitlines())
+    assert (refined["reconstruction"], refined["drawing"]["version"]) == (DIGESTS["f"], "refined")
+    assert (skipped["reconstruction"], skipped["not_drawn"]) == (None, "not drawn: a newer stage came first")
 
 
 def test_it_waits_for_captions_where_there_is_a_captioner(house: House) -> None:

@@ -5,7 +5,7 @@ Knows nothing of brains.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.features import Features, FeatureSpace
-from mindsight.generators.base import SampleOptions
-from mindsight.generators.engines.base import Engine, Network, NetworkInput
-from mindsight.generators.sampling.presets import plan
+from mindsight.generators.base import Drawn, SampleOptions
+from mindsight.generators.engines.base import Engine, Network, NetworkInput, PlainEngine
+from mindsight.generators.sampling.presets import plan, preview_after
 from mindsight.generators.unclip.sdxl.folder import read_folder
 from mindsight.generators.unclip.sdxl.loading import built
 from mindsight.generators.unclip.sdxl.pipeline import FACTOR, Unclip
+from mindsight.generators.unclip.sdxl.tiny import load_tiny
 from mindsight.weights.device import HOST, Placement
 
 _PRESET = "fast"
+TINY = "tiny"  # folder of the autoencoder that decodes previews, within a generator's
 
 
 class UnclipGenerator:
@@ -34,10 +36,11 @@ class UnclipGenerator:
 
     @classmethod
     def load(cls, folder: Path, placement: Placement = HOST) -> UnclipGenerator:
-        """The unCLIP of a folder that ``mindsight convert unclip`` wrote, verified, on a device.
+        """The unCLIP of a folder that ``mindsight convert unclip`` wrote, verified, on a device. The tiny autoencoder
+        in its folder ``tiny/`` decodes previews, if there is one.
 
-        Raises ModelMismatch: what ``load_unclip`` raises, and ``generator.space`` if the folder does not record whose
-        tokens it was trained with.
+        Raises ModelMismatch: what ``load_unclip`` and ``load_tiny`` raise, and ``generator.space`` if the folder does
+        not record whose tokens it was trained with.
         """
         read = read_folder(folder)
         if read.space is None:
@@ -46,7 +49,10 @@ class UnclipGenerator:
                 " image tower",
                 code="generator.space",
             )
-        return cls(built(read, placement.torch_dtype, placement.device), read.space, read.digest)
+        unclip = built(read, placement.torch_dtype, placement.device)
+        if (folder / TINY).is_dir():
+            unclip.preview = load_tiny(folder / TINY, placement.torch_dtype, placement.device)
+        return cls(unclip, read.space, read.digest)
 
     @property
     def image_size(self) -> int:
@@ -75,8 +81,8 @@ class UnclipGenerator:
 
     def use(self, engine: Engine) -> None:
         """From now on, run these networks on an engine, and each sampling loop as a whole if it can."""
-        run = engine.networks
-        self.unclip.use(run["keys_values"], run["denoiser"], run["decoder"], engine.loop)
+        run, loop = engine.networks, None if isinstance(engine, PlainEngine) else engine.loop
+        self.unclip.use(run["keys_values"], run["denoiser"], run["decoder"], loop)
 
     def evaluations(self, options: SampleOptions) -> int:
         """Guided steps have two. Raises BadRequest (``generator.preset``)."""
@@ -84,6 +90,22 @@ class UnclipGenerator:
 
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
         """(B, H, W, 3) images; the preset is ``fast`` if none is named, the number of steps the preset's."""
+        images_B3HW = self.unclip.sample(self._tokens(features), options.preset or _PRESET, seed, steps=options.steps)
+        return to_images(images_B3HW)
+
+    @torch.inference_mode()
+    def versions(
+        self, features: Features, seed: int, options: SampleOptions, *, sparing: bool = False
+    ) -> Iterator[Drawn]:
+        """A preview after a quarter of the steps, then what a call gives."""
+        table = plan(options.preset or _PRESET, options.steps)
+        inputs = self.unclip.inputs(table, self._tokens(features), seed)
+        first = preview_after(table.steps)
+        for number, images_B3HW in enumerate(self.unclip.versions(table, inputs, sparing=sparing)):
+            step = first if first and number == 0 else table.steps
+            yield Drawn(to_images(images_B3HW), table.evaluations_after(step), is_preview=step < table.steps)
+
+    def _tokens(self, features: Features) -> torch.Tensor:
         [(name, space)] = self.spaces.items()
         tokens_BND = features[name]
         if tokens_BND.shape[1:] != space.shape:
@@ -92,9 +114,7 @@ class UnclipGenerator:
                 " generator that was trained on this encoder's tokens",
                 code="generator.features",
             )
-        tokens = torch.from_numpy(tokens_BND) if isinstance(tokens_BND, np.ndarray) else tokens_BND
-        images_B3HW = self.unclip.sample(tokens, options.preset or _PRESET, seed, steps=options.steps)
-        return to_images(images_B3HW)
+        return torch.from_numpy(tokens_BND) if isinstance(tokens_BND, np.ndarray) else tokens_BND
 
 
 def to_images(images_B3HW: torch.Tensor) -> NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from mindsight.errors import BadRequest
 from mindsight.generators.sampling.plan import SamplerPlan
-from mindsight.generators.sampling.presets import plan, preset_of
+from mindsight.generators.sampling.presets import plan, preset_of, preview_after
 from mindsight.generators.sampling.schedule import sigma_at
 from mindsight.generators.unclip.sdxl.conditioner import draw_noise, draw_uncond, size_vector
 from mindsight.generators.unclip.sdxl.cross_attention import KeysValues
@@ -56,19 +56,35 @@ class Modules(NamedTuple):
     decoder: LatentDecoder
 
 
+class _Part(NamedTuple):
+    """The first steps of a table, or all of them, for inputs of which these are given."""
+
+    table: SamplerPlan
+    given: tuple[str, ...]
+    steps: int
+    sparing: bool = False
+
+
+def _given_in(inputs: Inputs) -> tuple[str, ...]:
+    """Names of those that are there."""
+    return tuple(name for name, tensor in zip(Inputs._fields, inputs, strict=True) if tensor is not None)
+
+
 class Unclip:
     """An SDXL unCLIP.
 
     unet, vae : diffusers' ``UNet2DConditionModel`` and ``AutoencoderKL``
     keys_values : of the tokens, once for an image
     denoiser : one evaluation of the U-Net, which reads them
-    decoder : latents to pixels in [-1, 1]; of a tiny autoencoder (``load_tiny``) for previews
+    decoder : latents to pixels in [-1, 1]
+    preview : the decoder of previews, a tiny autoencoder's (``load_tiny``); None: the full one
     size_px : edge of an image if no noise is given
     """
 
     def __init__(self, unet: Any, vae: Any, layout: UnetLayout, size_px: int = 768) -> None:
         self.unet, self.vae, self.layout, self.size_px = unet, vae, layout, size_px
         self.modules = Modules(KeysValues(unet), Denoiser(unet), LatentDecoder(vae))
+        self.preview: Decode | None = None
         self.use(*self.modules)
 
     def use(
@@ -84,7 +100,7 @@ class Unclip:
         """
         self.keys_values, self.denoiser, self.decoder = keys_values, denoiser, decoder
         self._whole = whole or _call_by_call
-        self._loops: dict[tuple[SamplerPlan, tuple[str, ...]], Loop] = {}
+        self._loops: dict[_Part, Loop] = {}
 
     @property
     def device(self) -> torch.device:
@@ -171,19 +187,37 @@ class Unclip:
         resized = functional.interpolate(image, size=size, mode="bilinear", antialias=True)
         return encode(self.vae, (resized - _SHIFT) / _GAIN)
 
+    @torch.inference_mode()
+    def versions(self, table: SamplerPlan, inputs: Inputs, *, sparing: bool = False) -> Iterator[Tensor]:
+        """Images (B, 3, H, W) in [0, 1]: a preview after the first steps if there are several, then the result.
+
+        An engine that runs a whole loop at once runs the first steps twice.
+
+        sparing : the two evaluations of a guided step come one after the other, which takes less memory
+        """
+        after = [step for step in (preview_after(table.steps), table.steps) if step]
+        if self._whole is not _call_by_call:
+            yield from (self._run(_Part(table, _given_in(inputs), step, sparing), inputs) for step in after)
+            return
+        for step, latent in zip(after, self.estimates(table, inputs, after=after, sparing=sparing), strict=True):
+            yield self.shown(latent, preview=step < table.steps)
+
     def run(self, table: SamplerPlan, inputs: Inputs) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] of what is on the device, as the engine runs a whole loop."""
-        given = {name: tensor for name, tensor in zip(Inputs._fields, inputs, strict=True) if tensor is not None}
-        key = (table, tuple(given))
-        if key not in self._loops:
-            self._loops[key] = self._whole(self._loop(table, tuple(given)))
-        return self._loops[key](*given.values())
+        return self._run(_Part(table, _given_in(inputs), table.steps), inputs)
 
-    def _loop(self, table: SamplerPlan, names: tuple[str, ...]) -> Loop:
+    def _run(self, part: _Part, inputs: Inputs) -> Tensor:
+        if part not in self._loops:
+            self._loops[part] = self._whole(self._loop(part))
+        return self._loops[part](*(tensor for tensor in inputs if tensor is not None))
+
+    def _loop(self, part: _Part) -> Loop:
         """Sampler, U-Net and decoder as one function of tensors."""
 
         def sample(*tensors: Tensor) -> Tensor:
-            return self.shown(self.latents(table, Inputs(**dict(zip(names, tensors, strict=True)))))
+            inputs = Inputs(**dict(zip(part.given, tensors, strict=True)))
+            [latent] = self.estimates(part.table, inputs, after=(part.steps,), sparing=part.sparing)
+            return self.shown(latent, preview=part.steps < part.table.steps)
 
         return sample
 
@@ -192,8 +226,13 @@ class Unclip:
         [latent] = self.estimates(table, inputs, after=(table.steps,))
         return latent
 
-    def estimates(self, table: SamplerPlan, inputs: Inputs, *, after: Collection[int]) -> Iterator[Tensor]:
-        """Clean latents as estimated after these numbers of steps, each once it is known: previews, and the result."""
+    def estimates(
+        self, table: SamplerPlan, inputs: Inputs, *, after: Collection[int], sparing: bool = False
+    ) -> Iterator[Tensor]:
+        """Clean latents as estimated after these numbers of steps, each once it is known: previews, and the result.
+
+        sparing : see ``versions``
+        """
         n = len(inputs.tokens_BND)
         tokens = inputs.tokens_BND
         both = self.keys_values(tokens if inputs.uncond_BND is None else torch.cat([inputs.uncond_BND, tokens]))
@@ -201,16 +240,18 @@ class Unclip:
 
         def predict(latent_BCHW: Tensor, timestep: float, guided: bool) -> tuple[Tensor, ...]:
             latent = latent_BCHW.to(tokens.dtype)
-            timestep_B = torch.full(((1 + guided) * n,), timestep, device=latent.device)
-            if not guided:
-                return (self.denoiser(latent, timestep_B, both[-n:], inputs.vector_BC),)
+            timestep_B = torch.full(((1 + (guided and not sparing)) * n,), timestep, device=latent.device)
+            if not guided or sparing:
+                each = both.split(n) if guided else (both[-n:],)
+                return tuple(self.denoiser(latent, timestep_B, one, inputs.vector_BC) for one in each)
             return self.denoiser(torch.cat([latent, latent]), timestep_B, both, vector_both).chunk(2)
 
         return table.estimates(predict, inputs.noise_BCHW, inputs.start_BCHW, after=after)
 
-    def shown(self, latent_BCHW: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] of clean latents."""
-        return (self.decoder(latent_BCHW).float() * _GAIN + _SHIFT).clamp(0.0, 1.0)
+    def shown(self, latent_BCHW: Tensor, *, preview: bool = False) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] of clean latents; a preview's by its own decoder if there is one."""
+        decoder = self.preview if preview and self.preview is not None else self.decoder
+        return (decoder(latent_BCHW).float() * _GAIN + _SHIFT).clamp(0.0, 1.0)
 
 
 _LARGEST = float(sigma_at(999))

@@ -1,6 +1,7 @@
 // What the page computes from a session's state: quantiles, accuracy, the state of a trial. Pure.
 
 export const STAGES = ["fast", "revised", "final"];
+export const VERSIONS = ["preview", "full", "refined"]; // of one reconstruction, each better than the one before
 export const WINDOW = 50;
 const Z95 = 1.959963984540054;
 
@@ -52,6 +53,15 @@ export function reconstructionOf(trial) {
   const stage = STAGES.findLast((s) => trial.stages[s]?.reconstruction);
   return stage ? trial.stages[stage].reconstruction : null;
 }
+
+/** Of two versions of one reconstruction (the first may be null) the one that counts. */
+export function laterVersion(a, b) {
+  const rank = (made) => VERSIONS.indexOf(made.version ?? "full");
+  return a === null || rank(b) >= rank(a) ? b : a;
+}
+
+/** Why the newest stage of a trial has no reconstruction, or null. */
+export const skippedOf = (trial) => trial.stages[stageOf(trial)]?.skipped ?? null;
 
 /** The caption of a reconstruction: made from the same tokens, so only that of its own stage counts. */
 export const captionOf = (trial, made) => trial.stages[made.stage].caption ?? null;

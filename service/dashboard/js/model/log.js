@@ -13,6 +13,7 @@ function volumes(entry) {
 
 // Consecutive entries of the same kind are merged into one, worded like this.
 const MERGED = {
+  skipped: (e) => `${e.n === 1 ? `trial ${e.trial} ${e.stage}` : `run ${e.run}: ${plural(e.n, "stage")}`} ${e.reason}`,
   censored: (e) => `${volumes(e)} of run ${e.run} excluded from the analysis: ${e.reason ?? `FD up to ${e.fdMm.toFixed(2)} mm`}`,
   missing: (e) => `${volumes(e)} of run ${e.run} missing: ${e.reason}`,
   final: (e) => `run ${e.run}: final results, ${plural(e.n, "trial")}, first candidate changed in ${count(e.changed)}`,
@@ -21,6 +22,7 @@ const MERGED = {
 function merge(last, entry) {
   if (!last || last.kind !== entry.kind || last.run !== entry.run) return null;
   if (entry.kind === "final") return { ...last, t: entry.t, n: last.n + 1, changed: last.changed + entry.changed };
+  if (entry.kind === "skipped") return entry.reason === last.reason ? { ...last, t: entry.t, n: last.n + 1 } : null;
   if (entry.from > last.to + 1 || entry.reason !== last.reason) return null;
   return { ...last, to: entry.to, fdMm: Math.max(last.fdMm ?? 0, entry.fdMm ?? 0) };
 }
@@ -84,6 +86,9 @@ const WORDS = {
     return { level: "info", text: `limits changed: ${changes.map(([name, limit]) => `${name} ${limit}`).join(", ")}` };
   },
   "result": decoded,
+  "reconstruction.skipped": (_, m) => ({
+    level: "info", kind: "skipped", run: m.run, trial: m.trial, stage: m.stage, reason: m.text, n: 1,
+  }),
   "warning": warned,
 };
 

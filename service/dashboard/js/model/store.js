@@ -3,6 +3,7 @@
 // A message with an id already seen changes nothing; one that skips ids is refused and the gap is recorded, so that the
 // socket resumes from the last id. Values are never changed in place: the same object means that nothing changed.
 
+import { laterVersion } from "./figures.js";
 import * as logEntries from "./log.js";
 
 const LAST = 100; // latencies kept per stage
@@ -86,10 +87,17 @@ function volumeTotal(s, m) {
  */
 function withResultTotal(s, m) {
   if (m.stage === "final") return s;
-  const { beta, result: decoded, reconstruction } = s.runs[m.run].trials[m.trial].stages[m.stage];
-  const result = (beta?.latency_ms?.beta ?? 0) + (decoded?.latency_ms?.retrieval ?? 0);
-  if (m.type === "result") return withLatency(s, { result });
-  return withLatency(s, { reconstruction: result + (reconstruction.latency_ms?.generate ?? 0) });
+  const { beta } = s.runs[m.run].trials[m.trial].stages[m.stage];
+  const since = m.latency_ms?.[m.type === "result" ? "retrieval" : "reconstruction"] ?? 0;
+  return withLatency(s, { [m.type]: (beta?.latency_ms?.beta ?? 0) + since });
+}
+
+/** One version of a reconstruction: the latest counts, whichever comes last. Latency is counted to the full image. */
+function withReconstruction(s, m) {
+  const known = s.runs[m.run]?.trials[m.trial]?.stages[m.stage]?.reconstruction ?? null;
+  const { reconstruction: _, ...steps } = m.latency_ms ?? {};
+  const next = withLatency(withStage(s, m, { reconstruction: laterVersion(known, m) }), steps);
+  return (m.version ?? "full") === "full" ? withResultTotal(next, m) : next;
 }
 
 const HANDLERS = {
@@ -136,8 +144,8 @@ const HANDLERS = {
     const next = withResultTotal(withLatency(withStage(s, m, { result: m }), m.latency_ms), m);
     return after(m, s.newest) ? { ...next, newest: { run: m.run, trial: m.trial } } : next;
   },
-  "reconstruction": (s, m) =>
-    withResultTotal(withLatency(withStage(s, m, { reconstruction: m }), m.latency_ms), m),
+  "reconstruction": withReconstruction,
+  "reconstruction.skipped": (s, m) => withStage(s, m, { skipped: m }),
   "caption": (s, m) => withStage(s, m, { caption: m }),
   "warning": (s) => s,
 };

@@ -1,6 +1,6 @@
 // What did the brain say: one trial's stimulus beside its reconstruction, never without confidence and how it was made.
 
-import { STAGES, captionOf, hit, reconstructionOf, resultOf, stageOf, trialState, truthKnown } from "../model/figures.js";
+import { STAGES, captionOf, hit, reconstructionOf, resultOf, skippedOf, stageOf, trialState, truthKnown } from "../model/figures.js";
 import { clock, count, duration, short } from "../model/format.js";
 import { nameOf } from "../model/log.js";
 import { h, setAttr, setText } from "../ui/dom.js";
@@ -18,6 +18,12 @@ function figure(name) {
   const caption = h("b", { text: name });
   const note = h("span", { class: "note" });
   return { el: h("figure", {}, frame, h("figcaption", {}, caption, note)), frame, img, words, sentence, caption, note };
+}
+
+/** "made in 120 ms", of whichever version it is; false if that was not measured. */
+function madeIn({ preview, generate, refine }) {
+  const took = refine ?? generate ?? preview;
+  return took !== undefined && `made in ${duration(took)}`;
 }
 
 class TrialPanel extends Panel {
@@ -113,15 +119,19 @@ class TrialPanel extends Panel {
     const result = resultOf(trial);
     this.#drawCaption(made && captionOf(trial, made));
     if (made) {
-      this.#drawImage(part, made.image, `reconstruction of trial ${trial.trial}, ${made.stage}`);
-      setText(part.caption, `Reconstruction · ${made.stage}`);
+      const version = made.version === "full" || made.version === undefined ? made.stage : `${made.stage} · ${made.version}`;
+      this.#drawImage(part, made.image, `reconstruction of trial ${trial.trial}, ${version}`);
+      setText(part.caption, `Reconstruction · ${version}`);
       setText(part.note, `p ${made.confidence.toFixed(2)} · ${count(made.evaluations)} steps`);
       return;
     }
     setText(part.caption, "Reconstruction");
     setText(part.note, "");
     if (!result) this.#drawPlaceholder(part, view.session.closedT === null ? "waiting for the response" : "no result");
-    else this.#drawPlaceholder(part, nameOf(result.candidates[0]), "closest candidate; no reconstruction", "large");
+    else {
+      const why = skippedOf(trial)?.text ?? "no reconstruction";
+      this.#drawPlaceholder(part, nameOf(result.candidates[0]), `closest candidate; ${why}`, "large");
+    }
   }
 
   /** The sentence that describes this reconstruction, across its lower edge. */
@@ -165,7 +175,7 @@ class TrialPanel extends Panel {
     const beta = trial.stages[stageOf(trial)]?.beta;
     const parts = [
       made && `generator ${short(made.generator)} seed ${made.seed}`,
-      made?.latency_ms?.generate !== undefined && `made in ${duration(made.latency_ms.generate)}`,
+      made && madeIn(made.latency_ms ?? {}),
       made && captionOf(trial, made) && `captioner ${short(captionOf(trial, made).model)}`,
       result && `decoder ${short(result.model)}`,
       result && `pool ${short(result.pool)} (${count(result.pool_size)})`,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,6 +96,24 @@ def test_a_whole_loop_is_made_once_for_each_table(small: Unclip, tokens: Tensor)
     assert len(made) == 2
     inputs = [tensor for tensor in small.inputs(plan("fast"), tokens, 2) if tensor is not None]
     assert torch.equal(made[0](*inputs), expected[1])
+
+
+@pytest.mark.parametrize("whole", [None, lambda loop: lambda *tensors: loop(*tensors)])
+def test_a_preview_has_a_decoder_of_its_own(small: Unclip, tokens: Tensor, whole: Any) -> None:
+    """Call by call, and where an engine runs a whole loop at once."""
+    table = plan("fast")
+    inputs = small.inputs(table, tokens, 3)
+    decoder = small.decoder
+    small.preview = lambda latent: -decoder(latent)
+    small.use(small.denoiser, decoder, whole)
+    try:
+        preview, image = small.versions(table, inputs)
+    finally:
+        small.preview = None
+        small.use(small.denoiser, decoder)
+    [latent] = small.estimates(table, inputs, after=(2,))
+    torch.testing.assert_close(preview, (0.2 - 0.8 * decoder(latent)).clamp(0.0, 1.0))
+    torch.testing.assert_close(image, small.sample(tokens, "fast", 3))
 
 
 def test_estimates_approach_the_result(small: Unclip, tokens: Tensor) -> None:
