@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mindsight.decoders.base import Refined, average
-from mindsight.errors import MindsightError, ModelMismatch
-from mindsight.features import Array, Features, match
-from mindsight.generators.base import Generator
+from mindsight.errors import BadRequest, MindsightError, ModelMismatch
+from mindsight.features import LOWLEVEL, Array, Features, FeatureSpace, match
+from mindsight.generators.base import Generator, SampleOptions
 from mindsight.retrieval import Choice, Ranking, choose_between, rank
 from mindsight.stages import Version
 from mindsight.subjects.bundle.folder import Bundle
@@ -76,6 +76,7 @@ class Reconstructed:
     features : that it was generated from, (1, ...) each, named as the generator names them
     steps : network evaluations that made it, of the decoder's prior and of the generator
     timings_ms : of ``generate``, or of ``preview``
+    lowlevel : (H, W, 3) uint8 the image that its low-level features give, if they are decoded
     """
 
     pixels: NDArray[np.uint8]
@@ -83,6 +84,7 @@ class Reconstructed:
     steps: int
     timings_ms: dict[str, float]
     version: Version = "full"
+    lowlevel: NDArray[np.uint8] | None = None
 
 
 def z_scored(
@@ -101,6 +103,8 @@ class TrialDecoder:
     generator : makes images of features; None if no reconstruction is needed
     placement : where its networks and, where they fit, its candidates are; the generator has its own
     n_candidates : length of the ranking that is returned
+    lowlevel : whether reconstructions come with their low-level image although their sampler does not start from it,
+        where the decoder has a head for it
 
     With a generator that was made for another encoder, betas are ranked and nothing is reconstructed; ``mismatch`` then
     gives the reason. Candidates that do not fit on the card are searched on the host, for the reason in
@@ -118,12 +122,15 @@ class TrialDecoder:
         generator: Generator | None = None,
         placement: Placement = HOST,
         n_candidates: int = 10,
+        lowlevel: bool = False,
     ) -> None:
         self.bundle = bundle
         self._clock = clock
         self._generator = generator
         self._n_candidates = n_candidates
-        self._decoder = bundle.decoder.decoder(bundle.pool.space, placement)
+        needed, self.mismatch = _needed(generator, bundle.sampling.generator)
+        lowlevel = lowlevel or LOWLEVEL.name in needed
+        self._decoder = bundle.decoder.decoder(bundle.pool.space, placement, lowlevel=lowlevel)
         if self._decoder.n_voxels != bundle.space.n_voxels:
             raise ModelMismatch(
                 f"expected weights for the {bundle.space.n_voxels} voxels of the bundle, got {self._decoder.n_voxels}:"
@@ -133,12 +140,15 @@ class TrialDecoder:
         self._origin = self._decoder.origin if bundle.calibration.centred else None
         self._condition = self._decoder.condition
         self._names: dict[str, str] = {}
-        self.mismatch: str | None = None
-        if generator is not None and self._condition:
+        if generator is not None and self._condition and self.mismatch is None:
             try:
-                self._names = match(self._decoder.refined, generator.spaces)
+                self._names = match(self._decoder.refined, needed)
+                if LOWLEVEL.name in self._decoder.refined:
+                    self._names[LOWLEVEL.name] = LOWLEVEL.name
             except ModelMismatch as error:
-                self._condition, self.mismatch = (), str(error)
+                self.mismatch = str(error)
+        if self.mismatch is not None:
+            self._condition = ()
         self.off_card: str | None = None
         self._pool_on_card = None if placement == HOST else self._put_pool(placement)
 
@@ -246,7 +256,8 @@ class TrialDecoder:
             timings_ms = {"preview" if drawn.is_preview else "generate": 1e3 * (self._clock() - start)}
             steps = refined.steps + drawn.evaluations
             version: Version = "preview" if drawn.is_preview else "full"
-            yield Reconstructed(drawn.images[0], _on_host(features), steps, timings_ms, version)
+            lowlevel = None if drawn.lowlevel is None else drawn.lowlevel[0]
+            yield Reconstructed(drawn.images[0], _on_host(features), steps, timings_ms, version, lowlevel)
 
     def _generator_for(self, retrieval: Retrieval) -> Generator:
         if self._generator is None or not retrieval.condition:
@@ -281,3 +292,13 @@ class TrialDecoder:
 
 def _on_host(features: Mapping[str, Array]) -> dict[str, NDArray[np.float32]]:
     return {name: on_host(feature) for name, feature in features.items()}
+
+
+def _needed(generator: Generator | None, options: SampleOptions) -> tuple[Mapping[str, FeatureSpace], str | None]:
+    """The features that a generator needs, or why it cannot sample in this way."""
+    if generator is None:
+        return {}, None
+    try:
+        return generator.needs(options), None
+    except (ModelMismatch, BadRequest) as error:
+        return {}, str(error)

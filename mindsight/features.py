@@ -64,6 +64,10 @@ class FeatureSpace:
         return cls(texts[0], tuple(int(n) for n in held["shape"]), *texts[1:])
 
 
+LOWLEVEL = FeatureSpace("stable-diffusion-latents", (4, 28, 28), "multiplied by 0.18215")
+"""Of an image of 224 pixels: what a decoder with a low-level head predicts, and a generator can start from."""
+
+
 def match(given: Mapping[str, FeatureSpace], needed: Mapping[str, FeatureSpace]) -> dict[str, str]:
     """Needed name -> given name of the same space.
 

@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     engine : what runs the generator's networks: ``eager``; on a card ``graphed``, ``compiled`` or ``fp8``; or the name
         of a verified engine, as ``mindsight engine list`` shows it
     captions_dir : folder of GIT's text decoder with MindEye2's token converter; if empty, there are no captions
+    refiner_dir : folder of an SDXL base (diffusers), which refines final images by their captions; if empty, none is
+        refined
     """
 
     model_config = SettingsConfigDict(env_prefix="MINDSIGHT_", extra="ignore")
@@ -47,6 +49,7 @@ class Settings(BaseSettings):
     generator_dir: Path | None = None
     engine: str = "eager"
     captions_dir: Path | None = None
+    refiner_dir: Path | None = None
 
     @property
     def blobs_dir(self) -> Path:

@@ -13,17 +13,20 @@ import torch
 
 from mindsight.decoders.base import PriorOptions
 from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.decoders.mindeye2 import fold, load_mindeye2
 from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.decoding import TrialDecoder
 from mindsight.errors import ModelMismatch
-from mindsight.features import FeatureSpace
+from mindsight.features import LOWLEVEL, FeatureSpace
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorConfig
+from mindsight.generators.unclip.sdxl.adapter import UnclipGenerator
 from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex
 from mindsight.subjects.bundle.decoder import Sampling
 from mindsight.subjects.bundle.folder import Bundle
 from support.families import write_mindeye2
 from support.linear_bundle import CHANNELS, N_VOXELS, TOKENS, linear_bundle, ticks
+from support.tiny_unclip import write_lowlevel, write_tiny
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +160,69 @@ def test_mindeye2_gives_candidates_and_reconstructions(
     assert first.steps == (4 + 3 if prior else 3)
     np.testing.assert_array_equal(first.pixels, again.pixels)
     assert (first.pixels != other.pixels).any()
+
+
+@pytest.fixture(scope="module")
+def starting(tmp_path_factory: pytest.TempPathFactory) -> UnclipGenerator:
+    """An unCLIP that can start from low-level latents."""
+    folder = tmp_path_factory.mktemp("unclip") / "weights"
+    write_tiny(folder)
+    write_lowlevel(folder / "lowlevel")
+    return UnclipGenerator.load(folder)
+
+
+@pytest.mark.parametrize("preset", ["sdedit", "fast"])
+def test_the_low_level_image_of_repeats_is_the_mean_of_their_latents(
+    beta: tuple[np.ndarray, np.ndarray, np.ndarray], starting: UnclipGenerator, tmp_path: Path, preset: str
+) -> None:
+    """Decoded to start from it, or because it is asked for."""
+    shape = (16, 48)
+    write_mindeye2(tmp_path / "weights.safetensors", prior=True, lowlevel=True, shape=shape)
+    made = replace(
+        linear_bundle(shape),
+        decoder=MindEye2Weights(tmp_path / "weights.safetensors"),
+        sampling=Sampling(prior=PriorOptions(steps=3, draws=1), generator=SampleOptions(preset=preset, steps=2)),
+    )
+    bundle = made.save(tmp_path / "bundle")
+    betas = [np.stack([one, two]) for one, two in zip(beta, (beta[0][::-1], *beta[1:]), strict=True)]
+    decoder = TrialDecoder(bundle, clock=ticks(), generator=starting, lowlevel=preset == "fast")
+    retrieval = decoder.retrieve(*betas)
+    folded = fold(load_mindeye2(tmp_path / "weights.safetensors"))
+    voxels = torch.from_numpy(((betas[0] - betas[1]) / betas[2]).astype(np.float32))
+    expected = folded.tokens_of_repeats(voxels).lowlevel
+    assert expected is not None
+    np.testing.assert_allclose(retrieval.condition[LOWLEVEL.name], expected, rtol=1e-3, atol=1e-4)
+    preview, image = decoder.versions(retrieval, 3)
+    assert preview.version == "preview"
+    assert image.lowlevel is not None
+    assert starting.lowlevel is not None
+    blurred = starting.lowlevel(expected)[0].permute(1, 2, 0).numpy()
+    assert np.abs(image.lowlevel - 255.0 * blurred).max() <= 1.5
+    np.testing.assert_array_equal(image.pixels, decoder.reconstruct(retrieval, 3).pixels)
+
+
+@pytest.mark.parametrize(("with_head", "with_vae"), [(True, False), (False, True)])
+def test_without_a_low_level_image_there_is_none_to_start_from(
+    beta: tuple[np.ndarray, np.ndarray, np.ndarray],
+    starting: UnclipGenerator,
+    tmp_path: Path,
+    with_head: bool,
+    with_vae: bool,
+) -> None:
+    shape = (16, 48)
+    write_mindeye2(tmp_path / "weights.safetensors", prior=False, lowlevel=with_head, shape=shape)
+    made = replace(
+        linear_bundle(shape),
+        decoder=MindEye2Weights(tmp_path / "weights.safetensors"),
+        sampling=Sampling(generator=SampleOptions(preset="sdedit")),
+    )
+    generator = UnclipGenerator(
+        starting.unclip, next(iter(starting.spaces.values())), "", starting.lowlevel if with_vae else None
+    )
+    decoder = TrialDecoder(made.save(tmp_path / "bundle"), clock=ticks(), generator=generator)
+    assert decoder.mismatch is not None
+    assert ("stable-diffusion-latents" if with_vae else "lowlevel/ of the generator's folder") in decoder.mismatch
+    assert not decoder.retrieve(*beta).condition
 
 
 def test_a_generator_for_another_encoder_leaves_the_ranking(

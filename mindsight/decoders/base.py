@@ -105,8 +105,10 @@ class DecoderWeights(Protocol):
     def save(self, folder: Path) -> None:
         """Write the weights into the folder of a bundle, under names that begin with ``decoder``."""
 
-    def decoder(self, space: FeatureSpace, placement: Placement = HOST) -> Decoder:
+    def decoder(self, space: FeatureSpace, placement: Placement = HOST, *, lowlevel: bool = False) -> Decoder:
         """Ready to decode into the space of the pool, its networks on this device.
+
+        lowlevel : also give ``features.LOWLEVEL``, where the weights have a head for it; ranking does not need it
 
         Raises ModelMismatch if the weights are not what they say.
         """

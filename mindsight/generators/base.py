@@ -34,11 +34,13 @@ class Drawn:
     images : (B, H, W, 3)
     evaluations : of the network so far, for one image
     is_preview : whether steps are still to come
+    lowlevel : (B, H, W, 3) the images of ``features.LOWLEVEL``, where it is given and the generator can decode it
     """
 
     images: NDArray[np.uint8]
     evaluations: int
     is_preview: bool
+    lowlevel: NDArray[np.uint8] | None = None
 
 
 class Generator(Protocol):
@@ -51,6 +53,12 @@ class Generator(Protocol):
     @property
     def spaces(self) -> Mapping[str, FeatureSpace]:
         """The features that it needs, by name."""
+
+    def needs(self, options: SampleOptions) -> Mapping[str, FeatureSpace]:
+        """The features that it needs to sample in this way: its ``spaces``, and ``features.LOWLEVEL`` to start from it.
+
+        Raises ModelMismatch (``generator.lowlevel``) where it cannot start from that.
+        """
 
     @property
     def image_size(self) -> int:

@@ -49,6 +49,7 @@ def examine() -> list[Finding]:
             ("bus server", lambda: _bus(settings)),
             ("demo models", _models),
             ("engine", lambda: _engine(settings)),
+            ("refinement", lambda: _refinement(settings)),
         ]
     findings = []
     for what, check in checks:
@@ -91,6 +92,16 @@ def _engine(settings: Settings) -> str:
     generator = load_generator(settings.generator_dir or assets.GENERATOR, choose(settings.device))
     put_to_work(settings.engine, generator, settings.engines_dir)
     return settings.engine if settings.engine in IN_MEMORY else f"{settings.engine}, verified on this device"
+
+
+def _refinement(settings: Settings) -> str:
+    from mindsight.generators.refiner.refiner import require_captions, require_folder
+
+    if settings.refiner_dir is None:
+        return "off"
+    require_captions(settings.captions_dir)
+    require_folder(settings.refiner_dir)
+    return settings.refiner_dir.name
 
 
 def _open_clip() -> str:

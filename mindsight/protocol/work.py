@@ -1,6 +1,7 @@
-"""A job of the inference worker: one beta to decode, with everything that depends on order already computed.
+"""The jobs of the inference worker: one beta to decode, with everything that depends on order already computed; and a
+reconstruction to refine.
 
-Knows nothing of queues. The beta and its statistics are files in the blob store.
+Knows nothing of queues. Betas, their statistics and images are files in the blob store.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mindsight.protocol.messages import Digest
+from mindsight.protocol.messages import Digest, Reconstruction
 from mindsight.stages import Stage
 
 
@@ -51,6 +52,33 @@ class BetaWork(BaseModel):
     @property
     def key(self) -> str:
         return f"{self.session}-{self.run}-{self.trial}-{self.stage}"
+
+
+class RefinementWork(BaseModel):
+    """A reconstruction to refine.
+
+    ``key`` names the job.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    v: Literal[1] = 1
+    made: Reconstruction
+    caption: str
+    lowlevel: Digest | None = Field(default=None, description="the image that its low-level features give")
+    logged_t: float = Field(description="when the beta was logged, seconds since the Unix epoch")
+
+    @property
+    def key(self) -> str:
+        return f"{self.made.session}-{self.made.run}-{self.made.trial}-{self.made.stage}"
+
+
+def parse_refinement(payload: bytes | str) -> RefinementWork:
+    return RefinementWork.model_validate_json(payload)
+
+
+def dump_refinement(work: RefinementWork) -> bytes:
+    return work.model_dump_json(exclude_none=True).encode()
 
 
 def parse_work(payload: bytes | str) -> BetaWork:

@@ -218,7 +218,7 @@ test("stages that are not drawn are in the log, neighbours as one", () => {
   });
   assert.deepEqual(play([skipped(1, 4)]).log.map((entry) => entry.text), ["trial 4 fast not drawn: a newer stage came first"]);
   const three = play([skipped(1, 4), skipped(2, 5), skipped(3, 6)]);
-  assert.deepEqual(three.log.map((entry) => entry.text), ["run 1: 3 stages not drawn: a newer stage came first"]);
+  assert.deepEqual(three.log.map((entry) => entry.text), ["run 1: 3\u2009stages not drawn: a newer stage came first"]);
   assert.equal(three.runs[1].trials[5].stages.fast.skipped.text, "not drawn: a newer stage came first");
 });
 

@@ -29,13 +29,13 @@ def linear_weights(_: Path) -> DecoderWeights:
     return LinearDecoder.fit(rng.normal(size=(50, N_VOXELS)), rng.normal(size=(50, *SPACE.shape)))
 
 
-def write_mindeye2(path: Path, prior: bool) -> None:
-    """MindEye2 at a small size, for N_VOXELS and into SPACE."""
+def write_mindeye2(path: Path, prior: bool, *, lowlevel: bool = False, shape: tuple[int, ...] = SPACE.shape) -> None:
+    """MindEye2 at a small size, for N_VOXELS and into tokens of this shape."""
     torch.manual_seed(1)
-    tokens, dim = SPACE.shape
+    tokens, dim = shape
     small = PriorLayout(depth=1, heads=2, dim_head=dim // 2, inner=32) if prior else None
     model = MindEye2(
-        Layout(voxels=(N_VOXELS,), hidden=24, tokens=tokens, dim=dim, n_blocks=1, lowlevel=False, prior=small)
+        Layout(voxels=(N_VOXELS,), hidden=24, tokens=tokens, dim=dim, n_blocks=1, lowlevel=lowlevel, prior=small)
     )
     save_file({key: tensor.clone().contiguous() for key, tensor in model.state_dict().items()}, path)
 

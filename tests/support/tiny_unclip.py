@@ -36,3 +36,12 @@ def tiny_parts() -> Released:
 def write_tiny(folder: Path, **changes: Any) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     write_unclip(folder, tiny_parts(), torch.float16, tower_model="tiny.json", size_px=SIZE_PX, **changes)
+
+
+def write_lowlevel(folder: Path) -> None:
+    """Stable Diffusion 1's autoencoder at small widths, in diffusers' layout."""
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(7)
+    arguments = VAE.to_diffusers() | {"scaling_factor": 0.18215}
+    AutoencoderKL(**arguments).save_pretrained(folder)

@@ -38,13 +38,17 @@ class LoadedBundle:
 
 @dataclass
 class LoadedBundles:
-    """Bundles by name, loaded once; may be used by several threads."""
+    """Bundles by name, loaded once; may be used by several threads.
+
+    lowlevel : see ``TrialDecoder``
+    """
 
     settings: Settings
     bus: Bus
     blobs: BlobStore
     generator: Generator
     placement: Placement = HOST
+    lowlevel: bool = False
     _loaded: dict[str, LoadedBundle] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _prepared_s: float = -math.inf
@@ -85,7 +89,13 @@ class LoadedBundles:
         """Load it, and decode and reconstruct once, so that the first beta is as fast as the rest."""
         bundle = Bundle.load(self.settings.bundles_dir / name)
         with self.placement.memory_reported():
-            decoder = TrialDecoder(bundle, clock=time.perf_counter, generator=self.generator, placement=self.placement)
+            decoder = TrialDecoder(
+                bundle,
+                clock=time.perf_counter,
+                generator=self.generator,
+                placement=self.placement,
+                lowlevel=self.lowlevel,
+            )
             statistics = bundle.statistics
             # waits for the card, and with that for the weights: the other thread may use them from its own stream
             warm = decoder.retrieve(statistics.mean_V, statistics.mean_V, statistics.std_V)

@@ -11,11 +11,14 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from mindsight.blobs import BlobStore
+from mindsight.bus import WorkQueue
 from mindsight.captions import Captioner
 from mindsight.decoding import Reconstructed, Retrieval
 from mindsight.errors import MindsightError
+from mindsight.files.images import png_bytes
 from mindsight.generators.base import Generator
-from mindsight.protocol.work import BetaWork
+from mindsight.protocol import Reconstruction
+from mindsight.protocol.work import BetaWork, RefinementWork, dump_refinement
 from mindsight.weights.device import Placement
 from workers.inference.bundles import LoadedBundle, LoadedBundles
 from workers.inference.memory import Level, Levels, text_of
@@ -29,7 +32,10 @@ _KINDS = {"preview": "preview", "full": "reconstruction", "refined": "refined"} 
 
 @dataclass
 class Drawing:
-    """Draws one job at a time."""
+    """Draws one job at a time.
+
+    refinements : where final images and their captions go to be refined; None: they are not
+    """
 
     logs: SessionLogs
     blobs: BlobStore
@@ -37,6 +43,7 @@ class Drawing:
     generator: Generator
     captioner: Captioner | None
     placement: Placement
+    refinements: WorkQueue | None = None
     levels: Levels = field(default_factory=Levels)
     _next: tuple[LoadedBundle, int] | None = None
     _retrievals: OrderedDict[tuple[str, str], Retrieval] = field(default_factory=OrderedDict)
@@ -57,14 +64,21 @@ class Drawing:
         retrieval = self._retrievals.pop((work.key, work.beta), None)
         if retrieval is None:  # another worker decoded the beta, or this one was restarted since
             retrieval = loaded.decoder.retrieve(*betas)
-        made = self._drawn_in_memory(work, loaded, betas, retrieval)
+        drawn = self._drawn_in_memory(work, loaded, betas, retrieval)
         following = work.model_copy(update={"trial": work.trial + 1})
         self._next = (loaded, seed_of(following, loaded.bundle.digest))
-        if made is None:
+        if drawn is None:
             self.logs.publish("skipped", work, skipped(work, "the device has no memory for it"), work.beta)
         elif self.captioner is not None:
+            made, message = drawn
             captioned = caption_of(work, self.captioner, next(iter(made.features.values())))
             self.logs.publish("caption", work, captioned, identity_of(work, loaded.bundle, self.captioner.digest))
+            if self.refinements is not None and work.stage == "final" and made.version == "full":
+                lowlevel = None if made.lowlevel is None else self.blobs.put(png_bytes(made.lowlevel))
+                refinement = RefinementWork(
+                    made=message, caption=captioned.text, lowlevel=lowlevel, logged_t=work.logged_t
+                )
+                self.refinements.put(refinement.key, dump_refinement(refinement), identity=work.beta)
 
     def skip(self, work: BetaWork) -> None:
         """Publish that a newer stage of the trial came before this one was drawn."""
@@ -80,7 +94,7 @@ class Drawing:
 
     def _drawn_in_memory(
         self, work: BetaWork, loaded: LoadedBundle, betas: Betas, retrieval: Retrieval
-    ) -> Reconstructed | None:
+    ) -> tuple[Reconstructed, Reconstruction] | None:
         """The best version that the memory is enough for, published; None if it is not enough for any."""
         while (level := self.levels.of(work.session)) != Level.NOTHING:
             try:
@@ -96,7 +110,7 @@ class Drawing:
 
     def _published(
         self, level: Level, work: BetaWork, loaded: LoadedBundle, betas: Betas, retrieval: Retrieval
-    ) -> Reconstructed:
+    ) -> tuple[Reconstructed, Reconstruction]:
         seed = seed_of(work, loaded.bundle.digest)
         identity = identity_of(work, loaded.bundle, self.generator.digest)
         for made in loaded.decoder.versions(retrieval, seed, sparing=level >= Level.SPARING):
@@ -106,4 +120,4 @@ class Drawing:
             self.logs.publish(_KINDS[made.version], work, message, identity)
             if level == Level.PREVIEW:
                 break
-        return made
+        return made, message

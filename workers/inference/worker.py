@@ -23,13 +23,15 @@ from mindsight.captions import Captioner
 from mindsight.errors import BusUnavailable, MindsightError, StorageFull
 from mindsight.generators.base import Generator, SampleOptions
 from mindsight.generators.engines.registry import put_to_work
+from mindsight.generators.refiner.refiner import Refiner, require_captions
 from mindsight.generators.registry import load_generator
-from mindsight.protocol.work import BetaWork, dump_work, parse_work
+from mindsight.protocol.work import BetaWork, dump_work, parse_refinement, parse_work
 from mindsight.settings import Settings
 from mindsight.weights.device import HOST, Placement, choose
 from workers.inference.bundles import LoadedBundles
 from workers.inference.drawing import Drawing
-from workers.inference.publish import SessionLogs
+from workers.inference.publish import SessionLogs, Source
+from workers.inference.refining import Interrupted, Refining
 from workers.inference.results import identity_of, read_betas, result_of
 from workers.inference.schedule import choose as choose_picture
 from workers.process import BUS_DEADLINE_S, run_process
@@ -61,12 +63,25 @@ def load_captioner(settings: Settings, placement: Placement = HOST) -> Captioner
         return Captioner.load(settings.captions_dir, placement)
 
 
+def load_refiner(settings: Settings, placement: Placement = HOST) -> Refiner | None:
+    """None if no folder is set.
+
+    Raises BadRequest (``settings.refiner``) without a captioner, MindsightError (``device.memory``), and what
+    ``Refiner.load`` raises.
+    """
+    if settings.refiner_dir is None:
+        return None
+    require_captions(settings.captions_dir)
+    with placement.memory_reported():
+        return Refiner.load(settings.refiner_dir, placement)
+
+
 @dataclass(frozen=True)
 class Task:
     """A job, what to do with it, and what the trial lacks if that cannot be done."""
 
     job: Job
-    work: BetaWork
+    work: Source
     carry_out: Callable[[], None]
     lack: str
 
@@ -82,6 +97,7 @@ class InferenceWorker:
     generator: Generator
     captioner: Captioner | None = None
     placement: Placement = HOST
+    refiner: Refiner | None = None
     _failure: Exception | None = None
 
     def __post_init__(self) -> None:
@@ -89,8 +105,16 @@ class InferenceWorker:
         self.pictures = WorkQueue(self.bus, "pictures", stale_s=STALE_S)
         self.blobs = BlobStore(self.settings.blobs_dir)
         self.logs = SessionLogs(self.bus)
-        self.bundles = LoadedBundles(self.settings, self.bus, self.blobs, self.generator, self.placement)
+        lowlevel = self.refiner is not None  # it is blended into the refined image
+        self.bundles = LoadedBundles(
+            self.settings, self.bus, self.blobs, self.generator, self.placement, lowlevel=lowlevel
+        )
+        self.refinements = WorkQueue(self.bus, "refinements", stale_s=STALE_S)
+        self.refining: Refining | None = None
         self.drawing = Drawing(self.logs, self.blobs, self.bundles, self.generator, self.captioner, self.placement)
+        if self.refiner is not None:
+            self.drawing.refinements = self.refinements
+            self.refining = Refining(self.logs, self.blobs, self.refiner, self.placement)
 
     def run(self) -> None:
         """Retrieve, and reconstruct in a second thread, until ``stop`` is set; waits for a bus that is away.
@@ -138,16 +162,34 @@ class InferenceWorker:
     def _next_picture(self) -> Task | None:
         chosen = choose_picture(self.pictures, self.name, BLOCK_S)
         if chosen is None:
-            return None
+            return self._next_refinement()
         work, carry_out = chosen.work, self.drawing.skip if chosen.is_overtaken else self.drawing.draw
         lack = f"no reconstruction or caption of its {work.stage} result"
         return Task(chosen.job, work, lambda: carry_out(work), lack)
+
+    def _next_refinement(self) -> Task | None:
+        """The last image that waits to be refined, when nothing waits to be drawn."""
+        if self.refining is None:
+            return None
+        waiting = self.refinements.waiting(self.name)
+        job = next(filter(None, (self.refinements.claim(one, self.name) for one in waiting)), None)
+        if job is None:
+            return None
+        work, refine = parse_refinement(job.payload), self.refining.refine
+        lack = f"no refinement of its {work.made.stage} reconstruction"
+        return Task(job, work.made, lambda: refine(work, self._is_urgent), lack)
+
+    def _is_urgent(self) -> bool:
+        """Whether a refinement must not go on."""
+        return self.stop.is_set() or bool(self.pictures.waiting(self.name))
 
     def _do(self, task: Task) -> None:
         """One job. A job that cannot be carried out is reported in the session, and not tried again."""
         try:
             with self.placement.memory_reported():
                 task.carry_out()
+        except Interrupted:
+            task.job.release()
         except (BusUnavailable, StorageFull):
             raise  # the job stays with this worker, and is delivered again
         except MindsightError as error:
@@ -169,12 +211,13 @@ class InferenceWorker:
 
 def main() -> int:
     name = f"{socket.gethostname()}-{os.getpid()}"
-    loaded: list[tuple[Generator, Captioner | None, Placement]] = []
+    loaded: list[tuple[Generator, Captioner | None, Placement, Refiner | None]] = []
 
     def load(settings: Settings) -> None:
         placement = choose(settings.device)
         with placement.stream(urgent=False):
-            loaded.append((warm_generator(settings, placement), load_captioner(settings, placement), placement))
+            generator, captioner = warm_generator(settings, placement), load_captioner(settings, placement)
+            loaded.append((generator, captioner, placement, load_refiner(settings, placement)))
 
     return run_process(
         "inference", load, lambda settings, bus, stop: InferenceWorker(settings, bus, name, stop, *loaded[0]).run()

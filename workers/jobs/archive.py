@@ -74,14 +74,14 @@ class Archivist:
         written (including the reconstruction's job) or when it was refused. Empty queues therefore mean that nothing
         more will come.
         """
-        queues = [WorkQueue(self.bus, name) for name in ("inference", "pictures")]
+        queues = [WorkQueue(self.bus, name) for name in ("inference", "pictures", "refinements")]
         deadline_s = time.monotonic() + self.results_deadline_s
         while True:
             idle = all(len(queue) == 0 for queue in queues)  # before the log, which then has what they led to
             messages = list(self.journal.read_messages())
             betas = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, BetaReady)}
             results = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Result)}
-            drawn = {(m.run, m.trial, m.stage) for m in messages if _is_drawn(m)}
+            drawn = {(m.run, m.trial, m.stage) for m in messages if self._is_drawn(m)}
             skipped = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, ReconstructionSkipped)}
             captioned = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Captioned)}
             has_captions = self.settings.captions_dir is not None
@@ -90,9 +90,12 @@ class Archivist:
                 return messages
             time.sleep(POLL_S)
 
-
-def _is_drawn(message: Message) -> TypeGuard[Reconstruction]:
-    return isinstance(message, Reconstruction) and message.version != "preview"
+    def _is_drawn(self, message: Message) -> TypeGuard[Reconstruction]:
+        """Whether it is the last version that comes of this stage."""
+        if not isinstance(message, Reconstruction):
+            return False
+        is_refined = message.stage == "final" and self.settings.refiner_dir is not None
+        return message.version == ("refined" if is_refined else "full")
 
 
 def main() -> int:

@@ -87,8 +87,10 @@ class LinearDecoder:
             return "an encoding model, inverted"
         return f"ridge regression, penalty {self.penalty:.3g}"
 
-    def decoder(self, space: FeatureSpace, placement: Placement = HOST) -> LinearFeatures:
-        """The same weights, as a decoder into this space; it computes on the host, whatever the placement."""
+    def decoder(self, space: FeatureSpace, placement: Placement = HOST, *, lowlevel: bool = False) -> LinearFeatures:
+        """The same weights, as a decoder into this space; it computes on the host, whatever the placement, and has no
+        low-level head.
+        """
         return LinearFeatures(self, space)
 
     def save(self, folder: Path) -> None:

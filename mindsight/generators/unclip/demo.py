@@ -130,6 +130,10 @@ class DemoGenerator:
         space = token_space(self.config.n_tokens, self.config.token_dim, self.config.encoder_digest)
         return {space.name: space}
 
+    def needs(self, options: SampleOptions) -> Mapping[str, FeatureSpace]:
+        """The tokens."""
+        return self.spaces
+
     @property
     def networks(self) -> tuple[Network, ...]:
         """The denoiser, for an engine."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import queue
 import shutil
@@ -20,7 +19,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from mindsight.bus import Bus, Log, WorkQueue
 from mindsight.captions import Captioner
@@ -40,6 +38,7 @@ from mindsight.volume import Volume
 from mindsight.weights.device import HOST, Placement
 from support.card import CARD
 from support.house import House
+from support.small_captioner import write_captioner
 from workers.inference.worker import InferenceWorker, load_captioner, warm_generator
 
 V, N = 60, 12
@@ -183,46 +182,9 @@ def test_a_reconstruction_that_fails_is_not_reported_as_a_missing_result(house: 
     assert warning.text.startswith("trial 1 of run 1 has no reconstruction or caption of its fast result: ")
 
 
-WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{i}" for i in range(4, 30)))
-
-
-def write_captioner(folder: Path) -> None:
-    """GIT's layout at a tiny size, with a converter from this bundle's 16 tokens of 64; the weights are random."""
-    draw = torch.Generator().manual_seed(0)
-
-    def linear(outputs: int, inputs: int) -> dict[str, torch.Tensor]:
-        return {"weight": torch.randn(outputs, inputs, generator=draw) / 3, "bias": torch.zeros(outputs)}
-
-    norm = {"weight": torch.ones(8), "bias": torch.zeros(8)}
-    layer = "git.encoder.layer.0"
-    parts = {
-        "git.embeddings.LayerNorm": norm,
-        "git.embeddings.word_embeddings": {"weight": torch.randn(len(WORDS), 8, generator=draw)},
-        "git.embeddings.position_embeddings": {"weight": torch.randn(24, 8, generator=draw)},
-        "git.visual_projection.visual_projection.0": linear(8, 6),
-        "git.visual_projection.visual_projection.1": norm,
-        **{f"{layer}.attention.self.{name}": linear(8, 8) for name in ("query", "key", "value")},
-        f"{layer}.attention.output.dense": linear(8, 8),
-        f"{layer}.attention.output.LayerNorm": norm,
-        f"{layer}.intermediate.dense": linear(16, 8),
-        f"{layer}.output.dense": linear(8, 16),
-        f"{layer}.output.LayerNorm": norm,
-        "output": linear(len(WORDS), 8),
-    }
-    folder.mkdir()
-    tensors = {f"{part}.{name}": t.clone() for part, held in parts.items() for name, t in held.items()}
-    save_file(tensors, folder / "model.safetensors")
-    converter = {"linear1": linear(5, 16), "linear2": linear(6, 64)}
-    converting = {f"{part}.{name}": t for part, held in converter.items() for name, t in held.items()}
-    save_file(converting, folder / "converter.safetensors")
-    config = {"num_attention_heads": 2, "num_hidden_layers": 1, "bos_token_id": 2, "eos_token_id": 3}
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "vocab.txt").write_text("\n".join(WORDS))
-
-
 def test_a_caption_follows_the_image(house: House, bundle: Bundle, tmp_path: Path) -> None:
     house.settings.captions_dir = tmp_path / "captions"
-    write_captioner(house.settings.captions_dir)
+    write_captioner(house.settings.captions_dir, 16, 64)
     house.open("ses-a", "known")
     put(house, 5, "known")
     put(house, 6, "known")

@@ -13,34 +13,38 @@ import torch
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest, ModelMismatch
-from mindsight.features import Features, FeatureSpace
+from mindsight.features import LOWLEVEL, Features, FeatureSpace
 from mindsight.generators.base import Drawn, SampleOptions
 from mindsight.generators.engines.base import Engine, Network, NetworkInput, PlainEngine
-from mindsight.generators.sampling.presets import plan, preview_after
+from mindsight.generators.sampling.presets import plan, preset_of, preview_after
 from mindsight.generators.unclip.sdxl.folder import read_folder
 from mindsight.generators.unclip.sdxl.loading import built
+from mindsight.generators.unclip.sdxl.lowlevel import LowLevelDecoder, load_lowlevel
 from mindsight.generators.unclip.sdxl.pipeline import FACTOR, Unclip
 from mindsight.generators.unclip.sdxl.tiny import load_tiny
 from mindsight.weights.device import HOST, Placement
 
 _PRESET = "fast"
-TINY = "tiny"  # folder of the autoencoder that decodes previews, within a generator's
+TINY, LOWLEVEL_FOLDER = "tiny", "lowlevel"  # within a generator's folder
 
 
 class UnclipGenerator:
     """Makes images of tokens; made by ``load``."""
 
-    def __init__(self, unclip: Unclip, space: FeatureSpace, digest: str) -> None:
-        self.unclip, self.digest = unclip, digest
+    def __init__(
+        self, unclip: Unclip, space: FeatureSpace, digest: str, lowlevel: LowLevelDecoder | None = None
+    ) -> None:
+        self.unclip, self.digest, self.lowlevel = unclip, digest, lowlevel
         self.spaces: Mapping[str, FeatureSpace] = {space.name: space}
 
     @classmethod
     def load(cls, folder: Path, placement: Placement = HOST) -> UnclipGenerator:
-        """The unCLIP of a folder that ``mindsight convert unclip`` wrote, verified, on a device. The tiny autoencoder
-        in its folder ``tiny/`` decodes previews, if there is one.
+        """The unCLIP of a folder that ``mindsight convert unclip`` wrote, verified, on a device. Where they are there,
+        the tiny autoencoder in its folder ``tiny/`` decodes previews, and Stable Diffusion's in ``lowlevel/`` the image
+        that ``sdedit`` starts from.
 
-        Raises ModelMismatch: what ``load_unclip`` and ``load_tiny`` raise, and ``generator.space`` if the folder does
-        not record whose tokens it was trained with.
+        Raises ModelMismatch: what ``load_unclip``, ``load_tiny`` and ``load_lowlevel`` raise, and ``generator.space``
+        if the folder does not record whose tokens it was trained with.
         """
         read = read_folder(folder)
         if read.space is None:
@@ -52,7 +56,21 @@ class UnclipGenerator:
         unclip = built(read, placement.torch_dtype, placement.device)
         if (folder / TINY).is_dir():
             unclip.preview = load_tiny(folder / TINY, placement.torch_dtype, placement.device)
-        return cls(unclip, read.space, read.digest)
+        has_lowlevel = (folder / LOWLEVEL_FOLDER).is_dir()
+        lowlevel = load_lowlevel(folder / LOWLEVEL_FOLDER, placement.device) if has_lowlevel else None
+        return cls(unclip, read.space, read.digest, lowlevel)
+
+    def needs(self, options: SampleOptions) -> Mapping[str, FeatureSpace]:
+        """Tokens, and for the preset ``sdedit`` the low-level latent. Raises BadRequest (``generator.preset``)."""
+        if not preset_of(options.preset or _PRESET).needs_start:
+            return self.spaces
+        if self.lowlevel is None:
+            raise ModelMismatch(
+                f"expected Stable Diffusion's autoencoder in {LOWLEVEL_FOLDER}/ of the generator's folder, which sdedit"
+                " needs for the low-level image, got none: put diffusers' folder there, or choose another preset",
+                code="generator.lowlevel",
+            )
+        return {**self.spaces, LOWLEVEL.name: LOWLEVEL}
 
     @property
     def image_size(self) -> int:
@@ -90,8 +108,9 @@ class UnclipGenerator:
 
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
         """(B, H, W, 3) images; the preset is ``fast`` if none is named, the number of steps the preset's."""
-        images_B3HW = self.unclip.sample(self._tokens(features), options.preset or _PRESET, seed, steps=options.steps)
-        return to_images(images_B3HW)
+        start = self._lowlevel_images(features) if LOWLEVEL.name in self.needs(options) else None
+        preset = options.preset or _PRESET
+        return to_images(self.unclip.sample(self._tokens(features), preset, seed, steps=options.steps, start=start))
 
     @torch.inference_mode()
     def versions(
@@ -99,11 +118,27 @@ class UnclipGenerator:
     ) -> Iterator[Drawn]:
         """A preview after a quarter of the steps, then what a call gives."""
         table = plan(options.preset or _PRESET, options.steps)
-        inputs = self.unclip.inputs(table, self._tokens(features), seed)
+        starts = LOWLEVEL.name in self.needs(options)
+        has_lowlevel = starts or (self.lowlevel is not None and LOWLEVEL.name in features)
+        lowlevel = self._lowlevel_images(features) if has_lowlevel else None
+        inputs = self.unclip.inputs(table, self._tokens(features), seed, start=lowlevel if starts else None)
         first = preview_after(table.steps)
         for number, images_B3HW in enumerate(self.unclip.versions(table, inputs, sparing=sparing)):
             step = first if first and number == 0 else table.steps
-            yield Drawn(to_images(images_B3HW), table.evaluations_after(step), is_preview=step < table.steps)
+            blurred = None if lowlevel is None or step < table.steps else to_images(lowlevel)
+            yield Drawn(to_images(images_B3HW), table.evaluations_after(step), step < table.steps, blurred)
+
+    def _lowlevel_images(self, features: Features) -> torch.Tensor:
+        """(B, 3, 224, 224) in [0, 1]."""
+        latent_BCHW = features.get(LOWLEVEL.name)
+        if latent_BCHW is None or latent_BCHW.shape[1:] != LOWLEVEL.shape:
+            raise BadRequest(
+                f"expected low-level latents of shape (B, 4, 28, 28), got"
+                f" {'none' if latent_BCHW is None else latent_BCHW.shape}: choose a decoder with a low-level head",
+                code="generator.features",
+            )
+        assert self.lowlevel is not None
+        return self.lowlevel(Placement(str(self.unclip.device)).moved(latent_BCHW))
 
     def _tokens(self, features: Features) -> torch.Tensor:
         [(name, space)] = self.spaces.items()

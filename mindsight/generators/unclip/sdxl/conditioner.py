@@ -6,6 +6,7 @@ Knows nothing of networks. Letters: B images, C numbers of the vector, N tokens 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,9 +20,14 @@ def size_vector(height_px: int, width_px: int, vector_dim: int) -> Tensor:
 
     vector_dim : numbers of the vector, a multiple of eight: height, width, top and left have a quarter each
     """
-    half = vector_dim // 8
+    return numbers_vector([height_px, width_px, 0, 0], vector_dim // 4)
+
+
+def numbers_vector(numbers: Sequence[float], width: int) -> Tensor:
+    """Numbers one after the other, each as ``width`` cosines and sines."""
+    half = width // 2
     frequencies = torch.exp(-math.log(_PERIOD) * torch.arange(half) / half)
-    angles = torch.tensor([height_px, width_px, 0, 0], dtype=torch.float32)[:, None] * frequencies
+    angles = torch.tensor(numbers, dtype=torch.float32)[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1).flatten()
 
 

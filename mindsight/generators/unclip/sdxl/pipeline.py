@@ -131,13 +131,13 @@ class Unclip:
 
         Raises BadRequest (``generator.preset``, ``generator.features``, ``generator.inputs``, ``generator.start``).
         """
-        table = plan(preset, steps)
         if preset_of(preset).needs_start != (start is not None):
             raise BadRequest(
                 f"expected an image to start from with the preset sdedit, and with no other, got {preset} "
                 f"{'without' if start is None else 'with'} one: choose the preset by what there is",
                 code="generator.start",
             )
+        table = plan(preset, steps)
         return self.run(table, self.inputs(table, tokens_BND, seed, noise, uncond, vector, start))
 
     def inputs(
