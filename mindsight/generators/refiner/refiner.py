@@ -102,7 +102,7 @@ class Refiner:
 
         def conditioned(prompt: Prompt) -> tuple[Tensor, Tensor]:
             vector = torch.cat([prompt.pooled_BC, sizes[None].to(device, prompt.pooled_BC.dtype)], dim=1)
-            return prompt.tokens_BND.to(dtype), vector.to(dtype)
+            return self._base.keys_values(prompt.tokens_BND.to(dtype)), vector.to(dtype)
 
         pair = [conditioned(prompt) for prompt in (self._away, self._text([caption]))]
 

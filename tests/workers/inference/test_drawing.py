@@ -120,11 +120,8 @@ def limit(generator: object, denoiser: int, decoder: int, preview: int) -> None:
     networks = {one.name: one for one in generator.networks}
     assert generator.unclip.preview is not None
     tiny = Network("preview", generator.unclip.preview, networks["decoder"].inputs)  # type: ignore[arg-type]
-    generator.use(
-        PlainEngine(
-            {"denoiser": limited(networks["denoiser"], denoiser), "decoder": limited(networks["decoder"], decoder)}
-        )
-    )
+    rows = {"denoiser": denoiser, "decoder": decoder, "keys_values": 2}
+    generator.use(PlainEngine({name: limited(networks[name], n) for name, n in rows.items()}))
     generator.unclip.preview = limited(tiny, preview)
 
 

@@ -242,7 +242,7 @@ class Unclip:
             latent = latent_BCHW.to(tokens.dtype)
             timestep_B = torch.full(((1 + (guided and not sparing)) * n,), timestep, device=latent.device)
             if not guided or sparing:
-                each = both.split(n) if guided else (both[-n:],)
+                each = both.chunk(2) if guided else (both[-n:],)
                 return tuple(self.denoiser(latent, timestep_B, one, inputs.vector_BC) for one in each)
             return self.denoiser(torch.cat([latent, latent]), timestep_B, both, vector_both).chunk(2)
 

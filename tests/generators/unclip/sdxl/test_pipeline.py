@@ -105,12 +105,12 @@ def test_a_preview_has_a_decoder_of_its_own(small: Unclip, tokens: Tensor, whole
     inputs = small.inputs(table, tokens, 3)
     decoder = small.decoder
     small.preview = lambda latent: -decoder(latent)
-    small.use(small.denoiser, decoder, whole)
+    small.use(small.keys_values, small.denoiser, decoder, whole)
     try:
         preview, image = small.versions(table, inputs)
     finally:
         small.preview = None
-        small.use(small.denoiser, decoder)
+        small.use(small.keys_values, small.denoiser, decoder)
     [latent] = small.estimates(table, inputs, after=(2,))
     torch.testing.assert_close(preview, (0.2 - 0.8 * decoder(latent)).clamp(0.0, 1.0))
     torch.testing.assert_close(image, small.sample(tokens, "fast", 3))
