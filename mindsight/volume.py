@@ -14,6 +14,10 @@ from mindsight.errors import BadVolume
 MAX_SIDE = 512
 MAX_VOXELS = 32 * 1024 * 1024
 MIN_TR_S, MAX_TR_S = 0.05, 60.0  # the fastest whole-head sequences take 0.1 s and more, a single slice 0.05 s
+MIN_VOXEL_MM, MAX_VOXEL_MM = 0.05, 100.0  # of one edge; a localiser's slices lie centimetres apart
+MAX_ORIGIN_MM = 10_000.0  # of the first voxel from the scanner's centre: no bore is longer
+LEAST_ANGLE = 0.1  # volume spanned by the axes' unit vectors: 1 if they are square to each other
+_LAST_ROW = np.array([0.0, 0.0, 0.0, 1.0])
 SAME_TR = 1e-3  # of the longer one: what rounding in headers and in people's notes makes of one repetition time
 
 
@@ -65,8 +69,7 @@ class Volume:
         if data.dtype.kind not in "iuf":
             raise BadVolume(f"expected real numbers, got dtype {data.dtype}", code="volume.dtype")
         affine = np.asarray(self.affine, dtype=np.float64)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-            raise BadVolume("expected a finite, invertible (4, 4) affine", code="volume.affine")
+        _require_place(affine)
         if not is_tr(self.tr_s):
             raise BadVolume(f"expected a TR of {MIN_TR_S} to {MAX_TR_S:g} s, got {self.tr_s!r}", code="volume.tr")
         if self.run < 1 or self.index < 0:
@@ -86,3 +89,29 @@ class Volume:
     def voxel_mm(self) -> NDArray[np.float64]:
         """(3,) edge lengths of a voxel in millimetres."""
         return np.asarray(np.linalg.norm(self.affine[:3, :3], axis=0), dtype=np.float64)
+
+
+def _require_place(affine: NDArray[np.float64]) -> None:
+    """Raises BadVolume (``volume.affine``) unless these are voxels that a scanner can measure, inside of it."""
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise BadVolume("expected a finite (4, 4) affine", code="volume.affine")
+    farthest_mm = float(np.abs(affine[:3]).max())
+    if farthest_mm > MAX_ORIGIN_MM:  # before anything is squared, which could overflow
+        raise BadVolume(
+            f"expected voxels within {MAX_ORIGIN_MM / 1000:g} m of the scanner's centre, got an affine with"
+            f" {farthest_mm:.3g} mm: check the geometry in the header",
+            code="volume.affine",
+        )
+    edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    if edges_mm.min() < MIN_VOXEL_MM or edges_mm.max() > MAX_VOXEL_MM:
+        raise BadVolume(
+            f"expected voxels of {MIN_VOXEL_MM:g} to {MAX_VOXEL_MM:g} mm, got {', '.join(f'{mm:.3g}' for mm in edges_mm)}"
+            " mm: check the geometry in the header",
+            code="volume.affine",
+        )
+    if abs(np.linalg.det(affine[:3, :3] / edges_mm)) < LEAST_ANGLE or not np.array_equal(affine[3], _LAST_ROW):
+        raise BadVolume(
+            "expected an affine whose axes span the volume and whose last row is 0 0 0 1: check the geometry in the"
+            " header",
+            code="volume.affine",
+        )
