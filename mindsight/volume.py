@@ -105,8 +105,8 @@ def _require_place(affine: NDArray[np.float64]) -> None:
     edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
     if edges_mm.min() < MIN_VOXEL_MM or edges_mm.max() > MAX_VOXEL_MM:
         raise BadVolume(
-            f"expected voxels of {MIN_VOXEL_MM:g} to {MAX_VOXEL_MM:g} mm, got {', '.join(f'{mm:.3g}' for mm in edges_mm)}"
-            " mm: check the geometry in the header",
+            f"expected voxels of {MIN_VOXEL_MM:g} to {MAX_VOXEL_MM:g} mm, got {edges_mm.min():.3g} to"
+            f" {edges_mm.max():.3g} mm: check the geometry in the header",
             code="volume.affine",
         )
     if abs(np.linalg.det(affine[:3, :3] / edges_mm)) < LEAST_ANGLE or not np.array_equal(affine[3], _LAST_ROW):

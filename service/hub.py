@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from mindsight.bus import Bus, Entry, Log, read_many
 from mindsight.errors import BadRequest, BusUnavailable
 from mindsight.journal.read import Journal
-from mindsight.protocol import dump_message, parse_message, without_truth
+from mindsight.protocol import dump_message, read_message, without_truth
 
 RING = 512
 PAGE = 256
@@ -77,6 +77,11 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
 
+    @property
+    def reads(self) -> bool:
+        """Whether new messages reach the watchers."""
+        return self._thread.is_alive()
+
     async def stop(self) -> None:
         self._stop.set()
         self._wake.set()
@@ -110,7 +115,7 @@ class Hub:
                     frames = topic.after(cursor)
                     if frames is None:
                         entries = await asyncio.to_thread(topic.log.read, cursor, PAGE)
-                        frames = [_frame(entry) for entry in entries]
+                        frames = [_frame(entry, session) for entry in entries]
                     cursor = frames[-1].seq
                     yield frames
                 else:
@@ -148,7 +153,7 @@ class Hub:
                 continue
             delivered = threading.Event()
             for log, entries in found.items():
-                frames = [_frame(entry) for entry in entries]
+                frames = [_frame(entry, log.session) for entry in entries]
                 self._loop.call_soon_threadsafe(topics[log].extend, frames)
             if found:
                 # Continue after what the topics have taken, not after what is still on its way to them.
@@ -156,8 +161,8 @@ class Hub:
                 delivered.wait(_PAUSE_S)
 
 
-def _frame(entry: Entry) -> Frame:
-    message = parse_message(entry.payload, id=entry.seq)
+def _frame(entry: Entry, session: str) -> Frame:
+    message = read_message(entry.payload, entry.seq, session)
     full = dump_message(message).decode()
     blinded = without_truth(message)
     return Frame(entry.seq, full, full if blinded is message else dump_message(blinded).decode())

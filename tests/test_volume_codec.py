@@ -189,3 +189,29 @@ def test_a_volumes_motion_is_six_finite_numbers(motion: tuple[float, ...]) -> No
     with pytest.raises(BadVolume) as caught:
         make(motion_6=motion)
     assert caught.value.code == "volume.motion"
+
+
+IMPOSSIBLE = {
+    "voxels of a kilometre": np.diag([1e6, 2.0, 2.0, 1.0]),
+    "voxels of a nanometre": np.diag([1e-6, 2.0, 2.0, 1.0]),
+    "far away": np.array([[2.0, 0, 0, 1e160], [0, 2.0, 0, 0], [0, 0, 2.0, 0], [0, 0, 0, 1.0]]),
+    "flat": np.array([[2.0, 2.0, 0, 0], [0, 0.01, 0, 0], [0, 0, 2.0, 0], [0, 0, 0, 1.0]]),
+    "no affine map": np.array([[2.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 2.0, 0], [0, 0, 1.0, 1.0]]),
+    "infinite": np.diag([np.inf, 2.0, 2.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("affine", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_a_place_that_no_scanner_has_is_refused(affine: np.ndarray) -> None:
+    with pytest.raises(BadVolume) as refused:
+        Volume(np.zeros((4, 4, 4), np.int16), affine, 2.0, 1, 0)
+    assert refused.value.code == "volume.affine"
+
+
+def test_oblique_and_coarse_voxels_are_a_scanners() -> None:
+    angle = np.deg2rad(40.0)
+    oblique = np.eye(4)
+    oblique[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    oblique[:3, :3] *= [0.8, 0.8, 60.0]  # a localiser's slices
+    oblique[:3, 3] = [-900.0, 300.0, 20.0]
+    assert Volume(np.zeros((4, 4, 4), np.int16), oblique, 2.0, 1, 0).voxel_mm == pytest.approx([0.8, 0.8, 60.0])

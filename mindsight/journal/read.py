@@ -12,7 +12,7 @@ from mindsight.bus import Bus, Entry, Log
 from mindsight.errors import NotFound
 from mindsight.journal.sessions import Sessions
 from mindsight.journal.states import RunState, SessionState
-from mindsight.protocol import Message, parse_message
+from mindsight.protocol import Message, read_message
 from mindsight.protocol.inputs import (
     CLOSED_KEY,
     SESSION_KEY,
@@ -62,8 +62,8 @@ class Journal:
         return (parse_input(entry.payload) for entry in entries(self.inputs))
 
     def read_messages(self) -> Iterator[Message]:
-        """Each with its number in the log as ``id``."""
-        return (parse_message(entry.payload, id=entry.seq) for entry in entries(self.messages))
+        """Each with its number in the log as ``id``; see ``read_message`` for one that cannot be read."""
+        return (read_message(entry.payload, entry.seq, self.session) for entry in entries(self.messages))
 
     def opened(self) -> OpenSession:
         """What the session was opened with. Raises NotFound."""

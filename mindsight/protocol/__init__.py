@@ -25,6 +25,7 @@ from mindsight.protocol.messages import (
     Warned,
     dump_message,
     parse_message,
+    read_message,
     without_truth,
 )
 
@@ -53,5 +54,6 @@ __all__ = [
     "Warned",
     "dump_message",
     "parse_message",
+    "read_message",
     "without_truth",
 ]

@@ -9,9 +9,11 @@ other message contains it, so that a blinded view is the same log through ``with
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mindsight.stages import Stage, Version
 
@@ -318,6 +320,19 @@ def parse_message(payload: bytes | str, id: int | None = None) -> Message:
     return message if id is None else message.model_copy(update={"id": id})
 
 
+def read_message(payload: bytes | str, id: int, session: str) -> Message:
+    """A message of a session's log. In place of one that this version cannot read comes a warning with its number.
+
+    So one message never keeps a reader from those after it.
+    """
+    try:
+        return parse_message(payload, id)
+    except ValidationError as error:
+        reason = error.errors(include_url=False, include_input=False)[0]["msg"].lower()
+        text = f"message {id} cannot be read by this version ({reason}); update Mindsight to see it"
+        return Warned(id=id, session=session, t=_time_of(payload), code="message.unreadable", text=text)
+
+
 def dump_message(message: Message) -> bytes:
     """Write a message as compact JSON."""
     return message.model_dump_json(exclude_none=True).encode()
@@ -328,3 +343,12 @@ def without_truth(message: Message) -> Message:
     if isinstance(message, EventAdded):
         return message.model_copy(update={"stimulus": None, "candidate": None, "label": None, "stim_file": None})
     return message
+
+
+def _time_of(payload: bytes | str) -> float:
+    """When an unreadable message was written; 0 if not even that can be read."""
+    try:
+        t = json.loads(payload)["t"]
+        return float(t) if math.isfinite(t) else 0.0
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return 0.0

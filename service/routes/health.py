@@ -9,6 +9,7 @@ from pydantic import Field
 
 import mindsight
 from mindsight.bus import WorkQueue
+from mindsight.errors import ServiceUnavailable
 from service.context import GatewayDependency
 from service.problems import responses
 from service.routes.common import Body
@@ -24,5 +25,7 @@ class Health(Body):
 
 @router.get("", responses={503: responses()[503]})
 def health(gateway: GatewayDependency) -> Health:
-    """200 while the gateway and the bus work, otherwise 503. Needs no key."""
+    """200 while the gateway, its messages to watchers and the bus work, otherwise 503. Needs no key."""
+    if not gateway.hub.reads:
+        raise ServiceUnavailable("no new messages reach the watchers: restart the gateway", code="service.watchers")
     return Health(version=mindsight.__version__, waiting_betas=len(WorkQueue(gateway.bus, "inference")))

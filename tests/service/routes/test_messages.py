@@ -62,6 +62,32 @@ def test_what_was_and_what_is_new_come_once_each_in_order(running: Running, bus:
         assert [m["id"] for m in take(socket, 1)] == [10]
 
 
+UNREADABLE = {
+    "of a newer version": b'{"v":2,"type":"warning","session":"s","t":5.0,"code":"c","text":"t"}',
+    "of a type to come": b'{"v":1,"type":"miracle","session":"s","t":5.0}',
+    "with an infinite number": b'{"v":1,"type":"volume.processed","session":"s","t":5.0,"run":1,"index":Infinity}',
+    "that is no JSON": b"\xff{",
+    "that is nested without end": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("payload", UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_an_unreadable_message_does_not_stop_the_reader(
+    running: Running, bus: Bus, session: str, admin: httpx.Client, payload: bytes
+) -> None:
+    with connect(ws_url(running, session), additional_headers=bearer(running)) as socket:
+        take(socket, 2)
+        Log(bus, session, "messages").append("strange", payload)
+        warn(bus, session, 1)
+        strange, after = take(socket, 2)
+    assert (strange["id"], strange["type"], strange["code"]) == (3, "warning", "message.unreadable")
+    assert "update Mindsight" in strange["text"]
+    assert after["id"] == 4
+    assert admin.get("/v1/health").status_code == 200
+    with connect(ws_url(running, session, after=2), additional_headers=bearer(running)) as socket:  # from the log
+        assert [m["id"] for m in take(socket, 2)] == [3, 4]
+
+
 def test_a_tick_comes_when_nothing_else_does(running: Running, session: str) -> None:
     with connect(ws_url(running, session, after=2), additional_headers=bearer(running)) as socket:
         ticks = [json.loads(socket.recv(timeout=10)) for _ in range(2)]
