@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
@@ -31,9 +33,49 @@ def ending_with_parent() -> Callable[[], None] | None:
         return None
     libc, parent = _LIBC, os.getpid()
 
-    def end_with_parent() -> None:
+    def follow_parent() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    return end_with_parent
+    return follow_parent
+
+
+def end_with_parent() -> None:
+    """This process gets SIGTERM when the one that started it ends. Linux only; nothing elsewhere."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def process_name() -> str:
+    """A name of this process that no other has: machine and boot, process number, start.
+
+    Where ``/proc`` does not tell them, the process number alone.
+    """
+    return f"{_machine()}/{os.getpid()}/{_started(os.getpid())}"
+
+
+def is_gone(name: str) -> bool:
+    """Whether the process with this ``process_name`` has ended: False unless this machine knows."""
+    with suppress(ValueError):
+        machine, number, started = name.rsplit("/", 2)
+        return bool(machine) and machine == _machine() and _started(int(number)) != started
+    return False
+
+
+def _machine() -> str:
+    """Boot of this machine and the space of its process numbers, which a container has of its own; "" if unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _started(number: int) -> str:
+    """When a process started, in ticks since boot; "" if there is none, or only its remains."""
+    try:
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]

@@ -4,6 +4,7 @@ from mindsight.bus.connection import MAX_BLOCK_S, Bus
 from mindsight.bus.embedded import EmbeddedServer
 from mindsight.bus.lease import Lease
 from mindsight.bus.log import Appended, ConditionFailed, Entry, Fence, Log, Unlike, read_many
+from mindsight.bus.quarantine import Quarantine
 from mindsight.bus.queue import MAX_DELIVERIES, DeadJob, Job, WaitingJob, WorkQueue
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Job",
     "Lease",
     "Log",
+    "Quarantine",
     "Unlike",
     "WaitingJob",
     "WorkQueue",

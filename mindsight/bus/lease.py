@@ -6,6 +6,7 @@ lease by time alone cannot stop a holder that was paused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mindsight.bus.connection import Bus, Script
@@ -13,8 +14,10 @@ from mindsight.bus.log import Fence, fence_key
 from mindsight.errors import LeaseLost
 
 # KEYS: lease, fence. The fence counts all holders so far; a lease's value is its token and its holder.
+# ARGV: holder, milliseconds, the value that may be replaced
 _ACQUIRE = Script("""
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[3] then return held end
 local token = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], token .. ' ' .. ARGV[1], 'PX', ARGV[2])
 return token
@@ -44,10 +47,19 @@ class Lease:
     fence: Fence
 
     @classmethod
-    def acquire(cls, bus: Bus, session: str, holder: str, ttl_s: float) -> Lease | None:
-        """The lease, or None while another holder has it. ``holder`` is a name for logs; it need not be unique."""
-        token = int(bus.run(_ACQUIRE, _keys(session), [holder, _milliseconds(ttl_s)]))
-        return cls(bus, session, holder, ttl_s, Fence(session, token)) if token else None
+    def acquire(
+        cls, bus: Bus, session: str, holder: str, ttl_s: float, is_gone: Callable[[str], bool] = lambda _: False
+    ) -> Lease | None:
+        """The lease, or None while another holder has it.
+
+        holder : a name for logs; it need not be unique
+        is_gone : whether a holder is known to have ended, so that its lease need not run out first. A wrong answer does
+            no harm: what a holder that was replaced still writes is refused
+        """
+        reply = bus.run(_ACQUIRE, _keys(session), [holder, _milliseconds(ttl_s), ""])
+        if isinstance(reply, bytes) and is_gone(reply.decode().split(" ", 1)[1]):
+            reply = bus.run(_ACQUIRE, _keys(session), [holder, _milliseconds(ttl_s), reply])
+        return None if isinstance(reply, bytes) else cls(bus, session, holder, ttl_s, Fence(session, int(reply)))
 
     def renew(self) -> None:
         """Hold it for another ``ttl_s``. Raises LeaseLost once another holder has taken it."""

@@ -217,6 +217,11 @@ class IngestSession:
         present.ended = True
         return [] if self._known is None else self._scorer(self._known).final_betas(present)
 
+    def abandon_run(self) -> None:
+        """End the open run, if there is one, without its final betas: they could not be computed."""
+        if self._run is not None:
+            self._run.ended = True
+
     def end_alerts(self, run: int) -> list[Alert]:
         """End the latest run's conditions that still hold, with an alert each. Raises NotFound for another run."""
         return self._latest(run).end_alerts()

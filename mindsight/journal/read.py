@@ -6,7 +6,10 @@ Knows nothing of who writes them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+
+from pydantic import ValidationError
 
 from mindsight.bus import Bus, Entry, Log
 from mindsight.errors import NotFound
@@ -59,7 +62,10 @@ class Journal:
         return Log(self.bus, self.session, "messages")
 
     def read_inputs(self) -> Iterator[Input]:
-        return (parse_input(entry.payload) for entry in entries(self.inputs))
+        """Without those that this version cannot read: the ingest worker reports them."""
+        for entry in entries(self.inputs):
+            with suppress(ValidationError):
+                yield parse_input(entry.payload)
 
     def read_messages(self) -> Iterator[Message]:
         """Each with its number in the log as ``id``; see ``read_message`` for one that cannot be read."""

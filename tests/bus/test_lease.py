@@ -50,3 +50,14 @@ def test_a_lease_that_ran_out_is_taken_up_again_if_no_other_worker_took_it(bus: 
     time.sleep(0.1)
     lease.renew()
     Log(bus, name, "messages").append("still mine", b"", fence=lease.fence)
+
+
+def test_the_lease_of_a_holder_that_is_gone_is_taken_over(bus: Bus, name: str) -> None:
+    gone = Lease.acquire(bus, name, "gone", ttl_s=30)
+    assert gone is not None
+    assert Lease.acquire(bus, name, "worker", 30, is_gone=lambda holder: holder != "gone") is None
+    successor = Lease.acquire(bus, name, "worker", 30, is_gone=lambda holder: holder == "gone")
+    assert successor is not None
+    with pytest.raises(LeaseLost):
+        gone.renew()
+    successor.renew()

@@ -6,11 +6,12 @@ Knows nothing of other sessions. ``position`` is the last entry that was applied
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mindsight.blobs import BlobStore
-from mindsight.bus import Bus, Lease, WorkQueue
+from mindsight.bus import Bus, Entry, Lease, Quarantine, WorkQueue
 from mindsight.errors import BadVolume, Diverged, LeaseLost, MindsightError
 from mindsight.events import Note, unmeasured
 from mindsight.glm import Event
@@ -33,6 +34,7 @@ from mindsight.protocol.inputs import (
     SkipVolume,
     StartRun,
     TakeVolume,
+    parse_input,
 )
 from mindsight.settings import Settings
 from mindsight.subjects.bundle.space import load_space
@@ -40,7 +42,7 @@ from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume
 from workers.ingest.options import ingest_options
 from workers.ingest.publish import Publisher, RepeatedBetas
-from workers.ingest.snapshot import read_snapshot, write_snapshot
+from workers.ingest.snapshot import Snapshot, read_snapshot, write_snapshot
 
 SAVE_EVERY_VOLUMES = 20
 
@@ -60,6 +62,7 @@ class SessionRunner:
     position: int = 0
     closed: bool = False
     repeats: RepeatedBetas = field(default_factory=Repeats)
+    _skipped: dict[int, str] = field(default_factory=dict)
     _n_unsaved: int = 0
     _unpublished: tuple[RegistrationReport, Volume] | None = None
 
@@ -67,30 +70,43 @@ class SessionRunner:
         journal = Journal(self.bus, self.session)
         self.inputs, self.messages = journal.inputs, journal.messages
         self.publish = Publisher(self.session, self.messages, self.blobs, self.queue, self.lease)
+        self.quarantine = Quarantine(self.bus, self.session)
 
     @classmethod
     def resume(
         cls, session: str, lease: Lease, bus: Bus, blobs: BlobStore, queue: WorkQueue, settings: Settings
     ) -> SessionRunner:
-        """Continue from the last worker's snapshot; from the beginning of the log if there is none."""
+        """Continue from the last worker's snapshot; from the beginning of the log if there is none that can be used."""
         runner = cls(session, lease, bus, blobs, queue, settings)
+        runner._skipped = runner.quarantine.read()
         snapshot = read_snapshot(runner.snapshot_path)
-        if snapshot is not None:
-            runner.opened = OpenSession.model_validate(snapshot.document["opened"])
-            options, space, statistics, baseline = runner._calibration(runner.opened)
-            state = IngestState(snapshot.arrays, snapshot.document["ingest"])
-            runner.ingest = IngestSession.restore(
-                state,
-                options,
-                space,
-                statistics,
-                baseline=baseline,
-                clock=time.perf_counter,
-                motion_device=settings.motion_device,
-            )
-            runner.repeats.load_state(snapshot.document["repeats"])
-            runner.position = snapshot.position
+        if snapshot is None:
+            return runner
+        try:
+            runner._restore(snapshot)
+        except MindsightError:
+            raise
+        except Exception:  # written by a version with another state and the same number: the log has everything
+            traceback.print_exc()
+            unrestored = cls(session, lease, bus, blobs, queue, settings)
+            unrestored._skipped = runner._skipped
+            return unrestored
         return runner
+
+    def _restore(self, snapshot: Snapshot) -> None:
+        self.opened = OpenSession.model_validate(snapshot.document["opened"])
+        options, space, statistics, baseline = self._calibration(self.opened)
+        self.ingest = IngestSession.restore(
+            IngestState(snapshot.arrays, snapshot.document["ingest"]),
+            options,
+            space,
+            statistics,
+            baseline=baseline,
+            clock=time.perf_counter,
+            motion_device=self.settings.motion_device,
+        )
+        self.repeats.load_state(snapshot.document["repeats"])
+        self.position = snapshot.position
 
     @property
     def snapshot_path(self) -> Path:
@@ -123,6 +139,43 @@ class SessionRunner:
         assert self.ingest is not None
         assert self.ingest.space is not None
         self.publish.registration(report, volume, self.ingest.space.reference)
+
+    def take(self, entry: Entry) -> None:
+        """Apply the next entry of the input log, or skip it if it is in quarantine.
+
+        Raises what ``apply`` raises. After any other error than ours the entry is in quarantine and this runner in an
+        unknown state: the session must be resumed.
+        """
+        if entry.seq in self._skipped:
+            self._skip(entry)
+            return
+        try:
+            self.apply(entry.seq, parse_input(entry.payload))
+        except MindsightError:
+            raise
+        except Exception as error:
+            self.quarantine.add(entry.seq, type(error).__name__, self.lease.fence)
+            raise
+
+    def _skip(self, skipped: Entry) -> None:
+        """Report an entry in quarantine, and go on as if it had not come: a volume is missing, a run ends as it is."""
+        reason = self._skipped[skipped.seq]
+        text = (
+            f"input {skipped.seq} ({skipped.key}) could not be processed ({reason}) and is skipped; report this fault"
+        )
+        self.publish.error(f"input-{skipped.seq}", MindsightError(text, code="input.quarantined"), "error")
+        self.position = skipped.seq
+        try:
+            entry = parse_input(skipped.payload)
+        except ValueError:
+            return
+        self.closed = isinstance(entry, CloseSession)
+        if self.ingest is None:
+            return
+        if isinstance(entry, StartRun | EndRun | CloseSession):
+            self.ingest.abandon_run()
+        elif isinstance(entry, TakeVolume | SkipVolume):
+            self._publish_betas(self.ingest.mark_missing(entry.run, entry.index), entry.t)
 
     def apply(self, position: int, entry: Input) -> None:
         """Apply one entry of the input log. One that cannot be carried out is reported, and the session goes on."""

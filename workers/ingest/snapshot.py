@@ -5,19 +5,21 @@ Knows nothing of what the state means: arrays and a JSON document in, the same o
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
 from mindsight.files.durable import write_durably
 from mindsight.weights.tensors import pack_tensors, read_metadata, read_tensors
 
-VERSION = 3  # of all that a snapshot holds, so also of what ``IngestSession.state`` gives
+VERSION = 4  # of all that a snapshot holds, so also of what ``IngestSession.state`` gives
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +33,29 @@ class Snapshot:
 
 def write_snapshot(path: Path, position: int, document: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
     """Replace the snapshot durably. Raises StorageFull."""
-    header = {"snapshot": json.dumps({"version": VERSION, "position": position, "document": document})}
-    write_durably(path, pack_tensors(arrays, header))
+    described = json.dumps({"version": VERSION, "position": position, "document": document})
+    write_durably(path, pack_tensors(arrays, {"snapshot": described, "sha256": _digest(described, arrays)}))
 
 
 def read_snapshot(path: Path) -> Snapshot | None:
-    """The snapshot; None if this version can read none, and the log is replayed from its start."""
+    """The snapshot; None if it is not whole or this version can read none: the log is then replayed from its start."""
     try:
-        header = json.loads(read_metadata(path)["snapshot"])
-        if header["version"] != VERSION:
+        metadata = read_metadata(path)
+        described = json.loads(metadata["snapshot"])
+        if described["version"] != VERSION:
             return None
         arrays = read_tensors(path)
-    except (ModelMismatch, KeyError, TypeError, ValueError):
+        if metadata["sha256"] != _digest(metadata["snapshot"], arrays):
+            return None
+    except (ModelMismatch, KeyError, TypeError, ValueError, RecursionError):
         return None
-    return Snapshot(header["position"], header["document"], arrays)
+    return Snapshot(described["position"], described["document"], arrays)
+
+
+def _digest(described: str, arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256(described.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,141 +1,182 @@
-"""``python -m workers.ingest``: takes sessions under a lease, reads their input logs in order, writes betas.
+"""``python -m workers.ingest``: takes sessions under a lease, and gives each a process that reads its input log.
 
-Knows nothing of decoding. Everything it writes carries its lease's fence and a key: after a kill it reads its snapshot,
-replays the log from there, and repeats of what it had written are duplicates.
+Knows nothing of what a session's inputs mean. Everything that is written carries the lease's fence and a key: after a
+kill the next process reads the session's snapshot and replays the log from there, and repeats are duplicates.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import socket
+import ctypes
+import multiprocessing
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 
-from mindsight.blobs import BlobStore
-from mindsight.bus import Bus, Lease, WorkQueue, read_many
+from mindsight.bus import Bus, Lease, Quarantine
 from mindsight.errors import BusUnavailable, LeaseLost, MindsightError
 from mindsight.journal.sessions import Sessions
-from mindsight.processes import module_command
-from mindsight.protocol.inputs import parse_input
+from mindsight.processes import is_gone, module_command, process_name
 from mindsight.settings import Settings
-from workers.ingest.runner import SessionRunner
-from workers.ingest.warm_up import warm_up
+from workers.ingest.session_process import Ended, Position, lead
 from workers.process import BUS_DEADLINE_S, run_process
 
 LEASE_S = 6.0
 RENEW_S = 2.0
 LOOK_S = 0.5
-PAGE = 64
+WAIT_S = 0.25
+STOP_S = 10.0  # for a session's process to save its state
+REFUSED_S = 5.0  # until a session that could not be led is tried again
+MAX_DEATHS = 3  # of a session's process at one entry, until the entry is in quarantine
+
+
+@dataclass(eq=False)
+class Held:
+    """A session whose lease this worker has, and its process."""
+
+    lease: Lease
+    process: ForkServerProcess
+    position: Position
 
 
 @dataclass
 class IngestWorker:
-    """Runs every session whose lease it acquires, until ``stop`` is set."""
+    """Leads every session whose lease it acquires, until ``stop`` is set."""
 
     settings: Settings
     bus: Bus
-    name: str
     stop: threading.Event
-    _runners: dict[str, SessionRunner] = field(default_factory=dict)
-    _lost: set[str] = field(default_factory=set)
+    processes: ForkServerContext
+    _held: dict[str, Held] = field(default_factory=dict)
+    _deaths: Counter[tuple[str, int]] = field(default_factory=Counter)
+    _not_before_s: dict[str, float] = field(default_factory=dict)
     _archivists: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.blobs = BlobStore(self.settings.blobs_dir)
-        self.queue = WorkQueue(self.bus, "inference")
-
     def run(self) -> None:
-        """Look for sessions, and apply new inputs of those held; waits for a bus that is away."""
+        """Look for sessions, and for those whose process ended; waits for a bus that is away."""
+        name = process_name()
         threading.Thread(target=self._renew, name="leases", daemon=True).start()
         looked_s = 0.0
-        while not self.stop.is_set():
-            try:
-                if time.monotonic() - looked_s > LOOK_S:
-                    self._take_sessions()
-                    looked_s = time.monotonic()
-                self._advance()
-            except BusUnavailable as error:
-                print(f"ingest: {error}", file=sys.stderr, flush=True)
-                # the sessions may belong to others by the time the bus is back; snapshots and logs have their state
-                self._runners.clear()
-                self.bus.wait_ready(BUS_DEADLINE_S)
-        for runner in self._runners.values():
-            runner.save()
-            runner.lease.release()
-
-    def _take_sessions(self) -> None:
-        for record in Sessions(self.bus).list():
-            if record.state == "archived" or record.session in self._runners:
-                continue
-            if record.session in self._archivists and self._archivists[record.session].poll() is None:
-                continue
-            lease = Lease.acquire(self.bus, record.session, self.name, LEASE_S)
-            if lease is not None:
-                try:
-                    self._runners[record.session] = SessionRunner.resume(
-                        record.session, lease, self.bus, self.blobs, self.queue, self.settings
-                    )
-                except MindsightError as error:
-                    lease.release()
-                    print(f"ingest: session {record.session} cannot be taken: {error}", file=sys.stderr, flush=True)
-
-    def _advance(self) -> None:
-        for session in list(self._lost):
-            self._runners.pop(session, None)
-            self._lost.discard(session)
-        if not self._runners:
-            self.stop.wait(LOOK_S / 2)
-            return
-        positions = {runner.inputs: runner.position for runner in self._runners.values()}
-        found = read_many(positions, LOOK_S / 2, PAGE)
-        for log, entries in found.items():
-            with self._holding(log.session):
-                for entry in entries:
-                    self._runners[log.session].apply(entry.seq, parse_input(entry.payload))
-                    if self.stop.is_set() or log.session in self._lost:
-                        break
-        for session in (log.session for log in found if log.session in self._runners):
-            with self._holding(session):
-                self._runners[session].tidy()
-            runner = self._runners.get(session)
-            if runner is not None and runner.closed:
-                runner.lease.release()
-                del self._runners[session]
-                self._archive(session)
-
-    @contextmanager
-    def _holding(self, session: str) -> Iterator[None]:
-        """Give the session up if another worker has its lease."""
         try:
-            yield
-        except LeaseLost as error:
-            print(f"ingest: session {session}: {error}", file=sys.stderr, flush=True)
-            self._runners.pop(session, None)
+            while not self.stop.is_set():
+                try:
+                    if time.monotonic() - looked_s > LOOK_S:
+                        self._take_sessions(name)
+                        looked_s = time.monotonic()
+                    self._follow_up()
+                except BusUnavailable as error:
+                    print(f"ingest: {error}", file=sys.stderr, flush=True)
+                    self.bus.wait_ready(BUS_DEADLINE_S)
+        finally:
+            self._end_all()
+
+    def _take_sessions(self, name: str) -> None:
+        for record in Sessions(self.bus).list():
+            session = record.session
+            if record.state == "archived" or session in self._held:
+                continue
+            if time.monotonic() < self._not_before_s.get(session, 0.0):
+                continue
+            if session in self._archivists and self._archivists[session].poll() is None:
+                continue
+            lease = Lease.acquire(self.bus, session, name, LEASE_S, is_gone)
+            if lease is not None:
+                self._start(session, lease)
+
+    def _start(self, session: str, lease: Lease) -> None:
+        position: Position = self.processes.RawValue(ctypes.c_longlong, 0)
+        process = self.processes.Process(
+            target=lead, args=(session, lease.holder, lease.ttl_s, lease.fence.token, position), name=session
+        )
+        process.start()
+        self._held[session] = Held(lease, process, position)
+
+    def _follow_up(self) -> None:
+        """Wait for a process to end, and do what its end asks for."""
+        if not self._held:
+            self.stop.wait(WAIT_S)
+            return
+        wait([held.process.sentinel for held in self._held.values()], timeout=WAIT_S)
+        for session, held in list(self._held.items()):
+            if held.process.exitcode is not None:
+                self._ended(session, held, held.process.exitcode)
+
+    def _ended(self, session: str, held: Held, code: int) -> None:
+        if code == Ended.LEASE_LOST:
+            del self._held[session]
+            return
+        if code in (Ended.CLOSED, Ended.REFUSED):
+            del self._held[session]
+            held.lease.release()
+            if code == Ended.CLOSED:
+                self._archive(session)
+            else:
+                self._not_before_s[session] = time.monotonic() + REFUSED_S
+            return
+        try:
+            held.lease.renew()
+        except LeaseLost:
+            del self._held[session]
+            return
+        if code == Ended.LATER:
+            self.stop.wait(WAIT_S)
+        elif code not in (Ended.STOPPED, Ended.FAULT) and (at := held.position.value):
+            self._died(session, held.lease, at)
+        self._start(session, held.lease)
+
+    def _died(self, session: str, lease: Lease, at: int) -> None:
+        """Count what ended a process from outside: memory, a signal, a fault in compiled code."""
+        self._deaths[session, at] += 1
+        if self._deaths[session, at] >= MAX_DEATHS:
+            Quarantine(self.bus, session).add(at, f"its process ended {MAX_DEATHS} times", lease.fence)
 
     def _archive(self, session: str) -> None:
         """The archive is written by a process of its own: compressing must not delay another session's volumes."""
         command = module_command("workers.jobs.archive", session)
         self._archivists[session] = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
 
+    def _end_all(self) -> None:
+        """Let every session's process save its state, then give the leases back."""
+        for held in self._held.values():
+            held.process.terminate()
+        until_s = time.monotonic() + STOP_S
+        for session, held in self._held.items():
+            held.process.join(max(0.0, until_s - time.monotonic()))
+            if held.process.exitcode is None:
+                print(f"ingest: session {session} did not stop within {STOP_S:g} s", file=sys.stderr, flush=True)
+                held.process.kill()
+                held.process.join()
+            held.lease.release()
+
     def _renew(self) -> None:
         while not self.stop.wait(RENEW_S):
-            for session, runner in list(self._runners.items()):
+            for held in list(self._held.values()):
                 try:
-                    runner.lease.renew()
+                    held.lease.renew()
                 except LeaseLost:
-                    self._lost.add(session)
+                    held.process.terminate()  # it would notice with its next write
                 except MindsightError:
                     continue  # the main loop uses the same bus, and reports it
 
 
+def start_server() -> ForkServerContext:
+    """A server of processes that have imported everything and compiled every kernel before they are forked."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["workers.ingest.prepared"])
+    first = context.Process(target=time.time)
+    first.start()
+    first.join()
+    return context
+
+
 def main() -> int:
-    holder = f"{socket.gethostname()}-{os.getpid()}-{hashlib.sha256(os.urandom(8)).hexdigest()[:6]}"
+    started: list[ForkServerContext] = []
     return run_process(
-        "ingest", lambda _: warm_up(), lambda settings, bus, stop: IngestWorker(settings, bus, holder, stop).run()
+        "ingest",
+        lambda _: started.append(start_server()),
+        lambda settings, bus, stop: IngestWorker(settings, bus, stop, started[0]).run(),
     )

@@ -1,0 +1,120 @@
+"""Sessions do not share fate: an input that cannot be processed is skipped, a process that ends takes one session."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mindsight.bus import Lease, Log, Quarantine
+from mindsight.errors import LeaseLost
+from mindsight.protocol import BetaReady, Message, VolumeProcessed, Warned
+from mindsight.simulator.experiment import RunPlan
+from mindsight.volume import Volume
+from support.house import House
+
+
+@pytest.fixture(scope="module")
+def house(lasting_house: House) -> House:
+    return lasting_house
+
+
+def n_final(messages: list[Message]) -> int:
+    return sum(isinstance(m, BetaReady) and m.stage == "final" for m in messages)
+
+
+def digests(messages: list[Message]) -> list[tuple[int, str, str]]:
+    return [(m.trial, m.stage, m.beta) for m in messages if isinstance(m, BetaReady)]
+
+
+def descendants(pid: int) -> list[int]:
+    children = [int(name) for name in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return children + [below for child in children for below in descendants(child)]
+
+
+def test_an_unreadable_input_is_skipped_once_for_good_and_nothing_else_suffers(
+    house: House, plan: RunPlan, volumes: list[Volume]
+) -> None:
+    clean, spoilt = house.open("ses-clean"), house.open("ses-spoilt")
+    worker = house.running("workers.ingest")
+    for recorder in (clean, spoilt):
+        house.declare(recorder, plan)
+    for volume in volumes:
+        house.put(clean, volume)
+        house.put(spoilt, volume)
+        if volume.index == 4:
+            Log(house.bus, "ses-spoilt", "input").append("a-later-version", b'{"v":2,"type":"volume"}')
+    for recorder in (clean, spoilt):
+        recorder.end_run(1)
+    undisturbed = house.wait("ses-clean", lambda messages: n_final(messages) >= len(plan.shown))
+    disturbed = house.wait("ses-spoilt", lambda messages: n_final(messages) >= len(plan.shown))
+    assert digests(disturbed) == digests(undisturbed)
+    assert [m.index for m in disturbed if isinstance(m, VolumeProcessed)] == list(range(len(volumes)))
+    (skipped,) = (m for m in disturbed if isinstance(m, Warned) and m.code == "input.quarantined")
+    assert "a-later-version" in skipped.text
+    assert skipped.level == "error"
+    assert list(Quarantine(house.bus, "ses-spoilt").read().values()) == ["ValidationError"]
+    assert not Quarantine(house.bus, "ses-clean").read()
+    assert worker.poll() is None
+
+
+def test_a_session_whose_process_is_killed_goes_on_beside_the_others(
+    house: House, plan: RunPlan, volumes: list[Volume]
+) -> None:
+    names = ("ses-one", "ses-two")
+    recorders = [house.open(name) for name in names]
+    worker = house.running("workers.ingest")
+    for recorder in recorders:
+        house.declare(recorder, plan)
+    rest = iter(volumes)
+    for volume in (next(rest) for _ in range(6)):
+        for recorder in recorders:
+            house.put(recorder, volume)
+    for name in names:
+        house.wait(name, lambda messages: sum(isinstance(m, VolumeProcessed) for m in messages) == 6)
+    # the oldest child is the server that forks; its children are the sessions
+    (server,) = {pid for pid in descendants(worker.pid) if descendants(pid)}
+    os.kill(descendants(server)[-1], signal.SIGKILL)
+    for volume in rest:
+        for recorder in recorders:
+            house.put(recorder, volume)
+    for recorder in recorders:
+        recorder.end_run(1)
+    one, two = (house.wait(name, lambda messages: n_final(messages) >= len(plan.shown)) for name in names)
+    assert digests(one) == digests(two)
+    assert Counter(m.index for m in one if isinstance(m, VolumeProcessed)) == Counter(range(len(volumes)))
+    assert not [m for m in [*one, *two] if isinstance(m, Warned) and m.level == "error"]
+    assert worker.poll() is None
+
+
+def test_the_lease_of_a_killed_worker_need_not_run_out(house: House, plan: RunPlan, volumes: list[Volume]) -> None:
+    recorder = house.open("ses-soon")
+    house.declare(recorder, plan)
+    worker = house.running("workers.ingest")
+    house.put(recorder, volumes[0])
+    house.wait("ses-soon", lambda messages: any(isinstance(m, VolumeProcessed) for m in messages))
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait(10)
+    remaining_ms = int(house.bus.command("PTTL", "s:{ses-soon}:lease"))
+    successor = house.start("workers.ingest")
+    house.put(recorder, volumes[1])
+    house.wait("ses-soon", lambda messages: sum(isinstance(m, VolumeProcessed) for m in messages) == 2)
+    assert remaining_ms > 0, "the lease was still held"
+    assert successor.poll() is None
+
+
+def test_quarantine_is_fenced_and_keeps_the_first_reason(house: House) -> None:
+    zombie = Lease.acquire(house.bus, "ses-fenced", "zombie", ttl_s=0.05)
+    assert zombie is not None
+    quarantine = Quarantine(house.bus, "ses-fenced")
+    quarantine.add(7, "first", zombie.fence)
+    quarantine.add(7, "second", zombie.fence)
+    time.sleep(0.1)
+    assert Lease.acquire(house.bus, "ses-fenced", "successor", ttl_s=30) is not None
+    with pytest.raises(LeaseLost):
+        quarantine.add(8, "late", zombie.fence)
+    assert quarantine.read() == {7: "first"}

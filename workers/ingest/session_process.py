@@ -1,0 +1,99 @@
+"""One session in a process of its own: its volumes wait for nobody else's, and what ends it ends no other session.
+
+Knows nothing of other sessions. The worker holds the lease and renews it; this process writes under it.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import resource
+import signal
+import sys
+import threading
+import traceback
+from typing import Protocol
+
+from mindsight.blobs import BlobStore
+from mindsight.bus import Bus, Fence, Lease, WorkQueue, read_many
+from mindsight.errors import LeaseLost, MindsightError
+from mindsight.processes import end_with_parent
+from mindsight.settings import read_settings
+from workers.ingest.runner import SessionRunner
+
+BLOCK_S = 0.25
+PAGE = 64
+MEMORY_SHARE = 0.6  # of the machine's, for one session
+
+
+class Ended(enum.IntEnum):
+    """Exit codes. Every other one means that the process was ended."""
+
+    STOPPED = 0
+    CLOSED = 10  # the session is closed, and everything of it is written
+    LEASE_LOST = 11
+    REFUSED = 12  # the session cannot be led: its bundle is missing, for one
+    LATER = 13  # the machinery failed: bus, disk
+    FAULT = 14  # an entry raised an error that is not ours, and is in quarantine
+
+
+class Position(Protocol):
+    """Shared with the worker: number of the entry that is being applied, 0 between entries."""
+
+    value: int
+
+
+def lead(session: str, holder: str, ttl_s: float, token: int, position: Position) -> None:
+    """Lead a session until it is closed or SIGTERM; ends the process with one of ``Ended``.
+
+    holder, ttl_s, token : of the lease, under which everything is written
+    """
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C goes to the worker too, which then stops this
+    end_with_parent()
+    _bound_memory()
+    settings = read_settings()
+    bus = Bus.from_settings(settings)
+    lease = Lease(bus, session, holder, ttl_s, Fence(session, token))
+    try:
+        runner = SessionRunner.resume(
+            session, lease, bus, BlobStore(settings.blobs_dir), WorkQueue(bus, "inference"), settings
+        )
+        ended = _follow(runner, position, stop)
+    except MindsightError as error:
+        print(f"ingest: session {session}: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, LeaseLost):
+            ended = Ended.LEASE_LOST
+        else:
+            ended = Ended.LATER if error.is_transient else Ended.REFUSED
+    except Exception:
+        print(f"ingest: session {session} is resumed from its snapshot after this fault:", file=sys.stderr)
+        traceback.print_exc()
+        ended = Ended.FAULT
+    sys.exit(ended)
+
+
+def _follow(runner: SessionRunner, position: Position, stop: threading.Event) -> Ended:
+    """Apply what comes, and use idle time for what no beta waits for."""
+    while not stop.is_set():
+        found = read_many({runner.inputs: runner.position}, BLOCK_S, PAGE)
+        for entry in found.get(runner.inputs, []):
+            position.value = entry.seq
+            runner.take(entry)
+            position.value = 0
+            if runner.closed:
+                return Ended.CLOSED
+            if stop.is_set():
+                break
+        if found:
+            runner.tidy()
+    runner.save()
+    return Ended.STOPPED
+
+
+def _bound_memory() -> None:
+    """A session that asks for more fails on its own entry, and the machine lives."""
+    if sys.platform == "linux":
+        limit = int(MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
