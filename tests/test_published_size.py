@@ -21,6 +21,8 @@ from mindsight.decoders.mindeye2.layout import Layout, PriorLayout
 from mindsight.decoders.mindeye2.prior import DiffusionPrior
 from mindsight.decoding import SAMPLING_BYTES
 from mindsight.features import FeatureSpace
+from mindsight.generators.refiner.refiner import Refiner
+from mindsight.generators.refiner.text import TextEncoders
 from mindsight.generators.sampling.presets import plan
 from mindsight.generators.unclip.sdxl.pipeline import Unclip
 from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
@@ -134,8 +136,53 @@ def test_a_trial_fits_into_16_gigabytes(walk: Walk) -> None:
     """With all weights and the pool; attention counts as if it were written out, which a card's kernel does not do."""
     peaks = {name: card.peak_bytes for name, card in walk.stages.items()}
     weights = MetaCard().hold(*walk.weights)
+    print(f"weights {weights / GB:.2f} GB, at most {max(peaks.values()) / GB:.2f} GB without refinement")
     assert 9 * GB < weights < max(peaks.values()) < 16 * GB
     assert max(peaks.values()) - weights < SAMPLING_BYTES
+
+
+def published_text() -> TextEncoders:
+    """SDXL's text encoders (Podell et al. 2023) in half precision; their words do not matter here."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    begin, end = "<|startoftext|>", "<|endoftext|>"
+    words = {word: number for number, word in enumerate([*"abcdefghijklmnopqrstuvwxyz,", begin, end])}
+    vocabulary = {"vocab_size": 49_408, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    small = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    large = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
+    with torch.device("meta"):
+        first = CLIPTextModel(CLIPTextConfig(**vocabulary, **small))
+        second = CLIPTextModelWithProjection(CLIPTextConfig(**vocabulary, **large, projection_dim=1280))
+    for encoder in (first, second):
+        CARD.place(encoder)
+        encoder.eval().requires_grad_(False)
+    tokenizers = [CLIPTokenizer(words, [], pad_token=pad) for pad in (end, "a")]
+    return TextEncoders((first, second), (tokenizers[0], tokenizers[1]))
+
+
+def test_with_refinement_a_trial_fits_into_24_gigabytes(walk: Walk) -> None:
+    """All weights of a trial and of its refinement at once, the first of twelve steps, and the image."""
+    layout = UnetLayout(token_dim=2048, vector_dim=2816)
+    with torch.device("meta"):
+        unet, vae = build_unet(layout), build_vae(VaeLayout())
+    CARD.place(unet)
+    text = published_text()
+    assert sum(weight.numel() for one in text.encoders for weight in one.parameters()) == 817_720_320
+    refiner = Refiner(Unclip(unet, vae, layout), text)
+    image_HW3 = np.zeros((768, 768, 3), np.uint8)
+    weights = walk.weights
+    walk.weights = [*weights, unet, vae, *text.encoders]
+    try:
+        walk.stage("refine", lambda: next(refiner.refine(image_HW3, "a dog", 0)))
+        walk.stage("refined", lambda: refiner.decoded(on_card(1, 4, 96, 96, dtype=torch.float32), (768, 768), None))
+    finally:
+        walk.weights = weights
+    step, decoding = walk.stages["refine"], walk.stages["refined"]
+    print(f"at most {max(step.peak_bytes, decoding.peak_bytes) / GB:.2f} GB with refinement")
+    assert step.strays == decoding.strays == []
+    assert step.dtypes() == {torch.float16, torch.float32}  # the autoencoder stays in float32
+    assert max(step.peak_bytes, decoding.peak_bytes) < 24 * GB
+    assert [shape for shape, _ in step.uploads if len(shape) == 3] == [(768, 768, 3)]
 
 
 def test_the_stand_in_sees_what_must_not_be() -> None:

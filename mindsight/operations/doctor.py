@@ -50,6 +50,7 @@ def examine() -> list[Finding]:
             ("demo models", _models),
             ("engine", lambda: _engine(settings)),
             ("refinement", lambda: _refinement(settings)),
+            ("bundles", lambda: _bundles(settings)),
         ]
     findings = []
     for what, check in checks:
@@ -102,6 +103,24 @@ def _refinement(settings: Settings) -> str:
     require_captions(settings.captions_dir)
     require_folder(settings.refiner_dir)
     return settings.refiner_dir.name
+
+
+def _bundles(settings: Settings) -> str:
+    from mindsight.generators.sampling.presets import PRESETS
+    from mindsight.generators.unclip.sdxl.adapter import LOWLEVEL_FOLDER
+    from mindsight.subjects.bundle.description import DESCRIPTION, read_description
+
+    folders = sorted(path.parent for path in settings.bundles_dir.glob(f"*/{DESCRIPTION}"))
+    has_lowlevel = settings.generator_dir is not None and (settings.generator_dir / LOWLEVEL_FOLDER).is_dir()
+    for folder in folders:
+        sampling = read_description(folder).sampling or {}
+        preset = PRESETS.get((sampling.get("generator") or {}).get("preset"))
+        if preset is not None and preset.needs_start and not has_lowlevel:
+            raise RuntimeError(
+                f"expected Stable Diffusion's autoencoder in {LOWLEVEL_FOLDER}/ of MINDSIGHT_GENERATOR_DIR for the"
+                f" bundle {folder.name}, whose images start from a low-level image, got none: put diffusers' folder there"
+            )
+    return f"{len(folders)} in the data folder"
 
 
 def _open_clip() -> str:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mindsight.errors import BadRequest, MindsightError
+from mindsight.generators.base import SampleOptions
+from mindsight.generators.sampling.presets import PRESETS, preset_of
 from mindsight.ingest import IngestOptions
 from mindsight.retrieval import CandidatePool, ReducedIndex
 from mindsight.scanner.echoes import parse_echo
@@ -32,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.decoder == "linear" and (given.weights or given.mask or given.layer):
         parser.error("--weights, --mask and --layer need --decoder mindeye2")
+    if given.decoder == "linear" and given.preset is not None and preset_of(given.preset).needs_start:
+        parser.error(f"--preset {given.preset} starts from a low-level image, and needs --decoder mindeye2")
     if not re.fullmatch(r"sub-[A-Za-z0-9]+", given.subject):
         parser.error(f"expected a subject like sub-01, got {given.subject!r}")
     try:
@@ -48,7 +52,7 @@ def _linear(given: argparse.Namespace) -> Bundle:
     options, echo = _options(given), parse_echo(given.echo)
     pool = None if given.pool is None else CandidatePool.load(given.pool)
     made = calibrate_linear(given.runs, given.labels, given.subject, datetime.now(UTC), options, pool, echo)
-    return made.save(given.out)
+    return _sampled(made, given).save(given.out)
 
 
 def _released(given: argparse.Namespace) -> Bundle:
@@ -60,7 +64,14 @@ def _released(given: argparse.Namespace) -> Bundle:
     subject, created = given.subject, datetime.now(UTC)
     with tempfile.TemporaryDirectory() as scratch:
         made = calibrate_released(released, given.runs, given.labels, subject, created, Path(scratch), options, echo)
-        return made.save(given.out)
+        return _sampled(made, given).save(given.out)
+
+
+def _sampled(made: Bundle, given: argparse.Namespace) -> Bundle:
+    """The bundle with the sampler that is asked for."""
+    if given.preset is None:
+        return made
+    return replace(made, sampling=replace(made.sampling, generator=SampleOptions(preset=given.preset)))
 
 
 def _options(given: argparse.Namespace) -> IngestOptions:
@@ -98,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--echo", default="", help="for runs with several echoes: the number of one, or combine (default: the first)"
+    )
+    parser.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        help="sampler of reconstructions, for an SDXL unCLIP (default: the generator's own)",
     )
     parser.add_argument("--subject", default="sub-01", help="pseudonym of the subject (default sub-01)")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make; must not exist")

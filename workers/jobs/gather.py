@@ -180,7 +180,7 @@ def _results(messages: Sequence[Message]) -> list[ArchivedResult]:
         if reconstruction is not None:
             details["drawing"] = reconstruction.model_dump(mode="json", exclude_none=True)
         without = skipped.get((result.run, result.trial, result.stage))
-        if without is not None:
+        if without is not None and reconstruction is None:
             details["not_drawn"] = without.text
         caption = captions.get((result.run, result.trial, result.stage))
         if caption is not None:

@@ -114,12 +114,18 @@ class Refiner:
         latent = start
         for latent in self._table.estimates(predict, Placement(str(device)).moved(noise), start, after=after):  # noqa: B007 - the last counts
             yield None
-        refined_13HW = (0.5 * self._base.decoder(latent).float() + 0.5).clamp(0.0, 1.0)
-        if lowlevel_HW3 is not None:
-            blurred = functional.interpolate(_tensor(lowlevel_HW3, device), size=(height_px, width_px), mode="bilinear")
-            refined_13HW = _SHARE * refined_13HW + (1.0 - _SHARE) * blurred
-        refined: NDArray[np.uint8] = refined_13HW[0].mul(255.0).round().byte().permute(1, 2, 0).cpu().numpy()
+        refined_HW3 = self.decoded(latent, (height_px, width_px), lowlevel_HW3)
+        refined: NDArray[np.uint8] = refined_HW3.mul(255.0).round().byte().cpu().numpy()
         yield refined
+
+    def decoded(self, latent_BCHW: Tensor, size_px: tuple[int, int], lowlevel_HW3: NDArray[np.uint8] | None) -> Tensor:
+        """(H, W, 3) in [0, 1]: the image of a clean latent, with a quarter of the low-level image."""
+        refined_13HW = (0.5 * self._base.decoder(latent_BCHW).float() + 0.5).clamp(0.0, 1.0)
+        if lowlevel_HW3 is not None:
+            low_13HW = _tensor(lowlevel_HW3, self._base.device)
+            blurred_13HW = functional.interpolate(low_13HW, size=size_px, mode="bilinear")
+            refined_13HW = _SHARE * refined_13HW + (1.0 - _SHARE) * blurred_13HW
+        return refined_13HW[0].permute(1, 2, 0)
 
 
 def require_folder(folder: Path) -> None:

@@ -16,11 +16,13 @@ import pytest
 
 from mindsight.accuracy import Accuracy
 from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.generators.base import SampleOptions
 from mindsight.glm import Event
 from mindsight.glm.hrf import kernel, regressors
 from mindsight.ingest import IngestOptions
 from mindsight.operations.replay import Summary, replay
 from mindsight.retrieval import CandidatePool
+from mindsight.subjects.bundle.decoder import Sampling
 from mindsight.subjects.bundle.folder import Bundle
 from training.calibration.command import main
 from training.calibration.glm_choice import VoxelRun, choose
@@ -49,7 +51,8 @@ def commanded(folders: list[Path], tmp_path_factory: pytest.TempPathFactory) -> 
     """The bundle that the command makes of the first three runs, and what it says."""
     out, printed = tmp_path_factory.mktemp("commanded") / "bundle", io.StringIO()
     with contextlib.redirect_stdout(printed):
-        assert main([*map(str, folders[:3]), "--labels", "trial_type", "--decoder", "linear", "--out", str(out)]) == 0
+        options = ["--labels", "trial_type", "--decoder", "linear", "--preset", "reference", "--out", str(out)]
+        assert main([*map(str, folders[:3]), *options]) == 0
     return out, printed.getvalue()
 
 
@@ -113,6 +116,14 @@ def test_the_command_makes_a_bundle_and_reports_its_accuracy(commanded: tuple[Pa
     bundle = Bundle.load(folder)
     assert (bundle.kind, bundle.labels, bundle.statistics.n) == ("linear", "trial_type", 24)
     assert set(bundle.pool.ids) == KINDS
+    assert bundle.sampling == Sampling(generator=SampleOptions(preset="reference"))
+
+
+def test_a_linear_decoder_has_no_low_level_image_to_start_from(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "--decoder", "linear", "--preset", "sdedit", "--out", "bundle"])
+    assert stopped.value.code == 2
+    assert "needs --decoder mindeye2" in capsys.readouterr().err
 
 
 def test_labels_are_decoded_into_the_embeddings_of_a_pool(folders: list[Path], tmp_path: Path) -> None:
