@@ -114,11 +114,11 @@ def _bundles(settings: Settings) -> str:
     has_lowlevel = settings.generator_dir is not None and (settings.generator_dir / LOWLEVEL_FOLDER).is_dir()
     for folder in folders:
         sampling = read_description(folder).sampling or {}
-        preset = PRESETS.get((sampling.get("generator") or {}).get("preset"))
+        preset = PRESETS.get(str((sampling.get("generator") or {}).get("preset")))
         if preset is not None and preset.needs_start and not has_lowlevel:
             raise RuntimeError(
                 f"expected Stable Diffusion's autoencoder in {LOWLEVEL_FOLDER}/ of MINDSIGHT_GENERATOR_DIR for the"
-                f" bundle {folder.name}, whose images start from a low-level image, got none: put diffusers' folder there"
+                f" bundle {folder.name}, whose images start from a low-level one, got none: put diffusers' folder there"
             )
     return f"{len(folders)} in the data folder"
 
