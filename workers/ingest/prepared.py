@@ -3,9 +3,9 @@
 Knows nothing of sessions.
 """
 
-from workers.ingest import session_process
+from workers.ingest import runner, session_process
 from workers.ingest.warm_up import warm_up
 
-__all__ = ["session_process"]
+__all__ = ["runner", "session_process"]
 
 warm_up()

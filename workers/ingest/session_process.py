@@ -12,14 +12,16 @@ import signal
 import sys
 import threading
 import traceback
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Fence, Lease, WorkQueue, read_many
 from mindsight.errors import LeaseLost, MindsightError
 from mindsight.processes import end_with_parent
 from mindsight.settings import read_settings
-from workers.ingest.runner import SessionRunner
+
+if TYPE_CHECKING:
+    from workers.ingest.runner import SessionRunner
 
 BLOCK_S = 0.25
 PAGE = 64
@@ -53,6 +55,8 @@ def lead(session: str, holder: str, ttl_s: float, token: int, position: Position
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C goes to the worker too, which then stops this
     end_with_parent()
     _bound_memory()
+    from workers.ingest.runner import SessionRunner  # loaded before the fork; the worker itself does without
+
     settings = read_settings()
     bus = Bus.from_settings(settings)
     lease = Lease(bus, session, holder, ttl_s, Fence(session, token))
