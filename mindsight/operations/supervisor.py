@@ -5,6 +5,7 @@ Knows the processes by module name only, so that the library does not depend on 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -18,13 +19,14 @@ from typing import IO
 
 import httpx
 
-from mindsight.errors import DeadlineExceeded
+from mindsight.errors import Conflict, DeadlineExceeded, MindsightError
 from mindsight.processes import ending_with_parent, module_command
 from mindsight.settings import Settings
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 10.0
 RESTART_PAUSE_S = 1.0
+REFUSED = 1  # exit code of a part that gave its reason in one line; at the start, another attempt would not help
 MODULES = {
     "bus": "mindsight.bus",
     "gateway": "service",
@@ -45,7 +47,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 @dataclass
 class Supervisor:
-    """Starts the parts, restarts one that dies, stops them all.
+    """Starts the parts, restarts one that dies, stops them all. One supervisor per data folder, which it locks.
 
     settings : passed to every part through its environment
     parts : which of ``MODULES``; without the bus if ``settings.redis_url`` names an external server
@@ -56,6 +58,8 @@ class Supervisor:
     announce: Callable[[str], None] = print
     parts: Sequence[str] = tuple(MODULES)
     restarts: int = 0
+    _refused: str | None = None
+    _lock_file: int | None = None
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _stopped: threading.Event = field(default_factory=threading.Event)
@@ -66,7 +70,19 @@ class Supervisor:
         return self.settings.data_dir / "logs"
 
     def start(self) -> str:
-        """Start every part and wait until all are ready. Returns the gateway's address. Raises DeadlineExceeded."""
+        """Start every part and wait until all are ready. Returns the gateway's address.
+
+        Raises Conflict (``service.running``: another supervisor has this data folder; nothing in it is touched),
+        DeadlineExceeded, MindsightError (``service.start``: a part cannot start, for the reason that it gave).
+        """
+        self._lock_file = self._locked()
+        try:
+            return self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> str:
         self.logs_dir.mkdir(parents=True, exist_ok=True)
         for part in self.parts:
             (self.logs_dir / f"{part}.log").unlink(missing_ok=True)
@@ -83,10 +99,13 @@ class Supervisor:
                 url = str(json.loads(address_file.read_text())["url"])
                 if self._healthy(url):
                     return url
+            if self._refused is not None:
+                raise MindsightError(
+                    f"{self._refused} could not start: {self._last_line(self._refused)}", code="service.start"
+                )
             if self.restarts > 2 * len(wanted):
                 break
             time.sleep(0.1)
-        self.stop()
         raise DeadlineExceeded(
             f"the service did not start within {START_DEADLINE_S:.0f} s; its logs end with: {self._last_lines()}",
             code="service.start",
@@ -107,6 +126,9 @@ class Supervisor:
                     process.kill()
                     process.wait(STOP_DEADLINE_S)
         self._stopped.set()
+        if self._lock_file is not None:
+            os.close(self._lock_file)
+            self._lock_file = None
 
     def process(self, part: str) -> subprocess.Popen[bytes]:
         """The running process of one part."""
@@ -122,6 +144,7 @@ class Supervisor:
                 stdout=subprocess.PIPE if part == "gateway" else log,
                 stderr=log,
                 start_new_session=True,
+                umask=0o077,  # brains and what people saw are for this user alone
                 preexec_fn=ending_with_parent(),
             )
         output = self._processes[part].stdout
@@ -141,6 +164,8 @@ class Supervisor:
                     continue
                 for part, process in list(self._processes.items()):
                     if process.poll() is not None:
+                        if process.returncode == REFUSED:
+                            self._refused = self._refused or part
                         self.restarts += 1
                         self._spawn(part)
 
@@ -154,12 +179,29 @@ class Supervisor:
         return f"mindsight {part} ready" in (self.logs_dir / f"{part}.log").read_text(errors="replace")
 
     def _last_lines(self) -> str:
-        found = []
-        for path in sorted(self.logs_dir.glob("*.log")):
-            lines = path.read_text(errors="replace").strip().splitlines()
-            if lines:
-                found.append(f"{path.stem}: {lines[-1][:200]}")
+        found = [f"{path.stem}: {self._last_line(path.stem)}" for path in sorted(self.logs_dir.glob("*.log"))]
         return "; ".join(found) or "none"
+
+    def _last_line(self, part: str) -> str:
+        lines = (self.logs_dir / f"{part}.log").read_text(errors="replace").strip().splitlines()
+        return lines[-1][:200] if lines else "its log is empty"
+
+    def _locked(self) -> int:
+        """The data folder's lock, held until ``stop`` or the end of this process. Raises Conflict."""
+        self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock_file = os.open(self.settings.data_dir / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock_file)
+            address_file = self.settings.data_dir / "gateway.json"
+            running = json.loads(address_file.read_text())["url"] if address_file.exists() else "which is starting"
+            raise Conflict(
+                f"a service for this data folder runs already, {running}: use it, or give this one a folder of its own"
+                " (MINDSIGHT_DATA_DIR)",
+                code="service.running",
+            ) from None
+        return lock_file
 
 
 def wait_for_stop(supervisor: Supervisor) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mindsight.errors import Conflict, MindsightError
 from mindsight.operations.supervisor import Supervisor
 from mindsight.processes import module_command
 from mindsight.settings import Settings
@@ -80,6 +82,13 @@ def test_a_killed_part_comes_back_and_all_stop_in_order(ended: Ended) -> None:
     assert "ms_" not in "".join(path.read_text() for path in ended.logs_dir.iterdir())
 
 
+def test_what_the_service_writes_is_for_its_user_alone(ended: Ended) -> None:
+    written = [path for path in (ended.folder / "data").rglob("*") if path.is_file() and path.parent != ended.logs_dir]
+    assert written
+    assert [path for path in written if path.stat().st_mode & 0o077] == []
+    assert (ended.folder / "data").stat().st_mode & 0o077 == 0
+
+
 def test_no_process_runs_a_module_of_the_working_directory(ended: Ended) -> None:
     assert not (ended.folder / "run").exists()
 
@@ -130,3 +139,34 @@ def _is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_second_service_on_a_folder_is_refused_within_a_second_and_touches_nothing(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", port=0)
+    first = Supervisor(settings, announce=lambda _: None, parts=("bus", "gateway"))
+    url = first.start()
+    try:
+        before = {path: path.stat().st_mtime_ns for path in settings.data_dir.rglob("gateway.*")}
+        began_s = time.monotonic()
+        with pytest.raises(Conflict, match=url) as refused:
+            Supervisor(settings, announce=lambda _: None, parts=("bus", "gateway")).start()
+        assert time.monotonic() - began_s < 1.0
+        assert refused.value.code == "service.running"
+        assert {path: path.stat().st_mtime_ns for path in settings.data_dir.rglob("gateway.*")} == before
+        assert all(first.process(part).poll() is None for part in ("bus", "gateway"))
+    finally:
+        first.stop()
+    again = Supervisor(settings, announce=lambda _: None, parts=("bus", "gateway"))
+    again.start()
+    again.stop()
+
+
+def test_a_taken_port_is_reported_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        supervisor = Supervisor(
+            Settings(data_dir=tmp_path / "data", port=port), announce=lambda _: None, parts=("bus", "gateway")
+        )
+        with pytest.raises(MindsightError, match=f"gateway could not start: .*cannot listen on 127.0.0.1:{port}"):
+            supervisor.start()
+    assert supervisor.restarts <= 2

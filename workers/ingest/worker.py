@@ -81,11 +81,21 @@ class IngestWorker:
                 continue
             if time.monotonic() < self._not_before_s.get(session, 0.0):
                 continue
-            if session in self._archivists and self._archivists[session].poll() is None:
+            if self._being_archived(session):
                 continue
             lease = Lease.acquire(self.bus, session, name, LEASE_S, is_gone)
             if lease is not None:
                 self._start(session, lease)
+
+    def _being_archived(self, session: str) -> bool:
+        """Whether this worker's archivist is at work; one that failed (or came second) is tried again later."""
+        archivist = self._archivists.get(session)
+        if archivist is None:
+            return False
+        if archivist.poll() is not None:
+            del self._archivists[session]
+            self._not_before_s[session] = time.monotonic() + (REFUSED_S if archivist.returncode else 0.0)
+        return True
 
     def _start(self, session: str, lease: Lease) -> None:
         position: Position = self.processes.RawValue(ctypes.c_longlong, 0)

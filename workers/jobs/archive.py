@@ -8,16 +8,18 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
 
 from mindsight.archive import write_archive
-from mindsight.bus import Bus, WorkQueue
-from mindsight.errors import MindsightError
+from mindsight.bus import Bus, Lease, WorkQueue
+from mindsight.errors import BusUnavailable, Conflict, MindsightError
 from mindsight.journal.declare import Recorder
 from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
+from mindsight.processes import is_gone, process_name
 from mindsight.protocol import (
     BetaReady,
     Captioned,
@@ -33,6 +35,7 @@ from workers.process import BUS_DEADLINE_S
 
 RESULTS_DEADLINE_S = 120.0
 POLL_S = 0.25
+WRITING_S = 600.0  # at most; on the same machine an archivist that ended is noticed at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +55,21 @@ class Archivist:
         return Journal(self.bus, self.session)
 
     def archive(self) -> Path:
-        """Wait for the last results, write the archive, log it in the session. Calling it again changes nothing."""
+        """Wait for the last results, write the archive, log it in the session. Calling it again changes nothing.
+
+        Raises Conflict (``archive.running``) while another process writes it.
+        """
+        ttl_s = self.results_deadline_s + WRITING_S
+        lease = Lease.acquire(self.bus, f"{self.session}-archive", process_name(), ttl_s, is_gone)
+        if lease is None:
+            raise Conflict("another process writes this archive now: wait for it", code="archive.running")
+        try:
+            return self._archive()
+        finally:
+            with suppress(BusUnavailable):
+                lease.release()
+
+    def _archive(self) -> Path:
         recorder = Recorder(self.bus, self.session, time.time)
         recorder.check_closed()
         messages = self.await_results()

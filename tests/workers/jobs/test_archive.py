@@ -7,8 +7,12 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from mindsight.archive import write_archive
-from mindsight.bus import Log, WorkQueue
+from mindsight.bus import Lease, Log, WorkQueue
+from mindsight.errors import Conflict
+from mindsight.processes import is_gone, process_name
 from mindsight.protocol import (
     BetaReady,
     Captioned,
@@ -143,3 +147,17 @@ def test_it_waits_for_captions_where_there_is_a_captioner(house: House) -> None:
     thread.join(10.0)
     assert not thread.is_alive()
     assert any(isinstance(message, Captioned) for message in found)
+
+
+def test_one_archivist_at_a_time_writes_a_session(house: House) -> None:
+    house.open("ses-a").close()
+    first = Lease.acquire(house.bus, "ses-a-archive", process_name(), 30.0, is_gone)
+    assert first is not None
+    with pytest.raises(Conflict, match="another process writes this archive"):
+        Archivist(house.settings, house.bus, "ses-a", 20.0).archive()
+    first.release()
+    written = Archivist(house.settings, house.bus, "ses-a", 20.0).archive()
+    assert any(written.iterdir())
+    ended = Lease.acquire(house.bus, "ses-a-archive", f"{process_name()}0", 30.0)  # one that was killed while writing
+    assert ended is not None
+    assert Archivist(house.settings, house.bus, "ses-a", 20.0).archive() == written
