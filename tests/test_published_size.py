@@ -26,7 +26,7 @@ from mindsight.generators.refiner.text import TextEncoders
 from mindsight.generators.sampling.presets import plan
 from mindsight.generators.unclip.sdxl.pipeline import Unclip
 from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
-from mindsight.generators.unclip.sdxl.vae import VaeLayout, build_vae
+from mindsight.generators.unclip.sdxl.vae import LatentDecoder, VaeLayout, build_vae
 from mindsight.retrieval.on_card import PoolOnCard
 from mindsight.weights.device import Placement
 from support.meta_card import MetaCard
@@ -139,6 +139,32 @@ def test_a_trial_fits_into_16_gigabytes(walk: Walk) -> None:
     print(f"weights {weights / GB:.2f} GB, at most {max(peaks.values()) / GB:.2f} GB without refinement")
     assert 9 * GB < weights < max(peaks.values()) < 16 * GB
     assert max(peaks.values()) - weights < SAMPLING_BYTES
+
+
+@pytest.mark.slow
+def test_each_way_to_draw_less_needs_less_memory(walk: Walk) -> None:
+    """A guided step as one batch and as two, and the image by the full and by the tiny autoencoder."""
+    from diffusers import AutoencoderTiny
+
+    with torch.device("meta"):
+        tiny = AutoencoderTiny().half()
+    unclip, table = walk.unclip, plan("fast")
+    inputs = walk.stage("noise", lambda: unclip.inputs(table, walk.tokens, seed=0))
+    for name, sparing in (("whole", False), ("halves", True)):
+        walk.stage(name, lambda sparing=sparing: next(unclip.estimates(table, inputs, after=(1,), sparing=sparing)))
+    latent = on_card(1, 4, 96, 96, dtype=torch.float32)
+    walk.stage("full decoder", lambda: unclip.shown(latent))
+    unclip.preview = LatentDecoder(tiny)
+    try:
+        walk.stage("tiny decoder", lambda: unclip.shown(latent, preview=True))
+    finally:
+        unclip.preview = None
+    weights = MetaCard().hold(*walk.weights)
+    names = ("whole", "halves", "full decoder", "tiny decoder")
+    taken = {name: (walk.stages[name].peak_bytes - weights) / GB for name in names}
+    print(", ".join(f"{name} {peak:.2f} GB" for name, peak in taken.items()))
+    assert taken["halves"] < 0.6 * taken["whole"]
+    assert taken["tiny decoder"] < 0.5 * taken["full decoder"]
 
 
 def published_text() -> TextEncoders:

@@ -102,7 +102,7 @@ class Placement:
                 raise
             raise MindsightError(
                 f"expected enough free memory on {self.device}, it is used up: end other programs that use this"
-                " card, leave out captions, or set MINDSIGHT_DEVICE=cpu",
+                " card, leave out refinement or captions, or set MINDSIGHT_DEVICE=cpu",
                 code="device.memory",
             ) from None
 

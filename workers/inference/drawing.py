@@ -114,10 +114,19 @@ class Drawing:
         seed = seed_of(work, loaded.bundle.digest)
         identity = identity_of(work, loaded.bundle, self.generator.digest)
         for made in loaded.decoder.versions(retrieval, seed, sparing=level >= Level.SPARING):
+            is_last = made.version == "full" or level == Level.PREVIEW
             message = reconstruction_of(
-                work, loaded, betas, retrieval.confidence, made, seed, self.generator, self.blobs
+                work,
+                loaded,
+                betas,
+                retrieval.confidence,
+                made,
+                seed,
+                self.generator,
+                self.blobs,
+                with_map=is_last,
             )
             self.logs.publish(_KINDS[made.version], work, message, identity)
-            if level == Level.PREVIEW:
+            if is_last:
                 break
         return made, message

@@ -44,5 +44,5 @@ def text_of(level: Level, device: str) -> str:
     """For the session's log: what changes, and what to do."""
     return (
         f"the memory of {device} is used up; from here on {_FROM_HERE[level]}. Before the next session, end other"
-        " programs that use this device, leave out captions, or choose a card with more memory"
+        " programs that use this device, leave out refinement or captions, or choose a card with more memory"
     )

@@ -41,13 +41,16 @@ def reconstruction_of(
     seed: int,
     generator: Generator,
     blobs: BlobStore,
+    *,
+    with_map: bool,
 ) -> Reconstruction:
-    """The message of a reconstruction; its image and the brain map of its beta are put into the blob store.
+    """The message of a reconstruction; its image is put into the blob store.
 
     confidence : of the retrieval that it follows from
+    with_map : the brain map of its beta, too, which a preview does not wait for
     """
-    z_V = z_scored(*betas).reshape(-1, betas.beta.shape[-1]).mean(axis=0)
-    space = loaded.bundle.space
+    brain_map = _brain_map(loaded, betas, blobs) if with_map else None
+    image = blobs.put(png_bytes(made.pixels))
     now = time.time()
     return Reconstruction(
         session=work.session,
@@ -56,14 +59,20 @@ def reconstruction_of(
         trial=work.trial,
         stage=work.stage,
         version=made.version,
-        image=blobs.put(png_bytes(made.pixels)),
+        image=image,
         confidence=confidence,
         seed=seed,
         evaluations=made.steps,
         generator=generator.digest,
-        brain_map=blobs.put(png_bytes(draw_brain_map(space.reference, space.mask_XYZ, z_V))),
+        brain_map=brain_map,
         latency_ms=StageLatency(**made.timings_ms, reconstruction=1e3 * max(0.0, now - work.logged_t)),
     )
+
+
+def _brain_map(loaded: LoadedBundle, betas: Betas, blobs: BlobStore) -> str:
+    z_V = z_scored(*betas).reshape(-1, betas.beta.shape[-1]).mean(axis=0)
+    space = loaded.bundle.space
+    return blobs.put(png_bytes(draw_brain_map(space.reference, space.mask_XYZ, z_V)))
 
 
 def skipped(work: BetaWork, reason: str) -> ReconstructionSkipped:

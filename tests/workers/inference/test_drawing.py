@@ -75,6 +75,7 @@ def test_a_preview_comes_first_and_both_come_once(
     assert preview.evaluations == 2 * 2  # both steps guided
     assert full.evaluations == 8 + 3
     assert preview.image != full.image
+    assert (preview.brain_map is None, full.brain_map is None) == (True, False)
     assert preview.latency_ms.preview is not None
     assert preview.latency_ms.generate is None
     assert full.latency_ms.generate is not None
