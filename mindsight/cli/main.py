@@ -18,6 +18,7 @@ from mindsight.cli.pool import pool_app
 from mindsight.cli.replay import replay
 from mindsight.cli.serve import serve
 from mindsight.cli.stream import stream
+from mindsight.cli.train import train_app
 from mindsight.cli.workers import infer, ingest
 from mindsight.errors import MindsightError
 
@@ -41,6 +42,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 app.add_typer(pool_app, name="pool")
 app.add_typer(convert_app, name="convert")
 app.add_typer(engine_app, name="engine")
+app.add_typer(train_app, name="train")
 app.command()(evaluate)
 app.command()(inspect)
 app.command()(doctor)

@@ -51,7 +51,7 @@ def build_from_files(
     options = EncoderOptions(weights=weights, model=model, embedding=embedding, values=values, device=device)
     encoder = load_encoder("demo" if weights is None else "openclip", options)
     return build_pool(
-        _pictures(pictures, encoder.image_size, rows),
+        open_images(pictures, encoder.image_size, rows),
         encoder.encode,
         out,
         source=encoder.source,
@@ -68,7 +68,8 @@ def sketch_folder(folder: Path, size: int) -> ReducedIndex:
     return index
 
 
-def _pictures(path: Path, size_px: int, rows: Path | None) -> Pictures:
+def open_images(path: Path, size_px: int, rows: Path | None = None) -> Pictures:
+    """The images of a folder or an HDF5 file, as squares of this side; see ``build_from_files``."""
     if path.suffix.lower() not in _HDF5:
         if rows is not None:
             raise BadRequest("expected an HDF5 file with --rows: a folder has none", code="pool.options")

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mindsight.encoders.openclip import token_space
+from mindsight.features import FeatureSpace
 from mindsight.generators.unclip.sdxl.convert import write_unclip
 from mindsight.generators.unclip.sdxl.released import Released
 from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
@@ -33,9 +35,13 @@ def tiny_parts() -> Released:
     )
 
 
+def tiny_space() -> FeatureSpace:
+    return token_space(tiny_parts().tower, "tiny.json")
+
+
 def write_tiny(folder: Path, **changes: Any) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    write_unclip(folder, tiny_parts(), torch.float16, tower_model="tiny.json", size_px=SIZE_PX, **changes)
+    write_unclip(folder, tiny_parts(), torch.float16, space=tiny_space(), size_px=SIZE_PX, **changes)
 
 
 def write_lowlevel(folder: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from copy import deepcopy
 from pathlib import Path
@@ -32,6 +31,7 @@ from mindsight.weights.torchfile import read_torch_object
 from training.generator.brain import Brain
 from training.generator.figures import psnr_db
 from training.pretraining.errors import LatentErrors
+from training.schedule import learning_rate
 
 EMA_DECAY = 0.999
 MAX_TOKEN_NOISE = 0.6
@@ -265,13 +265,6 @@ class Ema:
         decay = min(EMA_DECAY, (1 + self.steps) / (10 + self.steps))
         for slow, fast in zip(self.model.parameters(), model.parameters(), strict=True):
             slow.lerp_(fast, 1.0 - decay)
-
-
-def learning_rate(peak: float, progress: float) -> float:
-    """Warm-up over the first percent of training, then constant, then a cosine over the second half."""
-    if progress < 0.5:
-        return peak * min(1.0, 0.05 + progress / 0.01)
-    return peak * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * (progress - 0.5) / 0.5)))
 
 
 def train(training: EncoderTraining | UnetTraining, minutes: float, checkpoint: Path, out: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from mindsight.encoders.demo import DemoEncoder, EncoderConfig
 from mindsight.generators.unclip.demo import DemoGenerator, GeneratorConfig
-from training.generator.train import EncoderTraining, UnetTraining, learning_rate, train
+from training.generator.train import EncoderTraining, UnetTraining, train
 
 ENCODER = EncoderConfig(image_size=32, token_dim=16, widths=(8, 16, 16))
 GENERATOR = GeneratorConfig(image_size=32, n_tokens=4, token_dim=16, widths=(16, 32))
@@ -57,8 +57,3 @@ def test_training_goes_on_from_its_checkpoint_and_leaves_folders_that_load(
     encoder = DemoEncoder.load(tmp_path / "encoder")
     pictures = np.zeros((2, 32, 32, 3), np.uint8)
     assert DemoGenerator.load(tmp_path / "generator").generate(encoder.encode(pictures), seed=0).shape == pictures.shape
-
-
-def test_the_learning_rate_warms_up_holds_and_comes_down() -> None:
-    rates = [learning_rate(1.0, progress) for progress in (0.0, 0.02, 0.5, 0.75, 1.0)]
-    np.testing.assert_allclose(rates, [0.05, 1.0, 1.0, 0.505, 0.01])

@@ -32,9 +32,14 @@ class UnclipGenerator:
     """Makes images of tokens; made by ``load``."""
 
     def __init__(
-        self, unclip: Unclip, space: FeatureSpace, digest: str, lowlevel: LowLevelDecoder | None = None
+        self,
+        unclip: Unclip,
+        space: FeatureSpace,
+        digest: str,
+        lowlevel: LowLevelDecoder | None = None,
+        preset: str = _PRESET,
     ) -> None:
-        self.unclip, self.digest, self.lowlevel = unclip, digest, lowlevel
+        self.unclip, self.digest, self.lowlevel, self._preset = unclip, digest, lowlevel, preset
         self.spaces: Mapping[str, FeatureSpace] = {space.name: space}
 
     @classmethod
@@ -58,11 +63,11 @@ class UnclipGenerator:
             unclip.preview = load_tiny(folder / TINY, placement.torch_dtype, placement.device)
         has_lowlevel = (folder / LOWLEVEL_FOLDER).is_dir()
         lowlevel = load_lowlevel(folder / LOWLEVEL_FOLDER, placement.device) if has_lowlevel else None
-        return cls(unclip, read.space, read.digest, lowlevel)
+        return cls(unclip, read.space, read.digest, lowlevel, read.preset or _PRESET)
 
     def needs(self, options: SampleOptions) -> Mapping[str, FeatureSpace]:
         """Tokens, and for the preset ``sdedit`` the low-level latent. Raises BadRequest (``generator.preset``)."""
-        if not preset_of(options.preset or _PRESET).needs_start:
+        if not preset_of(options.preset or self._preset).needs_start:
             return self.spaces
         if self.lowlevel is None:
             raise ModelMismatch(
@@ -104,12 +109,12 @@ class UnclipGenerator:
 
     def evaluations(self, options: SampleOptions) -> int:
         """Guided steps have two. Raises BadRequest (``generator.preset``)."""
-        return plan(options.preset or _PRESET, options.steps).evaluations
+        return plan(options.preset or self._preset, options.steps).evaluations
 
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
-        """(B, H, W, 3) images; the preset is ``fast`` if none is named, the number of steps the preset's."""
+        """(B, H, W, 3) images. If none is named, the preset is the one that the folder records, else ``fast``."""
         start = self._lowlevel_images(features) if LOWLEVEL.name in self.needs(options) else None
-        preset = options.preset or _PRESET
+        preset = options.preset or self._preset
         return to_images(self.unclip.sample(self._tokens(features), preset, seed, steps=options.steps, start=start))
 
     @torch.inference_mode()
@@ -117,7 +122,7 @@ class UnclipGenerator:
         self, features: Features, seed: int, options: SampleOptions, *, sparing: bool = False
     ) -> Iterator[Drawn]:
         """A preview after a quarter of the steps, then what a call gives."""
-        table = plan(options.preset or _PRESET, options.steps)
+        table = plan(options.preset or self._preset, options.steps)
         starts = LOWLEVEL.name in self.needs(options)
         has_lowlevel = starts or (self.lowlevel is not None and LOWLEVEL.name in features)
         lowlevel = self._lowlevel_images(features) if has_lowlevel else None

@@ -72,13 +72,18 @@ def convert_unclip(
     files = source_files(source)
     parts = read_released(source, head_dim)
     origin = {"source": source.name, "source_sha256": digest_of_files(files)}
-    return write_unclip(out, parts, dtype, tower_model=tower_model, size_px=size_px, **origin)
+    space = token_space(parts.tower, tower_model) if parts.tower else None
+    return write_unclip(out, parts, dtype, space=space, size_px=size_px, **origin)
 
 
 def write_unclip(
-    out: Path, parts: Released, dtype: torch.dtype, *, tower_model: str | Path, size_px: int, **origin: str
+    out: Path, parts: Released, dtype: torch.dtype, *, space: FeatureSpace | None, size_px: int, **origin: str
 ) -> Converted:
-    """The folder of these weights; see ``convert_unclip``. origin : what the manifest records beside them."""
+    """The folder of these weights; see ``convert_unclip``.
+
+    space : of the tokens
+    origin : what the manifest records beside them
+    """
     with torch.device("meta"):
         require_fit("an SDXL U-Net", parts.unet, build_unet(parts.unet_layout).state_dict())
         require_fit("SDXL's autoencoder", parts.vae, build_vae(parts.vae_layout).state_dict())
@@ -90,7 +95,6 @@ def write_unclip(
     with new_folder(
         out, sum(size_of(state, lambda _: dtype) for state in (parts.unet, parts.vae)) + size_of(tower, kept)
     ) as folder:
-        space = token_space(parts.tower, tower_model) if tower else None
         for name in (UNET, VAE):
             (folder / name).parent.mkdir()
         sums = {

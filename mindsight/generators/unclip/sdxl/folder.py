@@ -16,6 +16,7 @@ from mindsight.errors import ModelMismatch
 from mindsight.features import FeatureSpace
 from mindsight.files.digest import sha256_of_json
 from mindsight.files.manifest import MANIFEST, Proof, read_manifest, verify_folder
+from mindsight.generators.sampling.presets import PRESETS
 from mindsight.generators.unclip.sdxl.released import Parts, State
 from mindsight.generators.unclip.sdxl.unet import UnetLayout
 from mindsight.generators.unclip.sdxl.vae import SCALING, VaeLayout
@@ -33,10 +34,16 @@ _SHARDS = "diffusion_pytorch_model-*-of-*.safetensors"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Read(Parts):
-    """space : of the tokens, None if it is not recorded; digest : of what was verified, empty without a manifest"""
+    """What a folder holds.
+
+    space : of the tokens, None if it is not recorded
+    digest : of what was verified, empty without a manifest
+    preset : the sampler that the weights are made for, None if they are for any
+    """
 
     space: FeatureSpace | None
     digest: str
+    preset: str | None = None
 
 
 def is_folder(path: Path) -> bool:
@@ -62,6 +69,7 @@ def read_folder(folder: Path) -> Read:
             size_px=int(described.get("size_px") or PIXELS_PER_CELL * _number(unet, "sample_size")),
             space=space,
             digest=digest,
+            preset=_preset(described),
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ModelMismatch(
@@ -126,6 +134,13 @@ def _unet_layout(config: Mapping[str, Any]) -> UnetLayout:
         vector_dim=_number(config, "projection_class_embeddings_input_dim"),
         channels=_number(config, "in_channels"),
     )
+
+
+def _preset(config: Mapping[str, Any]) -> str | None:
+    name = config.get("preset")
+    if name is not None and name not in PRESETS:
+        raise ValueError(f"preset ({name!r}, needs one of {', '.join(PRESETS)})")
+    return name
 
 
 def _number(config: Mapping[str, Any], name: str) -> int:

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mindsight.cli.become import become
+
+train_app = typer.Typer(
+    help="Train models; repeating a command continues a run that was stopped.", no_args_is_help=True
+)
+
+
+@train_app.command("distil")
+def distil(
+    config: Annotated[Path, typer.Argument(help="TOML file; docs/distillation.md lists its keys")],
+) -> None:
+    """Distil an unCLIP into one of two to four steps, and measure it against its teacher."""
+    become("train", "training.distillation", str(config))

@@ -1,0 +1,128 @@
+"""Distil the student that a configuration describes, and measure it: ``python -m training.distillation CONFIG``.
+
+Repeating the command continues a run that was stopped. ``torchrun --nproc-per-node N -m training.distillation CONFIG``
+trains on N cards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mindsight.encoders.base import Encoder
+from mindsight.encoders.registry import EncoderOptions, load_encoder
+from mindsight.errors import Conflict, MindsightError, ModelMismatch
+from mindsight.features import FeatureSpace
+from mindsight.files.durable import write_durably
+from mindsight.generators.unclip.sdxl.folder import TOWER, Read, read_folder
+from mindsight.generators.unclip.sdxl.loading import built
+from mindsight.generators.unclip.sdxl.other_unet import write_with_unet
+from training.distillation.card import card
+from training.distillation.config import Config, read_config
+from training.distillation.examples import Examples
+from training.distillation.fidelity import Fidelity, Sampler, Shown, as_json, measure, table
+from training.distillation.networks import make_networks
+from training.distillation.team import Team, joined
+from training.distillation.train import Training, run
+
+STUDENT, FIDELITY = "generator", "fidelity.json"
+STUDENT_STEPS = (4, 2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; 0, or 1 after an error in one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="mindsight train distil", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
+    parser.add_argument("config", type=Path, help="TOML file; docs/distillation.md lists its keys")
+    given = parser.parse_args(arguments)
+    try:
+        with joined() as team:
+            fidelity = distil(read_config(given.config), team)
+    except MindsightError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if fidelity is not None:
+        print(table(fidelity), end="")
+    return 0
+
+
+def distil(config: Config, team: Team) -> Fidelity | None:
+    """Train, write the student's folder with its card, and measure it; None in processes that only train.
+
+    Raises ModelMismatch, BadRequest, Conflict and StorageFull, of reading and writing; MindsightError
+    (``training.diverged``).
+    """
+    if (config.out / STUDENT).exists():
+        raise Conflict(
+            f"expected a run that is not finished, {config.out.name} holds its {STUDENT} already: name another folder",
+            code="training.finished",
+        )
+    read = read_folder(config.teacher)
+    if read.space is None:
+        raise ModelMismatch(
+            f"expected a teacher that records the space of its tokens, {config.teacher.name} does not: convert a"
+            " checkpoint that carries its image tower",
+            code="generator.space",
+        )
+    encoder = _encoder(config, read.space, team.device) if team.leads else None
+    examples = Examples.open(config.pool, config.images, read.space, read.size_px, config.held_out)
+    networks, teacher = make_networks(config, read, team.device)
+    described = config.curve | {"teacher": read.digest, "pool": examples.pool.digest}
+    run(Training(config, networks, examples, teacher, team), config.out, described, time.monotonic)
+    if encoder is None:
+        return None
+    write_with_unet(
+        config.teacher,
+        config.out / STUDENT,
+        networks.merged(read.unet),
+        torch.float16,
+        preset="distilled",
+        distilled_from=read.digest,
+    )
+    del networks, teacher  # their memory is needed again
+    return _measured(config, read, examples, encoder, team.device)
+
+
+def _encoder(config: Config, space: FeatureSpace, device: str) -> Encoder:
+    """That of the teacher's tokens. Raises ModelMismatch (``features.space``) and what loading raises."""
+    tower = config.teacher / TOWER
+    if tower.is_file():
+        named = space.name.removeprefix("openclip-").removesuffix("-tokens")
+        options = EncoderOptions(weights=tower, model=config.tower_model or named, device=device)
+        encoder = load_encoder("openclip", options)
+    else:
+        encoder = load_encoder("demo", EncoderOptions())
+    if not encoder.space.matches(space):
+        raise ModelMismatch(
+            f"expected the encoder of the teacher's tokens, {space.name} {space.encoder[:12]}, got"
+            f" {encoder.space.name} {encoder.space.encoder[:12]}: convert the checkpoint again with its image tower",
+            code="features.space",
+        )
+    return encoder
+
+
+def _measured(config: Config, read: Read, examples: Examples, encoder: Encoder, device: str) -> Fidelity:
+    dtype: torch.dtype = getattr(torch, config.precision)
+    held_out = range(examples.n_trained, len(examples.pool))
+    shown = Shown(encoder=encoder, images_KHW3=examples.read(held_out), tokens_KND=examples.tokens(held_out))
+    teacher = built(read, dtype, device)
+    student = built(read_folder(config.out / STUDENT), dtype, device)
+    samplers = [
+        Sampler(title="teacher, reference", unclip=teacher, preset="reference", steps=38),
+        Sampler(title="teacher, fast", unclip=teacher, preset="fast", steps=8),
+        *(Sampler(title=f"teacher, {n} steps", unclip=teacher, preset="distilled", steps=n) for n in STUDENT_STEPS),
+        *(Sampler(title=f"student, {n} steps", unclip=student, preset="distilled", steps=n) for n in STUDENT_STEPS),
+    ]
+    fidelity = measure(samplers, shown)
+    figures: dict[str, Any] = {"config": config.curve, "teacher": read.digest, **as_json(fidelity)}
+    write_durably(config.out / FIDELITY, json.dumps(figures, indent=2).encode() + b"\n")
+    write_durably(config.out / STUDENT / "README.md", card(config, read.digest, device, table(fidelity)).encode())
+    return fidelity
