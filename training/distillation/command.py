@@ -79,15 +79,9 @@ def distil(config: Config, team: Team) -> Fidelity | None:
     run(Training(config, networks, examples, teacher, team), config.out, described, time.monotonic)
     if encoder is None:
         return None
-    write_with_unet(
-        config.teacher,
-        config.out / STUDENT,
-        networks.merged(read.unet),
-        torch.float16,
-        preset="distilled",
-        distilled_from=read.digest,
-    )
-    del networks, teacher  # their memory is needed again
+    weights = networks.merged(read.unet)
+    write_with_unet(config.teacher, config.out / STUDENT, weights, {"preset": "distilled"}, distilled_from=read.digest)
+    del networks, teacher, weights  # their memory is needed again
     return _measured(config, read, examples, encoder, team.device)
 
 

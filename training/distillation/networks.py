@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from mindsight.generators.unclip.sdxl.folder import Read
 from mindsight.generators.unclip.sdxl.loading import built
 from mindsight.generators.unclip.sdxl.pipeline import Unclip
-from mindsight.generators.unclip.sdxl.unet import Denoiser
 from training.distillation.config import Config
 from training.distillation.consistency import Evaluate
 from training.distillation.low_rank import Factors, LowRank
@@ -28,7 +27,7 @@ class Networks:
     """
     trained : float32, of the student
     averaged : their moving average, which the target has, and the exported student
-    merged : the exported U-Net's weights, from the teacher's as they were stored
+    merged : the exported U-Net's weights, from the teacher's as they were stored, in the same dtypes
     """
 
     student: Evaluate
@@ -75,8 +74,10 @@ def low_rank_networks(unet: Any, rank: int, seed: int) -> Networks:
         return evaluate
 
     def merged(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        changes = {name: change.cpu() for name, change in layers.changes(averaged)}
-        return {name: tensor.float() + changes[name] if name in changes else tensor for name, tensor in stored.items()}
+        weights = dict(stored)
+        for name, change in layers.changes(averaged):
+            weights[name] = (stored[name].float() + change.cpu()).to(stored[name].dtype)
+        return weights
 
     return Networks(student, using(None), using(averaged), trained, averaged, merged)
 
@@ -90,8 +91,8 @@ def whole_networks(teacher: Any, student: Any) -> Networks:
     target = deepcopy(student).requires_grad_(False)
     student.requires_grad_(True).enable_gradient_checkpointing()
 
-    def merged(_: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor.cpu() for name, tensor in target.state_dict().items()}
+    def merged(stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to("cpu", stored[name].dtype) for name, tensor in target.state_dict().items()}
 
     return Networks(
         _evaluate(student, teacher.dtype),
@@ -105,13 +106,13 @@ def whole_networks(teacher: Any, student: Any) -> Networks:
 
 def _evaluate(unet: Any, dtype: torch.dtype | None = None) -> Evaluate:
     """dtype : to compute in; None: that of the weights"""
-    denoiser, computed = Denoiser(unet), dtype or unet.dtype
+    computed = dtype or unet.dtype
     mixed = computed != unet.dtype
 
     def evaluate(latent: Tensor, timestep: Tensor, tokens: Tensor, vector: Tensor) -> Tensor:
-        given = (latent.to(computed), timestep.float(), tokens.to(computed), vector.to(computed))
+        read, beside = tokens.to(computed), vector.to(computed)
         with torch.autocast(latent.device.type, computed, enabled=mixed):
-            predicted: Tensor = denoiser(*given)
+            predicted: Tensor = unet(latent.to(computed), timestep.float(), read, beside, return_dict=False)[0]
         return predicted.float()
 
     return evaluate

@@ -29,7 +29,7 @@ from mindsight.generators.unclip.sdxl.conditioner import size_vector
 from mindsight.generators.unclip.sdxl.convert import write_unclip
 from mindsight.generators.unclip.sdxl.pipeline import Unclip
 from mindsight.generators.unclip.sdxl.released import Released
-from mindsight.generators.unclip.sdxl.unet import Denoiser, UnetLayout, build_unet
+from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
 from mindsight.generators.unclip.sdxl.vae import SCALING, VaeLayout, build_vae
 from mindsight.retrieval.from_files import build_from_files, open_images
 from mindsight.simulator.scenes import random_scenes, render_batch
@@ -124,7 +124,7 @@ def _normalise(vae: Any, images_KHW3: Tensor) -> None:
 def train_unet(latents_KCHW: Tensor, tokens_KND: Tensor, recipe: Recipe) -> Any:
     """A U-Net that predicts the noise in latents."""
     unet = build_unet(UNET)
-    denoiser, levels = Denoiser(unet), Levels.on("cpu")
+    levels = Levels.on("cpu")
     vector_BC = size_vector(SIZE_PX, SIZE_PX, UNET.vector_dim).expand(recipe.unet_batch, -1)
     rng = torch.Generator().manual_seed(recipe.seed)
 
@@ -135,7 +135,7 @@ def train_unet(latents_KCHW: Tensor, tokens_KND: Tensor, recipe: Recipe) -> Any:
         tokens = torch.where(without, torch.randn(tokens.shape, generator=rng), tokens)
         noise = torch.randn(clean.shape, generator=rng)
         timestep = torch.randint(len(levels.alpha_T), (recipe.unet_batch,), generator=rng)
-        predicted = denoiser(levels.noisy(clean, noise, timestep), timestep.float(), tokens, vector_BC)
+        predicted = unet(levels.noisy(clean, noise, timestep), timestep, tokens, vector_BC, return_dict=False)[0]
         return functional.mse_loss(predicted, noise)
 
     return _train(unet, loss, recipe.unet_steps, 1e-3)

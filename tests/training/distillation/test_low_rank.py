@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
-from mindsight.generators.unclip.sdxl.unet import Denoiser, UnetLayout, build_unet
+from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
 from support.meta_card import MetaCard
 from support.tiny_unclip import UNET, tiny_parts
 from support.tolerance import network
@@ -16,39 +19,44 @@ from training.distillation.networks import low_rank_networks
 GIVEN = (torch.randn(2, 4, 4, 4), torch.tensor([999.0, 24.0]), torch.randn(2, 16, 48), torch.randn(2, 64))
 
 
-def tiny() -> Denoiser:
+def tiny() -> Any:
     unet = build_unet(UNET)
     unet.load_state_dict(tiny_parts().unet)
-    return Denoiser(unet.eval().requires_grad_(False))
+    return unet.eval().requires_grad_(False)
+
+
+def given(unet: Any) -> Tensor:
+    predicted: Tensor = unet(*GIVEN, return_dict=False)[0]
+    return predicted
 
 
 def test_it_changes_nothing_before_it_is_trained_and_the_same_once_it_is_merged() -> None:
     plain, changed = tiny(), tiny()
-    layers = LowRank(changed.unet)
+    layers = LowRank(changed)
     factors = layers.draw(2, seed=1)
-    expected = plain(*GIVEN)
+    expected = given(plain)
     with layers.using(factors):
-        torch.testing.assert_close(changed(*GIVEN), expected, rtol=0.0, atol=0.0)
+        torch.testing.assert_close(given(changed), expected, rtol=0.0, atol=0.0)
     for name, factor in factors.items():
         if name.endswith(".up"):
             torch.nn.init.normal_(factor, std=0.1)
     with layers.using(factors):
-        used = changed(*GIVEN)
-    assert torch.equal(changed(*GIVEN), expected)  # out of use again
-    state = plain.unet.state_dict()
+        used = given(changed)
+    assert torch.equal(given(changed), expected)  # out of use again
+    state = plain.state_dict()
     for name, change in layers.changes(factors):
         state[name] += change
     assert (used - expected).abs().max() > 0.01
-    torch.testing.assert_close(used, plain(*GIVEN), **network(9 * 96, 20))  # a convolution's inputs; layers in a row
+    torch.testing.assert_close(used, given(plain), **network(9 * 96, 20))  # a convolution's inputs; layers in a row
 
 
 def test_gradients_are_those_without_saved_activations() -> None:
     """Activations are computed again on the way back, when the target was computed in between."""
     gradients = []
     for saving in (False, True):
-        networks = low_rank_networks(tiny().unet, 2, seed=1)
+        networks = low_rank_networks(tiny(), 2, seed=1)
         if not saving:
-            networks = low_rank_networks(without_checkpoints := tiny().unet, 2, seed=1)
+            networks = low_rank_networks(without_checkpoints := tiny(), 2, seed=1)
             without_checkpoints.disable_gradient_checkpointing()
         result = networks.student(*GIVEN)
         with torch.no_grad():

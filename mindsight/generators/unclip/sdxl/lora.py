@@ -6,20 +6,18 @@ other tokens: what a LoRA changes there cannot be added, and everything else mus
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mindsight.errors import ModelMismatch
-from mindsight.files.manifest import MANIFEST, read_manifest, verify_folder, write_manifest
-from mindsight.generators.unclip.sdxl.folder import KIND, PROOF, UNET, VERIFIED, read_folder
+from mindsight.generators.unclip.sdxl.folder import read_folder
 from mindsight.generators.unclip.sdxl.lora_file import Factors, read_lora
 from mindsight.generators.unclip.sdxl.names import unet_name
+from mindsight.generators.unclip.sdxl.other_unet import described, write_with_unet
 from mindsight.generators.unclip.sdxl.released import State
-from mindsight.weights.conversion import digest_of_files, new_folder, write_streamed
+from mindsight.weights.conversion import digest_of_files
 
 _OF_TOKENS = re.compile(r".*\.attn2\.to_[kv]\.weight")
 _LISTED = 3
@@ -46,29 +44,19 @@ def convert_lora(lora: Path, source: Path, out: Path) -> Merged:
     ``lora.keys`` if the file is no LoRA, ``lora.targets`` if it is another network's.
     """
     factors = read_lora(lora)
-    sums = read_manifest(PROOF, source, KIND)
+    before = described(source)
     read = read_folder(source)
-    verify_folder(PROOF, source, sums, only=set(sums) - set(VERIFIED))
     found = weights_of(factors, read.unet, read.unet_layout.resnets)
     report = fitting(factors, found, read.unet)
     require_sdxl(lora.name, report)
-    size = sum((source / name).stat().st_size for name in sums)
-    with new_folder(out, size) as folder:
-        for name in sums:
-            (folder / name).parent.mkdir(exist_ok=True)
-            if name != UNET:
-                shutil.copyfile(source / name, folder / name)
-        weights = merged(read.unet, {found[name]: one for name, one in factors.items()}, report)
-        sums[UNET] = write_streamed(folder / UNET, weights, lambda key: weights[key].dtype)
-        described = json.loads((source / MANIFEST).read_bytes())
-        kept = {key: value for key, value in described.items() if key not in ("format", "kind", "sha256", "loras")}
-        own = {
-            "file": lora.name,
-            "sha256": digest_of_files([lora]),
-            "merged": len(report.merged),
-            "skipped": len(report.skipped),
-        }
-        write_manifest(folder, KIND, sums, **kept, loras=[*described.get("loras", []), own])
+    own = {
+        "file": lora.name,
+        "sha256": digest_of_files([lora]),
+        "merged": len(report.merged),
+        "skipped": len(report.skipped),
+    }
+    weights = merged(read.unet, {found[name]: one for name, one in factors.items()}, report)
+    write_with_unet(source, out, weights, loras=[*before.get("loras", []), own])
     return report
 
 

@@ -1,4 +1,4 @@
-"""A converted unCLIP's folder with another U-Net in it, such as a student of fewer steps.
+"""A converted unCLIP's folder with other weights in its U-Net: with a LoRA in them, or a student's of fewer steps.
 
 Knows nothing of how the weights were made.
 """
@@ -9,40 +9,50 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from mindsight.files.manifest import MANIFEST, files_in, sums_of_files, write_manifest
-from mindsight.generators.unclip.sdxl.folder import CONFIG, KIND, UNET, read_folder
+from mindsight.files.digest import sha256_of_file
+from mindsight.files.manifest import MANIFEST, read_manifest, verify_folder, write_manifest
+from mindsight.generators.unclip.sdxl.folder import CONFIG, KIND, PROOF, UNET, VERIFIED, read_folder
+from mindsight.generators.unclip.sdxl.released import State
 from mindsight.generators.unclip.sdxl.unet import build_unet
-from mindsight.weights.conversion import DTYPE_NAMES, new_folder, size_of, write_streamed
+from mindsight.weights.conversion import new_folder, write_streamed
 from mindsight.weights.fit import require_fit
 
 
-def write_with_unet(
-    source: Path, out: Path, unet: Mapping[str, Tensor], dtype: torch.dtype, *, preset: str, **origin: str
-) -> None:
-    """Write the folder ``out``: that of ``source`` but for the U-Net's weights and the preset.
+def described(source: Path) -> dict[str, Any]:
+    """What the manifest of a folder says beside the digests. Raises ModelMismatch (``checkpoint.unreadable``)."""
+    read_manifest(PROOF, source, KIND)
+    held = json.loads((source / MANIFEST).read_bytes())
+    return {key: value for key, value in held.items() if key not in ("format", "kind", "sha256")}
 
-    unet : weights under diffusers' names
-    preset : the sampler that they are made for
-    origin : what the manifest records beside them
 
-    Raises Conflict (``checkpoint.exists``), StorageFull, and ModelMismatch as ``load_unclip`` does for ``source``, for
+def write_with_unet(source: Path, out: Path, unet: State, config: Mapping[str, Any] | None = None, **more: Any) -> None:
+    """Write the folder ``out``: ``source`` with these weights, each in its own dtype. The rest of it is copied.
+
+    source : a folder of ``mindsight convert unclip``
+    unet : under diffusers' names
+    config : what changes in ``config.json``
+    more : what the manifest says beside what that of ``source`` does
+
+    Raises Conflict (``checkpoint.exists``), StorageFull, and ModelMismatch: as ``load_unclip`` does for ``source``, for
     weights that do not fit it (``checkpoint.keys``), or for one that is not finite (``checkpoint.not_finite``).
     """
+    sums = read_manifest(PROOF, source, KIND)
     layout = read_folder(source).unet_layout
+    verify_folder(PROOF, source, sums, only=set(sums) - set(VERIFIED))
     with torch.device("meta"):
-        require_fit("the U-Net of the same architecture", unet, build_unet(layout).state_dict())
-    kept = [name for name in files_in(source) if name not in (MANIFEST, CONFIG, UNET)]
-    size = size_of(unet, lambda _: dtype) + sum((source / name).stat().st_size for name in kept)
-    with new_folder(out, size) as folder:
-        for name in kept:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, folder / name)
-        config = json.loads((source / CONFIG).read_bytes()) | {"preset": preset}
-        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        sums = sums_of_files(folder, [*kept, CONFIG])
-        sums[UNET] = write_streamed(folder / UNET, unet, lambda _: dtype)
-        write_manifest(folder, KIND, sums, dtype=DTYPE_NAMES[dtype], left_out=[], **origin)
+        require_fit("a U-Net of the same architecture", unet, build_unet(layout).state_dict())
+    with new_folder(out, sum((source / name).stat().st_size for name in sums)) as folder:
+        for name in sums:
+            (folder / name).parent.mkdir(exist_ok=True)
+            if name != UNET:
+                shutil.copyfile(source / name, folder / name)
+        sums[UNET] = write_streamed(folder / UNET, unet, lambda key: unet[key].dtype)
+        if config:
+            changed = json.loads((source / CONFIG).read_bytes()) | dict(config)
+            (folder / CONFIG).write_text(json.dumps(changed, indent=2, sort_keys=True) + "\n")
+            sums[CONFIG] = sha256_of_file(folder / CONFIG)
+        write_manifest(folder, KIND, sums, **described(source) | more)
