@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from mindsight.files.digest import sha256_of_file
-from mindsight.files.manifest import MANIFEST, read_manifest, verify_folder, write_manifest
+from mindsight.files.manifest import MANIFEST, files_in, read_manifest, verify_folder, write_manifest
 from mindsight.generators.unclip.sdxl.folder import CONFIG, KIND, PROOF, UNET, VERIFIED, read_folder
 from mindsight.generators.unclip.sdxl.released import State
 from mindsight.generators.unclip.sdxl.unet import build_unet
@@ -45,10 +45,11 @@ def write_with_unet(source: Path, out: Path, unet: State, config: Mapping[str, A
     verify_folder(PROOF, source, sums, only=set(sums) - set(VERIFIED))
     with torch.device("meta"):
         require_fit("a U-Net of the same architecture", unet, build_unet(layout).state_dict())
-    with new_folder(out, sum((source / name).stat().st_size for name in sums)) as folder:
-        for name in sums:
-            (folder / name).parent.mkdir(exist_ok=True)
-            if name != UNET:
+    names = files_in(source)  # also those that were put there later, such as the autoencoder of previews
+    with new_folder(out, sum((source / name).stat().st_size for name in names)) as folder:
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            if name not in (UNET, MANIFEST):
                 shutil.copyfile(source / name, folder / name)
         sums[UNET] = write_streamed(folder / UNET, unet, lambda key: unet[key].dtype)
         if config:
