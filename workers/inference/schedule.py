@@ -6,12 +6,18 @@ handed out to be marked so, right before that of the newer stage, or by itself i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
-from mindsight.bus import Job, WorkQueue
-from mindsight.protocol.work import BetaWork, parse_work
+from pydantic import ValidationError
+
+from mindsight.bus import Job, WaitingJob, WorkQueue
+from mindsight.protocol.work import BetaWork, RefinementWork, parse_work
 from mindsight.stages import STAGES
+
+Work = TypeVar("Work", BetaWork, RefinementWork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +35,31 @@ class Chosen:
 def choose(queue: WorkQueue, consumer: str, block_s: float) -> Chosen | None:
     """Claim the next job; None if there was none for ``block_s``."""
     before = queue.last_put()
-    waiting = {parse_work(one.payload): one for one in queue.waiting(consumer)}
+    waiting: dict[BetaWork, WaitingJob] = {}
+    for one in queue.waiting(consumer):
+        if work := read(one, parse_work):
+            waiting[work] = one
+        elif unreadable := queue.claim(one, consumer):
+            put_aside(unreadable)
     for work in in_order(waiting):
         if job := queue.claim(waiting[work], consumer):
             return Chosen(job, work, any(queue.were_put(keys_of_newer(work))))
     queue.await_new(before, block_s)
     return None
+
+
+def read(job: Job | WaitingJob, parse: Callable[[bytes], Work]) -> Work | None:
+    """What a job asks for; None if it cannot be read."""
+    try:
+        return parse(job.payload)
+    except ValidationError:
+        return None
+
+
+def put_aside(job: Job) -> None:
+    """Move a job that cannot be read to the dead letters, or no worker would get past it."""
+    print(f"inference: job {job.key} of the queue {job.queue.name} cannot be read", file=sys.stderr, flush=True)
+    job.reject("it cannot be read")
 
 
 def keys_of_newer(work: BetaWork) -> list[str]:

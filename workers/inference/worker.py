@@ -34,6 +34,7 @@ from workers.inference.publish import SessionLogs, Source
 from workers.inference.refining import Interrupted, Refining
 from workers.inference.results import identity_of, read_betas, result_of
 from workers.inference.schedule import choose as choose_picture
+from workers.inference.schedule import put_aside, read
 from workers.process import BUS_DEADLINE_S, run_process
 
 BLOCK_S = 0.25
@@ -156,7 +157,10 @@ class InferenceWorker:
         job = self.betas.take(self.name, BLOCK_S)
         if job is None:
             return None
-        work = parse_work(job.payload)
+        work = read(job, parse_work)
+        if work is None:
+            put_aside(job)
+            return None
         return Task(job, work, lambda: self.retrieve(work), f"no {work.stage} result")
 
     def _next_picture(self) -> Task | None:
@@ -175,7 +179,10 @@ class InferenceWorker:
         job = next(filter(None, (self.refinements.claim(one, self.name) for one in waiting)), None)
         if job is None:
             return None
-        work, refine = parse_refinement(job.payload), self.refining.refine
+        work, refine = read(job, parse_refinement), self.refining.refine
+        if work is None:
+            put_aside(job)
+            return None
         lack = f"no refinement of its {work.made.stage} reconstruction"
         return Task(job, work.made, lambda: refine(work, self._is_urgent), lack)
 

@@ -155,6 +155,16 @@ def test_without_memory_for_it_a_session_goes_on_without_refinement(
     assert len(worker.refinements) == 0
 
 
+def test_jobs_that_cannot_be_read_are_put_aside(worker: InferenceWorker) -> None:
+    for queue in (worker.betas, worker.refinements):
+        queue.put("unreadable", b"\x00")
+    assert worker._next_beta() is None
+    assert worker._next_picture() is None
+    for queue in (worker.betas, worker.refinements):
+        assert [job.key for job in queue.dead()] == ["unreadable"]
+        assert len(queue) == 0
+
+
 def test_a_refiner_without_a_captioner_is_refused_when_the_worker_starts(parts: dict[str, Any]) -> None:
     with pytest.raises(BadRequest, match="MINDSIGHT_CAPTIONS_DIR") as error:
         load_refiner(parts["settings"].model_copy(update={"captions_dir": None}))

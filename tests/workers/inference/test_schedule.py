@@ -89,5 +89,13 @@ def test_two_workers_share_the_jobs_and_what_one_leaves_lying_is_marked_by_the_o
     assert len(queue) == 0
 
 
+def test_a_job_that_cannot_be_read_is_put_aside(queue: WorkQueue, capsys: pytest.CaptureFixture[str]) -> None:
+    queue.put("a-1-1-fast", b"{}")
+    put(queue, work(2))
+    assert all_of(queue) == [(2, "fast", False)]
+    assert [job.key for job in queue.dead()] == ["a-1-1-fast"]
+    assert "job a-1-1-fast" in capsys.readouterr().err
+
+
 def test_without_jobs_it_waits_and_gives_none(queue: WorkQueue) -> None:
     assert choose(queue, "worker", 0.01) is None
