@@ -17,13 +17,12 @@ import numpy as np
 import report
 import simulate_motion
 import torch
+from gpu_motion import graph
 from numpy.typing import NDArray
 from report import Clock
 from threadpoolctl import threadpool_limits
 
 from mindsight.preprocessing import Realigner
-from mindsight.preprocessing.motion.device import captured
-from mindsight.preprocessing.motion.memory_order import in_memory_order
 from mindsight.volume import Volume
 
 Array = NDArray[np.float64]
@@ -33,18 +32,7 @@ GRAPH_ROUNDS = 200
 
 def graph_ms(realigner: Realigner, truth: simulate_motion.Truth, points_V3: Array, device: torch.device) -> float:
     """Median of one volume's work on the device, from and to its own memory."""
-    on_device = realigner.on_device
-    assert on_device is not None
-    values, grid = in_memory_order(truth.volumes[1])
-    on_device.load(values, grid)
-    where = torch.from_numpy(points_V3).to(device)
-    to_voxel = torch.from_numpy(np.linalg.inv(grid.affine)).to(device)
-
-    def work() -> None:
-        on_device.follow()
-        on_device.volume().sampled(where, to_voxel)
-
-    replay, clock = captured(work, device), Clock()
+    replay, clock = graph(realigner, truth.volumes[1], points_V3, device), Clock()
 
     def once() -> None:
         replay()

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_HISTORY = Path(__file__).parent / "history"
+HERE = Path(__file__).resolve().parent
+_HISTORY = HERE / "history"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 """Recorded and simulated runs, which are not part of the repository."""
 

@@ -53,6 +53,9 @@ def in_8_bits(module: nn.Module) -> nn.Module:
 class Linear8(nn.Module):
     """A linear layer: M rows of D numbers in, C out."""
 
+    weight_CD: Tensor
+    scale_1C: Tensor
+
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         weight_CD, scale_C1 = _rows_in_8_bits(layer.weight.detach())
@@ -64,9 +67,9 @@ class Linear8(nn.Module):
         rows_MD, scale_M1 = _rows_in_8_bits(x.reshape(-1, x.shape[-1]))
         product_MC = torch._scaled_mm(
             rows_MD,
-            self.get_buffer("weight_CD").T,
+            self.weight_CD.T,
             scale_a=scale_M1,
-            scale_b=self.get_buffer("scale_1C"),
+            scale_b=self.scale_1C,
             out_dtype=torch.bfloat16,  # the one that every version of this product gives, and wide enough
             use_fast_accum=True,
         )

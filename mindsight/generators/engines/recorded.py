@@ -15,7 +15,7 @@ from torch import Tensor
 from mindsight.errors import BadRequest
 from mindsight.generators.engines.base import Loop, Network, Runner
 
-_WARM_UPS = 3
+_WARM_UPS = 2  # each runs every kernel of a step many times
 
 Record = Callable[[Loop, Sequence[Tensor]], Callable[[], Tensor]]
 """Makes of a loop and the tensors that it reads a replay without arguments, whose result is always in one place."""

@@ -45,7 +45,7 @@ def test_only_the_transformers_products_change() -> None:
     changed = [module for module in narrow.modules() if isinstance(module, Linear8)]
     assert len(changed) == n_blocks * (4 + 2 + 2)  # of the image's attention, the tokens' and the feed-forward
     assert not any(isinstance(module, Linear8) for module in denoiser.modules())
-    assert {one.get_buffer("weight_CD").dtype for one in changed} == {E4M3}
+    assert {one.weight_CD.dtype for one in changed} == {E4M3}
     inputs = (torch.randn(1, 4, 8, 8), torch.full((1,), 300.0), keys_values(torch.randn(1, 5, 24)), torch.randn(1, 16))
     assert 0.0 < relative(narrow(*inputs), denoiser(*inputs)) < 0.05
 
