@@ -108,7 +108,7 @@ class TrialDecoder:
 
     With a generator that was made for another encoder, betas are ranked and nothing is reconstructed; ``mismatch`` then
     gives the reason. Candidates that do not fit on the card are searched on the host, for the reason in
-    ``off_card``.
+    ``off_card``. ``origin`` is subtracted from both sides of a cosine; None subtracts nothing.
 
     Raises ModelMismatch if the decoder's weights are not those of its kind, or for other voxels
     (``decoder.voxel_count``).
@@ -137,7 +137,7 @@ class TrialDecoder:
                 " calibrate again with this mask",
                 code="decoder.voxel_count",
             )
-        self._origin = self._decoder.origin if bundle.calibration.centred else None
+        self.origin = self._decoder.origin if bundle.calibration.centred else None
         self._condition = self._decoder.condition
         self._names: dict[str, str] = {}
         if generator is not None and self._condition and self.mismatch is None:
@@ -151,6 +151,11 @@ class TrialDecoder:
             self._condition = ()
         self.off_card: str | None = None
         self._pool_on_card = None if placement == HOST else self._put_pool(placement)
+
+    @property
+    def draws(self) -> bool:
+        """Whether betas can be reconstructed."""
+        return self._generator is not None and bool(self._condition)
 
     def retrieve(
         self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike, pairs: Sequence[tuple[str, str]] = ()
@@ -207,7 +212,7 @@ class TrialDecoder:
             return None
         try:
             with placement.memory_reported():
-                return PoolOnCard.put(self.bundle.pool, self._origin, placement)
+                return PoolOnCard.put(self.bundle.pool, self.origin, placement)
         except MindsightError as error:  # another program took the memory meanwhile
             self.off_card = str(error)
             return None
@@ -220,8 +225,8 @@ class TrialDecoder:
         if self._pool_on_card is not None and (found := self._pool_on_card.rank(query, self._n_candidates)):
             return found
         pool, index, query_D = self.bundle.pool, self.bundle.index, on_host(query)
-        if index is None or self._origin is not None:
-            return rank(query_D, pool, self._n_candidates, self._origin)
+        if index is None or self.origin is not None:
+            return rank(query_D, pool, self._n_candidates, self.origin)
         return index.rank(query_D, self._n_candidates, also={pool.index_of(name) for pair in pairs for name in pair})
 
     def embed(self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike) -> NDArray[np.float32]:

@@ -36,8 +36,10 @@ class ArchivedEvent:
 class ArchivedResult:
     """One trial decoded at one stage.
 
+    confidence : that the closest candidate is right
     retrieved, retrieved_label : digest of the closest candidate's image, and its label
     reconstruction : digest of the reconstruction
+    token_cosine, fit_percentile : its own fit, as in ``protocol.messages.ReconstructionFit``; None if unknown
     caption : the sentence that was generated
     details : all other fields of the result, as JSON, under other names than the fields here; written unchanged
     """
@@ -49,6 +51,8 @@ class ArchivedResult:
     retrieved: str | None = None
     retrieved_label: str | None = None
     reconstruction: str | None = None
+    token_cosine: float | None = None
+    fit_percentile: float | None = None
     caption: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 

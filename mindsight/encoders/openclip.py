@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.features import FeatureSpace
+from mindsight.weights.device import Placement
 from mindsight.weights.fit import require_fit
 from mindsight.weights.state_dict import read_safetensors, read_state_dict
 
@@ -63,12 +64,13 @@ class ImageTower:
     digest: str
 
     @classmethod
-    def load(cls, weights: Path, model: str | Path, device: str = "cpu") -> ImageTower:
+    def load(cls, weights: Path, model: str | Path, device: str = "cpu", dtype: str = "float32") -> ImageTower:
         """Read the tower out of a checkpoint.
 
         weights : ``.safetensors``, or a file of ``torch.save`` that holds tensors
         model : name of a configuration of open_clip (``ViT-bigG-14``; OpenAI's own weights: ``ViT-L-14-quickgelu``), or
             a JSON file like its ``open_clip_config.json``
+        dtype : of the weights. Half of float32 takes half the memory, and sums of layers are then in half precision too
 
         Raises BadRequest (``tower.model``) if the configuration is unknown, ModelMismatch (``model.file``,
         ``checkpoint.unreadable``, ``tower.weights``) if there is no such tower in the file, or it is another one.
@@ -79,9 +81,10 @@ class ImageTower:
         state = {key.removeprefix(prefix): held[key].float() for key in held if key.startswith(prefix)}
         visual = _build(name, described)
         _fill(visual, state, name, weights.name)
+        Placement(device, dtype).place(visual.eval().requires_grad_(False))
         size = visual.image_size if isinstance(visual.image_size, tuple) else (visual.image_size,) * 2
         return cls(
-            visual.eval().requires_grad_(False).to(device),
+            visual,
             name,
             weights.name,
             prefix,
@@ -105,7 +108,8 @@ class ImageTower:
         On a GPU in half precision, as MindEye2's reference runs it. Raises ModelMismatch (``tower.tokens``) if the
         tower has no tokens.
         """
-        device = next(self.visual.parameters()).device
+        weights = next(self.visual.parameters())
+        device = weights.device
         pixels_BCHW = torch.from_numpy(np.moveaxis(images_BHWC, -1, 1)).to(device, torch.float32)
         if images_BHWC.dtype == np.uint8:
             pixels_BCHW = pixels_BCHW / 255.0
@@ -113,7 +117,7 @@ class ImageTower:
             pixels_BCHW = (pixels_BCHW + 1.0) / 2.0
         mean, std = (torch.tensor(of, device=device)[:, None, None] for of in (self.mean, self.std))
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-            found = self._forward((pixels_BCHW - mean) / std, embedding)
+            found = self._forward(((pixels_BCHW - mean) / std).to(weights.dtype), embedding)
         embedded: NDArray[np.float32] = found.float().cpu().numpy()
         return embedded
 
@@ -147,7 +151,13 @@ class OpenClipEncoder:
 
     @classmethod
     def load(
-        cls, weights: Path, model: str | Path, embedding: str = "tokens", values: str = "", device: str = "cpu"
+        cls,
+        weights: Path,
+        model: str | Path,
+        embedding: str = "tokens",
+        values: str = "",
+        device: str = "cpu",
+        dtype: str = "float32",
     ) -> OpenClipEncoder:
         """values : empty for ``mindeye2`` with tokens, ``clip`` with pooled embeddings
 
@@ -163,11 +173,16 @@ class OpenClipEncoder:
                 f" and {values!r}",
                 code="pool.options",
             )
-        return cls(ImageTower.load(weights, model, device), wanted, taken)
+        return cls(ImageTower.load(weights, model, device, dtype), wanted, taken)
 
     def encode(self, images_BHW3: NDArray[Any]) -> NDArray[np.float32]:
         """See ``ImageTower.embed``."""
         return self._tower.embed(images_BHW3, self._embedding, self._values)
+
+
+def configuration_of(space: FeatureSpace) -> str:
+    """Name of the configuration in the name of a space of tokens, see ``token_space``."""
+    return space.name.removeprefix("openclip-").removesuffix("-tokens")
 
 
 def token_space(state: Mapping[str, Tensor], model: str | Path) -> FeatureSpace:

@@ -154,7 +154,7 @@ class Hdf5Pictures:
                 )
         if len(picture_HWC) == self._size_px:
             return np.ascontiguousarray(picture_HWC)
-        return _square(Image.fromarray(as_uint8(picture_HWC)), self._size_px)
+        return resized(as_uint8(picture_HWC), self._size_px)
 
 
 def as_uint8(picture_HWC: NDArray[Any]) -> NDArray[np.uint8]:
@@ -162,6 +162,11 @@ def as_uint8(picture_HWC: NDArray[Any]) -> NDArray[np.uint8]:
     if picture_HWC.dtype == np.uint8:
         return picture_HWC
     return np.rint(picture_HWC * 255.0).astype(np.uint8)
+
+
+def resized(picture_HWC: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """(size_px, size_px, C) an image as a folder's images are resized; unchanged if it has this size."""
+    return _square(Image.fromarray(picture_HWC), size_px)
 
 
 def _square(image: Image.Image, size_px: int) -> NDArray[np.uint8]:

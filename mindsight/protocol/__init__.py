@@ -1,6 +1,7 @@
 """The wire: versioned inputs, messages and jobs, as JSON. No IO."""
 
 from mindsight.protocol.messages import (
+    NO_FITS,
     VERSION,
     BetaReady,
     Candidate,
@@ -10,6 +11,7 @@ from mindsight.protocol.messages import (
     Message,
     PairChoice,
     Reconstruction,
+    ReconstructionFit,
     ReconstructionSkipped,
     Result,
     RunEnded,
@@ -30,6 +32,7 @@ from mindsight.protocol.messages import (
 )
 
 __all__ = [
+    "NO_FITS",
     "VERSION",
     "BetaReady",
     "Candidate",
@@ -39,6 +42,7 @@ __all__ = [
     "Message",
     "PairChoice",
     "Reconstruction",
+    "ReconstructionFit",
     "ReconstructionSkipped",
     "Result",
     "RunEnded",

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from mindsight.stages import Stage, Version
 
@@ -52,6 +52,7 @@ class StageLatency(_Frozen):
     reconstruction: float | None = Field(
         default=None, description="from logging the beta until logging this version of its reconstruction"
     )
+    embed: float | None = Field(default=None, description="the encoder, which measures a reconstruction's fit")
 
 
 class SessionOpened(_Base):
@@ -251,12 +252,45 @@ class Reconstruction(_Base):
         default="full", description="preview: as after the sampler's first steps; refined: made of the full one later"
     )
     image: Digest
-    confidence: float = Field(ge=0, le=1)
     seed: int
     evaluations: int = Field(description="number of network evaluations of the sampler")
     generator: Digest
     brain_map: Digest | None = Field(default=None, description="image of the beta on the reference")
     latency_ms: StageLatency = StageLatency()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_confidence_of_its_result(cls, given: Any) -> Any:
+        """Sessions recorded before ``ReconstructionFit`` repeat here the confidence of the result."""
+        return {name: of for name, of in given.items() if name != "confidence"} if isinstance(given, dict) else given
+
+
+class ReconstructionFit(_Base):
+    """How well a reconstruction fits the image tokens that it was made from. It is measured after the reconstruction
+    is shown, which comes before it.
+    """
+
+    type: Literal["reconstruction.fit"] = "reconstruction.fit"
+    run: int
+    trial: int
+    stage: Stage
+    image: Digest = Field(description="of the reconstruction that was measured")
+    token_cosine: float = Field(
+        ge=-1, le=1, description="cosine between the tokens of the reconstruction, encoded again, and those decoded"
+    )
+    fit_percentile: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="percentile rank of the cosine among those that other trials' reconstructions have with the same"
+        " tokens, at this stage in the calibration; None: not calibrated",
+    )
+    encoder: Digest = Field(description="sha256 of the encoder's weights")
+    latency_ms: StageLatency = StageLatency()
+
+
+NO_FITS = "fit.encoder"
+"""Code of the warning in a session whose reconstructions have no fit."""
 
 
 class ReconstructionSkipped(_Base):
@@ -306,6 +340,7 @@ Message = Annotated[
     | Result
     | Reconstruction
     | ReconstructionSkipped
+    | ReconstructionFit
     | Captioned
     | Warned,
     Field(discriminator="type"),

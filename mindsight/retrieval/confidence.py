@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
+from mindsight.quantiles import quantiles_of, share_below
 from mindsight.retrieval.ranking import Ranking
 
 # log of the temperatures tried: from all probability on one candidate to equal ones. Cosines lie in -1 .. 1.
 _LOG_TEMPERATURES = np.linspace(math.log(1e-3), math.log(1e2), 231)
-_QUANTILES = np.linspace(0.0, 1.0, 101)
 
 Score = Literal["cosine", "projection"]
 
@@ -134,7 +134,7 @@ def fit_temperature(
         float(losses[best]),
         len(scores_KN),
         score,
-        _quantiles(null_scores_MN.max(axis=1)),
+        quantiles_of(null_scores_MN.max(axis=1)),
         len(null_scores_MN),
     )
 
@@ -160,20 +160,6 @@ def _margins(scores_MN: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(first - second)
 
 
-def _quantiles(values_M: NDArray[Any]) -> tuple[float, ...]:
-    return tuple(float(q) for q in np.quantile(np.asarray(values_M, dtype=np.float64), _QUANTILES))
-
-
 def _share_at_or_above(value: float, quantiles: tuple[float, ...], n: int) -> float | None:
-    """(1 + number of null values at or above) / (1 + n), interpolated in the quantiles; ties count as above."""
-    if not quantiles:
-        return None
-    upper = int(np.searchsorted(quantiles, value, side="left"))
-    if upper == 0:
-        below = 0.0
-    elif upper == len(quantiles):
-        below = 1.0
-    else:
-        low, high = quantiles[upper - 1], quantiles[upper]
-        below = (upper - 1 + (value - low) / (high - low)) / (len(quantiles) - 1)
-    return (1.0 + n * (1.0 - below)) / (1.0 + n)
+    """(1 + number of null values at or above) / (1 + n)."""
+    return (1.0 + n * (1.0 - share_below(value, quantiles))) / (1.0 + n) if quantiles else None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
-from mindsight.protocol import Captioned, Reconstruction, Result
+from mindsight.protocol import Captioned, Reconstruction, ReconstructionFit, Result
 from mindsight.stages import Stage
 from service.auth import require
 from service.context import GatewayDependency
@@ -19,6 +19,7 @@ router = APIRouter(prefix="/v1/sessions/{session}/results", tags=["results"])
 class Results(Body):
     results: list[Result]
     reconstructions: list[Reconstruction]
+    fits: list[ReconstructionFit]
     captions: list[Captioned]
 
 
@@ -34,12 +35,12 @@ def get_results(
     trial: Annotated[int | None, Query(ge=1)] = None,
     stage: Stage | None = None,
 ) -> Results:
-    """All results, reconstructions and captions so far, in the order in which they came."""
+    """All results, reconstructions, their fits and captions so far, in the order in which they came."""
     gateway.sessions.get(session)
     found = [
         message
         for message in gateway.journal(session).read_messages()
-        if isinstance(message, Result | Reconstruction | Captioned)
+        if isinstance(message, Result | Reconstruction | ReconstructionFit | Captioned)
         and run in (None, message.run)
         and trial in (None, message.trial)
         and stage in (None, message.stage)
@@ -47,5 +48,6 @@ def get_results(
     return Results(
         results=[message for message in found if isinstance(message, Result)],
         reconstructions=[message for message in found if isinstance(message, Reconstruction)],
+        fits=[message for message in found if isinstance(message, ReconstructionFit)],
         captions=[message for message in found if isinstance(message, Captioned)],
     )

@@ -15,14 +15,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mindsight.errors import BadRequest, MindsightError
+from mindsight import assets
+from mindsight.errors import BadRequest, MindsightError, ModelMismatch
 from mindsight.generators.base import SampleOptions
+from mindsight.generators.registry import load_encoder_of, load_generator
 from mindsight.generators.sampling.presets import PRESETS, preset_of
 from mindsight.ingest import IngestOptions
+from mindsight.reconstruction_fit import FitMeter
 from mindsight.retrieval import CandidatePool, ReducedIndex
 from mindsight.scanner.echoes import parse_echo
+from mindsight.settings import read_settings
 from mindsight.stages import STAGES
 from mindsight.subjects.bundle.folder import Bundle, require_new
+from mindsight.weights.device import choose
+from training.calibration.fits import N_TRIALS, Reconstructor
 from training.calibration.linear_bundle import BY_RUN, calibrate_linear
 from training.calibration.released_bundle import Released, calibrate_released
 from training.calibration.summary import summary
@@ -36,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--weights, --mask and --layer need --decoder mindeye2")
     if given.decoder == "linear" and given.preset is not None and preset_of(given.preset).needs_start:
         parser.error(f"--preset {given.preset} starts from a low-level image, and needs --decoder mindeye2")
+    if given.reconstructions < 0:
+        parser.error(f"expected --reconstructions 0 or more, got {given.reconstructions}")
     if not re.fullmatch(r"sub-[A-Za-z0-9]+", given.subject):
         parser.error(f"expected a subject like sub-01, got {given.subject!r}")
     try:
@@ -51,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _linear(given: argparse.Namespace) -> Bundle:
     options, echo = _options(given), parse_echo(given.echo)
     pool = None if given.pool is None else CandidatePool.load(given.pool)
-    made = calibrate_linear(given.runs, given.labels, given.subject, datetime.now(UTC), options, pool, echo)
+    now, reconstructor = datetime.now(UTC), _reconstructor(given, pool)
+    made = calibrate_linear(given.runs, given.labels, given.subject, now, options, pool, echo, reconstructor)
     return _sampled(made, given).save(given.out)
 
 
@@ -61,9 +70,11 @@ def _released(given: argparse.Namespace) -> Bundle:
     options, echo = _options(given), parse_echo(given.echo)
     pool = CandidatePool.load(given.pool)
     released = Released(given.weights, given.mask, pool, ReducedIndex.beside(given.pool, pool), given.layer)
-    subject, created = given.subject, datetime.now(UTC)
+    subject, created, reconstructor = given.subject, datetime.now(UTC), _reconstructor(given, pool)
     with tempfile.TemporaryDirectory() as scratch:
-        made = calibrate_released(released, given.runs, given.labels, subject, created, Path(scratch), options, echo)
+        made = calibrate_released(
+            released, given.runs, given.labels, subject, created, Path(scratch), options, echo, reconstructor
+        )
         return _sampled(made, given).save(given.out)
 
 
@@ -72,6 +83,22 @@ def _sampled(made: Bundle, given: argparse.Namespace) -> Bundle:
     if given.preset is None:
         return made
     return replace(made, sampling=replace(made.sampling, generator=SampleOptions(preset=given.preset)))
+
+
+def _reconstructor(given: argparse.Namespace, pool: CandidatePool | None) -> Reconstructor | None:
+    """The generator of this machine's service; None where there is nothing to draw, or no encoder to measure with."""
+    if given.reconstructions == 0 or pool is None or len(pool.token_shape) != 2:
+        return None
+    settings = read_settings()
+    folder, placement = settings.generator_dir or assets.GENERATOR, choose(settings.device)
+    with placement.memory_reported():
+        generator = load_generator(folder, placement)
+        try:
+            meter = FitMeter(load_encoder_of(folder, placement), generator)
+        except ModelMismatch as error:
+            print(f"fits of reconstructions are not calibrated: {error} [{error.code}]", file=sys.stderr, flush=True)
+            return None
+    return Reconstructor(generator, meter, given.reconstructions, SampleOptions(preset=given.preset))
 
 
 def _options(given: argparse.Namespace) -> IngestOptions:
@@ -117,6 +144,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--subject", default="sub-01", help="pseudonym of the subject (default sub-01)")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to make; must not exist")
+    parser.add_argument(
+        "--reconstructions",
+        type=int,
+        default=N_TRIALS,
+        metavar="N",
+        help="trials to reconstruct at each stage with the generator of this machine's service, so that a session can"
+        f" rate how well a reconstruction fits (default {N_TRIALS}; 0: none). Needs a pool of image tokens",
+    )
     _add_decoder(parser.add_argument_group("decoder"))
     _add_betas(parser.add_argument_group("betas, in calibration and in sessions with this bundle"))
     return parser

@@ -25,6 +25,7 @@ from mindsight.retrieval import CandidatePool
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
+from training.calibration.fits import LeftOut, Reconstructor, calibrate_fit
 from training.calibration.glm_choice import VoxelRun, choose, slice_lags
 from training.calibration.linear_choice import choose_linear, fit_linear
 from training.calibration.runs import (
@@ -50,6 +51,7 @@ def calibrate_linear(
     options: IngestOptions = BY_RUN,
     pool: CandidatePool | None = None,
     echo: EchoChoice = None,
+    reconstructor: Reconstructor | None = None,
 ) -> Bundle:
     """A linear bundle, not saved yet, that decodes into the embeddings of a pool, or classifies labels.
 
@@ -60,6 +62,7 @@ def calibrate_linear(
         others are better, see ``glm_choice``
     pool : the candidates that the labels name, see ``CandidatePool.named``; None: the labels are the candidates
     echo : which of several echoes, or all combined, see ``read_series``; sessions must take the same
+    reconstructor : to calibrate the fit of reconstructions with; each run's are made by the decoder of the other runs
 
     Raises BadRequest (``calibration.runs``, ``calibration.labels``), ModelMismatch (``pool.unknown_candidate``), and
     what reading the runs raises.
@@ -76,7 +79,7 @@ def calibrate_linear(
     finals, baseline = ingest_runs(runs, space, chosen.options)
     trials = [run_trials(run, betas, index_of) for run, betas in zip(runs, finals, strict=True)]
     held_out = choose_linear(trials, pool, np.random.default_rng(0))
-    return Bundle(
+    bundle = Bundle(
         subject=subject,
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
         options=chosen.options,
@@ -89,6 +92,13 @@ def calibrate_linear(
         labels=labels,
         accuracy=held_out.accuracy,
     )
+    if reconstructor is None:
+        return bundle
+    left_out = [
+        LeftOut([run.recorded.run], fit_linear(trials[:i] + trials[i + 1 :], pool, held_out.method))
+        for i, run in enumerate(runs)
+    ]
+    return replace(bundle, fit=calibrate_fit(bundle, runs, left_out, reconstructor))
 
 
 def _space(recorded: RecordedRun) -> SubjectSpace:

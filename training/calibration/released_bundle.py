@@ -7,7 +7,7 @@ Letters: B of a batch, K trials, V voxels, N candidates, M shuffled trials.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from mindsight.retrieval import CandidatePool, ReducedIndex, cosine_scores, fit_
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
+from training.calibration.fits import LeftOut, Reconstructor, calibrate_fit
 from training.calibration.linear_bundle import BY_RUN
 from training.calibration.runs import (
     Labels,
@@ -68,6 +69,7 @@ def calibrate_released(
     scratch: Path,
     options: IngestOptions = BY_RUN,
     echo: EchoChoice = None,
+    reconstructor: Reconstructor | None = None,
 ) -> Bundle:
     """A bundle, not saved yet, whose confidence is fitted to the runs' trials.
 
@@ -89,7 +91,7 @@ def calibrate_released(
     shuffled_MV = rng.permuted(np.tile(z_KV, (_SHUFFLES, 1)), axis=1)[:_MAX_NULL]
     scores_KN, null_MN = (_scores(model, voxels, released.pool) for voxels in (z_KV, shuffled_MV))
     right_KN = shown_K[:, None] == np.arange(len(released.pool))
-    return Bundle(
+    bundle = Bundle(
         subject=subject,
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
         options=options,
@@ -103,6 +105,10 @@ def calibrate_released(
         labels=labels,
         accuracy=top_k(scores_KN, right_KN, 1),
     )
+    if reconstructor is None:
+        return bundle
+    unseen = [LeftOut([run.recorded.run for run in runs], bundle.decoder)]
+    return replace(bundle, fit=calibrate_fit(bundle, runs, unseen, reconstructor))
 
 
 def _space(mask: Path, recorded: RecordedRun) -> SubjectSpace:

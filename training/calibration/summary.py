@@ -22,6 +22,7 @@ def summary(bundle: Bundle) -> str:
             f"accuracy {bundle.accuracy} ({held_out})",
             f"temperature {calibration.temperature:.3f}, mean confidence for shuffled betas"
             f" {calibration.null_confidence:.2f}",
+            _fit(bundle),
         ]
     )
 
@@ -30,6 +31,13 @@ def _decoder(bundle: Bundle) -> str:
     """How the decoder was fitted, and what scores are measured from."""
     centred = "centred on their mean" if bundle.calibration.centred else "not centred"
     return f"{bundle.decoder.describe()}; embeddings {centred}; temperature"
+
+
+def _fit(bundle: Bundle) -> str:
+    """At which stages the fit of a reconstruction is calibrated."""
+    stages = {} if bundle.fit is None else bundle.fit.stages
+    listed = ", ".join(f"{stage} ({others.n} trials)" for stage, others in stages.items())
+    return f"fit of reconstructions: {f'calibrated at {listed}' if stages else 'not calibrated'}"
 
 
 def _glm(bundle: Bundle) -> str:

@@ -2,7 +2,7 @@
 
 Only the participant and the scanner are simulated. The rest is the real way: an hour of scanning through the same
 ingest code as live, single-trial betas, a mask of reliable voxels, fine-tuning of the pretrained shared-subject model,
-a temperature fitted to fast and final betas of held-out runs, a bundle.
+a temperature fitted to fast and final betas of held-out runs, the fit of their reconstructions, a bundle.
 
 Letters: K trials, V voxels, N candidates, M shuffled trials, T tokens, D channels.
 """
@@ -31,17 +31,21 @@ from mindsight.decoders.mindeye2 import MindEye2, fold, load_mindeye2
 from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.decoding import z_scored
 from mindsight.encoders.demo import DemoEncoder
+from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, IngestSession
 from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing.quality.baseline import baseline_of
+from mindsight.reconstruction_fit import FitMeter
 from mindsight.retrieval import Calibration, CandidatePool, fit_temperature
 from mindsight.retrieval.ranking import cosine_scores
 from mindsight.simulator.demo import demo_participant, demo_visit
 from mindsight.simulator.experiment import Design
 from mindsight.simulator.session import SimulatedSession
+from mindsight.subjects.bundle.fit import FitCalibration
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.weights.state_dict import write_state_dict
+from training.calibration.fits import LeftOut, Reconstructor, calibrate_fit
 from training.calibration.runs import ingest_run, run_signal
 from training.datasets.simulated import simulated_runs
 from training.pretraining.mindeye import Config, finetune
@@ -181,6 +185,14 @@ def _scores(
     return scores(z_KV), scores(shuffled)
 
 
+def held_out_fit(bundle: Bundle, hour: SimulatedSession, encoder: DemoEncoder) -> FitCalibration | None:
+    """The fit of reconstructions of the held-out runs by the generator that ships."""
+    generator = DemoGenerator.load(assets.GENERATOR)
+    runs = simulated_runs(hour)[-N_HELD_OUT:]
+    held = LeftOut([run.recorded.run for run in runs], bundle.decoder)
+    return calibrate_fit(bundle, runs, [held], Reconstructor(generator, FitMeter(encoder, generator)))
+
+
 def make_pool(encoder: DemoEncoder, images: Path) -> CandidatePool:
     """The scenes that the demo shows, none of which the subject was calibrated on; their PNGs are written to
     ``images``."""
@@ -235,6 +247,7 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
             baseline=baseline_of(list(scanned.signal_R2V)),
             accuracy=found.accuracy,
         )
+        bundle = replace(bundle, fit=held_out_fit(bundle, hour, encoder))
         shutil.rmtree(out, ignore_errors=True)
         return bundle.save(out), found.accuracy, found.control
 

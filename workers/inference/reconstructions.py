@@ -36,7 +36,6 @@ def reconstruction_of(
     work: BetaWork,
     loaded: LoadedBundle,
     betas: Betas,
-    confidence: float,
     made: Reconstructed,
     seed: int,
     generator: Generator,
@@ -46,7 +45,6 @@ def reconstruction_of(
 ) -> Reconstruction:
     """The message of a reconstruction; its image is put into the blob store.
 
-    confidence : of the retrieval that it follows from
     with_map : the brain map of its beta, too, which a preview does not wait for
     """
     brain_map = _brain_map(loaded, betas, blobs) if with_map else None
@@ -60,7 +58,6 @@ def reconstruction_of(
         stage=work.stage,
         version=made.version,
         image=image,
-        confidence=confidence,
         seed=seed,
         evaluations=made.steps,
         generator=generator.digest,

@@ -21,13 +21,16 @@ from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
 from mindsight.processes import is_gone, process_name
 from mindsight.protocol import (
+    NO_FITS,
     BetaReady,
     Captioned,
     Message,
     Reconstruction,
+    ReconstructionFit,
     ReconstructionSkipped,
     Result,
     SessionArchived,
+    Warned,
 )
 from mindsight.settings import Settings, read_settings
 from workers.jobs.gather import gather_session
@@ -84,8 +87,8 @@ class Archivist:
         return folder
 
     def await_results(self) -> list[Message]:
-        """All messages, once every beta has its result and reconstruction (or the reason for none), or no job is left,
-        or at the deadline.
+        """All messages, once every beta has its result, reconstruction and fit (or the reason for none), or no job is
+        left, or at the deadline.
 
         Every job was queued before the session was closed, and a job leaves its queue only when what follows from it is
         written (including the reconstruction's job) or when it was refused. Empty queues therefore mean that nothing
@@ -100,9 +103,13 @@ class Archivist:
             results = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Result)}
             drawn = {(m.run, m.trial, m.stage) for m in messages if self._is_drawn(m)}
             skipped = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, ReconstructionSkipped)}
+            fitted = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, ReconstructionFit)}
             captioned = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Captioned)}
-            has_captions = self.settings.captions_dir is not None
-            complete = betas <= results & (skipped | (drawn & captioned if has_captions else drawn))
+            if not any(isinstance(m, Warned) and m.code == NO_FITS for m in messages):
+                drawn &= fitted
+            if self.settings.captions_dir is not None:
+                drawn &= captioned
+            complete = betas <= results & (skipped | drawn)
             if complete or idle or self.journal.opened().bundle is None or time.monotonic() > deadline_s:
                 return messages
             time.sleep(POLL_S)

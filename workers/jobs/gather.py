@@ -24,6 +24,7 @@ from mindsight.protocol import (
     Captioned,
     Message,
     Reconstruction,
+    ReconstructionFit,
     ReconstructionSkipped,
     Result,
     RunPlaced,
@@ -172,13 +173,18 @@ def _results(messages: Sequence[Message]) -> list[ArchivedResult]:
     made = sorted((m for m in messages if isinstance(m, Reconstruction)), key=lambda m: VERSIONS.index(m.version))
     reconstructions = {(m.run, m.trial, m.stage): m for m in made}  # of each stage the latest version
     skipped = {(m.run, m.trial, m.stage): m for m in messages if isinstance(m, ReconstructionSkipped)}
+    fits = {(m.run, m.trial, m.stage, m.image): m for m in messages if isinstance(m, ReconstructionFit)}
     captions = {(m.run, m.trial, m.stage): m for m in messages if isinstance(m, Captioned)}
     results = []
     for result in (m for m in messages if isinstance(m, Result)):
         reconstruction = reconstructions.get((result.run, result.trial, result.stage))
         details: dict[str, Any] = {"result": result.model_dump(mode="json", exclude_none=True)}
+        fit = None
         if reconstruction is not None:
             details["drawing"] = reconstruction.model_dump(mode="json", exclude_none=True)
+            fit = fits.get((result.run, result.trial, result.stage, reconstruction.image))
+        if fit is not None:
+            details["fit"] = fit.model_dump(mode="json", exclude_none=True)
         without = skipped.get((result.run, result.trial, result.stage))
         if without is not None and reconstruction is None:
             details["not_drawn"] = without.text
@@ -195,6 +201,8 @@ def _results(messages: Sequence[Message]) -> list[ArchivedResult]:
                 retrieved=first.image,
                 retrieved_label=first.label or first.id,
                 reconstruction=None if reconstruction is None else reconstruction.image,
+                token_cosine=None if fit is None else fit.token_cosine,
+                fit_percentile=None if fit is None else fit.fit_percentile,
                 caption=None if caption is None else caption.text,
                 details=details,
             )
@@ -213,5 +221,6 @@ def _provenance(opened: OpenSession, messages: Sequence[Message]) -> dict[str, A
         "models": sorted({m.model for m in messages if isinstance(m, Result)}),
         "pools": sorted({m.pool for m in messages if isinstance(m, Result)}),
         "generators": sorted({m.generator for m in messages if isinstance(m, Reconstruction)}),
+        "encoders": sorted({m.encoder for m in messages if isinstance(m, ReconstructionFit)}),
         "captioners": sorted({m.model for m in messages if isinstance(m, Captioned)}),
     }

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mindsight import __version__
 from mindsight.archive.names import MASK, PROVENANCE, RESULTS, Names, effect_maps, table_beside
 from mindsight.archive.records import ArchivedEvent, ArchivedResult, ArchivedRun, ArchivedSession
-from mindsight.archive.write.contact_sheet import TrialImages, contact_sheets, extension
+from mindsight.archive.write.contact_sheet import Tile, TrialImages, contact_sheets, extension
 from mindsight.archive.write.nifti import nifti_writer
 from mindsight.archive.write.raw import BIDS_VERSION
 from mindsight.archive.write.tables import write_json, write_jsonl, write_tsv
@@ -165,6 +165,8 @@ def _row(result: ArchivedResult) -> dict[str, Any]:
         "retrieved_label": result.retrieved_label,
         "retrieved": result.retrieved,
         "reconstruction": result.reconstruction,
+        "token_cosine": result.token_cosine,
+        "fit_percentile": result.fit_percentile,
         "caption": result.caption,
     }
     return own | {key: value for key, value in sorted(result.details.items()) if key not in own}
@@ -206,9 +208,14 @@ def _trial(result: ArchivedResult, stimulus: str | None, images: Mapping[str, by
     def image(digest: str | None) -> bytes | None:
         return None if digest is None else images.get(digest)
 
-    caption = f"run {result.run}  trial {result.trial}  {result.stage}"
+    fit = [] if result.token_cosine is None else [f"token cosine {result.token_cosine:.2f}"]
+    if result.fit_percentile is not None:
+        fit.append(f"percentile {result.fit_percentile:.0f}")
+    closest = [] if result.retrieved_label is None else [result.retrieved_label]
     if result.confidence is not None:
-        caption += f"  confidence {result.confidence:.2f}"
-    if result.retrieved_label is not None:
-        caption += f"  {result.retrieved_label[:24]}"
-    return TrialImages(caption, image(stimulus), image(result.reconstruction), image(result.retrieved))
+        closest.append(f"right: {result.confidence:.2f}")
+    return TrialImages(
+        Tile(image(stimulus), (f"run {result.run}  trial {result.trial}", result.stage)),
+        Tile(image(result.reconstruction), tuple(fit)),
+        Tile(image(result.retrieved), tuple(closest)),
+    )

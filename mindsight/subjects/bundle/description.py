@@ -57,6 +57,7 @@ class BundleDescription(BaseModel):
     labels: str | None
     accuracy: dict[str, Any] | None
     sampling: dict[str, Any] | None = None
+    fit: dict[str, Any] | None = None
     pool: PoolInfo
     files: dict[str, str]
     sizes: dict[str, int] = {}

@@ -31,6 +31,7 @@ from mindsight.subjects.bundle.description import (
     verify_files,
     write_description,
 )
+from mindsight.subjects.bundle.fit import FitCalibration
 from mindsight.subjects.bundle.pool import read_pool, write_pool
 from mindsight.subjects.bundle.space import check_voxels, read_space, write_space
 
@@ -53,9 +54,11 @@ class _Parts:
     baseline: Baseline | None
     accuracy: Accuracy | None
     sampling: Sampling
+    fit: FitCalibration | None
 
 
 _PARTS, _CALIBRATION, _ACCURACY = TypeAdapter(_Parts), TypeAdapter(Calibration), TypeAdapter(Accuracy)
+_FIT = TypeAdapter(FitCalibration)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,6 +76,7 @@ class Bundle:
     accuracy : leave-one-run-out, at calibration; None if it was not measured
     decoder : its weights; the process that decodes builds the decoder from them
     sampling : how reconstructions are made
+    fit : how well reconstructions of other trials fit a trial's tokens; None if it was not calibrated
     index : sketches of a pool too large to be read for every trial; None: the whole pool is read
     folder : where it was loaded from; None until it is saved
     digest : sha256 over everything in the folder; empty until it is saved
@@ -87,6 +91,7 @@ class Bundle:
     pool: CandidatePool
     decoder: DecoderWeights
     sampling: Sampling = field(default_factory=Sampling)
+    fit: FitCalibration | None = None
     index: ReducedIndex | None = None
     baseline: Baseline | None = None
     labels: str | None = None
@@ -135,6 +140,7 @@ class Bundle:
         try:
             calibration = _CALIBRATION.validate_python(described.calibration)
             accuracy = None if described.accuracy is None else _ACCURACY.validate_python(described.accuracy)
+            fit = None if described.fit is None else _FIT.validate_python(described.fit)
         except ValidationError as error:
             raise invalid_description(error) from None
         pool, index = read_pool(folder)
@@ -149,6 +155,7 @@ class Bundle:
             pool=pool,
             decoder=decoder,
             sampling=sampling,
+            fit=fit,
             index=index,
             baseline=calibrated.baseline,
             labels=described.labels,
@@ -176,7 +183,7 @@ class Bundle:
         self.decoder.save(folder)
 
     def _described(self) -> dict[str, Any]:
-        parts = _Parts(self.options, self.calibration, self.baseline, self.accuracy, self.sampling)
+        parts = _Parts(self.options, self.calibration, self.baseline, self.accuracy, self.sampling, self.fit)
         return {
             "version": VERSION,
             "kind": self.kind,

@@ -106,6 +106,9 @@ def write_unclip(
         }
         if tower:
             sums[TOWER] = write_streamed(folder / TOWER, tower, kept)
+        if tower and Path(tower_model).is_file():  # a configuration that open_clip does not know by its name
+            described = folder / Path(tower_model).name
+            sums[described.name] = _write_json(described, json.loads(Path(tower_model).read_bytes()))
         write_manifest(folder, KIND, sums, dtype=DTYPE_NAMES[dtype], left_out=list(parts.left_out), **origin)
     return Converted(
         dtype=DTYPE_NAMES[dtype], unet=parts.unet_layout, vae=parts.vae_layout, space=space, left_out=parts.left_out

@@ -1,7 +1,8 @@
 """A folder in diffusers' layout, ``unet/`` and ``vae/``, as it is published and as ``mindsight convert`` writes it.
 
 Knows nothing of the released files. What was converted also has a manifest, whose digests are verified, a
-``config.json`` with what neither network knows, and the image tower in ``tower.safetensors``.
+``config.json`` with what neither network knows, and the image tower in ``tower.safetensors``, beside it the tower's own
+configuration if open_clip does not know it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mindsight.encoders.openclip import OpenClipEncoder, configuration_of
 from mindsight.errors import ModelMismatch
 from mindsight.features import FeatureSpace
 from mindsight.files.digest import sha256_of_json
@@ -20,6 +22,7 @@ from mindsight.generators.sampling.presets import PRESETS
 from mindsight.generators.unclip.sdxl.released import Parts, State
 from mindsight.generators.unclip.sdxl.unet import UnetLayout
 from mindsight.generators.unclip.sdxl.vae import SCALING, VaeLayout
+from mindsight.weights.device import Placement
 from mindsight.weights.state_dict import read_safetensors
 
 KIND, CONFIG, TOWER = "unclip", "config.json", "tower.safetensors"
@@ -77,6 +80,23 @@ def read_folder(folder: Path) -> Read:
             " folder of SDXL or of an unCLIP made from it",
             code="checkpoint.unreadable",
         ) from None
+
+
+def read_tower(folder: Path, placement: Placement) -> OpenClipEncoder:
+    """The image tower, on a device: the encoder of the tokens that the weights were trained with.
+
+    Raises ModelMismatch (``generator.encoder`` without one, and what ``ImageTower.load`` raises).
+    """
+    described = _json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    if not described.get("space") or not (folder / TOWER).is_file():
+        raise ModelMismatch(
+            f"expected the image tower in {TOWER} of {folder.name}, got none: convert a checkpoint that carries it",
+            code="generator.encoder",
+        )
+    model = configuration_of(FeatureSpace.from_json(described["space"]))
+    own = folder / f"{model}.json"
+    configuration = own if own.is_file() else model
+    return OpenClipEncoder.load(folder / TOWER, configuration, device=placement.device, dtype=placement.dtype)
 
 
 def unet_config(layout: UnetLayout, size_px: int) -> dict[str, Any]:

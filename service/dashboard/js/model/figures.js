@@ -63,6 +63,12 @@ export function laterVersion(a, b) {
 /** Why the newest stage of a trial has no reconstruction, or null. */
 export const skippedOf = (trial) => trial.stages[stageOf(trial)]?.skipped ?? null;
 
+/** The fit of a reconstruction, or null until this very image is measured. */
+export function fitOf(trial, made) {
+  const fit = trial.stages[made.stage].fit ?? null;
+  return fit?.image === made.image ? fit : null;
+}
+
 /** The caption of a reconstruction: made from the same tokens, so only that of its own stage counts. */
 export const captionOf = (trial, made) => trial.stages[made.stage].caption ?? null;
 

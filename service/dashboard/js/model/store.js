@@ -146,6 +146,7 @@ const HANDLERS = {
   },
   "reconstruction": withReconstruction,
   "reconstruction.skipped": (s, m) => withStage(s, m, { skipped: m }),
+  "reconstruction.fit": (s, m) => withLatency(withStage(s, m, { fit: m }), m.latency_ms),
   "caption": (s, m) => withStage(s, m, { caption: m }),
   "warning": (s) => s,
 };

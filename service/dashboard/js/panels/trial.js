@@ -1,6 +1,6 @@
-// What did the brain say: one trial's stimulus beside its reconstruction, never without confidence and how it was made.
+// What did the brain say: one trial's stimulus beside its reconstruction, never without its fit and how it was made.
 
-import { STAGES, captionOf, hit, reconstructionOf, resultOf, skippedOf, stageOf, trialState, truthKnown } from "../model/figures.js";
+import { STAGES, captionOf, fitOf, reconstructionOf, resultOf, skippedOf, stageOf, trialState, truthKnown } from "../model/figures.js";
 import { clock, count, duration, short } from "../model/format.js";
 import { nameOf } from "../model/log.js";
 import { h, setAttr, setText } from "../ui/dom.js";
@@ -8,6 +8,9 @@ import { show } from "../ui/images.js";
 import { Panel } from "../ui/panel.js";
 
 const SIGN = { planned: "·", waiting: "○", fast: "◔", revised: "◑", final: "●", undecoded: "–" };
+
+const FIT = "Cosine between the reconstruction's tokens, encoded again, and the decoded tokens. Percentile: the share of"
+  + " other trials' reconstructions that fit these tokens worse, by the calibration of this stage.";
 
 /** A framed image, or a text instead, with a caption below it and a note on the right. */
 function figure(name) {
@@ -33,16 +36,15 @@ class TrialPanel extends Panel {
     this.stimulus = figure("Stimulus");
     this.reconstruction = figure("Reconstruction");
     this.bar = h("i", { class: "fill" });
-    this.null_ = h("i", { class: "null" });
-    const meter = { role: "meter", "aria-label": "confidence", "aria-valuemin": "0", "aria-valuemax": "1" };
-    this.track = h("div", { class: "track", ...meter }, this.bar, this.null_);
+    const meter = { role: "meter", "aria-label": "token cosine", "aria-valuemin": "0", "aria-valuemax": "1" };
+    this.track = h("div", { class: "track", ...meter }, this.bar);
     this.reading = h("span", { class: "reading" });
     this.how = h("p", { class: "how" });
     const back = { type: "button", class: "back", text: "◀ looking back · Esc: live", onclick: () => this.#backToLive() };
     this.back = h("button", back);
     body.append(
       h("div", { class: "pair" }, this.stimulus.el, this.reconstruction.el),
-      h("div", { class: "confidence" }, h("span", { text: "Confidence" }), this.track, this.reading),
+      h("div", { class: "fit", title: FIT }, h("span", { text: "Token cosine" }), this.track, this.reading),
       this.how,
     );
   }
@@ -60,7 +62,7 @@ class TrialPanel extends Panel {
     this.#drawAside(view, trial);
     this.#drawStimulus(view, trial);
     this.#drawReconstruction(view, trial);
-    this.#drawConfidence(trial);
+    this.#drawFit(trial);
     this.#drawProvenance(view, trial);
   }
 
@@ -77,7 +79,7 @@ class TrialPanel extends Panel {
     for (const part of [this.stimulus, this.reconstruction]) setText(part.note, "");
     this.#drawCaption(null);
     setText(this.reconstruction.caption, "Reconstruction");
-    this.#drawConfidence(null);
+    this.#drawFit(null);
     setText(this.how, "");
   }
 
@@ -122,7 +124,7 @@ class TrialPanel extends Panel {
       const version = made.version === "full" || made.version === undefined ? made.stage : `${made.stage} · ${made.version}`;
       this.#drawImage(part, made.image, `reconstruction of trial ${trial.trial}, ${version}`);
       setText(part.caption, `Reconstruction · ${version}`);
-      setText(part.note, `p ${made.confidence.toFixed(2)} · ${count(made.evaluations)} steps`);
+      setText(part.note, `${count(made.evaluations)} steps`);
       return;
     }
     setText(part.caption, "Reconstruction");
@@ -153,19 +155,17 @@ class TrialPanel extends Panel {
     part.words.replaceChildren(h("span", { text: words }), h("small", { text: more }));
   }
 
-  #drawConfidence(trial) {
-    const result = trial && resultOf(trial);
-    this.null_.hidden = !result;
-    this.bar.style.width = result ? `${100 * result.confidence}%` : "0";
-    if (result) this.null_.style.left = `${100 * result.null_confidence}%`;
-    setAttr(this.track, "aria-valuenow", result ? String(result.confidence) : null);
-    const was = trial && hit(trial);
-    if (!result) return this.reading.replaceChildren("–");
-    const verdict = was ? " ● rank 1 was shown" : " ○ rank 1 was not shown";
+  /** What the reconstruction itself is worth; the ranking's confidence is with its candidates. */
+  #drawFit(trial) {
+    const made = trial && reconstructionOf(trial);
+    const fit = made && fitOf(trial, made);
+    this.bar.style.width = fit ? `${100 * Math.max(0, fit.token_cosine)}%` : "0";
+    setAttr(this.track, "aria-valuenow", fit ? String(fit.token_cosine) : null);
+    if (!fit) return this.reading.replaceChildren(made ? "not measured" : "–");
+    const percentile = fit.fit_percentile ?? null;
     this.reading.replaceChildren(
-      h("b", { text: result.confidence.toFixed(2) }),
-      ` (null ${result.null_confidence.toFixed(2)})`,
-      was === null ? "" : h("span", { class: was ? "hit" : "miss", text: verdict }),
+      h("b", { text: fit.token_cosine.toFixed(2) }),
+      percentile === null ? " percentile not calibrated" : ` percentile ${Math.floor(percentile)} among other trials`,
     );
   }
 
