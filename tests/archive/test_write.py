@@ -19,6 +19,7 @@ from PIL import Image
 
 from mindsight.archive import ArchivedRun, ArchivedSession, bids_label, write_archive
 from mindsight.archive.write import derivatives
+from mindsight.archive.write.contact_sheet import Tile, TrialImages, contact_sheets
 from mindsight.errors import BadRequest, BadVolume, Conflict, StorageFull
 from mindsight.scanner import open_run
 from mindsight.volume import Volume
@@ -200,6 +201,10 @@ def test_results_are_whole_as_lines_and_flat_as_a_table(derived: Path) -> None:
     assert json.loads(table["candidates"][0]) == lines[0]["candidates"]
     assert list(table["confidence"]) == [line["confidence"] for line in lines]
     assert list(table.columns[:3]) == ["run", "trial", "stage"]
+    finals = table[table["stage"] == "final"]
+    assert list(finals["token_cosine"]) == [0.8] * 4
+    assert list(finals["fit_percentile"].fillna(-1.0)) == [97.5, -1.0] * 2
+    assert table[table["stage"] == "fast"][["token_cosine", "fit_percentile"]].isna().all(axis=None)
 
 
 def test_images_and_the_contact_sheet_open(derived: Path) -> None:
@@ -218,6 +223,17 @@ def test_images_and_the_contact_sheet_open(derived: Path) -> None:
         if (pixels[y, x] == thumbnail[0, 0]).all() and np.array_equal(pixels[y : y + 128, x : x + 128], thumbnail)
     ]
     assert len(windows) == 4  # one for each trial
+
+
+def test_a_line_that_is_too_long_for_its_image_is_cut() -> None:
+    def sheet(label: str) -> bytes:
+        tile = Tile(picture(1), (label,))
+        (made,) = contact_sheets([TrialImages(Tile(None), Tile(None), tile)])
+        return made
+
+    long = "a dog that lies on a lawn in the sun"
+    assert sheet(long) == sheet(long + " with another dog")
+    assert sheet("a dog") != sheet("a cat")
 
 
 def test_the_same_session_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -222,6 +222,14 @@ test("stages that are not drawn are in the log, neighbours as one", () => {
   assert.equal(three.runs[1].trials[5].stages.fast.skipped.text, "not drawn: a newer stage came first");
 });
 
+test("a fit belongs to the image that it was measured on", () => {
+  const made = { stage: "fast", image: "a" };
+  const trial = (fit) => ({ stages: { fast: { reconstruction: made, ...(fit && { fit }) } } });
+  assert.equal(figures.fitOf(trial(null), made), null);
+  assert.equal(figures.fitOf(trial({ image: "b", token_cosine: 0.5 }), made), null);
+  assert.equal(figures.fitOf(trial({ image: "a", token_cosine: 0.5 }), made).token_cosine, 0.5);
+});
+
 test("a seed keeps all its digits", () => {
   const digits = "9223372036854775807";
   assert.equal(parse(`{"type":"reconstruction","seed":${digits},"id":1}`).seed, digits);

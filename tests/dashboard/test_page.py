@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 
 import pytest
 
-from mindsight.protocol.messages import Candidate, Captioned, Reconstruction, Result, Warned
+from mindsight.protocol.messages import Candidate, Captioned, Reconstruction, ReconstructionFit, Result, Warned
 from support.dashboard_browser import SIZES, Tab
 from support.dashboard_feeder import KEY, Feeder
 from support.dashboard_record import N_VOLUMES, Record, iter_trials, widest
@@ -238,7 +239,7 @@ def test_older_trials_are_looked_at_with_keys_and_clicks_and_escape_returns(
     assert slider == "trial 1 of run 1, final"
 
 
-def test_a_reconstruction_is_never_without_its_confidence_and_how_it_was_made(
+def test_a_reconstruction_is_never_without_its_own_fit_and_how_it_was_made(
     tab: Tab, feeder: Feeder, open_record: Record
 ) -> None:
     _open(tab, feeder, open_record, len(open_record.messages))
@@ -246,11 +247,19 @@ def test_a_reconstruction_is_never_without_its_confidence_and_how_it_was_made(
     for trial in range(12, 0, -1):
         tab.until(f"document.querySelector('ms-trial h2').textContent === 'Trial {trial} · run 2'")
         made = [m for m in open_record.messages if isinstance(m, Reconstruction) and (m.run, m.trial) == (2, trial)][-1]
+        (fit,) = (m for m in open_record.messages if isinstance(m, ReconstructionFit) and m.image == made.image)
+        assert fit.fit_percentile is not None
         card = tab.text("ms-trial")
-        assert f"p {made.confidence:.2f} · {made.evaluations} steps" in card
+        assert f"{made.evaluations} steps" in card
+        rating = f"{fit.token_cosine:.2f} percentile {math.floor(fit.fit_percentile)}"
+        assert tab.text("ms-trial .fit .reading") == rating
+        assert "Token cosine" in tab.text("ms-trial .fit")
         assert f"seed {made.seed}" in card
         assert made.generator[:7] in card
-        assert "null 0.24" in card
+        result = [m for m in open_record.messages if isinstance(m, Result) and (m.run, m.trial) == (2, trial)][-1]
+        assert f"{result.confidence:.2f} (null 0.24)" in tab.text("ms-candidates .confidence")
+        assert "First of 100 right" in tab.text("ms-candidates .confidence")
+        assert "null" not in card
         tab.page.keyboard.press("ArrowLeft")
 
 
@@ -269,16 +278,43 @@ def test_a_preview_is_named_so_and_the_image_takes_its_place(tab: Tab, feeder: F
     assert tab.problems == []
 
 
+def test_a_fit_that_is_not_there_or_not_calibrated_is_said_to_be_so(
+    tab: Tab, feeder: Feeder, open_record: Record
+) -> None:
+    place, fit = next(
+        (n, m) for n, m in enumerate(open_record.messages) if isinstance(m, ReconstructionFit) and m.stage == "revised"
+    )
+    assert fit.fit_percentile is None
+    _open(tab, feeder, open_record, place)
+    tab.until("document.querySelector('ms-trial figcaption b').textContent")
+    _look_at(tab, fit.trial)
+    assert tab.text("ms-trial .fit .reading") == "not measured"
+    assert tab.page.get_attribute("ms-trial .fit .track", "aria-valuenow") is None
+    feeder.publish(open_record.session, place + 1)
+    tab.until("document.querySelector('ms-trial .fit .reading').textContent.includes('not calibrated')")
+    assert tab.text("ms-trial .fit .reading") == f"{fit.token_cosine:.2f} percentile not calibrated"
+    assert tab.problems == []
+
+
+def _look_at(tab: Tab, trial: int) -> None:
+    for _ in range(3):
+        if tab.page.evaluate(f"document.querySelector('ms-trial h2').textContent === 'Trial {trial} · run 1'"):
+            return
+        tab.page.keyboard.press("ArrowLeft")
+        tab.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    raise AssertionError(f"trial {trial} is not shown")
+
+
 def test_a_caption_is_shown_on_its_own_reconstruction(tab: Tab, feeder: Feeder, open_record: Record) -> None:
     last = max(n for n, m in enumerate(open_record.messages) if isinstance(m, Reconstruction))
     drawn = open_record.messages[last]
-    caption = open_record.messages[last + 1]
+    caption = open_record.messages[last + 2]
     assert isinstance(drawn, Reconstruction)
     assert isinstance(caption, Captioned)
     _open(tab, feeder, open_record, last + 1)
     tab.until(f"document.querySelector('ms-trial .how').textContent.includes('seed {drawn.seed}')")
     assert not tab.page.is_visible("ms-trial .sentence")  # a caption of an earlier stage does not belong to this one
-    feeder.publish(open_record.session, last + 2)
+    feeder.publish(open_record.session, last + 3)
     tab.until("[...document.querySelectorAll('ms-trial .sentence')].some((el) => el.checkVisibility())")
     assert caption.text in tab.text("ms-trial .pair figure:last-child .frame")
     assert f"captioner {caption.model[:7]}" in tab.text("ms-trial .how")

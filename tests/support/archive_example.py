@@ -103,6 +103,8 @@ def make_session(**changes: Any) -> ArchivedSession:
             retrieved=digests[3],
             retrieved_label="tree",
             reconstruction=digests[4] if stage == "final" else None,
+            token_cosine=0.8 if stage == "final" else None,
+            fit_percentile=97.5 if stage == "final" and trial == 1 else None,
             details={"pool_size": 40, "candidates": [{"id": "a", "score": 0.5}], "latency_ms": {"decode": 1.5}},
         )
         for run in (1, 2)

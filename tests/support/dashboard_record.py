@@ -20,6 +20,7 @@ from mindsight.protocol.messages import (
     EventAdded,
     Message,
     Reconstruction,
+    ReconstructionFit,
     Result,
     RunEnded,
     RunStarted,
@@ -41,8 +42,8 @@ N_TRIALS = 12
 POOL = 100
 STARTED_T = 1_700_000_000.0
 HIT = {"fast": 0.5, "revised": 0.62, "final": 0.72}
-MODEL, POOL_DIGEST, GENERATOR, CAPTIONER = (
-    hashlib.sha256(x).hexdigest() for x in (b"decoder", b"pool", b"generator", b"captioner")
+MODEL, POOL_DIGEST, GENERATOR, CAPTIONER, ENCODER = (
+    hashlib.sha256(x).hexdigest() for x in (b"decoder", b"pool", b"generator", b"captioner", b"encoder")
 )
 
 
@@ -298,7 +299,6 @@ class Scanner:
         full = Reconstruction(
             **self.common(),
             **where,
-            confidence=first,
             seed=rng.getrandbits(62),
             evaluations=8,
             generator=GENERATOR,
@@ -315,6 +315,17 @@ class Scanner:
             }
             self.add(full.model_copy(update=early))
         self.add(full)
+        self.add(
+            ReconstructionFit(
+                **self.common(),
+                **where,
+                image=full.image,
+                token_cosine=1.0 - noise + rng.uniform(-0.1, 0.1),
+                fit_percentile=None if stage == "revised" else 100.0 - rng.expovariate(0.2),
+                encoder=ENCODER,
+                latency_ms=StageLatency(embed=rng.gammavariate(9, 0.3)),
+            )
+        )
         sentence = f"a sun low over {order[0] % 8 + 2} hills with a small house in front of them"
         self.add(Captioned(**self.common(), **where, text=sentence, model=CAPTIONER))
 
@@ -338,6 +349,7 @@ def widest(record: Record, each_ms: float) -> Record:
         "beta.ready": {"n_volumes": 8888, "n_voxels": 888_888, "flagged": True},
         "result": {"pool_size": 888_888, "chance": 1 / 888_888, "n_repeats": 88, "confidence": 0.88},
         "reconstruction": {"evaluations": 8888, "seed": 2**62 + 1, "version": "refined"},
+        "reconstruction.fit": {"token_cosine": -0.88, "fit_percentile": None},
     }
     messages = []
     for message in record.messages:

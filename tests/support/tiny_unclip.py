@@ -15,7 +15,7 @@ from mindsight.generators.unclip.sdxl.convert import write_unclip
 from mindsight.generators.unclip.sdxl.released import Released
 from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
 from mindsight.generators.unclip.sdxl.vae import VaeLayout, build_vae
-from support.tiny_open_clip import make_clip
+from support.tiny_open_clip import make_clip, write_config
 
 SIZE_PX = 32
 UNET = UnetLayout(widths=(32, 64), depths=(0, 1), head_dim=16, resnets=1, token_dim=48, vector_dim=64)
@@ -41,7 +41,9 @@ def tiny_space() -> FeatureSpace:
 
 def write_tiny(folder: Path, **changes: Any) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    write_unclip(folder, tiny_parts(), torch.float16, space=tiny_space(), size_px=SIZE_PX, **changes)
+    described = write_config(folder.parent)
+    parts, space = tiny_parts(), tiny_space()
+    write_unclip(folder, parts, torch.float16, space=space, size_px=SIZE_PX, described=described, **changes)
 
 
 def write_lowlevel(folder: Path) -> None:

@@ -1,4 +1,5 @@
-"""Jobs of the queue of pictures: each gives a preview, the reconstruction and its caption, or the reason for none.
+"""Jobs of the queue of pictures: each gives a preview, the reconstruction, its fit and its caption, or the reason for
+none.
 
 Knows nothing of retrieval's queue or of threads. A picture that does not fit into the memory is drawn with less of it,
 see ``memory``.
@@ -17,10 +18,11 @@ from mindsight.decoding import Reconstructed, Retrieval
 from mindsight.errors import MindsightError
 from mindsight.files.images import png_bytes
 from mindsight.generators.base import Generator
-from mindsight.protocol import Reconstruction
+from mindsight.protocol import NO_FITS, Reconstruction
 from mindsight.protocol.work import BetaWork, RefinementWork, dump_refinement
 from mindsight.weights.device import Placement
 from workers.inference.bundles import LoadedBundle, LoadedBundles
+from workers.inference.fits import Fits, fit_of
 from workers.inference.memory import Level, Levels, text_of
 from workers.inference.publish import SessionLogs
 from workers.inference.reconstructions import caption_of, reconstruction_of, seed_of, skipped
@@ -43,6 +45,7 @@ class Drawing:
     generator: Generator
     captioner: Captioner | None
     placement: Placement
+    fits: Fits
     refinements: WorkQueue | None = None
     levels: Levels = field(default_factory=Levels)
     _next: tuple[LoadedBundle, int] | None = None
@@ -55,7 +58,8 @@ class Drawing:
             self._retrievals.popitem(last=False)
 
     def draw(self, work: BetaWork) -> None:
-        """Publish one beta's reconstruction, its preview before it, and its caption if there is a captioner.
+        """Publish one beta's reconstruction, its preview before it, and then its fit, and its caption if there is a
+        captioner.
 
         Raises MindsightError (``device.memory``) only where decoding or captioning has no memory.
         """
@@ -69,8 +73,10 @@ class Drawing:
         self._next = (loaded, seed_of(following, loaded.bundle.digest))
         if drawn is None:
             self.logs.publish("skipped", work, skipped(work, "the device has no memory for it"), work.beta)
-        elif self.captioner is not None:
-            made, message = drawn
+            return
+        made, message = drawn
+        self._measure_fit(work, loaded, made, message)
+        if self.captioner is not None:
             captioned = caption_of(work, self.captioner, next(iter(made.features.values())))
             self.logs.publish("caption", work, captioned, identity_of(work, loaded.bundle, self.captioner.digest))
             if self.refinements is not None and work.stage == "final" and made.version == "full":
@@ -87,10 +93,28 @@ class Drawing:
 
     def prepare_next(self) -> None:
         """Between trials: what the next one's reconstruction needs of its seed. Without memory it waits."""
+        if self.bundles.names:
+            self.fits.prepare()
         if self._next is not None:
             (loaded, seed), self._next = self._next, None
             with contextlib.suppress(MindsightError), self.placement.memory_reported():
                 loaded.decoder.expect(seed)
+
+    def _measure_fit(self, work: BetaWork, loaded: LoadedBundle, made: Reconstructed, shown: Reconstruction) -> None:
+        """Publish the fit of a reconstruction that was published. What fails here costs only the fit."""
+        self.fits.prepare()
+        if self.fits.meter is None:
+            text = f"token cosines of reconstructions are not measured: {self.fits.lack}"
+            self.logs.warn_once(work, NO_FITS, "session", text)
+            return
+        try:
+            with self.placement.memory_reported():
+                fit = fit_of(work, loaded, made, shown, self.fits.meter)
+        except MindsightError as error:
+            self.logs.warn(work, error, f"no token cosine of its {work.stage} reconstruction")
+        else:
+            identity = identity_of(work, loaded.bundle, self.generator.digest, fit.encoder)
+            self.logs.publish("reconstruction.fit", work, fit, identity)
 
     def _drawn_in_memory(
         self, work: BetaWork, loaded: LoadedBundle, betas: Betas, retrieval: Retrieval
@@ -116,15 +140,7 @@ class Drawing:
         for made in loaded.decoder.versions(retrieval, seed, sparing=level >= Level.SPARING):
             is_last = made.version == "full" or level == Level.PREVIEW
             message = reconstruction_of(
-                work,
-                loaded,
-                betas,
-                retrieval.confidence,
-                made,
-                seed,
-                self.generator,
-                self.blobs,
-                with_map=is_last,
+                work, loaded, betas, made, seed, self.generator, self.blobs, with_map=is_last
             )
             self.logs.publish(_KINDS[made.version], work, message, identity)
             if is_last:

@@ -1,4 +1,4 @@
-"""The fit of a reconstruction as a message, measured once the reconstruction is shown.
+"""The fit of a reconstruction as a message, measured once the reconstruction is shown; and what it is measured with.
 
 Knows nothing of queues or logs.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mindsight import assets
-from mindsight.decoding import Reconstructed
+from mindsight.decoding import SAMPLING_BYTES, Reconstructed
 from mindsight.errors import MindsightError
 from mindsight.generators.base import Generator
 from mindsight.generators.registry import load_encoder_of
@@ -22,35 +22,42 @@ from mindsight.weights.device import HOST, Placement
 from workers.inference.bundles import LoadedBundle
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class Fits:
-    """meter : None where fits are not measured, because of ``lack`` if they were asked for."""
+    """The encoder of the generator's tokens, loaded by the first call of ``prepare``; for one thread.
 
-    meter: FitMeter | None
-    lack: str | None = None
+    meter : None before, and where there is no such encoder or no room for it, for the reason in ``lack``
+    """
 
+    settings: Settings
+    generator: Generator
+    placement: Placement = HOST
+    meter: FitMeter | None = field(default=None, init=False)
+    lack: str | None = field(default=None, init=False)
 
-NOT_MEASURED = Fits(None)
-
-
-def load_fits(settings: Settings, generator: Generator, placement: Placement = HOST) -> Fits:
-    """With the encoder of the generator's tokens. Without it, or without room for it, reconstructions go on."""
-    try:
-        with placement.memory_reported():
-            meter = FitMeter(load_encoder_of(settings.generator_dir or assets.GENERATOR, placement), generator)
-    except MindsightError as error:
-        print(f"inference: token cosines are not measured: {error}", file=sys.stderr, flush=True)
-        return Fits(None, f"{error}")
-    return Fits(meter)
+    def prepare(self) -> None:
+        """Load it, after the bundle of a session: retrieval and reconstruction come first on a card."""
+        if self.meter is not None or self.lack is not None:
+            return
+        folder = self.settings.generator_dir or assets.GENERATOR
+        try:
+            with self.placement.memory_reported():
+                self.meter = FitMeter(load_encoder_of(folder, self.placement), self.generator)
+        except MindsightError as error:
+            self.lack = f"{error}"
+        free = self.placement.free_bytes()
+        if free is not None and free < SAMPLING_BYTES:
+            self.meter, self.lack = None, f"expected {SAMPLING_BYTES >> 30} GB of free memory beside its encoder"
+        if self.lack is not None:
+            print(f"inference: token cosines are not measured: {self.lack}", file=sys.stderr, flush=True)
 
 
 def fit_of(
     work: BetaWork, loaded: LoadedBundle, made: Reconstructed, shown: Reconstruction, meter: FitMeter
 ) -> ReconstructionFit:
-    """The message of the fit of a reconstruction, whose message is ``shown``."""
+    """The message of the fit of a reconstruction, whose own message is ``shown``."""
     began_s = time.perf_counter()
     encoded = meter.encoded(made.pixels)
-    took_ms = 1e3 * (time.perf_counter() - began_s)
     cosine = token_cosine(encoded, meter.decoded(made.features), loaded.decoder.origin)
     return ReconstructionFit(
         session=work.session,
@@ -62,5 +69,5 @@ def fit_of(
         token_cosine=cosine,
         fit_percentile=meter.percentile(cosine, work.stage, loaded.bundle.fit),
         encoder=meter.encoder_digest,
-        latency_ms=StageLatency(embed=took_ms),
+        latency_ms=StageLatency(embed=1e3 * (time.perf_counter() - began_s)),
     )

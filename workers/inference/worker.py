@@ -30,6 +30,7 @@ from mindsight.settings import Settings
 from mindsight.weights.device import HOST, Placement, choose
 from workers.inference.bundles import LoadedBundles
 from workers.inference.drawing import Drawing
+from workers.inference.fits import Fits
 from workers.inference.publish import SessionLogs, Source
 from workers.inference.refining import Interrupted, Refining
 from workers.inference.results import identity_of, read_betas, result_of
@@ -112,7 +113,10 @@ class InferenceWorker:
         )
         self.refinements = WorkQueue(self.bus, "refinements", stale_s=STALE_S)
         self.refining: Refining | None = None
-        self.drawing = Drawing(self.logs, self.blobs, self.bundles, self.generator, self.captioner, self.placement)
+        fits = Fits(self.settings, self.generator, self.placement)
+        self.drawing = Drawing(
+            self.logs, self.blobs, self.bundles, self.generator, self.captioner, self.placement, fits
+        )
         if self.refiner is not None:
             self.drawing.refinements = self.refinements
             self.refining = Refining(self.logs, self.blobs, self.refiner, self.placement)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,24 @@ import pytest
 import torch
 from PIL import Image
 
+from mindsight import assets
 from mindsight.bus import Bus, Log, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoding import TrialDecoder
+from mindsight.encoders.demo import DemoEncoder, EncoderConfig
 from mindsight.generators.base import Drawn
+from mindsight.generators.registry import load_encoder_of
 from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.journal.sessions import Sessions
-from mindsight.protocol import Captioned, Message, Reconstruction, Result, Warned
+from mindsight.protocol import NO_FITS, Captioned, Message, Reconstruction, ReconstructionFit, Result, Warned
 from mindsight.protocol.work import BetaWork, Repeat, dump_work, parse_work
+from mindsight.reconstruction_fit import FitMeter, token_cosine
 from mindsight.retrieval import Calibration, CandidatePool
+from mindsight.subjects.bundle.fit import FitCalibration, MismatchedFit
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
 from mindsight.weights.device import HOST, Placement
@@ -180,6 +186,77 @@ def test_a_reconstruction_that_fails_is_not_reported_as_a_missing_result(house: 
         messages = house.wait("ses-a", lambda messages: count(messages, Warned) == 1)
     (warning,) = (m for m in messages if isinstance(m, Warned))
     assert warning.text.startswith("trial 1 of run 1 has no reconstruction or caption of its fast result: ")
+
+
+def test_a_fit_follows_the_image(house: House, bundle: Bundle) -> None:
+    """A bundle without a calibration of fits gives the cosine alone, one with it the percentile of its stage too."""
+    meter = FitMeter(load_encoder_of(assets.GENERATOR), warm_generator(house.settings))
+    quantiles = tuple(np.linspace(-1.0, 1.0, 101).tolist())
+    calibrated = FitCalibration(
+        encoder=meter.encoder_digest,
+        generator=meter.generator_digest,
+        stages={"fast": MismatchedFit(quantiles=quantiles, n=9)},
+    )
+    replace(bundle, fit=calibrated).save(house.settings.bundles_dir / "calibrated")
+    house.open("ses-a", "known")
+    put(house, 5, "known")
+    put(house, 6, "calibrated")
+    with at_work(house):
+        messages = house.wait("ses-a", lambda messages: count(messages, ReconstructionFit) == 2)
+    pictures = {m.trial: m for m in messages if isinstance(m, Reconstruction)}
+    fits = {m.trial: m for m in messages if isinstance(m, ReconstructionFit)}
+    for trial, fit in fits.items():
+        assert pictures[trial].id < fit.id
+        assert (fit.image, fit.encoder) == (pictures[trial].image, meter.encoder_digest)
+        with Image.open(io.BytesIO(house.blobs.get(fit.image))) as image:
+            encoded_1ND = meter.encoded(np.asarray(image))
+        z_V = (VOXELS_NV[trial - 1] - VOXELS_NV.mean(axis=0)) / VOXELS_NV.std(axis=0)
+        assert isinstance(bundle.decoder, LinearDecoder)
+        decoded_1ND = bundle.decoder.predict(z_V[None].astype(np.float32))
+        assert fit.token_cosine == pytest.approx(token_cosine(encoded_1ND, decoded_1ND), abs=1e-4)
+        assert fit.latency_ms.embed is not None
+    assert fits[5].fit_percentile is None
+    assert fits[6].fit_percentile == pytest.approx(90.0 * (fits[6].token_cosine + 1.0) / 2.0)
+
+
+def test_with_an_encoder_of_other_tokens_nothing_is_measured_which_is_said_once(
+    house: House, bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(assets.GENERATOR, tmp_path / "models" / "generator")
+    other = DemoEncoder(EncoderConfig(widths=(8, 8, 8)))
+    other.save(tmp_path / "models" / "encoder")
+    house.settings.generator_dir = tmp_path / "models" / "generator"
+    house.open("ses-a", "known")
+    for trial in (1, 2, 3):
+        put(house, trial, "known")
+    with at_work(house):
+        messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 3 and has_warning(messages))
+    (warning,) = (m for m in messages if isinstance(m, Warned))
+    assert (warning.code, warning.trial) == (NO_FITS, None)
+    assert "token cosines of reconstructions are not measured: expected features in the space" in warning.text
+    assert count(messages, ReconstructionFit) == 0
+    assert "inference: token cosines are not measured" in capsys.readouterr().err
+
+
+def has_warning(messages: list[Message]) -> bool:
+    return count(messages, Warned) > 0
+
+
+def test_without_memory_for_the_encoder_only_the_fit_is_lacking(
+    house: House, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> np.ndarray:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(DemoEncoder, "encode", fail)
+    house.open("ses-a", "known")
+    put(house, 1, "known")
+    with at_work(house):
+        messages = house.wait("ses-a", has_warning)
+    assert count(messages, Reconstruction) == 1
+    (warning,) = (m for m in messages if isinstance(m, Warned))
+    assert (warning.code, warning.trial) == ("device.memory", 1)
+    assert "no token cosine of its fast reconstruction" in warning.text
 
 
 def test_a_caption_follows_the_image(house: House, bundle: Bundle, tmp_path: Path) -> None:

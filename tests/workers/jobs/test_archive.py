@@ -14,12 +14,15 @@ from mindsight.bus import Lease, Log, WorkQueue
 from mindsight.errors import Conflict
 from mindsight.processes import is_gone, process_name
 from mindsight.protocol import (
+    NO_FITS,
     BetaReady,
     Captioned,
     Message,
     Reconstruction,
+    ReconstructionFit,
     ReconstructionSkipped,
     Result,
+    Warned,
     dump_message,
 )
 from mindsight.protocol.messages import Candidate
@@ -78,7 +81,10 @@ def test_what_was_drawn_and_captioned_is_kept_with_how_it_was_made(house: House,
             null_confidence=0.1, chance=0.1, pool_size=10, model=DIGESTS["a"], pool=DIGESTS["b"],
             normalised_by="bundle",
         ),
-        Reconstruction(**ANSWER, image=DIGESTS["c"], confidence=0.5, seed=77, evaluations=4, generator=DIGESTS["d"]),
+        Reconstruction(**ANSWER, image=DIGESTS["c"], seed=77, evaluations=4, generator=DIGESTS["d"]),
+        ReconstructionFit(
+            **ANSWER, image=DIGESTS["c"], token_cosine=0.8, fit_percentile=97.0, encoder=DIGESTS["f"]
+        ),
         Captioned(**ANSWER, text="a dog on a lawn", model=DIGESTS["e"]),
     )  # fmt: skip
     archivist = Archivist(house.settings, house.bus, "ses-a")
@@ -87,7 +93,11 @@ def test_what_was_drawn_and_captioned_is_kept_with_how_it_was_made(house: House,
     write_archive(gathered, tmp_path / "archive")
     (path,) = tmp_path.rglob("*_desc-decoding_results.jsonl")
     (row,) = (json.loads(line) for line in path.read_text().splitlines())
+    assert gathered.provenance["encoders"] == [DIGESTS["f"]]
     assert row["caption"] == "a dog on a lawn"
+    assert (row["confidence"], row["token_cosine"], row["fit_percentile"]) == (0.5, 0.8, 97.0)
+    assert "confidence" not in row["drawing"]
+    assert row["fit"]["encoder"] == DIGESTS["f"]
     assert row["captioning"]["model"] == DIGESTS["e"]
     assert row["reconstruction"] == DIGESTS["c"]
     assert row["drawing"]["seed"] == 77
@@ -100,7 +110,7 @@ def test_of_a_stage_the_latest_version_is_kept_and_of_one_without_the_reason(hou
         "candidates": (Candidate(id="c", score=0.5, probability=0.5),), "confidence": 0.5, "null_confidence": 0.1,
         "chance": 0.1, "pool_size": 10, "model": DIGESTS["a"], "pool": DIGESTS["b"], "normalised_by": "bundle",
     }  # fmt: skip
-    made = {"confidence": 0.5, "seed": 77, "evaluations": 4, "generator": DIGESTS["d"]}
+    made = {"seed": 77, "evaluations": 4, "generator": DIGESTS["d"]}
     fast = ANSWER | {"stage": "fast"}
     log = Log(house.bus, "ses-a", "messages")
     messages = [
@@ -123,19 +133,59 @@ def test_of_a_stage_the_latest_version_is_kept_and_of_one_without_the_reason(hou
     assert (skipped["reconstruction"], skipped["not_drawn"]) == (None, "not drawn: a newer stage came first")
 
 
+RESULT = Result(
+    **ANSWER, candidates=(Candidate(id="c", score=0.5, probability=0.5),), confidence=0.5,
+    null_confidence=0.1, chance=0.1, pool_size=10, model=DIGESTS["a"], pool=DIGESTS["b"],
+    normalised_by="bundle",
+)  # fmt: skip
+DRAWN = Reconstruction(**ANSWER, image=DIGESTS["c"], seed=77, evaluations=4, generator=DIGESTS["d"])
+
+
+def test_the_fit_of_another_image_of_the_trial_is_not_this_ones(house: House) -> None:
+    house.open("ses-a", "some-bundle")
+    fit = ReconstructionFit(**ANSWER, image=DIGESTS["e"], token_cosine=0.8, encoder=DIGESTS["f"])
+    write_messages(house, RESULT, DRAWN, fit)
+    archivist = Archivist(house.settings, house.bus, "ses-a")
+    gathered = gather_session(archivist.journal, "ses-a", archivist.await_results(), house.settings)
+    (result,) = gathered.results
+    assert (result.reconstruction, result.token_cosine, result.fit_percentile) == (DIGESTS["c"], None, None)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        ReconstructionFit(**ANSWER, image=DIGESTS["c"], token_cosine=0.8, encoder=DIGESTS["f"]),
+        Warned(session="ses-a", t=1.0, code=NO_FITS, text="no encoder"),
+    ],
+    ids=["fit", "no fits"],
+)
+def test_it_waits_for_the_fit_or_for_the_warning_that_there_is_none(house: House, last: Message) -> None:
+    house.open("ses-a", "some-bundle")
+    beta = BetaReady(**ANSWER, n_volumes=9, n_voxels=5, flagged=False, beta="0" * 64)
+    write_messages(house, beta, RESULT, DRAWN)
+    WorkQueue(house.bus, "pictures").put("one", b"y")
+    found: list[Message] = []
+    archivist = Archivist(house.settings, house.bus, "ses-a", 20.0)
+    thread = threading.Thread(target=lambda: found.extend(archivist.await_results()))
+    thread.start()
+    thread.join(0.7)
+    assert thread.is_alive()
+    write_messages(house, last)
+    thread.join(10.0)
+    assert not thread.is_alive()
+    assert found[-1].type == last.type
+
+
 def test_it_waits_for_captions_where_there_is_a_captioner(house: House) -> None:
     house.settings.captions_dir = Path("captions")
     house.open("ses-a", "some-bundle")
     write_messages(
         house,
         BetaReady(**ANSWER, n_volumes=9, n_voxels=5, flagged=False, beta="0" * 64),
-        Result(
-            **ANSWER, candidates=(Candidate(id="c", score=0.5, probability=0.5),), confidence=0.5,
-            null_confidence=0.1, chance=0.1, pool_size=10, model=DIGESTS["a"], pool=DIGESTS["b"],
-            normalised_by="bundle",
-        ),
-        Reconstruction(**ANSWER, image=DIGESTS["c"], confidence=0.5, seed=77, evaluations=4, generator=DIGESTS["d"]),
-    )  # fmt: skip
+        RESULT,
+        DRAWN,
+    )
+    write_messages(house, Warned(session="ses-a", t=1.0, code=NO_FITS, text="no encoder"))
     WorkQueue(house.bus, "pictures").put("one", b"y")  # drawn, and still being captioned
     found: list[Message] = []
     archivist = Archivist(house.settings, house.bus, "ses-a", 20.0)

@@ -165,7 +165,7 @@ class TrialPanel extends Panel {
     const percentile = fit.fit_percentile ?? null;
     this.reading.replaceChildren(
       h("b", { text: fit.token_cosine.toFixed(2) }),
-      percentile === null ? " percentile not calibrated" : ` percentile ${Math.floor(percentile)} among other trials`,
+      percentile === null ? " percentile not calibrated" : ` percentile ${Math.floor(percentile)}`,
     );
   }
 
