@@ -93,22 +93,20 @@ def evaluate(
     correlation_K = np.diag(correlations(made.pixels_KHW3, images_KHW3))
     cosine_K = np.diag(made.cosines_KK).astype(np.float64)
     retrieved = [decoder.retrieve(one.beta.beta_V, one.beta.mean_V, one.beta.std_V) for one in trials]
-    found_KK = percentiles(made, calibration, stage)
+    found_KK, mismatched_KK = percentiles(made, calibration, stage), made.mismatched_KK
+    confidence_K = np.array([one.confidence for one in retrieved])
     own_K = np.diag(found_KK)
     return {
         "trials": len(trials),
         "pixel_correlation": float(correlation_K.mean()),
-        "token_cosine": {
-            "median": float(np.median(cosine_K)),
-            "of_mismatched": float(np.median(made.cosines_KK[made.mismatched_KK])),
-        },
-        "fit_percentile": {"median": float(np.median(own_K)), "share_at_most_95": float(np.mean(own_K <= 95.0))},
-        "mismatched_percentiles": uniformity(found_KK, made.mismatched_KK),
+        "token_cosine_median": float(np.median(cosine_K)),
+        "token_cosine_median_of_mismatched": float(np.median(made.cosines_KK[mismatched_KK])),
+        "fit_percentile_median": float(np.median(own_K)),
+        "share_of_fit_percentiles_above_95": float(np.mean(own_K > 95.0)),
+        "mismatched_percentiles": uniformity(found_KK, mismatched_KK),
         "rank_correlation_with_pixel_correlation": {
             "token_cosine": rank_correlation(cosine_K, correlation_K),
-            "confidence_of_the_ranking": rank_correlation(
-                np.array([one.confidence for one in retrieved]), correlation_K
-            ),
+            "confidence_of_the_ranking": rank_correlation(confidence_K, correlation_K),
             "token_cosine_of_another_trial": rank_correlation(np.roll(cosine_K, 7), correlation_K),
         },
     }
