@@ -40,7 +40,7 @@ class FitMeter:
 
     def encoded(self, pixels_HW3: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(1, N, D) a reconstruction's own tokens."""
-        return self._encoder.encode(resized(pixels_HW3, self._encoder.image_size)[None])
+        return self._encoder.encode(np.stack([resized(pixels_HW3, self._encoder.image_size)]))
 
     def percentile(self, cosine: float, stage: Stage, calibration: FitCalibration | None) -> float | None:
         """See ``FitCalibration``; None without one, and with one of another encoder or generator."""

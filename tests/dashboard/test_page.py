@@ -257,8 +257,8 @@ def test_a_reconstruction_is_never_without_its_own_fit_and_how_it_was_made(
         assert f"seed {made.seed}" in card
         assert made.generator[:7] in card
         result = [m for m in open_record.messages if isinstance(m, Result) and (m.run, m.trial) == (2, trial)][-1]
-        assert f"{result.confidence:.2f} (null 0.24)" in tab.text("ms-candidates .confidence")
-        assert "First of 100 right" in tab.text("ms-candidates .confidence")
+        sure = f"first of 100 right: {result.confidence:.2f} · null 0.24 · chance 0.01"
+        assert tab.text("ms-candidates .aside") == sure
         assert "null" not in card
         tab.page.keyboard.press("ArrowLeft")
 

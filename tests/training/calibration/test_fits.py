@@ -37,13 +37,13 @@ from training.calibration.fits import (
 )
 from training.datasets.simulated import simulated_runs
 
-V, N_SCENES, N_TRIALS = 80, 60, 45
+V, N_SCENES, N_TRIALS = 80, 60, 30
 
 
 @pytest.fixture(scope="module")
 def reconstructor() -> Reconstructor:
     generator = DemoGenerator.load(assets.GENERATOR)
-    return Reconstructor(generator, FitMeter(load_encoder_of(assets.GENERATOR), generator), n=6)
+    return Reconstructor(generator, FitMeter(load_encoder_of(assets.GENERATOR), generator), n=4)
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,12 @@ def halves(world: World, reconstructor: Reconstructor) -> list[Reconstructions]:
 
 
 def test_a_mismatched_reconstruction_has_any_percentile_alike(halves: list[Reconstructions]) -> None:
-    """On trials that were not calibrated on. Pairs depend on each other: 45 reconstructions, so that a share of them
-    has a standard deviation of up to 0.075 if all pairs of one go together; three of these."""
+    """On trials that were not calibrated on. Pairs depend on each other: 30 reconstructions, so that a share
+    has a standard deviation of up to 0.09 if all pairs of one go together; three of these."""
     calibration, held_out = mismatched_fit(halves[0]), halves[1]
     shares = [share_below(float(c), calibration.quantiles) for c in held_out.cosines_KK[held_out.mismatched_KK]]
     for level in (0.1, 0.25, 0.5, 0.75, 0.9):
-        assert np.mean(np.array(shares) < level) == pytest.approx(level, abs=0.225)
+        assert np.mean(np.array(shares) < level) == pytest.approx(level, abs=0.27)
     assert np.mean(shares) == pytest.approx(0.5, abs=3 * 0.29 / np.sqrt(N_TRIALS))
 
 
@@ -134,7 +134,7 @@ def test_every_stage_is_calibrated_as_a_session_decodes_it(reconstructor: Recons
     found = calibrate_fit(bundle, runs, [LeftOut([1], bundle.decoder)], reconstructor)
     assert found is not None
     assert (found.encoder, found.generator) == (encoder.digest, reconstructor.generator.digest)
-    assert {stage: others.n for stage, others in found.stages.items()} == {"fast": 6, "revised": 6, "final": 6}
+    assert {stage: others.n for stage, others in found.stages.items()} == {"fast": 4, "revised": 4, "final": 4}
     assert all(np.diff(others.quantiles).min() >= 0.0 for others in found.stages.values())
 
 

@@ -1,6 +1,6 @@
 // The eight candidates closest to the trial's beta, with score and calibrated probability, and how sure the first is.
 
-import { hit, isTruth, resultOf } from "../model/figures.js";
+import { isTruth, resultOf } from "../model/figures.js";
 import { chance, count, fixed } from "../model/format.js";
 import { nameOf } from "../model/log.js";
 import { h, setAttr, setText } from "../ui/dom.js";
@@ -14,16 +14,7 @@ class CandidatesPanel extends Panel {
 
   build(body) {
     this.tiles = Array.from({ length: SHOWN }, (_, i) => this.#tile(i + 1));
-    this.first = h("span");
-    this.bar = h("i", { class: "fill" });
-    this.null_ = h("i", { class: "null" });
-    const meter = { role: "meter", "aria-label": "first candidate right", "aria-valuemin": "0", "aria-valuemax": "1" };
-    this.track = h("div", { class: "track", ...meter }, this.bar, this.null_);
-    this.reading = h("span", { class: "reading" });
-    body.append(
-      h("ol", {}, ...this.tiles.map((tile) => tile.el)),
-      h("div", { class: "confidence" }, this.first, this.track, this.reading),
-    );
+    body.append(h("ol", {}, ...this.tiles.map((tile) => tile.el)));
   }
 
   inputs(view) {
@@ -33,26 +24,18 @@ class CandidatesPanel extends Panel {
 
   draw(view) {
     const result = view.trial && resultOf(view.trial);
-    const note = result ? `score · probability | chance ${chance(result.chance)}` : "";
-    this.setHeading(result ? `Closest of ${count(result.pool_size)}` : "Closest candidates", note);
-    this.#drawConfidence(view.trial, result);
+    this.#drawConfidence(result);
     this.tiles.forEach((tile, i) => this.#fill(tile, view.trial, result?.candidates[i] ?? null));
   }
 
-  #drawConfidence(trial, result) {
-    setText(this.first, result ? `First of ${count(result.pool_size)} right` : "First right");
-    this.null_.hidden = !result;
-    this.bar.style.width = result ? `${100 * result.confidence}%` : "0";
-    if (result) this.null_.style.left = `${100 * result.null_confidence}%`;
-    setAttr(this.track, "aria-valuenow", result ? String(result.confidence) : null);
-    if (!result) return this.reading.replaceChildren("–");
-    const was = hit(trial);
-    const verdict = was ? " ● rank 1 was shown" : " ○ rank 1 was not shown";
-    this.reading.replaceChildren(
-      h("b", { text: result.confidence.toFixed(2) }),
-      ` (null ${result.null_confidence.toFixed(2)})`,
-      was === null ? "" : h("span", { class: was ? "hit" : "miss", text: verdict }),
-    );
+  /** The ranking's own figure: of the reconstruction it says nothing. */
+  #drawConfidence(result) {
+    this.aside.replaceChildren();
+    if (!result) return;
+    const meter = { role: "meter", "aria-label": "first candidate right", "aria-valuemin": "0", "aria-valuemax": "1" };
+    const sure = h("b", { ...meter, "aria-valuenow": String(result.confidence), text: result.confidence.toFixed(2) });
+    const levels = ` · null ${result.null_confidence.toFixed(2)} · chance ${chance(result.chance)}`;
+    this.aside.append(`first of ${count(result.pool_size)} right: `, sure, levels);
   }
 
   #tile(rank) {
@@ -85,6 +68,7 @@ class CandidatesPanel extends Panel {
     setText(tile.name, candidate.image ? name : "");
     setAttr(tile.name, "title", candidate.id);
     const p = candidate.probability ?? null;
+    setAttr(tile.figures, "title", "score · probability");
     setText(tile.figures, fixed(candidate.score, 2) + (p === null ? "" : ` · ${p.toFixed(2)}`));
     tile.fill.style.width = `${100 * (p ?? 0)}%`;
     tile.img.alt = name;
