@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.decoders.base import DecoderWeights
 from mindsight.decoding import TrialDecoder
-from mindsight.generators.base import Generator
+from mindsight.generators.base import Generator, SampleOptions
 from mindsight.ingest import IngestSession
 from mindsight.ingest.outputs import TrialBeta
 from mindsight.quantiles import quantiles_of
@@ -36,11 +36,13 @@ class Reconstructor:
     """What reconstructions are made and measured with.
 
     n : trials that are reconstructed, at each stage
+    options : as the bundle will sample them
     """
 
     generator: Generator
     meter: FitMeter
     n: int = N_TRIALS
+    options: SampleOptions = field(default_factory=SampleOptions)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +122,13 @@ def calibrate_fit(
 ) -> FitCalibration | None:
     """None if the decoder gives no tokens that the generator draws, or fewer than two images were shown.
 
-    bundle : as it will be saved, but for its fit
+    bundle : as it will be saved, but for its fit and its sampler
     left_out : all of ``runs``, by their numbers
     """
     decoders: dict[int, TrialDecoder] = {}
     for held in left_out:
-        own = replace(bundle, decoder=held.decoder)
+        sampling = replace(bundle.sampling, generator=reconstructor.options)
+        own = replace(bundle, decoder=held.decoder, sampling=sampling)
         decoder = TrialDecoder(own, clock=time.perf_counter, generator=reconstructor.generator)
         if not decoder.draws:
             return None

@@ -46,7 +46,7 @@ class Fits:
         except MindsightError as error:
             self.lack = f"{error}"
         free = self.placement.free_bytes()
-        if free is not None and free < SAMPLING_BYTES:
+        if self.meter is not None and free is not None and free < SAMPLING_BYTES:
             self.meter, self.lack = None, f"expected {SAMPLING_BYTES >> 30} GB of free memory beside its encoder"
         if self.lack is not None:
             print(f"inference: token cosines are not measured: {self.lack}", file=sys.stderr, flush=True)
@@ -67,7 +67,7 @@ def fit_of(
         stage=work.stage,
         image=shown.image,
         token_cosine=cosine,
-        fit_percentile=meter.percentile(cosine, work.stage, loaded.bundle.fit),
+        fit_percentile=meter.percentile(cosine, work.stage, loaded.bundle.fit) if shown.version == "full" else None,
         encoder=meter.encoder_digest,
         latency_ms=StageLatency(embed=1e3 * (time.perf_counter() - began_s)),
     )
