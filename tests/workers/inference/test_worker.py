@@ -203,7 +203,7 @@ def test_a_fit_follows_the_image(house: House, bundle: Bundle) -> None:
     put(house, 6, "calibrated")
     with at_work(house):
         messages = house.wait("ses-a", lambda messages: count(messages, ReconstructionFit) == 2)
-    pictures = {m.trial: m for m in messages if isinstance(m, Reconstruction)}
+    pictures = {m.trial: m for m in full(messages)}
     fits = {m.trial: m for m in messages if isinstance(m, ReconstructionFit)}
     for trial, fit in fits.items():
         assert pictures[trial].id < fit.id
@@ -230,7 +230,7 @@ def test_with_an_encoder_of_other_tokens_nothing_is_measured_which_is_said_once(
     for trial in (1, 2, 3):
         put(house, trial, "known")
     with at_work(house):
-        messages = house.wait("ses-a", lambda messages: count(messages, Reconstruction) == 3 and has_warning(messages))
+        messages = house.wait("ses-a", lambda messages: drawn(messages) == 3 and has_warning(messages))
     (warning,) = (m for m in messages if isinstance(m, Warned))
     assert warning.code == NO_FITS
     assert "token cosines of reconstructions are not measured: expected features in the space" in warning.text
@@ -253,7 +253,7 @@ def test_without_memory_for_the_encoder_only_the_fit_is_lacking(
     put(house, 1, "known")
     with at_work(house):
         messages = house.wait("ses-a", has_warning)
-    assert count(messages, Reconstruction) == 1
+    assert drawn(messages) == 1
     (warning,) = (m for m in messages if isinstance(m, Warned))
     assert (warning.code, warning.trial) == ("device.memory", 1)
     assert "no token cosine of its fast reconstruction" in warning.text
