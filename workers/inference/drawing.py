@@ -139,9 +139,7 @@ class Drawing:
         identity = identity_of(work, loaded.bundle, self.generator.digest)
         for made in loaded.decoder.versions(retrieval, seed, sparing=level >= Level.SPARING):
             is_last = made.version == "full" or level == Level.PREVIEW
-            message = reconstruction_of(
-                work, loaded, betas, made, seed, self.generator, self.blobs, with_map=is_last
-            )
+            message = reconstruction_of(work, loaded, betas, made, seed, self.generator, self.blobs, with_map=is_last)
             self.logs.publish(_KINDS[made.version], work, message, identity)
             if is_last:
                 break

@@ -73,15 +73,24 @@ def convert_unclip(
     parts = read_released(source, head_dim)
     origin = {"source": source.name, "source_sha256": digest_of_files(files)}
     space = token_space(parts.tower, tower_model) if parts.tower else None
-    return write_unclip(out, parts, dtype, space=space, size_px=size_px, **origin)
+    described = Path(tower_model) if Path(tower_model).is_file() else None
+    return write_unclip(out, parts, dtype, space=space, size_px=size_px, described=described, **origin)
 
 
 def write_unclip(
-    out: Path, parts: Released, dtype: torch.dtype, *, space: FeatureSpace | None, size_px: int, **origin: str
+    out: Path,
+    parts: Released,
+    dtype: torch.dtype,
+    *,
+    space: FeatureSpace | None,
+    size_px: int,
+    described: Path | None = None,
+    **origin: str,
 ) -> Converted:
     """The folder of these weights; see ``convert_unclip``.
 
     space : of the tokens
+    described : the tower's configuration, if open_clip does not know it by the name in ``space``
     origin : what the manifest records beside them
     """
     with torch.device("meta"):
@@ -106,9 +115,8 @@ def write_unclip(
         }
         if tower:
             sums[TOWER] = write_streamed(folder / TOWER, tower, kept)
-        if tower and Path(tower_model).is_file():  # a configuration that open_clip does not know by its name
-            described = folder / Path(tower_model).name
-            sums[described.name] = _write_json(described, json.loads(Path(tower_model).read_bytes()))
+        if described is not None:
+            sums[described.name] = _write_json(folder / described.name, json.loads(described.read_bytes()))
         write_manifest(folder, KIND, sums, dtype=DTYPE_NAMES[dtype], left_out=list(parts.left_out), **origin)
     return Converted(
         dtype=DTYPE_NAMES[dtype], unet=parts.unet_layout, vae=parts.vae_layout, space=space, left_out=parts.left_out
