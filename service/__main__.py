@@ -22,6 +22,7 @@ from mindsight.errors import Conflict, MindsightError
 from mindsight.files.durable import write_whole
 from mindsight.settings import Settings, read_settings
 from service.app import create_app
+from service.connections import BoundedConnections, allow_files
 from service.keys import create_keys
 
 GRACE_S = 3
@@ -45,10 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(error)
     for role, key in create_keys(settings.data_dir).items():
         print(f"{role} key: {key}", flush=True)
+    allow_files()
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
             log_level="warning",
+            http=BoundedConnections,
             ws="websockets-sansio",
             ws_per_message_deflate=False,  # costs ten times the processor time, for images that do not compress
             ws_max_size=64 * 1024,

@@ -15,6 +15,7 @@ import mindsight
 from mindsight.settings import Settings
 from service import openapi, problems
 from service.context import Gateway
+from service.framing import CheckedFraming
 from service.headers import SecurityHeaders
 from service.limits import BoundedBodies
 from service.routes import events, health, images, keys, messages, results, runs, sessions, subjects, tickets, volumes
@@ -51,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(module.router)
     app.router.routes.append(_Dashboard("/", StaticFiles(directory=DASHBOARD, html=True, check_dir=False)))
     app.add_middleware(BoundedBodies)
+    app.add_middleware(CheckedFraming, settings=settings)
     app.add_middleware(SecurityHeaders)
     return app
 

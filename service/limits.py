@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.transfer import SILENCE_S, TooLarge, TooSlow
 
 MAX_BYTES = 1024 * 1024
+WHOLE_S = 30.0  # for a body of this size
 _PIECEWISE = re.compile(r"/volumes/\d+$|^/v1/images$")
 
 
@@ -28,16 +29,20 @@ class BoundedBodies:
             await self._app(scope, receive, send)
             return
         total, complete = 0, False
+        until_s = asyncio.get_running_loop().time() + WHOLE_S
 
         async def bounded() -> Message:
             nonlocal total, complete
             if complete:  # from here on only a disconnect is awaited, which may take long
                 return await receive()
             try:
-                async with asyncio.timeout(SILENCE_S):
+                async with asyncio.timeout_at(until_s), asyncio.timeout(SILENCE_S):
                     message = await receive()
             except TimeoutError:
-                raise TooSlow(f"expected the next bytes within {SILENCE_S:g} s, got none; send it again") from None
+                raise TooSlow(
+                    f"expected the next bytes within {SILENCE_S:g} s and all within {WHOLE_S:g} s, got less; send it"
+                    " again"
+                ) from None
             total += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if total > MAX_BYTES:

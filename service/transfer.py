@@ -11,6 +11,7 @@ from mindsight.errors import BadRequest
 
 PIECE_BYTES = 1024 * 1024
 SILENCE_S = 10.0
+SLOWEST_BYTES_S = 100_000.0  # on average, after SILENCE_S: a volume of 5 MB may take a minute
 
 
 class TooLarge(BadRequest):
@@ -36,6 +37,8 @@ async def pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
     buffer = bytearray()
     total = 0
     stream = aiter(request.stream())
+    now = asyncio.get_running_loop().time
+    began_s = now()
     while True:
         try:
             async with asyncio.timeout(SILENCE_S):
@@ -49,6 +52,8 @@ async def pieces(request: Request, limit: int) -> AsyncIterator[bytes]:
         total += len(chunk)
         if total > limit:
             raise TooLarge(limit)
+        if now() - began_s > SILENCE_S + total / SLOWEST_BYTES_S:
+            raise TooSlow(f"expected at least {SLOWEST_BYTES_S / 1000:g} kB/s, got less; send it over a faster line")
         buffer += chunk
         if len(buffer) >= PIECE_BYTES:
             yield bytes(buffer)

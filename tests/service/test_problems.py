@@ -130,7 +130,8 @@ def test_a_body_that_stops_coming_is_given_up(tmp_path: Path, monkeypatch: pytes
         async def send(message: Any) -> None:
             sent.append(message)
 
-        headers = [(b"authorization", b"Bearer " + keys["admin"].encode()), (b"content-type", b"application/json")]
+        headers = [(b"host", b"localhost")]
+        headers += [(b"authorization", b"Bearer " + keys["admin"].encode()), (b"content-type", b"application/json")]
         scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": headers}
         scope |= {"query_string": b"", "root_path": "", "scheme": "http", "http_version": "1.1", "app": app}
         await app(scope, receive, send)

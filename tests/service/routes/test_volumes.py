@@ -52,7 +52,7 @@ def test_a_volume_costs_three_round_trips_to_the_bus(
     monkeypatch.setattr(Bus, "command", counted)
     settings = Settings(data_dir=tmp_path)
     key = {"Authorization": f"Bearer {create_keys(tmp_path)['admin']}"}
-    with EmbeddedServer(settings), TestClient(create_app(settings), headers=key) as client:
+    with EmbeddedServer(settings), TestClient(create_app(settings), base_url="http://localhost", headers=key) as client:
         subject = client.post("/v1/subjects").json()["subject"]
         base = "/v1/sessions/" + client.post("/v1/sessions", json={"subject": subject}).json()["session"]
         client.post(f"{base}/runs", json={"run": 1, "task": "view", "tr_s": 2.0})
