@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from mindsight.errors import NotAllowed
 from service.keys import Key, KeyStore, Scope
+from service.rates import TooMany
+
+if TYPE_CHECKING:
+    from service.context import Gateway
 
 PROTOCOL = "mindsight.v1"
 TICKET_PROTOCOL = "mindsight.ticket."
@@ -40,7 +45,7 @@ def require(*scopes: Scope) -> Callable[..., Caller]:
     """A dependency that lets a caller with any of these scopes through. Raises NotAllowed (401), Forbidden (403)."""
 
     def dependency(connection: HTTPConnection) -> Caller:
-        caller = _caller(connection)
+        caller = _counted(connection)
         if not caller.key.scopes.intersection(scopes):
             raise Forbidden(
                 f"expected a key with the scope {' or '.join(scopes)}, got one without; ask for another key",
@@ -50,6 +55,26 @@ def require(*scopes: Scope) -> Callable[..., Caller]:
 
     dependency.scopes = scopes  # type: ignore[attr-defined]  # the test that walks the routes looks for it
     return dependency
+
+
+def _counted(connection: HTTPConnection) -> Caller:
+    """The caller, unless it asks too often. A wrong key is looked at first: it never keeps a right one out."""
+    gateway: Gateway = connection.app.state.gateway
+    try:
+        caller = _caller(connection)
+    except NotAllowed as error:
+        if error.code == "auth.key" and not gateway.wrong_keys.take(
+            connection.client.host if connection.client else ""
+        ):
+            raise TooMany("expected a valid key, got many wrong ones from this address: wait before the next") from None
+        raise
+    if not _is_volume(connection) and not gateway.requests.take(caller.key.id):
+        raise TooMany("expected fewer requests with this key: wait a second, or follow the session's stream instead")
+    return caller
+
+
+def _is_volume(connection: HTTPConnection) -> bool:
+    return connection.scope.get("method") in ("PUT", "POST") and "/volumes/" in connection.scope["path"]
 
 
 def _caller(connection: HTTPConnection) -> Caller:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
@@ -17,6 +18,14 @@ from mindsight.settings import Settings
 from mindsight.subjects.registry import Registry
 from service.hub import Hub
 from service.keys import KeyStore
+from service.rates import Buckets
+
+REQUESTS_S, REQUEST_BURST = (
+    50.0,
+    500.0,
+)  # of one key, volumes not counted; a page that is opened loads its images at once
+WRONG_KEYS_S, WRONG_KEY_BURST = 1.0, 100.0  # from one address
+READERS = 2  # of whole logs at a time: they compete with volumes for the processor
 
 
 class Gateway:
@@ -30,6 +39,9 @@ class Gateway:
         self.sessions = Sessions(self.bus)
         self.keys = KeyStore(settings.data_dir)
         self.hub = Hub(self.bus)
+        self.requests = Buckets(REQUESTS_S, REQUEST_BURST)
+        self.wrong_keys = Buckets(WRONG_KEYS_S, WRONG_KEY_BURST)
+        self.reading = CapacityLimiter(READERS)
 
     def now(self) -> float:
         return time.time()

@@ -34,6 +34,7 @@ from mindsight.errors import (
     StorageFull,
 )
 from service.auth import Forbidden
+from service.rates import TooMany
 from service.transfer import TooLarge, TooSlow
 
 _log = logging.getLogger("mindsight.gateway")
@@ -51,6 +52,7 @@ STATUS: dict[type[MindsightError], HTTPStatus] = {
     OutOfOrder: HTTPStatus.CONFLICT,
     TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     NotInstalled: HTTPStatus.NOT_IMPLEMENTED,
+    TooMany: HTTPStatus.TOO_MANY_REQUESTS,
     BusUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     ServiceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
@@ -60,6 +62,7 @@ STATUS: dict[type[MindsightError], HTTPStatus] = {
 _HEADERS: dict[HTTPStatus, dict[str, str]] = {
     HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"},
     HTTPStatus.SERVICE_UNAVAILABLE: {"Retry-After": "1"},
+    HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": "1"},
 }
 _SAFE_DETAILS = {
     404: "there is nothing at this address; the interface is described at /v1/openapi.json",
@@ -109,7 +112,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": schema}
-        for status in sorted({*statuses, 401, 403, 422, 500, 503})
+        for status in sorted({*statuses, 401, 403, 422, 429, 500, 503})
     }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Query, Response
 
 from mindsight.protocol import Captioned, Reconstruction, ReconstructionFit, Result
 from mindsight.stages import Stage
@@ -26,28 +27,34 @@ class Results(Body):
 @router.get(
     "",
     dependencies=[Depends(require("events:read"))],
+    response_model=Results,
     responses=responses(404),
 )
-def get_results(
+async def get_results(
     gateway: GatewayDependency,
     session: SessionId,
     run: Annotated[int | None, Query(ge=1)] = None,
     trial: Annotated[int | None, Query(ge=1)] = None,
     stage: Stage | None = None,
-) -> Results:
+) -> Response:
     """All results, reconstructions, their fits and captions so far, in the order in which they came."""
-    gateway.sessions.get(session)
-    found = [
-        message
-        for message in gateway.journal(session).read_messages()
-        if isinstance(message, Result | Reconstruction | ReconstructionFit | Captioned)
-        and run in (None, message.run)
-        and trial in (None, message.trial)
-        and stage in (None, message.stage)
-    ]
-    return Results(
-        results=[message for message in found if isinstance(message, Result)],
-        reconstructions=[message for message in found if isinstance(message, Reconstruction)],
-        fits=[message for message in found if isinstance(message, ReconstructionFit)],
-        captions=[message for message in found if isinstance(message, Captioned)],
-    )
+
+    def read() -> str:
+        gateway.sessions.get(session)
+        found = [
+            message
+            for message in gateway.journal(session).read_messages()
+            if isinstance(message, Result | Reconstruction | ReconstructionFit | Captioned)
+            and run in (None, message.run)
+            and trial in (None, message.trial)
+            and stage in (None, message.stage)
+        ]
+        return Results(
+            results=[message for message in found if isinstance(message, Result)],
+            reconstructions=[message for message in found if isinstance(message, Reconstruction)],
+            fits=[message for message in found if isinstance(message, ReconstructionFit)],
+            captions=[message for message in found if isinstance(message, Captioned)],
+        ).model_dump_json()
+
+    # read and written as text in a thread, a few at a time: volumes must not wait for whoever reads a whole log
+    return Response(await to_thread.run_sync(read, limiter=gateway.reading), media_type="application/json")
