@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from mindsight import assets
 from mindsight.blobs import BlobStore
-from mindsight.bus import Bus, Job, WorkQueue
+from mindsight.bus import MAX_DELIVERIES, Bus, Job, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.errors import BusUnavailable, MindsightError, StorageFull
 from mindsight.generators.base import Generator, SampleOptions
@@ -204,10 +205,19 @@ class InferenceWorker:
         except (BusUnavailable, StorageFull):
             raise  # the job stays with this worker, and is delivered again
         except MindsightError as error:
-            self.logs.warn(task.work, error, task.lack)
-            task.job.reject(f"{error.code}: {error}")
+            self._give_up(task, error)
+        except Exception as error:
+            if task.job.deliveries < MAX_DELIVERIES:
+                raise  # a new process may be able to: the fault may lie with the card
+            traceback.print_exc()
+            text = f"it failed {MAX_DELIVERIES} times ({type(error).__name__}): report this fault"
+            self._give_up(task, MindsightError(text, code="inference.fault"))
         else:
             task.job.ack()
+
+    def _give_up(self, task: Task, error: MindsightError) -> None:
+        self.logs.warn(task.work, error, task.lack)
+        task.job.reject(f"{error.code}: {error}")
 
     def retrieve(self, work: BetaWork) -> None:
         """Decode one beta and publish the result."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mindsight.bus import WorkQueue
+from mindsight.bus import MAX_DELIVERIES, WorkQueue
 from mindsight.generators.engines.base import Network, PlainEngine
 from mindsight.generators.unclip.sdxl.adapter import UnclipGenerator
 from mindsight.protocol import Message, Reconstruction, ReconstructionSkipped, Result, Warned
@@ -101,6 +101,36 @@ def test_an_overtaken_stage_has_its_message_and_no_image(
     (skipped,) = (message for message in messages if isinstance(message, ReconstructionSkipped))
     assert (skipped.trial, skipped.stage, skipped.text) == (1, "fast", "not drawn: a newer stage came first")
     assert {m.stage for m in messages if isinstance(m, Reconstruction)} == {"revised"}
+    assert len(queue) == 0
+
+
+def test_a_fault_that_comes_back_is_reported_and_the_worker_goes_on(
+    lasting_house: House, bundle: Bundle, worker: InferenceWorker
+) -> None:
+    lasting_house.open("ses-faulty", "linear")
+    queue = WorkQueue(lasting_house.bus, "pictures")
+    work = make_work(lasting_house, bundle, "ses-faulty", 1)
+    queue.put(work.key, dump_work(work))
+
+    def broken(*_: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("misaligned address")
+
+    denoiser, worker.generator.unclip.denoiser = worker.generator.unclip.denoiser, broken  # type: ignore[attr-defined]
+    try:
+        for _ in range(MAX_DELIVERIES - 1):  # each time the process would end, and another take the job
+            task = worker._next_picture()
+            assert task is not None
+            with pytest.raises(RuntimeError):
+                worker._do(task)
+        task = worker._next_picture()
+        assert task is not None
+        worker._do(task)
+    finally:
+        worker.generator.unclip.denoiser = denoiser  # type: ignore[attr-defined]
+    (warned,) = (m for m in lasting_house.messages("ses-faulty") if isinstance(m, Warned))
+    assert warned.code == "inference.fault"
+    assert "no reconstruction" in warned.text
+    assert "RuntimeError" in warned.text
     assert len(queue) == 0
 
 
