@@ -19,6 +19,7 @@ from mindsight.generators.unclip.sdxl.other_unet import described, write_with_un
 from mindsight.generators.unclip.sdxl.released import State
 from mindsight.weights.conversion import digest_of_files
 
+PRESET = "distilled"  # LoRAs for few steps have their guidance in them
 _OF_TOKENS = re.compile(r".*\.attn2\.to_[kv]\.weight")
 _LISTED = 3
 
@@ -36,7 +37,7 @@ class Merged:
 
 
 def convert_lora(lora: Path, source: Path, out: Path) -> Merged:
-    """Write the folder ``out``: ``source`` with the LoRA in its U-Net. The rest of it is copied.
+    """Write the folder ``out``: ``source`` with the LoRA in its U-Net, to be sampled in few steps. The rest is copied.
 
     source : a folder of ``mindsight convert unclip``
 
@@ -56,7 +57,7 @@ def convert_lora(lora: Path, source: Path, out: Path) -> Merged:
         "skipped": len(report.skipped),
     }
     weights = merged(read.unet, {found[name]: one for name, one in factors.items()}, report)
-    write_with_unet(source, out, weights, loras=[*before.get("loras", []), own])
+    write_with_unet(source, out, weights, {"preset": PRESET}, loras=[*before.get("loras", []), own])
     return report
 
 

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from mindsight.cli import app
 from mindsight.errors import MindsightError, ModelMismatch
+from mindsight.generators.base import SampleOptions
+from mindsight.generators.registry import load_generator
 from mindsight.generators.unclip import load_unclip
 from mindsight.generators.unclip.sdxl.lora import convert_lora, fitting, require_sdxl, weights_of
 from mindsight.generators.unclip.sdxl.lora_file import Factors, read_lora
@@ -158,7 +160,8 @@ def test_the_command_writes_a_generator_of_its_own(
     manifests = [json.loads((place / "manifest.json").read_text()) for place in (folder, tmp_path / "out")]
     assert manifests[1]["loras"][0]["file"] == "fast.safetensors"
     differing = {name for name, digest in manifests[0]["sha256"].items() if manifests[1]["sha256"][name] != digest}
-    assert differing == {"unet/diffusion_pytorch_model.safetensors"}
+    assert differing == {"unet/diffusion_pytorch_model.safetensors", "config.json"}
+    assert load_generator(tmp_path / "out").evaluations(SampleOptions()) == 4  # of the preset distilled
     images = [
         load_unclip(place).sample(torch.ones(1, 4, UNET.token_dim), "distilled") for place in (folder, tmp_path / "out")
     ]
