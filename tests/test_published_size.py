@@ -20,6 +20,8 @@ from mindsight.decoders.mindeye2.folded import FoldedMindEye2
 from mindsight.decoders.mindeye2.layout import Layout, PriorLayout
 from mindsight.decoders.mindeye2.prior import DiffusionPrior
 from mindsight.decoding import SAMPLING_BYTES
+from mindsight.encoders.openclip import _build as build_tower
+from mindsight.encoders.openclip import _configuration as configuration
 from mindsight.features import FeatureSpace
 from mindsight.generators.refiner.refiner import Refiner
 from mindsight.generators.refiner.text import TextEncoders
@@ -165,6 +167,32 @@ def test_each_way_to_draw_less_needs_less_memory(walk: Walk) -> None:
     print(", ".join(f"{name} {peak:.2f} GB" for name, peak in taken.items()))
     assert taken["halves"] < 0.6 * taken["whole"]
     assert taken["tiny decoder"] < 0.5 * taken["full decoder"]
+
+
+@pytest.mark.slow
+def test_measuring_the_fit_takes_a_quarter_of_one_evaluation(walk: Walk) -> None:
+    """The image tower in half precision, which is loaded beside the rest only if the memory is enough for both."""
+    visual = build_tower(*configuration("ViT-bigG-14")[:2]).eval().requires_grad_(False)
+    CARD.place(visual)
+    visual.output_tokens = True
+    weights = walk.weights
+    walk.weights = [*weights, visual]
+    try:
+        tokens = walk.stage("fit", lambda: visual(on_card(1, 3, 224, 224))[1])
+    finally:
+        walk.weights = weights
+    card = walk.stages["fit"]
+    tower_bytes = MetaCard().hold(visual)
+    most = max(one.peak_bytes for name, one in walk.stages.items() if name != "fit") + tower_bytes
+    print(f"{card.operations:.3g} operations, {tower_bytes / GB:.2f} GB; at most {most / GB:.2f} GB without refinement")
+    assert tokens.shape == (1, N, D)
+    assert (card.strays, card.dtypes()) == ([], {torch.float16})
+    # each weight of the layers once a token, and attention
+    assert card.operations == pytest.approx(2 * 257 * 48 * (4 * D * D + 2 * D * 8192) + 48 * 4 * 257**2 * D, rel=0.01)
+    assert card.operations < 0.26 * EVALUATION
+    assert 3.6 * GB < tower_bytes < 3.8 * GB
+    assert most < 16 * GB
+    assert card.peak_bytes - MetaCard().hold(*walk.weights, visual) < 0.1 * GB
 
 
 def published_text() -> TextEncoders:
