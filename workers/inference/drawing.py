@@ -18,11 +18,11 @@ from mindsight.decoding import Reconstructed, Retrieval
 from mindsight.errors import MindsightError
 from mindsight.files.images import png_bytes
 from mindsight.generators.base import Generator
-from mindsight.protocol import NO_FITS, Reconstruction
+from mindsight.protocol import Reconstruction
 from mindsight.protocol.work import BetaWork, RefinementWork, dump_refinement
 from mindsight.weights.device import Placement
 from workers.inference.bundles import LoadedBundle, LoadedBundles
-from workers.inference.fits import Fits, fit_of
+from workers.inference.fits import Decoded, Fits
 from workers.inference.memory import Level, Levels, text_of
 from workers.inference.publish import SessionLogs
 from workers.inference.reconstructions import caption_of, reconstruction_of, seed_of, skipped
@@ -75,7 +75,8 @@ class Drawing:
             self.logs.publish("skipped", work, skipped(work, "the device has no memory for it"), work.beta)
             return
         made, message = drawn
-        self._measure_fit(work, loaded, made, message)
+        decoded = Decoded(made.features, loaded.decoder.origin, loaded.bundle.fit)
+        self.fits.measure(message, made.pixels, decoded, identity_of(work, loaded.bundle, self.generator.digest))
         if self.captioner is not None:
             captioned = caption_of(work, self.captioner, next(iter(made.features.values())))
             self.logs.publish("caption", work, captioned, identity_of(work, loaded.bundle, self.captioner.digest))
@@ -99,22 +100,6 @@ class Drawing:
             (loaded, seed), self._next = self._next, None
             with contextlib.suppress(MindsightError), self.placement.memory_reported():
                 loaded.decoder.expect(seed)
-
-    def _measure_fit(self, work: BetaWork, loaded: LoadedBundle, made: Reconstructed, shown: Reconstruction) -> None:
-        """Publish the fit of a reconstruction that was published. What fails here costs only the fit."""
-        self.fits.prepare()
-        if self.fits.meter is None:
-            text = f"token cosines of reconstructions are not measured: {self.fits.lack}"
-            self.logs.warn_once(work, NO_FITS, "session", text)
-            return
-        try:
-            with self.placement.memory_reported():
-                fit = fit_of(work, loaded, made, shown, self.fits.meter)
-        except MindsightError as error:
-            self.logs.warn(work, error, f"no token cosine of its {work.stage} reconstruction")
-        else:
-            identity = identity_of(work, loaded.bundle, self.generator.digest, fit.encoder)
-            self.logs.publish("reconstruction.fit", work, fit, identity)
 
     def _drawn_in_memory(
         self, work: BetaWork, loaded: LoadedBundle, betas: Betas, retrieval: Retrieval

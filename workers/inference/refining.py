@@ -21,6 +21,7 @@ from mindsight.generators.refiner.refiner import Refiner
 from mindsight.protocol import StageLatency
 from mindsight.protocol.work import RefinementWork
 from mindsight.weights.device import Placement
+from workers.inference.fits import Fits
 from workers.inference.publish import SessionLogs
 
 
@@ -36,6 +37,7 @@ class Refining:
     blobs: BlobStore
     refiner: Refiner
     placement: Placement
+    fits: Fits
     _without_memory: set[str] = field(default_factory=set)  # sessions
 
     def refine(self, work: RefinementWork, is_urgent: Callable[[], bool]) -> None:
@@ -84,6 +86,7 @@ class Refining:
             }
         )
         self.logs.publish("refined", work.made, message, f"{work.made.image} {self.refiner.digest}")
+        self.fits.measure_refined(message, refined, work.made)
 
     def _image(self, digest: str) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(self.blobs.get(digest))) as image:

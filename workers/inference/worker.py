@@ -114,13 +114,13 @@ class InferenceWorker:
         )
         self.refinements = WorkQueue(self.bus, "refinements", stale_s=STALE_S)
         self.refining: Refining | None = None
-        fits = Fits(self.settings, self.generator, self.placement)
+        fits = Fits(self.logs, self.settings, self.generator, self.placement)
         self.drawing = Drawing(
             self.logs, self.blobs, self.bundles, self.generator, self.captioner, self.placement, fits
         )
         if self.refiner is not None:
             self.drawing.refinements = self.refinements
-            self.refining = Refining(self.logs, self.blobs, self.refiner, self.placement)
+            self.refining = Refining(self.logs, self.blobs, self.refiner, self.placement, fits)
 
     def run(self) -> None:
         """Retrieve, and reconstruct in a second thread, until ``stop`` is set; waits for a bus that is away.

@@ -101,12 +101,12 @@ class Archivist:
             messages = list(self.journal.read_messages())
             betas = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, BetaReady)}
             results = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Result)}
-            drawn = {(m.run, m.trial, m.stage) for m in messages if self._is_drawn(m)}
             skipped = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, ReconstructionSkipped)}
-            fitted = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, ReconstructionFit)}
+            has_fits = not any(isinstance(m, Warned) and m.code == NO_FITS for m in messages)
+            fitted = {m.image for m in messages if isinstance(m, ReconstructionFit)}
+            last = [m for m in messages if self._is_drawn(m)]
+            drawn = {(m.run, m.trial, m.stage) for m in last if m.image in fitted or not has_fits}
             captioned = {(m.run, m.trial, m.stage) for m in messages if isinstance(m, Captioned)}
-            if not any(isinstance(m, Warned) and m.code == NO_FITS for m in messages):
-                drawn &= fitted
             if self.settings.captions_dir is not None:
                 drawn &= captioned
             complete = betas <= results & (skipped | drawn)

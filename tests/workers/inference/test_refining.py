@@ -19,7 +19,7 @@ from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.errors import BadRequest
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.refiner.refiner import Refiner
-from mindsight.protocol import Captioned, Message, Reconstruction, Warned
+from mindsight.protocol import Captioned, Message, Reconstruction, ReconstructionFit, Warned
 from mindsight.protocol.work import BetaWork, dump_work
 from mindsight.stages import Stage
 from mindsight.subjects.bundle.decoder import Sampling
@@ -98,6 +98,9 @@ def test_a_final_image_is_refined_by_its_caption_when_nothing_else_waits(
     assert versions(messages) == [*drawn, (1, "refined"), (2, "refined")]
     made = {(m.trial, m.version): m for m in messages if isinstance(m, Reconstruction)}
     full, refined = made[1, "full"], made[1, "refined"]
+    fits = {m.image: m for m in messages if isinstance(m, ReconstructionFit)}
+    assert {full.image, refined.image} <= set(fits)
+    assert fits[refined.image].encoder == fits[full.image].encoder
     assert refined.generator == parts["refiner"].digest
     assert (refined.seed, refined.brain_map) == (full.seed, full.brain_map)
     assert refined.evaluations == full.evaluations + 24
