@@ -110,7 +110,7 @@ class SessionRunner:
 
     @property
     def snapshot_path(self) -> Path:
-        return self.settings.snapshots_dir / f"{self.session}.safetensors"
+        return snapshot_path(self.settings, self.session)
 
     def save(self) -> None:
         """Write state and position."""
@@ -296,6 +296,11 @@ class SessionRunner:
             return ingest_options(opened.options, None), None, None, None
         found = load_space(self.settings.bundles_dir / opened.bundle)
         return ingest_options(opened.options, found.options), found.space, found.statistics, found.baseline
+
+
+def snapshot_path(settings: Settings, session: str) -> Path:
+    """Where a session's state is kept between two workers."""
+    return settings.snapshots_dir / f"{session}.safetensors"
 
 
 def series_path(settings: Settings, session: str, run: int) -> Path:

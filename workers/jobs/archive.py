@@ -32,7 +32,9 @@ from mindsight.protocol import (
     SessionArchived,
     Warned,
 )
+from mindsight.protocol.inputs import StartRun
 from mindsight.settings import Settings, read_settings
+from workers.ingest.runner import series_path, snapshot_path
 from workers.jobs.gather import gather_session
 from workers.process import BUS_DEADLINE_S
 
@@ -84,7 +86,17 @@ class Archivist:
             recorder.archive(f"archive/{name}", len(files))
         else:
             Sessions(self.bus).advance(self.session, "archived")
+        self._remove_state()
         return folder
+
+    def _remove_state(self) -> None:
+        """An archived session is never taken up again: what its workers kept for that goes."""
+        runs = [entry.run for entry in self.journal.read_inputs() if isinstance(entry, StartRun)]
+        for path in (
+            snapshot_path(self.settings, self.session),
+            *(series_path(self.settings, self.session, run) for run in runs),
+        ):
+            path.unlink(missing_ok=True)
 
     def await_results(self) -> list[Message]:
         """All messages, once every beta has its result, reconstruction and fit (or the reason for none), or no job is

@@ -79,7 +79,8 @@ def gather_session(journal: Journal, session: str, messages: Sequence[Message], 
     """messages : all of the session's log"""
     inputs = list(journal.read_inputs())
     opened = journal.opened()
-    runs = [entry for entry in inputs if isinstance(entry, StartRun)]
+    measured = {entry.run for entry in inputs if isinstance(entry, TakeVolume)}  # a run may be declared and never come
+    runs = [entry for entry in inputs if isinstance(entry, StartRun) and entry.run in measured]
     blobs = BlobStore(settings.blobs_dir)
     spaces = {run.run: read_snapshot(series_path(settings, session, run.run)) for run in runs}
     space = next((found for found in spaces.values() if found is not None), None)

@@ -25,8 +25,10 @@ from mindsight.protocol import (
     Warned,
     dump_message,
 )
+from mindsight.protocol.inputs import StartRun
 from mindsight.protocol.messages import Candidate
 from support.house import House
+from workers.ingest.runner import series_path, snapshot_path
 from workers.jobs.archive import Archivist
 from workers.jobs.gather import gather_session
 
@@ -200,7 +202,12 @@ def test_it_waits_for_captions_where_there_is_a_captioner(house: House) -> None:
 
 
 def test_one_archivist_at_a_time_writes_a_session(house: House) -> None:
-    house.open("ses-a").close()
+    recorder = house.open("ses-a")
+    recorder.start_run(StartRun(t=1.0, run=1, task="view", tr_s=2.0, n_volumes=1))
+    recorder.close()
+    for path in (snapshot_path(house.settings, "ses-a"), series_path(house.settings, "ses-a", 1)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"state")
     first = Lease.acquire(house.bus, "ses-a-archive", process_name(), 30.0, is_gone)
     assert first is not None
     with pytest.raises(Conflict, match="another process writes this archive"):
@@ -208,6 +215,7 @@ def test_one_archivist_at_a_time_writes_a_session(house: House) -> None:
     first.release()
     written = Archivist(house.settings, house.bus, "ses-a", 20.0).archive()
     assert any(written.iterdir())
+    assert not list(house.settings.snapshots_dir.glob("ses-a*")), "the state that workers kept is gone"
     ended = Lease.acquire(house.bus, "ses-a-archive", f"{process_name()}0", 30.0)  # one that was killed while writing
     assert ended is not None
     assert Archivist(house.settings, house.bus, "ses-a", 20.0).archive() == written
