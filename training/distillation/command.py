@@ -16,14 +16,17 @@ from typing import Any
 
 import torch
 
+from mindsight import assets
 from mindsight.encoders.base import Encoder
-from mindsight.encoders.registry import EncoderOptions, load_encoder
+from mindsight.encoders.demo import DemoEncoder
 from mindsight.errors import Conflict, MindsightError, ModelMismatch
 from mindsight.features import FeatureSpace
 from mindsight.files.durable import write_durably
+from mindsight.generators.registry import load_encoder_of
 from mindsight.generators.unclip.sdxl.folder import TOWER, Read, read_folder
 from mindsight.generators.unclip.sdxl.loading import built
 from mindsight.generators.unclip.sdxl.other_unet import write_with_unet
+from mindsight.weights.device import Placement
 from training.distillation.card import card
 from training.distillation.config import Config, read_config
 from training.distillation.examples import Examples
@@ -86,14 +89,12 @@ def distil(config: Config, team: Team) -> Fidelity | None:
 
 
 def _encoder(config: Config, space: FeatureSpace, device: str) -> Encoder:
-    """That of the teacher's tokens. Raises ModelMismatch (``features.space``) and what loading raises."""
-    tower = config.teacher / TOWER
-    if tower.is_file():
-        named = space.name.removeprefix("openclip-").removesuffix("-tokens")
-        options = EncoderOptions(weights=tower, model=config.tower_model or named, device=device)
-        encoder = load_encoder("openclip", options)
-    else:
-        encoder = load_encoder("demo", EncoderOptions())
+    """That of the teacher's tokens: its image tower, or the demo's for a teacher made for that one.
+
+    Raises ModelMismatch (``features.space``) and what loading raises.
+    """
+    has_tower = (config.teacher / TOWER).is_file()
+    encoder = load_encoder_of(config.teacher, Placement(device)) if has_tower else DemoEncoder.load(assets.ENCODER)
     if not encoder.space.matches(space):
         raise ModelMismatch(
             f"expected the encoder of the teacher's tokens, {space.name} {space.encoder[:12]}, got"

@@ -39,7 +39,6 @@ class Config(BaseModel):
     ema : decay of the average of weights, by step
     precision : in which networks compute; trained weights and their average are float32
     held_out : images at the end of the pool that the student is measured on, and never trained on
-    tower_model : open_clip's configuration of the image tower, if the teacher's was converted with a JSON file
     checkpoint_every : steps between checkpoints
     """
 
@@ -59,14 +58,13 @@ class Config(BaseModel):
     ema: float = Field(0.95, ge=0.0, lt=1.0)
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     held_out: int = Field(200, ge=2)
-    tower_model: str = ""
     seed: int = Field(0, ge=0)
     checkpoint_every: int = Field(200, gt=0)
 
     @property
     def curve(self) -> dict[str, Any]:
         """What the course of the training depends on, beside teacher and data."""
-        free = {"teacher", "pool", "images", "out", "micro_batch", "tower_model", "checkpoint_every"}
+        free = {"teacher", "pool", "images", "out", "micro_batch", "checkpoint_every"}
         return self.model_dump(mode="json", exclude=free)
 
 

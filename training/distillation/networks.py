@@ -7,6 +7,7 @@ all three. Knows nothing of losses or of data.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -111,7 +112,7 @@ def _evaluate(unet: Any, dtype: torch.dtype | None = None) -> Evaluate:
 
     def evaluate(latent: Tensor, timestep: Tensor, tokens: Tensor, vector: Tensor) -> Tensor:
         read, beside = tokens.to(computed), vector.to(computed)
-        with torch.autocast(latent.device.type, computed, enabled=mixed):
+        with torch.autocast(latent.device.type, computed) if mixed else nullcontext():
             predicted: Tensor = unet(latent.to(computed), timestep.float(), read, beside, return_dict=False)[0]
         return predicted.float()
 

@@ -58,11 +58,11 @@ class Recipe:
     """
 
     scenes: int = 2500
-    held_out: int = 200
-    vae_steps: int = 450
-    unet_steps: int = 1500
-    vae_batch: int = 16
-    unet_batch: int = 32
+    held_out: int = 100
+    vae_steps: int = 2500
+    unet_steps: int = 2500
+    vae_batch: int = 4
+    unet_batch: int = 16
     seed: int = 0
 
 
@@ -104,7 +104,7 @@ def train_vae(images_KHW3: Tensor, recipe: Recipe) -> Any:
         result: Tensor = fit + 1e-4 * found.square().mean()
         return result
 
-    averaged = _train(vae, loss, recipe.vae_steps, 2e-3)
+    averaged = _train(vae, loss, recipe.vae_steps, 1.5e-3)
     _normalise(averaged, images_KHW3[:512])
     return averaged
 

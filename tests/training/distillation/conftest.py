@@ -14,7 +14,6 @@ import pytest
 from mindsight.generators.unclip.sdxl.folder import Read, read_folder
 from mindsight.retrieval.from_files import build_from_files
 from mindsight.simulator.scenes import random_scenes, render_batch
-from support.tiny_open_clip import write_config
 from support.tiny_unclip import SIZE_PX, write_tiny
 from training.distillation.config import Config
 from training.distillation.examples import Examples
@@ -27,13 +26,13 @@ N_IMAGES, HELD_OUT = 9, 3
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``unclip``, ``images.h5``, ``pool`` and ``tiny.json``, the configuration of the image tower."""
+    """``unclip``, ``images.h5``, ``pool`` and ``tiny.json``, the image tower's configuration."""
     folder = tmp_path_factory.mktemp("distillation")
     write_tiny(folder / "unclip")
     with h5py.File(folder / "images.h5", "w") as file:
         file["images"] = render_batch(random_scenes(np.random.default_rng(1), N_IMAGES), SIZE_PX)
     tower = folder / "unclip/tower.safetensors"
-    build_from_files(folder / "images.h5", folder / "pool", weights=tower, model=str(write_config(folder)))
+    build_from_files(folder / "images.h5", folder / "pool", weights=tower, model=str(folder / "tiny.json"))
     return folder
 
 
@@ -42,10 +41,10 @@ def write(work: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes a configuration, with these keys changed, or left out where they are None."""
 
     def write(**changes: Any) -> Path:
-        paths = {name: str(work / name) for name in ("unclip", "pool", "images.h5", "tiny.json")}
+        paths = {name: str(work / name) for name in ("unclip", "pool", "images.h5")}
         held = {
             "teacher": paths["unclip"], "pool": paths["pool"], "images": paths["images.h5"], "out": "run",
-            "tower_model": paths["tiny.json"], "steps": 2, "batch": 2, "learning_rate": 1e-3, "rank": 2,
+            "steps": 2, "batch": 2, "learning_rate": 1e-3, "rank": 2,
             "held_out": HELD_OUT, "precision": "float32", "checkpoint_every": 1, **changes,
         }  # fmt: skip
         path = tmp_path / "distil.toml"
