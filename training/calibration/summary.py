@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mindsight.stages import STAGES
 from mindsight.subjects.bundle.folder import Bundle
 
 
@@ -36,7 +37,7 @@ def _decoder(bundle: Bundle) -> str:
 def _fit(bundle: Bundle) -> str:
     """At which stages the fit of a reconstruction is calibrated."""
     stages = {} if bundle.fit is None else bundle.fit.stages
-    listed = ", ".join(f"{stage} ({others.n} trials)" for stage, others in stages.items())
+    listed = ", ".join(f"{stage} ({stages[stage].n} trials)" for stage in STAGES if stage in stages)
     return f"fit of reconstructions: {f'calibrated at {listed}' if stages else 'not calibrated'}"
 
 

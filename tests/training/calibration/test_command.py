@@ -14,14 +14,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindsight import assets
 from mindsight.accuracy import Accuracy
 from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.encoders.demo import DemoEncoder
 from mindsight.generators.base import SampleOptions
 from mindsight.glm import Event
 from mindsight.glm.hrf import kernel, regressors
 from mindsight.ingest import IngestOptions
 from mindsight.operations.replay import Summary, replay
 from mindsight.retrieval import CandidatePool
+from mindsight.simulator.scenes import random_scenes, render_batch
 from mindsight.subjects.bundle.decoder import Sampling
 from mindsight.subjects.bundle.folder import Bundle
 from training.calibration.command import main
@@ -153,6 +156,36 @@ def test_labels_are_decoded_into_the_embeddings_of_a_pool(folders: list[Path], t
     accuracy = replayed(copies[3], tmp_path / "bundle", tmp_path / "results.jsonl").accuracy["final"]
     assert (accuracy.n, accuracy.chance) == (8, pytest.approx(1 / 12))
     assert accuracy.hits >= 2
+
+
+@pytest.mark.slow
+def test_with_a_pool_of_image_tokens_the_fit_of_reconstructions_is_calibrated(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each kind of image as a simulated scene: the decoder knows no better, the generator draws what it decodes."""
+    encoder = DemoEncoder.load(assets.ENCODER)
+    scenes = render_batch(random_scenes(np.random.default_rng(1), len(KINDS)), encoder.image_size)
+    pool = CandidatePool(tuple(sorted(KINDS)), encoder.encode(scenes), recorded_space=encoder.space)
+    pool.save(tmp_path / "pool")
+    arguments = [*map(str, folders[:2]), "--pool", str(tmp_path / "pool"), "--reconstructions", "6"]
+    assert main([*arguments, "--out", str(tmp_path / "bundle")]) == 0
+    assert "fit of reconstructions: calibrated at fast (6 trials), revised (6 trials), final" in capsys.readouterr().out
+    fit = Bundle.load(tmp_path / "bundle").fit
+    assert fit is not None
+    assert fit.encoder == encoder.digest
+    assert {stage: others.n for stage, others in fit.stages.items()} == {"fast": 6, "revised": 6, "final": 6}
+
+
+def test_labels_alone_have_no_reconstructions_to_calibrate(commanded: tuple[Path, str]) -> None:
+    assert "fit of reconstructions: not calibrated" in commanded[1]
+    assert Bundle.load(commanded[0]).fit is None
+
+
+def test_a_negative_number_of_reconstructions_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run-1", "--reconstructions", "-1", "--out", "bundle"])
+    assert ended.value.code == 2
+    assert "expected --reconstructions 0 or more, got -1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", ["one run", "no labels", "no folder", "taken"])
