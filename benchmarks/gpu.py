@@ -32,6 +32,7 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import report
@@ -94,11 +95,12 @@ class Section:
         for line in self.process.stdout:
             try:
                 row = json.loads(line)
-            except ValueError:
+                name = row.pop("name")
+            except (ValueError, AttributeError, KeyError, TypeError):  # a library's own words
                 print(f"  {line.rstrip()}", flush=True)
                 continue
-            self.rows[row.pop("name")] = row
-            print_row(list(self.rows)[-1], row)
+            self.rows[name] = row
+            print_row(name, row)
 
     def _read_errors(self) -> None:
         assert self.process.stderr is not None
@@ -199,7 +201,8 @@ def main() -> None:
     verdicts = print_targets(rows)
     print(f"\n{time.monotonic() - started_s:.0f} s in all")
     given.no_history |= given.small or card is None
-    report.finish("gpu", given, began, ["torch", "diffusers"], gpu=card, rows=rows, problems=problems, targets=verdicts)
+    packages = [name for name in ("torch", "diffusers") if find_spec(name)]
+    report.finish("gpu", given, began, packages, gpu=card, rows=rows, problems=problems, targets=verdicts)
 
 
 if __name__ == "__main__":
