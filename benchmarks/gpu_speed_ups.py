@@ -55,10 +55,11 @@ def speed_ups(bench: Bench) -> None:
         row(bench, f"a step, attention {name}", with_kernel(modules.denoiser, kernel), given, floor)
     for name, decoder in decoders(bench, generator):
         row(bench, f"decoder, {name}", decoder, (latent.float(),))
+    unclip.unet.to(memory_format=torch.contiguous_format)  # the denoiser's weights as well
+    row(bench, "a step, channels first", modules.denoiser, given, floor)
+    unclip.unet.to(memory_format=torch.channels_last)
     compiled_row(bench, "a step, compiled", "compiled", networks["denoiser"], floor)
     compiled_row(bench, "a step, in 8 bits", "fp8", networks["denoiser"], None)
-    unclip.unet.to(memory_format=torch.contiguous_format)  # last, as all share these weights
-    row(bench, "a step, channels first", modules.denoiser, given, floor)
 
 
 def whole(bench: Bench) -> None:
