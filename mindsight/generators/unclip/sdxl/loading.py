@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mindsight.generators.unclip.sdxl.folder import is_folder, read_folder
 from mindsight.generators.unclip.sdxl.pipeline import Unclip
-from mindsight.generators.unclip.sdxl.released import Parts, State, read_released, take_apart
+from mindsight.generators.unclip.sdxl.released import Parts, read_released, take_apart
 from mindsight.generators.unclip.sdxl.unet import build_unet
 from mindsight.generators.unclip.sdxl.vae import build_vae
-from mindsight.weights.fit import require_fit
+from mindsight.weights.filling import filled
 
 
 def load_unclip(
@@ -51,16 +50,8 @@ def built(parts: Parts, dtype: torch.dtype, device: str | torch.device) -> Uncli
     with torch.device("meta"):
         unet, vae = build_unet(parts.unet_layout), build_vae(parts.vae_layout)
     return Unclip(
-        _filled(unet, "an SDXL U-Net", parts.unet, dtype, device),
-        _filled(vae, "SDXL's autoencoder", parts.vae, torch.float32 if dtype == torch.float16 else dtype, device),
+        filled(unet, "an SDXL U-Net", parts.unet, dtype, device),
+        filled(vae, "SDXL's autoencoder", parts.vae, torch.float32 if dtype == torch.float16 else dtype, device),
         parts.unet_layout,
         parts.size_px,
     )
-
-
-def _filled(network: Any, what: str, state: State, dtype: torch.dtype, device: str | torch.device) -> Any:
-    require_fit(what, state, network.state_dict())
-    network.load_state_dict({key: tensor.to(device, dtype) for key, tensor in state.items()}, assign=True)
-    if torch.device(device).type != "cpu":
-        network.to(memory_format=torch.channels_last)  # as tensor cores read convolutions: else each call reorders them
-    return network.eval().requires_grad_(False)

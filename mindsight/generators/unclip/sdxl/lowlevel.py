@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mindsight.errors import ModelMismatch
 from mindsight.generators.unclip.sdxl.vae import LatentDecoder
-from mindsight.weights.fit import require_fit
+from mindsight.weights.filling import filled
 from mindsight.weights.state_dict import read_safetensors
 
 SCALING = 0.18215  # Rombach et al. 2022; MindEye2 was trained towards latents multiplied by it
@@ -63,10 +63,9 @@ def load_lowlevel(folder: Path, device: str | torch.device = "cpu") -> LowLevelD
     state = {_today(key): tensor for key, tensor in read_safetensors(weights).items()}
     wanted = network.state_dict()
     state = {key: of.flatten(1) if key in wanted and of.ndim > wanted[key].ndim else of for key, of in state.items()}
-    require_fit("Stable Diffusion's autoencoder", state, wanted)
-    network.load_state_dict({key: tensor.to(device, torch.float32) for key, tensor in state.items()}, assign=True)
+    network = filled(network, "Stable Diffusion's autoencoder", state, torch.float32, device)
     del network.encoder, network.quant_conv  # nothing is encoded
-    return LowLevelDecoder(network.eval().requires_grad_(False))
+    return LowLevelDecoder(network)
 
 
 def _today(key: str) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from mindsight.errors import ModelMismatch
 from mindsight.generators.unclip.sdxl.vae import LatentDecoder
-from mindsight.weights.fit import require_fit
+from mindsight.weights.filling import filled
 from mindsight.weights.state_dict import read_safetensors
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -44,9 +44,7 @@ def load_tiny(
             code="vae.scaling",
         )
     state = read_safetensors(path / _WEIGHTS if path.is_dir() else path)
-    require_fit("a tiny autoencoder", state, network.state_dict())
-    network.load_state_dict({key: tensor.to(device, dtype) for key, tensor in state.items()}, assign=True)
-    return LatentDecoder(network.eval().requires_grad_(False))
+    return LatentDecoder(filled(network, "a tiny autoencoder", state, dtype, device))
 
 
 def _config(path: Path) -> dict[str, object]:

@@ -32,6 +32,9 @@ def test_the_released_checkpoint_fills_its_networks(published: dict[str, Tensor]
     assert unclip.layout == UnetLayout()
     assert sum(weight.numel() for weight in unclip.unet.parameters()) == 2_501_272_324
     assert sum(weight.numel() for weight in unclip.vae.parameters()) == 83_653_863
+    for network in (unclip.unet, unclip.vae):  # anywhere but on the processor
+        convolutions = [weight for weight in network.parameters() if weight.ndim == 4]
+        assert all(one.is_contiguous(memory_format=torch.channels_last) for one in convolutions)
 
 
 def test_the_base_of_sdxl_fills_the_same_networks(published: dict[str, Tensor]) -> None:
