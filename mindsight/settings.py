@@ -56,6 +56,11 @@ class Settings(BaseSettings):
         return self.data_dir / "blobs"
 
     @property
+    def shown_dir(self) -> Path:
+        """Images that are shown to participants: apart from the rest, so that a blinded viewer reaches none."""
+        return self.data_dir / "shown"
+
+    @property
     def bus_dir(self) -> Path:
         return self.data_dir / "bus"
 

@@ -31,6 +31,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         gateway.blobs.sweep()
+        gateway.shown.sweep()
         gateway.hub.start()
         yield
         await gateway.hub.stop()

@@ -34,7 +34,7 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.bus = Bus.from_settings(settings)
-        self.blobs = BlobStore(settings.blobs_dir)
+        self.blobs, self.shown = BlobStore(settings.blobs_dir), BlobStore(settings.shown_dir)
         self.registry = Registry(settings.subjects_dir)
         self.sessions = Sessions(self.bus)
         self.keys = KeyStore(settings.data_dir)

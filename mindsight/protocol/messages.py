@@ -374,7 +374,9 @@ def dump_message(message: Message) -> bytes:
 
 
 def without_truth(message: Message) -> Message:
-    """The message for a blinded view: without what was shown, otherwise unchanged."""
+    """The message for a blinded view: without what was shown, and without which trials showed the same."""
+    if isinstance(message, Result) and message.n_repeats > 1:
+        return message.model_copy(update={"n_repeats": 1})
     if isinstance(message, EventAdded):
         return message.model_copy(update={"stimulus": None, "candidate": None, "label": None, "stim_file": None})
     return message

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -9,7 +11,7 @@ from starlette.responses import Response
 from mindsight.errors import BadRequest, NotFound
 from mindsight.files.images import image_kind
 from mindsight.protocol.messages import Digest
-from service.auth import require
+from service.auth import Caller, require
 from service.context import GatewayDependency
 from service.problems import responses
 from service.routes.common import Body
@@ -38,20 +40,25 @@ async def post_image(request: Request, gateway: GatewayDependency) -> Image:
     payload = await read_body(request, MAX_IMAGE_BYTES)
     if image_kind(payload) not in _MEDIA_TYPES:
         raise BadRequest("expected a PNG or a JPEG", code="image.format")
-    return Image(digest=await run_in_threadpool(gateway.blobs.put, payload))
+    return Image(digest=await run_in_threadpool(gateway.shown.put, payload))
 
 
 @router.get(
     "/{digest}",
-    dependencies=[Depends(require("events:read"))],
     response_class=Response,
     responses={200: {"content": dict.fromkeys(("image/png", "image/jpeg"), _BINARY)}, **responses(404)},
 )
-def get_image(gateway: GatewayDependency, digest: str = Path(pattern="^[0-9a-f]{64}$")) -> Response:
-    path = gateway.blobs.path(digest)
-    if path.exists() and path.stat().st_size <= MAX_IMAGE_BYTES:
-        payload = gateway.blobs.get(digest)
-        if media_type := _MEDIA_TYPES.get(image_kind(payload) or ""):
-            headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-            return Response(payload, media_type=media_type, headers=headers)
+def get_image(
+    gateway: GatewayDependency,
+    caller: Annotated[Caller, Depends(require("events:read"))],
+    digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
+) -> Response:
+    """An image of a result. One that was stored to be shown exists for the scope ``truth:read`` only."""
+    for store in (gateway.blobs, gateway.shown) if caller.sees_truth else (gateway.blobs,):
+        path = store.path(digest)
+        if path.exists() and path.stat().st_size <= MAX_IMAGE_BYTES:
+            payload = store.get(digest)
+            if media_type := _MEDIA_TYPES.get(image_kind(payload) or ""):
+                headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+                return Response(payload, media_type=media_type, headers=headers)
     raise NotFound("there is no such image", code="image.unknown")

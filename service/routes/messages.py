@@ -13,12 +13,12 @@ from contextlib import aclosing, suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, WebSocket
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.websockets import WebSocketDisconnect
 
 from mindsight.errors import BusUnavailable
 from service.auth import Caller, require
+from service.blinding import sees_truth
 from service.context import Gateway, GatewayDependency
 from service.hub import Frame
 from service.problems import responses
@@ -44,7 +44,7 @@ async def events(
     last_event_id: Annotated[int | None, Header(ge=0, description="the same, as EventSource sends it")] = None,
 ) -> StreamingResponse:
     """The session's messages as server-sent events (``id``, ``data``); ticks come as events of the type ``tick``."""
-    truth = await _sees_truth(gateway, session, caller)
+    truth = await sees_truth(gateway, session, caller)
     after = after if last_event_id is None else last_event_id
     await gateway.hub.check(session, after)
 
@@ -72,7 +72,7 @@ async def stream(
     after: Annotated[int, Query(ge=0)] = 0,
 ) -> None:
     """The session's messages as text frames, one JSON object each."""
-    truth = await _sees_truth(gateway, session, caller)
+    truth = await sees_truth(gateway, session, caller)
     await gateway.hub.check(session, after)
     await websocket.accept(subprotocol=caller.subprotocol)
     sender = asyncio.create_task(_send(websocket, gateway, caller, gateway.hub.follow(session, after), truth))
@@ -116,15 +116,6 @@ async def _listen(websocket: WebSocket) -> None:
             await websocket.receive_text()
     except (WebSocketDisconnect, KeyError):
         pass
-
-
-async def _sees_truth(gateway: Gateway, session: str, caller: Caller) -> bool:
-    """Whether what was shown is sent: the key needs the scope, and a blinded session must be closed.
-
-    Raises NotFound for an unknown session.
-    """
-    record = await run_in_threadpool(gateway.sessions.get, session)
-    return caller.sees_truth and not (record.options.blinded and record.state == "open")
 
 
 def _text(frame: Frame, truth: bool) -> str:

@@ -7,9 +7,10 @@ from typing import Annotated
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Query, Response
 
-from mindsight.protocol import Captioned, Reconstruction, ReconstructionFit, Result
+from mindsight.protocol import Captioned, Reconstruction, ReconstructionFit, Result, without_truth
 from mindsight.stages import Stage
-from service.auth import require
+from service.auth import Caller, require
+from service.blinding import sees_truth
 from service.context import GatewayDependency
 from service.problems import responses
 from service.routes.common import Body, SessionId
@@ -26,23 +27,24 @@ class Results(Body):
 
 @router.get(
     "",
-    dependencies=[Depends(require("events:read"))],
     response_model=Results,
     responses=responses(404),
 )
 async def get_results(
     gateway: GatewayDependency,
     session: SessionId,
+    caller: Annotated[Caller, Depends(require("events:read"))],
     run: Annotated[int | None, Query(ge=1)] = None,
     trial: Annotated[int | None, Query(ge=1)] = None,
     stage: Stage | None = None,
 ) -> Response:
     """All results, reconstructions, their fits and captions so far, in the order in which they came."""
 
+    truth = await sees_truth(gateway, session, caller)
+
     def read() -> str:
-        gateway.sessions.get(session)
         found = [
-            message
+            message if truth else without_truth(message)
             for message in gateway.journal(session).read_messages()
             if isinstance(message, Result | Reconstruction | ReconstructionFit | Captioned)
             and run in (None, message.run)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,15 +42,15 @@ from workers.ingest.snapshot import Snapshot, read_snapshot
 
 @dataclass(frozen=True, eq=False)
 class _Images(Mapping[str, bytes]):
-    """Images by digest, read on access."""
+    """Images by digest, read on access: those that were made, and those that were shown."""
 
-    store: BlobStore
+    stores: Sequence[BlobStore]
 
     def __getitem__(self, digest: str) -> bytes:
-        try:
-            return self.store.get(digest)
-        except MindsightError:
-            raise KeyError(digest) from None
+        for store in self.stores:
+            with suppress(MindsightError):
+                return store.get(digest)
+        raise KeyError(digest)
 
     def __iter__(self) -> Iterator[str]:
         return iter(())
@@ -91,7 +92,7 @@ def gather_session(journal: Journal, session: str, messages: Sequence[Message], 
         mask_XYZ=None if space is None else space.arrays["mask_XYZ"].astype(np.bool_),
         affine=None if space is None else space.arrays["affine"],
         results=_results(messages),
-        images=_Images(blobs),
+        images=_Images((blobs, BlobStore(settings.shown_dir))),
         provenance=_provenance(opened, messages),
     )
 

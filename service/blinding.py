@@ -1,0 +1,17 @@
+"""Who sees what was shown. Knows nothing of routes."""
+
+from __future__ import annotations
+
+from starlette.concurrency import run_in_threadpool
+
+from service.auth import Caller
+from service.context import Gateway
+
+
+async def sees_truth(gateway: Gateway, session: str, caller: Caller) -> bool:
+    """Whether what was shown is sent: the key needs the scope, and a blinded session must be closed.
+
+    Raises NotFound for an unknown session.
+    """
+    record = await run_in_threadpool(gateway.sessions.get, session)
+    return caller.sees_truth and not (record.options.blinded and record.state == "open")
