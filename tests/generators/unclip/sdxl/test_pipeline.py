@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from mindsight.errors import BadRequest
+from mindsight.generators.engines.recorded import RecordedLoop
 from mindsight.generators.sampling.presets import PRESETS
 from mindsight.generators.unclip import Unclip, load_unclip, plan
 from mindsight.generators.unclip.sdxl.conditioner import draw_noise
 from mindsight.generators.unclip.sdxl.vae import encode
+from support.recorded_operations import record
 from support.tiny_unclip import write_tiny
 
 
@@ -114,6 +116,18 @@ def test_a_preview_has_a_decoder_of_its_own(small: Unclip, tokens: Tensor, whole
     [latent] = small.estimates(table, inputs, after=(2,))
     torch.testing.assert_close(preview, (0.2 - 0.8 * decoder(latent)).clamp(0.0, 1.0))
     torch.testing.assert_close(image, small.sample(tokens, "fast", 3))
+
+
+def test_a_recorded_loop_draws_what_a_called_one_does(small: Unclip, tokens: Tensor) -> None:
+    """As a CUDA graph would: keys and values, guided and unguided steps and the decoder, without Python between."""
+    expected = [small.sample(tokens, "fast", seed, steps=4) for seed in (1, 2)]
+    small.use(*small.modules, lambda loop: RecordedLoop(loop, record))
+    try:
+        images = [small.sample(tokens, "fast", seed, steps=4) for seed in (1, 2)]
+    finally:
+        small.use(*small.modules)
+    assert all(torch.equal(*pair) for pair in zip(images, expected, strict=True))
+    assert not torch.equal(*images)
 
 
 def test_estimates_approach_the_result(small: Unclip, tokens: Tensor) -> None:
