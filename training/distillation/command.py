@@ -75,39 +75,41 @@ def distil(config: Config, team: Team) -> Fidelity | None:
             " checkpoint that carries its image tower",
             code="generator.space",
         )
-    encoder = _encoder(config, read.space, team.device) if team.leads else None
+    _require_encoder(config, read.space)
     examples = Examples.open(config.pool, config.images, read.space, read.size_px, config.held_out)
     networks, teacher = make_networks(config, read, team.device)
     described = config.curve | {"teacher": read.digest, "pool": examples.pool.digest}
     run(Training(config, networks, examples, teacher, team), config.out, described, time.monotonic)
-    if encoder is None:
+    if not team.leads:
         return None
     weights = networks.merged(read.unet)
     write_with_unet(config.teacher, config.out / STUDENT, weights, {"preset": "distilled"}, distilled_from=read.digest)
     del networks, teacher, weights  # their memory is needed again
-    return _measured(config, read, examples, encoder, team.device)
+    return _measured(config, read, examples, team.device)
 
 
-def _encoder(config: Config, space: FeatureSpace, device: str) -> Encoder:
-    """That of the teacher's tokens: its image tower, or the demo's for a teacher made for that one.
-
-    Raises ModelMismatch (``features.space``) and what loading raises.
-    """
-    has_tower = (config.teacher / TOWER).is_file()
-    encoder = load_encoder_of(config.teacher, Placement(device)) if has_tower else DemoEncoder.load(assets.ENCODER)
-    if not encoder.space.matches(space):
+def _require_encoder(config: Config, space: FeatureSpace) -> None:
+    """Before hours of training. Raises ModelMismatch (``generator.encoder``)."""
+    if not (config.teacher / TOWER).is_file() and not DemoEncoder.load(assets.ENCODER).space.matches(space):
         raise ModelMismatch(
-            f"expected the encoder of the teacher's tokens, {space.name} {space.encoder[:12]}, got"
-            f" {encoder.space.name} {encoder.space.encoder[:12]}: convert the checkpoint again with its image tower",
-            code="features.space",
+            f"expected the image tower of {space.name} {space.encoder[:12]} in {config.teacher.name}, to measure the"
+            " student with, got none: convert the checkpoint again, with its tower",
+            code="generator.encoder",
         )
-    return encoder
 
 
-def _measured(config: Config, read: Read, examples: Examples, encoder: Encoder, device: str) -> Fidelity:
+def _encoder(config: Config, device: str) -> Encoder:
+    """That of the teacher's tokens: its image tower, or the demo's."""
+    if (config.teacher / TOWER).is_file():
+        return load_encoder_of(config.teacher, Placement(device))
+    return DemoEncoder.load(assets.ENCODER)
+
+
+def _measured(config: Config, read: Read, examples: Examples, device: str) -> Fidelity:
     dtype: torch.dtype = getattr(torch, config.precision)
     held_out = range(examples.n_trained, len(examples.pool))
-    shown = Shown(encoder=encoder, images_KHW3=examples.read(held_out), tokens_KND=examples.tokens(held_out))
+    images, tokens = examples.read(held_out), examples.tokens(held_out)
+    shown = Shown(encoder=_encoder(config, device), images_KHW3=images, tokens_KND=tokens)
     teacher = built(read, dtype, device)
     student = built(read_folder(config.out / STUDENT), dtype, device)
     samplers = [

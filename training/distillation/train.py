@@ -101,7 +101,8 @@ class Training:
             self.networks.averaged[name].copy_(held[f"averaged.{name}"])
             self.optimiser.state[weight] = {
                 "step": torch.tensor(float(step), device=weight.device),
-                **{moment: held[f"{moment}.{name}"].to(weight.device) for moment in _MOMENTS},
+                # in the weight's own memory layout, which a card's networks change
+                **{moment: torch.empty_like(weight).copy_(held[f"{moment}.{name}"]) for moment in _MOMENTS},
             }
 
 

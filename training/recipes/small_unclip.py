@@ -60,7 +60,7 @@ class Recipe:
     scenes: int = 2500
     held_out: int = 100
     vae_steps: int = 2500
-    unet_steps: int = 2500
+    unet_steps: int = 1000
     vae_batch: int = 4
     unet_batch: int = 16
     seed: int = 0
@@ -74,7 +74,6 @@ def make(out: Path, recipe: Recipe) -> None:
         scenes = random_scenes(np.random.default_rng(SCENES_SEED), recipe.scenes)
         file["images"] = render_batch(scenes, encoder.image_size)
     pool = build_from_files(out / "scenes.h5", out / "pool")
-    torch.manual_seed(recipe.seed)
     images = open_images(out / "scenes.h5", SIZE_PX)
     trained = np.stack([as_uint8(images.read(row)) for row in range(recipe.scenes - recipe.held_out)])
     vae = train_vae(torch.from_numpy(trained), recipe)
@@ -90,6 +89,7 @@ def make(out: Path, recipe: Recipe) -> None:
 
 def train_vae(images_KHW3: Tensor, recipe: Recipe) -> Any:
     """An autoencoder whose latents, as the U-Net takes them, have mean 0 and standard deviation 1 in each channel."""
+    torch.manual_seed(recipe.seed)
     vae = build_vae(VAE)
     vae.to(memory_format=torch.channels_last)
     rng = torch.Generator().manual_seed(recipe.seed)
@@ -123,6 +123,7 @@ def _normalise(vae: Any, images_KHW3: Tensor) -> None:
 
 def train_unet(latents_KCHW: Tensor, tokens_KND: Tensor, recipe: Recipe) -> Any:
     """A U-Net that predicts the noise in latents."""
+    torch.manual_seed(recipe.seed)
     unet = build_unet(UNET)
     levels = Levels.on("cpu")
     vector_BC = size_vector(SIZE_PX, SIZE_PX, UNET.vector_dim).expand(recipe.unet_batch, -1)

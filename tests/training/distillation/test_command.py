@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.registry import load_generator
 from mindsight.generators.unclip import load_unclip
+from mindsight.generators.unclip.sdxl.convert import write_unclip
 from mindsight.retrieval.from_files import build_from_files
-from support.tiny_unclip import tiny_parts
+from support.tiny_unclip import SIZE_PX, tiny_parts, tiny_space
 from training.distillation.command import main
 
 Write = Callable[..., Path]
@@ -99,6 +102,14 @@ def test_tokens_of_another_encoder_are_refused(
     build_from_files(work / "images.h5", tmp_path / "pool", weights=tower, model=str(work / "tiny.json"), values="clip")
     line = refused(write(pool=str(tmp_path / "pool")), capsys)
     assert "build one with the teacher's image tower" in line
+
+
+def test_a_teacher_without_an_encoder_is_refused_before_it_is_trained(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = replace(tiny_parts(), tower={})
+    write_unclip(tmp_path / "blind", parts, torch.float16, space=tiny_space(), size_px=SIZE_PX)
+    assert "expected the image tower of openclip-tiny-tokens" in refused(write(teacher=str(tmp_path / "blind")), capsys)
 
 
 def test_a_teacher_of_another_architecture_is_refused(
