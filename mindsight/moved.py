@@ -2,7 +2,8 @@
 
 Knows nothing of what the modules hold. An old name is a module whose attributes are looked for in the new ones when
 they are asked for, so importing it costs nothing and a DeprecationWarning gives the new name. The table of
-``docs/adr/0005-the-house.md`` lists the same moves.
+``docs/adr/0005-the-house.md`` lists the same moves. A module that stayed while its names changed serves the old ones by
+``old_names``, a class by ``OldName``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -168,13 +169,57 @@ MOVED = {
 """Old module -> the new modules that hold its names, each without ``mindsight.``."""
 
 RENAMED = {
+    "Answer": "ReplayResult",
+    "Answers": "Outputs",
+    "ArchivedAnswer": "ArchivedResult",
+    "ArchivedPlace": "ArchivedRegistration",
     "Encoder": "DemoEncoder",
+    "FolderPictures": "FolderImages",
     "Generator": "DemoGenerator",
+    "Hdf5Pictures": "Hdf5Images",
+    "Pictures": "ImageSource",
     "Placement": "RegistrationReport",
     "PriorEvaluation": "PriorInference",
     "Space": "SubjectSpace",
+    "answers": "replay_results",
+    "as_pictures": "as_unit_images",
+    "read_answers": "read_outputs",
+    "read_pictures": "read_images",
 }
-"""Names that changed on the way; a module that still has the old one gives that."""
+"""Names that changed on the way, or later; a module that still has the old one gives that."""
+
+
+class OldName:
+    """The old name of an attribute, in the body of its class: gives the new one, with a warning."""
+
+    def __init__(self, new: str) -> None:
+        self._new = new
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._old = f"{owner.__name__}.{name}"
+
+    def __get__(self, held: object, owner: type | None = None) -> Any:
+        _warn_of_attribute(self._old, self._new)
+        return getattr(owner if held is None else held, self._new)
+
+
+def old_names(module: str) -> Callable[[str], Any]:
+    """``__getattr__`` of a module that stayed: the old names of what it holds, each with a warning."""
+
+    def find(name: str) -> Any:
+        new = RENAMED.get(name)
+        if new is None or not hasattr(sys.modules[module], new):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        _warn_of_attribute(f"{module}.{name}", new)
+        return getattr(sys.modules[module], new)
+
+    return find
+
+
+def _warn_of_attribute(old: str, new: str) -> None:
+    warnings.warn(
+        f"{old} is now {new}: use that, the old name goes with the next version", DeprecationWarning, stacklevel=3
+    )
 
 
 class _OldNames(MetaPathFinder, Loader):

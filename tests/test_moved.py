@@ -9,9 +9,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mindsight.moved import MOVED
+from mindsight.retrieval import CandidatePool, Ranking
 
 RECORD = Path(__file__).parents[1] / "docs" / "adr" / "0005-the-house.md"
 OLD = {
@@ -23,6 +25,14 @@ OLD = {
     "mindsight.mindeye.losses": "soft_clip",
     "mindsight.scanner.recorded": "open_run",
     "mindsight.scanner.transports.assemble": "Assembler",
+    "mindsight.evaluation.answers": "read_answers",
+}
+STAYED = {
+    "mindsight.encoders.sources": ("FolderPictures", "FolderImages"),
+    "mindsight.evaluation.inputs": ("read_answers", "read_outputs"),
+    "mindsight.evaluation.metrics.resize": ("as_pictures", "as_unit_images"),
+    "mindsight.evaluation.records": ("Answers", "Outputs"),
+    "mindsight.operations.replay": ("answers", "replay_results"),
 }
 
 
@@ -36,6 +46,27 @@ def test_an_old_name_is_the_new_one_and_a_warning(module: str, name: str) -> Non
     assert found.__module__.startswith("mindsight.") if hasattr(found, "__module__") else found
     with pytest.raises(AttributeError, match=r"has no attribute 'never_there'; it is now mindsight\."):
         _ = old.never_there
+
+
+@pytest.mark.parametrize(("module", "names"), STAYED.items())
+def test_an_old_name_in_a_module_that_stayed(module: str, names: tuple[str, str]) -> None:
+    old, new = names
+    held = importlib.import_module(module)
+    with pytest.warns(DeprecationWarning, match=rf"^{re.escape(module)}\.{old} is now {new}: ") as warned:
+        assert getattr(held, old) is getattr(held, new)
+    assert warned[0].filename == __file__
+    with pytest.raises(AttributeError, match="has no attribute 'never_there'"):
+        _ = held.never_there
+
+
+def test_an_old_attribute_is_the_new_one_and_a_warning() -> None:
+    pool = CandidatePool(("a", "b"), np.zeros((2, 3), np.float32))
+    with pytest.warns(DeprecationWarning, match=r"^CandidatePool\.place is now index_of: ") as warned:
+        assert pool.place("b") == 1
+    assert warned[0].filename == __file__
+    ranking = Ranking(np.array([1, 0]), np.zeros(2, np.float32))
+    with pytest.warns(DeprecationWarning, match=r"^Ranking\.places_K is now indices_K: "):
+        assert ranking.places_K is ranking.indices_K
 
 
 def test_what_never_was_is_not_found() -> None:

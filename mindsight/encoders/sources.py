@@ -1,4 +1,4 @@
-"""Pictures to make a candidate pool of: a folder of files, or an HDF5 file as NSD's and MindEye2's are.
+"""Images to make a candidate pool of: a folder of files, or an HDF5 file as NSD's and MindEye2's are.
 
 Knows nothing of embeddings. Letters: N images, H, W pixels, C = 3 colours.
 """
@@ -10,18 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mindsight.errors import BadRequest
+from mindsight.moved import old_names
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
-class Pictures(Protocol):
+class ImageSource(Protocol):
     """N images in a fixed order.
 
     ids : N names, all different
@@ -41,7 +42,7 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True)
-class FolderPictures:
+class FolderImages:
     """The PNG and JPEG files under a folder, in the order of their names.
 
     size_px : side of the square that each becomes: the shorter side is resized to it, bicubic, the centre cropped
@@ -93,7 +94,7 @@ class FolderPictures:
         return _square(upright, self.size_px)
 
 
-class Hdf5Pictures:
+class Hdf5Images:
     """The images of an HDF5 file: (N, 3, H, H) or (N, H, H, 3), uint8, or floats in [0, 1].
 
     Both ``coco_images_224_float16.hdf5`` (MindEye2) and ``nsd_stimuli.hdf5`` are such files. Images of the requested
@@ -115,7 +116,7 @@ class Hdf5Pictures:
         except OSError as error:
             raise BadRequest(f"expected an HDF5 file, got {path.name}: {error}", code="pictures.none") from None
         arrays: list[Any] = []
-        self._file.visititems(lambda _, item: arrays.append(item) if _is_pictures(item) else None)
+        self._file.visititems(lambda _, item: arrays.append(item) if _is_image_array(item) else None)
         if len(arrays) != 1:
             raise BadRequest(
                 f"expected one array (N, 3, H, H) or (N, H, H, 3) of images in {path.name}, got {len(arrays)}",
@@ -138,42 +139,46 @@ class Hdf5Pictures:
 
     def read(self, index: int) -> NDArray[Any]:
         try:
-            picture = np.asarray(self._array[self._rows[index]])
+            image = np.asarray(self._array[self._rows[index]])
         except OSError as error:
             raise BadRequest(
                 f"expected an image in row {self.ids[index]}: it cannot be read ({error})", code="pictures.unreadable"
             ) from None
-        picture_HWC = picture if picture.shape[-1] == 3 else np.moveaxis(picture, 0, -1)
-        if picture_HWC.dtype != np.uint8:
-            picture_HWC = picture_HWC.astype(np.float32)
-            if not (picture_HWC.min() >= 0.0 and picture_HWC.max() <= 1.0):  # NaN is neither
+        image_HWC = image if image.shape[-1] == 3 else np.moveaxis(image, 0, -1)
+        if image_HWC.dtype != np.uint8:
+            image_HWC = image_HWC.astype(np.float32)
+            if not (image_HWC.min() >= 0.0 and image_HWC.max() <= 1.0):  # NaN is neither
                 raise BadRequest(
-                    f"expected floats in [0, 1] in row {self.ids[index]}, got {picture_HWC.min():g} to"
-                    f" {picture_HWC.max():g}",
+                    f"expected floats in [0, 1] in row {self.ids[index]}, got {image_HWC.min():g} to"
+                    f" {image_HWC.max():g}",
                     code="pictures.unreadable",
                 )
-        if len(picture_HWC) == self._size_px:
-            return np.ascontiguousarray(picture_HWC)
-        return resized(as_uint8(picture_HWC), self._size_px)
+        if len(image_HWC) == self._size_px:
+            return np.ascontiguousarray(image_HWC)
+        return resized(as_uint8(image_HWC), self._size_px)
 
 
-def as_uint8(picture_HWC: NDArray[Any]) -> NDArray[np.uint8]:
+def as_uint8(image_HWC: NDArray[Any]) -> NDArray[np.uint8]:
     """8 bits of an image, floats rounded to the nearest."""
-    if picture_HWC.dtype == np.uint8:
-        return picture_HWC
-    return np.rint(picture_HWC * 255.0).astype(np.uint8)
+    if image_HWC.dtype == np.uint8:
+        return image_HWC
+    return np.rint(image_HWC * 255.0).astype(np.uint8)
 
 
-def resized(picture_HWC: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+def resized(image_HWC: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     """(size_px, size_px, C) an image as a folder's images are resized; unchanged if it has this size."""
-    return _square(Image.fromarray(picture_HWC), size_px)
+    return _square(Image.fromarray(image_HWC), size_px)
 
 
 def _square(image: Image.Image, size_px: int) -> NDArray[np.uint8]:
     return np.asarray(ImageOps.fit(image, (size_px, size_px), Image.Resampling.BICUBIC), dtype=np.uint8)
 
 
-def _is_pictures(item: Any) -> bool:
+def _is_image_array(item: Any) -> bool:
     shape: tuple[int, ...] = getattr(item, "shape", ())
     square = len(shape) == 4 and ((shape[1] == 3 and shape[2] == shape[3]) or (shape[3] == 3 and shape[1] == shape[2]))
     return square and (item.dtype == np.uint8 or item.dtype.kind == "f")
+
+
+if not TYPE_CHECKING:  # which would take any name for one of this module
+    __getattr__ = old_names(__name__)

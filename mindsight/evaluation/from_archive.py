@@ -26,7 +26,7 @@ from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.evaluation.controls import exchanged, noise_tokens
 from mindsight.evaluation.inputs import Manifest
 from mindsight.evaluation.live import live_figures
-from mindsight.evaluation.metrics.resize import as_pictures
+from mindsight.evaluation.metrics.resize import as_unit_images
 from mindsight.stages import Stage
 
 _Betas = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -117,7 +117,7 @@ def _read_image(path: Path | None) -> NDArray[np.uint8]:
 def _write_images(path: Path, images: Sequence[NDArray[np.uint8]]) -> None:
     """Unchanged, or resized as the protocol compares them where they differ in size."""
     if len({image.shape for image in images}) > 1:
-        np.save(path, np.concatenate([as_pictures(image[None]) for image in images]))
+        np.save(path, np.concatenate([as_unit_images(image[None]) for image in images]))
     else:
         np.save(path, np.stack(images))
 

@@ -16,7 +16,7 @@ All are in the order of the manifest's ``image_ids``. Nothing is unpickled.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.evaluation.records import LiveFigure, Outputs
 from mindsight.evaluation.splits import require_disjoint
+from mindsight.moved import old_names
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
 _CAPTIONS: TypeAdapter[list[str | list[str]]] = TypeAdapter(list[str | Annotated[list[str], Field(min_length=1)]])
@@ -78,7 +79,7 @@ class Manifest(BaseModel):
         )
 
     def _cluster(self, image_id: int) -> str:
-        return f"cluster {self.cluster_of[image_id]}" if image_id in self.cluster_of else f"picture {image_id}"
+        return f"cluster {self.cluster_of[image_id]}" if image_id in self.cluster_of else f"image {image_id}"
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -151,7 +152,7 @@ def read_captions(path: Path) -> list[list[str]] | None:
     return [[one] if isinstance(one, str) else one for one in held]
 
 
-def read_pictures(path: Path) -> NDArray[Any]:
+def read_images(path: Path) -> NDArray[Any]:
     """(K, H, W, 3), or (K, S, H, W, 3), from a folder of images, a ``.npy`` or a ``.pt`` with channels first.
 
     Raises BadRequest (``pictures.file``) for a missing file, images that differ in size, or a file of another kind.
@@ -172,7 +173,7 @@ def _reconstructions(folder: Path) -> NDArray[Any] | None:
     found = next((folder / name for name in names if (folder / name).exists()), None)
     if found is None:
         return None
-    recons = read_pictures(found)
+    recons = read_images(found)
     return recons[:, None] if recons.ndim == 4 else recons
 
 
@@ -180,14 +181,14 @@ def _folder(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
-    pictures = [np.asarray(Image.open(file).convert("RGB")) for file in files]
-    shapes = {picture.shape for picture in pictures}
+    images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    shapes = {image.shape for image in images}
     if len(shapes) != 1:
         raise BadRequest(
             f"expected images of one size in {path.name}, got {len(files)} of the sizes {sorted(shapes)}",
             code="pictures.file",
         )
-    return np.stack(pictures)
+    return np.stack(images)
 
 
 def _tensor(path: Path) -> NDArray[Any]:
@@ -201,5 +202,9 @@ def _tensor(path: Path) -> NDArray[Any]:
         raise BadRequest(f"expected one tensor in {path.name}: {error}", code="pictures.file") from None
     if not isinstance(held, torch.Tensor) or held.ndim not in (4, 5):
         raise BadRequest(f"expected one tensor of images in {path.name}, channels first", code="pictures.file")
-    pictures: NDArray[Any] = held.numpy()
-    return pictures
+    images: NDArray[Any] = held.numpy()
+    return images
+
+
+if not TYPE_CHECKING:  # which would take any name for one of this module
+    __getattr__ = old_names(__name__)

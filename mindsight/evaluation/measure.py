@@ -20,7 +20,7 @@ from mindsight.evaluation.metrics.identification import DRAWS, POOL, RetrievalSc
 from mindsight.evaluation.metrics.metric import PIXCORR, SSIM, Metric, Score
 from mindsight.evaluation.metrics.perceptual import FeatureSource, of_features
 from mindsight.evaluation.metrics.pixels import pixcorr, ssim
-from mindsight.evaluation.metrics.resize import as_pictures
+from mindsight.evaluation.metrics.resize import as_unit_images
 from mindsight.evaluation.metrics.similarity import cosine_matrix
 from mindsight.evaluation.networks.catalog import NETWORKS, NetworkSpec
 from mindsight.evaluation.records import Evaluation, LiveFigure, Outputs, Row, Truth
@@ -105,7 +105,7 @@ def _image_scores(
     order_K: NDArray[np.int64],
     table: list[dict[str, Score]],
 ) -> None:
-    images = as_pictures(truth.images_KHWC)
+    images = as_unit_images(truth.images_KHWC)
     shown = [network.features(images) for network in networks]
     for i, given in enumerate(measured):
         if given.recons_KSHWC is None:
@@ -113,7 +113,7 @@ def _image_scores(
         samples: list[dict[str, Score]] = []
         mixed: list[dict[str, Score]] = []
         for sample in range(given.recons_KSHWC.shape[1]):
-            recons = as_pictures(given.recons_KSHWC[:, sample])
+            recons = as_unit_images(given.recons_KSHWC[:, sample])
             features = [network.features(recons) for network in networks]
             samples.append(_of_pairs(images, recons, networks, shown, features))
             if i == 0:
@@ -178,7 +178,7 @@ def _brain_scores(
     for i, given in enumerate(measured):
         predicted_KV = given.predicted_KV
         if predicted_KV is None and encoder is not None and given.recons_KSHWC is not None:
-            predicted_KV = encoder(as_pictures(given.recons_KSHWC[:, 0]))
+            predicted_KV = encoder(as_unit_images(given.recons_KSHWC[:, 0]))
         if predicted_KV is not None:
             regions = brain_scores(predicted_KV, truth.betas_KV, truth.masks)
             table[i].update({score.metric.key: score for score in regions.values()})

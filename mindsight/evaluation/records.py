@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mindsight.accuracy import Accuracy
 from mindsight.evaluation.image_sets import ImageSet
 from mindsight.evaluation.metrics.metric import Score
+from mindsight.moved import old_names
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,3 +102,7 @@ class Evaluation:
     pool: int
     seed: int
     live: tuple[LiveFigure, ...] = ()
+
+
+if not TYPE_CHECKING:  # which would take any name for one of this module
+    __getattr__ = old_names(__name__)

@@ -20,10 +20,10 @@ from mindsight.evaluation.inputs import (
     read_array,
     read_captions,
     read_controls,
+    read_images,
     read_live,
     read_manifest,
     read_outputs,
-    read_pictures,
 )
 from mindsight.evaluation.measure import measure
 from mindsight.evaluation.networks import NETWORKS
@@ -50,7 +50,7 @@ def evaluate_folder(
     captions: Path | None = None,
     seed: int = 0,
     allow_best_of_n: bool = False,
-    n_pictures: int = 60,
+    n_shown: int = 60,
     device: str = "cpu",
 ) -> Evaluation:
     """Measure the outputs by every metric that the given files allow; write ``table.txt``, ``evaluation.json`` and
@@ -63,7 +63,7 @@ def evaluate_folder(
     image_tokens : ``.npy`` (K, ...) the images' own embeddings, for retrieval
     betas, masks : ``.npy`` (K, V) measured activity and ``.npz`` region -> (V,) bool, for brain correlation
     captions : JSON with K captions by people, or lists of them
-    n_pictures : number of images on the page
+    n_shown : number of images on the page
 
     Raises BadRequest if the files do not fit each other, a test image was trained on, or reconstructions were
     selected among several; NotFound if a named file does not exist.
@@ -71,7 +71,7 @@ def evaluate_folder(
     _require_existing(outputs, images, networks, image_tokens, betas, masks, captions)
     manifest = read_manifest(outputs)
     manifest.require_held_out()
-    truth = _truth(manifest, read_pictures(images), image_tokens, betas, masks, captions)
+    truth = _truth(manifest, read_images(images), image_tokens, betas, masks, captions)
     given = read_outputs(outputs, manifest.name, manifest.selection)
     controls = read_controls(outputs)
     loaded = _load_networks(networks, device)
@@ -82,7 +82,7 @@ def evaluate_folder(
         evaluation.notes.append(_UNCHECKED)
     made_from = _digests(truth, given) | {f"weights of {network.spec.key}": network.digest for network in loaded}
     page = html_page(
-        evaluation, truth, given, controls, captions=manifest.captions, made_from=made_from, n_pictures=n_pictures
+        evaluation, truth, given, controls, captions=manifest.captions, made_from=made_from, n_shown=n_shown
     )
     _write(out, evaluation, page, {"image_ids": manifest.image_ids, "made_from_sha256": made_from})
     return evaluation

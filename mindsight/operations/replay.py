@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from mindsight.accuracy import Accuracy
 from mindsight.decoding import TrialDecoder
@@ -23,6 +23,7 @@ from mindsight.events import Note, unmeasured
 from mindsight.ingest import IngestSession
 from mindsight.ingest.feed import Trials, fill_gap, number_trials, start_run
 from mindsight.ingest.outputs import TrialBeta
+from mindsight.moved import old_names
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.recording import open_run
@@ -33,7 +34,7 @@ _MAX_SCORES = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ReplayResult:
     """One result, one line of the file.
 
     label : what was shown; None if the events do not state it
@@ -71,11 +72,11 @@ class Summary:
     run: int
     n_volumes: int
     seconds: float
-    n_answers: int
+    n_results: int
     accuracy: dict[str, Accuracy]
 
     def __str__(self) -> str:
-        head = f"run {self.run}: {self.n_volumes} volumes in {self.seconds:.1f} s, {self.n_answers} results"
+        head = f"run {self.run}: {self.n_volumes} volumes in {self.seconds:.1f} s, {self.n_results} results"
         return "\n".join([head, *(f"{stage:>8}: {accuracy}" for stage, accuracy in self.accuracy.items())])
 
 
@@ -96,7 +97,7 @@ def replay(
     bundle : folder of the bundle
     speed : times the run's own pace; infinity for as fast as possible
     echo : which of several echoes, or all combined, see ``read_series``
-    results : file for JSON lines, one ``Answer`` each, which is replaced; None writes none
+    results : file for JSON lines, one ``ReplayResult`` each, which is replaced; None writes none
     clock : seconds, monotonic
     sleep : waits for a number of seconds
 
@@ -107,27 +108,27 @@ def replay(
     recorded = open_run(run, max(1, int(number[1])) if number else 1, on_bad=_print_skipped, echo=echo)
     loaded = Bundle.load(bundle)
     hits: dict[str, list[bool]] = {}
-    n_answers, began_s = 0, clock()
+    n_results, began_s = 0, clock()
     with ExitStack() as stack:
         file = None if results is None else stack.enter_context(_opened(results))
-        for answer in answers(recorded, loaded, speed=speed, clock=clock, sleep=sleep):
-            n_answers += 1
-            if answer.correct is not None:
-                hits.setdefault(answer.stage, []).append(answer.correct)
+        for result in replay_results(recorded, loaded, speed=speed, clock=clock, sleep=sleep):
+            n_results += 1
+            if result.correct is not None:
+                hits.setdefault(result.stage, []).append(result.correct)
             if file is not None:
-                _write(file, answer)
+                _write(file, result)
     accuracy = {stage: Accuracy.of(right, 1.0 / len(loaded.pool)) for stage, right in hits.items()}
-    return Summary(recorded.run, recorded.n_volumes, clock() - began_s, n_answers, accuracy)
+    return Summary(recorded.run, recorded.n_volumes, clock() - began_s, n_results, accuracy)
 
 
-def answers(
+def replay_results(
     recorded: RecordedRun,
     bundle: Bundle,
     *,
     speed: float,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
-) -> Iterator[Answer]:
+) -> Iterator[ReplayResult]:
     """The results of a replayed run, each as soon as its last volume is in. Parameters as in ``replay``."""
     if not speed > 0.0:
         raise BadRequest(f"expected a speed above 0, or max, got {speed!r}", code="replay.speed")
@@ -145,12 +146,12 @@ def answers(
         betas = fill_gap(session, recorded.run, volume.index) + _pushed(session, volume)
         ready_s = clock()
         for beta in betas:
-            yield _answer(beta, trials, decoder, clock, arrived_s, ready_s)
+            yield _result_of(beta, trials, decoder, clock, arrived_s, ready_s)
     ended_s = clock()
     betas = fill_gap(session, recorded.run, recorded.n_volumes) + session.end_run(recorded.run)
     ready_s = clock()
     for beta in betas:
-        yield _answer(beta, trials, decoder, clock, ended_s, ready_s)
+        yield _result_of(beta, trials, decoder, clock, ended_s, ready_s)
     _print_notes(unmeasured(recorded.run, session.unmeasured_trials(recorded.run)))
 
 
@@ -165,18 +166,18 @@ def _pushed(session: IngestSession, volume: Volume) -> list[TrialBeta]:
         return session.mark_missing(volume.run, volume.index)
 
 
-def _answer(
+def _result_of(
     beta: TrialBeta,
     trials: Trials,
     decoder: TrialDecoder,
     clock: Callable[[], float],
     arrived_s: float,
     ready_s: float,
-) -> Answer:
+) -> ReplayResult:
     retrieval = decoder.retrieve(beta.beta_V, beta.mean_V, beta.std_V)
     label, predicted = trials.labels.get(beta.trial), retrieval.candidates[0].id
     times_ms = {"beta": 1e3 * (ready_s - arrived_s), **retrieval.timings_ms, "total": 1e3 * (clock() - arrived_s)}
-    return Answer(
+    return ReplayResult(
         run=beta.run,
         trial=beta.trial,
         stage=beta.stage,
@@ -213,9 +214,9 @@ def _opened(path: Path) -> IO[str]:
         raise _unwritable(error) from None
 
 
-def _write(file: IO[str], answer: Answer) -> None:
+def _write(file: IO[str], result: ReplayResult) -> None:
     try:
-        file.write(json.dumps(asdict(answer), ensure_ascii=False) + "\n")
+        file.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
         file.flush()
     except OSError as error:
         raise _unwritable(error) from None
@@ -223,3 +224,7 @@ def _write(file: IO[str], answer: Answer) -> None:
 
 def _unwritable(error: OSError) -> StorageFull:
     return StorageFull(f"expected to write the results, got {error.strerror}: free space or name another file")
+
+
+if not TYPE_CHECKING:  # which would take any name for one of this module
+    __getattr__ = old_names(__name__)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mindsight.encoders.sources import Pictures, as_uint8
+from mindsight.encoders.sources import ImageSource, as_uint8
 from mindsight.errors import BadRequest, Conflict, ModelMismatch
 from mindsight.features import FeatureSpace
 from mindsight.files.digest import sha256_of, sha256_of_json
@@ -50,7 +50,7 @@ class Progress:
 
 
 def build_pool(
-    pictures: Pictures,
+    images: ImageSource,
     embed: Embed,
     out: Path,
     *,
@@ -78,11 +78,11 @@ def build_pool(
     if out.exists():
         raise Conflict(f"expected a new folder for the pool, {out.name} exists: name another", code="pool.exists")
     partial = out.with_name(out.name + ".partial")
-    plan = sha256_of_json([pictures.ids, pictures.stamp, source, batch])
+    plan = sha256_of_json([images.ids, images.stamp, source, batch])
     state = _State.resume(partial, plan)
-    n = len(pictures.ids)
+    n = len(images.ids)
     for start in range(state.done, n, batch):
-        skipped = _add_batch(state, partial, pictures, embed, range(start, min(start + batch, n)))
+        skipped = _add_batch(state, partial, images, embed, range(start, min(start + batch, n)))
         if report is not None:
             report(Progress(state.done, n, tuple(skipped)))
     return _finish(partial, out, state, source, space)
@@ -146,9 +146,9 @@ class _State:
             sync_file(file)
 
 
-def _add_batch(state: _State, partial: Path, pictures: Pictures, embed: Embed, indices: range) -> list[Skipped]:
+def _add_batch(state: _State, partial: Path, images: ImageSource, embed: Embed, indices: range) -> list[Skipped]:
     """Embed and write these images; returns those that could not be read."""
-    read, skipped = _read(pictures, indices)
+    read, skipped = _read(images, indices)
     shape = state.shape
     if read:
         images_BHW3 = np.stack([image for _, image in read])
@@ -167,13 +167,13 @@ def _add_batch(state: _State, partial: Path, pictures: Pictures, embed: Embed, i
     return skipped
 
 
-def _read(pictures: Pictures, indices: range) -> tuple[list[tuple[str, NDArray[Any]]], list[Skipped]]:
+def _read(images: ImageSource, indices: range) -> tuple[list[tuple[str, NDArray[Any]]], list[Skipped]]:
     read, skipped = [], []
     for i in indices:
         try:
-            read.append((pictures.ids[i], pictures.read(i)))
+            read.append((images.ids[i], images.read(i)))
         except BadRequest as error:
-            skipped.append(Skipped(pictures.ids[i], str(error)))
+            skipped.append(Skipped(images.ids[i], str(error)))
     return read, skipped
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.encoders.registry import EncoderOptions, load_encoder
-from mindsight.encoders.sources import FolderPictures, Hdf5Pictures, Pictures
+from mindsight.encoders.sources import FolderImages, Hdf5Images, ImageSource
 from mindsight.errors import BadRequest, NotFound
 from mindsight.retrieval import CandidatePool, Progress, ReducedIndex, build_pool
 from mindsight.retrieval.sketch import INDEX
@@ -21,7 +21,7 @@ _HDF5 = {".h5", ".hdf5", ".hdf"}
 
 
 def build_from_files(
-    pictures: Path,
+    images: Path,
     out: Path,
     *,
     weights: Path | None = None,
@@ -35,7 +35,7 @@ def build_from_files(
 ) -> CandidatePool:
     """Build the pool, or resume a build that was stopped.
 
-    pictures : a folder of PNG and JPEG, or an HDF5 file like NSD's
+    images : a folder of PNG and JPEG, or an HDF5 file like NSD's
     weights : a checkpoint with an OpenCLIP image tower (``encoders.openclip``); None: the small encoder that ships with
         Mindsight and its generator
     model : open_clip's configuration, by name or as a JSON file
@@ -45,13 +45,17 @@ def build_from_files(
 
     Raises NotFound (``pool.path``), BadRequest (``pool.options``) and what reading, embedding and writing raise.
     """
-    for path in (pictures, weights, rows):
+    for path in (images, weights, rows):
         if path is not None and not path.exists():
             raise NotFound(f"expected a file or folder, got {path.name}, which does not exist", code="pool.path")
     options = EncoderOptions(weights=weights, model=model, embedding=embedding, values=values, device=device)
     encoder = load_encoder("demo" if weights is None else "openclip", options)
     return build_pool(
+<<<<<<< HEAD
         open_images(pictures, encoder.image_size, rows),
+=======
+        _image_source(images, encoder.image_size, rows),
+>>>>>>> e80bd1b (Images are images and results results in encoders, replay and evaluation; the old names warn)
         encoder.encode,
         out,
         source=encoder.source,
@@ -68,13 +72,17 @@ def sketch_folder(folder: Path, size: int) -> ReducedIndex:
     return index
 
 
+<<<<<<< HEAD
 def open_images(path: Path, size_px: int, rows: Path | None = None) -> Pictures:
     """The images of a folder or an HDF5 file, as squares of this side; see ``build_from_files``."""
+=======
+def _image_source(path: Path, size_px: int, rows: Path | None) -> ImageSource:
+>>>>>>> e80bd1b (Images are images and results results in encoders, replay and evaluation; the old names warn)
     if path.suffix.lower() not in _HDF5:
         if rows is not None:
             raise BadRequest("expected an HDF5 file with --rows: a folder has none", code="pool.options")
-        return FolderPictures(path, size_px)
-    return Hdf5Pictures(path, size_px, None if rows is None else _rows(rows))
+        return FolderImages(path, size_px)
+    return Hdf5Images(path, size_px, None if rows is None else _rows(rows))
 
 
 def _rows(path: Path) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from mindsight.errors import ModelMismatch
 from mindsight.events import candidate_of
 from mindsight.features import FeatureSpace
 from mindsight.files.manifest import Proof
+from mindsight.moved import OldName
 from mindsight.weights.tensors import map_tensors, tensor_header
 
 _TENSORS, _INDEX, _IMAGES = "pool.safetensors", "pool.json", "pool_images"
@@ -127,22 +128,24 @@ class CandidatePool:
             yield np.ascontiguousarray(self.flat_ND[start : start + self.rows_per_chunk])
 
     @cached_property
-    def _places(self) -> dict[str, int]:
+    def _index_of_id(self) -> dict[str, int]:
         return {name: i for i, name in enumerate(self.ids)}
 
     def index_of(self, candidate: str) -> int:
         """Row of the candidate. Raises ModelMismatch (``pool.unknown_candidate``)."""
-        if candidate not in self._places:
+        if candidate not in self._index_of_id:
             raise ModelMismatch(
                 f"expected one of {len(self)} candidates, got {candidate!r}", code="pool.unknown_candidate"
             )
-        return self._places[candidate]
+        return self._index_of_id[candidate]
+
+    place = OldName("index_of")
 
     def named(self, label: str) -> str:
         """The id of the candidate that an experiment's label names: by the id, or by the name of the image's file,
         with or without its folder. A label that names none is returned unchanged.
         """
-        return candidate_of(label, self._places)
+        return candidate_of(label, self._index_of_id)
 
     def save(self, folder: Path) -> list[Path]:
         """Write embeddings, index and images into the folder; returns the files.

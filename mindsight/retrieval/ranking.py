@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import ModelMismatch
+from mindsight.moved import OldName
 from mindsight.retrieval.dot_products import dot_products, widened
 from mindsight.retrieval.origin import Origin
 from mindsight.retrieval.pool import CandidatePool
@@ -35,6 +36,7 @@ class Ranking:
     indices_K: NDArray[np.int64]
     scores_N: NDArray[np.float32]
     length: float = 1.0
+    places_K = OldName("indices_K")
 
 
 def cosine_scores(

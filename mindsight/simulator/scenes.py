@@ -88,8 +88,8 @@ def random_scenes(rng: np.random.Generator, n_scenes: int) -> list[Scene]:
 
 def render(scene: Scene, size_px: int) -> NDArray[np.uint8]:
     """Render one scene: (H, W, 3) uint8 with H = W = ``size_px``."""
-    picture: NDArray[np.uint8] = render_batch([scene], size_px)[0]
-    return picture
+    image: NDArray[np.uint8] = render_batch([scene], size_px)[0]
+    return image
 
 
 def render_batch(scenes: Sequence[Scene], size_px: int) -> NDArray[np.uint8]:
@@ -107,8 +107,8 @@ def render_batch(scenes: Sequence[Scene], size_px: int) -> NDArray[np.uint8]:
             cover_BHW1 = np.clip(0.5 - d_BHW * size_px, 0.0, 1.0)[..., None]
             colour = _PALETTE_C3[[COLOURS.index(shape.colour) for shape in shapes]][:, None, None, :]
             image_BHW3[rows] += cover_BHW1 * (colour - image_BHW3[rows])
-    pictures: NDArray[np.uint8] = np.rint(image_BHW3).astype(np.uint8)
-    return pictures
+    images: NDArray[np.uint8] = np.rint(image_BHW3).astype(np.uint8)
+    return images
 
 
 def _background(scenes: Sequence[Scene], grid: Floats) -> Floats:

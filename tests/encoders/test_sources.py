@@ -1,4 +1,4 @@
-"""Pictures from HDF5 files as MindEye2 and NSD have them, and pools of them from the command line."""
+"""Images from HDF5 files as MindEye2 and NSD have them, and pools of them from the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mindsight.cli import app
 from mindsight.encoders.openclip import ImageTower
-from mindsight.encoders.sources import Hdf5Pictures
+from mindsight.encoders.sources import Hdf5Images
 from mindsight.errors import BadRequest, NotFound
 from mindsight.retrieval import CandidatePool
 from mindsight.retrieval.from_files import build_from_files
@@ -34,38 +34,38 @@ def write(path: Path, array: np.ndarray, name: str = "images") -> Path:
 
 def test_images_of_the_right_size_come_as_they_are(squares: np.ndarray, tmp_path: Path) -> None:
     halves = np.moveaxis(squares / np.float16(255), -1, 1).astype(np.float16)
-    mindeye2 = Hdf5Pictures(write(tmp_path / "coco.hdf5", halves), 16)
-    nsd = Hdf5Pictures(write(tmp_path / "nsd.hdf5", squares, "imgBrick"), 16)
+    mindeye2 = Hdf5Images(write(tmp_path / "coco.hdf5", halves), 16)
+    nsd = Hdf5Images(write(tmp_path / "nsd.hdf5", squares, "imgBrick"), 16)
     assert mindeye2.ids == nsd.ids == tuple(f"{i:02d}" for i in range(N))
     assert mindeye2.stamp != nsd.stamp
     assert mindeye2.read(3).dtype == np.float32
     np.testing.assert_array_equal(mindeye2.read(3), np.moveaxis(halves[3], 0, -1).astype(np.float32))
     np.testing.assert_array_equal(nsd.read(3), squares[3])
-    some = Hdf5Pictures(tmp_path / "nsd.hdf5", 16, np.array([7, 2]))
+    some = Hdf5Images(tmp_path / "nsd.hdf5", 16, np.array([7, 2]))
     assert some.ids == ("07", "02")
     np.testing.assert_array_equal(some.read(0), squares[7])
 
 
 def test_others_are_resized_like_those_of_a_folder(squares: np.ndarray, tmp_path: Path) -> None:
     for array in (squares, squares / np.float32(255)):
-        pictures = Hdf5Pictures(write(tmp_path / f"{array.dtype}.hdf5", array), 8)
+        pictures = Hdf5Images(write(tmp_path / f"{array.dtype}.hdf5", array), 8)
         expected = np.asarray(Image.fromarray(squares[5]).resize((8, 8), Image.Resampling.BICUBIC))
         np.testing.assert_array_equal(pictures.read(5), expected)
 
 
 def test_files_and_rows_that_are_no_images_are_refused(squares: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="got 0"):
-        Hdf5Pictures(write(tmp_path / "flat.hdf5", np.zeros((3, 16, 16))), 16)
+        Hdf5Images(write(tmp_path / "flat.hdf5", np.zeros((3, 16, 16))), 16)
     (tmp_path / "no.hdf5").write_bytes(b"no")
     with pytest.raises(BadRequest, match=r"no\.hdf5"):
-        Hdf5Pictures(tmp_path / "no.hdf5", 16)
+        Hdf5Images(tmp_path / "no.hdf5", 16)
     path = write(tmp_path / "nsd.hdf5", squares)
     for rows in ([12], [-1], [1, 1], []):
         with pytest.raises(BadRequest, match="0 to 11"):
-            Hdf5Pictures(path, 16, np.array(rows, np.int64))
+            Hdf5Images(path, 16, np.array(rows, np.int64))
     broken = squares / np.float32(255)
     broken[2, 0, 0, 0], broken[4, 0, 0, 0] = np.nan, 2.0
-    pictures = Hdf5Pictures(write(tmp_path / "broken.hdf5", broken), 16)
+    pictures = Hdf5Images(write(tmp_path / "broken.hdf5", broken), 16)
     for i in (2, 4):
         with pytest.raises(BadRequest, match=f"row 0{i}"):
             pictures.read(i)

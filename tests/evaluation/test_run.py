@@ -19,7 +19,7 @@ from mindsight.evaluation import pixcorr
 from mindsight.evaluation.image_sets import NSD_982, NSD_1000, image_set
 from mindsight.evaluation.metrics.features import two_way_identification
 from mindsight.evaluation.metrics.metric import ALEXNET_2
-from mindsight.evaluation.metrics.resize import as_pictures
+from mindsight.evaluation.metrics.resize import as_unit_images
 from mindsight.evaluation.networks import NETWORKS
 from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.loading import load_network
@@ -88,7 +88,7 @@ FILES = {
 
 
 def read_images(lab: Path) -> NDArray[np.float32]:
-    return as_pictures(np.stack([np.asarray(Image.open(path)) for path in sorted((lab / "images").iterdir())]))
+    return as_unit_images(np.stack([np.asarray(Image.open(path)) for path in sorted((lab / "images").iterdir())]))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_each_figure_is_the_mean_over_the_samples(lab: Path, report: tuple[Path,
     scores = report[1]["rows"][0]["scores"]
     images = read_images(lab)
     recons = np.load(lab / "answers" / "reconstructions.npy")
-    samples = [as_pictures(recons[:, sample]) for sample in range(2)]
+    samples = [as_unit_images(recons[:, sample]) for sample in range(2)]
     expected = np.mean([pixcorr(images, sample).values_K for sample in samples], axis=0)
     assert scores["pixcorr"]["per_picture"] == pytest.approx(expected, abs=1e-6)
     network = load_network(NETWORKS[0], lab / "networks" / "alexnet-owt-7be5be79.pth")

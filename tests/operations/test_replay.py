@@ -17,7 +17,7 @@ import pytest
 
 from mindsight.errors import BadVolume, ModelMismatch, StorageFull
 from mindsight.events import RunEvent
-from mindsight.operations.replay import answers, number_trials, replay
+from mindsight.operations.replay import number_trials, replay, replay_results
 from mindsight.scanner import open_run
 from mindsight.subjects.bundle.folder import Bundle
 from training.calibration.linear_bundle import calibrate_linear
@@ -100,7 +100,7 @@ def test_a_missing_volume_flags_the_trial_it_fell_into_and_no_other(folder: Path
     recorded = open_run(folder, 4)
     there = [volume for volume in recorded.volumes() if volume.index != LAST]
     gappy = replace(recorded, series=replace(recorded.series, _volumes=lambda _: iter(there)))
-    found = list(answers(gappy, Bundle.load(bundle), speed=math.inf, clock=ticks(), sleep=no_sleep))
+    found = list(replay_results(gappy, Bundle.load(bundle), speed=math.inf, clock=ticks(), sleep=no_sleep))
     assert len(found) == 24
     hit = [answer for answer in found if answer.stage == "final" and answer.flagged]
     assert [answer.trial for answer in hit] == [4]
@@ -118,7 +118,7 @@ def test_volumes_come_at_the_pace_of_the_run(folder: Path, bundle: Path, speed: 
 
     summary = replay(folder, bundle, speed=speed, results=None, clock=lambda: now_s[0], sleep=sleep)
     assert summary.seconds == pytest.approx(121 * 2.5 / speed)
-    assert (summary.run, summary.n_volumes, summary.n_answers) == (4, 121, 24)
+    assert (summary.run, summary.n_volumes, summary.n_results) == (4, 121, 24)
     assert str(summary).splitlines()[-1].startswith("   final: ")
 
 

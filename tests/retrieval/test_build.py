@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from mindsight.encoders.sources import FolderPictures
+from mindsight.encoders.sources import FolderImages
 from mindsight.errors import BadRequest, Conflict, ModelMismatch
 from mindsight.retrieval import CandidatePool, Progress, build_pool, rank
 
@@ -37,7 +37,7 @@ def tokens(images: np.ndarray) -> np.ndarray:
 
 
 def test_the_pool_holds_the_embeddings_of_the_squares_it_shows(folder: Path, tmp_path: Path) -> None:
-    pictures = FolderPictures(folder, SIZE)
+    pictures = FolderImages(folder, SIZE)
     pool = build_pool(pictures, tokens, tmp_path / "pool", source="first pixels", batch=4)
     assert pool.ids == (*(f"a/{i:02d}" for i in range(1, 11, 2)), *(f"b/{i:02d}" for i in range(0, 11, 2)))
     assert pool.embeddings.dtype == np.float16
@@ -63,7 +63,7 @@ def test_the_pool_holds_the_embeddings_of_the_squares_it_shows(folder: Path, tmp
 
 @pytest.mark.parametrize("batch", [1, 3, 50])
 def test_batches_of_any_size_give_the_same_pool(folder: Path, tmp_path: Path, batch: int) -> None:
-    pictures = FolderPictures(folder, SIZE)
+    pictures = FolderImages(folder, SIZE)
     reference = build_pool(pictures, tokens, tmp_path / "reference", source="s", batch=4)
     assert build_pool(pictures, tokens, tmp_path / "pool", source="s", batch=batch).digest == reference.digest
 
@@ -80,7 +80,7 @@ def stopping_at(call: int, seen: list[int]) -> Callable[[np.ndarray], np.ndarray
 
 @pytest.mark.parametrize("call", [1, 2, 4])
 def test_a_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path, call: int) -> None:
-    pictures = FolderPictures(folder, SIZE)
+    pictures = FolderImages(folder, SIZE)
     whole = build_pool(pictures, tokens, tmp_path / "whole", source="s", batch=3)
     first: list[int] = []
     with pytest.raises(KeyboardInterrupt):
@@ -96,12 +96,12 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path, tmp_path: Path, call: 
 def test_another_source_or_a_changed_image_restarts(folder: Path, tmp_path: Path) -> None:
     for change in ("source", "picture"):
         with pytest.raises(KeyboardInterrupt):
-            build_pool(FolderPictures(folder, SIZE), stopping_at(3, []), tmp_path / change, source="s", batch=3)
+            build_pool(FolderImages(folder, SIZE), stopping_at(3, []), tmp_path / change, source="s", batch=3)
         if change == "picture":
             Image.new("RGB", (30, 30), (1, 2, 3)).save(folder / "a" / "01.png")
         seen: list[int] = []
         source = "another" if change == "source" else "s"
-        pool = build_pool(FolderPictures(folder, SIZE), stopping_at(0, seen), tmp_path / change, source=source, batch=3)
+        pool = build_pool(FolderImages(folder, SIZE), stopping_at(0, seen), tmp_path / change, source=source, batch=3)
         assert (sum(seen), pool.source) == (11, source)
     np.testing.assert_allclose(pool.embeddings[0][0, :3], np.array([1, 2, 3]) / 255 - 0.5, atol=1e-3)
 
@@ -113,7 +113,7 @@ def test_images_that_cannot_be_read_are_left_out_and_named(
     for name in ("a/01", "a/03", "b/04"):  # the first and second of the first batch, and one of the last
         (folder / f"{name}.png").write_bytes((folder / f"{name}.png").read_bytes()[:100])
     seen: list[Progress] = []
-    build = partial(build_pool, FolderPictures(folder, SIZE), out=tmp_path / "pool", source="s", batch=2)
+    build = partial(build_pool, FolderImages(folder, SIZE), out=tmp_path / "pool", source="s", batch=2)
     if stop_after is not None:
         with pytest.raises(KeyboardInterrupt):
             build(stopping_at(stop_after, []))
@@ -123,7 +123,7 @@ def test_images_that_cannot_be_read_are_left_out_and_named(
     assert pool.ids == ("a/05", "a/07", "a/09", "b/00", "b/02", "b/06", "b/08", "b/10")
     pool.verify()
     for i, id_ in enumerate(pool.ids):
-        square = FolderPictures(folder, SIZE).read(FolderPictures(folder, SIZE).ids.index(id_))
+        square = FolderImages(folder, SIZE).read(FolderImages(folder, SIZE).ids.index(id_))
         np.testing.assert_array_equal(pool.embeddings[i], tokens(square[None])[0].astype(np.float16))
     named = [one["id"] for one in json.loads((tmp_path / "pool" / "pool.json").read_text())["skipped"]]
     assert named == ["a/01", "a/03", "b/04"]
@@ -137,11 +137,11 @@ def test_a_folder_of_which_nothing_can_be_read_is_refused(tmp_path: Path) -> Non
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "one.png").write_bytes(b"no image")
     with pytest.raises(BadRequest, match=r"one\.png"):
-        build_pool(FolderPictures(tmp_path / "pictures", SIZE), tokens, tmp_path / "pool", source="s")
+        build_pool(FolderImages(tmp_path / "pictures", SIZE), tokens, tmp_path / "pool", source="s")
 
 
 def test_what_cannot_be_kept_is_refused(folder: Path, tmp_path: Path) -> None:
-    pictures = FolderPictures(folder, SIZE)
+    pictures = FolderImages(folder, SIZE)
 
     def build(embed: Callable[[np.ndarray], np.ndarray]) -> str:
         with pytest.raises(ModelMismatch) as error:
@@ -161,10 +161,10 @@ def test_what_cannot_be_kept_is_refused(folder: Path, tmp_path: Path) -> None:
 def test_folders_that_make_no_pool_are_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadRequest, match="none"):
-        FolderPictures(tmp_path / "empty", SIZE).ids  # noqa: B018
+        FolderImages(tmp_path / "empty", SIZE).ids  # noqa: B018
     Image.new("RGB", (4, 4)).save(folder / "a" / "01.jpg")
     with pytest.raises(BadRequest, match="a/01 twice"):
-        FolderPictures(folder, SIZE).ids  # noqa: B018
+        FolderImages(folder, SIZE).ids  # noqa: B018
     (folder / "a" / "01.jpg").write_bytes(b"no image")
     with pytest.raises(BadRequest, match=r"01\.jpg"):
-        FolderPictures(folder, SIZE).read(0)
+        FolderImages(folder, SIZE).read(0)

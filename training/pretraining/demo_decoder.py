@@ -61,12 +61,12 @@ def scene_tokens(encoder: DemoEncoder, seed: int, n: int) -> np.ndarray[tuple[in
 def simulate_visit(encoder: DemoEncoder, person: int, visit: int, n_runs: int) -> Visit:
     """``n_runs`` runs of 30 trials with random scenes; the numbers ``person`` and ``visit`` seed everything."""
     design = Design()
-    n_pictures = n_runs * (design.trials_per_run - design.repeats_per_run)
-    tokens_NTD = scene_tokens(encoder, 10_000 + 100 * person + visit, n_pictures)
+    n_scenes = n_runs * (design.trials_per_run - design.repeats_per_run)
+    tokens_NTD = scene_tokens(encoder, 10_000 + 100 * person + visit, n_scenes)
     participant = Participant(person, scene_tokens(encoder, _POPULATION_SEED, _POPULATION), _VOXELS)
     responses_NV = participant.responses(tokens_NTD)
     rng = np.random.default_rng([person, visit, 11])
-    plans = plan_runs(design, n_runs, n_pictures, seed=100 * person + visit)
+    plans = plan_runs(design, n_runs, n_scenes, seed=100 * person + visit)
     betas = [final_betas(plan, simulate_series(plan, responses_NV, Noise(), rng)) for plan in plans]
     shown = [each.candidate for plan in plans for each in plan.shown]
     return Visit(

@@ -1,7 +1,7 @@
 """The published metrics that look through a network, one function each.
 
 Knows nothing of files: the network comes loaded (``networks.loading.load_network``). K images of H x H pixels, as
-``as_pictures`` makes them.
+``as_unit_images`` makes them.
 """
 
 from __future__ import annotations

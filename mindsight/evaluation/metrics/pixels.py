@@ -3,7 +3,7 @@
 Knows nothing of networks or brains. Letters: K images, H and W pixels.
 
 Both compare at 425 x 425, the size of the images that were shown (Scotti et al. 2024, MindEye2, appendix A.9).
-Images come in as ``as_pictures`` makes them.
+Images come in as ``as_unit_images`` makes them.
 """
 
 from __future__ import annotations

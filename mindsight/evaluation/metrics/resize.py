@@ -9,19 +9,20 @@ axis whatever the factor, edges repeated. Shrinking therefore aliases; the publi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
+from mindsight.moved import old_names
 
 PROTOCOL_SIZE = 256
 _CHUNK = 64
 
 
-def as_pictures(images_KHWC: NDArray[Any], size: int = PROTOCOL_SIZE) -> NDArray[np.float32]:
-    """Pictures as the protocol compares them: float32 in [0, 1], (K, size, size, 3).
+def as_unit_images(images_KHWC: NDArray[Any], size: int = PROTOCOL_SIZE) -> NDArray[np.float32]:
+    """Images as the protocol compares them: float32 in [0, 1], (K, size, size, 3).
 
     Takes uint8, or floats that already are in [0, 1]. Raises BadRequest (``pictures.shape``, ``pictures.range``): the
     images are not square and in colour, or the floats are outside of [0, 1].
@@ -70,3 +71,7 @@ def _along(values: NDArray[Any], axis: int, size: int) -> NDArray[Any]:
     resized *= weight
     resized += first
     return resized
+
+
+if not TYPE_CHECKING:  # which would take any name for one of this module
+    __getattr__ = old_names(__name__)

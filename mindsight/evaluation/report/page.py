@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.evaluation.metrics.metric import CLIP, PIXCORR, SSIM
-from mindsight.evaluation.metrics.resize import as_pictures
+from mindsight.evaluation.metrics.resize import as_unit_images
 from mindsight.evaluation.records import Evaluation, Outputs, Truth
 from mindsight.evaluation.report.table import HEADINGS, LIVE_HEADING, Line, columns, lines
 
@@ -52,7 +52,7 @@ def html_page(
     *,
     captions: Sequence[str],
     made_from: dict[str, str],
-    n_pictures: int = 60,
+    n_shown: int = 60,
 ) -> str:
     """The page. Its images are evenly spaced through the test set, not chosen by score.
 
@@ -72,7 +72,7 @@ def html_page(
         "↑ higher is better, ↓ lower is better. Rows marked as published are taken from the literature.</p>",
         _list("Notes", evaluation.notes),
         _list("Not measured", [f"{what}: {why}" for what, why in evaluation.not_measured.items()]),
-        _images(evaluation, truth, outputs, controls, captions, n_pictures),
+        _images(evaluation, truth, outputs, controls, captions, n_shown),
         _list("Made from", [f"{name}: sha256 {digest}" for name, digest in made_from.items()]),
         f"<p class='dim'>Seed {evaluation.seed}.</p></html>",
     ]
@@ -124,11 +124,11 @@ def _images(
     outputs: Outputs,
     controls: Sequence[Outputs],
     captions: Sequence[str],
-    n_pictures: int,
+    n_shown: int,
 ) -> str:
     if outputs.recons_KSHWC is None:
         return ""
-    n = min(n_pictures, evaluation.n_images)
+    n = min(n_shown, evaluation.n_images)
     indices = np.linspace(0, evaluation.n_images - 1, n).round().astype(int)
     scores = evaluation.rows[0].scores
     shown = [("shown", truth.images_KHWC)]
@@ -137,7 +137,7 @@ def _images(
     ]
     figures = []
     for i in indices:
-        pictures = "".join(
+        pairs = "".join(
             f"<span><img alt='{escape(name)}' src='{_data_uri(images[i])}'><small>{escape(name)}</small></span>"
             for name, images in shown
         )
@@ -145,7 +145,7 @@ def _images(
             f"{metric.title} {scores[metric.key].values_K[i]:.3f}" for metric in _SHOWN if metric.key in scores
         )
         caption = f"{captions[i]} · {own}"
-        figures.append(f"<figure><div>{pictures}</div><figcaption>{escape(caption)}</figcaption></figure>")
+        figures.append(f"<figure><div>{pairs}</div><figcaption>{escape(caption)}</figcaption></figure>")
     many = f"{n} of {evaluation.n_images}, evenly spaced through the test set; the first sample of each"
     return f"<h2>Images</h2><p class='dim'>{many}</p><div class='pairs'>{''.join(figures)}</div>"
 
@@ -153,7 +153,7 @@ def _images(
 def _data_uri(image_HWC: NDArray[Any]) -> str:
     from PIL import Image
 
-    small = as_pictures(image_HWC[None], _SIDE)[0]
+    small = as_unit_images(image_HWC[None], _SIDE)[0]
     buffer = BytesIO()
     Image.fromarray((small * 255).round().astype(np.uint8)).save(buffer, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"

@@ -11,7 +11,7 @@ from skimage.metrics import structural_similarity
 
 from mindsight.errors import BadRequest
 from mindsight.evaluation import pixcorr, ssim
-from mindsight.evaluation.metrics.resize import as_pictures, resize
+from mindsight.evaluation.metrics.resize import as_unit_images, resize
 from mindsight.simulator.scenes import random_scenes, render_batch
 
 
@@ -30,7 +30,7 @@ def pair() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     images = render_batch(random_scenes(rng, 4), 64)
     recons = images[[0, 1, 3, 2]] * 0.7 + rng.uniform(0, 60, images.shape)
     recons[3] = rng.uniform(0, 255, recons[3].shape)
-    return as_pictures(images), as_pictures(recons.astype(np.uint8))
+    return as_unit_images(images), as_unit_images(recons.astype(np.uint8))
 
 
 @pytest.mark.parametrize(("size", "to"), [(224, 256), (256, 425), (256, 224), (425, 100), (7, 256), (64, 64)])
@@ -41,7 +41,7 @@ def test_resizing_is_torchs_bilinear_without_antialias(size: int, to: int) -> No
 
 def test_images_come_as_bytes_or_as_floats(pair: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
     whole = (np.arange(8 * 8 * 3, dtype=np.uint8)).reshape(1, 8, 8, 3)
-    np.testing.assert_array_equal(as_pictures(whole), as_pictures(whole.astype(np.float32) / np.float32(255)))
+    np.testing.assert_array_equal(as_unit_images(whole), as_unit_images(whole.astype(np.float32) / np.float32(255)))
     assert pair[0].shape == (4, 256, 256, 3)
     assert pair[0].dtype == np.float32
 
@@ -57,7 +57,7 @@ def test_images_come_as_bytes_or_as_floats(pair: tuple[NDArray[np.float32], NDAr
 )
 def test_images_that_cannot_be_compared_are_refused(images: NDArray[np.float32], code: str) -> None:
     with pytest.raises(BadRequest) as caught:
-        as_pictures(images)
+        as_unit_images(images)
     assert caught.value.code == code
 
 
