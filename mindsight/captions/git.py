@@ -93,14 +93,14 @@ class GitDecoder:
         mask_SS = torch.ones(n_features + 1, n_features + 1, dtype=torch.bool, device=device)
         mask_SS[:n_features, n_features:] = False
         last_BD = self._encoded(x_BSD, mask_SS, cache)
-        for place in range(1, max_length):
+        for position in range(1, max_length):
             now_B = F.linear(last_BD, self._state["output.weight"], self._state["output.bias"]).argmax(-1)
             ended_B |= now_B == self.layout.end
             if bool(ended_B.all()):
                 break
             found.append(torch.where(ended_B, self.layout.end, now_B))
-            if place < max_length - 1:
-                last_BD = self._encoded(self._embedded(now_B, place), None, cache)
+            if position < max_length - 1:
+                last_BD = self._encoded(self._embedded(now_B, position), None, cache)
         if not found:
             return [[] for _ in range(batch)]
         rows = torch.stack(found, dim=1).tolist()
@@ -115,11 +115,11 @@ class GitDecoder:
         name = "git.visual_projection.visual_projection"
         return self._norm(f"{name}.1", self._linear(f"{name}.0", features_BMC), self.layout.vision_eps)
 
-    def _embedded(self, word_B: Tensor, place: int) -> Tensor:
-        """(B, 1, D); places count words, not features."""
+    def _embedded(self, word_B: Tensor, position: int) -> Tensor:
+        """(B, 1, D); positions count words, not features."""
         words_WD = self._state["git.embeddings.word_embeddings.weight"]
-        places_PD = self._state["git.embeddings.position_embeddings.weight"]
-        x_BD = words_WD[word_B] + places_PD[place]
+        positions_PD = self._state["git.embeddings.position_embeddings.weight"]
+        x_BD = words_WD[word_B] + positions_PD[position]
         return self._norm("git.embeddings.LayerNorm", x_BD, self.layout.text_eps)[:, None]
 
     def _encoded(self, x_BSD: Tensor, mask_SS: Tensor | None, cache: list[tuple[Tensor, Tensor]]) -> Tensor:

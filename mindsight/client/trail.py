@@ -57,8 +57,8 @@ class Trail:
 
     @staticmethod
     def _hash(first: Volume) -> str:
-        place = f"{first.index} {first.shape} {first.acquired_s} {first.affine.tolist()}"
-        return sha256_of(place.encode() + first.data.tobytes(order="F"))
+        header = f"{first.index} {first.shape} {first.acquired_s} {first.affine.tolist()}"
+        return sha256_of(header.encode() + first.data.tobytes(order="F"))
 
 
 def newest_ns(source: str) -> int:

@@ -60,10 +60,10 @@ def publish_folder(partial: Path, folder: Path) -> None:
     Raises StorageFull, OSError if ``folder`` exists and is not empty.
     """
     with storage_errors():
-        for place, _, names in os.walk(partial, topdown=False):
+        for parent, _, names in os.walk(partial, topdown=False):
             for name in names:
-                sync_path(Path(place, name))
-            sync_path(Path(place))
+                sync_path(Path(parent, name))
+            sync_path(Path(parent))
         partial.rename(folder)
         sync_path(folder.parent)
 

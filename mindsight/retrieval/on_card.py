@@ -1,4 +1,4 @@
-"""A pool in the memory of a card: every candidate's cosine by one product, where the query was made.
+"""A pool in the memory of a card: every candidate's cosine by one product, on the device that made the query.
 
 Knows nothing of probabilities or brains. Letters: N candidates, D numbers of an embedding.
 """
@@ -31,7 +31,7 @@ class PoolOnCard:
     unit roundoff (each side of the cosine has a relative error of at most u, and Cauchy-Schwarz), and much nearer for
     large D, where roundings cancel.
 
-    placement : where the rows lie
+    placement : of the rows
     rows_ND : half precision; zero for a candidate without length
     first_N : index of the first candidate with the same row; equal candidates score equally, in whatever order a
         kernel sums
@@ -123,7 +123,7 @@ def lack_of_room(pool: CandidatePool, free_bytes: int | None, reserved_bytes: in
 
 
 def _of_one_length(wide_ND: Tensor, origin_D: Tensor | None, noise: float) -> Tensor:
-    """Rows, or their differences from the origin, at the length sqrt(D); zero where they are no longer than noise."""
+    """Rows, or their differences from the origin, at the length sqrt(D); zero if they are no longer than noise."""
     if origin_D is not None:
         wide_ND = wide_ND - origin_D
     lengths_N1 = torch.linalg.vector_norm(wide_ND, dim=1, keepdim=True, dtype=torch.float64)

@@ -79,9 +79,9 @@ def two_afc(queries_KD: NDArray[Any], pool: CandidatePool, pairs: Sequence[tuple
             + (f", one of them {same[0]} with itself" if same else ""),
             code="two_afc.pairs",
         )
-    places_K2 = np.array([[pool.index_of(shown), pool.index_of(other)] for shown, other in pairs]).reshape(-1, 2)
+    rows_K2 = np.array([[pool.index_of(shown), pool.index_of(other)] for shown, other in pairs]).reshape(-1, 2)
     margins_K = np.empty(len(pairs))
-    for trial, places_2 in enumerate(places_K2):
-        shown, other = cosines_at(queries_KD[trial : trial + 1], pool, places_2)[0]
+    for trial, rows_2 in enumerate(rows_K2):
+        shown, other = cosines_at(queries_KD[trial : trial + 1], pool, rows_2)[0]
         margins_K[trial] = float(shown) - float(other)
     return TwoAfc(Accuracy(int((margins_K > 0).sum()), len(pairs), 0.5), margins_K)

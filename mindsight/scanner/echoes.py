@@ -205,9 +205,9 @@ def echoes_in(record: DicomRecord, known: list[Echo]) -> list[Echo]:
 
 def of_echo(record: DicomRecord, echo: Echo, frames: Sequence[Echo]) -> DicomRecord:
     """The record with only the frames of one echo."""
-    places = [place for place, one in enumerate(frames) if one == echo]
-    if len(places) == len(record.frames):
+    indices = [i for i, one in enumerate(frames) if one == echo]
+    if len(indices) == len(record.frames):
         return record
     size = len(record.pixels) // len(record.frames)
-    pixels = b"".join(record.pixels[place * size : (place + 1) * size] for place in places)
-    return replace(record, frames=tuple(record.frames[place] for place in places), pixels=pixels)
+    pixels = b"".join(record.pixels[i * size : (i + 1) * size] for i in indices)
+    return replace(record, frames=tuple(record.frames[i] for i in indices), pixels=pixels)

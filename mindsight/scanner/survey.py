@@ -293,7 +293,7 @@ def _clock_s(records: Sequence[DicomRecord]) -> float | None:
             groups = guarded(lambda: group_slices(list(enumerate(records)), lambda _: None))
         except MindsightError:
             return None
-        moments = {index: began_s([records[place] for place in group]) for index, group in groups.items()}
+        moments = {index: began_s([records[i] for i in group]) for index, group in groups.items()}
     pace = pace_of(moments)
     return None if pace is None else pace.tr_s
 

@@ -71,8 +71,8 @@ def pace_of(moments_s: Mapping[int, float | None]) -> Pace | None:
     known = sorted((index, moment_s) for index, moment_s in moments_s.items() if moment_s is not None)
     if len(known) < 2:
         return None
-    places_N, moments_N = np.array([index for index, _ in known]), np.array([moment_s for _, moment_s in known])
-    advances, spans = np.diff(moments_N), np.diff(places_N)
+    indices_N, moments_N = np.array([index for index, _ in known]), np.array([moment_s for _, moment_s in known])
+    advances, spans = np.diff(moments_N), np.diff(indices_N)
     advances = np.where(advances < -DAY_S / 2, advances + DAY_S, advances)
     steps = advances / spans
     resolution_s = _resolution_s(moments_N)

@@ -113,6 +113,6 @@ def make_head(
         from_back = np.argsort(points[1][tuple(there.T)] + rng.normal(0, 2.0, len(there)))[: int(wanted.sum())]
         from_fovea = np.flatnonzero(wanted)[np.argsort(np.linalg.norm(centre_V2[wanted], axis=1))]
         for strip in np.array_split(np.arange(len(from_fovea)), max(1, len(from_fovea) // STRIP_VOXELS)):
-            places, voxels = there[from_back[strip]], from_fovea[strip]
-            visual_V3[voxels[np.argsort(centre_V2[voxels, 1])]] = places[np.argsort(places[:, 2], kind="stable")]
+            positions, voxels = there[from_back[strip]], from_fovea[strip]
+            visual_V3[voxels[np.argsort(centre_V2[voxels, 1])]] = positions[np.argsort(positions[:, 2], kind="stable")]
     return Head(shape, affine, coefficients, fine_affine, visual_V3)

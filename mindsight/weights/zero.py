@@ -36,10 +36,10 @@ def find_zero_folder(folder: Path) -> Path | None:
     tag = latest.read_text(encoding="utf-8", errors="replace").strip() if latest.is_file() else "last"
     if not _TAG.fullmatch(tag):
         raise _unsupported("the name of a folder in its file latest", "something else")
-    for place in (folder, folder / tag):
-        if (place / MODEL_STATES).is_file():
-            return place
-        if any(place.glob(f"zero_pp_rank_*_{MODEL_STATES}")):
+    for candidate in (folder, folder / tag):
+        if (candidate / MODEL_STATES).is_file():
+            return candidate
+        if any(candidate.glob(f"zero_pp_rank_*_{MODEL_STATES}")):
             raise _unsupported(*_STAGES)
     return None
 

@@ -107,7 +107,7 @@ class StoredEngine(Protocol):
         """Package and version that build and run it. Raises NotInstalled (``engine.not_installed``)."""
 
     def capabilities(self, asked: Sequence[str]) -> tuple[str, ...]:
-        """The compute capabilities that are built for ("8.9"), of those asked for; () where no card is needed.
+        """The compute capabilities that are built for ("8.9"), of those asked for; () if no card is needed.
 
         Raises BadRequest (``engine.card``) for one that this runtime cannot build for.
         """
@@ -119,13 +119,13 @@ class StoredEngine(Protocol):
         """Write the network's files into ``folder``. Returns the digest of its graph, weights included."""
 
     def refuse(self, folder: Path, description: EngineDescription) -> None:
-        """Raises ModelMismatch where this machine cannot run the folder's engine: no card, another one, a driver."""
+        """Raises ModelMismatch if this machine cannot run the folder's engine: no card, another one, a driver."""
 
     def load(self, folder: Path, description: EngineDescription, cache: bytes | None) -> Any:
         """The folder's engine. Verifies nothing: ``registry.load_verified`` does."""
 
     def cache(self, engine: Any) -> bytes | None:
-        """What the engine compiled for this card while it ran, for the next ``load``; None where there is nothing."""
+        """What the engine compiled for this card while it ran, for the next ``load``; None if there is nothing."""
 
 
 def output_in_pieces(run: Callable[[Sequence[Tensor]], Tensor], inputs: Sequence[Tensor], most: int) -> Tensor:

@@ -14,7 +14,7 @@ from mindsight.generators.engines.regions import with_compiled_blocks
 def load(networks: Sequence[Network]) -> RecordingEngine:
     """Compile on the first call of each network and shape.
 
-    Raises BadRequest (``engine.card``) where a network is not on a CUDA card.
+    Raises BadRequest (``engine.card``) if a network is not on a CUDA card.
     """
     require_card("compiled", networks)
     inference = torch.inference_mode()

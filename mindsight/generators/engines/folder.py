@@ -38,7 +38,7 @@ class EngineDescription:
     graphs : network -> digest of its ONNX graph and weights
     precision : network -> dtype of its weights
     runtime, exporter : package and version
-    capabilities : of the cards that it runs on ("8.9"); empty where no card is needed
+    capabilities : of the cards that it runs on ("8.9"); empty if no card is needed
     """
 
     engine: str
@@ -62,7 +62,7 @@ class Verified:
     manifest : sha256 of the manifest that was there
     device : the card, or "cpu"
     errors : network -> relative error of its output
-    cache : sha256 of what the runtime compiled for the card; None where there is nothing
+    cache : sha256 of what the runtime compiled for the card; None if there is nothing
     """
 
     manifest: str
@@ -78,7 +78,7 @@ def make_empty(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of an engine, where there is one."""
+    """Remove a folder of an engine, if there is one."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -132,7 +132,7 @@ def write_verified(folder: Path, device: str, errors: Mapping[str, float], cache
 
 
 def read_verified(folder: Path) -> Verified | None:
-    """The record, where there is one for the manifest that is there now."""
+    """The record, if there is one for the manifest that is there now."""
     try:
         record = Verified(**json.loads((folder / _VERIFIED).read_bytes()))
     except FileNotFoundError:

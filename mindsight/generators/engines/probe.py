@@ -21,7 +21,7 @@ _REMEDY = "build it again, or use another engine"
 
 
 def probe(folder: Path) -> None:
-    """Raises ModelMismatch (``engine.unusable``) where the folder's plans cannot be run on this machine."""
+    """Raises ModelMismatch (``engine.unusable``) if the folder's plans cannot be run on this machine."""
     try:
         done = subprocess.run(  # noqa: S603 - our own module
             module_command(__name__, str(folder)), capture_output=True, text=True, timeout=_DEADLINE_S, check=False

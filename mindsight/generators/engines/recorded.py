@@ -18,7 +18,7 @@ from mindsight.generators.engines.base import Loop, Network, Runner
 _WARM_UPS = 2  # each runs every kernel of a step many times
 
 Record = Callable[[Loop, Sequence[Tensor]], Callable[[], Tensor]]
-"""Makes of a loop and the tensors that it reads a replay without arguments, whose result is always in one place."""
+"""Makes of a loop and the tensors that it reads a replay without arguments, whose result is always in one buffer."""
 
 
 class RecordingEngine:
@@ -34,9 +34,9 @@ class RecordingEngine:
     def loop(self, sample: Loop) -> Loop:
         return RecordedLoop(sample, self._record)
 
-    def _record(self, sample: Loop, places: Sequence[Tensor]) -> Callable[[], Tensor]:
+    def _record(self, sample: Loop, buffers: Sequence[Tensor]) -> Callable[[], Tensor]:
         self._pool = self._pool or torch.cuda.graph_pool_handle()
-        return _cuda_graph(sample, places, self._pool)
+        return _cuda_graph(sample, buffers, self._pool)
 
 
 @dataclass(slots=True)
@@ -54,16 +54,16 @@ class RecordedLoop:
     def __call__(self, *inputs: Tensor) -> Tensor:
         key = tuple((one.shape, one.dtype, one.device) for one in inputs)
         if key not in self._recorded:
-            places = [torch.empty_like(one, memory_format=torch.contiguous_format).copy_(one) for one in inputs]
-            self._recorded[key] = places, self.record(self.sample, places)
-        places, replay = self._recorded[key]
-        for place, one in zip(places, inputs, strict=True):
-            place.copy_(one)
+            buffers = [torch.empty_like(one, memory_format=torch.contiguous_format).copy_(one) for one in inputs]
+            self._recorded[key] = buffers, self.record(self.sample, buffers)
+        buffers, replay = self._recorded[key]
+        for buffer, one in zip(buffers, inputs, strict=True):
+            buffer.copy_(one)
         return replay().clone()
 
 
 def require_card(engine: str, networks: Sequence[Network]) -> None:
-    """Raises BadRequest (``engine.card``) where a network is not on a CUDA card."""
+    """Raises BadRequest (``engine.card``) if a network is not on a CUDA card."""
     for one in networks:
         if one.weight.device.type != "cuda":
             raise BadRequest(
@@ -73,18 +73,18 @@ def require_card(engine: str, networks: Sequence[Network]) -> None:
             )
 
 
-def _cuda_graph(sample: Loop, places: Sequence[Tensor], pool: Any) -> Callable[[], Tensor]:
+def _cuda_graph(sample: Loop, buffers: Sequence[Tensor], pool: Any) -> Callable[[], Tensor]:
     """Record one run of a loop. It runs a few times before, so that kernels are compiled and chosen."""
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(_WARM_UPS):
-            sample(*places)
+            sample(*buffers)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     # another thread may allocate meanwhile, for the ranking of the next trial
     with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-        result = sample(*places)
+        result = sample(*buffers)
 
     def replay() -> Tensor:
         graph.replay()

@@ -21,7 +21,7 @@ STORED = ("onnx", "tensorrt")
 
 
 def in_memory(name: str, networks: Sequence[Network]) -> Engine:
-    """An engine that is made of the networks where it runs. Raises BadRequest (``engine.card``)."""
+    """An engine that is made of the networks on the machine that runs it. Raises BadRequest (``engine.card``)."""
     made: Engine = _module(name, IN_MEMORY).load(networks)
     return made
 
@@ -65,10 +65,10 @@ def build(
     )
     folders.write_description(partial, description)
     report("built", 1.0)
-    place = engines / description.key
-    folders.remove(place)
-    publish_folder(partial, place)
-    return place
+    folder = engines / description.key
+    folders.remove(folder)
+    publish_folder(partial, folder)
+    return folder
 
 
 def verify_engine(folder: Path, networks: Sequence[Network], source: str) -> Verified:
@@ -95,7 +95,7 @@ def load_verified(folder: Path, source: str) -> Engine:
     source : digest of the generator
 
     Raises ModelMismatch: ``engine.unreadable``, ``.version``, ``.tampered``; ``.source``, ``.runtime``, ``.card``,
-    ``.driver``, ``.unusable`` where it does not fit; ``.unverified``. NotInstalled (``engine.not_installed``).
+    ``.driver``, ``.unusable`` if it does not fit; ``.unverified``. NotInstalled (``engine.not_installed``).
     """
     description = _admit(folder, source)
     engine = stored(description.engine)

@@ -1,4 +1,4 @@
-"""TensorRT: enterprise TensorRT where it is installed, else TensorRT for RTX. The only file that imports either.
+"""TensorRT: enterprise TensorRT if it is installed, else TensorRT for RTX. The only file that imports either.
 
 TensorRT for RTX builds for several cards at once on a machine without any. What it leaves to the card, the last
 compilation of each kernel, is done when the engine first runs, and kept beside it. Enterprise TensorRT builds for the
@@ -75,8 +75,8 @@ def device() -> str:
 
 
 def build(network: Network, folder: Path, capabilities: Sequence[str], report: Report) -> str:
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        graph = Path(place, f"{network.name}.onnx")
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        graph = Path(scratch, f"{network.name}.onnx")
         exporting = f"exporting the {network.name}"
         report(exporting, 0.0)
         digest = export(network, graph, lambda share: report(exporting, _EXPORTED * share))
@@ -157,21 +157,21 @@ class _Plan:
         self._most = engine.get_tensor_profile_shape(self._inputs[0], 0)[2][0]
         # the default stream cannot be captured
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        self._places: dict[int, tuple[list[Tensor], Tensor]] = {}
+        self._buffers: dict[int, tuple[list[Tensor], Tensor]] = {}
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return output_in_pieces(self._run, inputs, self._most)
 
     def _run(self, inputs: Sequence[Tensor]) -> Tensor:
         batch = len(inputs[0])
-        if batch not in self._places:
-            self._places[batch] = self._allocate(inputs)
-        places, output = self._places[batch]
+        if batch not in self._buffers:
+            self._buffers[batch] = self._allocate(inputs)
+        buffers, output = self._buffers[batch]
         caller = torch.cuda.current_stream()
-        for name, place, one in zip(self._inputs, places, inputs, strict=True):
-            place.copy_(one)
-            self._context.set_input_shape(name, tuple(place.shape))
-            self._context.set_tensor_address(name, place.data_ptr())
+        for name, buffer, one in zip(self._inputs, buffers, inputs, strict=True):
+            buffer.copy_(one)
+            self._context.set_input_shape(name, tuple(buffer.shape))
+            self._context.set_tensor_address(name, buffer.data_ptr())
         self._context.set_tensor_address(self._output, output.data_ptr())
         self._stream.wait_stream(caller)
         if not self._context.execute_async_v3(self._stream.cuda_stream):
@@ -203,8 +203,8 @@ def build_plan(graph: Path, network: Network, capabilities: Sequence[str], repor
     config = builder.create_builder_config()
     if _is_rtx(trt):
         config.num_compute_capabilities = len(capabilities)
-        for place, capability in enumerate(capabilities):
-            config.set_compute_capability(trt.ComputeCapability.__members__[_sm(capability)], place)
+        for index, capability in enumerate(capabilities):
+            config.set_compute_capability(trt.ComputeCapability.__members__[_sm(capability)], index)
     profile = builder.create_optimization_profile()
     for one in network.inputs:
         profile.set_shape(one.name, *((batch, *one.shape) for batch in (_FEWEST, _USUAL, _MOST)))
@@ -227,7 +227,7 @@ def _let_attention_be_decomposed(trt: Any, definition: Any) -> None:
 
 
 def open_alone(folder: Path, names: Sequence[str]) -> str | None:
-    """For the probe's process: why the plans cannot be run here, in one line; None where they can."""
+    """For the probe's process: why the plans cannot be run here, in one line; None if they can."""
     trt = _module()
     logger = _logger(trt)
     runtime = trt.Runtime(logger)

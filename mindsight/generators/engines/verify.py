@@ -20,7 +20,7 @@ together by less than twice that. In float32 it is a fortieth of a grey level.""
 def errors(engine: Engine, networks: Sequence[Network]) -> dict[str, float]:
     """Network -> root mean square of the difference from eager over that of eager, the larger of batches 1 and 2.
 
-    Raises ModelMismatch (``engine.differs``) where one is larger than its precision explains, or not a number.
+    Raises ModelMismatch (``engine.differs``) if one is larger than its precision explains, or not a number.
     """
     found = {one.name: max(error(engine, one, batch) for batch in BATCHES) for one in networks}
     for one in networks:

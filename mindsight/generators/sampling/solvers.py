@@ -72,9 +72,9 @@ def unipc_corrected(path: Path, sample: Row, clean: Row, sigma: float) -> Row:
     if len(path.sigmas) < 2:
         bend = 0.5 * change
     else:
-        place, slope = path.slope(h)
+        node, slope = path.slope(h)
         phi_3 = phi_2 / -h - 0.5
-        weights = np.linalg.solve([[1.0, 1.0], [place, 1.0]], [phi_2 / b_h, 2.0 * phi_3 / b_h])
+        weights = np.linalg.solve([[1.0, 1.0], [node, 1.0]], [phi_2 / b_h, 2.0 * phi_3 / b_h])
         bend = weights[0] * slope + weights[1] * change
     corrected: Row = share * path.samples[-1] - b_h * (path.cleans[-1] + bend)
     return corrected

@@ -15,7 +15,7 @@ from mindsight.scanner.assembly.expected import Expected
 from mindsight.scanner.assembly.families import Families, Family, key_of
 from mindsight.scanner.assembly.gather import Gather, Gathered
 from mindsight.scanner.assembly.items import Item, TransportWarning
-from mindsight.scanner.assembly.object_places import ObjectPlaces
+from mindsight.scanner.assembly.object_positions import ObjectPositions
 from mindsight.scanner.assembly.parrec_pairs import PairOrder
 from mindsight.scanner.assembly.runs import Runs
 from mindsight.scanner.assembly.slice_gathering import MAX_HELD_BYTES, SliceGathering, Stack
@@ -48,7 +48,7 @@ class Assembler:
         self._pairs = PairOrder()
         self._families = Families()
         self._gather = Gather()
-        self._places = ObjectPlaces()
+        self._positions = ObjectPositions()
         self._scales = SeriesScales()
         self._untimed = Untimed()
         self._slices = SliceGathering(expected.shape[2] if expected.shape else None, max_held_bytes)
@@ -70,7 +70,7 @@ class Assembler:
         return _collected(lambda: self._runs.tick(now_s))
 
     def finish(self) -> Sequence[Item]:
-        items = _collected(lambda: self._placed(self._pairs.finish(), 0.0))
+        items = _collected(lambda: self._numbered(self._pairs.finish(), 0.0))
         items += _collected(lambda: self._stacked(self._slices.finish(), 0.0))
         items += _collected(self._untimed.finish)
         items += _collected(self._gathered_last)
@@ -82,25 +82,26 @@ class Assembler:
             return self._ended(content.series)
         if isinstance(content, NumberedVolume):
             come = replace(content, volume=replace(content.volume, arrived_s=arrival.arrived_s))
-            return self._placed(self._pairs.add(come), now_s)
+            return self._numbered(self._pairs.add(come), now_s)
         record = read_dicom(content) if isinstance(content, bytes) else content
         return self._record(record, arrival.arrived_s, now_s)
 
-    def _placed(self, decided: Sequence[NumberedVolume], now_s: float) -> Iterator[Item]:
-        for placed in decided:
-            why_not = self._expected.why_not_kind(placed.kind)
+    def _numbered(self, decided: Sequence[NumberedVolume], now_s: float) -> Iterator[Item]:
+        for numbered in decided:
+            why_not = self._expected.why_not_kind(numbered.kind)
             if why_not is not None:  # MURFI's senders mix raw and corrected volumes in one series
-                yield from self._runs.ignore(f"{placed.series} {placed.kind}", why_not)
+                yield from self._runs.ignore(f"{numbered.series} {numbered.kind}", why_not)
             else:
-                echo, key, origin = placed.echo, placed.series, Origin(placed.is_run, states_tr=placed.states_tr)
+                echo, key = numbered.echo, numbered.series
+                origin = Origin(numbered.is_run, states_tr=numbered.states_tr)
                 if echo is not None:
-                    family = self._families.named(placed.series)
-                    for one in placed.echoes:
+                    family = self._families.named(numbered.series)
+                    for one in numbered.echoes:
                         canonical(one, family.echoes)
                     echo = canonical(echo, family.echoes)
-                    family.see(echo, placed.position)
-                    key, origin = key_of(placed.series, family, echo), replace(origin, family=family, echo=echo)
-                yield from self._volume(key, placed.position, placed.volume, now_s, origin)
+                    family.see(echo, numbered.position)
+                    key, origin = key_of(numbered.series, family, echo), replace(origin, family=family, echo=echo)
+                yield from self._volume(key, numbered.position, numbered.volume, now_s, origin)
 
     def _ended(self, series: str) -> Iterator[Item]:
         yield from self._gathered_last()
@@ -160,14 +161,14 @@ class Assembler:
             if is_slice:
                 return []
         if is_slice:
-            # Numbers that run through several echoes show in the places of one echo's slices, like any other count.
+            # Numbers that run through several echoes show in the locations of one echo's slices, like any other count.
             if key not in self._slices:
                 self._origins = {one: of for one, of in self._origins.items() if one in self._slices} | {key: origin}
             return self._stacked(self._slices.add(key, record, arrived_s), now_s)
         return self._whole(record, key, origin, arrived_s, now_s)
 
     def _whole(self, record: DicomRecord, key: str, origin: Origin, arrived_s: float, now_s: float) -> Iterator[Item]:
-        place, note = self._places.place(key, record)
+        position, note = self._positions.position_of(key, record)
         if note is not None:
             yield TransportWarning("volume.order", note)
         yield from self._scaled(key, [record])
@@ -175,14 +176,14 @@ class Assembler:
             origin.family.see(origin.echo, record.instance_number)
         n_volumes = len(enhanced_positions(record)) if is_enhanced(record) else 1
         if n_volumes > 1:  # a whole run sent at its end, or parts of it: objects of one size follow one another
-            yield from self._several(record, key, origin, place * n_volumes, arrived_s, now_s)
+            yield from self._several(record, key, origin, position * n_volumes, arrived_s, now_s)
             return
 
         def made(tr_s: float) -> Iterator[Item]:
             volume = record_volume(record, 1, 0, tr_s)
-            return self._volume(key, place, replace(volume, arrived_s=arrived_s), now_s, origin)
+            return self._volume(key, position, replace(volume, arrived_s=arrived_s), now_s, origin)
 
-        yield from self._untimed.made(key, place, began_s(record), self._tr_s(record), made)
+        yield from self._untimed.made(key, position, began_s(record), self._tr_s(record), made)
 
     def _scaled(self, key: str, records: Sequence[DicomRecord]) -> Iterator[TransportWarning]:
         note = self._scales.check(key, records)

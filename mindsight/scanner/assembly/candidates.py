@@ -65,7 +65,7 @@ class Candidate:
         step = common_step(self.volumes)
         if stride > 1 or step == 1 or len(self.volumes) < 2:
             return stride
-        moments_s = [self.volumes[place].acquired_s for place in sorted(self.volumes)]
+        moments_s = [self.volumes[position].acquired_s for position in sorted(self.volumes)]
         steps = [since_s(*two) for two in pairwise(moments_s)]
         tr_s = declared_s or next(iter(self.volumes.values())).tr_s
         is_steady = all(one is not None and abs(one - tr_s) <= NEAR_SHARE * tr_s for one in steps)
@@ -74,8 +74,8 @@ class Candidate:
     def must_wait(self, declared_s: float | None) -> bool:
         """Whether a third volume must decide the repetition time."""
         stride = self.stride(declared_s)
-        by_place = {place // stride: volume for place, volume in self.volumes.items()}
-        return must_wait(by_place, usual_tr(self.stated_s) if declared_s is None else declared_s)
+        by_index = {position // stride: volume for position, volume in self.volumes.items()}
+        return must_wait(by_index, usual_tr(self.stated_s) if declared_s is None else declared_s)
 
 
 def remember(memory: dict[str, T], series: str, value: T) -> None:

@@ -55,22 +55,22 @@ class Gather:
         if gathering.refused:
             return
         if not gathering.echoes:
-            is_known = any(echo in volumes and place != position for place, volumes in gathering.held.items())
+            is_known = any(echo in volumes and other != position for other, volumes in gathering.held.items())
             gathering.held.setdefault(position, {}).setdefault(echo, volume)
             if is_known:
                 yield from self._know(family, gathering)
                 yield from self._whole(family, gathering)
             return
-        place, mark = position // gathering.stride, mark_of(volume)
-        if place < gathering.next:
-            if gathering.marks.get((place, echo), mark) == mark:
+        index, mark = position // gathering.stride, mark_of(volume)
+        if index < gathering.next:
+            if gathering.marks.get((index, echo), mark) == mark:
                 return  # a repeat, or too late
             gathering = self._of[family] = _Gathering(  # the numbers restart with other voxels: another run
                 gathering.echoes, Combination(times_of(gathering.echoes)), gathering.stride
             )
         if echo in gathering.echoes:
-            gathering.marks[place, echo] = mark
-            gathering.held.setdefault(place, {}).setdefault(echo, volume)
+            gathering.marks[index, echo] = mark
+            gathering.held.setdefault(index, {}).setdefault(echo, volume)
             yield from self._whole(family, gathering)
 
     def finish(self) -> Iterator[Gathered]:
@@ -101,15 +101,15 @@ class Gather:
     def _whole(self, family: Family, gathering: _Gathering, *, is_over: bool = False) -> Iterator[Gathered]:
         combination, n = gathering.combination, len(gathering.echoes)
         while gathering.held and combination is not None:
-            place = min(gathering.held)
+            index = min(gathering.held)
             n_whole = sum(len(volumes) == n for volumes in gathering.held.values())
-            volumes = gathering.held[place]
+            volumes = gathering.held[index]
             if len(volumes) < n and not is_over and n_whole < MAX_WHOLE_AFTER:
                 return
-            del gathering.held[place]
-            gathering.next = place + 1
+            del gathering.held[index]
+            gathering.next = index + 1
             if len(volumes) < n:
-                text = f"dropped volume {place}: only {len(volumes)} of {n} echoes arrived; check the sender"
+                text = f"dropped volume {index}: only {len(volumes)} of {n} echoes arrived; check the sender"
                 yield TransportWarning("echoes.incomplete", text, lost=True)
                 continue
-            yield family, place, combination.volume([volumes[echo] for echo in gathering.echoes])
+            yield family, index, combination.volume([volumes[echo] for echo in gathering.echoes])

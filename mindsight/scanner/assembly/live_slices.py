@@ -3,9 +3,9 @@
 Knows nothing of transports.
 
 No single field can be trusted: stated slice counts may be multiples, temporal positions all the same, instance numbers
-missing. But each volume has a slice at each place once. So slices are held until one arrives at a known place: then the
-second volume has begun, and the places test the files' numbers. A temporal position that repeats at one place does not
-count volumes, and instance numbers at one place differ by the number of slices in a volume.
+missing. But each volume has a slice at each location once. So slices are held until one arrives at a known location:
+then the second volume has begun, and the locations test the numbers. A temporal position that repeats at one location
+does not count volumes, and instance numbers at one location differ by the number of slices in a volume.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from enum import Enum, auto
 from mindsight.errors import BadVolume
 from mindsight.scanner.formats.dicom_header import DicomRecord
 from mindsight.scanner.formats.object_numbers import since_s
-from mindsight.scanner.formats.slice_places import Place, SlicePlaces
+from mindsight.scanner.formats.slice_locations import SliceLocation, SliceLocations
 
 NEAR_STEP = 0.25  # of a step between volumes, by which a moment may miss a whole number of them
 
@@ -29,7 +29,7 @@ class ArrivedSlice:
 
     record: DicomRecord
     arrived_s: float
-    place: Place
+    location: SliceLocation
 
 
 Positioned = tuple[int, ArrivedSlice]
@@ -41,7 +41,7 @@ class _By(Enum):
     TEMPORAL = auto()
     INSTANCE = auto()
     ACQUISITION = auto()
-    ORDER = auto()  # the first slice at a place belongs to volume 0, the next to volume 1 or, by its clock, a later one
+    ORDER = auto()  # the first slice at a location is volume 0's, the next volume 1's or, by its clock, a later one's
 
 
 class LiveSlices:
@@ -55,27 +55,27 @@ class LiveSlices:
         self.n_slices: int | None = None
         self._declared = declared
         self._held: list[ArrivedSlice] = []
-        self._places = SlicePlaces()
-        self._at: dict[Place, list[DicomRecord]] = defaultdict(list)
-        self._places_of_first: int | None = None  # number of places when the first repeat arrived
+        self._locations = SliceLocations()
+        self._at: dict[SliceLocation, list[DicomRecord]] = defaultdict(list)
+        self._locations_of_first: int | None = None  # number of locations when the first repeat arrived
         self._by, self._stride, self._base = _By.ORDER, 1, 1
-        self._temporal: dict[Place, DicomRecord] = {}
+        self._temporal: dict[SliceLocation, DicomRecord] = {}
         self._step_s: float | None = None  # from one volume to the next, if only the clock states it
-        self._latest_at: dict[Place, tuple[int, DicomRecord]] = {}
+        self._latest_at: dict[SliceLocation, tuple[int, DicomRecord]] = {}
 
     def add(self, record: DicomRecord, arrived_s: float) -> list[Positioned]:
         """Slices with the volume of each, from 0: none until that is decided, then all that were held.
 
         Raises BadVolume if the slice has no position, or lacks the number that counts the volumes.
         """
-        arrived = ArrivedSlice(record, arrived_s, self._places.place(record))
+        arrived = ArrivedSlice(record, arrived_s, self._locations.follow(record))
         if self.n_slices is not None:
             return [(self._position(arrived), arrived)]
         self._held.append(arrived)
-        at = self._at[arrived.place]
+        at = self._at[arrived.location]
         if not any(_is_again(other, record) for other in at):
-            if at and self._places_of_first is None:
-                self._places_of_first = len(self._at)
+            if at and self._locations_of_first is None:
+                self._locations_of_first = len(self._at)
             at.append(record)
         self._decide()
         return [] if self.n_slices is None else self._released()
@@ -93,7 +93,7 @@ class LiveSlices:
         return [(self._position(arrived), arrived) for arrived in held]
 
     def _decide(self) -> None:
-        n, again = len(self._at), self._places_of_first
+        n, again = len(self._at), self._locations_of_first
         if again is None:
             # Several temporal positions may mean several volumes; without any, the second volume's numbers are needed.
             temporal = {arrived.record.frames[0].temporal_position for arrived in self._held}
@@ -126,25 +126,25 @@ class LiveSlices:
         self._step_s = next((step_s for step_s in steps if step_s), None)
 
     def _gap_counts(self, gap: int, n_slices: int) -> bool:
-        """Whether instance numbers count the volumes: without a gap at a place they restart with each volume."""
+        """Whether instance numbers count the volumes: without a gap at a location they restart with each volume."""
         again = any(len(records) > 1 for records in self._at.values())
         return gap % n_slices == 0 and (gap > 0 or not again)
 
     def _acquisitions_count(self) -> bool:
         """Whether each volume has an acquisition number of its own."""
         numbers = [{record.acquisition_number for record in records} for records in self._at.values()]
-        at_places = [len(records) for records in self._at.values()]
-        return None not in set().union(*numbers) and max(at_places) > 1 and [len(one) for one in numbers] == at_places
+        counts = [len(records) for records in self._at.values()]
+        return None not in set().union(*numbers) and max(counts) > 1 and [len(one) for one in numbers] == counts
 
     def _temporal_tells(self) -> bool:
-        """Whether the temporal positions of the slices at each place differ."""
+        """Whether the temporal positions of the slices at each location differ."""
         return all(
             len({record.frames[0].temporal_position for record in records}) == len(records)
             for records in self._at.values()
         )
 
     def _gap(self) -> int:
-        """Distance of the instance numbers at each place: the slices of a volume, or 1 through time; otherwise 0."""
+        """Distance of the instance numbers at each location: the slices of a volume, or 1 through time; otherwise 0."""
         gap = 0
         for records in self._at.values():
             numbers = [record.instance_number for record in records if record.instance_number is not None]
@@ -152,10 +152,10 @@ class LiveSlices:
         return gap
 
     def _position(self, arrived: ArrivedSlice) -> int:
-        place, record = arrived.place, arrived.record
+        location, record = arrived.location, arrived.record
         temporal, instance = record.frames[0].temporal_position, record.instance_number
         if self._by is _By.TEMPORAL and temporal is not None:
-            first = self._temporal.setdefault(place, record)
+            first = self._temporal.setdefault(location, record)
             if first.frames[0].temporal_position != temporal or first.instance_number == instance or instance is None:
                 return temporal - self._base
             self._by, self._base = _By.INSTANCE, 1  # a constant temporal position does not count
@@ -169,14 +169,14 @@ class LiveSlices:
                 "it is ignored, export with these elements",
                 code="dicom.no_number",
             )
-        return self._in_order(place, record)
+        return self._in_order(location, record)
 
-    def _in_order(self, place: Place, record: DicomRecord) -> int:
-        """After the last slice at its place, by as many volumes as the clock says."""
-        if place not in self._latest_at:
-            self._latest_at[place] = 0, record
+    def _in_order(self, location: SliceLocation, record: DicomRecord) -> int:
+        """After the last slice at its location, by as many volumes as the clock says."""
+        if location not in self._latest_at:
+            self._latest_at[location] = 0, record
             return 0
-        latest, last = self._latest_at[place]
+        latest, last = self._latest_at[location]
         if _is_again(last, record):
             return latest
         steps = (_step_s(last, record) or 0.0) / self._step_s if self._step_s else 1.0
@@ -184,12 +184,12 @@ class LiveSlices:
         if abs(steps - round(steps)) > NEAR_STEP or position < 0:
             position = latest + 1  # a pause, or a clock that was adjusted: no gap
         if position > latest:
-            self._latest_at[place] = position, record
+            self._latest_at[location] = position, record
         return position
 
 
 def _is_again(one: DicomRecord, other: DicomRecord) -> bool:
-    """Whether two slices at one place are the same slice, sent twice."""
+    """Whether two slices at one location are the same slice, sent twice."""
     return _numbers(one) == _numbers(other) and one.pixels == other.pixels
 
 

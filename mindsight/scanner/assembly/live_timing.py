@@ -33,7 +33,7 @@ def must_wait(volumes: Mapping[int, Volume], stated_s: float | None) -> bool:
 class LiveTiming:
     """The timing of a run that begins with these volumes.
 
-    volumes : by their place
+    volumes : by their index
     stated_s : repetition time in their headers
     declared_s : repetition time declared by a person
 
@@ -101,7 +101,7 @@ class LiveTiming:
 
     def _learn_times(self, volumes: Mapping[int, Volume]) -> None:
         """Slice times of the volumes that begin the run; unknown if they state different ones."""
-        stated = [volumes[place].slice_times_s for place in sorted(volumes)]
+        stated = [volumes[index].slice_times_s for index in sorted(volumes)]
         n_slices = next(iter(volumes.values())).shape[2]
         fit = [times_Z for times_Z in stated if times_Z is not None]
         fit = [times_Z for times_Z in fit if why_not_times(times_Z, n_slices, self.tr_s) is None]
@@ -138,4 +138,4 @@ class LiveTiming:
 
 
 def _pace(volumes: Mapping[int, Volume]) -> Pace | None:
-    return pace_of({place: volume.acquired_s for place, volume in volumes.items()})
+    return pace_of({index: volume.acquired_s for index, volume in volumes.items()})

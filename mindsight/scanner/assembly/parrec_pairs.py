@@ -24,34 +24,34 @@ class PairOrder:
         self._held: dict[str, NumberedVolume] = {}
         self._names_count: dict[str, bool] = {}
 
-    def add(self, placed: NumberedVolume) -> list[NumberedVolume]:
+    def add(self, numbered: NumberedVolume) -> list[NumberedVolume]:
         """The volumes whose position is known now: none, this one, or the first and this one."""
-        names = _name(placed)
-        if placed.stated is None:
-            return [placed]
+        names = _name(numbered)
+        if numbered.stated is None:
+            return [numbered]
         if names in self._names_count:
-            return [self._decided(placed)]
-        if names not in self._held and placed.stated == 1:
-            self._held[names] = placed
+            return [self._decided(numbered)]
+        if names not in self._held and numbered.stated == 1:
+            self._held[names] = numbered
             return [self._decided(self._held.pop(next(iter(self._held))))] if len(self._held) > MAX_HELD else []
-        first = self._held.pop(names, placed)
-        self._names_count[names] = first is not placed and first.stated == placed.stated
+        first = self._held.pop(names, numbered)
+        self._names_count[names] = first is not numbered and first.stated == numbered.stated
         if len(self._names_count) > MAX_REMEMBERED:
             del self._names_count[next(iter(self._names_count))]
-        return [self._decided(one) for one in (first, placed)[first is placed :]]
+        return [self._decided(one) for one in (first, numbered)[first is numbered :]]
 
     def finish(self) -> list[NumberedVolume]:
         held, self._held = list(self._held.values()), {}
-        return [self._decided(placed) for placed in held]
+        return [self._decided(numbered) for numbered in held]
 
-    def _decided(self, placed: NumberedVolume) -> NumberedVolume:
-        assert placed.stated is not None
-        if self._names_count.get(_name(placed), False):
-            return replace(placed, stated=None)
-        ahead = placed.position + 1 - placed.stated
-        return replace(placed, series=f"{placed.series} {ahead}", position=placed.stated - 1, stated=None)
+    def _decided(self, numbered: NumberedVolume) -> NumberedVolume:
+        assert numbered.stated is not None
+        if self._names_count.get(_name(numbered), False):
+            return replace(numbered, stated=None)
+        ahead = numbered.position + 1 - numbered.stated
+        return replace(numbered, series=f"{numbered.series} {ahead}", position=numbered.stated - 1, stated=None)
 
 
-def _name(placed: NumberedVolume) -> str:
+def _name(numbered: NumberedVolume) -> str:
     """The key of the pairs that count together; each echo counts by itself."""
-    return placed.series if placed.echo is None else f"{placed.series} {placed.echo}"
+    return numbered.series if numbered.echo is None else f"{numbered.series} {numbered.echo}"

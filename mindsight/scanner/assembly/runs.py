@@ -312,9 +312,9 @@ class Runs:
         family, echo, volumes = candidate.origin.family, candidate.origin.echo, candidate.volumes
         stride = candidate.stride(self._expected.tr_s)
         earliest = volumes[min(volumes)]
-        by_place = {position // stride: volume for position, volume in volumes.items()}
+        by_index = {position // stride: volume for position, volume in volumes.items()}
         try:
-            timing = LiveTiming(self._next_run, by_place, usual_tr(candidate.stated_s), self._expected.tr_s)
+            timing = LiveTiming(self._next_run, by_index, usual_tr(candidate.stated_s), self._expected.tr_s)
         except BadVolume as error:
             if self._expected.tr_s is not None:  # the declared TR also chooses the series
                 return self.ignore(key, str(error))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from mindsight.scanner.assembly.items import TransportWarning
 from mindsight.scanner.assembly.live_slices import ArrivedSlice, LiveSlices, Positioned
 from mindsight.scanner.formats.dicom_header import DicomRecord
-from mindsight.scanner.formats.slice_places import Place
+from mindsight.scanner.formats.slice_locations import SliceLocation
 
 MAX_HELD_BYTES = 1 << 30
 MAX_HELD_SLICES = 200_000
@@ -34,17 +34,17 @@ class _Series:
     """The slices of one series.
 
     undecided : slices whose volume is not known yet
-    partial : incomplete volumes; slices by place
-    marks : checksums of the voxels of slices that arrived, by volume and place
+    partial : incomplete volumes; slices by location
+    marks : checksums of the voxels of slices that arrived, by volume and location
     """
 
     numbers: LiveSlices
     undecided: int = 0
     undecided_bytes: int = 0
-    partial: dict[int, dict[Place, ArrivedSlice]] = field(default_factory=dict)
+    partial: dict[int, dict[SliceLocation, ArrivedSlice]] = field(default_factory=dict)
     whole: set[int] = field(default_factory=set)
     doubled: set[int] = field(default_factory=set)
-    marks: dict[int, dict[Place, int]] = field(default_factory=dict)
+    marks: dict[int, dict[SliceLocation, int]] = field(default_factory=dict)
 
 
 class SliceGathering:
@@ -98,20 +98,20 @@ class SliceGathering:
             held.undecided = held.undecided_bytes = 0
         for position, arrived in positioned:
             mark = zlib.crc32(arrived.record.pixels)
-            known = held.marks.setdefault(position, {}).setdefault(arrived.place, mark)
+            known = held.marks.setdefault(position, {}).setdefault(arrived.location, mark)
             if known != mark and position < max(held.marks):
                 yield from self._restarted(series)
-                held.marks[position] = {arrived.place: mark}
+                held.marks[position] = {arrived.location: mark}
             elif len(held.marks) > MAX_MARKED:
                 del held.marks[next(iter(held.marks))]
             members = {} if position in held.whole else held.partial.setdefault(position, {})
-            if position in held.whole or arrived.place in members:
+            if position in held.whole or arrived.location in members:
                 if position not in held.doubled:
                     held.doubled.add(position)
                     text = f"volume {position}: dropped slices that arrived twice or too late; check the sender"
                     yield TransportWarning("slice.doubled", text, position, lost=known != mark)
                 continue
-            members[arrived.place] = arrived
+            members[arrived.location] = arrived
             self._hold(1, len(arrived.record.pixels))
             if len(members) == held.numbers.n_slices:
                 held.whole.add(position)
@@ -137,7 +137,7 @@ class SliceGathering:
         self._held_slices += slices
         self.held_bytes += n_bytes
 
-    def _let_go(self, members: dict[Place, ArrivedSlice]) -> None:
+    def _let_go(self, members: dict[SliceLocation, ArrivedSlice]) -> None:
         self._hold(-len(members), -sum(len(arrived.record.pixels) for arrived in members.values()))
 
     def _is_over(self) -> bool:

@@ -22,7 +22,7 @@ MAX_SERIES = 8
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    place: int
+    position: int
     moment_s: float
     make: Make
 
@@ -35,7 +35,7 @@ class Untimed:
         self._tr_s: dict[str, float] = {}
 
     def made(
-        self, series: str, place: int, moment_s: float | None, stated_s: float | None, make: Make
+        self, series: str, position: int, moment_s: float | None, stated_s: float | None, make: Make
     ) -> Iterator[Item]:
         """The items of the held volume and of this one; none while this one is held.
 
@@ -44,7 +44,7 @@ class Untimed:
         tr_s = self._tr_s.get(series) if stated_s is None else stated_s
         if tr_s is None:
             held = self._held.get(series)
-            pace = None if held is None else pace_of({held.place: held.moment_s, place: moment_s})
+            pace = None if held is None else pace_of({held.position: held.moment_s, position: moment_s})
             tr_s = pace.tr_s if pace is not None and is_tr(pace.tr_s) else None
             if tr_s is not None:
                 self._tr_s[series] = tr_s
@@ -57,7 +57,7 @@ class Untimed:
             return
         if held is not None or moment_s is None:
             raise no_tr()
-        self._held[series] = _Held(place, moment_s, make)
+        self._held[series] = _Held(position, moment_s, make)
         if len(self._held) > MAX_SERIES:
             yield self._left(next(iter(self._held)))
 

@@ -181,16 +181,16 @@ class Allowed:
 
     def private_bytes(self, name: str) -> Iterator[bytes]:
         """Bytes as stored in the file, whatever their VR, for each block that the creator has reserved."""
-        for dataset, tag in self._places(name):
+        for dataset, tag in self._private_tags(name):
             found = _raw(dataset, tag)
             if found:
                 yield found
 
     def _privates(self, name: str) -> Iterator[Any]:
-        for dataset, tag in self._places(name):
+        for dataset, tag in self._private_tags(name):
             yield _converted(dataset, tag)
 
-    def _places(self, name: str) -> Iterator[tuple[Any, int]]:
+    def _private_tags(self, name: str) -> Iterator[tuple[Any, int]]:
         private = ALLOWED_PRIVATE[name]
         for dataset, blocks in zip(self._datasets, self._creators(), strict=True):
             creators = blocks.get(private.group, {})

@@ -67,8 +67,8 @@ def _enhanced_frame(groups: Allowed, zone: str, dimensions: _Dimensions, stacks:
     content, measures = groups.merged("FrameContentSequence"), groups.merged("PixelMeasuresSequence")
     index = tuple(whole(value) or 0 for value in content.numbers("DimensionIndexValues", None) or ())
 
-    def along(place: int | None) -> int | None:
-        return index[place] if place is not None and place < len(index) else None
+    def along(dimension: int | None) -> int | None:
+        return index[dimension] if dimension is not None and dimension < len(index) else None
 
     slope, intercept, scaling = _scaling(groups.merged("PixelValueTransformationSequence"), groups)
     position = content.integer("TemporalPositionIndex")
@@ -94,10 +94,10 @@ def _enhanced_frame(groups: Allowed, zone: str, dimensions: _Dimensions, stacks:
 def _dimensions(head: Allowed) -> _Dimensions:
     pointers = [_pointer(item) for item in head.items("DimensionIndexSequence")]
 
-    def place(wanted: tuple[int, ...]) -> int | None:
+    def dimension_of(wanted: tuple[int, ...]) -> int | None:
         return next((pointers.index(tag) for tag in wanted if tag in pointers), None)
 
-    return _Dimensions(place(_TIME_POINTERS), place(_ECHO_POINTERS))
+    return _Dimensions(dimension_of(_TIME_POINTERS), dimension_of(_ECHO_POINTERS))
 
 
 def _pointer(item: Allowed) -> int | None:

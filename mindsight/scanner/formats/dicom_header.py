@@ -132,8 +132,8 @@ def _value(tag: int, vr: str, stored: bytes, creator: bytes) -> Any:
     raw = RawDataElement(BaseTag(tag), vr, len(stored), _or_empty(vr, stored), 0, False, True)
     beside = Dataset()
     if creator:
-        place = BaseTag(tag & 0xFFFF0000 | tag >> 8 & 0xFF)
-        beside[place] = RawDataElement(place, "LO", len(creator), creator, 0, False, True)
+        reserved = BaseTag(tag & 0xFFFF0000 | tag >> 8 & 0xFF)
+        beside[reserved] = RawDataElement(reserved, "LO", len(creator), creator, 0, False, True)
     return convert_raw_data_element(raw, ds=beside).value
 
 

@@ -57,9 +57,9 @@ def dicom_series(
 ) -> Contents:
     n, notes, known = len(files), list[str](), list[Echo]()
 
-    def head(place: int) -> DicomRecord | None:
+    def head(file_number: int) -> DicomRecord | None:
         try:
-            record = read_dicom(read_bytes(files[place - 1]), header_only=True)
+            record = read_dicom(read_bytes(files[file_number - 1]), header_only=True)
         except BadVolume as error:
             if error.code != "dicom.not_mr" or n == 1:
                 raise
@@ -68,7 +68,7 @@ def dicom_series(
 
     read_in = read_heads(n, head, on_bad, notes)
     n_bad = n - len(read_in)
-    found = {place: record for place, record in read_in.items() if record is not None}
+    found = {file_number: record for file_number, record in read_in.items() if record is not None}
     if not found:
         raise BadVolume("expected MR images, got other objects", code="dicom.not_mr")
     n_foreign = len(read_in) - len(found)
@@ -77,17 +77,23 @@ def dicom_series(
     )
     chosen, note = preferred(found)
     notes += [] if note is None else [note]
-    normal = next((found[place].csa_normal for place in chosen if found[place].csa_normal is not None), None)
-    found = {place: directed(found[place], normal) for place in chosen}
-    notes += dict.fromkeys(note for place in chosen if (note := mosaic_note(found[place])) is not None)
-    frames = {place: echoes_in(found[place], known) for place in chosen}
-    numbering = _EchoNumbers({place: found[place] for place in chosen}, frames, known)
+    normal = next(
+        (found[file_number].csa_normal for file_number in chosen if found[file_number].csa_normal is not None), None
+    )
+    found = {file_number: directed(found[file_number], normal) for file_number in chosen}
+    notes += dict.fromkeys(note for file_number in chosen if (note := mosaic_note(found[file_number])) is not None)
+    frames = {file_number: echoes_in(found[file_number], known) for file_number in chosen}
+    numbering = _EchoNumbers({file_number: found[file_number] for file_number in chosen}, frames, known)
 
     def series(one: Echo) -> Contents:
-        heads = {place: numbering.record(place, found[place], one) for place in chosen if one in frames[place]}
+        heads = {
+            file_number: numbering.record(file_number, found[file_number], one)
+            for file_number in chosen
+            if one in frames[file_number]
+        }
 
-        def read(place: int) -> DicomRecord:
-            return numbering.record(place, directed(read_dicom(read_bytes(files[place - 1])), normal), one)
+        def read(file_number: int) -> DicomRecord:
+            return numbering.record(file_number, directed(read_dicom(read_bytes(files[file_number - 1])), normal), one)
 
         return _series(heads, read, n, n_bad, run, tr_s, on_bad)
 
@@ -105,10 +111,10 @@ def _series(
 ) -> Contents:
     """The series of one echo. n, n_bad : number of files, and of those that could not be read."""
     again = _again(heads, read)
-    heads = {place: record for place, record in heads.items() if place not in again}
-    for place, error in of_another_scale(heads).items():
-        on_bad(BadVolume(f"file {place} of {n} by name: {error}", code=error.code, file=place))
-        del heads[place]
+    heads = {file_number: record for file_number, record in heads.items() if file_number not in again}
+    for file_number, error in of_another_scale(heads).items():
+        on_bad(BadVolume(f"file {file_number} of {n} by name: {error}", code=error.code, file=file_number))
+        del heads[file_number]
         n_bad += 1
     contents = _series_once(heads, read, n, n_bad, run, tr_s, on_bad)
     copies = "a copy of another file" if len(again) == 1 else f"{len(again)} copies of other files"
@@ -118,18 +124,18 @@ def _series(
 def _again(heads: dict[int, DicomRecord], read: Callable[[int], DicomRecord]) -> set[int]:
     """Files with the same content as an earlier one: copies that a download or an archive made."""
     alike: dict[DicomRecord, list[int]] = {}
-    for place, record in heads.items():
-        alike.setdefault(record, []).append(place)
+    for file_number, record in heads.items():
+        alike.setdefault(record, []).append(file_number)
     again: set[int] = set()
-    for places in alike.values():
+    for file_numbers in alike.values():
         met: set[bytes] = set()
-        for place in places if len(places) > 1 else ():
+        for file_number in file_numbers if len(file_numbers) > 1 else ():
             try:
-                pixels = hashlib.sha256(read(place).pixels).digest()
+                pixels = hashlib.sha256(read(file_number).pixels).digest()
             except BadVolume:  # reading the volume raises it again
                 continue
             if pixels in met:
-                again.add(place)
+                again.add(file_number)
             met.add(pixels)
     return again
 
@@ -149,22 +155,24 @@ def _series_once(
             record_volume(next(iter(heads.values())), run, 0, tr_s)  # raises: one slice is not a series
         return _slices_series(heads, read, run, tr_s, on_bad)
     numbers, number_notes = object_numbers(heads)
-    places = _in_order(numbers, n, n_bad, on_bad)
+    file_numbers = _in_order(numbers, n, n_bad, on_bad)
     if any(is_enhanced(record) and len(enhanced_positions(record)) > 1 for record in heads.values()):
-        several = _objects_series(list(places.values()), heads, read, run, tr_s, on_bad)
+        several = _objects_series(list(file_numbers.values()), heads, read, run, tr_s, on_bad)
         return replace(several, notes=(*number_notes, *several.notes))
-    notes = (*number_notes, *_left_last(places, heads, read, on_bad))
-    indices = {place: index for index, place in places.items()}
-    moments = {index: next(iter(moments_of(heads[place]).values())) for index, place in places.items()}
-    timing = objects_timing([heads[place] for place in places.values()], moments, tr_s)
+    notes = (*number_notes, *_left_last(file_numbers, heads, read, on_bad))
+    indices = {file_number: index for index, file_number in file_numbers.items()}
+    moments = {
+        index: next(iter(moments_of(heads[file_number]).values())) for index, file_number in file_numbers.items()
+    }
+    timing = objects_timing([heads[file_number] for file_number in file_numbers.values()], moments, tr_s)
 
-    def read_one(place: int) -> Volume:
-        return timing.applied(record_volume(read(place), run, indices[place], timing.tr_s))
+    def read_one(file_number: int) -> Volume:
+        return timing.applied(record_volume(read(file_number), run, indices[file_number], timing.tr_s))
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
-        yield from each(places.values(), n, read_one, on_bad)
+        yield from each(file_numbers.values(), n, read_one, on_bad)
 
-    return Contents(max(places) + 1, volumes, (*notes, *timing.notes))
+    return Contents(max(file_numbers) + 1, volumes, (*notes, *timing.notes))
 
 
 class _EchoNumbers:
@@ -176,12 +184,13 @@ class _EchoNumbers:
     def __init__(self, heads: dict[int, DicomRecord], frames: dict[int, list[Echo]], echoes: Sequence[Echo]) -> None:
         self._frames = frames
         numbers = {
-            echo: {heads[place].instance_number or 0 for place, own in frames.items() if echo in own} for echo in echoes
+            echo: {heads[file_number].instance_number or 0 for file_number, own in frames.items() if echo in own}
+            for echo in echoes
         }
         self._stride = stride_of(list(numbers.values()))
 
-    def record(self, place: int, record: DicomRecord, echo: Echo) -> DicomRecord:
-        own = of_echo(record, echo, self._frames[place])
+    def record(self, file_number: int, record: DicomRecord, echo: Echo) -> DicomRecord:
+        own = of_echo(record, echo, self._frames[file_number])
         number = own.instance_number
         if self._stride == 1 or number is None:
             return own
@@ -189,30 +198,30 @@ class _EchoNumbers:
 
 
 def _left_last(
-    places: dict[int, int], heads: dict[int, DicomRecord], read: Callable[[int], DicomRecord], on_bad: OnBad
+    file_numbers: dict[int, int], heads: dict[int, DicomRecord], read: Callable[[int], DicomRecord], on_bad: OnBad
 ) -> tuple[str, ...]:
     """Removes the last object if a stopped run left it incomplete, and returns a note.
 
     With an ``on_bad`` other than ``strictly`` the object stays, and ``on_bad`` is called when iteration reaches it.
     """
-    last = max(places)
-    if len(places) == 1 or on_bad is not strictly:
+    last = max(file_numbers)
+    if len(file_numbers) == 1 or on_bad is not strictly:
         return ()
-    counts = {index: len(_places_of(heads[place])) for index, place in places.items()}
+    counts = {index: len(_locations_of(heads[file_number])) for index, file_number in file_numbers.items()}
     usual = max(counts.values())
     if counts[last] < usual:
-        del places[last]
+        del file_numbers[last]
         return (_left_text(counts[last], usual),)
     try:
-        read(places[last])
+        read(file_numbers[last])
     except BadVolume as error:
         if is_cut_off(error):
-            del places[last]
+            del file_numbers[last]
             return (LEFT_CUT_OFF,)
     return ()
 
 
-def _places_of(record: DicomRecord) -> list[int]:
+def _locations_of(record: DicomRecord) -> list[int]:
     """Frames of the last volume in the object."""
     if not is_enhanced(record):
         return [0]
@@ -225,7 +234,7 @@ def _left_text(n: object, n_slices: object) -> str:
 
 
 def _objects_series(
-    places: Sequence[int],
+    file_numbers: Sequence[int],
     heads: dict[int, DicomRecord],
     read: Callable[[int], DicomRecord],
     run: int,
@@ -233,7 +242,7 @@ def _objects_series(
     on_bad: OnBad,
 ) -> Contents:
     """Enhanced objects with several volumes each, one object after the other."""
-    positions = [enhanced_positions(heads[place]) for place in places]
+    positions = [enhanced_positions(heads[file_number]) for file_number in file_numbers]
     spans = [max(numbers) - min(numbers) + 1 for numbers in positions]
     notes: tuple[str, ...] = ()
     usual, last = max(len(frames) for numbers in positions for frames in numbers.values()), positions[-1]
@@ -244,16 +253,16 @@ def _objects_series(
     firsts = list(accumulate(spans, initial=0))[:-1]
     moments = {
         first + number - min(of_object): moment
-        for place, first in zip(places, firsts, strict=True)
-        for of_object in [moments_of(heads[place])]
+        for file_number, first in zip(file_numbers, firsts, strict=True)
+        for of_object in [moments_of(heads[file_number])]
         for number, moment in of_object.items()
         if first + number - min(of_object) < n_volumes
     }
-    timing = objects_timing([heads[place] for place in places], moments, tr_s)
+    timing = objects_timing([heads[file_number] for file_number in file_numbers], moments, tr_s)
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
-        for place, first_index in zip(places, firsts, strict=True):
-            for record in each([place], len(heads), read, on_bad):
+        for file_number, first_index in zip(file_numbers, firsts, strict=True):
+            for record in each([file_number], len(heads), read, on_bad):
                 for volume in enhanced_volumes(record, timing.tr_s, run, first_index, on_bad):
                     if volume.index < n_volumes:
                         yield timing.applied(volume)
@@ -273,14 +282,14 @@ def _slices_series(
     notes = _stopped(groups, met, read, on_bad)
     for error in met:
         on_bad(error)
-    members = {index: [heads[place] for place in group] for index, group in groups.items()}
+    members = {index: [heads[file_number] for file_number in group] for index, group in groups.items()}
     timing = slices_timing(members, tr_s)
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
         for index, group in groups.items():
             try:
                 volume = slices_volume(
-                    [read(place) for place in group], timing.tr_s, run, index, began_s(members[index])
+                    [read(file_number) for file_number in group], timing.tr_s, run, index, began_s(members[index])
                 )
             except BadVolume as error:
                 on_bad(BadVolume(f"volume {index}: {error}", code=error.code, **error.details))
@@ -302,8 +311,8 @@ def _stopped(
         met.remove(incomplete[last])
         return (_left_text(incomplete[last].details["slices"], incomplete[last].details["of"]),)
     try:
-        for place in groups[last]:
-            read(place)
+        for file_number in groups[last]:
+            read(file_number)
     except BadVolume as error:
         if is_cut_off(error):
             del groups[last]
@@ -312,17 +321,19 @@ def _stopped(
 
 
 def _in_order(numbered: dict[int, int], n: int, n_bad: int, on_bad: OnBad) -> dict[int, int]:
-    """Index of the volume → place of its file, in acquisition order; a repeated number is an error.
+    """Index of the volume → number of its file, in acquisition order; a repeated number is an error.
 
-    numbered : number by place
+    numbered : number by file
     n, n_bad : number of files, and of those that could not be read
     """
     numbers: dict[int, int] = {}
-    for place, number in numbered.items():
+    for file_number, number in numbered.items():
         if number in numbers:
-            text = f"files {numbers[number]} and {place} of {n} have the same instance number, {number}; remove one"
-            on_bad(BadVolume(text, code="series.duplicate", file=place))
+            text = (
+                f"files {numbers[number]} and {file_number} of {n} have the same instance number, {number}; remove one"
+            )
+            on_bad(BadVolume(text, code="series.duplicate", file=file_number))
             continue
-        numbers[number] = place
-    first = counted_from({place: number for number, place in numbers.items()}, n_bad)
+        numbers[number] = file_number
+    first = counted_from({file_number: number for number, file_number in numbers.items()}, n_bad)
     return {number - first: numbers[number] for number in sorted(numbers)}

@@ -28,46 +28,46 @@ def is_enhanced(record: DicomRecord) -> bool:
 
 
 def enhanced_positions(record: DicomRecord) -> dict[int, list[int]]:
-    """The volumes of one object: number in time (0 if frames state none), and the places of its frames.
+    """The volumes of one object: number in time (0 if frames state none), and the indices of its frames.
 
     If frames of several components are mixed (Philips), only the magnitudes. A volume has each slice once: if the
-    stated numbers contradict that (one number for all, none in some frames), the slices at each place are numbered by
-    their clock, then by their dimension index, then in the order of the file.
+    stated numbers contradict that (one number for all, none in some frames), the slices at each location are numbered
+    by their clock, then by their dimension index, then in the order of the file.
     """
-    magnitudes = [place for place, frame in enumerate(record.frames) if is_magnitude(frame)]
+    magnitudes = [i for i, frame in enumerate(record.frames) if is_magnitude(frame)]
     chosen = magnitudes or list(range(len(record.frames)))
-    numbers = {place: record.frames[place].temporal_position for place in chosen}
-    stated = _grouped({place: number or 0 for place, number in numbers.items()})
+    numbers = {i: record.frames[i].temporal_position for i in chosen}
+    stated = _grouped({i: number or 0 for i, number in numbers.items()})
     if (None not in numbers.values() or len(stated) == 1) and _tells_apart(record, stated):
         return stated
     alike: dict[Slot, list[int]] = defaultdict(list)
-    for place in chosen:
-        alike[_slot(record.frames[place])].append(place)
+    for i in chosen:
+        alike[_slot(record.frames[i])].append(i)
     if None in [frame.position_mm for frame in record.frames]:
         return stated
     counted: dict[int, int] = {}
-    for places in alike.values():
-        places.sort(key=lambda place: (record.frames[place].acquired_s or 0.0, record.frames[place].index, place))
-        counted |= {place: number for number, place in enumerate(places, 1)}
+    for indices in alike.values():
+        indices.sort(key=lambda i: (record.frames[i].acquired_s or 0.0, record.frames[i].index, i))
+        counted |= {i: number for number, i in enumerate(indices, 1)}
     return _grouped(counted)
 
 
 def _grouped(numbers: dict[int, int]) -> dict[int, list[int]]:
     volumes: dict[int, list[int]] = defaultdict(list)
-    for place in sorted(numbers):
-        volumes[numbers[place]].append(place)
+    for i in sorted(numbers):
+        volumes[numbers[i]].append(i)
     return {number: volumes[number] for number in sorted(volumes)}
 
 
 def _slot(frame: Frame) -> Slot:
     """What a volume has only once: a slice's position and echo."""
-    place = None if frame.position_mm is None else tuple(round(x, 2) for x in frame.position_mm)
-    return place, frame.echo_time_ms
+    location = None if frame.position_mm is None else tuple(round(x, 2) for x in frame.position_mm)
+    return location, frame.echo_time_ms
 
 
 def _tells_apart(record: DicomRecord, volumes: dict[int, list[int]]) -> bool:
     """Whether no volume has a slice twice, and the volumes are not single slices of one volume."""
-    slots = [[_slot(record.frames[place]) for place in places] for places in volumes.values()]
+    slots = [[_slot(record.frames[i]) for i in indices] for indices in volumes.values()]
     if any(len(set(volume)) != len(volume) for volume in slots):
         return False
     apart = {slot for volume in slots for slot in volume}
@@ -85,8 +85,8 @@ def enhanced_volume(record: DicomRecord, tr_s: float, run: int, index: int) -> V
             f"expected one volume in the enhanced DICOM object, got {len(positions)}; read it as a series",
             code="dicom.layout",
         )
-    (places,) = positions.values()
-    return _volume(record, places, tr_s, run, index)
+    (indices,) = positions.values()
+    return _volume(record, indices, tr_s, run, index)
 
 
 def enhanced_volumes(
@@ -98,21 +98,21 @@ def enhanced_volumes(
     """
     positions = enhanced_positions(record)
     first = min(positions)
-    for number, places in positions.items():
+    for number, indices in positions.items():
         index = first_index + number - first
         try:
-            volume = _volume(record, places, tr_s, run, index)
+            volume = _volume(record, indices, tr_s, run, index)
         except BadVolume as error:
             on_bad(BadVolume(f"volume {index}: {error}", code=error.code, **error.details))
         else:
             yield volume
 
 
-def _volume(record: DicomRecord, places: Sequence[int], tr_s: float, run: int, index: int) -> Volume:
-    _check_one_stack(record, places)
-    order_Z, slice_step = slice_order(tuple(record.frames[place] for place in places))
-    ordered = [places[k] for k in order_Z]
-    frames = tuple(record.frames[place] for place in ordered)
+def _volume(record: DicomRecord, indices: Sequence[int], tr_s: float, run: int, index: int) -> Volume:
+    _check_one_stack(record, indices)
+    order_Z, slice_step = slice_order(tuple(record.frames[i] for i in indices))
+    ordered = [indices[k] for k in order_Z]
+    frames = tuple(record.frames[i] for i in ordered)
     row_step, column_step, _ = plane_axes(frames[0])
     pixels = np.frombuffer(record.pixels, record.dtype)
     planes_ZYX = pixels.reshape(len(record.frames), record.rows, record.columns)[ordered]
@@ -129,14 +129,14 @@ def _volume(record: DicomRecord, places: Sequence[int], tr_s: float, run: int, i
     )
 
 
-def _check_one_stack(record: DicomRecord, places: Sequence[int]) -> None:
+def _check_one_stack(record: DicomRecord, indices: Sequence[int]) -> None:
     """Raises BadVolume if the frames belong to several stacks that do not form a single one."""
-    stacks = [[place for place in places if record.frames[place].stack == stack] for stack in range(len(places))]
+    stacks = [[i for i in indices if record.frames[i].stack == stack] for stack in range(len(indices))]
     stacks = [stack for stack in stacks if stack]
     if len(stacks) < 2:
         return
     try:
-        slice_order(tuple(record.frames[place] for place in places))
+        slice_order(tuple(record.frames[i] for i in indices))
     except BadVolume:
         pass
     else:
@@ -153,8 +153,8 @@ def enhanced_moments(record: DicomRecord) -> dict[int, tuple[float | None, NDArr
     Both are None if the frames are not a stack of slices; reading that volume raises the error.
     """
     moments: dict[int, tuple[float | None, NDArray[np.float64] | None]] = {}
-    for number, places in enhanced_positions(record).items():
-        frames = tuple(record.frames[place] for place in places)
+    for number, indices in enhanced_positions(record).items():
+        frames = tuple(record.frames[i] for i in indices)
         try:
             moments[number] = _moments(tuple(frames[k] for k in slice_order(frames)[0]))
         except BadVolume:

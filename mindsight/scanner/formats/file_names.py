@@ -67,25 +67,25 @@ _SPM_ECHO = re.compile(r"^(.*-\d{4}-\d{5}-\d{6})-(\d{2})$", re.DOTALL)
 class Named:
     """One file.
 
-    place : in the order of names
+    file_number : in the order of names, from 1
     stem : name without its ending and without the echo
     echo : stated by the name
     """
 
-    place: int
+    file_number: int
     stem: str
     echo: Echo
 
 
-def named(place: int, stem: str) -> Named:
+def named(file_number: int, stem: str) -> Named:
     """A file, with the echo that its name states in the style of BIDS, dcm2niix, SPM or AFNI."""
     spm = _SPM_ECHO.match(stem)
     if spm is not None:
-        return Named(place, spm[1], Echo(int(spm[2])))
+        return Named(file_number, spm[1], Echo(int(spm[2])))
     match = _ECHO.search(stem)
     if match is None:
-        return Named(place, stem, Echo())
-    return Named(place, stem[: match.start(1)] + "#" + stem[match.end(1) :], Echo(int(match[1])))
+        return Named(file_number, stem, Echo())
+    return Named(file_number, stem[: match.start(1)] + "#" + stem[match.end(1) :], Echo(int(match[1])))
 
 
 def originals(files: Sequence[Named]) -> tuple[list[Named], list[str]]:
@@ -199,7 +199,7 @@ def indices(numbers: Sequence[int]) -> tuple[dict[int, int], str | None]:
     n_missing = found[ordered[-1]] + 1 - len(ordered)
     if n_missing > len(ordered) and not counts:
         return (
-            {number: place for place, number in enumerate(ordered)},
+            {number: index for index, number in enumerate(ordered)},
             "the numbers in the files' names do not count volumes; the files are taken in order, without gaps",
         )
     missing = "1 volume is" if n_missing == 1 else f"{n_missing} volumes are"

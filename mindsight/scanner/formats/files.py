@@ -1,7 +1,7 @@
 """What the readers of all formats share: the order of files, and how errors refer to them.
 
 Knows nothing of formats. File and folder names often hold a patient's name. They choose which files are read, and
-appear neither in a volume nor in an error, which refers to a file by its place in the order of names.
+appear neither in a volume nor in an error, which refers to a file by its number in the order of names.
 """
 
 from __future__ import annotations
@@ -80,15 +80,15 @@ def no_tr() -> BadVolume:
 
 
 def read_heads(n: int, read: Callable[[int], T], on_bad: OnBad, notes: list[str]) -> dict[int, T]:
-    """The headers of all files by their place in the order of names, from 1. Raises BadVolume if none can be read.
+    """The headers of all files by their number in the order of names, from 1. Raises BadVolume if none can be read.
 
     notes : a stopped run may end with a file that is cut off; in strict reading that is a note, not an error
     """
     met: list[BadVolume] = []
     found: dict[int, T] = {}
-    for place in range(1, n + 1):
-        for head in each([place], n, read, met.append):
-            found[place] = head
+    for file_number in range(1, n + 1):
+        for head in each([file_number], n, read, met.append):
+            found[file_number] = head
     if not found:
         raise met[0]
     if on_bad is strictly and len(met) == 1 and is_cut_off(met[0]) and met[0].details["file"] == n:
@@ -103,12 +103,12 @@ def is_cut_off(error: BadVolume) -> bool:
     return error.code in _CUT_OFF
 
 
-def each(places: Iterable[int], n: int, read: Callable[[int], T], on_bad: OnBad) -> Iterator[T]:
+def each(file_numbers: Iterable[int], n: int, read: Callable[[int], T], on_bad: OnBad) -> Iterator[T]:
     """Reads these files; errors say which file it was."""
-    for place in places:
+    for file_number in file_numbers:
         try:
-            with named(place, n):
-                found = read(place)
+            with named(file_number, n):
+                found = read(file_number)
         except BadVolume as error:
             on_bad(error)
         else:
@@ -122,10 +122,10 @@ def counted_from(numbers: dict[int, int], n_bad: int) -> int:
 
 
 @contextmanager
-def named(place: int, n: int) -> Iterator[None]:
+def named(file_number: int, n: int) -> Iterator[None]:
     """Makes errors say which file it was."""
     try:
         yield
     except BadVolume as error:
-        details = error.details | {"file": place}
-        raise BadVolume(f"file {place} of {n} by name: {error}", code=error.code, **details) from None
+        details = error.details | {"file": file_number}
+        raise BadVolume(f"file {file_number} of {n} by name: {error}", code=error.code, **details) from None

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from mindsight.errors import BadVolume
 from mindsight.scanner.formats.dicom_header import DicomRecord, Frame
-from mindsight.scanner.formats.slice_places import followed_places
+from mindsight.scanner.formats.slice_locations import followed_locations
 
 K = TypeVar("K", bound=Hashable)
 
@@ -144,7 +144,7 @@ def _one_run(keys: list[K], records: Mapping[K, DicomRecord]) -> list[K]:
 
 
 def _is_single(records: list[DicomRecord]) -> bool:
-    """Whether the objects are one volume: each echo has each place once. Places may move from volume to volume."""
+    """Whether the objects are one volume: each echo has each location once, which may move between volumes."""
     frames = [frame for record in records for frame in record.frames]
     if len(records) == len(frames) == 1 and "MOSAIC" not in records[0].image_type:
         return False
@@ -157,7 +157,7 @@ def _is_single(records: list[DicomRecord]) -> bool:
         met = Counter((frame.position_mm, frame.echo_number, frame.echo_time_ms) for frame in frames)
         return max(met.values()) == 1 and max(map(len, by_echo.values())) == 1
     try:
-        return all(len(set(followed_places(one))) == len(one) for one in by_echo.values())
+        return all(len(set(followed_locations(one))) == len(one) for one in by_echo.values())
     except BadVolume:  # slices without a position; reading them raises the error
         return False
 

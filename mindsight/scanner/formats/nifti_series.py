@@ -25,7 +25,7 @@ def nifti_series(
     files: Sequence[Path], run: int, tr_s: float | None, on_bad: OnBad, echo: EchoChoice = None
 ) -> Contents:
     notes: list[str] = []
-    headers = read_heads(len(files), lambda place: read_nifti_header(files[place - 1]), on_bad, notes)
+    headers = read_heads(len(files), lambda file_number: read_nifti_header(files[file_number - 1]), on_bad, notes)
     known, copy_notes = _without_copies([named(k, _stem(path)) for k, path in enumerate(files, 1)], headers)
     notes += copy_notes
     known = _timed(known, headers)
@@ -46,8 +46,8 @@ def _timed(files: Sequence[Named], headers: Headers) -> list[Named]:
     """With the echo times that the JSON files beside state, one for each number."""
     times_ms: dict[int | None, float | None] = {}
     for file in files:
-        if file.place in headers and headers[file.place].echo_time_ms is not None:
-            times_ms.setdefault(file.echo.number, headers[file.place].echo_time_ms)
+        if file.file_number in headers and headers[file.file_number].echo_time_ms is not None:
+            times_ms.setdefault(file.echo.number, headers[file.file_number].echo_time_ms)
     return [
         replace(file, echo=replace(file.echo, time_ms=times_ms.get(file.echo.number))) if file.echo.is_stated else file
         for file in files
@@ -66,10 +66,12 @@ def _without_copies(files: Sequence[Named], headers: Headers) -> tuple[list[Name
         first = kept.setdefault((file.stem, file.echo), file)
         if first is file:
             continue
-        same = [(one.shape, one.n_volumes) for one in (headers.get(first.place), headers.get(file.place)) if one]
+        same = [
+            (one.shape, one.n_volumes) for one in (headers.get(first.file_number), headers.get(file.file_number)) if one
+        ]
         if len(set(same)) > 1:
             _refuse()
-        if first.place not in headers:
+        if first.file_number not in headers:
             kept[file.stem, file.echo] = file
         n_left += 1
     return list(kept.values()), [f"left out {n_left} copies (compressed or not)"] if n_left else []
@@ -88,39 +90,45 @@ def _of_echo(
     on_bad: OnBad,
 ) -> Contents:
     numbered, notes = _one_run(named_files, headers)
-    places = {index: file.place for index, file in numbered.items()}
-    good = [place for place in places.values() if place in headers]
+    file_numbers = {index: file.file_number for index, file in numbered.items()}
+    good = [file_number for file_number in file_numbers.values() if file_number in headers]
     if not good:
         raise BadVolume("expected volumes of this echo, got none that can be read", code="series.empty")
     agreed = headers[good[0]].agreed(tr_s)
     tr = agreed.tr_s
     notes += agreed.notes
-    if len(places) == 1:
+    if len(file_numbers) == 1:
         return _whole_file(files[good[0] - 1], headers[good[0]], tr, run, notes, on_bad)
     if on_bad is strictly:
-        notes += _left_last(places, files)
-    index_of = {place: index for index, place in places.items()}
+        notes += _left_last(file_numbers, files)
+    index_of = {file_number: index for index, file_number in file_numbers.items()}
 
     def volumes(on_bad: OnBad) -> Iterator[Volume]:
-        def read(place: int) -> Volume:
-            (volume,) = nifti_volumes(files[place - 1], tr, run, index_of[place])
+        def read(file_number: int) -> Volume:
+            (volume,) = nifti_volumes(files[file_number - 1], tr, run, index_of[file_number])
             return volume
 
-        yield from each([place for place in places.values() if place in headers], len(files), read, on_bad)
+        yield from each(
+            [file_number for file_number in file_numbers.values() if file_number in headers], len(files), read, on_bad
+        )
 
-    return Contents(max(places) + 1, volumes, tuple(notes))
+    return Contents(max(file_numbers) + 1, volumes, tuple(notes))
 
 
 def _one_run(named_files: list[Named], headers: Headers) -> tuple[dict[int, Named], list[str]]:
     """The files of the one run by index, and what was left out. Raises BadVolume if there are several."""
     acquired, kinds = originals(named_files)
     runs = runs_of(acquired)
-    sizes = [sum(headers[f.place].n_volumes if f.place in headers else 1 for f in one.values()) for one in runs]
+    sizes = [
+        sum(headers[f.file_number].n_volumes if f.file_number in headers else 1 for f in one.values()) for one in runs
+    ]
     longest = [one for one, size in zip(runs, sizes, strict=True) if size > 1]
     chosen = longest[0] if len(longest) == 1 else runs[0]
     if len(longest) > 1 or (not longest and len(runs) > 1):
         _refuse()
-    if len(chosen) > 1 and any(f.place in headers and headers[f.place].n_volumes != 1 for f in chosen.values()):
+    if len(chosen) > 1 and any(
+        f.file_number in headers and headers[f.file_number].n_volumes != 1 for f in chosen.values()
+    ):
         _refuse()
     kinds += ["single"] * (len(acquired) - len(chosen))
     notes = [f"left out {_counted(kinds)}"] if kinds else []
@@ -133,14 +141,14 @@ def _counted(kinds: list[str]) -> str:
     return " and ".join(f"{n} {kind} image{'s' * (n > 1)}" for kind, n in Counter(kinds).items())
 
 
-def _left_last(places: dict[int, int], files: Sequence[Path]) -> list[str]:
+def _left_last(file_numbers: dict[int, int], files: Sequence[Path]) -> list[str]:
     """Leaves out the last file if it is truncated: the run was stopped."""
     try:
-        check_whole(files[places[max(places)] - 1])
+        check_whole(files[file_numbers[max(file_numbers)] - 1])
     except BadVolume as error:
         if not is_cut_off(error):
             return []
-        del places[max(places)]
+        del file_numbers[max(file_numbers)]
         return [LEFT_CUT_OFF]
     return []
 

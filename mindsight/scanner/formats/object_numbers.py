@@ -86,8 +86,8 @@ def common_step(numbers: Iterable[int]) -> int:
 def refuse_several_runs(counted: Sequence[tuple[float, int]]) -> None:
     """Raises BadVolume if the numbers restart in the course of time: the files belong to more than one run.
 
-    counted : time and number of each object, or of each at one place. A number that is the same in all, or absent from
-        some, does not count
+    counted : time and number of each object, or of each at one location. A number that is the same in all, or absent
+        from some, does not count
     """
     numbers = [number for _, number in counted]
     if len(set(numbers)) == len(numbers):

@@ -64,7 +64,7 @@ class ParRec:
     notes: tuple[str, ...]
     _rec: Path
     _dtype: str
-    _places_TZ: NDArray[np.int64]
+    _offsets_TZ: NDArray[np.int64]
     _slope_TZ: Float64Array
     _intercept_TZ: Float64Array
 
@@ -91,7 +91,7 @@ class ParRec:
         n_columns, n_rows, n_slices = self.shape
         image_bytes = n_columns * n_rows * np.dtype(self._dtype).itemsize
         for t, dynamic in enumerate(self.dynamics):
-            raw = _images(self._rec, self._places_TZ[t], image_bytes)
+            raw = _images(self._rec, self._offsets_TZ[t], image_bytes)
             planes_ZYX = np.frombuffer(raw, self._dtype).reshape(n_slices, n_rows, n_columns)
             with np.errstate(all="ignore"):  # checked below
                 scaled_ZYX = planes_ZYX * self._slope_TZ[t][:, None, None] + self._intercept_TZ[t][:, None, None]
@@ -164,7 +164,7 @@ def read_parrec(path: Path, echo: int | None = None) -> ParRec:
         notes=notes,
         _rec=rec,
         _dtype="<u1" if image_bytes == shape[0] * shape[1] else "<u2",
-        _places_TZ=table["index"][rows_TZ].astype(np.int64) * image_bytes,
+        _offsets_TZ=table["index"][rows_TZ].astype(np.int64) * image_bytes,
         _slope_TZ=1.0 / scale[0],
         _intercept_TZ=table["rescale_intercept"][rows_TZ] / (scale[0] * scale[1]),
     )
@@ -192,7 +192,7 @@ def _partner(path: Path, suffix: str) -> Path:
 
 
 def _check_sizes(header: ParHeader, rec: Path) -> int:
-    """Bytes of one image. Raises BadVolume unless every image of the table has its own place in the REC file."""
+    """Bytes of one image. Raises BadVolume unless every image of the table has its own position in the REC file."""
     table = header.table
     for name in _ONE_OF_EACH:
         if len(np.unique(table[name])) != 1:
@@ -222,15 +222,15 @@ def _volumes(
     table = header.table
     members: dict[int, dict[int, int]] = defaultdict(dict)
     for row in magnitudes.tolist():
-        dynamic, place = int(table["dynamic"][row]), int(table["slice"][row])
-        if place in members[dynamic]:
+        dynamic, slice_number = int(table["dynamic"][row]), int(table["slice"][row])
+        if slice_number in members[dynamic]:
             refuse("layout", "expected each slice of a dynamic once, got one twice; export one image type and one scan")
-        members[dynamic][place] = row
+        members[dynamic][slice_number] = row
     stated = header.general.get("slices", ())
-    places = sorted({place for volume in members.values() for place in volume})
-    n_slices = int(stated[0]) if len(stated) == 1 else len(places)
-    if not 1 <= n_slices <= MAX_SIDE or places != list(range(1, n_slices + 1)):
-        refuse("incomplete", f"expected slices 1 to {n_slices}, got {len(places)}; wait until the volume is whole")
+    slices = sorted({slice_number for volume in members.values() for slice_number in volume})
+    n_slices = int(stated[0]) if len(stated) == 1 else len(slices)
+    if not 1 <= n_slices <= MAX_SIDE or slices != list(range(1, n_slices + 1)):
+        refuse("incomplete", f"expected slices 1 to {n_slices}, got {len(slices)}; wait until the volume is whole")
     notes = ["slice times are unknown: PAR files do not state them"]
     if n_left:
         notes.append(f"chose {len(magnitudes)} magnitude images; left out {n_left} others (phase, real or imaginary)")
@@ -241,7 +241,9 @@ def _volumes(
         if len(members[number]) < n_slices:
             got = len(members[number])
             refuse("incomplete", f"expected {n_slices} slices in dynamic {number}, got {got}; the run is damaged")
-    rows_TZ = np.array([[members[number][place] for place in places] for number in numbers], dtype=np.intp)
+    rows_TZ = np.array(
+        [[members[number][slice_number] for slice_number in slices] for number in numbers], dtype=np.intp
+    )
     return rows_TZ, tuple(numbers), tuple(notes)
 
 
@@ -279,13 +281,13 @@ def _geometry(header: ParHeader, rows_Z: NDArray[np.intp]) -> tuple[Float64Array
     refuse("no_geometry", "expected the slices' centres to lie along their normal; the header contradicts itself")
 
 
-def _images(rec: Path, places_Z: NDArray[np.int64], image_bytes: int) -> bytes:
+def _images(rec: Path, offsets_Z: NDArray[np.int64], image_bytes: int) -> bytes:
     """The stored values of the slices, one after the other."""
     parts = []
     try:
         with rec.open("rb") as file:
-            for place in places_Z.tolist():
-                file.seek(place, os.SEEK_SET)
+            for offset in offsets_Z.tolist():
+                file.seek(offset, os.SEEK_SET)
                 parts.append(file.read(image_bytes))
     except OSError as error:
         raise BadVolume(f"the REC file cannot be read: {error.strerror}", code="parrec.unreadable") from None

@@ -16,7 +16,7 @@ from mindsight.errors import BadVolume
 from mindsight.scanner.formats.dicom_header import DicomRecord
 from mindsight.scanner.formats.geometry import affine_ras, plane_axes, rescaled, slice_order, stack
 from mindsight.scanner.formats.object_numbers import over_midnight, refuse_several_runs
-from mindsight.scanner.formats.slice_places import Place, followed_places
+from mindsight.scanner.formats.slice_locations import SliceLocation, followed_locations
 from mindsight.volume import Volume
 
 K = TypeVar("K", bound=Hashable)
@@ -34,28 +34,28 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadV
     Raises BadVolume if no volume is complete, and what ``on_bad`` raises.
     """
     records = [record for _, record in slices]
-    places_of = followed_places(records)
-    counts = Counter(places_of)
-    n_slices = sum(4 * count > max(counts.values()) for count in counts.values())  # a stray slice is not a place
-    volumes: dict[int, list[tuple[K, Place]]] = defaultdict(list)
-    numbers = _volume_numbers(records, places_of, n_slices)
-    for (key, _), place, number in zip(slices, places_of, numbers, strict=True):
-        volumes[number].append((key, place))
+    locations_of = followed_locations(records)
+    counts = Counter(locations_of)
+    n_slices = sum(4 * count > max(counts.values()) for count in counts.values())  # a stray slice is not a location
+    volumes: dict[int, list[tuple[K, SliceLocation]]] = defaultdict(list)
+    numbers = _volume_numbers(records, locations_of, n_slices)
+    for (key, _), location, number in zip(slices, locations_of, numbers, strict=True):
+        volumes[number].append((key, location))
     first = min(volumes)
     whole: dict[int, list[K]] = {}
     for number in sorted(volumes):
         members = volumes[number]
-        places = {place for _, place in members}
-        if len(places) == len(members) == n_slices:
+        locations = {location for _, location in members}
+        if len(locations) == len(members) == n_slices:
             whole[number - first] = [key for key, _ in members]
             continue
-        advice = "wait until the volume is whole" if len(places) < n_slices else "remove the duplicates"
+        advice = "wait until the volume is whole" if len(locations) < n_slices else "remove the duplicates"
         error = BadVolume(
-            f"expected {n_slices} slices in volume {number - first}, got {len(members)} at {len(places)} positions; "
+            f"expected {n_slices} slices in volume {number - first}, got {len(members)} at {len(locations)} positions; "
             f"{advice}",
             code="series.incomplete",
             volume=number - first,
-            slices=len(places),
+            slices=len(locations),
             of=n_slices,
         )
         on_bad(error)
@@ -67,20 +67,20 @@ def group_slices(slices: Sequence[tuple[K, DicomRecord]], on_bad: Callable[[BadV
     return whole
 
 
-def _volume_numbers(records: Sequence[DicomRecord], places: Sequence[Place], n_slices: int) -> list[int]:
+def _volume_numbers(records: Sequence[DicomRecord], locations: Sequence[SliceLocation], n_slices: int) -> list[int]:
     """Each slice's volume, by the first of these counts that completes the most volumes.
 
     Temporal positions; instance numbers through the slices of a volume, then through time; acquisition numbers; the
-    order of instance numbers, and of the clock, at each place. Any of them may be missing, constant, or wrong in some
-    slices.
+    order of instance numbers, and of the clock, at each location. Any of them may be missing, constant, or wrong in
+    some slices.
 
     Raises BadVolume if no field of the files counts volumes.
     """
-    _refuse_several_runs(records, places)
+    _refuse_several_runs(records, locations)
     best: list[int] | None = None
     most = -1
-    for numbers in _countings(records, places, n_slices):
-        n_whole = _n_whole(numbers, places, n_slices)
+    for numbers in _countings(records, locations, n_slices):
+        n_whole = _n_whole(numbers, locations, n_slices)
         if n_whole > most:
             best, most = numbers, n_whole
     if best is None:
@@ -92,16 +92,18 @@ def _volume_numbers(records: Sequence[DicomRecord], places: Sequence[Place], n_s
     return best
 
 
-def _refuse_several_runs(records: Sequence[DicomRecord], places: Sequence[Place]) -> None:
-    """Checks the numbers of the slices at one place. Raises BadVolume."""
-    at = [record for record, place in zip(records, places, strict=True) if place == places[0]]
+def _refuse_several_runs(records: Sequence[DicomRecord], locations: Sequence[SliceLocation]) -> None:
+    """Checks the numbers of the slices at one location. Raises BadVolume."""
+    at = [record for record, location in zip(records, locations, strict=True) if location == locations[0]]
     counted = [(record.frames[0].acquired_s, record.instance_number) for record in at]
     known = [(moment_s, number) for moment_s, number in counted if moment_s is not None and number is not None]
     if len(known) == len(at) == len({moment_s for moment_s, _ in known}):
         refuse_several_runs(sorted(known))
 
 
-def _countings(records: Sequence[DicomRecord], places: Sequence[Place], n_slices: int) -> Iterator[list[int]]:
+def _countings(
+    records: Sequence[DicomRecord], locations: Sequence[SliceLocation], n_slices: int
+) -> Iterator[list[int]]:
     temporal = [record.frames[0].temporal_position for record in records]
     if None not in temporal:
         yield [number for number in temporal if number is not None]
@@ -111,35 +113,35 @@ def _countings(records: Sequence[DicomRecord], places: Sequence[Place], n_slices
         strides = dict.fromkeys((n_slices, *sorted(count for count in stated if count is not None)))
         for base in dict.fromkeys((1, min(instances))):
             yield from ([(number - base) // stride for number in instances] for stride in strides)
-        n_volumes = max(Counter(places).values())
+        n_volumes = max(Counter(locations).values())
         yield from ([(number - base) % n_volumes for number in instances] for base in (1, min(instances)))
     acquisitions = [record.acquisition_number for record in records if record.acquisition_number is not None]
     if len(acquisitions) == len(records) and len(set(acquisitions)) > 1:
         yield acquisitions
     if len(instances) == len(records):
-        yield from _ranked(instances, places)
+        yield from _ranked(instances, locations)
     moments = {k: record.frames[0].acquired_s for k, record in enumerate(records)}
     known = over_midnight({k: moment_s for k, moment_s in moments.items() if moment_s is not None})
     clock = [(known.get(k), record.slice_clock) for k, record in enumerate(records)]
     if all(moment != (None, None) for moment in clock):
-        yield from _ranked([(since or 0.0, of_slice or 0.0) for since, of_slice in clock], places)
+        yield from _ranked([(since or 0.0, of_slice or 0.0) for since, of_slice in clock], locations)
 
 
-def _ranked(values: Sequence[Any], places: Sequence[Place]) -> Iterator[list[int]]:
-    """Each slice's rank by these values among the slices at its place, if the ranks distinguish all volumes."""
-    at: dict[Place, list[Any]] = defaultdict(list)
-    for value, place in zip(values, places, strict=True):
-        at[place].append(value)
+def _ranked(values: Sequence[Any], locations: Sequence[SliceLocation]) -> Iterator[list[int]]:
+    """Each slice's rank by these values among the slices at its location, if the ranks distinguish all volumes."""
+    at: dict[SliceLocation, list[Any]] = defaultdict(list)
+    for value, location in zip(values, locations, strict=True):
+        at[location].append(value)
     if len({len(found) for found in at.values()}) != 1 or any(len(set(found)) != len(found) for found in at.values()):
         return
-    ordered = {place: {value: rank for rank, value in enumerate(sorted(found))} for place, found in at.items()}
-    yield [ordered[place][value] for value, place in zip(values, places, strict=True)]
+    ordered = {location: {value: rank for rank, value in enumerate(sorted(found))} for location, found in at.items()}
+    yield [ordered[location][value] for value, location in zip(values, locations, strict=True)]
 
 
-def _n_whole(numbers: Sequence[int], places: Sequence[Place], n_slices: int) -> int:
-    members: dict[int, list[Place]] = defaultdict(list)
-    for number, place in zip(numbers, places, strict=True):
-        members[number].append(place)
+def _n_whole(numbers: Sequence[int], locations: Sequence[SliceLocation], n_slices: int) -> int:
+    members: dict[int, list[SliceLocation]] = defaultdict(list)
+    for number, location in zip(numbers, locations, strict=True):
+        members[number].append(location)
     return sum(len(found) == len(set(found)) == n_slices for found in members.values())
 
 

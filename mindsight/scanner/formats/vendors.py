@@ -64,8 +64,8 @@ def siemens_type(head: Allowed, shared: Allowed | None) -> tuple[str, ...]:
     for groups in (head, own, shared):
         if groups is None:
             continue
-        for place in (groups, *groups.private_items("siemens_frame")):
-            words = texts(place.private("siemens_type"))
+        for holder in (groups, *groups.private_items("siemens_frame")):
+            words = texts(holder.private("siemens_type"))
             if words:
                 return words
     return ()
@@ -114,8 +114,8 @@ def philips_scaling(groups: Allowed, slope: float, intercept: float) -> tuple[fl
     (stored × RS + RI) / (RS × SS): RS and RI are chosen per image for the display; only SS brings values of different
     images to one unit.
     """
-    places = (groups, *groups.private_items("philips_frame"))
-    scale = next((found for place in places if (found := place.private_number("philips_scale")) is not None), None)
+    holders = (groups, *groups.private_items("philips_frame"))
+    scale = next((found for holder in holders if (found := holder.private_number("philips_scale")) is not None), None)
     if scale is None or scale <= 0.0 or 1.0 / scale > ABSURD or (slope == 0.0 and intercept != 0.0):
         return None
     return 1.0 / scale, intercept / (slope * scale) if intercept else 0.0

@@ -121,7 +121,7 @@ class _Conversation:
                 self._message(kind)
         finally:
             for key, stacks in self._stacks.items():
-                self._place(key, stacks.finish())
+                self._volumes(key, stacks.finish())
             for series in dict.fromkeys(self._series(key) for key in self._stacks):
                 self._take(Ended(series))
         self._send(_ID.pack(CLOSE))
@@ -176,9 +176,9 @@ class _Conversation:
                 raise BadVolume(f"expected at most {MAX_SERIES} series in a measurement", code="mrd.series")
             self._stacks[key] = Stacks(self._measurement.n_slices, self._measurement.multiband)
             self._firsts[key] = image
-        self._place(key, self._stacks[key].add(image))
+        self._volumes(key, self._stacks[key].add(image))
 
-    def _place(self, key: tuple[str, int, str], volumes: Iterable[tuple[int, list[MrdImage]]]) -> None:
+    def _volumes(self, key: tuple[str, int, str], volumes: Iterable[tuple[int, list[MrdImage]]]) -> None:
         n_slices = self._stacks[key].n_slices
         for position, images in volumes:
             if images[0].shape[2] == 1 and n_slices is not None and len(images) < n_slices:

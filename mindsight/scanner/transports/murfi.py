@@ -140,5 +140,7 @@ class MurfiReceiver(Receiver):
         data = wire.exactly(header.data_bytes, stall_s)
         arrived_s = self._clock.wall_s()
         # Siemens counts from 1, MURFI's own tools from 0; ``runs.py`` accepts both.
-        placed = NumberedVolume(header.series, header.number - 1, header.volume(data), Kind(corrected=header.corrected))
-        self.put(Arrival(placed, arrived_s, next(self._numbers)))
+        numbered = NumberedVolume(
+            header.series, header.number - 1, header.volume(data), Kind(corrected=header.corrected)
+        )
+        self.put(Arrival(numbered, arrived_s, next(self._numbers)))

@@ -54,7 +54,7 @@ def open_transport(
     scheme, _, rest = spec.partition(":")
     if scheme not in OPTIONS:
         _refuse(f"expected one of {', '.join(OPTIONS)} before the colon")
-    place, _, query = rest.partition("?")
+    target, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     for name in options:
         if name not in (*EVERYWHERE, *OPTIONS[scheme]):
@@ -68,7 +68,7 @@ def open_transport(
         ),
         **({"spool": spool} if scheme == "cstore" else {}),
     }
-    transport = _OPENERS[scheme](place, options, common)
+    transport = _OPENERS[scheme](target, options, common)
     try:
         return transport if triggers is None else _triggered(transport, triggers, clock)
     except BadRequest:
@@ -85,28 +85,28 @@ def _triggered(transport: Transport, spec: str, clock: Clock) -> Transport:
     from mindsight.scanner.transports.triggers import Triggered
 
     scheme, _, rest = spec.partition(":")
-    place, _, query = rest.partition("?")
+    target, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
     skip = options.get("skip", "0")
     if scheme != "tcp" or not set(options) <= {"skip", "allow"} or not re.match(r"^\d{1,4}$", skip):
         _refuse("expected triggers like tcp://127.0.0.1:15001, with skip (a number) and allow")
-    host, port = _address(place, 15001)
+    host, port = _address(target, 15001)
     return Triggered(transport, host, port, clock=clock, skip=int(skip), allow=_networks(options))
 
 
-def _watch(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
+def _watch(target: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
     from mindsight.scanner.transports.watch import FolderWatch
 
     mode = options.get("mode", "auto")
     if mode not in ("auto", "events", "polling"):
         _refuse("expected mode to be auto, events or polling")
-    if not place.removeprefix("//"):
+    if not target.removeprefix("//"):
         _refuse("expected a folder after watch:")
     since = options.get("since")
     if since is not None and not re.match(r"^\d{1,20}$", since):
         _refuse("expected since to be nanoseconds of the Unix epoch")
     return FolderWatch(
-        Path(place.removeprefix("//")),
+        Path(target.removeprefix("//")),
         mode=mode,  # type: ignore[arg-type]
         existing=options.get("existing") == "1",
         since_ns=None if since is None else int(since),
@@ -114,37 +114,37 @@ def _watch(place: str, options: dict[str, str], common: dict[str, Any]) -> Trans
     )
 
 
-def _cstore(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
+def _cstore(target: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
     from mindsight.scanner.transports.cstore import CStoreReceiver
 
-    host, port = _address(place, 11112)
+    host, port = _address(target, 11112)
     calling = [title for title in options.get("calling", "").split(",") if title]
     title = options.get("ae", "MINDSIGHT")
     return CStoreReceiver(host, port, ae_title=title, calling=calling, tls=_tls(options), **common)
 
 
-def _afni(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
+def _afni(target: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
     from mindsight.scanner.transports.afni_receiver import AfniReceiver
 
-    host, port = _address(place, 7961)
+    host, port = _address(target, 7961)
     data_port = _address(f"//:{options.get('data', '7960')}", 7960)[1]
     return AfniReceiver(host, port, data_port, allow=_networks(options), **common)
 
 
-def _murfi(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
+def _murfi(target: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
     from mindsight.scanner.transports.murfi import MurfiReceiver
 
-    host, port = _address(place, 15000)
+    host, port = _address(target, 15000)
     return MurfiReceiver(host, port, allow=_networks(options), **common)
 
 
-def _mrd(place: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
+def _mrd(target: str, options: dict[str, str], common: dict[str, Any]) -> Transport:
     from mindsight.scanner.transports.mrd_receiver import MrdReceiver
 
     back = options.get("return", "images")
     if back not in ("images", "none"):
         _refuse("expected return to be images or none")
-    host, port = _address(place, 9002)
+    host, port = _address(target, 9002)
     return MrdReceiver(host, port, allow=_networks(options), returns_images=back == "images", **common)
 
 
@@ -161,13 +161,13 @@ def _refuse(message: str) -> NoReturn:
     raise BadRequest(f"transport: {message}", code="transport.spec")
 
 
-def _address(place: str, default_port: int) -> tuple[str, int]:
+def _address(target: str, default_port: int) -> tuple[str, int]:
     try:
-        parts = urlsplit(f"tcp:{place}")
+        parts = urlsplit(f"tcp:{target}")
         port = default_port if parts.port is None else parts.port
     except ValueError:
         _refuse("expected //host:port")
-    if parts.path.strip("/") or not place.startswith("//"):
+    if parts.path.strip("/") or not target.startswith("//"):
         _refuse("expected //host:port")
     return parts.hostname or "127.0.0.1", port
 

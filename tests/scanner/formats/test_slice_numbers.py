@@ -15,7 +15,7 @@ from mindsight.scanner.assembly.arrivals import Arrival
 from mindsight.scanner.assembly.assemble import Assembler
 from mindsight.scanner.assembly.expected import Expected
 from mindsight.scanner.formats.dicom_header import read_dicom
-from mindsight.scanner.formats.slice_places import SlicePlaces
+from mindsight.scanner.formats.slice_locations import SliceLocations
 from mindsight.volume import Volume
 from support.dicom_files import csa_of_mosaic, enhanced, mosaic, planes, put, seen, slices_of, written
 
@@ -114,11 +114,11 @@ def test_positions_that_differ_by_a_little_from_volume_to_volume(step_mm: float,
 
 
 def test_thin_slices_are_not_one_place() -> None:
-    known, found = SlicePlaces(), set()
+    known, found = SliceLocations(), set()
     for dataset in slices_of(1):
         dataset.ImagePositionPatient = [0.0, 0.0, dataset.ImagePositionPatient[2] / 7.0]
         dataset.SpacingBetweenSlices = 0.5
-        found.add(known.place(read_dicom(written(dataset), header_only=True)))
+        found.add(known.follow(read_dicom(written(dataset), header_only=True)))
     assert len(found) == 4
 
 

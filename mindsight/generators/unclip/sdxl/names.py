@@ -44,22 +44,22 @@ def unet_name(released: str, resnets: int) -> str | None:
         level, layer = divmod(int(match[1]) - 1, resnets + 1)
         if (match[2], match[3]) == ("0", "op"):
             return f"down_blocks.{level}.downsamplers.0.conv.{kind}"
-        place = f"attentions.{layer}" if match[2] == "1" else f"resnets.{layer}"
-        return _join(f"down_blocks.{level}", _inside(place, match[3]), kind)
+        block = f"attentions.{layer}" if match[2] == "1" else f"resnets.{layer}"
+        return _join(f"down_blocks.{level}", _inside(block, match[3]), kind)
     if match := re.fullmatch(r"output_blocks\.(\d+)\.([012])\.(.+)", module):
         level, layer = divmod(int(match[1]), resnets + 1)
         if match[2] != "0" and match[3] == "conv":
             return f"up_blocks.{level}.upsamplers.0.conv.{kind}"
-        place = f"attentions.{layer}" if match[2] == "1" else f"resnets.{layer}"
-        return None if match[2] == "2" else _join(f"up_blocks.{level}", _inside(place, match[3]), kind)
+        block = f"attentions.{layer}" if match[2] == "1" else f"resnets.{layer}"
+        return None if match[2] == "2" else _join(f"up_blocks.{level}", _inside(block, match[3]), kind)
     return None
 
 
-def _inside(place: str, module: str) -> str | None:
+def _inside(block: str, module: str) -> str | None:
     """A module of a residual block or of a transformer, whose names are alike in both."""
-    if place.startswith("attentions"):
-        return f"{place}.{module}"
-    return f"{place}.{_RESNET[module]}" if module in _RESNET else None
+    if block.startswith("attentions"):
+        return f"{block}.{module}"
+    return f"{block}.{_RESNET[module]}" if module in _RESNET else None
 
 
 def _join(block: str, module: str | None, kind: str) -> str | None:

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from mindsight.errors import BadVolume
 from mindsight.scanner.formats.dicom_header import DicomRecord
 
-Place = tuple[float, ...]
+SliceLocation = tuple[float, ...]
 
 FOLLOWED_SHARE = 0.45  # of the distance between two slices
-SAME_PLACE_MM = 0.05  # stated positions differ in their last digits
-SAME_PLANE = 0.9  # cosine between normals: the planes of localisers are other places
+SAME_LOCATION_MM = 0.05  # stated positions differ in their last digits
+SAME_PLANE = 0.9  # cosine between normals: the planes of localisers are other locations
 MAX_BESIDE_MM = 40.0
-MAX_PLACES = 2048  # more than any stack has; further ones are not followed
+MAX_LOCATIONS = 2048  # more than any stack has; further ones are not followed
 
 
-def slice_place(record: DicomRecord) -> Place:
+def slice_location(record: DicomRecord) -> SliceLocation:
     """Position of the slice, to a hundredth of a millimetre. Raises BadVolume."""
     position_mm = record.frames[0].position_mm
     if position_mm is None:
@@ -32,20 +32,20 @@ def slice_place(record: DicomRecord) -> Place:
     return tuple(round(x, 2) for x in position_mm)
 
 
-class SlicePlaces:
-    """Places of slices in order of time. A place is named by its first position."""
+class SliceLocations:
+    """Locations of slices in order of time. A location is named by its first position."""
 
     def __init__(self) -> None:
-        self._named: dict[Place, Place] = {}  # name by current position
-        self._centres: dict[Place, NDArray[np.float64]] = {}
-        self._normals: dict[Place, NDArray[np.float64]] = {}
-        self._positions: dict[Place, Place] = {}  # current position by name
+        self._named: dict[SliceLocation, SliceLocation] = {}  # name by current position
+        self._centres: dict[SliceLocation, NDArray[np.float64]] = {}
+        self._normals: dict[SliceLocation, NDArray[np.float64]] = {}
+        self._positions: dict[SliceLocation, SliceLocation] = {}  # current position by name
 
-    def place(self, record: DicomRecord) -> Place:
-        """The place of a slice. Raises BadVolume if it has no position."""
-        now = slice_place(record)
+    def follow(self, record: DicomRecord) -> SliceLocation:
+        """The location of a slice. Raises BadVolume if it has no position."""
+        now = slice_location(record)
         known = self._named.get(now)
-        if known is not None or len(self._named) >= MAX_PLACES:
+        if known is not None or len(self._named) >= MAX_LOCATIONS:
             return known or now
         plane = _centre_and_normal(record)
         if plane is None:
@@ -60,7 +60,9 @@ class SlicePlaces:
         self._centres[name], self._normals[name] = centre, normal
         return name
 
-    def _nearest(self, centre: NDArray[np.float64], normal: NDArray[np.float64], within_mm: float) -> Place | None:
+    def _nearest(
+        self, centre: NDArray[np.float64], normal: NDArray[np.float64], within_mm: float
+    ) -> SliceLocation | None:
         names = [name for name in self._named.values() if name in self._centres]
         if not names:
             return None
@@ -73,7 +75,7 @@ class SlicePlaces:
 
 
 def _within_mm(record: DicomRecord) -> float:
-    return max(SAME_PLACE_MM, FOLLOWED_SHARE * abs(record.frames[0].slice_spacing_mm or 0.0))
+    return max(SAME_LOCATION_MM, FOLLOWED_SHARE * abs(record.frames[0].slice_spacing_mm or 0.0))
 
 
 def _centre_and_normal(record: DicomRecord) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
@@ -90,12 +92,12 @@ def _centre_and_normal(record: DicomRecord) -> tuple[NDArray[np.float64], NDArra
     return centre, np.cross(along_row, down_column)
 
 
-def followed_places(records: Sequence[DicomRecord]) -> list[Place]:
-    """The place of each slice of a whole run, in any order. Raises BadVolume if one has no position."""
-    places = [slice_place(record) for record in records]
+def followed_locations(records: Sequence[DicomRecord]) -> list[SliceLocation]:
+    """The location of each slice of a whole run, in any order. Raises BadVolume if one has no position."""
+    locations = [slice_location(record) for record in records]
     clocks = [record.frames[0].acquired_s for record in records]
     order = sorted(range(len(records)), key=lambda k: (clocks[k] or 0.0, records[k].instance_number or 0))
-    following = SlicePlaces()
+    following = SliceLocations()
     for k in order:
-        places[k] = following.place(records[k])
-    return places
+        locations[k] = following.follow(records[k])
+    return locations

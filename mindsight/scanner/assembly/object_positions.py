@@ -16,7 +16,7 @@ from mindsight.scanner.formats.dicom_header import DicomRecord
 from mindsight.scanner.formats.object_numbers import began_s, since_s, temporal_position
 
 MAX_SERIES = 64
-MAX_PLACES = 10_000
+MAX_POSITIONS = 10_000
 NEAR_STEP = 0.25  # of a step, by which a moment may miss a whole number of steps
 
 BY_CLOCK = "volumes have no distinct numbers: ordered by their clock; export with instance numbers"
@@ -27,52 +27,52 @@ AS_THEY_COME = "volumes have neither distinct numbers nor a clock: ordered as th
 class _Series:
     """What is known of one series.
 
-    marks : checksum of the voxels at each place
+    marks : checksum of the voxels at each position
     counts : whether instance numbers count the volumes
     step_s : from one object to the next
     """
 
     marks: dict[int, int] = field(default_factory=dict)
-    places: dict[int, int] = field(default_factory=dict)  # by mark
+    positions: dict[int, int] = field(default_factory=dict)  # by mark
     counts: bool = True
     offsets: dict[int, int | None] = field(
         default_factory=dict
-    )  # other numbers minus the place; None: they do not count
+    )  # other numbers minus the position; None: they do not count
     last: int = -1
     last_s: float | None = None
     step_s: float | None = None
     noted: bool = False
 
 
-class ObjectPlaces:
+class ObjectPositions:
     """The positions of the objects of each series."""
 
     def __init__(self) -> None:
         self._series: dict[str, _Series] = {}
 
-    def place(self, key: str, record: DicomRecord) -> tuple[int, str | None]:
+    def position_of(self, key: str, record: DicomRecord) -> tuple[int, str | None]:
         """Position of an object in the series of this key, from 0; and, once, a note for the operator."""
         series = self._series.setdefault(key, _Series())
         if len(self._series) > MAX_SERIES:
             del self._series[next(iter(self._series))]
         mark = _mark(record.pixels)
-        place = _by_instance(series, record, mark)
+        position = _by_instance(series, record, mark)
         note = None
-        if place is None:
-            place = series.places.get(mark)  # a repeat
-        if place is None:
-            place = _by_others(series, record)
-        if place is None:
-            place, note = _by_order(series, record)
-        _remember(series, place, mark, record)
+        if position is None:
+            position = series.positions.get(mark)  # a repeat
+        if position is None:
+            position = _by_others(series, record)
+        if position is None:
+            position, note = _by_order(series, record)
+        _remember(series, position, mark, record)
         if note is None or series.noted:
-            return place, None
+            return position, None
         series.noted = True
-        return place, note
+        return position, note
 
 
 def _by_instance(series: _Series, record: DicomRecord, mark: int) -> int | None:
-    """Place by instance number; None if the number does not count: it repeats with other voxels."""
+    """Position by instance number; None if the number does not count: it repeats with other voxels."""
     number = record.instance_number
     if number is None or not series.counts:
         return None
@@ -105,26 +105,26 @@ def _by_order(series: _Series, record: DicomRecord) -> tuple[int, str | None]:
     if series.step_s is None:
         return following if advance_s > 0.0 else min(series.marks) - 1, BY_CLOCK
     steps = advance_s / series.step_s
-    place = series.last + round(steps)
-    if abs(steps - round(steps)) > NEAR_STEP or place < 0 or place in series.marks:
-        place = following  # a pause, or a clock that was set: no gap
-    return place, BY_CLOCK
+    position = series.last + round(steps)
+    if abs(steps - round(steps)) > NEAR_STEP or position < 0 or position in series.marks:
+        position = following  # a pause, or a clock that was set: no gap
+    return position, BY_CLOCK
 
 
-def _remember(series: _Series, place: int, mark: int, record: DicomRecord) -> None:
+def _remember(series: _Series, position: int, mark: int, record: DicomRecord) -> None:
     moment_s = began_s(record)
     for kind, number in enumerate(_others(record)):
-        offset = None if number is None else number - place
+        offset = None if number is None else number - position
         series.offsets[kind] = offset if series.offsets.get(kind, offset) == offset else None
     advance_s = since_s(series.last_s, moment_s)
-    if series.step_s is None and advance_s and place != series.last:
-        series.step_s = abs(advance_s / (place - series.last))
+    if series.step_s is None and advance_s and position != series.last:
+        series.step_s = abs(advance_s / (position - series.last))
     if moment_s is not None:
-        series.last, series.last_s = place, moment_s
-    series.marks.setdefault(place, mark)
-    series.places.setdefault(mark, place)
-    for known in (series.marks, series.places):
-        if len(known) > MAX_PLACES:
+        series.last, series.last_s = position, moment_s
+    series.marks.setdefault(position, mark)
+    series.positions.setdefault(mark, position)
+    for known in (series.marks, series.positions):
+        if len(known) > MAX_POSITIONS:
             del known[next(iter(known))]
 
 
