@@ -9,8 +9,6 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from nilearn.glm.first_level import make_first_level_design_matrix
-from nilearn.interfaces.fmriprep import load_confounds
 
 from mindsight.archive import write_archive
 from mindsight.archive.write.confounds import rms_displacement, standardised_dvars
@@ -38,6 +36,8 @@ def table(func: Path) -> pd.DataFrame:
 def test_nilearn_finds_all_that_it_looks_for(func: Path) -> None:
     (path,) = func.glob("*run-1_desc-confounds_timeseries.tsv")
     image = path.with_name(path.name.replace("confounds_timeseries.tsv", "preproc_bold.nii.gz"))
+    from nilearn.interfaces.fmriprep import load_confounds
+
     loaded, kept = load_confounds(
         str(image), ("motion", "high_pass", "global_signal", "scrub"), motion="full", scrub=0, demean=False
     )
@@ -51,6 +51,8 @@ def test_nilearn_finds_all_that_it_looks_for(func: Path) -> None:
 def test_the_drifts_are_those_of_the_model(func: Path) -> None:
     confounds = table(func)
     cosines = confounds[[name for name in confounds if name.startswith("cosine")]].to_numpy()
+    from nilearn.glm.first_level import make_first_level_design_matrix
+
     design = make_first_level_design_matrix(TR_S * np.arange(N_VOLUMES), high_pass=0.05)
     expected = design[[name for name in design if name.startswith("drift")]].to_numpy()
     assert expected.shape[1] > 1

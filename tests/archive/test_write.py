@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from bids_validator import BIDSValidator
-from nilearn.interfaces.fmriprep import load_confounds
 from PIL import Image
 
 from mindsight.archive import ArchivedRun, ArchivedSession, bids_label, write_archive
@@ -134,6 +133,8 @@ def test_confounds_have_fmripreps_names_and_values(derived: Path) -> None:
 
 
 def test_nilearn_reads_the_motion_as_fmripreps(derived: Path) -> None:
+    from nilearn.interfaces.fmriprep import load_confounds
+
     stem = f"{STEM}_task-scenes1_run-2"
     image = derived / FUNC / f"{stem}_space-T1w_desc-preproc_bold.nii.gz"
     image.write_bytes(b"")  # load_confounds goes by the name of an image that stands beside the table

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+if TYPE_CHECKING:
+    import open_clip
+
 from mindsight.encoders.openclip import ImageTower, Values, _build, _configuration
 from mindsight.errors import BadRequest, ModelMismatch
 from support.tiny_open_clip import UNCLIP, make_clip, write_config, write_files
 from support.tolerance import network
-
-MEAN, STD = (torch.tensor(of)[:, None, None] for of in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
 
 CLOSE = network(terms=192, sums=8)  # two layers, 48 wide, the sums of their feed-forward four times that
 
@@ -40,8 +41,11 @@ def files(clip: open_clip.CLIP, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 def as_seen(images: NDArray[np.uint8], values: Values) -> Tensor:
+    from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+    mean, std = (torch.tensor(of)[:, None, None] for of in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).double() / 255
-    return ((((pixels + 1) / 2 if values == "mindeye2" else pixels) - MEAN) / STD).float()
+    return ((((pixels + 1) / 2 if values == "mindeye2" else pixels) - mean) / std).float()
 
 
 @pytest.mark.parametrize("values", ["mindeye2", "clip"])

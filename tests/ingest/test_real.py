@@ -8,10 +8,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import pandas as pd
 import pytest
-from nilearn.glm.contrasts import compute_contrast
-from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
 from numpy.typing import NDArray
 
 from mindsight.glm import Event
@@ -52,6 +49,10 @@ def trio_session(
 
 
 def z_of_blocks(run: RecordedRun, series_T: NDArray[np.float32], motion_T6: NDArray[np.float64]) -> float:
+    import pandas as pd
+    from nilearn.glm.contrasts import compute_contrast
+    from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
+
     events = pd.DataFrame([(e.onset_s, e.duration_s, "block") for e in run.events])
     events.columns = pd.Index(["onset", "duration", "trial_type"])
     frame_s = run.tr_s * np.arange(len(series_T))

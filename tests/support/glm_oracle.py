@@ -6,9 +6,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-from nilearn.glm.contrasts import compute_contrast
-from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
 from numpy.typing import NDArray
 
 from mindsight.glm import Event
@@ -71,6 +68,10 @@ def nilearn_effect(
     censored: tuple[int, ...] = (),
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(V,) nilearn's estimate of one trial from the first ``n_frames`` frames, and (V,) its standard error."""
+    import pandas as pd
+    from nilearn.glm.contrasts import compute_contrast
+    from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
+
     started = [event for event in run.events if event.onset_s <= (n_frames - 1) * run.tr_s]
     table = pd.DataFrame(
         {

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import open_clip
 import torch
 from safetensors.torch import save_file
+
+if TYPE_CHECKING:
+    import open_clip
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 24,
@@ -22,6 +24,8 @@ UNCLIP = "conditioner.embedders.0.model."
 
 
 def make_clip(seed: int = 0, **changes: Any) -> open_clip.CLIP:
+    import open_clip
+
     torch.manual_seed(seed)
     model = open_clip.CLIP(**(CONFIG | changes))
     with torch.no_grad():

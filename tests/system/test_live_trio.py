@@ -19,8 +19,6 @@ import pandas as pd
 import pydicom
 import pytest
 import scipy.io
-from nilearn.glm import compute_contrast
-from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
 
 from mindsight.cli import main
 from mindsight.protocol import Message, SessionArchived, VolumeProcessed, VolumeReceived
@@ -81,6 +79,9 @@ def test_motion_follows_spm(trio: tuple[Path, list[Message]], shared: Path) -> N
 
 def test_both_rois_respond_to_the_blocks(trio: tuple[Path, list[Message]], shared: Path) -> None:
     """z of the block regressor (SPM's haemodynamic response, AR(1), motion) in the realigned series of the archive."""
+    from nilearn.glm import compute_contrast
+    from nilearn.glm.first_level import make_first_level_design_matrix, run_glm
+
     archive, _ = trio
     data = shared / "data" / "trio_run155"
     (path,) = archive.rglob("*_desc-preproc_bold.nii.gz")

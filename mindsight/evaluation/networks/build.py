@@ -7,8 +7,6 @@ need (classifiers, the auxiliary head) are left out.
 from __future__ import annotations
 
 from torch import device, nn
-from torchvision.models import alexnet, efficientnet_b1, inception_v3, resnet50
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from mindsight.evaluation.networks.catalog import NetworkSpec
 
@@ -18,6 +16,8 @@ def build(spec: NetworkSpec) -> nn.Module:
 
     It takes images (B, 3, H, W), normalised with ImageNet's mean and deviation, to layer -> (B, ...).
     """
+    from torchvision.models.feature_extraction import create_feature_extractor  # a second of import
+
     with device("meta"):
         model = _whole(spec.key).eval()
     extractor: nn.Module = create_feature_extractor(
@@ -27,6 +27,8 @@ def build(spec: NetworkSpec) -> nn.Module:
 
 
 def _whole(key: str) -> nn.Module:
+    from torchvision.models import alexnet, efficientnet_b1, inception_v3, resnet50
+
     made: nn.Module
     match key:
         case "alexnet":

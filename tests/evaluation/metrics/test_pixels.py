@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from skimage.color import rgb2gray
-from skimage.metrics import structural_similarity
 
 from mindsight.errors import BadRequest
 from mindsight.evaluation import pixcorr, ssim
@@ -71,6 +69,9 @@ def test_pixcorr_equals_plain_numpy(pair: tuple[NDArray[np.float32], NDArray[np.
 
 
 def test_ssim_equals_scikit_image(pair: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
+    from skimage.color import rgb2gray
+    from skimage.metrics import structural_similarity
+
     images, recons = (rgb2gray(torch_resize(pictures, 425).astype(np.float64)) for pictures in pair)
     expected = [
         structural_similarity(

@@ -8,7 +8,6 @@ from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
-import onnx_ir
 import pytest
 import torch
 from torch import Tensor
@@ -64,6 +63,8 @@ def inputs(networks: Sequence[Network], batch: int) -> tuple[Tensor, Tensor, Ten
 def test_the_weights_keep_their_names_and_nothing_is_left_that_tensorrt_does_not_read(
     networks: tuple[Network, ...], folder: Path
 ) -> None:
+    import onnx_ir
+
     graph = onnx_ir.load(folder / "denoiser.onnx").graph
     kinds = Counter(node.op_type for node in graph)
     names = set(networks[0].module.state_dict())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import diffusers
 import numpy as np
 import pytest
 
@@ -10,6 +9,8 @@ from mindsight.generators.sampling.schedule import alphas_cumprod, even, karras,
 
 
 def test_levels_are_those_of_diffusers() -> None:
+    import diffusers
+
     scheduler = diffusers.DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     np.testing.assert_allclose(alphas_cumprod(), scheduler.alphas_cumprod.numpy(), rtol=1e-4)  # theirs is in float32
     assert sigma_at(999) == pytest.approx(14.6146, abs=1e-4)

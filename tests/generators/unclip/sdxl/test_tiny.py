@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderTiny
 from safetensors.torch import load_file, save_file
 
 from mindsight.errors import ModelMismatch
@@ -21,6 +20,8 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from diffusers import AutoencoderTiny
+
     torch.manual_seed(5)
     folder = tmp_path_factory.mktemp("taesd")
     AutoencoderTiny(**SMALL).save_pretrained(folder)
@@ -28,6 +29,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_decodes_as_diffusers_does(folder: Path) -> None:
+    from diffusers import AutoencoderTiny
+
     latent = torch.randn(2, 4, 4, 4)
     decoder = load_tiny(folder)
     with torch.inference_mode():
@@ -47,6 +50,8 @@ def test_it_takes_the_place_of_the_full_one(folder: Path, tmp_path: Path) -> Non
 
 
 def test_the_safetensors_file_of_the_published_size_is_enough(tmp_path: Path) -> None:
+    from diffusers import AutoencoderTiny
+
     AutoencoderTiny().save_pretrained(tmp_path)
     (tmp_path / "config.json").unlink()
     assert load_tiny(tmp_path / WEIGHTS)(torch.zeros(1, 4, 2, 2)).shape == (1, 3, 16, 16)
