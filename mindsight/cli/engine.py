@@ -42,7 +42,7 @@ def build(
     cards = f" for {', '.join(description.capabilities)}" if description.capabilities else ""
     typer.echo(
         f"{folder}: {', '.join(description.graphs)} by {description.runtime}{cards}, {n_bytes:,} bytes\n"
-        f"not yet verified: run mindsight engine verify {folder.name} where it is to work"
+        f"not yet verified: run mindsight engine verify {folder.name} on the machine that will run it"
     )
 
 
@@ -123,7 +123,7 @@ class _Progress:
 
 
 def _left(passed_s: float, done: float) -> str:
-    """Nothing where too little is done to tell."""
+    """Empty if too little is done to estimate it."""
     if not 0.02 < done < 1.0:
         return ""
     left_s = passed_s * (1.0 - done) / done

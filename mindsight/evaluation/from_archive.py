@@ -115,7 +115,7 @@ def _read_image(path: Path | None) -> NDArray[np.uint8]:
 
 
 def _write_images(path: Path, images: Sequence[NDArray[np.uint8]]) -> None:
-    """Unchanged, or resized as the protocol compares them where they differ in size."""
+    """Unchanged, or resized as the protocol compares them if they differ in size."""
     if len({image.shape for image in images}) > 1:
         np.save(path, np.concatenate([as_unit_images(image[None]) for image in images]))
     else:

@@ -65,7 +65,7 @@ class Generator(Protocol):
         """Side of its images in pixels."""
 
     def evaluations(self, options: SampleOptions) -> int:
-        """Of its network, for one image."""
+        """Evaluations of its network for one image."""
 
     def __call__(self, features: Features, seed: int, options: SampleOptions) -> NDArray[np.uint8]:
         """(B, H, W, 3) images of features (B, *shape). The same seed gives the same images, whatever B is.

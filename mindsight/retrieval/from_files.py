@@ -51,11 +51,7 @@ def build_from_files(
     options = EncoderOptions(weights=weights, model=model, embedding=embedding, values=values, device=device)
     encoder = load_encoder("demo" if weights is None else "openclip", options)
     return build_pool(
-<<<<<<< HEAD
-        open_images(pictures, encoder.image_size, rows),
-=======
-        _image_source(images, encoder.image_size, rows),
->>>>>>> e80bd1b (Images are images and results results in encoders, replay and evaluation; the old names warn)
+        open_images(images, encoder.image_size, rows),
         encoder.encode,
         out,
         source=encoder.source,
@@ -72,12 +68,8 @@ def sketch_folder(folder: Path, size: int) -> ReducedIndex:
     return index
 
 
-<<<<<<< HEAD
-def open_images(path: Path, size_px: int, rows: Path | None = None) -> Pictures:
+def open_images(path: Path, size_px: int, rows: Path | None = None) -> ImageSource:
     """The images of a folder or an HDF5 file, as squares of this side; see ``build_from_files``."""
-=======
-def _image_source(path: Path, size_px: int, rows: Path | None) -> ImageSource:
->>>>>>> e80bd1b (Images are images and results results in encoders, replay and evaluation; the old names warn)
     if path.suffix.lower() not in _HDF5:
         if rows is not None:
             raise BadRequest("expected an HDF5 file with --rows: a folder has none", code="pool.options")

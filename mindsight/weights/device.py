@@ -84,7 +84,7 @@ class Placement:
         return torch.cuda.stream(own)
 
     def free_bytes(self) -> int | None:
-        """Memory of the card that nothing uses; None where there is no card."""
+        """Memory of the card that nothing uses; None if there is no card."""
         if not self.is_card:
             return None
         import torch

@@ -16,7 +16,7 @@ KEPT = 2  # this trial's, whose later stages are to come, and the next one's
 
 
 class Noises:
-    """Of one sampler; they lie where its network is."""
+    """The noises of one sampler, on the device of its network."""
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler

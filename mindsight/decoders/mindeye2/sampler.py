@@ -61,7 +61,7 @@ class Sampler:
 
     @torch.inference_mode()
     def draws(self, seed: int, batch: int) -> list[Tensor]:
-        """The noises (B, N, D) that a generator with this seed gives, where the network is."""
+        """The noises (B, N, D) that a generator with this seed gives, on the device of the network."""
         like_BND = self._query_ND.expand(batch, -1, -1)
         return list(islice(_normal_draws(like_BND, torch.Generator().manual_seed(seed)), self.n_draws))
 

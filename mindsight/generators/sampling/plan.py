@@ -51,11 +51,11 @@ class SamplerPlan:
 
     @property
     def evaluations(self) -> int:
-        """Of the network, for one image."""
+        """Evaluations of the network for one image."""
         return self.evaluations_after(self.steps)
 
     def evaluations_after(self, steps: int) -> int:
-        """Of the network, for one image, in the first steps."""
+        """Evaluations of the network for one image in the first steps."""
         return steps + sum(self.guided[:steps])
 
     def run(self, predict: Predict, noise: Tensor, start: Tensor | None = None) -> Tensor:
