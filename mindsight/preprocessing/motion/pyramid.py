@@ -83,8 +83,8 @@ class Pyramid:
     def points(self, n: int) -> Float64Array:
         """(about n, 3) mm, evenly over the head and SHELL_MM around it."""
         n_drawn = int(np.ceil(n * self._near.size / self._near.sum()))
-        places = (0.5 + np.arange(1, n_drawn + 1)[:, None] * _PLASTIC ** -np.arange(1.0, 4.0)) % 1.0
-        ijk_N3 = places * self._near.shape - 0.5
+        quasi_N3 = (0.5 + np.arange(1, n_drawn + 1)[:, None] * _PLASTIC ** -np.arange(1.0, 4.0)) % 1.0
+        ijk_N3 = quasi_N3 * self._near.shape - 0.5
         nearest = np.clip(np.rint(ijk_N3).astype(int), 0, np.array(self._near.shape) - 1)
         ijk_N3 = ijk_N3[self._near[tuple(nearest.T)]]
         return np.ascontiguousarray(ijk_N3 @ self._affine[:3, :3].T + self._affine[:3, 3])

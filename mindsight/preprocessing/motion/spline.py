@@ -329,6 +329,33 @@ def sample_points(coef: FloatArray, m: NDArray[np.float64], points_V3: NDArray[n
     return out
 
 
+@njit(cache=True, nogil=True, fastmath={"contract"})
+def sample_inside(
+    coef: FloatArray, m_P34: NDArray[np.float64], points_N3: NDArray[np.float64]
+) -> tuple[FloatArray, FloatArray]:
+    """(P, N) values at m @ [point, 1] for each of P matrices, and the weight of each, which ends with the grid.
+
+    A point counts in full inside of the grid, less and less over its outermost voxel; beyond, both are 0.
+    """
+    n_poses, n_points = m_P34.shape[0], points_N3.shape[0]
+    values, weights = np.empty((n_poses, n_points), np.float32), np.empty((n_poses, n_points), np.float32)
+    last = np.array(coef.shape, np.float64) - 4.0
+    for p in range(n_poses):
+        m = m_P34[p]
+        for n in range(n_points):
+            x, y, z = _transform(m, points_N3[n, 0], points_N3[n, 1], points_N3[n, 2])
+            weight = _inside(x, last[0]) * _inside(y, last[1]) * _inside(z, last[2])
+            weights[p, n] = weight
+            values[p, n] = _interpolate(coef, x, y, z) if weight > 0.0 else 0.0
+    return values, weights
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _inside(c: float, last: float) -> float:
+    room = min(c, last - c) + 0.5
+    return min(max(room, 0.0), 1.0)
+
+
 @njit(cache=True, nogil=True)
 def _n_true(row_Z: NDArray[np.bool_]) -> int:
     """Without a branch per voxel, so that rows without any cost next to nothing."""

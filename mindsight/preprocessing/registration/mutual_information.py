@@ -18,60 +18,54 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mindsight.preprocessing.motion.spline import FloatArray, sample_points
+from mindsight.preprocessing.motion.spline import FloatArray, sample_inside, sample_points
 
 Float64Array = NDArray[np.float64]
 
 N_BINS = 16
+TOP = N_BINS - 1.001  # just under the last bin
 
 
 @njit(cache=True, nogil=True)
 def _information(
-    a_N: FloatArray, b_N: FloatArray, points_N3: Float64Array, m: Float64Array, shape_3: Float64Array
-) -> tuple[float, float]:
-    """Mutual information (nats) of two sets of bin positions, and the sum of weights it rests on.
+    a_N: FloatArray, values_PN: FloatArray, weights_PN: FloatArray, low: float, scale: float
+) -> Float64Array:
+    """(P, 2) mutual information (nats) of one image's bins and the other's values, and the sum of weights it rests on.
 
-    A point counts in full inside the grid (m @ [point, 1], (3, 4), in voxels), less and less over its outermost voxel.
+    low, scale : of the other's values -> positions among the bins
     """
-    joint = np.zeros((N_BINS, N_BINS))
-    total = 0.0
-    for n in range(a_N.shape[0]):
-        weight = 1.0
-        for axis in range(3):
-            x = m[axis, 0] * points_N3[n, 0] + m[axis, 1] * points_N3[n, 1] + m[axis, 2] * points_N3[n, 2] + m[axis, 3]
-            room = min(x, shape_3[axis] - 1.0 - x) + 0.5
-            weight *= min(max(room, 0.0), 1.0)
-        if not weight > 0.0:
+    out = np.zeros((values_PN.shape[0], 2))
+    joint, of_a, of_b = np.empty((N_BINS, N_BINS)), np.empty(N_BINS), np.empty(N_BINS)
+    for p in range(values_PN.shape[0]):
+        joint[:] = 0.0
+        total = 0.0
+        for n in range(a_N.shape[0]):
+            weight = np.float64(weights_PN[p, n])
+            if not weight > 0.0:
+                continue
+            total += weight
+            b = min(max((values_PN[p, n] - low) * scale, 0.0), TOP)
+            i, j = int(a_N[n]), int(b)
+            s, t = np.float64(a_N[n]) - i, b - j
+            joint[i, j] += weight * (1.0 - s) * (1.0 - t)
+            joint[i, j + 1] += weight * (1.0 - s) * t
+            joint[i + 1, j] += weight * s * (1.0 - t)
+            joint[i + 1, j + 1] += weight * s * t
+        if not total > 0.0:
             continue
-        total += weight
-        i, j = int(a_N[n]), int(b_N[n])
-        s, t = np.float64(a_N[n]) - i, np.float64(b_N[n]) - j
-        joint[i, j] += weight * (1.0 - s) * (1.0 - t)
-        joint[i, j + 1] += weight * (1.0 - s) * t
-        joint[i + 1, j] += weight * s * (1.0 - t)
-        joint[i + 1, j + 1] += weight * s * t
-    if not total > 0.0:
-        return 0.0, 0.0
-    of_a, of_b = np.zeros(N_BINS), np.zeros(N_BINS)
-    for i in range(N_BINS):
-        for j in range(N_BINS):
-            of_a[i] += joint[i, j]
-            of_b[j] += joint[i, j]
-    value = 0.0
-    for i in range(N_BINS):
-        for j in range(N_BINS):
-            if joint[i, j] > 0.0:
-                value += joint[i, j] * math.log(joint[i, j] * total / (of_a[i] * of_b[j]))
-    return value / total, total
-
-
-@njit(cache=True, nogil=True)
-def _to_bins(values_N: FloatArray, low: np.float32, scale: np.float32) -> None:
-    """In place: values -> positions among the bins, 0 to just under N_BINS - 1."""
-    top = np.float32(N_BINS - 1.001)
-    for n in range(values_N.shape[0]):
-        at = (values_N[n] - low) * scale
-        values_N[n] = min(max(at, np.float32(0.0)), top)
+        of_a[:] = 0.0
+        of_b[:] = 0.0
+        for i in range(N_BINS):
+            for j in range(N_BINS):
+                of_a[i] += joint[i, j]
+                of_b[j] += joint[i, j]
+        value = 0.0
+        for i in range(N_BINS):
+            for j in range(N_BINS):
+                if joint[i, j] > 0.0:
+                    value += joint[i, j] * math.log(joint[i, j] * total / (of_a[i] * of_b[j]))
+        out[p, 0], out[p, 1] = value / total, total
+    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +80,15 @@ class Image:
     low: float
     high: float
 
-    def bins(self, to_mm: Float64Array, points_N3: Float64Array) -> tuple[FloatArray, Float64Array]:
-        """Bin positions at points, given their way (4, 4) into this image's mm; and that way into voxels, (3, 4)."""
-        matrix = np.ascontiguousarray((self.to_voxel @ to_mm)[:3])
-        values_N = sample_points(self.coef, matrix, points_N3)
-        _to_bins(values_N, np.float32(self.low), np.float32((N_BINS - 1.001) / max(self.high - self.low, 1e-12)))
-        return values_N, matrix
+    @property
+    def scale(self) -> float:
+        """Bins per unit of its values."""
+        return TOP / max(self.high - self.low, 1e-12)
+
+    def bins(self, points_N3: Float64Array) -> FloatArray:
+        """(N,) positions among the bins, 0 to just under N_BINS - 1, at points in its mm."""
+        values_N = sample_points(self.coef, np.ascontiguousarray(self.to_voxel[:3]), points_N3)
+        return np.clip((values_N - np.float32(self.low)) * np.float32(self.scale), 0.0, np.float32(TOP))
 
 
 class Comparison:
@@ -103,16 +100,23 @@ class Comparison:
     def __init__(self, fixed: Image, moving: Image, points_N3: Float64Array) -> None:
         self._moving = moving
         self._points_N3 = points_N3
-        self._fixed_N, _ = fixed.bins(np.eye(4), points_N3)
-        self._shape_3 = np.array(moving.coef.shape) - 3.0
+        self._fixed_N = fixed.bins(points_N3)
 
     def at(self, pose: Float64Array) -> tuple[float, float]:
         """Mutual information (nats) at a pose (4, 4), first's mm -> second's mm, and the share of points inside."""
-        moving_N, matrix = self._moving.bins(pose, self._points_N3)
-        value, inside = _information(self._fixed_N, moving_N, self._points_N3, matrix, self._shape_3)
-        return value, inside / self._points_N3.shape[0]
+        value, inside = self._information(pose[None])[0].tolist()
+        return value, inside / len(self._points_N3)
+
+    def scores(self, poses_P44: Float64Array) -> Float64Array:
+        """(P,) information per point, 0 for points outside, so that moving out of the field of view cannot raise it."""
+        value_P, inside_P = self._information(poses_P44).T
+        return value_P * inside_P / len(self._points_N3)
 
     def score(self, pose: Float64Array) -> float:
-        """Information per point, 0 for points outside, so that moving out of the field of view cannot raise it."""
-        value, inside = self.at(pose)
-        return value * inside
+        return float(self.scores(pose[None])[0])
+
+    def _information(self, poses_P44: Float64Array) -> Float64Array:
+        moving = self._moving
+        matrices_P34 = np.ascontiguousarray((moving.to_voxel @ poses_P44)[:, :3])
+        values_PN, weights_PN = sample_inside(moving.coef, matrices_P34, self._points_N3)
+        return _information(self._fixed_N, values_PN, weights_PN, moving.low, moving.scale)

@@ -117,20 +117,22 @@ def _starts(comparison: Comparison, centre_mm: Float64Array, other_centre_mm: Fl
     met = other_centre_mm - centre_mm + _lattice(*SHIFTS_MM)
     shifts = np.concatenate([met, _lattice(*HEADER_SHIFTS_MM)])
     poses: list[Float64Array] = []
+    scores: list[float] = []
     for turn in np.radians(_lattice(*TURNS_DEG)):
         rotation = rigid.exponential(np.concatenate([np.zeros(3), turn]), np.zeros(3))[:3, :3]
         turned = np.tile(rigid.about(rotation, np.zeros(3), centre_mm), (len(shifts), 1, 1))
         turned[:, :3, 3] = centre_mm + shifts - rotation @ centre_mm
         poses += list(turned)
-    beam = _best(poses, [comparison.score(pose) for pose in poses])[:BEAM]
+        scores += comparison.scores(turned).tolist()
+    beam = _best(poses, scores)[:BEAM]
     half = np.diag([SHIFTS_MM[1] / 2.0] * 3 + [np.radians(TURNS_DEG[1] / 2.0)] * 3)
-    steps = [rigid.exponential(twist, centre_mm) for twist in np.concatenate([np.zeros((1, 6)), half, -half])]
-    moved, scores = [], []
+    steps = np.array([rigid.exponential(twist, centre_mm) for twist in np.concatenate([np.zeros((1, 6)), half, -half])])
+    moved, moved_scores = [], []
     for pose in beam:
-        around = [comparison.score(pose @ step) for step in steps]
-        moved.append(pose @ steps[int(np.argmax(around))])
-        scores.append(max(around))
-    return _distinct(_best(moved, scores), centre_mm, CANDIDATES[0])
+        around = comparison.scores(pose @ steps)
+        moved.append(pose @ steps[np.argmax(around)])
+        moved_scores.append(float(around.max()))
+    return _distinct(_best(moved, moved_scores), centre_mm, CANDIDATES[0])
 
 
 def _best(poses: Sequence[Float64Array], scores: Sequence[float]) -> list[Float64Array]:
