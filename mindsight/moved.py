@@ -186,7 +186,7 @@ RENAMED = {
     "read_answers": "read_outputs",
     "read_pictures": "read_images",
 }
-"""Names that changed on the way, or later; a module that still has the old one gives that."""
+"""Names that changed on the way, or later; a module without the new name gives what it has under the old one."""
 
 
 class OldName:
@@ -242,7 +242,7 @@ class _OldNames(MetaPathFinder, Loader):
 
         def find(name: str) -> Any:
             if not name.startswith("__"):
-                for wanted in (name, RENAMED.get(name, name)):
+                for wanted in (RENAMED.get(name, name), name):
                     for new in now:
                         if hasattr(holder := importlib.import_module(new), wanted):
                             return getattr(holder, wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -36,9 +37,9 @@ def shared() -> Path:
 # that waits for others' processes is best begun while the type checker still works (``make test``).
 _LONGEST = (
     "system/test_live_folder.py",
-    "system/test_demo.py",
     "system/test_live_trio.py",
     "system/test_live_network.py",
+    "system/test_demo.py",
     "training/calibration/test_command.py",
     "workers/ingest/test_worker.py",
     "workers/inference/test_worker.py",
@@ -48,14 +49,29 @@ _LONGEST = (
     "training/calibration/test_glm_choice.py",
     "dashboard/test_page.py",
 )
+# Their files share a running service and the trio's run through it, which one process can hold.
+_TOGETHER = "tests/system/test_live_"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests go to one process, and so do those of the files that share what is costly."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return _TOGETHER if file.startswith(_TOGETHER) else file
+
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: _place(item.path.as_posix()))
+    items.sort(key=lambda item: _rank(item.path.as_posix()))
 
 
-def _place(path: str) -> int:
-    return next((place for place, name in enumerate(_LONGEST) if path.endswith(f"/tests/{name}")), len(_LONGEST))
+def _rank(path: str) -> int:
+    return next((rank for rank, name in enumerate(_LONGEST) if path.endswith(f"/tests/{name}")), len(_LONGEST))
 
 
 def pytest_collection_finish() -> None:

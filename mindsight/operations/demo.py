@@ -25,7 +25,7 @@ from mindsight.operations.supervisor import Supervisor, wait_for_stop
 from mindsight.protocol import Message, SessionArchived
 from mindsight.settings import Settings, read_settings
 from mindsight.simulator.demo import demo_visit
-from mindsight.simulator.experiment import RunPlan
+from mindsight.simulator.experiment import Design, RunPlan
 from mindsight.simulator.session import SimulatedSession
 from mindsight.subjects.bundle.pool import load_pool
 
@@ -37,12 +37,15 @@ KEY_S = 10.0
 Log = Callable[[str], None]
 
 
-def run_demo(*, once: bool, speed: float, data_dir: Path | None, n_runs: int = N_RUNS) -> None:
+def run_demo(
+    *, once: bool, speed: float, data_dir: Path | None, n_runs: int = N_RUNS, design: Design | None = None
+) -> None:
     """Start the service, stream a simulated visit into it, print the outcome.
 
     once : end then, with JSON on the last line; otherwise keep the service up until Ctrl-C
     speed : times real time; infinity for as fast as possible
     data_dir : None makes a new folder, so that an earlier demo is neither in the way nor lost
+    n_runs, design : of the visit, see ``demo_visit``
 
     Raises Conflict (``demo.data_dir``) for a folder whose keys were already printed, DeadlineExceeded.
     """
@@ -62,7 +65,7 @@ def run_demo(*, once: bool, speed: float, data_dir: Path | None, n_runs: int = N
     url = supervisor.start()
     try:
         log("simulating a participant ...")
-        outcome = _visit(url, _await_key(keys), settings, _simulate(n_runs), speed, log)
+        outcome = _visit(url, _await_key(keys), settings, _simulate(n_runs, design), speed, log)
         if once:
             print(json.dumps(outcome.summary()), flush=True)
         else:
@@ -147,11 +150,11 @@ def _send(console: Console, visit: SimulatedSession, plan: RunPlan, speed: float
     return n_sent
 
 
-def _simulate(n_runs: int) -> SimulatedSession:
+def _simulate(n_runs: int, design: Design | None) -> SimulatedSession:
     from mindsight.encoders.demo import DemoEncoder
 
     encoder = DemoEncoder.load(assets.ENCODER)
-    return demo_visit(encoder.encode, encoder.image_size, seed=VISIT_SEED, n_runs=n_runs)
+    return demo_visit(encoder.encode, encoder.image_size, seed=VISIT_SEED, n_runs=n_runs, design=design)
 
 
 def _images(settings: Settings) -> dict[str, bytes]:

@@ -61,7 +61,14 @@ def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["mindsight.cli doctor", "mindsight.cli ingest", "service", "mindsight.bus", "workers.jobs.archive ses-1"]
+    "module",
+    [
+        "mindsight.cli doctor",
+        "service",
+        "mindsight.bus",
+        pytest.param("mindsight.cli ingest", marks=pytest.mark.slow),
+        pytest.param("workers.jobs.archive ses-1", marks=pytest.mark.slow),
+    ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(module: str, tmp_path: Path) -> None:
     done = run("-m", *module.split(), cwd=tmp_path, MINDSIGHT_PORT="none")

@@ -93,7 +93,9 @@ def test_no_process_runs_a_module_of_the_working_directory(ended: Ended) -> None
     assert not (ended.folder / "run").exists()
 
 
-@pytest.mark.parametrize("command", ["calibrate", "ingest", pytest.param("infer", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "command", ["calibrate", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ingest", "infer"))]
+)
 def test_no_command_runs_a_module_of_the_working_directory(folder_with_decoys: Path, command: str) -> None:
     # the settings are wrong, so that a worker reports it and ends
     code = "import sys; from mindsight.cli import main; sys.argv[0] = 'mindsight'; main()"

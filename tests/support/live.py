@@ -23,7 +23,7 @@ from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Log
 from mindsight.client import Console
 from mindsight.operations.supervisor import Supervisor, environment
-from mindsight.protocol import Message, Warned, parse_message
+from mindsight.protocol import Message, SessionArchived, Warned, parse_message
 from mindsight.protocol.inputs import Input, SkipVolume, TakeVolume, parse_input
 from mindsight.settings import Settings
 from mindsight.volume import Volume
@@ -124,6 +124,10 @@ def running_service(data_dir: Path) -> Iterator[Service]:
         yield Service(settings, supervisor, url, keys["experimenter"])
     finally:
         supervisor.stop()
+
+
+def is_archived(messages: list[Message]) -> bool:
+    return isinstance(messages[-1], SessionArchived)
 
 
 class StreamProcess:

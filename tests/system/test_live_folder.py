@@ -208,17 +208,10 @@ def test_the_whole_run_arrives_as_it_is_in_the_files(service: Service, night: Ni
     assert "SEED" not in repr((night.messages, night.lines, night.errors))
 
 
-def test_betas_after_kills_are_the_bytes_of_a_run_without(service: Service, night: Night, shared: Path) -> None:
+def test_betas_after_kills_are_the_bytes_of_a_run_without(night: Night, trio: tuple[Path, list[Message]]) -> None:
     """The ingest worker was killed (SIGKILL) at two volumes of the live run, each time other ones."""
-    session = service.open_session()
-    run = shared / "data" / "trio_run155"
-    sent = service.mindsight("stream", run, "--session", session, "--task", "regulation")
-    assert sent.returncode == 0, sent.stderr
-    n_trials = 7
-    undisturbed = betas(
-        service.wait(session, lambda messages: sum(s == "final" for _, s in betas(messages)) == n_trials)
-    )
-    assert len(undisturbed) == 3 * n_trials
+    undisturbed = betas(trio[1])
+    assert len(undisturbed) == 3 * 7  # stages and trials
     assert betas(night.messages) == undisturbed, f"killed at {night.killed_at}"
 
 
@@ -294,7 +287,14 @@ def test_a_killed_stream_goes_on_where_it_was(
     assert ends == [(1, 40, 0), (2, 6, 0)]
 
 
-@pytest.mark.parametrize("name", ["ge_mr750/mr_0004", "ge_mr750/mr_0005", "pyneal/ge_mr750_slices_54"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ge_mr750/mr_0004",
+        pytest.param("ge_mr750/mr_0005", marks=pytest.mark.slow),
+        pytest.param("pyneal/ge_mr750_slices_54", marks=pytest.mark.slow),
+    ],
+)
 def test_ge_slices_in_any_order(service: Service, shared: Path, tmp_path: Path, name: str) -> None:
     """Slices of three runs, each shuffled through its whole run."""
     session = service.open_session()

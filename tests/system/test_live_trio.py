@@ -21,29 +21,10 @@ import pytest
 import scipy.io
 
 from mindsight.cli import main
-from mindsight.protocol import Message, SessionArchived, VolumeProcessed, VolumeReceived
-from support.live import DEADLINE_S, Service
+from mindsight.protocol import Message, VolumeProcessed, VolumeReceived
+from support.live import DEADLINE_S, Service, is_archived
 
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
-
-
-def is_archived(messages: list[Message]) -> bool:
-    return isinstance(messages[-1], SessionArchived)
-
-
-@pytest.fixture(scope="module")
-def trio(service: Service, shared: Path) -> tuple[Path, list[Message]]:
-    """The archive and the messages of the trio run, streamed by ``mindsight stream``."""
-    run = shared / "data" / "trio_run155"
-    session = service.open_session()
-    sent = service.mindsight("stream", run, "--session", session, "--task", "regulation")
-    assert sent.returncode == 0, sent.stderr
-    assert "155 volumes acknowledged, 0 missing" in sent.stdout
-    with service.console(session) as console:
-        console.close_session()
-    messages = service.wait(session, is_archived, DEADLINE_S)
-    assert isinstance(messages[-1], SessionArchived)
-    return service.settings.data_dir / messages[-1].archive, messages
 
 
 def test_every_volume_arrives_once_and_in_order(trio: tuple[Path, list[Message]]) -> None:

@@ -27,7 +27,7 @@ REAL = {
     "philips": "philips_elition_slices8/2101_0001.dcm",
 }
 fuzzed = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -75,7 +75,7 @@ def test_a_mutated_dicom_is_a_volume_or_a_bad_volume(
         list(read_series(path))
 
 
-@settings(fuzzed, max_examples=40)
+@settings(fuzzed, max_examples=15)
 @given(data=st.data())
 def test_a_mutated_slice_among_good_ones(data: st.DataObject, shared: Path, tmp_path: Path) -> None:
     source = sorted((shared / "data" / "pyneal" / "ge_mr750_slices_54").iterdir())[:18]

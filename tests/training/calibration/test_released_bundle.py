@@ -18,6 +18,7 @@ from mindsight.encoders.demo import DemoEncoder
 from mindsight.operations.replay import replay
 from mindsight.retrieval import ReducedIndex
 from mindsight.simulator.demo import N_POOL, demo_visit
+from mindsight.simulator.experiment import Design
 from mindsight.subjects.bundle.folder import Bundle
 from training.calibration.command import main
 
@@ -27,7 +28,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three recorded runs, the mask of the demo's voxels, its weights, and its pool."""
     folder = tmp_path_factory.mktemp("lab")
     encoder, bundle = DemoEncoder.load(assets.ENCODER), Bundle.load(assets.BUNDLE)
-    visit = demo_visit(encoder.encode, encoder.image_size, seed=5, n_runs=3)
+    visit = demo_visit(encoder.encode, encoder.image_size, seed=5, n_runs=3, design=Design(trials_per_run=18))
     for plan in visit.plans:
         run = folder / f"run-{plan.run}"
         run.mkdir()

@@ -114,8 +114,8 @@ def test_every_beta_has_one_result_and_one_reconstruction_though_the_worker_is_k
     worker.wait(10)
     put(house, 3, "known")  # and a job comes again: it is a duplicate
     # what the killed worker held is stale after half a minute; do not wait for it here, but let a new one do the rest
-    house.start("workers.inference")
-    messages = house.wait("ses-a", lambda messages: drawn(messages) >= N - 1)
+    with at_work(house):
+        messages = house.wait("ses-a", lambda messages: drawn(messages) >= N - 1)
     results = {m.trial: m for m in messages if isinstance(m, Result)}
     assert sorted(results) == list(range(1, N + 1))
     assert count(messages, Result) == N
