@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mindsight.encoders.sources import Pictures, as_uint8
+from mindsight.encoders.sources import ImageSource, as_uint8
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.features import FeatureSpace
 from mindsight.generators.unclip.sdxl.conditioner import size_vector
@@ -36,7 +36,7 @@ class Examples:
     """
 
     pool: CandidatePool
-    images: Pictures
+    images: ImageSource
     rows_K: NDArray[np.intp]
     held_out: int
 

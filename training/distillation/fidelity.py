@@ -22,7 +22,7 @@ from mindsight.accuracy import Accuracy, top_k
 from mindsight.encoders.base import Encoder
 from mindsight.evaluation.metrics.metric import PIXCORR, SSIM, Metric, Score
 from mindsight.evaluation.metrics.pixels import pixcorr, ssim
-from mindsight.evaluation.metrics.resize import as_pictures
+from mindsight.evaluation.metrics.resize import as_unit_images
 from mindsight.evaluation.metrics.similarity import cosine_matrix
 from mindsight.generators.sampling.presets import plan
 from mindsight.generators.sampling.schedule import N_TIMESTEPS, sigma_at
@@ -111,9 +111,9 @@ def _row(
     teacher_KHW3: NDArray[np.uint8] | None,
 ) -> Row:
     size = images_KHW3.shape[1]
-    made, wanted = as_pictures(images_KHW3, size), as_pictures(shown.images_KHW3, size)
+    made, wanted = as_unit_images(images_KHW3, size), as_unit_images(shown.images_KHW3, size)
     cosine_KK = cosine_matrix(shown.encoder.encode(_resized(images_KHW3, shown.encoder.image_size)), shown.tokens_KND)
-    likeness = None if teacher_KHW3 is None else pixcorr(as_pictures(teacher_KHW3, size), made)
+    likeness = None if teacher_KHW3 is None else pixcorr(as_unit_images(teacher_KHW3, size), made)
     return Row(
         title=title,
         evaluations=evaluations,

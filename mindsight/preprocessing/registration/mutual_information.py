@@ -88,7 +88,7 @@ class Image:
     def bins(self, points_N3: Float64Array) -> FloatArray:
         """(N,) positions among the bins, 0 to just under N_BINS - 1, at points in its mm."""
         values_N = sample_points(self.coef, np.ascontiguousarray(self.to_voxel[:3]), points_N3)
-        return np.clip((values_N - np.float32(self.low)) * np.float32(self.scale), 0.0, np.float32(TOP))
+        return np.asarray(np.clip((values_N - np.float32(self.low)) * np.float32(self.scale), 0.0, np.float32(TOP)))
 
 
 class Comparison:
@@ -110,7 +110,7 @@ class Comparison:
     def scores(self, poses_P44: Float64Array) -> Float64Array:
         """(P,) information per point, 0 for points outside, so that moving out of the field of view cannot raise it."""
         value_P, inside_P = self._information(poses_P44).T
-        return value_P * inside_P / len(self._points_N3)
+        return np.asarray(value_P * inside_P / len(self._points_N3))
 
     def score(self, pose: Float64Array) -> float:
         return float(self.scores(pose[None])[0])
