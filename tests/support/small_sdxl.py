@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mindsight.generators.engines.base import Network, NetworkInput
 from mindsight.generators.unclip.sdxl.cross_attention import KeysValues
@@ -43,6 +43,31 @@ def _unet(layout: UnetLayout) -> nn.Module:
     torch.manual_seed(4)
     unet: nn.Module = build_unet(layout).requires_grad_(False)
     return unet
+
+
+class _Transformer(nn.Module):
+    """One of the U-Net's transformers."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, latent_BCHW: Tensor, tokens_BND: Tensor) -> Tensor:
+        (out,) = self.block(latent_BCHW, encoder_hidden_states=tokens_BND, return_dict=False)
+        return out
+
+
+def transformer() -> Network:
+    """What of a U-Net is hard to export, and most of what it computes, without its many layers."""
+    from diffusers import Transformer2DModel
+
+    torch.manual_seed(7)
+    block = Transformer2DModel(
+        num_attention_heads=2, attention_head_dim=16, in_channels=32, cross_attention_dim=LAYOUT.token_dim,
+        use_linear_projection=True,
+    )  # fmt: skip
+    inputs = (NetworkInput("latent_BCHW", (32, 8, 8), torch.float32), NetworkInput("tokens_BND", TOKENS, torch.float32))
+    return Network("transformer", _Transformer(block).eval().requires_grad_(False), inputs)
 
 
 def decoder(dtype: torch.dtype = torch.float32) -> Network:

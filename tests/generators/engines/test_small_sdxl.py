@@ -1,4 +1,7 @@
-"""SDXL in small through every engine that a machine without a card has. The U-Net is exported once for all of it."""
+"""SDXL in small through every engine that a machine without a card has.
+
+In short, one of the U-Net's transformers is exported; the whole U-Net, once for all long forms.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,46 @@ def folder(networks: tuple[Network, ...], tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
+@pytest.fixture(scope="module")
+def transformer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, Path]:
+    """With its folder, as ONNX."""
+    network, folder = small_sdxl.transformer(), tmp_path_factory.mktemp("transformer")
+    export(network, folder / "transformer.onnx")
+    return network, folder
+
+
+def description_of(networks: Sequence[Network]) -> EngineDescription:
+    graphs = {one.name: "" for one in networks}
+    return EngineDescription(
+        engine="onnx", source="", graphs=graphs, precision={}, runtime="", exporter="", capabilities=()
+    )
+
+
+def check_graph(network: Network, folder: Path, blocks: int, least: int) -> None:
+    """Weights keep their names, and nothing is left that TensorRT does not read. blocks : transformers in it"""
+    import onnx_ir
+
+    graph = onnx_ir.load(folder / f"{network.name}.onnx").graph
+    kinds = Counter(node.op_type for node in graph)
+    names = set(network.module.state_dict())
+    assert len(names) > least
+    assert names <= set(graph.initializers)
+    assert [one.name for one in graph.inputs] == [one.name for one in network.inputs]
+    assert not {"SplitToSequence", "SequenceAt"} & set(kinds)
+    assert kinds["Split"] == blocks  # its GEGLU
+    assert kinds["Attention"] == 2 * blocks
+    assert kinds["GroupNormalization"] > 0
+
+
+def check_plan(network: Network, folder: Path) -> None:
+    shares: list[float] = []
+    plan = tensorrt.build_plan(folder / f"{network.name}.onnx", network, CARDS, shares.append)
+    weights = sum(one.numel() * one.element_size() for one in network.module.parameters())
+    assert len(bytes(plan)) > weights / 2
+    assert shares == sorted(shares)
+    assert 0.0 < shares[-1] <= 1.0
+
+
 def sampler(engine: Engine) -> Loop:
     """A whole image: keys and values of the tokens, four steps of the U-Net, then the decoder."""
 
@@ -60,32 +103,34 @@ def inputs(networks: Sequence[Network], batch: int) -> tuple[Tensor, Tensor, Ten
     return noise, *networks[1].example(batch), vector
 
 
-def test_the_weights_keep_their_names_and_nothing_is_left_that_tensorrt_does_not_read(
-    networks: tuple[Network, ...], folder: Path
-) -> None:
-    import onnx_ir
-
-    graph = onnx_ir.load(folder / "denoiser.onnx").graph
-    kinds = Counter(node.op_type for node in graph)
-    names = set(networks[0].module.state_dict())
-    assert len(names) > 150
-    assert names <= set(graph.initializers)
-    assert [one.name for one in graph.inputs] == [one.name for one in networks[0].inputs]
-    assert not {"SplitToSequence", "SequenceAt"} & set(kinds)
-    blocks = 1 + 1 + 2  # transformers at the lowest resolution: on the way down, in the middle, on the way up
-    assert kinds["Split"] == blocks  # its GEGLU
-    assert kinds["Attention"] == 2 * blocks
-    assert kinds["GroupNormalization"] > 0
+def test_a_transformers_graph_is_read_by_tensorrt(transformer: tuple[Network, Path]) -> None:
+    check_graph(*transformer, blocks=1, least=20)
 
 
+def test_a_transformer_through_onnxruntime_is_that_of_eager(transformer: tuple[Network, Path]) -> None:
+    network, folder = transformer
+    (run,) = onnx.load(folder, description_of([network]), None).networks.values()
+    for batch in (1, 3):
+        given = network.example(batch)
+        expected = network.module(*given)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(run(*given), expected, rtol=0.0, atol=1e-4)
+
+
+def test_tensorrt_builds_a_transformer_for_three_cards_in_one_without_any(transformer: tuple[Network, Path]) -> None:
+    check_plan(*transformer)
+
+
+@pytest.mark.slow
+def test_the_u_nets_graph_is_read_by_tensorrt(networks: tuple[Network, ...], folder: Path) -> None:
+    check_graph(networks[0], folder, blocks=1 + 1 + 2, least=150)  # on the way down, in the middle, on the way up
+
+
+@pytest.mark.slow
 def test_a_whole_sampling_loop_through_onnxruntime_is_that_of_eager(
     networks: tuple[Network, ...], folder: Path
 ) -> None:
-    graphs = {one.name: "" for one in networks}
-    description = EngineDescription(
-        engine="onnx", source="", graphs=graphs, precision={}, runtime="", exporter="", capabilities=()
-    )
-    engines: list[Engine] = [eager.load(networks), onnx.load(folder, description, None)]
+    engines: list[Engine] = [eager.load(networks), onnx.load(folder, description_of(networks), None)]
     for batch in (1, 3):
         expected, got = (engine.loop(sampler(engine))(*inputs(networks, batch)).numpy() for engine in engines)
         assert expected.shape == (batch, 3, 16, 16)
@@ -93,17 +138,13 @@ def test_a_whole_sampling_loop_through_onnxruntime_is_that_of_eager(
         np.testing.assert_allclose(got, expected, rtol=0.0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["denoiser", "keys_values", "decoder", "preview"])
 def test_tensorrt_builds_for_three_cards_in_one_without_any(
     name: str, networks: tuple[Network, ...], folder: Path
 ) -> None:
     (network,) = (one for one in networks if one.name == name)
-    shares: list[float] = []
-    plan = tensorrt.build_plan(folder / f"{name}.onnx", network, CARDS, shares.append)
-    weights = sum(one.numel() * one.element_size() for one in network.module.parameters())
-    assert len(bytes(plan)) > weights / 2
-    assert shares == sorted(shares)
-    assert 0.0 < shares[-1] <= 1.0
+    check_plan(network, folder)
 
 
 def test_a_recorded_loop_depends_on_its_inputs_alone(networks: tuple[Network, ...]) -> None:
