@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mindsight.decoders.base import Refined, average
+from mindsight.decoders.base import average
 from mindsight.errors import BadRequest, MindsightError, ModelMismatch
 from mindsight.features import LOWLEVEL, Array, Features, FeatureSpace, match
 from mindsight.generators.base import Generator, SampleOptions
+from mindsight.posterior.hypotheses import weigh
 from mindsight.retrieval import Choice, Ranking, choose_between, rank
-from mindsight.stages import Version
+from mindsight.stages import Stage, Version
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.weights.device import HOST, Placement, on_host
 
@@ -74,6 +75,7 @@ class Reconstructed:
 
     pixels : (H, W, 3) uint8
     features : that it was generated from, (1, ...) each, named as the generator names them
+    from_ranking : share of the tokens that are the candidates' own, 0 to 1; None where the bundle does not use them
     steps : network evaluations that made it, of the decoder's prior and of the generator
     timings_ms : of ``generate``, or of ``preview``
     lowlevel : (H, W, 3) uint8 the image that its low-level features give, if they are decoded
@@ -85,6 +87,7 @@ class Reconstructed:
     timings_ms: dict[str, float]
     version: Version = "full"
     lowlevel: NDArray[np.uint8] | None = None
+    from_ranking: float | None = None
 
 
 def z_scored(
@@ -125,7 +128,7 @@ class TrialDecoder:
         lowlevel: bool = False,
     ) -> None:
         self.bundle = bundle
-        self._clock = clock
+        self._clock, self._placement = clock, placement
         self._generator = generator
         self._n_candidates = n_candidates
         needed, self.mismatch = _needed(generator, bundle.sampling.generator)
@@ -234,35 +237,40 @@ class TrialDecoder:
         query_R = self._decoder(self._z_scored(beta_V, mean_V, std_V))[self._decoder.query]
         return on_host(query_R.mean(axis=0))
 
-    def reconstruct(self, retrieval: Retrieval, seed: int) -> Reconstructed:
+    def reconstruct(self, retrieval: Retrieval, seed: int, stage: Stage = "final") -> Reconstructed:
         """The reconstruction of a retrieval, as the bundle samples it; the same seed gives the same image.
+
+        stage : of the beta, whose decoding errors differ
 
         Raises ModelMismatch (``generator.missing``) without a generator for the decoder's features.
         """
         start, generator = self._clock(), self._generator_for(retrieval)
-        refined, features = self._refined(retrieval, seed)
+        features, from_ranking, evaluations = self._refined(retrieval, seed, stage)
         options = self.bundle.sampling.generator
         pixels = generator(features, seed, options)[0]
         timings_ms = {"generate": 1e3 * (self._clock() - start)}
-        steps = refined.steps + generator.evaluations(options)
-        return Reconstructed(pixels, _on_host(features), steps, timings_ms)
+        steps = evaluations + generator.evaluations(options)
+        return Reconstructed(pixels, _on_host(features), steps, timings_ms, from_ranking=from_ranking)
 
-    def versions(self, retrieval: Retrieval, seed: int, *, sparing: bool = False) -> Iterator[Reconstructed]:
+    def versions(
+        self, retrieval: Retrieval, seed: int, stage: Stage = "final", *, sparing: bool = False
+    ) -> Iterator[Reconstructed]:
         """A preview of the reconstruction, unless its sampler has one step only, and then the reconstruction, each once
         it is made.
 
+        stage : see ``reconstruct``
         sparing : see ``Generator.versions``
 
         Raises as ``reconstruct``.
         """
         start, generator = self._clock(), self._generator_for(retrieval)
-        refined, features = self._refined(retrieval, seed)
+        features, from_ranking, evaluations = self._refined(retrieval, seed, stage)
         for drawn in generator.versions(features, seed, self.bundle.sampling.generator, sparing=sparing):
             timings_ms = {"preview" if drawn.is_preview else "generate": 1e3 * (self._clock() - start)}
-            steps = refined.steps + drawn.evaluations
+            steps = evaluations + drawn.evaluations
             version: Version = "preview" if drawn.is_preview else "full"
             lowlevel = None if drawn.lowlevel is None else drawn.lowlevel[0]
-            yield Reconstructed(drawn.images[0], _on_host(features), steps, timings_ms, version, lowlevel)
+            yield Reconstructed(drawn.images[0], _on_host(features), steps, timings_ms, version, lowlevel, from_ranking)
 
     def _generator_for(self, retrieval: Retrieval) -> Generator:
         if self._generator is None or not retrieval.condition:
@@ -273,10 +281,30 @@ class TrialDecoder:
             )
         return self._generator
 
-    def _refined(self, retrieval: Retrieval, seed: int) -> tuple[Refined, dict[str, Array]]:
-        """What the decoder's prior gives, and of that what the generator takes, as the generator names it."""
+    def _refined(self, retrieval: Retrieval, seed: int, stage: Stage) -> tuple[dict[str, Array], float | None, int]:
+        """What the generator takes, as it names it; the candidates' share of it; the prior's evaluations."""
         refined = self._decoder.refine(retrieval.condition, seed, self.bundle.sampling.prior)
-        return refined, {name: refined.features[own] for name, own in self._names.items()}
+        guided, from_ranking = self._guided(refined.features, retrieval, stage)
+        return {name: guided[own] for name, own in self._names.items()}, from_ranking, refined.steps
+
+    def _guided(self, refined: Features, retrieval: Retrieval, stage: Stage) -> tuple[Features, float | None]:
+        """Those of the decoder's features that are in the pool's space as the mean over both hypotheses, see
+        ``posterior.hypotheses``; and the share of the candidates in it.
+        """
+        pool, errors, prior = self.bundle.pool, self.bundle.errors, self.bundle.sampling.in_pool_prior
+        if errors is None or prior is None or stage not in errors.stages:
+            return refined, None
+        decoded_1X = on_host(retrieval.condition[self._condition[0]])
+        own_KND = pool.embeddings[[pool.index_of(candidate.id) for candidate in retrieval.candidates]]
+        found = weigh(errors, stage, decoded_1X[0], own_KND, len(pool), prior)
+        mean_ND = np.tensordot(found.weights_K, own_KND.astype(np.float32), axes=1)
+        mean = self._placement.feature(self._placement.tensor(mean_ND))
+        mixed = {
+            name: feature + found.in_pool * (mean - feature)
+            for name, feature in refined.items()
+            if self._decoder.refined[name].matches(pool.space)
+        }
+        return {**refined, **mixed}, found.in_pool if mixed else None
 
     def expect(self, seed: int) -> None:
         """Prepare the reconstruction of a trial that is still to come and will have this seed."""

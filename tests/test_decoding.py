@@ -21,6 +21,7 @@ from mindsight.features import LOWLEVEL, FeatureSpace
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorConfig
 from mindsight.generators.unclip.sdxl.adapter import UnclipGenerator
+from mindsight.posterior.errors import DecodingErrors
 from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex
 from mindsight.subjects.bundle.decoder import Sampling
 from mindsight.subjects.bundle.folder import Bundle
@@ -248,6 +249,57 @@ def test_a_linear_decoder_into_tokens_gives_reconstructions(
     picture = decoder.reconstruct(decoder.retrieve(*beta), seed=0)
     assert picture.pixels.shape == (32, 32, 3)
     assert picture.steps == 4
+
+
+@pytest.fixture(scope="module")
+def guided(linear: Bundle) -> Bundle:
+    """Decoding errors of 0.3 standard deviations, and even odds that a candidate is seen."""
+    rng = np.random.default_rng(5)
+    seen = rng.normal(size=(200, TOKENS, CHANNELS))
+    errors = DecodingErrors.learn({"final": seen + 0.3 * rng.normal(size=seen.shape)}, seen, np.arange(len(seen)))
+    return replace(linear, errors=errors, sampling=Sampling(in_pool_prior=0.5))
+
+
+def test_the_ranking_guides_where_candidates_explain_what_was_decoded(linear: Bundle, guided: Bundle) -> None:
+    assert isinstance(linear.decoder, LinearDecoder)
+    weights_DV = linear.decoder.weights_VD.T.astype(np.float64)
+    own = linear.pool.embeddings[3]
+    like_it = 0.95 * np.linalg.lstsq(weights_DV, own.ravel() - linear.decoder.intercept_D, rcond=None)[0]
+    unlike_any = np.random.default_rng(7).normal(size=N_VOXELS)
+    alone, both = (TrialDecoder(bundle, clock=ticks(), generator=make_generator()) for bundle in (linear, guided))
+    found = []
+    for z in (like_it, unlike_any):
+        retrieval = both.retrieve(z, np.zeros(N_VOXELS), np.ones(N_VOXELS))
+        plain, mixed = (decoder.reconstruct(retrieval, seed=0) for decoder in (alone, both))
+        assert plain.from_ranking is None
+        assert mixed.from_ranking is not None
+        found.append(mixed.from_ranking)
+        (tokens,), (decoded,) = mixed.features.values(), plain.features.values()
+        if z is like_it:
+            np.testing.assert_allclose(tokens[0], own, atol=1e-3)
+            assert np.abs(decoded[0] - own).max() > 1e-2
+        else:
+            np.testing.assert_allclose(tokens, decoded, atol=1e-3)
+        uncalibrated = both.reconstruct(retrieval, seed=0, stage="fast")
+        assert uncalibrated.from_ranking is None
+        np.testing.assert_array_equal(uncalibrated.pixels, plain.pixels)
+    assert found[0] > 0.999
+    assert found[1] < 0.001
+
+
+def test_a_guided_bundle_is_saved_with_its_errors_and_refused_without(
+    linear: Bundle, guided: Bundle, tmp_path: Path
+) -> None:
+    saved = guided.save(tmp_path / "bundle")
+    assert saved.errors is not None
+    assert saved.sampling.in_pool_prior == 0.5
+    with pytest.raises(ModelMismatch, match="decoding errors") as error:
+        replace(linear, sampling=guided.sampling).save(tmp_path / "without")
+    assert error.value.code == "bundle.invalid"
+    narrow = CandidatePool(("a", "b"), np.eye(2, dtype=np.float32))
+    decoder = LinearDecoder.fit(np.random.default_rng(0).normal(size=(9, N_VOXELS)), narrow.embeddings[[0, 1, 1] * 3])
+    with pytest.raises(ModelMismatch, match="64 numbers"):
+        replace(guided, pool=narrow, decoder=decoder).save(tmp_path / "narrow")
 
 
 def test_weights_for_other_voxels_are_refused(linear: Bundle, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class ArchivedResult:
     retrieved, retrieved_label : digest of the closest candidate's image, and its label
     reconstruction : digest of the reconstruction
     token_cosine, fit_percentile : its own fit, as in ``protocol.messages.ReconstructionFit``; None if unknown
+    from_ranking : share of the reconstruction's tokens that are the candidates' own
     caption : the sentence that was generated
     details : all other fields of the result, as JSON, under other names than the fields here; written unchanged
     """
@@ -53,6 +54,7 @@ class ArchivedResult:
     reconstruction: str | None = None
     token_cosine: float | None = None
     fit_percentile: float | None = None
+    from_ranking: float | None = None
     caption: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 

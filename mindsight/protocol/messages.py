@@ -255,6 +255,9 @@ class Reconstruction(_Base):
     seed: int
     evaluations: int = Field(description="number of network evaluations of the sampler")
     generator: Digest
+    from_ranking: float | None = Field(
+        default=None, ge=0, le=1, description="share of its tokens that are the candidates' own; null: none can be"
+    )
     brain_map: Digest | None = Field(default=None, description="image of the beta on the reference")
     latency_ms: StageLatency = StageLatency()
 

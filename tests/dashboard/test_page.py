@@ -255,6 +255,8 @@ def test_a_reconstruction_is_never_without_its_own_fit_and_how_it_was_made(
         assert tab.text("ms-trial .fit .reading") == rating
         assert "Token cosine" in tab.text("ms-trial .fit")
         assert f"seed {made.seed}" in card
+        assert made.from_ranking is not None
+        assert f"guided by the ranking: {round(100 * made.from_ranking)} %" in card
         assert made.generator[:7] in card
         result = [m for m in open_record.messages if isinstance(m, Result) and (m.run, m.trial) == (2, trial)][-1]
         sure = f"first of 100 right: {result.confidence:.2f} · null 0.24 · chance 0.01"

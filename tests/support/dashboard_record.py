@@ -302,6 +302,7 @@ class Scanner:
             seed=rng.getrandbits(62),
             evaluations=8,
             generator=GENERATOR,
+            from_ranking=first,
             image=self.record.add_image(reconstruction(order[0], noise, trial + 200)),
             brain_map=self.record.add_image(brain_map(run * 100 + trial)) if self.brain else None,
             latency_ms=StageLatency(generate=took_ms, reconstruction=took_ms + 20.0),
@@ -348,7 +349,7 @@ def widest(record: Record, each_ms: float) -> Record:
         "volume.processed": volume,
         "beta.ready": {"n_volumes": 8888, "n_voxels": 888_888, "flagged": True},
         "result": {"pool_size": 888_888, "chance": 1 / 888_888, "n_repeats": 88, "confidence": 0.88},
-        "reconstruction": {"evaluations": 8888, "seed": 2**62 + 1, "version": "refined"},
+        "reconstruction": {"evaluations": 8888, "from_ranking": 0.88, "seed": 2**62 + 1, "version": "refined"},
         "reconstruction.fit": {"token_cosine": -0.88, "fit_percentile": None},
     }
     messages = []

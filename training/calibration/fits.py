@@ -104,7 +104,9 @@ def reconstruct(
 ) -> Reconstructions | None:
     """Every trial, each with a seed of its own; None of no trials."""
     made = [
-        decoder.reconstruct(decoder.retrieve(trial.beta.beta_V, trial.beta.mean_V, trial.beta.std_V), seed + number)
+        decoder.reconstruct(
+            decoder.retrieve(trial.beta.beta_V, trial.beta.mean_V, trial.beta.std_V), seed + number, trial.beta.stage
+        )
         for number, trial in enumerate(trials)
     ]
     if not made:

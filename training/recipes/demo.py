@@ -2,7 +2,8 @@
 
 Only the participant and the scanner are simulated. The rest is the real way: an hour of scanning through the same
 ingest code as live, single-trial betas, a mask of reliable voxels, fine-tuning of the pretrained shared-subject model,
-a temperature fitted to fast and final betas of held-out runs, the fit of their reconstructions, a bundle.
+a temperature fitted to fast and final betas of held-out runs, the fit of their reconstructions, the errors of decoding
+measured on every run by a model that was not fitted to it, a bundle.
 
 Letters: K trials, V voxels, N candidates, M shuffled trials, T tokens, D channels.
 """
@@ -15,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from PIL import Image
 
 from mindsight import assets
 from mindsight.accuracy import Accuracy, top_k
+from mindsight.decoders.base import PriorOptions
 from mindsight.decoders.mindeye2 import MindEye2, fold, load_mindeye2
 from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.decoding import z_scored
@@ -35,6 +37,7 @@ from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, IngestSession
 from mindsight.ingest.space import SubjectSpace
+from mindsight.posterior.errors import DecodingErrors
 from mindsight.preprocessing.quality.baseline import baseline_of
 from mindsight.reconstruction_fit import FitMeter
 from mindsight.retrieval import Calibration, CandidatePool, fit_temperature
@@ -42,6 +45,8 @@ from mindsight.retrieval.ranking import cosine_scores
 from mindsight.simulator.demo import demo_participant, demo_visit
 from mindsight.simulator.experiment import Design
 from mindsight.simulator.session import SimulatedSession
+from mindsight.stages import STAGES, Stage
+from mindsight.subjects.bundle.decoder import Sampling
 from mindsight.subjects.bundle.fit import FitCalibration
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.weights.state_dict import write_state_dict
@@ -55,6 +60,7 @@ HOUR_POOL_SEED, HOUR_N_POOL, HOUR_SEED = 200, 640, 11
 N_RUNS, N_HELD_OUT = 14, 2
 MIN_RELIABILITY = 0.3
 SHUFFLES = 10
+SAMPLING = Sampling(prior=PriorOptions(draws=32), in_pool_prior=0.5)  # the mean of 32 draws takes a tenth of a second
 OPTIONS = IngestOptions(noise="ar1", normalise="run")
 
 
@@ -63,6 +69,7 @@ class Scanned:
     """One visit.
 
     betas_KV, fast_KV : final and fast betas of the trials
+    scored : (K, V) betas of each stage, z-scored as in a session; NaN for trials without that stage
     run_K, shown_K : each trial's run, and the index of the scene that it showed
     signal_R2V : of each run, see ``measure_signal``
     """
@@ -70,6 +77,7 @@ class Scanned:
     space: SubjectSpace
     betas_KV: NDArray[np.float32]
     fast_KV: NDArray[np.float32]
+    scored: Mapping[Stage, NDArray[np.float32]]
     run_K: NDArray[np.intp]
     shown_K: NDArray[np.intp]
     signal_R2V: NDArray[np.float32]
@@ -94,20 +102,35 @@ def scan(visit: SimulatedSession) -> Scanned:
     """The whole visit through ingest, in every voxel of the brain."""
     session = IngestSession(OPTIONS, clock=time.perf_counter)
     betas, fast, runs, shown, signals = [], [], [], [], []
+    scored: dict[Stage, list[NDArray[np.float32]]] = {stage: [] for stage in STAGES}
     for run in simulated_runs(visit):
         number = run.recorded.run
         ingested = ingest_run(session, run)
-        first = {beta.trial: beta.beta_V for beta in ingested.betas if beta.stage == "fast"}
-        for beta in ingested.betas:
-            if beta.stage == "final":
-                betas.append(beta.beta_V)
-                fast.append(first[beta.trial])
-                runs.append(number)
-                shown.append(int(run.trials.labels[beta.trial]))
+        of = {(beta.stage, beta.trial): beta for beta in ingested.betas}
+        for final in (beta for beta in ingested.betas if beta.stage == "final"):
+            betas.append(final.beta_V)
+            fast.append(of["fast", final.trial].beta_V)
+            for stage in STAGES:
+                beta = of.get((stage, final.trial))
+                scored[stage].append(
+                    np.full_like(final.beta_V, np.nan)
+                    if beta is None
+                    else z_scored(beta.beta_V, beta.mean_V, beta.std_V)
+                )
+            runs.append(number)
+            shown.append(int(run.trials.labels[final.trial]))
         signals.append(run_signal(session, number, ingested))
         print(f"run {number} of {len(visit.plans)} scanned", flush=True)
     assert session.space is not None
-    return Scanned(session.space, np.stack(betas), np.stack(fast), np.array(runs), np.array(shown), np.stack(signals))
+    return Scanned(
+        session.space,
+        np.stack(betas),
+        np.stack(fast),
+        {stage: np.stack(rows) for stage, rows in scored.items()},
+        np.array(runs),
+        np.array(shown),
+        np.stack(signals),
+    )
 
 
 def reliable(scanned: Scanned) -> NDArray[np.bool_]:
@@ -135,16 +158,28 @@ def narrow(scanned: Scanned, keep_V: NDArray[np.bool_]) -> Scanned:
         space=SubjectSpace(scanned.space.reference, mask_XYZ),
         betas_KV=scanned.betas_KV[:, keep_V],
         fast_KV=scanned.fast_KV[:, keep_V],
+        scored={stage: scored_KV[:, keep_V] for stage, scored_KV in scanned.scored.items()},
         signal_R2V=scanned.signal_R2V[..., keep_V],
     )
 
 
-def fit(scanned: Scanned, tokens_NTD: NDArray[np.float32], seed: int) -> MindEye2:
-    """The shared-subject model that ships, fine-tuned on all trials that are not held out."""
-    train = scanned.is_train_K
+def fit(scanned: Scanned, tokens_NTD: NDArray[np.float32], train: NDArray[np.bool_], seed: int) -> MindEye2:
+    """The shared-subject model that ships, fine-tuned on the trials in ``train``."""
     tokens_KTD = torch.from_numpy(tokens_NTD[scanned.shown_K].astype(np.float32))
     pretrained = load_mindeye2(assets.MINDEYE2 / "mindeye2.safetensors")
     return finetune(pretrained, torch.from_numpy(scanned.z_KV()[train]), tokens_KTD[train], Config(), seed)
+
+
+def decoding_errors(scanned: Scanned, tokens_NTD: NDArray[np.float32], seed: int) -> DecodingErrors:
+    """Of all trials at each stage, each pair of runs decoded by a model that was fitted to the other runs."""
+    decoded: dict[str, NDArray[np.float32]] = {}
+    for first in range(1, N_RUNS + 1, N_HELD_OUT):
+        left_out = (scanned.run_K >= first) & (scanned.run_K < first + N_HELD_OUT)
+        folded = fold(fit(scanned, tokens_NTD, ~left_out, seed))
+        for stage, scored_KV in scanned.scored.items():
+            features = folded.tokens(torch.from_numpy(scored_KV[left_out]), lowlevel=False).backbone.numpy()
+            decoded.setdefault(stage, np.empty((len(left_out), *features.shape[1:]), np.float32))[left_out] = features
+    return DecodingErrors.learn(decoded, tokens_NTD[scanned.shown_K], scanned.shown_K)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +264,7 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
     everywhere = scan(hour)
     scanned = narrow(everywhere, reliable(everywhere))
     print(f"{scanned.space.n_voxels} reliable voxels of {everywhere.space.n_voxels}", flush=True)
-    model = fit(scanned, hour.tokens_NTD, seed)
+    model = fit(scanned, hour.tokens_NTD, scanned.is_train_K, seed)
     found = held_out(model, scanned, hour.tokens_NTD, seed)
     betas_KV = scanned.betas_KV[scanned.is_train_K]
     with tempfile.TemporaryDirectory() as temporary:
@@ -246,6 +281,8 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
             decoder=MindEye2Weights(weights),
             baseline=baseline_of(list(scanned.signal_R2V)),
             accuracy=found.accuracy,
+            sampling=SAMPLING,
+            errors=decoding_errors(scanned, hour.tokens_NTD, seed),
         )
         bundle = replace(bundle, fit=held_out_fit(bundle, hour, encoder))
         shutil.rmtree(out, ignore_errors=True)

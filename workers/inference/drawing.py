@@ -122,7 +122,7 @@ class Drawing:
     ) -> tuple[Reconstructed, Reconstruction]:
         seed = seed_of(work, loaded.bundle.digest)
         identity = identity_of(work, loaded.bundle, self.generator.digest)
-        for made in loaded.decoder.versions(retrieval, seed, sparing=level >= Level.SPARING):
+        for made in loaded.decoder.versions(retrieval, seed, work.stage, sparing=level >= Level.SPARING):
             is_last = made.version == "full" or level == Level.PREVIEW
             message = reconstruction_of(work, loaded, betas, made, seed, self.generator, self.blobs, with_map=is_last)
             self.logs.publish(_KINDS[made.version], work, message, identity)

@@ -61,6 +61,7 @@ def reconstruction_of(
         seed=seed,
         evaluations=made.steps,
         generator=generator.digest,
+        from_ranking=made.from_ranking,
         brain_map=brain_map,
         latency_ms=StageLatency(**made.timings_ms, reconstruction=1e3 * max(0.0, now - work.logged_t)),
     )

@@ -205,6 +205,7 @@ def _results(messages: Sequence[Message]) -> list[ArchivedResult]:
                 reconstruction=None if reconstruction is None else reconstruction.image,
                 token_cosine=None if fit is None else fit.token_cosine,
                 fit_percentile=None if fit is None else fit.fit_percentile,
+                from_ranking=None if reconstruction is None else reconstruction.from_ranking,
                 caption=None if caption is None else caption.text,
                 details=details,
             )

@@ -167,6 +167,7 @@ def _row(result: ArchivedResult) -> dict[str, Any]:
         "reconstruction": result.reconstruction,
         "token_cosine": result.token_cosine,
         "fit_percentile": result.fit_percentile,
+        "from_ranking": result.from_ranking,
         "caption": result.caption,
     }
     return own | {key: value for key, value in sorted(result.details.items()) if key not in own}
@@ -211,6 +212,8 @@ def _trial(result: ArchivedResult, stimulus: str | None, images: Mapping[str, by
     fit = [] if result.token_cosine is None else [f"token cosine {result.token_cosine:.2f}"]
     if result.fit_percentile is not None:
         fit.append(f"percentile {result.fit_percentile:.0f}")
+    if result.from_ranking is not None:
+        fit.append(f"guided by the ranking: {result.from_ranking:.0%}")
     closest = [] if result.retrieved_label is None else [result.retrieved_label]
     if result.confidence is not None:
         closest.append(f"right: {result.confidence:.2f}")

@@ -21,6 +21,7 @@ from mindsight.files.durable import publish_folder
 from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
+from mindsight.posterior.errors import DecodingErrors
 from mindsight.preprocessing.quality.baseline import Baseline
 from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex
 from mindsight.subjects.bundle.decoder import Sampling, read_decoder
@@ -77,6 +78,7 @@ class Bundle:
     decoder : its weights; the process that decodes builds the decoder from them
     sampling : how reconstructions are made
     fit : how well reconstructions of other trials fit a trial's tokens; None if it was not calibrated
+    errors : of decoded features, at calibration; None if they were not measured
     index : sketches of a pool too large to be read for every trial; None: the whole pool is read
     folder : where it was loaded from; None until it is saved
     digest : sha256 over everything in the folder; empty until it is saved
@@ -92,6 +94,7 @@ class Bundle:
     decoder: DecoderWeights
     sampling: Sampling = field(default_factory=Sampling)
     fit: FitCalibration | None = None
+    errors: DecodingErrors | None = None
     index: ReducedIndex | None = None
     baseline: Baseline | None = None
     labels: str | None = None
@@ -156,6 +159,7 @@ class Bundle:
             decoder=decoder,
             sampling=sampling,
             fit=fit,
+            errors=DecodingErrors.load(folder),
             index=index,
             baseline=calibrated.baseline,
             labels=described.labels,
@@ -176,11 +180,25 @@ class Bundle:
                 f"expected a decoder into the pool's embeddings {self.pool.token_shape}, got {self.decoder.shape}",
                 code="bundle.invalid",
             )
+        if self.errors is not None and self.errors.tokens_D.size != self.pool.flat_ND.shape[1]:
+            raise ModelMismatch(
+                f"expected decoding errors of the pool's embeddings {self.pool.token_shape}, got them of"
+                f" {self.errors.tokens_D.size} numbers: calibrate again",
+                code="bundle.invalid",
+            )
+        if self.sampling.in_pool_prior is not None and self.errors is None:
+            raise ModelMismatch(
+                "expected decoding errors in a bundle whose reconstructions are guided by the ranking, got none:"
+                " calibrate again, or leave in_pool_prior out of its sampling",
+                code="bundle.invalid",
+            )
 
     def _write_parts(self, folder: Path) -> None:
         write_space(folder, self.space, self.statistics)
         write_pool(folder, self.pool, self.index)
         self.decoder.save(folder)
+        if self.errors is not None:
+            self.errors.save(folder)
 
     def _described(self) -> dict[str, Any]:
         parts = _Parts(self.options, self.calibration, self.baseline, self.accuracy, self.sampling, self.fit)

@@ -103,6 +103,7 @@ def test_a_bundle_from_before_is_sampled_as_it_was(tmp_path: Path) -> None:
     assert described.pop("sampling") == {
         "prior": {"steps": 10, "draws": 8},
         "generator": {"steps": None, "preset": None},
+        "in_pool_prior": None,
     }
     described["digest"] = digest_of(described)
     (tmp_path / "bundle" / DESCRIPTION).write_text(json.dumps(described))

@@ -83,7 +83,9 @@ def test_what_was_drawn_and_captioned_is_kept_with_how_it_was_made(house: House,
             null_confidence=0.1, chance=0.1, pool_size=10, model=DIGESTS["a"], pool=DIGESTS["b"],
             normalised_by="bundle",
         ),
-        Reconstruction(**ANSWER, image=DIGESTS["c"], seed=77, evaluations=4, generator=DIGESTS["d"]),
+        Reconstruction(
+            **ANSWER, image=DIGESTS["c"], seed=77, evaluations=4, generator=DIGESTS["d"], from_ranking=0.25
+        ),
         ReconstructionFit(
             **ANSWER, image=DIGESTS["c"], token_cosine=0.8, fit_percentile=97.0, encoder=DIGESTS["f"]
         ),
@@ -103,6 +105,7 @@ def test_what_was_drawn_and_captioned_is_kept_with_how_it_was_made(house: House,
     assert row["captioning"]["model"] == DIGESTS["e"]
     assert row["reconstruction"] == DIGESTS["c"]
     assert row["drawing"]["seed"] == 77
+    assert row["from_ranking"] == 0.25
     assert row["drawing"]["generator"] == DIGESTS["d"]
 
 

@@ -176,6 +176,7 @@ class TrialPanel extends Panel {
     const parts = [
       made && `generator ${short(made.generator)} seed ${made.seed}`,
       made && madeIn(made.latency_ms ?? {}),
+      typeof made?.from_ranking === "number" && `guided by the ranking: ${Math.round(100 * made.from_ranking)} %`,
       made && captionOf(trial, made) && `captioner ${short(captionOf(trial, made).model)}`,
       result && `decoder ${short(result.model)}`,
       result && `pool ${short(result.pool)} (${count(result.pool_size)})`,
