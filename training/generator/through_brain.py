@@ -122,7 +122,6 @@ def evaluate(bundle: Bundle, generator: DemoGenerator, trials: Trials, judge: Ju
             ),
             "from_ranking": mean_of(np.array([each.from_ranking or 0.0 for each in made])),
             "token_error": float(np.square(tokens_KND - trials.tokens_KND).mean()),
-            "picture_ms_median": float(np.median([each.timings_ms["generate"] for each in made])),
         }
     clean = generator.generate(trials.tokens_KND, seed=0)
     figures["from_the_scenes_own_tokens"] = agreement(clean, trials.images_KHW3, trials.scenes, judge)

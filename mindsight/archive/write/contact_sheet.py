@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from mindsight.files.images import image_kind
 
 _SIDE, _GAP, _LINE, _MARGIN = 128, 4, 16, 16
-_CAPTION = 2 * _LINE + 4
+_CAPTION = 3 * _LINE + 4
 _TRIALS_PER_ROW, _ROWS_PER_SHEET = 3, 12
 _BACKGROUND, _EMPTY, _TEXT = (16, 18, 22), (34, 37, 43), (210, 214, 220)
 _HEADINGS = ("shown", "reconstructed", "closest in the pool")
@@ -22,7 +22,7 @@ _HEADINGS = ("shown", "reconstructed", "closest in the pool")
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One image, None if it is not known, and up to two lines below it, cut where they are too long."""
+    """One image, None if it is not known, and up to three lines below it, cut where they are too long."""
 
     image: bytes | None
     lines: tuple[str, ...] = ()

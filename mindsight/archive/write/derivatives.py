@@ -213,7 +213,7 @@ def _trial(result: ArchivedResult, stimulus: str | None, images: Mapping[str, by
     if result.fit_percentile is not None:
         fit.append(f"percentile {result.fit_percentile:.0f}")
     if result.from_ranking is not None:
-        fit.append(f"guided by the ranking: {result.from_ranking:.0%}")
+        fit.append(f"from ranking: {result.from_ranking:.0%}")
     closest = [] if result.retrieved_label is None else [result.retrieved_label]
     if result.confidence is not None:
         closest.append(f"right: {result.confidence:.2f}")
