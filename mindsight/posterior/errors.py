@@ -134,7 +134,8 @@ def _flat(features: NDArray[Any]) -> NDArray[np.float32]:
 
 def _directions(centred_KX: NDArray[np.float32], n: int) -> NDArray[np.float32]:
     """(X, P) the orthonormal directions of greatest variance, through (K, K)."""
-    values_K, left_KK = np.linalg.eigh(centred_KX.astype(np.float64) @ centred_KX.T.astype(np.float64))
+    wide_KX = centred_KX.astype(np.float64)
+    values_K, left_KK = np.linalg.eigh(wide_KX @ wide_KX.T)
     n = min(n, int((values_K > 1e-9 * values_K[-1]).sum()))
     scaled_KP = left_KK[:, ::-1][:, :n] / np.sqrt(values_K[::-1][:n])
     return np.asarray(centred_KX.T @ scaled_KP.astype(np.float32))

@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--weights, --mask and --layer need --decoder mindeye2")
     if given.decoder == "linear" and given.preset is not None and preset_of(given.preset).needs_start:
         parser.error(f"--preset {given.preset} starts from a low-level image, and needs --decoder mindeye2")
+    if given.in_pool_prior is not None and not 0.0 < given.in_pool_prior < 1.0:
+        parser.error(f"expected --in-pool-prior between 0 and 1, got {given.in_pool_prior:g}")
     if given.reconstructions < 0:
         parser.error(f"expected --reconstructions 0 or more, got {given.reconstructions}")
     if not re.fullmatch(r"sub-[A-Za-z0-9]+", given.subject):
@@ -60,7 +62,9 @@ def _linear(given: argparse.Namespace) -> Bundle:
     options, echo = _options(given), parse_echo(given.echo)
     pool = None if given.pool is None else CandidatePool.load(given.pool)
     now, reconstructor = datetime.now(UTC), _reconstructor(given, pool)
-    made = calibrate_linear(given.runs, given.labels, given.subject, now, options, pool, echo, reconstructor)
+    made = calibrate_linear(
+        given.runs, given.labels, given.subject, now, options, pool, echo, reconstructor, given.in_pool_prior
+    )
     return _sampled(made, given).save(given.out)
 
 
@@ -73,7 +77,16 @@ def _released(given: argparse.Namespace) -> Bundle:
     subject, created, reconstructor = given.subject, datetime.now(UTC), _reconstructor(given, pool)
     with tempfile.TemporaryDirectory() as scratch:
         made = calibrate_released(
-            released, given.runs, given.labels, subject, created, Path(scratch), options, echo, reconstructor
+            released,
+            given.runs,
+            given.labels,
+            subject,
+            created,
+            Path(scratch),
+            options,
+            echo,
+            reconstructor,
+            given.in_pool_prior,
         )
         return _sampled(made, given).save(given.out)
 
@@ -151,6 +164,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="trials to reconstruct at each stage with the generator of this machine's service, so that a session can"
         f" rate how well a reconstruction fits (default {N_TRIALS}; 0: none). Needs a pool of image tokens",
+    )
+    parser.add_argument(
+        "--in-pool-prior",
+        type=float,
+        metavar="P",
+        help="let the ranking guide reconstructions, with the probability P beforehand that an image is in the pool:"
+        " candidates that explain what was decoded then give their own tokens (default: by the decoder alone)",
     )
     _add_decoder(parser.add_argument_group("decoder"))
     _add_betas(parser.add_argument_group("betas, in calibration and in sessions with this bundle"))

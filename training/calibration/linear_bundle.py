@@ -25,6 +25,7 @@ from mindsight.retrieval import CandidatePool
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
+from training.calibration.decoding_errors import guided_by_ranking
 from training.calibration.fits import LeftOut, Reconstructor, calibrate_fit
 from training.calibration.glm_choice import VoxelRun, choose, slice_lags
 from training.calibration.linear_choice import choose_linear, fit_linear
@@ -52,6 +53,7 @@ def calibrate_linear(
     pool: CandidatePool | None = None,
     echo: EchoChoice = None,
     reconstructor: Reconstructor | None = None,
+    in_pool_prior: float | None = None,
 ) -> Bundle:
     """A linear bundle, not saved yet, that decodes into the embeddings of a pool, or classifies labels.
 
@@ -63,6 +65,7 @@ def calibrate_linear(
     pool : the candidates that the labels name, see ``CandidatePool.named``; None: the labels are the candidates
     echo : which of several echoes, or all combined, see ``read_series``; sessions must take the same
     reconstructor : to calibrate the fit of reconstructions with; each run's are made by the decoder of the other runs
+    in_pool_prior : if the ranking is to guide reconstructions, see ``Sampling``
 
     Raises BadRequest (``calibration.runs``, ``calibration.labels``), ModelMismatch (``pool.unknown_candidate``), and
     what reading the runs raises.
@@ -92,12 +95,16 @@ def calibrate_linear(
         labels=labels,
         accuracy=held_out.accuracy,
     )
-    if reconstructor is None:
+    if reconstructor is None and in_pool_prior is None:
         return bundle
     left_out = [
         LeftOut([run.recorded.run], fit_linear(trials[:i] + trials[i + 1 :], pool, held_out.method))
         for i, run in enumerate(runs)
     ]
+    if in_pool_prior is not None:
+        bundle = guided_by_ranking(bundle, runs, left_out, index_of, in_pool_prior)
+    if reconstructor is None:
+        return bundle
     return replace(bundle, fit=calibrate_fit(bundle, runs, left_out, reconstructor))
 
 

@@ -24,6 +24,7 @@ from mindsight.retrieval import CandidatePool, ReducedIndex, cosine_scores, fit_
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
+from training.calibration.decoding_errors import guided_by_ranking
 from training.calibration.fits import LeftOut, Reconstructor, calibrate_fit
 from training.calibration.linear_bundle import BY_RUN
 from training.calibration.runs import (
@@ -70,6 +71,7 @@ def calibrate_released(
     options: IngestOptions = BY_RUN,
     echo: EchoChoice = None,
     reconstructor: Reconstructor | None = None,
+    in_pool_prior: float | None = None,
 ) -> Bundle:
     """A bundle, not saved yet, whose confidence is fitted to the runs' trials.
 
@@ -105,9 +107,11 @@ def calibrate_released(
         labels=labels,
         accuracy=top_k(scores_KN, right_KN, 1),
     )
+    unseen = [LeftOut([run.recorded.run for run in runs], bundle.decoder)]
+    if in_pool_prior is not None:
+        bundle = guided_by_ranking(bundle, runs, unseen, index_of, in_pool_prior)
     if reconstructor is None:
         return bundle
-    unseen = [LeftOut([run.recorded.run for run in runs], bundle.decoder)]
     return replace(bundle, fit=calibrate_fit(bundle, runs, unseen, reconstructor))
 
 

@@ -57,7 +57,7 @@ def calibrated(lab: Path, out: Path, *more: str, weights: str = "weights.safeten
 def test_runs_give_the_weights_a_space_and_a_confidence(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert calibrated(lab, tmp_path / "bundle") == 0
+    assert calibrated(lab, tmp_path / "bundle", "--in-pool-prior", "0.25") == 0
     bundle, shipped = Bundle.load(tmp_path / "bundle"), Bundle.load(assets.BUNDLE)
     assert (bundle.kind, bundle.labels, bundle.pool.digest) == ("mindeye2", "stim_file", shipped.pool.digest)
     assert bundle.accuracy is not None
@@ -65,6 +65,11 @@ def test_runs_give_the_weights_a_space_and_a_confidence(
     assert bundle.accuracy.chance == pytest.approx(1 / N_POOL)
     assert bundle.accuracy.interval[0] > 0.3
     assert bundle.calibration.null_confidence < 0.5
+    assert bundle.sampling.in_pool_prior == 0.25
+    assert bundle.errors is not None
+    n_trials = {stage: errors.of_image.n for stage, errors in bundle.errors.stages.items()}
+    assert n_trials["fast"] == n_trials["final"] == bundle.accuracy.n
+    assert 0 < n_trials["revised"] <= bundle.accuracy.n
     found = replay(
         lab / "run-3", tmp_path / "bundle", speed=math.inf, results=None, clock=time.perf_counter, sleep=time.sleep
     )
