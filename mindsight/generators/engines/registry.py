@@ -77,12 +77,7 @@ def verify_engine(folder: Path, networks: Sequence[Network], source: str) -> Ver
     Raises what ``load_verified`` does, but for ``engine.unverified``; ModelMismatch (``engine.differs``).
     """
     description = _admit(folder, source)
-    if (names := {one.name for one in networks}) != set(description.graphs):
-        raise ModelMismatch(
-            f"expected an engine of {', '.join(sorted(names))}, got one of {', '.join(description.graphs)}: "
-            f"{folders.PROOF.remedy}",
-            code="engine.networks",
-        )
+    _require_networks(description, networks)
     engine = stored(description.engine)
     loaded = cast(Engine, engine.load(folder, description, None))
     errors = verify.errors(loaded, networks)
@@ -114,7 +109,8 @@ def put_to_work(name: str, generator: object, engines: Path) -> None:
 
     With "eager" it stays as it was loaded.
 
-    Raises what ``in_memory`` and ``load_verified`` do; ModelMismatch (``engine.generator``, ``engine.precision``).
+    Raises what ``in_memory`` and ``load_verified`` do; ModelMismatch (``engine.generator``, ``.networks``,
+    ``.precision``).
     """
     if name == "eager":
         return
@@ -122,11 +118,10 @@ def put_to_work(name: str, generator: object, engines: Path) -> None:
     if name in IN_MEMORY:
         runnable.use(in_memory(name, runnable.networks))
         return
+    description = folders.read_description(engines / name)
+    _require_networks(description, runnable.networks)
     engine = load_verified(engines / name, runnable.digest)
-    built, here = (
-        folders.read_description(engines / name).precision,
-        {one.name: one.precision for one in runnable.networks},
-    )
+    built, here = description.precision, {one.name: one.precision for one in runnable.networks}
     if dict(built) != here:
         raise ModelMismatch(
             f"expected an engine of {_listed(here)}, as the generator runs on this device, got {_listed(built)}: use"
@@ -144,6 +139,16 @@ def as_runnable(generator: object) -> HasNetworks:
             code="engine.generator",
         )
     return cast(HasNetworks, generator)
+
+
+def _require_networks(description: EngineDescription, networks: Sequence[Network]) -> None:
+    """Raises ModelMismatch (``engine.networks``) for an engine of other networks, such as an earlier version's."""
+    if (names := {one.name for one in networks}) != set(description.graphs):
+        raise ModelMismatch(
+            f"expected an engine of {', '.join(sorted(names))}, got one of {', '.join(description.graphs)}: "
+            f"{folders.PROOF.remedy}",
+            code="engine.networks",
+        )
 
 
 def _listed(precision: Mapping[str, str]) -> str:

@@ -178,6 +178,11 @@ def test_a_generator_takes_a_verified_engine_of_its_precision(engine: Path, netw
     ) as refused:
         registry.put_to_work(engine.name, Generating(small_sdxl.preview(torch.float16)), engine.parent)
     assert refused.value.code == "engine.precision"
+    with pytest.raises(
+        ModelMismatch, match="expected an engine of keys_values, preview, got one of preview"
+    ) as refused:
+        registry.put_to_work(engine.name, Generating(*networks, small_sdxl.keys_values()), engine.parent)
+    assert refused.value.code == "engine.networks"
     with pytest.raises(ModelMismatch, match="got object: it runs eager only"):
         registry.put_to_work(engine.name, object(), engine.parent)
 
