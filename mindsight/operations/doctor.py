@@ -48,9 +48,7 @@ def examine() -> list[Finding]:
             ("open_clip", _open_clip),
             ("bus server", lambda: _bus(settings)),
             ("demo models", _models),
-            ("engine", lambda: _engine(settings)),
-            ("refinement", lambda: _refinement(settings)),
-            ("bundles", lambda: _bundles(settings)),
+            *_inference(settings),
         ]
     findings = []
     for what, check in checks:
@@ -65,6 +63,18 @@ def _no_service() -> str:
     return 'not installed; this machine can stream and inspect. For the service: pip install "mindsight[server]"'
 
 
+def _inference(settings: Settings) -> list[tuple[str, Callable[[], str]]]:
+    from mindsight.operations.inference_check import InferenceCheck
+
+    check = InferenceCheck(settings)
+    return [
+        ("generator", check.generator),
+        ("captions", check.captions),
+        ("refinement", check.refinement),
+        ("bundles", check.bundles),
+    ]
+
+
 def _torch() -> str:
     import torch
 
@@ -75,52 +85,16 @@ def _torch() -> str:
 
 
 def _device(settings: Settings) -> str:
-    from mindsight.weights.device import choose
+    from mindsight.weights.device import choose, why_no_card
 
     placement = choose(settings.device)
+    if settings.device == "auto" and not placement.is_card and (reason := why_no_card()):
+        raise RuntimeError(
+            f"expected a card, as this torch is made for one, got none ({reason}): update the driver, or choose"
+            " MINDSIGHT_DEVICE=cpu"
+        )
     free = placement.free_bytes()
     return f"{placement.device}, {placement.dtype}" + ("" if free is None else f", {free / 1e9:.0f} GB free")
-
-
-def _engine(settings: Settings) -> str:
-    from mindsight import assets
-    from mindsight.generators.engines.registry import IN_MEMORY, put_to_work
-    from mindsight.generators.registry import load_generator
-    from mindsight.weights.device import choose
-
-    if settings.engine == "eager":
-        return "eager"
-    generator = load_generator(settings.generator_dir or assets.GENERATOR, choose(settings.device))
-    put_to_work(settings.engine, generator, settings.engines_dir)
-    return settings.engine if settings.engine in IN_MEMORY else f"{settings.engine}, verified on this device"
-
-
-def _refinement(settings: Settings) -> str:
-    from mindsight.generators.refiner.refiner import require_captions, require_folder
-
-    if settings.refiner_dir is None:
-        return "off"
-    require_captions(settings.captions_dir)
-    require_folder(settings.refiner_dir)
-    return settings.refiner_dir.name
-
-
-def _bundles(settings: Settings) -> str:
-    from mindsight.generators.sampling.presets import PRESETS
-    from mindsight.generators.unclip.sdxl.adapter import LOWLEVEL_FOLDER
-    from mindsight.subjects.bundle.description import DESCRIPTION, read_description
-
-    folders = sorted(path.parent for path in settings.bundles_dir.glob(f"*/{DESCRIPTION}"))
-    has_lowlevel = settings.generator_dir is not None and (settings.generator_dir / LOWLEVEL_FOLDER).is_dir()
-    for folder in folders:
-        sampling = read_description(folder).sampling or {}
-        preset = PRESETS.get(str((sampling.get("generator") or {}).get("preset")))
-        if preset is not None and preset.needs_start and not has_lowlevel:
-            raise RuntimeError(
-                f"expected Stable Diffusion's autoencoder in {LOWLEVEL_FOLDER}/ of MINDSIGHT_GENERATOR_DIR for the"
-                f" bundle {folder.name}, whose images start from a low-level one, got none: put diffusers' folder there"
-            )
-    return f"{len(folders)} in the data folder"
 
 
 def _open_clip() -> str:

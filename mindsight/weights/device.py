@@ -127,11 +127,26 @@ def choose(device: str) -> Placement:
     number = int(device.removeprefix("cuda:"))
     if number >= cards:
         listed = f"one of {cards} cards, cuda:0 to cuda:{cards - 1}" if cards else "cpu or auto, as torch finds no card"
+        reason = "" if cards else why_no_card()
         raise BadRequest(
-            f"expected {listed}, got {device}: correct MINDSIGHT_DEVICE, or install the driver and torch for CUDA",
+            f"expected {listed}{reason and f' ({reason})'}, got {device}: correct MINDSIGHT_DEVICE, or install the"
+            " driver and torch for CUDA",
             code="settings.device",
         )
     return Placement(device, "float16")
+
+
+def why_no_card() -> str:
+    """What CUDA says, such as that the driver is too old; "" if there is a card, or if this torch is made for none."""
+    import torch
+
+    if torch.version.cuda is None or torch.cuda.is_available():
+        return ""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().splitlines()[0]
+    return "no card is visible"
 
 
 def is_out_of_memory(error: Exception) -> bool:
