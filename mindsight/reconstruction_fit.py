@@ -1,7 +1,7 @@
 """How well a reconstruction fits the tokens that it was made from: its own tokens, encoded again, beside them.
 
-It is a measure of the reconstruction, and not of the retrieval: a generator that draws something else than what was
-decoded fits badly, however sure the ranking is. Knows nothing of sessions, queues or the wall clock.
+It is a measure of the reconstruction, and not of the retrieval: tokens that no image has are drawn as something else,
+however sure the ranking is. Knows nothing of sessions, queues or the wall clock.
 
 Letters: B = 1 trial, N tokens of D channels, H and W pixels.
 """

@@ -279,7 +279,9 @@ class ReconstructionFit(_Base):
     stage: Stage
     image: Digest = Field(description="of the reconstruction that was measured")
     token_cosine: float = Field(
-        ge=-1, le=1, description="cosine between the tokens of the reconstruction, encoded again, and those decoded"
+        ge=-1,
+        le=1,
+        description="cosine between the tokens of the reconstruction, encoded again, and those that it was made from",
     )
     fit_percentile: float | None = Field(
         default=None,

@@ -9,7 +9,7 @@ import { Panel } from "../ui/panel.js";
 
 const SIGN = { planned: "·", waiting: "○", fast: "◔", revised: "◑", final: "●", undecoded: "–" };
 
-const FIT = "Cosine between the reconstruction's tokens, encoded again, and the decoded tokens. Percentile: the share of"
+const FIT = "Cosine between the reconstruction's tokens, encoded again, and those it was made from. Percentile: the share of"
   + " other trials' reconstructions that fit these tokens worse, by the calibration of this stage.";
 
 /** A framed image, or a text instead, with a caption below it and a note on the right. */
