@@ -193,7 +193,13 @@ def test_every_alert_has_a_disturbance() -> None:
     assert set(CASES) == {rule.code for rule in RULES}
 
 
-@pytest.mark.parametrize("code", CASES)
+# In short those that are found in other ways: a pose, many poses, one slice, one volume, a trend.
+SHORT = ("quality.motion", "quality.motion_often", "quality.slices", "quality.spike", "quality.drift")
+
+
+@pytest.mark.parametrize(
+    "code", [pytest.param(code, marks=[] if code in SHORT else [pytest.mark.slow]) for code in CASES]
+)
 def test_an_alert_is_reported_once_when_its_disturbance_comes_and_is_over_at_the_end_of_the_run(
     code: str, volumes: list[Volume], space: SubjectSpace, quiet: Quiet
 ) -> None:

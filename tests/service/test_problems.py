@@ -194,7 +194,7 @@ def test_a_first_start_prints_the_keys_and_a_second_does_not(tmp_path: Path) -> 
             stdout=subprocess.PIPE,
             text=True,
         )
-        until = time.monotonic() + 10
+        until = time.monotonic() + 60
         while process.poll() is None and not (tmp_path / "gateway.json").exists() and time.monotonic() < until:
             time.sleep(0.05)
         process.terminate()

@@ -78,6 +78,7 @@ def checkpoint(eighth: dict[str, Tensor], tmp_path_factory: pytest.TempPathFacto
     return path
 
 
+@pytest.mark.slow
 def test_the_full_layout_at_an_eighth(checkpoint: Path, eighth: dict[str, Tensor], tmp_path: Path) -> None:
     assert len(eighth) == 249
     converted = convert_mindeye2(checkpoint, tmp_path / "out")

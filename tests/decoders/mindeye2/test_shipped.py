@@ -54,6 +54,7 @@ def test_an_invented_brain_is_decoded_after_200_trials(shipped: MindEye2) -> Non
     assert F.mse_loss(draws, new) < 0.9 * F.mse_loss(mean_picture, new)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_few_steps_of_the_prior_stay_faithful(shipped: MindEye2) -> None:
     """Mean of four draws and the true tokens: half of the steps cost nothing, a quarter hardly anything."""

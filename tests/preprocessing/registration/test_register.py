@@ -97,6 +97,7 @@ def search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
+@pytest.mark.slow
 def test_a_t1_like_contrast_with_a_receive_field_is_found(typical: Truth, search: str) -> None:
     motion = FAR if search == "everywhere" else NEAR
     shape, voxel_mm = (100, 110, 90), (-2.0, 2.0, 2.0)

@@ -13,6 +13,7 @@ from mindsight.ingest import IngestSession
 from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.motion import rigid
+from mindsight.preprocessing.registration import register as register_
 from mindsight.preprocessing.registration import session_reference
 from mindsight.preprocessing.registration.register import MIN_MARGIN
 from mindsight.preprocessing.registration.report import RegistrationReport
@@ -147,6 +148,14 @@ def test_a_run_that_looks_unlike_the_session_is_searched_for_again(head: Head, s
     assert all(output.report.aligned and not output.report.censored for output in outputs)
 
 
+@pytest.fixture
+def few_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search from near no motion alone, where it ends up as well: the whole lattice takes seconds."""
+    monkeypatch.setattr(register_, "TURNS_DEG", (register_.TURNS_DEG[1],) * 2)
+    monkeypatch.setattr(register_, "SHIFTS_MM", (register_.SHIFTS_MM[1],) * 2)
+
+
+@pytest.mark.usefixtures("few_starts")
 @pytest.mark.parametrize("tries", [1, pytest.param(MAX_TRIES, marks=pytest.mark.slow)])
 def test_a_run_that_fits_nowhere_is_refused_and_the_place_stays(
     head: Head, space: SubjectSpace, monkeypatch: pytest.MonkeyPatch, tries: int
@@ -195,6 +204,7 @@ def test_an_empty_first_volume_does_not_become_the_reference(
     assert off_mm(outputs[1].registration, elsewhere, head) < 0.05
 
 
+@pytest.mark.usefixtures("few_starts")
 def test_another_persons_head_is_refused_in_words_and_every_trial_flagged(shared: Path) -> None:
     reference = next(iter(read_series(shared / "data" / "trio_run155" / "dcm")))
     space = SubjectSpace(reference, brain_mask(reference.data))

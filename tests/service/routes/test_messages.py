@@ -232,7 +232,7 @@ def in_process(bus: Bus) -> Callable[..., Any]:
             hub = Hub(bus)
             hub.start()
             try:
-                return await asyncio.wait_for(scenario(hub), 30)
+                return await asyncio.wait_for(scenario(hub), 60)
             finally:
                 await hub.stop()
 
@@ -249,9 +249,11 @@ def test_a_watcher_that_takes_nothing_costs_nothing_and_misses_nothing(
 
     async def scenario(hub: Hub) -> list[int]:
         ids: list[int] = []
-        async for page in hub.follow(session, 0):
+        stopped = False
+        async for page in hub.follow(session, 0):  # a page may be a beat, without a message
             ids += [frame.seq for frame in page]
-            if ids and len(ids) < 10:
+            if ids and not stopped:
+                stopped = True
                 await asyncio.to_thread(warn, bus, session, n)
                 await asyncio.sleep(0.5)  # the ring turns over meanwhile
             if len(ids) == n + 2:
