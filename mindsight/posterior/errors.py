@@ -112,10 +112,13 @@ class DecodingErrors:
 
     @classmethod
     def load(cls, folder: Path) -> DecodingErrors | None:
-        """What ``save`` wrote; None if the folder has no such file."""
+        """What ``save`` wrote; None if the folder has no such file. Raises ModelMismatch (``model.file``)."""
         if not (folder / ERRORS).exists():
             return None
         held = map_tensors(folder / ERRORS)
+        missing = {"decoded", "basis", "tokens", "weights"} - set(held)
+        if missing:
+            raise ModelMismatch(f"expected decoding errors, {ERRORS} has no {sorted(missing)}", code="model.file")
 
         def predictive(stage: str, name: str) -> Predictive:
             return Predictive(np.array(held[f"{stage}.{name}.scatter"]), int(held[f"{stage}.{name}.n"][0]))

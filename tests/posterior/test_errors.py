@@ -9,6 +9,7 @@ import pytest
 
 from mindsight.errors import ModelMismatch
 from mindsight.posterior.errors import ERRORS, DecodingErrors
+from mindsight.weights.tensors import write_tensors
 from support.decoded import Decoded, simulate
 
 
@@ -57,9 +58,10 @@ def test_it_is_read_back_in_half_precision(learnt: DecodingErrors, world: Decode
     for stage, errors in learnt.stages.items():
         np.testing.assert_array_equal(loaded.stages[stage].of_image.scatter_PP, errors.of_image.scatter_PP)
         assert loaded.stages[stage].of_any.n == errors.of_any.n
-    (tmp_path / ERRORS).write_bytes(b"no tensors")
-    with pytest.raises(ModelMismatch):
+    write_tensors(tmp_path / ERRORS, {"basis": np.zeros((2, 2))})
+    with pytest.raises(ModelMismatch, match=r"no \['decoded', 'tokens', 'weights'\]") as error:
         DecodingErrors.load(tmp_path)
+    assert error.value.code == "model.file"
 
 
 def test_too_few_trials_are_refused(world: Decoded) -> None:
