@@ -1,7 +1,7 @@
 """The long form: a small teacher is trained on scenes, and its student gives its latents in four and in two steps.
 
-The autoencoder is as good as untrained, which is most of a teacher's training: latents are what is distilled.
-``benchmarks/bench_distillation.py`` trains it, and measures images.
+With a teacher that is trained for less, there is nothing to gain: what its tokens say does not show in its latents yet.
+``benchmarks/bench_distillation.py`` measures the same students by their images.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from training.distillation.team import Team
 from training.distillation.train import Training, run
 from training.recipes.small_unclip import Recipe, make
 
-RECIPE = Recipe(scenes=600, held_out=40, vae_steps=2, unet_steps=800)
+RECIPE = Recipe()
 
 
 @pytest.mark.slow
@@ -36,7 +36,7 @@ def test_a_student_gives_its_teachers_latents_in_a_tenth_of_the_steps(
     make(tmp_path, RECIPE)
     config = Config(
         teacher=tmp_path / "unclip", pool=tmp_path / "pool", images=tmp_path / "scenes.h5", out=tmp_path / "run",
-        weights="all", steps=120, batch=16, learning_rate=3e-4, precision="float32", held_out=RECIPE.held_out,
+        weights="all", steps=200, batch=16, learning_rate=3e-4, precision="float32", held_out=RECIPE.held_out,
     )  # fmt: skip
     read = read_folder(config.teacher)
     assert read.space is not None
