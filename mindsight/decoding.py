@@ -161,13 +161,21 @@ class TrialDecoder:
         return self._generator is not None and bool(self._condition)
 
     def retrieve(
-        self, beta_V: ArrayLike, mean_V: ArrayLike, std_V: ArrayLike, pairs: Sequence[tuple[str, str]] = ()
+        self,
+        beta_V: ArrayLike,
+        mean_V: ArrayLike,
+        std_V: ArrayLike,
+        pairs: Sequence[tuple[str, str]] = (),
+        *,
+        stage: Stage | None = None,
+        n_run: int = 0,
     ) -> Retrieval:
         """Rank the pool for one beta, or for the betas of R trials that showed the same image.
 
         beta_V : (V,) response to the trial, as the GLM estimated it; or (R, V)
         mean_V, std_V : of the same shape, what it is z-scored by; a voxel with a standard deviation of 0 is ignored
         pairs : ids of look-alike candidates, to decide between
+        stage, n_run : of the beta, for the confidence, see ``Calibration.at``; None: that of all stages together
 
         Repeats are averaged as MindEye2's reference averages them: each is decoded, and the mean of their features is
         compared and reconstructed. For a linear decoder and for MindEye2's backbone, which is affine, that equals
@@ -182,7 +190,8 @@ class TrialDecoder:
         decoded = self._clock()
         pool = self.bundle.pool
         ranking = self._rank(query, pairs)
-        sure = self.bundle.calibration.confidence(ranking)
+        calibration = self.bundle.calibration.at(stage, n_run)
+        sure = calibration.confidence(ranking)
         candidates = tuple(
             RankedCandidate(
                 id=pool.ids[i],
@@ -193,12 +202,12 @@ class TrialDecoder:
             )
             for i in ranking.indices_K
         )
-        choices = choose_between(ranking, pool, self.bundle.calibration, pairs)
+        choices = choose_between(ranking, pool, calibration, pairs)
         end = self._clock()
         return Retrieval(
             candidates,
             confidence=sure.probability,
-            null_confidence=self.bundle.calibration.null_confidence,
+            null_confidence=calibration.null_confidence,
             margin=sure.margin,
             null_share=sure.null_share,
             chance=1.0 / len(pool),

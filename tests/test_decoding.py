@@ -22,7 +22,7 @@ from mindsight.generators.base import SampleOptions
 from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorConfig
 from mindsight.generators.unclip.sdxl.adapter import UnclipGenerator
 from mindsight.posterior.errors import DecodingErrors
-from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex
+from mindsight.retrieval import Calibration, CandidatePool, ReducedIndex, StageTemperature, softmax
 from mindsight.subjects.bundle.decoder import Sampling
 from mindsight.subjects.bundle.folder import Bundle
 from support.families import write_mindeye2
@@ -58,6 +58,26 @@ def test_candidates_are_those_of_the_nearest_embeddings(
     assert (retrieval.null_confidence, retrieval.chance) == (0.2, 1 / 12)
     assert retrieval.candidates[0].label == linear.pool.labels[order[0]]
     assert retrieval.timings_ms == {"decode": 1000.0, "retrieve": 1000.0}
+
+
+def test_confidence_is_that_of_the_stage_and_of_the_betas_so_far(
+    linear: Bundle, beta: tuple[np.ndarray, np.ndarray, np.ndarray], tmp_path: Path
+) -> None:
+    fast = StageTemperature(
+        temperature=0.8, exponent=0.5, n_run=16, null_confidence=(0.1, 0.2, 0.3, 0.4, 0.5), log_loss=1.0, n=9
+    )
+    staged = replace(linear, calibration=replace(linear.calibration, stages={"fast": fast})).save(tmp_path / "staged")
+    assert staged.calibration.stages == {"fast": fast}
+    decoder = TrialDecoder(staged, clock=ticks(), n_candidates=12)
+    pairs = [("c0", "c1")]
+    early, late = (decoder.retrieve(*beta, pairs=pairs, stage="fast", n_run=n) for n in (1, 16))
+    scores_N = np.array([candidate.score for candidate in early.candidates])
+    for found, temperature, null in ((early, 0.8, 0.1), (late, 0.2, 0.5)):
+        assert found.confidence == pytest.approx(softmax(scores_N, temperature).max())
+        assert found.null_confidence == pytest.approx(null)
+    assert early.pairs[0].probability < late.pairs[0].probability
+    plain = TrialDecoder(linear, clock=ticks(), n_candidates=12).retrieve(*beta, stage="fast", n_run=3)
+    assert decoder.retrieve(*beta, stage="final", n_run=3).confidence == plain.confidence
 
 
 def test_of_two_that_look_alike_the_nearer_is_chosen_however_low_both_rank(

@@ -4,7 +4,7 @@ Knows nothing of volumes, files, sessions or time of day: one row of voxel value
 """
 
 from mindsight.glm.design import Event
-from mindsight.glm.normalise import Normaliser, Statistics
+from mindsight.glm.normalise import Normaliser, Statistics, WarmUp
 from mindsight.glm.streaming import StreamingGLM
 
-__all__ = ["Event", "Normaliser", "Statistics", "StreamingGLM"]
+__all__ = ["Event", "Normaliser", "Statistics", "StreamingGLM", "WarmUp"]

@@ -10,7 +10,7 @@ sums.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +27,14 @@ class Statistics:
     mean_V: NDArray[np.float32]
     std_V: NDArray[np.float32]
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """``n`` betas are known of the ``of`` that the policy's statistics need."""
+
+    n: int
+    of: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +81,10 @@ class Normaliser:
         0; "run": over all trials of the present run so far including the trial itself, without other runs; "bundle": as
         calibrated, always
     bundle : statistics of the calibration, None if there is no bundle
-    min_betas : the warm-up. With fewer betas "run" falls back to "running", and the running policies to no statistics
+    min_betas : the warm-up. With fewer betas the running policies give no statistics, and "run" takes as many betas as
+        it lacks from what is known (the bundle and the runs before) for the standard deviation; the mean remains the
+        run's own, since what the betas of a young run share is mostly error. With one beta, or if nothing is known,
+        "run" falls back to "running"
     std_floor : lower limit of the standard deviations, as a share of the voxels' median: with few betas a standard
         deviation can be small by chance, and the z-score then huge. 0 sets no limit; a silent voxel stays at 0
     """
@@ -107,11 +118,34 @@ class Normaliser:
         self._run_sums += _Sums.of(beta_V)
         self._run[trial] = beta_V
 
+    def put_all(self, beta_of: Mapping[int, NDArray[np.float32]]) -> None:
+        """The newest betas of several trials of the present run."""
+        self._run |= beta_of
+        betas_KV = np.array(list(self._run.values()), np.float64)
+        self._run_sums = _Sums(betas_KV.sum(axis=0), (betas_KV**2).sum(axis=0), len(betas_KV))
+
     def end_run(self) -> None:
         """End the present run, whose betas are final; the next ``put`` belongs to another run."""
         self._ended += self._run_sums
         self._run_sums = _Sums.nothing(self._none.mean_V.size)
         self._run = {}
+
+    @property
+    def by_run(self) -> bool:
+        """Whether the policy is "run"."""
+        return self._policy == "run"
+
+    @property
+    def n_run(self) -> int:
+        """Betas of the present run."""
+        return len(self._run)
+
+    def warming_up(self, trial: int) -> WarmUp | None:
+        """What the statistics for the trial's beta rest on while they are not yet those of the policy, else None."""
+        if self._policy == "bundle":
+            return None
+        n = len(self._run) if self._policy == "run" else self._running(trial).n
+        return WarmUp(n, self._min_betas) if n < self._min_betas else None
 
     def statistics(self, trial: int) -> tuple[Statistics, Source]:
         """Statistics for the trial's beta, and the policy they follow; "none" is mean 0, standard deviation 1."""
@@ -119,11 +153,29 @@ class Normaliser:
             return (self._none, "none") if self._bundle is None else (self._bundle, "bundle")
         if self._policy == "run" and len(self._run) >= self._min_betas:
             return self._run_sums.statistics(self._std_floor), "run"
+        if self._policy == "run" and len(self._run) > 1 and self._known.n:
+            return replace(self._filled_up().statistics(self._std_floor), n=len(self._run)), "run"
         source: Source = "running_including" if self._policy == "running_including" else "running"
-        sums = self._prior + self._ended + self._run_sums
-        if source == "running" and trial in self._run:
-            sums -= _Sums.of(self._run[trial])
+        sums = self._running(trial)
         return (sums.statistics(self._std_floor), source) if sums.n >= self._min_betas else (self._none, "none")
+
+    @property
+    def _known(self) -> _Sums:
+        return self._prior + self._ended
+
+    def _filled_up(self) -> _Sums:
+        """The present run and as many betas as it lacks, which have its mean and the spread of those known before."""
+        run, known = self._run_sums, self._known
+        lacking, mean_V = self._min_betas - run.n, run.first_V / run.n
+        variance_V = np.maximum(known.second_V / known.n - (known.first_V / known.n) ** 2, 0.0)
+        return run + _Sums(lacking * mean_V, lacking * (variance_V + mean_V**2), lacking)
+
+    def _running(self, trial: int) -> _Sums:
+        """Over the session so far; the trial itself counts only by "running_including"."""
+        sums = self._known + self._run_sums
+        if self._policy != "running_including" and trial in self._run:
+            sums -= _Sums.of(self._run[trial])
+        return sums
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The betas so far; ``load_state`` of a normaliser with the same options continues to the same bits."""

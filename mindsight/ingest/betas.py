@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mindsight.glm import Normaliser
 from mindsight.ingest.outputs import TrialBeta
@@ -32,6 +33,9 @@ class BetaScorer:
         betas = []
         for trial, stage in run.take_due():
             beta = run.beta(trial, stage)
+            if self.normaliser.by_run and self._learns_from(beta):
+                others = run.estimates(stage)
+                self.normaliser.put_all({other: self._covered(trial, others[other]) for other in others})
             self._learn(trial, beta)
             betas.append(self._scored(run, trial, stage, beta))
         return betas
@@ -47,11 +51,19 @@ class BetaScorer:
         return betas
 
     def _learn(self, trial: int, beta: RunBeta) -> None:
-        """Update the statistics; not with a beta of no volumes, nor if the run could not be registered."""
-        if beta.n_volumes == 0:
-            return
-        if self.reference is None or self.reference.trusted:
-            self.normaliser.put(trial, self._registered(trial, beta).beta_V)
+        if self._learns_from(beta):
+            self.normaliser.put(trial, self._covered(trial, beta.beta_V))
+
+    def _learns_from(self, beta: RunBeta) -> bool:
+        """Whether it counts in the statistics: not if it is of no volumes, nor if the run could not be registered."""
+        return beta.n_volumes > 0 and (self.reference is None or self.reference.trusted)
+
+    def _covered(self, trial: int, beta_V: NDArray[np.float32]) -> NDArray[np.float32]:
+        """With the mean that it is z-scored by in a voxel outside the volumes."""
+        if self.reference is None or not self.reference.uncovered_V.any():
+            return beta_V
+        statistics, _ = self.normaliser.statistics(trial)
+        return np.where(self.reference.uncovered_V, statistics.mean_V, beta_V)
 
     def _registered(self, trial: int, beta: RunBeta) -> RunBeta:
         """The beta given the run's registration.
@@ -67,7 +79,7 @@ class BetaScorer:
             return beta
         statistics, _ = self.normaliser.statistics(trial)
         error_V = None if beta.error_V is None else np.where(uncovered_V, statistics.std_V, beta.error_V)
-        return beta._replace(beta_V=np.where(uncovered_V, statistics.mean_V, beta.beta_V), error_V=error_V)
+        return beta._replace(beta_V=self._covered(trial, beta.beta_V), error_V=error_V)
 
     def _scored(self, run: Run, trial: int, stage: Stage, beta: RunBeta) -> TrialBeta:
         statistics, source = self.normaliser.statistics(trial)
@@ -80,4 +92,6 @@ class BetaScorer:
             std_V=statistics.std_V,
             n_statistics=statistics.n,
             normalised_by=source,
+            n_run=self.normaliser.n_run,
+            warming_up=self.normaliser.warming_up(trial),
         )

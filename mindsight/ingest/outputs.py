@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.glm.normalise import Source
+from mindsight.glm.normalise import Source, WarmUp
 from mindsight.preprocessing.quality.rules import Alert
 from mindsight.preprocessing.registration.report import RegistrationReport
 from mindsight.stages import Stage
@@ -58,6 +58,8 @@ class TrialBeta:
     mean_V, std_V, n_statistics : see ``Statistics``
     normalised_by : the policy that gave them; "none" is mean 0 and standard deviation 1, because too few betas are
         available
+    n_run : betas of the run so far that can be normalised by, its own among them
+    warming_up : while the statistics are not yet those of the session's policy
     """
 
     run: int
@@ -72,6 +74,8 @@ class TrialBeta:
     std_V: NDArray[np.float32]
     n_statistics: int
     normalised_by: Source
+    n_run: int = 0
+    warming_up: WarmUp | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -234,6 +234,19 @@ class Run:
             self._finished[trial] = beta
         return beta
 
+    def estimates(self, stage: Stage) -> dict[int, NDArray[np.float32]]:
+        """(V,) by trial: what the stage's estimator gives, from the volumes so far, for every trial whose response has
+        risen. These share the errors of the drifts and confounds of one fit, which betas of other times do not."""
+        trials = [trial for trial in self.trials if self.has_risen(trial)]
+        fraction = self._options.ridge_fraction
+        if not trials:
+            return {}
+        if stage != "fast" and fraction is not None:
+            betas_KV = self._glm.ridge_betas(trials, fraction)
+        else:
+            betas_KV = np.stack([estimate.beta_V for estimate in self._glm.estimates(trials)])
+        return dict(zip(trials, betas_KV.astype(np.float32), strict=True))
+
     def final_betas(self) -> dict[int, RunBeta]:
         """By trial, every final beta that was not delivered yet."""
         wanted = [trial for trial in self.trials if (trial, "final") not in self._delivered]

@@ -209,6 +209,13 @@ class PairChoice(_Frozen):
     )
 
 
+class WarmingUp(_Frozen):
+    """The z-scoring statistics rest on ``n`` betas of the ``of`` that their policy needs."""
+
+    n: int = Field(ge=0)
+    of: int = Field(ge=1)
+
+
 class Result(_Base):
     """The candidates closest to one trial's beta, at one stage."""
 
@@ -234,6 +241,8 @@ class Result(_Base):
     pool: Digest
     normalised_by: str = Field(description="the z-scoring policy, e.g. 'running' or 'bundle'")
     n_statistics: int = Field(default=0, ge=0, description="number of betas behind the z-scoring statistics")
+    n_run: int = Field(default=0, ge=0, description="betas of the run so far, which the confidence allows for")
+    warming_up: WarmingUp | None = Field(default=None, description="until the z-scoring statistics are complete")
     n_repeats: int = Field(default=1, ge=1, description="number of trials of the same image that are averaged")
     latency_ms: StageLatency = StageLatency()
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mindsight.protocol.messages import Digest, Reconstruction
+from mindsight.protocol.messages import Digest, Reconstruction, WarmingUp
 from mindsight.stages import Stage
 
 
@@ -43,6 +43,8 @@ class BetaWork(BaseModel):
     )
     normalised_by: str = Field(default="bundle", description="the z-scoring policy, e.g. 'running' or 'bundle'")
     n_statistics: int = Field(default=0, ge=0, description="number of betas behind the running statistics")
+    n_run: int = Field(default=0, ge=0, description="betas of the run so far")
+    warming_up: WarmingUp | None = Field(default=None, description="see ``Result``")
     repeats: tuple[Repeat, ...] = Field(default=(), description="other betas that the result averages")
     pairs: tuple[tuple[str, str], ...] = Field(default=(), description="pairs of look-alike candidates")
     flagged: bool = Field(default=False, description="the trial's response contains a censored volume")

@@ -4,10 +4,11 @@ Knows nothing of scanners, sessions or networks: arrays in, rankings out.
 """
 
 from mindsight.retrieval.build import Progress, build_pool
-from mindsight.retrieval.confidence import Calibration, Confidence, fit_temperature, softmax
+from mindsight.retrieval.confidence import Calibration, Confidence, StageTemperature, fit_temperature, softmax
 from mindsight.retrieval.pool import CandidatePool
 from mindsight.retrieval.ranking import Ranking, cosine_scores, cosines_at, rank
 from mindsight.retrieval.sketch import ReducedIndex
+from mindsight.retrieval.stage_temperature import StageTrials, fit_stages
 from mindsight.retrieval.two_afc import Choice, TwoAfc, choose_between, two_afc
 
 __all__ = [
@@ -18,11 +19,14 @@ __all__ = [
     "Progress",
     "Ranking",
     "ReducedIndex",
+    "StageTemperature",
+    "StageTrials",
     "TwoAfc",
     "build_pool",
     "choose_between",
     "cosine_scores",
     "cosines_at",
+    "fit_stages",
     "fit_temperature",
     "rank",
     "softmax",

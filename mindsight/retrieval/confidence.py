@@ -1,4 +1,4 @@
-"""Confidence: one temperature turns scores into probabilities; scores of shuffled betas are kept for comparison.
+"""Confidence: a temperature turns scores into probabilities; scores of shuffled betas are kept for comparison.
 
 Knows nothing of how embeddings were made. Letters: K trials, N candidates, M null trials, Q quantiles.
 
@@ -9,7 +9,8 @@ share of M null trials at or above a score is (1 + their number) / (1 + M), neve
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from mindsight.errors import ModelMismatch
 from mindsight.quantiles import quantiles_of, share_below
 from mindsight.retrieval.ranking import Ranking
+from mindsight.stages import Stage
 
 # log of the temperatures tried: from all probability on one candidate to equal ones. Cosines lie in -1 .. 1.
 _LOG_TEMPERATURES = np.linspace(math.log(1e-3), math.log(1e2), 231)
@@ -50,10 +52,42 @@ class Confidence:
 
 
 @dataclass(frozen=True)
+class StageTemperature:
+    """The temperature of one stage: a power of the betas of the run so far, since the first betas of a run are the
+    noisiest.
+
+    temperature : at the first beta of a run
+    exponent : after n betas of the run the temperature is ``temperature`` times n to minus this power
+    n_run : betas of the longest run it was fitted to; after more, the temperature is the one at ``n_run``
+    null_confidence : mean confidence for shuffled betas at 1, 2, 4 ... betas of the run
+    log_loss, n : as in ``Calibration``, of this stage
+    """
+
+    temperature: float
+    exponent: float
+    n_run: int
+    null_confidence: tuple[float, ...]
+    log_loss: float
+    n: int
+
+    def temperature_at(self, n_run: int) -> float:
+        """After ``n_run`` betas of the run."""
+        return self.temperature * math.pow(self._within(n_run), -self.exponent)
+
+    def null_confidence_at(self, n_run: int) -> float:
+        """After ``n_run`` betas of the run."""
+        powers = np.arange(len(self.null_confidence))
+        return float(np.interp(math.log2(self._within(n_run)), powers, self.null_confidence))
+
+    def _within(self, n_run: int) -> int:
+        return min(max(n_run, 1), self.n_run)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """From scores to confidence, fitted to a subject's calibration trials.
 
-    temperature : of the softmax over the scores
+    temperature : of the softmax over the scores, at stages that were not calibrated
     null_confidence : mean confidence for betas whose voxels were shuffled, the level of chance
     log_loss : mean negative log probability of the right candidate, on the trials the temperature was fitted to
     n : number of these trials
@@ -62,6 +96,7 @@ class Calibration:
     null_top : (Q,) quantiles 0, 0.01 ... 1 of shuffled betas' best score; empty in older calibrations
     null_n : number of shuffled betas
     centred : the prediction for an average beta is subtracted before scoring, see ``ranking.cosine_scores``
+    stages : of each stage that was calibrated; empty in older calibrations
     """
 
     temperature: float
@@ -72,6 +107,16 @@ class Calibration:
     null_top: tuple[float, ...] = ()
     null_n: int = 0
     centred: bool = False
+    stages: Mapping[Stage, StageTemperature] = field(default_factory=dict)
+
+    def at(self, stage: Stage | None, n_run: int) -> Calibration:
+        """For betas of a stage after ``n_run`` betas of the run; this one for None and for one not calibrated."""
+        fitted = None if stage is None else self.stages.get(stage)
+        if fitted is None:
+            return self
+        return replace(
+            self, temperature=fitted.temperature_at(n_run), null_confidence=fitted.null_confidence_at(n_run), stages={}
+        )
 
     def probabilities(self, scores_N: NDArray[Any]) -> NDArray[np.float64]:
         """(..., N) calibrated probabilities of scores as ``score`` names them."""
@@ -123,8 +168,8 @@ def fit_temperature(
         )
     unit = 1.0 if score == "cosine" else float(np.median(np.abs(scores_KN).max(axis=1))) or 1.0
     temperatures = unit * np.exp(_LOG_TEMPERATURES)
-    losses = np.array([_log_loss(scores_KN, right_KN, float(t)) for t in temperatures])
-    uniform_losses = np.array([_uniform_loss(null_scores_MN, float(t)) for t in temperatures])
+    losses = np.array([log_losses(scores_KN, right_KN, float(t)).mean() for t in temperatures])
+    uniform_losses = np.array([uniform_loss(null_scores_MN, float(t)) for t in temperatures])
     best = int(np.argmin(len(scores_KN) * losses + doubt * uniform_losses))
     temperature = float(temperatures[best])
     null = float(softmax(null_scores_MN, temperature).max(axis=1).mean())
@@ -139,12 +184,13 @@ def fit_temperature(
     )
 
 
-def _log_loss(scores_KN: NDArray[Any], right_KN: NDArray[np.bool_], temperature: float) -> float:
+def log_losses(scores_KN: NDArray[Any], right_KN: NDArray[np.bool_], temperature: float) -> NDArray[np.float64]:
+    """(K,) negative log probability of the right candidates."""
     right_K = (softmax(scores_KN, temperature) * right_KN).sum(axis=1)
-    return float(-np.log(np.maximum(right_K, np.finfo(np.float64).tiny)).mean())
+    return np.asarray(-np.log(np.maximum(right_K, np.finfo(np.float64).tiny)))
 
 
-def _uniform_loss(null_scores_MN: NDArray[Any], temperature: float) -> float:
+def uniform_loss(null_scores_MN: NDArray[Any], temperature: float) -> float:
     """Mean negative log probability against a uniform target."""
     scaled_MN = np.asarray(null_scores_MN, dtype=np.float64) / temperature
     top_M = scaled_MN.max(axis=1)

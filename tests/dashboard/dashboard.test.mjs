@@ -162,6 +162,15 @@ test("the log merges neighbours: censored volumes together, final results as one
   assert.ok(texts.every((text) => typeof text === "string" && !/undefined|NaN|null,/.test(text)));
 });
 
+test("results of a run that warms up say so", () => {
+  const early = MESSAGES.filter((m) => m.type === "result" && m.run === 1 && m.stage === "fast" && m.trial < 8);
+  const words = early.sort((a, b) => a.trial - b.trial).map(figures.warmingUp);
+  assert.deepEqual(words, [1, 2, 3, 4, 5].map((n) => `warming up, ${n} of 6`).concat("", ""));
+  const said = whole.log.filter((entry) => entry.text.includes("warming up")).map((entry) => entry.text);
+  assert.equal(said.length, 5);
+  assert.match(said[2], /^trial 3 fast: .+; warming up, 3 of 6$/);
+});
+
 const warning = (id, more) => ({ type: "warning", id, t: 1, session: "s", level: "warning", code: "x.y", text: "words", ...more });
 
 test("the log keeps the level of a warning", () => {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mindsight.glm import Normaliser, Statistics
+from mindsight.glm import Normaliser, Statistics, WarmUp
 
 
 @pytest.fixture
@@ -42,15 +42,44 @@ def test_run_takes_the_present_run_with_the_present_trial(beta_KV: NDArray[np.fl
     for trial in range(8):
         normaliser.put(trial, beta_KV[trial])
     normaliser.end_run()
-    for trial in range(5):
-        normaliser.put(trial, beta_KV[8 + trial])
-    got, source = normaliser.statistics(2)
+    normaliser.put(0, beta_KV[8])
+    got, source = normaliser.statistics(0)
     assert source == "running"
-    assert_equal(got, np.delete(beta_KV[:13], 10, axis=0))
+    assert_equal(got, beta_KV[:8])
+    for trial in range(1, 5):
+        normaliser.put(trial, beta_KV[8 + trial])
+    assert normaliser.statistics(2)[1] == "run"
     normaliser.put(5, beta_KV[13])
     got, source = normaliser.statistics(2)
     assert source == "run"
     assert_equal(got, beta_KV[8:14])
+
+
+def test_a_young_run_has_its_own_mean_and_a_spread_filled_up_with_what_is_known(beta_KV: NDArray[np.float32]) -> None:
+    bundle = Statistics(beta_KV[:12].mean(0), beta_KV[:12].std(0), 12)
+    normaliser = Normaliser(40, "run", bundle, min_betas=6)
+    offset = np.float32(50.0)
+    normaliser.put_all({trial: beta_KV[trial] + offset for trial in range(12, 14)})
+    young, source = normaliser.statistics(13)
+    assert (source, young.n) == ("run", 2)
+    np.testing.assert_allclose(young.mean_V, beta_KV[12:14].mean(0) + offset, rtol=1e-5)
+    expected_V = np.sqrt((2 * beta_KV[12:14].var(0) + 4 * beta_KV[:12].var(0)) / 6)
+    np.testing.assert_allclose(young.std_V, expected_V, rtol=1e-3)
+    assert normaliser.warming_up(13) == WarmUp(2, 6)
+    normaliser.put_all({trial: beta_KV[trial] for trial in range(12, 18)})
+    assert_equal(normaliser.statistics(13)[0], beta_KV[12:18])
+    assert normaliser.warming_up(13) is None
+
+
+def test_what_the_running_statistics_rest_on_warms_up_once_in_a_session(beta_KV: NDArray[np.float32]) -> None:
+    normaliser = Normaliser(40, "running", None, min_betas=3)
+    normaliser.put_all({trial: beta_KV[trial] for trial in range(3)})
+    assert normaliser.warming_up(1) == WarmUp(2, 3)
+    assert normaliser.warming_up(9) is None
+    normaliser.end_run()
+    normaliser.put(1, beta_KV[4])
+    assert (normaliser.n_run, normaliser.warming_up(1)) == (1, None)
+    assert Normaliser(40, "bundle", None).warming_up(1) is None
 
 
 def test_the_bundle_s_statistics_start_the_running_ones_warm(beta_KV: NDArray[np.float32]) -> None:

@@ -75,6 +75,28 @@ def test_betas_are_the_streaming_glm_s() -> None:
     assert np.array_equal(session.run_series(1), data[:, session.space.mask_XYZ])
 
 
+def test_a_run_s_statistics_are_of_all_its_trials_as_they_are_estimated_now() -> None:
+    data = slice_data(64)
+    space = slice_space(data)
+    known = Statistics(np.zeros(space.n_voxels, np.float32), np.ones(space.n_voxels, np.float32), 50)
+    session = IngestSession(replace(OPTIONS, normalise="run", min_betas=3), space, known, clock=Ticks())
+    answers = play(session, data, events=trials(6))
+    glm = StreamingGLM(space.n_voxels, TR_S, noise="ar1")
+    for event in trials(6):
+        glm.add_event(event)
+    warming = {}
+    for i in range(64):
+        glm.push(data[i][space.mask_XYZ])
+        for answer in answers[i]:
+            now_KV = glm.betas()[: answer.n_run]
+            warming[answer.trial, answer.stage] = answer.warming_up and (answer.warming_up.n, answer.warming_up.of)
+            if answer.n_run < 3:
+                continue
+            assert (answer.normalised_by, answer.n_statistics) == ("run", answer.n_run)
+            np.testing.assert_allclose(answer.mean_V, now_KV.mean(axis=0), rtol=1e-3, atol=1e-3)
+    assert [warming[trial, "fast"] for trial in range(1, 5)] == [(1, 3), (2, 3), None, None]
+
+
 def test_the_response_is_where_it_was_put() -> None:
     session = new_session()
     play(session, slice_data(80), events=trials(8))

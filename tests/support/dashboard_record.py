@@ -31,6 +31,7 @@ from mindsight.protocol.messages import (
     VolumeMissing,
     VolumeProcessed,
     VolumeReceived,
+    WarmingUp,
     Warned,
     without_truth,
 )
@@ -284,6 +285,7 @@ class Scanner:
                 model=MODEL,
                 pool=POOL_DIGEST,
                 normalised_by="running",
+                warming_up=WarmingUp(n=trial, of=6) if (run, stage) == (1, "fast") and trial < 6 else None,
                 latency_ms=StageLatency(
                     decode=rng.gammavariate(9, 0.5),
                     retrieve=rng.gammavariate(4, 0.5),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +22,19 @@ from mindsight.ingest import IngestOptions, IngestSession
 from mindsight.ingest.outputs import VolumeReport
 from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
-from mindsight.retrieval import CandidatePool
+from mindsight.retrieval import CandidatePool, fit_stages
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
 from training.calibration.decoding_errors import guided_by_ranking
 from training.calibration.fits import LeftOut, Reconstructor, calibrate_fit
 from training.calibration.glm_choice import VoxelRun, choose, slice_lags
-from training.calibration.linear_choice import choose_linear, fit_linear
+from training.calibration.linear_choice import choose_linear, fit_linear, scores_of
+from training.calibration.live import LeftOutScores, by_stage, score_left_out
 from training.calibration.runs import (
     LabelledRun,
     Labels,
+    final_betas,
     ingest_run,
     ingest_runs,
     middle_volume,
@@ -79,16 +82,23 @@ def calibrate_linear(
     space = _space(runs[0].recorded)
     chosen = choose(_voxel_runs(runs, space, options, shown), shown, options, slice_lags(space))
     space = replace(space, hrf_V=chosen.hrf_V, lag_V=chosen.lag_V, noise_pool_V=chosen.noise_pool_V)
-    finals, baseline = ingest_runs(runs, space, chosen.options)
+    ingested, baseline = ingest_runs(runs, space, chosen.options)
+    finals = [final_betas(run, one) for run, one in zip(runs, ingested, strict=True)]
     trials = [run_trials(run, betas, index_of) for run, betas in zip(runs, finals, strict=True)]
     held_out = choose_linear(trials, pool, np.random.default_rng(0))
+    decoders = [fit_linear(trials[:i] + trials[i + 1 :], pool, held_out.method) for i in range(len(runs))]
+    scorers = [
+        LeftOutScores(index_of, partial(scores_of, decoder, pool=pool, score=held_out.score, centred=held_out.centred))
+        for decoder in decoders
+    ]
+    live = by_stage(score_left_out(runs, ingested, scorers))
     bundle = Bundle(
         subject=subject,
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
         options=chosen.options,
         space=space,
         statistics=statistics_of(finals),
-        calibration=held_out.calibration,
+        calibration=fit_stages(held_out.calibration, live, held_out.null_MN),
         pool=pool,
         decoder=fit_linear(trials, pool, held_out.method),
         baseline=baseline,
@@ -97,10 +107,7 @@ def calibrate_linear(
     )
     if reconstructor is None and in_pool_prior is None:
         return bundle
-    left_out = [
-        LeftOut([run.recorded.run], fit_linear(trials[:i] + trials[i + 1 :], pool, held_out.method))
-        for i, run in enumerate(runs)
-    ]
+    left_out = [LeftOut([run.recorded.run], decoder) for run, decoder in zip(runs, decoders, strict=True)]
     if in_pool_prior is not None:
         bundle = guided_by_ranking(bundle, runs, left_out, index_of, in_pool_prior)
     if reconstructor is None:

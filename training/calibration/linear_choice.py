@@ -114,8 +114,8 @@ def _leave_one_run_out(
         decoder = fit_linear([other for other in runs if other is not run], pool, method)
         shuffled = rng.permuted(np.tile(run.z_KV, (shuffles, 1)), axis=1)
         for centred in (False, True):
-            scores[centred].append(_scores(decoder, run.z_KV, pool, score, centred))
-            null[centred].append(_scores(decoder, shuffled, pool, score, centred))
+            scores[centred].append(scores_of(decoder, run.z_KV, pool, score, centred))
+            null[centred].append(scores_of(decoder, shuffled, pool, score, centred))
     right_KN = shown_K[:, None] == np.arange(len(pool))
     return [
         HeldOut(np.concatenate(scores[way]), right_KN, np.concatenate(null[way]), score, method, way)
@@ -123,9 +123,10 @@ def _leave_one_run_out(
     ]
 
 
-def _scores(
+def scores_of(
     decoder: LinearDecoder, z_KV: NDArray[np.float32], pool: CandidatePool, score: Score, centred: bool
 ) -> NDArray[np.float32]:
+    """(K, N) of trials with the pool."""
     predicted = decoder.predict(z_KV)
     origin = decoder.origin if centred else None
     cosines_KN = cosine_scores(predicted, pool, origin)

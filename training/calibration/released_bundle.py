@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +21,17 @@ from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
-from mindsight.retrieval import CandidatePool, ReducedIndex, cosine_scores, fit_temperature
+from mindsight.retrieval import CandidatePool, ReducedIndex, cosine_scores, fit_stages, fit_temperature
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
 from training.calibration.decoding_errors import guided_by_ranking
 from training.calibration.fits import LeftOut, Reconstructor, calibrate_fit
 from training.calibration.linear_bundle import BY_RUN
+from training.calibration.live import LeftOutScores, by_stage, score_left_out
 from training.calibration.runs import (
     Labels,
+    final_betas,
     ingest_runs,
     middle_volume,
     open_labelled_runs,
@@ -86,20 +89,23 @@ def calibrate_released(
     index_of = {name: released.pool.index_of(released.pool.named(name)) for name in names}
     space = _space(released.mask, runs[0].recorded)
     path, model = _one_layer(released, space.n_voxels, scratch)
-    finals, baseline = ingest_runs(runs, space, options)
+    ingested, baseline = ingest_runs(runs, space, options)
+    finals = [final_betas(run, one) for run, one in zip(runs, ingested, strict=True)]
     trials = [run_trials(run, betas, index_of) for run, betas in zip(runs, finals, strict=True)]
     z_KV, shown_K = (np.concatenate([getattr(run, name) for run in trials]) for name in ("z_KV", "shown_K"))
     rng = np.random.default_rng(0)
     shuffled_MV = rng.permuted(np.tile(z_KV, (_SHUFFLES, 1)), axis=1)[:_MAX_NULL]
     scores_KN, null_MN = (_scores(model, voxels, released.pool) for voxels in (z_KV, shuffled_MV))
     right_KN = shown_K[:, None] == np.arange(len(released.pool))
+    as_released = LeftOutScores(index_of, partial(_scores, model, pool=released.pool))
+    live = by_stage(score_left_out(runs, ingested, [as_released] * len(runs)))
     bundle = Bundle(
         subject=subject,
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
         options=options,
         space=space,
         statistics=statistics_of(finals),
-        calibration=fit_temperature(scores_KN, right_KN, null_MN),
+        calibration=fit_stages(fit_temperature(scores_KN, right_KN, null_MN), live, null_MN),
         pool=released.pool,
         decoder=MindEye2Weights(path),
         index=released.index,

@@ -125,15 +125,20 @@ def run_signal(session: IngestSession, run: int, ingested: IngestedRun) -> NDArr
 
 def ingest_runs(
     runs: Sequence[LabelledRun], space: SubjectSpace, options: IngestOptions
-) -> tuple[list[list[TrialBeta]], Baseline]:
-    """For each run the final betas of its labelled trials, and what the subject's signal is usually like."""
+) -> tuple[list[IngestedRun], Baseline]:
+    """Every run, and what the subject's signal is usually like."""
     session = IngestSession(options, space, clock=time.perf_counter)
-    finals, signals = [], []
+    all_ingested, signals = [], []
     for run in runs:
         ingested = ingest_run(session, run)
-        finals.append([beta for beta in ingested.betas if beta.stage == "final" and beta.trial in run.trials.labels])
+        all_ingested.append(ingested)
         signals.append(run_signal(session, run.recorded.run, ingested))
-    return finals, baseline_of(signals)
+    return all_ingested, baseline_of(signals)
+
+
+def final_betas(run: LabelledRun, ingested: IngestedRun) -> list[TrialBeta]:
+    """Of the labelled trials."""
+    return [beta for beta in ingested.betas if beta.stage == "final" and beta.trial in run.trials.labels]
 
 
 def run_trials(run: LabelledRun, betas: Sequence[TrialBeta], index_of: Mapping[str, int]) -> RunTrials:

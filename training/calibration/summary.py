@@ -23,6 +23,7 @@ def summary(bundle: Bundle) -> str:
             f"accuracy {bundle.accuracy} ({held_out})",
             f"temperature {calibration.temperature:.3f}, mean confidence for shuffled betas"
             f" {calibration.null_confidence:.2f}",
+            *_stages(bundle),
             _fit(bundle),
         ]
     )
@@ -32,6 +33,15 @@ def _decoder(bundle: Bundle) -> str:
     """How the decoder was fitted, and what scores are measured from."""
     centred = "centred on their mean" if bundle.calibration.centred else "not centred"
     return f"{bundle.decoder.describe()}; embeddings {centred}; temperature"
+
+
+def _stages(bundle: Bundle) -> list[str]:
+    """The temperature of each stage that was calibrated, with a run's first beta and later."""
+    return [
+        f"{stage}: temperature {fitted.temperature:.3f} at a run's first beta,"
+        f" {fitted.temperature_at(fitted.n_run):.3f} after {fitted.n_run} ({fitted.n} trials)"
+        for stage, fitted in bundle.calibration.stages.items()
+    ]
 
 
 def _fit(bundle: Bundle) -> str:

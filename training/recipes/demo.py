@@ -2,8 +2,8 @@
 
 Only the participant and the scanner are simulated. The rest is the real way: an hour of scanning through the same
 ingest code as live, single-trial betas, a mask of reliable voxels, fine-tuning of the pretrained shared-subject model,
-a temperature fitted to fast and final betas of held-out runs, the fit of their reconstructions, the errors of decoding
-measured on every run by a model that was not fitted to it, a bundle.
+the fit of held-out runs' reconstructions, temperatures and errors of decoding (each run as it came, at each stage, by a
+model that was not fitted to it), a bundle.
 
 Letters: K trials, V voxels, N candidates, M shuffled trials, T tokens, D channels.
 """
@@ -29,18 +29,19 @@ from PIL import Image
 from mindsight import assets
 from mindsight.accuracy import Accuracy, top_k
 from mindsight.decoders.base import PriorOptions
-from mindsight.decoders.mindeye2 import MindEye2, fold, load_mindeye2
+from mindsight.decoders.mindeye2 import FoldedMindEye2, MindEye2, fold, load_mindeye2
 from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.decoding import z_scored
 from mindsight.encoders.demo import DemoEncoder
 from mindsight.generators.unclip.demo import DemoGenerator
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, IngestSession
+from mindsight.ingest.outputs import TrialBeta
 from mindsight.ingest.space import SubjectSpace
 from mindsight.posterior.errors import DecodingErrors
 from mindsight.preprocessing.quality.baseline import baseline_of
 from mindsight.reconstruction_fit import FitMeter
-from mindsight.retrieval import Calibration, CandidatePool, fit_temperature
+from mindsight.retrieval import Calibration, CandidatePool, fit_stages, fit_temperature
 from mindsight.retrieval.ranking import cosine_scores
 from mindsight.simulator.demo import demo_participant, demo_visit
 from mindsight.simulator.experiment import Design
@@ -51,7 +52,8 @@ from mindsight.subjects.bundle.fit import FitCalibration
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.weights.state_dict import write_state_dict
 from training.calibration.fits import LeftOut, Reconstructor, calibrate_fit
-from training.calibration.runs import ingest_run, run_signal
+from training.calibration.live import LeftOutScores, ScoredRun, Scores, by_stage, score_left_out
+from training.calibration.runs import IngestedRun, LabelledRun, ingest_run, run_signal
 from training.datasets.simulated import simulated_runs
 from training.pretraining.mindeye import Config, finetune
 
@@ -68,28 +70,29 @@ OPTIONS = IngestOptions(noise="ar1", normalise="run")
 class Scanned:
     """One visit.
 
-    betas_KV, fast_KV : final and fast betas of the trials
+    runs, ingested : every run, and what became of it
+    betas_KV : final betas of the trials
     scored : (K, V) betas of each stage, z-scored as in a session; NaN for trials without that stage
     run_K, shown_K : each trial's run, and the index of the scene that it showed
     signal_R2V : of each run, see ``measure_signal``
     """
 
     space: SubjectSpace
+    runs: tuple[LabelledRun, ...]
+    ingested: tuple[IngestedRun, ...]
     betas_KV: NDArray[np.float32]
-    fast_KV: NDArray[np.float32]
     scored: Mapping[Stage, NDArray[np.float32]]
     run_K: NDArray[np.intp]
     shown_K: NDArray[np.intp]
     signal_R2V: NDArray[np.float32]
 
-    def z_KV(self, of_KV: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """(K, V) final betas, or ``of_KV``, z-scored by the final ones of each run."""
-        of_KV = self.betas_KV if of_KV is None else of_KV
-        z_KV = np.empty_like(of_KV)
+    def z_KV(self) -> NDArray[np.float32]:
+        """(K, V) final betas, z-scored by those of each run."""
+        z_KV = np.empty_like(self.betas_KV)
         for run in np.unique(self.run_K):
             rows = self.run_K == run
             betas = self.betas_KV[rows]
-            z_KV[rows] = z_scored(of_KV[rows], betas.mean(axis=0), betas.std(axis=0).clip(1e-6))
+            z_KV[rows] = z_scored(betas, betas.mean(axis=0), betas.std(axis=0).clip(1e-6))
         return z_KV
 
     @property
@@ -101,15 +104,15 @@ class Scanned:
 def scan(visit: SimulatedSession) -> Scanned:
     """The whole visit through ingest, in every voxel of the brain."""
     session = IngestSession(OPTIONS, clock=time.perf_counter)
-    betas, fast, runs, shown, signals = [], [], [], [], []
+    runs = simulated_runs(visit)
+    betas, all_ingested, run_K, shown, signals = [], [], [], [], []
     scored: dict[Stage, list[NDArray[np.float32]]] = {stage: [] for stage in STAGES}
-    for run in simulated_runs(visit):
+    for run in runs:
         number = run.recorded.run
         ingested = ingest_run(session, run)
         of = {(beta.stage, beta.trial): beta for beta in ingested.betas}
         for final in (beta for beta in ingested.betas if beta.stage == "final"):
             betas.append(final.beta_V)
-            fast.append(of["fast", final.trial].beta_V)
             for stage in STAGES:
                 beta = of.get((stage, final.trial))
                 scored[stage].append(
@@ -117,17 +120,19 @@ def scan(visit: SimulatedSession) -> Scanned:
                     if beta is None
                     else z_scored(beta.beta_V, beta.mean_V, beta.std_V)
                 )
-            runs.append(number)
+            run_K.append(number)
             shown.append(int(run.trials.labels[final.trial]))
+        all_ingested.append(ingested)
         signals.append(run_signal(session, number, ingested))
         print(f"run {number} of {len(visit.plans)} scanned", flush=True)
     assert session.space is not None
     return Scanned(
         session.space,
+        tuple(runs),
+        tuple(all_ingested),
         np.stack(betas),
-        np.stack(fast),
         {stage: np.stack(rows) for stage, rows in scored.items()},
-        np.array(runs),
+        np.array(run_K),
         np.array(shown),
         np.stack(signals),
     )
@@ -156,10 +161,17 @@ def narrow(scanned: Scanned, keep_V: NDArray[np.bool_]) -> Scanned:
     return replace(
         scanned,
         space=SubjectSpace(scanned.space.reference, mask_XYZ),
+        ingested=tuple(replace(one, betas=[_narrow(beta, keep_V) for beta in one.betas]) for one in scanned.ingested),
         betas_KV=scanned.betas_KV[:, keep_V],
-        fast_KV=scanned.fast_KV[:, keep_V],
         scored={stage: scored_KV[:, keep_V] for stage, scored_KV in scanned.scored.items()},
         signal_R2V=scanned.signal_R2V[..., keep_V],
+    )
+
+
+def _narrow(beta: TrialBeta, keep_V: NDArray[np.bool_]) -> TrialBeta:
+    error_V = None if beta.error_V is None else beta.error_V[keep_V]
+    return replace(
+        beta, beta_V=beta.beta_V[keep_V], error_V=error_V, mean_V=beta.mean_V[keep_V], std_V=beta.std_V[keep_V]
     )
 
 
@@ -170,12 +182,22 @@ def fit(scanned: Scanned, tokens_NTD: NDArray[np.float32], train: NDArray[np.boo
     return finetune(pretrained, torch.from_numpy(scanned.z_KV()[train]), tokens_KTD[train], Config(), seed)
 
 
-def decoding_errors(scanned: Scanned, tokens_NTD: NDArray[np.float32], seed: int) -> DecodingErrors:
-    """Of all trials at each stage, each pair of runs decoded by a model that was fitted to the other runs."""
-    decoded: dict[str, NDArray[np.float32]] = {}
+def left_out_models(scanned: Scanned, tokens_NTD: NDArray[np.float32], seed: int) -> dict[int, FoldedMindEye2]:
+    """For each run the model of the runs outside its pair."""
+    models: dict[int, FoldedMindEye2] = {}
     for first in range(1, N_RUNS + 1, N_HELD_OUT):
-        left_out = (scanned.run_K >= first) & (scanned.run_K < first + N_HELD_OUT)
-        folded = fold(fit(scanned, tokens_NTD, ~left_out, seed))
+        pair = range(first, first + N_HELD_OUT)
+        models |= dict.fromkeys(pair, fold(fit(scanned, tokens_NTD, ~np.isin(scanned.run_K, pair), seed)))
+    return models
+
+
+def decoding_errors(
+    scanned: Scanned, models: Mapping[int, FoldedMindEye2], tokens_NTD: NDArray[np.float32]
+) -> DecodingErrors:
+    """Of all trials at each stage, each run decoded by its model."""
+    decoded: dict[str, NDArray[np.float32]] = {}
+    for run, folded in models.items():
+        left_out = scanned.run_K == run
         for stage, scored_KV in scanned.scored.items():
             features = folded.tokens(torch.from_numpy(scored_KV[left_out]), lowlevel=False).backbone.numpy()
             decoded.setdefault(stage, np.empty((len(left_out), *features.shape[1:]), np.float32))[left_out] = features
@@ -191,33 +213,47 @@ class HeldOut:
     control: Accuracy
 
 
-def held_out(model: MindEye2, scanned: Scanned, tokens_NTD: NDArray[np.float32], seed: int) -> HeldOut:
-    """The calibration is of fast and final betas together: confidence is given at every stage, and the final results
-    alone are all right here."""
+def held_out(
+    model: MindEye2,
+    models: Mapping[int, FoldedMindEye2],
+    scanned: Scanned,
+    tokens_NTD: NDArray[np.float32],
+    seed: int,
+) -> HeldOut:
+    """The confidence of each stage is fitted to every run of the visit, as it came and by its model in ``models``."""
     test = ~scanned.is_train_K
     candidates = np.unique(scanned.shown_K[test])
-    pool = CandidatePool(tuple(map(str, candidates)), tokens_NTD[candidates].astype(np.float32))
     right_KN = scanned.shown_K[test][:, None] == candidates[None]
-    rng = np.random.default_rng(seed)
-    scores_KN, null_MN = _scores(model, scanned.z_KV()[test], pool, rng)
-    fast_KN, fast_null_MN = _scores(model, scanned.z_KV(scanned.fast_KV)[test], pool, rng)
-    calibration = fit_temperature(
-        np.concatenate([scores_KN, fast_KN]), np.tile(right_KN, (2, 1)), np.concatenate([null_MN, fast_null_MN])
+    scores, z_KV = _scores(fold(model), candidates, tokens_NTD), scanned.z_KV()[test]
+    shuffled_MV = np.random.default_rng(seed).permuted(np.tile(z_KV, (SHUFFLES, 1)), axis=1)
+    scores_KN, null_MN = scores(z_KV), scores(shuffled_MV)
+    live = by_stage(live_runs(scanned, models, tokens_NTD, seed, len(candidates)))
+    return HeldOut(
+        fit_stages(fit_temperature(scores_KN, right_KN, null_MN), live, null_MN),
+        top_k(scores_KN, right_KN, 1),
+        top_k(null_MN, np.tile(right_KN, (SHUFFLES, 1)), 1),
     )
-    return HeldOut(calibration, top_k(scores_KN, right_KN, 1), top_k(null_MN, np.tile(right_KN, (SHUFFLES, 1)), 1))
 
 
-def _scores(
-    model: MindEye2, z_KV: NDArray[np.float32], pool: CandidatePool, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(K, N) cosines of trials with the pool, and (M, N) of the same trials with their voxels shuffled."""
-    folded = fold(model)
+def live_runs(
+    scanned: Scanned, models: Mapping[int, FoldedMindEye2], tokens_NTD: NDArray[np.float32], seed: int, n: int
+) -> list[ScoredRun]:
+    """Every run as it came, decoded by its model among ``n`` scenes: those that it showed, and others of the visit."""
+    rng = np.random.default_rng(seed)
+    left_out = []
+    for run, folded in models.items():
+        shown = np.unique(scanned.shown_K[scanned.run_K == run])
+        others = rng.permutation(np.setdiff1d(np.arange(len(tokens_NTD)), shown))
+        candidates = np.concatenate([shown, others])[:n]
+        index_of = {str(scene): index for index, scene in enumerate(candidates)}
+        left_out.append(LeftOutScores(index_of, _scores(folded, candidates, tokens_NTD)))
+    return score_left_out(scanned.runs, scanned.ingested, left_out)
 
-    def scores(voxels_KV: NDArray[np.float32]) -> NDArray[np.float32]:
-        return cosine_scores(folded.tokens(torch.from_numpy(voxels_KV)).retrieval.numpy(), pool)
 
-    shuffled = rng.permuted(np.tile(z_KV, (SHUFFLES, 1)), axis=1)
-    return scores(z_KV), scores(shuffled)
+def _scores(folded: FoldedMindEye2, candidates: NDArray[np.intp], tokens_NTD: NDArray[np.float32]) -> Scores:
+    """Cosines with these scenes."""
+    pool = CandidatePool(tuple(map(str, candidates)), tokens_NTD[candidates].astype(np.float32))
+    return lambda z_KV: cosine_scores(folded.tokens(torch.from_numpy(z_KV)).retrieval.numpy(), pool)
 
 
 def held_out_fit(bundle: Bundle, hour: SimulatedSession, encoder: DemoEncoder) -> FitCalibration | None:
@@ -265,7 +301,8 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
     scanned = narrow(everywhere, reliable(everywhere))
     print(f"{scanned.space.n_voxels} reliable voxels of {everywhere.space.n_voxels}", flush=True)
     model = fit(scanned, hour.tokens_NTD, scanned.is_train_K, seed)
-    found = held_out(model, scanned, hour.tokens_NTD, seed)
+    models = left_out_models(scanned, hour.tokens_NTD, seed)
+    found = held_out(model, models, scanned, hour.tokens_NTD, seed)
     betas_KV = scanned.betas_KV[scanned.is_train_K]
     with tempfile.TemporaryDirectory() as temporary:
         weights = Path(temporary) / "decoder.safetensors"
@@ -282,7 +319,7 @@ def make_bundle(out: Path, seed: int = 0) -> tuple[Bundle, Accuracy, Accuracy]:
             baseline=baseline_of(list(scanned.signal_R2V)),
             accuracy=found.accuracy,
             sampling=SAMPLING,
-            errors=decoding_errors(scanned, hour.tokens_NTD, seed),
+            errors=decoding_errors(scanned, models, hour.tokens_NTD),
         )
         bundle = replace(bundle, fit=held_out_fit(bundle, hour, encoder))
         shutil.rmtree(out, ignore_errors=True)

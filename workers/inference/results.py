@@ -88,6 +88,8 @@ def result_of(work: BetaWork, loaded: LoadedBundle, retrieval: Retrieval) -> Res
         pool=loaded.bundle.pool_digest,
         normalised_by=work.normalised_by,
         n_statistics=work.n_statistics,
+        n_run=work.n_run,
+        warming_up=work.warming_up,
         n_repeats=1 + len(work.repeats),
         latency_ms=StageLatency(
             decode=retrieval.timings_ms["decode"],

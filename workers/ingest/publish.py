@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -23,7 +23,7 @@ from mindsight.ingest.outputs import TrialBeta, VolumeOutput, VolumeReport
 from mindsight.ingest.repeats import Repeats
 from mindsight.preprocessing.quality.rules import Alert
 from mindsight.preprocessing.registration.report import RegistrationReport
-from mindsight.protocol import BetaReady, Message, StageLatency, VolumeProcessed, Warned, dump_message
+from mindsight.protocol import BetaReady, Message, StageLatency, VolumeProcessed, WarmingUp, Warned, dump_message
 from mindsight.protocol.inputs import OpenSession, TakeVolume
 from mindsight.protocol.work import BetaWork, Repeat, dump_work
 from mindsight.volume import Volume
@@ -184,6 +184,8 @@ class Publisher:
             statistics=stored.statistics,
             normalised_by=beta.normalised_by,
             n_statistics=beta.n_statistics,
+            n_run=beta.n_run,
+            warming_up=None if beta.warming_up is None else WarmingUp(**asdict(beta.warming_up)),
             repeats=tuple(Repeat(beta=other, statistics=scored_by) for other, scored_by in averaged),
             pairs=opened.options.pairs,
             flagged=beta.flagged,

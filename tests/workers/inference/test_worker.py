@@ -34,7 +34,7 @@ from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.journal.sessions import Sessions
-from mindsight.protocol import NO_FITS, Captioned, Message, Reconstruction, ReconstructionFit, Result, Warned
+from mindsight.protocol import NO_FITS, Captioned, Message, Reconstruction, ReconstructionFit, Result, WarmingUp, Warned
 from mindsight.protocol.work import BetaWork, Repeat, dump_work, parse_work
 from mindsight.reconstruction_fit import FitMeter, token_cosine
 from mindsight.retrieval import Calibration, CandidatePool
@@ -82,6 +82,8 @@ def put(house: House, trial: int, bundle: str, *others: int, queue: str = "infer
         beta=house.blobs.put(VOXELS_NV[trial - 1].astype("<f4").tobytes()),
         repeats=tuple(Repeat(beta=house.blobs.put(VOXELS_NV[o - 1].astype("<f4").tobytes())) for o in others),
         n_statistics=N,
+        n_run=2,
+        warming_up=WarmingUp(n=2, of=6),
         pairs=(("picture-0", "picture-1"),),
         bundle=bundle,
         logged_t=time.time(),
@@ -162,6 +164,7 @@ def test_a_result_states_how_many_trials_it_averages(house: House, bundle: Bundl
         messages = house.wait("ses-a", lambda messages: drawn(messages) == 1)
     (result,) = (m for m in messages if isinstance(m, Result))
     assert (result.n_repeats, result.n_statistics) == (3, N)
+    assert (result.n_run, result.warming_up) == (2, WarmingUp(n=2, of=6))
     assert [candidate.id for candidate in result.candidates[:2]] == ["picture-3", "picture-6"]
 
 

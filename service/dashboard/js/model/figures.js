@@ -144,3 +144,8 @@ export function stimulusInterval(run) {
   const onsets = Object.values(run.trials).map((t) => t.onsetS).sort((a, b) => a - b);
   return quantile(onsets.slice(1).map((onset, i) => onset - onsets[i]), 0.5);
 }
+
+/** "warming up, 3 of 6" while a result's z-scoring statistics rest on too few betas, or "". */
+export function warmingUp(result) {
+  return result.warming_up ? `warming up, ${result.warming_up.n} of ${result.warming_up.of}` : "";
+}

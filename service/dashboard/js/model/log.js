@@ -1,7 +1,7 @@
 // The log: what happened, in plain words, newest last. Pure.
 
 import { bundle, clip, count, duration, plural } from "./format.js";
-import { earlierResult } from "./figures.js";
+import { earlierResult, warmingUp } from "./figures.js";
 
 /** What a candidate is called. */
 export const nameOf = (candidate) => clip(candidate.label ?? candidate.id);
@@ -44,8 +44,9 @@ function decoded(before, m) {
   const changed = old ? old.candidates[0]?.id !== first.id : false;
   if (m.stage === "final") return { level: "info", kind: "final", run: m.run, n: 1, changed: changed ? 1 : 0 };
   const p = m.confidence.toFixed(2);
+  const warming = m.warming_up ? `; ${warmingUp(m)}` : "";
   const text = !old
-    ? `trial ${m.trial} ${m.stage}: ${nameOf(first)}, p ${p} (null ${m.null_confidence.toFixed(2)})`
+    ? `trial ${m.trial} ${m.stage}: ${nameOf(first)}, p ${p} (null ${m.null_confidence.toFixed(2)})${warming}`
     : `trial ${m.trial} ${m.stage}: ${changed ? "now" : "stays"} ${nameOf(first)}, p ${old.confidence.toFixed(2)} → ${p}`;
   return { level: "info", text };
 }

@@ -1,6 +1,6 @@
 // The eight candidates closest to the trial's beta, with score and calibrated probability, and how sure the first is.
 
-import { isTruth, resultOf } from "../model/figures.js";
+import { isTruth, resultOf, warmingUp } from "../model/figures.js";
 import { chance, count, fixed } from "../model/format.js";
 import { nameOf } from "../model/log.js";
 import { h, setAttr, setText } from "../ui/dom.js";
@@ -35,6 +35,7 @@ class CandidatesPanel extends Panel {
     const meter = { role: "meter", "aria-label": "first candidate right", "aria-valuemin": "0", "aria-valuemax": "1" };
     const sure = h("b", { ...meter, "aria-valuenow": String(result.confidence), text: result.confidence.toFixed(2) });
     const levels = ` · null ${result.null_confidence.toFixed(2)} · chance ${chance(result.chance)}`;
+    if (result.warming_up) this.aside.append(h("span", { class: "warming-up", text: warmingUp(result) }), " · ");
     this.aside.append(`first of ${count(result.pool_size)} right: `, sure, levels);
   }
 

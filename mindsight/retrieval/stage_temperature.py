@@ -1,0 +1,107 @@
+"""The temperatures of a calibration by stage and by the betas of the run so far, fitted to held-out trials.
+
+Knows nothing of how betas were made. Letters: K trials, N candidates, M null trials, G temperatures of the grid.
+
+A stage has two parameters: the logarithm of the temperature is linear in the logarithm of the betas of the run so far.
+A stage with few trials stays close to the calibration as a whole: the logarithm of its temperature at its mean
+amount of data has a normal prior about that of the calibration's temperature, and its exponent one about that of the
+stage before, or 0 for the first. ``docs/retrieval.md`` compares this rule with others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mindsight.retrieval.confidence import Calibration, StageTemperature, log_losses, softmax, uniform_loss
+from mindsight.stages import STAGES, Stage
+
+_STEP = 0.1
+# log of the temperatures tried, relative to the calibration's
+_GRID = np.arange(-50, 51) * _STEP
+_EXPONENTS = np.arange(0.0, 1.55, 0.05)
+_LOG_TEMPERATURE_SD, _EXPONENT_SD = 1.0, 0.5
+_MAX_NULL = 500
+
+
+@dataclass(frozen=True, eq=False)
+class StageTrials:
+    """Held-out trials at one stage.
+
+    scores_KN : as the calibration's ``score`` names them
+    right_KN : which candidates are right
+    n_run_K : betas of the run when each beta came
+    """
+
+    scores_KN: NDArray[Any]
+    right_KN: NDArray[np.bool_]
+    n_run_K: NDArray[np.intp]
+
+
+def fit_stages(
+    calibration: Calibration,
+    trials: Mapping[Stage, StageTrials],
+    null_scores_MN: NDArray[Any],
+    doubt: float = 1.0,
+) -> Calibration:
+    """The calibration with a temperature for each stage that has trials.
+
+    calibration : whose temperature the stages' are shrunk towards
+    null_scores_MN : (M, N) of shuffled betas
+    doubt : number of pseudo-trials per stage, see ``fit_temperature``
+    """
+    stages: dict[Stage, StageTemperature] = {}
+    null_MN = null_scores_MN[:: -(-len(null_scores_MN) // _MAX_NULL)]
+    exponent = 0.0
+    for stage in STAGES:
+        if stage not in trials or not len(trials[stage].n_run_K):
+            continue
+        stages[stage] = _fit(trials[stage], null_MN, calibration.temperature, exponent, doubt)
+        exponent = stages[stage].exponent
+    return replace(calibration, stages=stages)
+
+
+def _fit(
+    trials: StageTrials, null_MN: NDArray[Any], common: float, usual_exponent: float, doubt: float
+) -> StageTemperature:
+    temperatures_G = common * np.exp(_GRID)
+    losses_GK = np.stack([log_losses(trials.scores_KN, trials.right_KN, float(t)) for t in temperatures_G])
+    doubts_G = np.array([uniform_loss(null_MN, float(t)) for t in temperatures_G])
+    log_n_K = np.log(np.maximum(trials.n_run_K, 1))
+    from_mean_K = log_n_K - log_n_K.mean()
+    prior_G = 0.5 * (_GRID / _LOG_TEMPERATURE_SD) ** 2
+    best = (math.inf, 0.0, 0.0, 0.0)
+    for exponent in _EXPONENTS:
+        shifted_GK = _GRID[:, None] - exponent * from_mean_K
+        own_G = _at(losses_GK, shifted_GK).sum(axis=1)
+        unsure_G = _at(np.broadcast_to(doubts_G[:, None], losses_GK.shape), shifted_GK).mean(axis=1)
+        prior = 0.5 * ((exponent - usual_exponent) / _EXPONENT_SD) ** 2
+        cost_G = own_G + doubt * unsure_G + prior_G + prior
+        at = int(np.argmin(cost_G))
+        best = min(best, (float(cost_G[at]), float(_GRID[at]), float(exponent), float(own_G[at])))
+    _, log_temperature, exponent, loss = best
+    fitted = StageTemperature(
+        temperature=common * math.exp(log_temperature + exponent * log_n_K.mean()),
+        exponent=exponent,
+        n_run=max(1, int(trials.n_run_K.max())),
+        null_confidence=(),
+        log_loss=loss / len(log_n_K),
+        n=len(log_n_K),
+    )
+    amounts = [2**power for power in range(math.ceil(math.log2(fitted.n_run)) + 1)]
+    nulls = tuple(float(softmax(null_MN, fitted.temperature_at(n)).max(axis=1).mean()) for n in amounts)
+    return replace(fitted, null_confidence=nulls)
+
+
+def _at(values_GK: NDArray[np.float64], places_GK: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(G, K) values of each trial between those of the grid, where the temperature's logarithm is ``places_GK``."""
+    steps_GK = np.clip((places_GK - _GRID[0]) / _STEP, 0.0, len(_GRID) - 1.0)
+    below_GK = np.minimum(steps_GK.astype(np.intp), len(_GRID) - 2)
+    share_GK = steps_GK - below_GK
+    low_GK, high_GK = (np.take_along_axis(values_GK, below_GK + more, axis=0) for more in (0, 1))
+    return np.asarray(low_GK * (1.0 - share_GK) + high_GK * share_GK)
