@@ -23,7 +23,7 @@ def test_a_setting_is_read_from_its_variable(monkeypatch: pytest.MonkeyPatch) ->
 def test_everything_durable_is_below_the_data_folder(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     folders = [getattr(settings, name) for name in dir(Settings) if name.endswith("_dir")]
-    assert len(folders) == len(set(folders)) == 7
+    assert len(folders) == len(set(folders)) == 8
     assert {folder.parent for folder in folders} == {tmp_path}
 
 

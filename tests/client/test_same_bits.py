@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -100,9 +101,9 @@ def here(folder: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> list[tu
     seen: list[tuple[str, str]] = []
     retrieve = TrialDecoder.retrieve
 
-    def noted(self: TrialDecoder, beta_V: np.ndarray, mean_V: np.ndarray, std_V: np.ndarray) -> object:
+    def noted(self: TrialDecoder, beta_V: np.ndarray, mean_V: np.ndarray, std_V: np.ndarray, **others: Any) -> object:
         seen.append((digest(beta_V), digest(mean_V, std_V)))
-        return retrieve(self, beta_V, mean_V, std_V)
+        return retrieve(self, beta_V, mean_V, std_V, **others)
 
     with monkeypatch.context() as patched:
         patched.setattr(TrialDecoder, "retrieve", noted)

@@ -17,7 +17,7 @@ from mindsight.files.manifest import MANIFEST
 from mindsight.generators.engines import folder as folders
 from mindsight.generators.engines import registry, verify
 from mindsight.generators.engines.base import Engine, Network, PlainEngine
-from mindsight.operations import doctor
+from mindsight.operations.inference_check import InferenceCheck
 from mindsight.settings import Settings
 from support import small_sdxl
 
@@ -189,8 +189,8 @@ def test_a_generator_takes_a_verified_engine_of_its_precision(engine: Path, netw
 
 def test_doctor_finds_an_engine_that_cannot_be_used(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, device="cpu")
-    assert doctor._engine(settings) == "eager"
+    assert "engine eager" in InferenceCheck(settings).generator()
     for name, code in (("onnx-0000", "engine.missing"), ("compiled", "engine.card")):
         with pytest.raises(MindsightError) as refused:
-            doctor._engine(settings.model_copy(update={"engine": name}))
+            InferenceCheck(settings.model_copy(update={"engine": name})).generator()
         assert refused.value.code == code
