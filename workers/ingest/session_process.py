@@ -1,4 +1,4 @@
-"""One session in a process of its own: its volumes wait for nobody else's, and what ends it ends no other session.
+"""One session in a process of its own: no other session delays its volumes, and what ends it ends no other.
 
 Knows nothing of other sessions. The worker holds the lease and renews it; this process writes under it.
 """

@@ -132,9 +132,9 @@ class IngestWorker:
         except LeaseLost:
             del self._held[session]
             return
-        if code == Ended.LATER:
-            self.stop.wait(WAIT_S)
-        elif code not in (Ended.STOPPED, Ended.FAULT) and (at := held.position.value):
+        if code in (Ended.LATER, Ended.FAULT):
+            self.stop.wait(WAIT_S)  # it may happen again at once
+        elif code != Ended.STOPPED and (at := held.position.value):
             self._died(session, held.lease, at)
         self._start(session, held.lease)
 

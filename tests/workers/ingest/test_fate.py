@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from mindsight.bus import Lease, Log, Quarantine
+from mindsight.bus import Lease, Log, Quarantine, WorkQueue
 from mindsight.errors import LeaseLost
 from mindsight.protocol import BetaReady, Message, VolumeProcessed, Warned
 from mindsight.simulator.experiment import RunPlan
 from mindsight.volume import Volume
 from support.house import House
+from workers.ingest.runner import SessionRunner
+from workers.ingest.worker import MAX_DEATHS, IngestWorker
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +122,35 @@ def test_quarantine_is_fenced_and_keeps_the_first_reason(house: House) -> None:
     with pytest.raises(LeaseLost):
         quarantine.add(8, "late", zombie.fence)
     assert quarantine.read() == {7: "first"}
+
+
+def test_an_input_that_ends_its_process_three_times_is_put_in_quarantine(house: House) -> None:
+    lease = Lease.acquire(house.bus, "ses-deadly", "test", ttl_s=30)
+    assert lease is not None
+    worker = IngestWorker(house.settings, house.bus, threading.Event(), multiprocessing.get_context("forkserver"))
+    for _ in range(MAX_DEATHS):
+        assert not Quarantine(house.bus, "ses-deadly").read()
+        worker._died("ses-deadly", lease, 5)
+    assert list(Quarantine(house.bus, "ses-deadly").read()) == [5]
+
+
+def test_a_volume_in_quarantine_whose_run_never_opened_does_not_stop_the_session(
+    house: House, plan: RunPlan, volumes: list[Volume]
+) -> None:
+    recorder = house.open("ses-unopened")
+    house.declare(recorder, plan)
+    house.put(recorder, volumes[0])
+    recorder.close()
+    lease = Lease.acquire(house.bus, "ses-unopened", "test", ttl_s=30)
+    assert lease is not None
+    entries = Log(house.bus, "ses-unopened", "input").read()
+    for entry in entries:
+        if entry.key in ("run-1", "volume-1-0"):
+            Quarantine(house.bus, "ses-unopened").add(entry.seq, "test", lease.fence)
+    given = (lease, house.bus, house.blobs, WorkQueue(house.bus, "none"), house.settings)
+    runner = SessionRunner.resume("ses-unopened", *given)
+    for entry in entries:
+        runner.take(entry)
+    assert runner.closed
+    warned = [m for m in house.messages("ses-unopened") if isinstance(m, Warned)]
+    assert sum(m.code == "input.quarantined" for m in warned) == 2
