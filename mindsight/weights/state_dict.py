@@ -27,6 +27,10 @@ def source_files(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
+    if not path.exists():
+        raise ModelMismatch(
+            f"expected a file of weights, {path.name} does not exist: check the path", code="checkpoint.missing"
+        )
     folder = find_zero_folder(path) if path.is_dir() else None
     if folder is None:
         raise ModelMismatch(

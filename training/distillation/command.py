@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with joined() as team:
             fidelity = distil(read_config(given.config), team)
     except MindsightError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"mindsight: {error} [{error.code}]", file=sys.stderr)
         return 1
     if fidelity is not None:
         print(table(fidelity), end="")
