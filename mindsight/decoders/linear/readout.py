@@ -1,0 +1,31 @@
+"""A linear readout in two factors: for trials fewer than voxels and numbers to predict, the smaller form.
+
+Knows nothing of how it was fitted. Letters: B trials, V voxels, R rank, H numbers that are predicted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """``predicted_BH = (z_BV @ left_VR) @ right_RH + intercept_H``."""
+
+    left_VR: NDArray[Any]
+    right_RH: NDArray[np.float64]
+    intercept_H: NDArray[np.float64]
+
+    @property
+    def weights_VH(self) -> NDArray[Any]:
+        """(V, H) the product, as precise as the left factor."""
+        return np.asarray(self.left_VR @ self.right_RH.astype(self.left_VR.dtype))
+
+    def predict(self, z_BV: NDArray[Any]) -> NDArray[np.float32]:
+        """(B, H) without the product of the factors."""
+        along_BR = np.asarray(z_BV, self.left_VR.dtype) @ self.left_VR
+        return np.asarray(along_BR @ self.right_RH + self.intercept_H, np.float32)
