@@ -17,10 +17,10 @@ from typing import Any
 
 import report
 
+from training.course.team import Team
 from training.distillation.command import distil
 from training.distillation.config import Config
 from training.distillation.fidelity import as_json, table
-from training.distillation.team import Team
 from training.recipes.small_unclip import Recipe, make
 
 WHOLE, WHOLE_STEPS = Recipe(), 200

@@ -27,12 +27,12 @@ from mindsight.generators.unclip.sdxl.folder import TOWER, Read, read_folder
 from mindsight.generators.unclip.sdxl.loading import built
 from mindsight.generators.unclip.sdxl.other_unet import write_with_unet
 from mindsight.weights.device import Placement
+from training.course.team import Team, joined
 from training.distillation.card import card
 from training.distillation.config import Config, read_config
 from training.distillation.examples import Examples
 from training.distillation.fidelity import Fidelity, Sampler, Shown, as_json, measure, table
 from training.distillation.networks import make_networks
-from training.distillation.team import Team, joined
 from training.distillation.train import Training, run
 
 STUDENT, FIDELITY = "generator", "fidelity.json"

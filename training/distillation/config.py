@@ -13,13 +13,12 @@ Relative paths are those beside the file.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from mindsight.errors import BadRequest
+from training.course.config import read_toml
 
 
 class Config(BaseModel):
@@ -70,23 +69,6 @@ class Config(BaseModel):
 
 def read_config(path: Path) -> Config:
     """Raises BadRequest (``training.config``), in one line, for the first thing that is wrong."""
-    try:
-        held = tomllib.loads(path.read_text(encoding="utf-8"))
-        config = Config.model_validate(held)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise _refused(path, f"one that cannot be read ({reason})") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            raise _refused(path, f"the unknown key {name}; there are {', '.join(Config.model_fields)}") from None
-        if first["type"] == "missing":
-            raise _refused(path, f"none for {name}") from None
-        raise _refused(path, f"{name} = {first['input']!r} ({first['msg'].lower()})") from None
+    config = read_toml(path, Config)
     beside = {name: path.parent / getattr(config, name) for name in ("teacher", "pool", "images", "out")}
     return config.model_copy(update=beside)
-
-
-def _refused(path: Path, got: str) -> BadRequest:
-    return BadRequest(f"expected a configuration in {path.name}, got {got}: correct it", code="training.config")

@@ -15,16 +15,15 @@ from torch import Tensor, nn
 
 from mindsight.errors import BadRequest, MindsightError
 from mindsight.generators.unclip.sdxl.pipeline import Unclip
-from training.distillation.checkpoint import newest_checkpoint, save_checkpoint
+from training.course.run import Course
+from training.course.run import run as run_course
+from training.course.schedule import learning_rate
+from training.course.team import Team
 from training.distillation.config import Config
 from training.distillation.consistency import Levels, loss
 from training.distillation.examples import Examples
-from training.distillation.metrics import Metrics, Progress
 from training.distillation.networks import Networks
-from training.distillation.team import Team
-from training.schedule import learning_rate
 
-CHECKPOINTS, METRICS = "checkpoints", "metrics.jsonl"
 _LARGEST_GRADIENT = 1.0  # its norm is cut to this, as in the published recipes
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -107,29 +106,13 @@ class Training:
 
 
 def run(training: Training, out: Path, described: Mapping[str, Any], clock: Callable[[], float]) -> None:
-    """Make the steps that are left, from the newest checkpoint on.
-
-    described : what the run depends on, which a checkpoint to continue from must agree with
-    clock : seconds
-
-    Raises what reading and writing checkpoints raises, and MindsightError (``training.diverged``).
-    """
-    config, team = training.config, training.team
-    found = newest_checkpoint(out / CHECKPOINTS, described)
-    if found is not None:
-        training.restore(found.step, found.state)
-    team.wait()  # until all have read, before one writes
-    if not team.leads:
-        while training.step < config.steps:
-            training.advance()
-        return
-    metrics, progress = Metrics(out / METRICS, training.step), Progress(training.step, config.steps, clock())
-    try:
-        while training.step < config.steps:
-            figures = training.advance()
-            metrics.write(training.step, figures)
-            progress(training.step, figures["loss"], clock())
-            if training.step % config.checkpoint_every == 0 or training.step == config.steps:
-                save_checkpoint(out / CHECKPOINTS, training.step, described, training.state())
-    finally:
-        metrics.close()
+    """Make the steps that are left, from the newest checkpoint on; see ``course.run``."""
+    config = training.config
+    course = Course(
+        out=out,
+        kind="distillation",
+        described=described,
+        steps=config.steps,
+        checkpoint_every=config.checkpoint_every,
+    )
+    run_course(training, course, training.team, clock)

@@ -28,10 +28,10 @@ from mindsight.generators.unclip.demo import DemoGenerator, Denoiser, GeneratorC
 from mindsight.simulator.scenes import KINDS, Scene, random_scenes, render_batch
 from mindsight.weights.artefact import read_artefact
 from mindsight.weights.torchfile import read_torch_object
+from training.course.schedule import learning_rate
 from training.generator.brain import Brain
 from training.generator.figures import psnr_db
 from training.pretraining.errors import LatentErrors
-from training.schedule import learning_rate
 
 EMA_DECAY = 0.999
 MAX_TOKEN_NOISE = 0.6

@@ -33,11 +33,11 @@ from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
 from mindsight.generators.unclip.sdxl.vae import SCALING, VaeLayout, build_vae
 from mindsight.retrieval.from_files import build_from_files, open_images
 from mindsight.simulator.scenes import random_scenes, render_batch
+from training.course.metrics import Progress
+from training.course.schedule import learning_rate
 from training.distillation.consistency import Levels
 from training.distillation.examples import latents_of
-from training.distillation.metrics import Progress
 from training.generator.train import Ema, edge_weights
-from training.schedule import learning_rate
 
 SIZE_PX = 32
 CHANNELS = 16

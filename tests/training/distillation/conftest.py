@@ -15,10 +15,10 @@ from mindsight.generators.unclip.sdxl.folder import Read, read_folder
 from mindsight.retrieval.from_files import build_from_files
 from mindsight.simulator.scenes import random_scenes, render_batch
 from support.tiny_unclip import SIZE_PX, write_tiny
+from training.course.team import Team
 from training.distillation.config import Config
 from training.distillation.examples import Examples
 from training.distillation.networks import make_networks
-from training.distillation.team import Team
 from training.distillation.train import Training
 
 N_IMAGES, HELD_OUT = 9, 3

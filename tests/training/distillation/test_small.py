@@ -18,10 +18,10 @@ from torch import Tensor
 from mindsight.generators.unclip import Unclip, plan
 from mindsight.generators.unclip.sdxl.folder import read_folder
 from mindsight.generators.unclip.sdxl.loading import built
+from training.course.team import Team
 from training.distillation.config import Config
 from training.distillation.examples import Examples
 from training.distillation.networks import make_networks
-from training.distillation.team import Team
 from training.distillation.train import Training, run
 from training.recipes.small_unclip import Recipe, make
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mindsight.errors import BadRequest, Conflict, MindsightError, ModelMismatch
 from support.tolerance import rounding
-from training.distillation.team import Team
+from training.course.team import Team
 from training.distillation.train import Training, run
 
 Make = Callable[..., Training]

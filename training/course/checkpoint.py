@@ -19,7 +19,7 @@ from mindsight.files.manifest import Proof, read_manifest, sums_of_files, verify
 from mindsight.weights.conversion import new_folder
 from mindsight.weights.state_dict import read_safetensors, write_state_dict
 
-_KIND, _STATE, _RUN = "distillation", "state.safetensors", "run.json"
+_STATE, _RUN = "state.safetensors", "run.json"
 _KEPT = 2
 
 
@@ -31,9 +31,10 @@ class Checkpoint:
     state: dict[str, Tensor]
 
 
-def save_checkpoint(folder: Path, step: int, run: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+def save_checkpoint(folder: Path, kind: str, step: int, run: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     """Write ``folder/step-...``, and remove those before the last. Raises StorageFull.
 
+    kind : of training, which the manifest states
     run : what the course of the run depends on
     """
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
@@ -41,12 +42,12 @@ def save_checkpoint(folder: Path, step: int, run: Mapping[str, Any], state: Mapp
     with new_folder(folder / f"step-{step:08d}", size) as new:
         (new / _RUN).write_text(json.dumps({"step": step, "run": run}, indent=2, sort_keys=True) + "\n")
         write_state_dict(new / _STATE, held)
-        write_manifest(new, _KIND, sums_of_files(new, (_RUN, _STATE)))
+        write_manifest(new, kind, sums_of_files(new, (_RUN, _STATE)))
     for old in _all(folder)[:-_KEPT]:
         shutil.rmtree(old)
 
 
-def newest_checkpoint(folder: Path, run: Mapping[str, Any]) -> Checkpoint | None:
+def newest_checkpoint(folder: Path, kind: str, run: Mapping[str, Any]) -> Checkpoint | None:
     """The last one of the run, None if there is none yet.
 
     Raises ModelMismatch (``checkpoint.unreadable``, ``.tampered``) if it is damaged, Conflict (``training.other_run``)
@@ -58,7 +59,7 @@ def newest_checkpoint(folder: Path, run: Mapping[str, Any]) -> Checkpoint | None
     newest = found[-1]
     remedy = f"remove the folder {newest.name}, and training continues from the checkpoint before it"
     proof = Proof("checkpoint", f"the checkpoint {newest.name}", remedy)
-    verify_folder(proof, newest, read_manifest(proof, newest, _KIND))
+    verify_folder(proof, newest, read_manifest(proof, newest, kind))
     held = json.loads((newest / _RUN).read_bytes())
     if changed := [name for name in {**held["run"], **run} if held["run"].get(name) != run.get(name)]:
         listed = ", ".join(f"{name} {run.get(name)} in place of {held['run'].get(name)}" for name in changed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from training.schedule import learning_rate
+from training.course.schedule import learning_rate
 
 
 def test_the_learning_rate_warms_up_holds_and_comes_down() -> None:

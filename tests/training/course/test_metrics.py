@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.distillation.metrics import Metrics, Progress, read_lines, time_left
+from training.course.metrics import Metrics, Progress, read_lines, time_left
 
 
 def test_steps_after_the_checkpoint_and_a_line_cut_by_a_kill_are_made_again(tmp_path: Path) -> None:

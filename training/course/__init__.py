@@ -1,0 +1,1 @@
+"""The course of a training, whatever is trained: configuration, processes, steps, checkpoints, metrics."""
