@@ -18,3 +18,11 @@ def distil(
 ) -> None:
     """Distil an unCLIP into one of two to four steps, and measure it against its teacher."""
     become("train", "training.distillation", str(config))
+
+
+@train_app.command("pretrain")
+def pretrain(
+    config: Annotated[Path, typer.Argument(help="TOML file; docs/pretraining.md lists its keys")],
+) -> None:
+    """Train MindEye2 on many subjects, or fine-tune it on one, and measure retrieval of held-out images."""
+    become("train", "training.pretraining", str(config))

@@ -85,6 +85,13 @@ class Backbone(nn.Module):
         maps: Tensor = self.b_maps_projector(self._map(mixed_BH))
         return maps.flatten(2).transpose(1, 2)
 
+    def lowlevel_both(self, mixed_BH: Tensor) -> tuple[Tensor, Tensor]:
+        """``lowlevel`` and ``lowlevel_aux`` of one map, with one draw of dropout."""
+        map_BCXX = self._map(mixed_BH)
+        latent: Tensor = self.bupsampler(map_BCXX)
+        maps: Tensor = self.b_maps_projector(map_BCXX)
+        return latent, maps.flatten(2).transpose(1, 2)
+
     def _map(self, mixed_BH: Tensor) -> Tensor:
         flat: Tensor = self.bdropout(self.blin1(mixed_BH))
         normed: Tensor = self.bnorm(flat.reshape(-1, _MAP_CHANNELS, _MAP_SIDE, _MAP_SIDE))

@@ -1,0 +1,101 @@
+"""The sources that a configuration names, checked, split and normalised, before any time is spent.
+
+Knows nothing of networks. Raises, of every kind of bad input, BadRequest or ModelMismatch with what is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mindsight import assets
+from mindsight.encoders.demo import DemoEncoder
+from mindsight.encoders.sources import ImageSource
+from mindsight.errors import BadRequest, Conflict
+from mindsight.files.durable import write_durably
+from training.datasets.cohort import CohortPlan, simulated_cohort
+from training.datasets.duplicates import fingerprints
+from training.datasets.images import ArrayImages, joined_images
+from training.datasets.normalise import normalised
+from training.datasets.split import split_images
+from training.datasets.trials import Dataset, SubjectTrials
+from training.pretraining.batches import Batches, Learner
+from training.pretraining.config import Config, SimulatedData
+from training.pretraining.held_out import HeldOut
+from training.pretraining.targets import Targets
+from training.pretraining.train import Material
+
+SPLIT = "split.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Trials of all sources, subjects in the order of their names, with the images and their targets."""
+
+    dataset: Dataset
+    images: ImageSource
+    targets: Targets
+
+
+def open_data(config: Config) -> Data:
+    """All that the configuration names, joined."""
+    encoder = DemoEncoder.load(assets.ENCODER)
+    subjects: list[SubjectTrials] = []
+    scenes: list[ArrayImages] = []
+    for source in config.data:
+        cohort = simulated_cohort(_plan(source), encoder.encode)
+        subjects += cohort.dataset.subjects
+        scenes.append(cohort.images)
+    images = joined_images(scenes)
+    targets = Targets(images.ids, encoder.encode(images.images_MHW3), encoder.space)
+    return Data(Dataset(tuple(sorted(subjects, key=lambda subject: subject.subject))), images, targets)
+
+
+def _plan(source: SimulatedData) -> CohortPlan:
+    return CohortPlan(**source.model_dump(exclude={"kind"}))
+
+
+def make_material(config: Config, data: Data) -> tuple[Material, dict[str, Any]]:
+    """The batches and the held-out trials of a run, and the manifest of which images are where.
+
+    Raises BadRequest: ``dataset.images``, ``pictures.unreadable``, ``dataset.not_finite``, ``dataset.constant``,
+    ``dataset.trials``, ``split.share``, ``training.config``.
+    """
+    dataset, shares = data.dataset, config.split
+    data.targets.require(dataset.images)
+    prints = fingerprints(data.images, dataset.images)
+    split = split_images(dataset, prints, validation=shares.validation, test=shares.test, seed=shares.seed)
+    training = split.images("training")
+    learners, validation, test = [], [], []
+    for subject in dataset.subjects:
+        betas = normalised(subject, training)
+        rows_K = subject.rows_of(training)
+        learners.append(Learner(subject.subject, betas, rows_K, tuple(subject.images[row] for row in rows_K)))
+        validation.append(_held_out(subject, HeldOut.of(subject.subject, betas, split.images("validation"))))
+        test.append(_held_out(subject, HeldOut.of(subject.subject, betas, split.images("test"))))
+    batches = Batches(learners, data.targets, config.part or config.batch, config.seed)
+    return Material(batches, validation, test), split.to_json(dataset)
+
+
+def _held_out(subject: SubjectTrials, held_out: HeldOut) -> HeldOut:
+    if len(held_out.images) < 2:
+        raise BadRequest(
+            f"expected two held-out images or more that subject {subject.subject} saw, got {len(held_out.images)}: hold"
+            " out a larger share, or leave the subject out",
+            code="split.share",
+        )
+    return held_out
+
+
+def keep_split(out: Path, manifest: dict[str, Any]) -> None:
+    """Write ``split.json``; a run that continues must find the same one. Raises Conflict (``training.other_run``)."""
+    path, held = out / SPLIT, json.dumps(manifest, indent=1).encode() + b"\n"
+    if path.exists() and path.read_bytes() != held:
+        raise Conflict(
+            f"expected the trials and images that {SPLIT} lists, got others: restore the data, or name another folder"
+            " to start from the beginning",
+            code="training.other_run",
+        )
+    write_durably(path, held)
