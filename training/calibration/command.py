@@ -17,6 +17,8 @@ from typing import Any
 
 from mindsight import assets
 from mindsight.errors import BadRequest, MindsightError, ModelMismatch
+from mindsight.evaluation.calibration_report import FOLDER, PAGE
+from mindsight.evaluation.verdict import Verdict, verdict_of
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.registry import load_encoder_of, load_generator
 from mindsight.generators.sampling.presets import PRESETS, preset_of
@@ -30,6 +32,7 @@ from mindsight.subjects.bundle.folder import Bundle, require_new
 from mindsight.weights.device import choose
 from training.calibration.fits import N_TRIALS, Reconstructor
 from training.calibration.linear_bundle import BY_RUN, calibrate_linear
+from training.calibration.record import Calibrated
 from training.calibration.released_bundle import Released, calibrate_released
 from training.calibration.summary import summary
 
@@ -50,25 +53,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"expected a subject like sub-01, got {given.subject!r}")
     try:
         require_new(given.out)  # before minutes of work
-        bundle = _linear(given) if given.decoder == "linear" else _released(given)
+        bundle, verdict = _linear(given) if given.decoder == "linear" else _released(given)
     except MindsightError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(summary(bundle))
+    print(f"{verdict.headline}: {' '.join(verdict.reasons)}")
+    print(given.out / FOLDER / PAGE)
     return 0
 
 
-def _linear(given: argparse.Namespace) -> Bundle:
+def _linear(given: argparse.Namespace) -> tuple[Bundle, Verdict]:
     options, echo = _options(given), parse_echo(given.echo)
     pool = None if given.pool is None else CandidatePool.load(given.pool)
     now, reconstructor = datetime.now(UTC), _reconstructor(given, pool)
     made = calibrate_linear(
         given.runs, given.labels, given.subject, now, options, pool, echo, reconstructor, given.in_pool_prior
     )
-    return _sampled(made, given).save(given.out)
+    return _saved(made, given)
 
 
-def _released(given: argparse.Namespace) -> Bundle:
+def _released(given: argparse.Namespace) -> tuple[Bundle, Verdict]:
     if given.weights is None or given.mask is None or given.pool is None:
         raise BadRequest("expected --weights, --mask and --pool with --decoder mindeye2", code="calibration.weights")
     options, echo = _options(given), parse_echo(given.echo)
@@ -88,14 +93,15 @@ def _released(given: argparse.Namespace) -> Bundle:
             reconstructor,
             given.in_pool_prior,
         )
-        return _sampled(made, given).save(given.out)
+        return _saved(made, given)
 
 
-def _sampled(made: Bundle, given: argparse.Namespace) -> Bundle:
-    """The bundle with the sampler that is asked for."""
-    if given.preset is None:
-        return made
-    return replace(made, sampling=replace(made.sampling, generator=SampleOptions(preset=given.preset)))
+def _saved(made: Calibrated, given: argparse.Namespace) -> tuple[Bundle, Verdict]:
+    """The bundle with its report and the sampler that is asked for."""
+    bundle = made.bundle
+    if given.preset is not None:
+        bundle = replace(bundle, sampling=replace(bundle.sampling, generator=SampleOptions(preset=given.preset)))
+    return replace(made, bundle=bundle).save(given.out, template=True), verdict_of(made.record)
 
 
 def _reconstructor(given: argparse.Namespace, pool: CandidatePool | None) -> Reconstructor | None:

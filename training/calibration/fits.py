@@ -10,7 +10,7 @@ Letters: K trials, N tokens of D channels, H and W pixels.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -65,10 +65,12 @@ class LabelledBeta:
 class Reconstructions:
     """K trials at one stage.
 
+    trials : run and number of each
     decoded_KD, encoded_KD : directions of the tokens that each was made from, and of its own
     """
 
     labels: tuple[str, ...]
+    trials: tuple[tuple[int, int], ...]
     pixels_KHW3: NDArray[np.uint8]
     decoded_KD: NDArray[np.float32]
     encoded_KD: NDArray[np.float32]
@@ -113,6 +115,7 @@ def reconstruct(
         return None
     return Reconstructions(
         tuple(trial.label for trial in trials),
+        tuple((trial.beta.run, trial.beta.trial) for trial in trials),
         np.stack([each.pixels for each in made]),
         np.concatenate([directions(meter.decoded(each.features), decoder.origin) for each in made]),
         np.concatenate([directions(meter.encoded(each.pixels), decoder.origin) for each in made]),
@@ -124,6 +127,16 @@ def calibrate_fit(
 ) -> FitCalibration | None:
     """None if the decoder gives no tokens that the generator draws, or fewer than two images were shown.
 
+    The arguments are those of ``reconstruct_left_out``.
+    """
+    return fit_of(reconstruct_left_out(bundle, runs, left_out, reconstructor), reconstructor.meter)
+
+
+def reconstruct_left_out(
+    bundle: Bundle, runs: Sequence[LabelledRun], left_out: Sequence[LeftOut], reconstructor: Reconstructor
+) -> dict[Stage, Reconstructions]:
+    """Trials of all runs at each stage, evenly spaced; empty if the decoder gives no tokens that the generator draws.
+
     bundle : as it will be saved, but for its fit and its sampler
     left_out : all of ``runs``, by their numbers
     """
@@ -133,17 +146,22 @@ def calibrate_fit(
         own = replace(bundle, decoder=held.decoder, sampling=sampling)
         decoder = TrialDecoder(own, clock=time.perf_counter, generator=reconstructor.generator)
         if not decoder.draws:
-            return None
+            return {}
         decoders |= dict.fromkeys(held.runs, decoder)
-    betas = live_betas(bundle, runs)
-    meter, stages = reconstructor.meter, dict[Stage, MismatchedFit]()
+    betas, found = live_betas(bundle, runs), dict[Stage, Reconstructions]()
     for stage in STAGES:
         chosen = _evenly([trial for trial in betas if trial.beta.stage == stage], reconstructor.n)
         of_run = {run: [trial for trial in chosen if trial.beta.run == run] for run in decoders}
         seeds = {run: reconstructor.n * run for run in decoders}
-        made = together([reconstruct(decoders[run], meter, of_run[run], seeds[run]) for run in decoders])
-        if made is not None and made.mismatched_KK.any():
-            stages[stage] = mismatched_fit(made)
+        made = together([reconstruct(decoders[run], reconstructor.meter, of_run[run], seeds[run]) for run in decoders])
+        if made is not None:
+            found[stage] = made
+    return found
+
+
+def fit_of(made: Mapping[Stage, Reconstructions], meter: FitMeter) -> FitCalibration | None:
+    """Of the stages at which two images or more were shown; None without any."""
+    stages = {stage: mismatched_fit(one) for stage, one in made.items() if one.mismatched_KK.any()}
     if not stages:
         return None
     return FitCalibration(encoder=meter.encoder_digest, generator=meter.generator_digest, stages=stages)
@@ -161,6 +179,7 @@ def together(parts: Sequence[Reconstructions | None]) -> Reconstructions | None:
         return None
     return Reconstructions(
         tuple(label for part in found for label in part.labels),
+        tuple(trial for part in found for trial in part.trials),
         np.concatenate([part.pixels_KHW3 for part in found]),
         np.concatenate([part.decoded_KD for part in found]),
         np.concatenate([part.encoded_KD for part in found]),

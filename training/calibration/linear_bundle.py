@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.errors import BadRequest
 from mindsight.events import unmeasured
+from mindsight.files.digest import sha256_of
 from mindsight.ingest import IngestOptions, IngestSession
 from mindsight.ingest.outputs import VolumeReport
 from mindsight.ingest.space import SubjectSpace
@@ -26,11 +28,13 @@ from mindsight.retrieval import CandidatePool, fit_stages
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
-from training.calibration.decoding_errors import guided_by_ranking
-from training.calibration.fits import LeftOut, Reconstructor, calibrate_fit
+from training.calibration.completed import completed
+from training.calibration.fits import LeftOut, Reconstructor
 from training.calibration.glm_choice import VoxelRun, choose, slice_lags
 from training.calibration.linear_choice import choose_linear, fit_linear, scores_of
+from training.calibration.linear_curve import learning_curve, shuffled_control
 from training.calibration.live import LeftOutScores, by_stage, score_left_out
+from training.calibration.record import Calibrated, record_of
 from training.calibration.runs import (
     LabelledRun,
     Labels,
@@ -57,8 +61,8 @@ def calibrate_linear(
     echo: EchoChoice = None,
     reconstructor: Reconstructor | None = None,
     in_pool_prior: float | None = None,
-) -> Bundle:
-    """A linear bundle, not saved yet, that decodes into the embeddings of a pool, or classifies labels.
+) -> Calibrated:
+    """A linear bundle, not saved yet, that decodes into the embeddings of a pool, or classifies labels; and its record.
 
     folders : two or more runs, see ``open_run``
     labels : column of the events that names what was shown; events without a name are modelled, and the decoder is not
@@ -91,28 +95,39 @@ def calibrate_linear(
         LeftOutScores(index_of, partial(scores_of, decoder, pool=pool, score=held_out.score, centred=held_out.centred))
         for decoder in decoders
     ]
-    live = by_stage(score_left_out(runs, ingested, scorers))
+    scored = score_left_out(runs, ingested, scorers)
     bundle = Bundle(
         subject=subject,
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
         options=chosen.options,
         space=space,
         statistics=statistics_of(finals),
-        calibration=fit_stages(held_out.calibration, live, held_out.null_MN),
+        calibration=fit_stages(held_out.calibration, by_stage(scored), held_out.null_MN),
         pool=pool,
         decoder=fit_linear(trials, pool, held_out.method),
         baseline=baseline,
         labels=labels,
         accuracy=held_out.accuracy,
     )
-    if reconstructor is None and in_pool_prior is None:
-        return bundle
+    record = record_of(
+        bundle,
+        runs,
+        ingested,
+        trials,
+        scored,
+        held_out.null_MN,
+        held_out="each run left out once; options and the way of fitting are chosen on the same runs",
+        decoders=[digest_of(decoder) for decoder in decoders],
+    )
+    curve = learning_curve(trials, [run.minutes for run in record.runs], pool, held_out)
+    record = replace(record, curve=curve, controls=(shuffled_control(trials, pool, held_out),))
     left_out = [LeftOut([run.recorded.run], decoder) for run, decoder in zip(runs, decoders, strict=True)]
-    if in_pool_prior is not None:
-        bundle = guided_by_ranking(bundle, runs, left_out, index_of, in_pool_prior)
-    if reconstructor is None:
-        return bundle
-    return replace(bundle, fit=calibrate_fit(bundle, runs, left_out, reconstructor))
+    return completed(Calibrated(bundle, record), runs, left_out, index_of, reconstructor, in_pool_prior)
+
+
+def digest_of(decoder: LinearDecoder) -> str:
+    """sha256 of its weights."""
+    return sha256_of(np.ascontiguousarray(decoder.weights_VD).tobytes() + decoder.intercept_D.tobytes())
 
 
 def _space(recorded: RecordedRun) -> SubjectSpace:

@@ -7,7 +7,7 @@ Letters: B of a batch, K trials, V voxels, N candidates, M shuffled trials.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -19,16 +19,18 @@ from numpy.typing import NDArray
 from mindsight.accuracy import top_k
 from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.errors import BadRequest, ModelMismatch
+from mindsight.files.digest import sha256_of_file
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import CandidatePool, ReducedIndex, cosine_scores, fit_stages, fit_temperature
 from mindsight.scanner import RecordedRun
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
-from training.calibration.decoding_errors import guided_by_ranking
-from training.calibration.fits import LeftOut, Reconstructor, calibrate_fit
+from training.calibration.completed import completed
+from training.calibration.fits import LeftOut, Reconstructor
 from training.calibration.linear_bundle import BY_RUN
 from training.calibration.live import LeftOutScores, by_stage, score_left_out
+from training.calibration.record import Calibrated, record_of
 from training.calibration.runs import (
     Labels,
     final_betas,
@@ -75,8 +77,8 @@ def calibrate_released(
     echo: EchoChoice = None,
     reconstructor: Reconstructor | None = None,
     in_pool_prior: float | None = None,
-) -> Bundle:
-    """A bundle, not saved yet, whose confidence is fitted to the runs' trials.
+) -> Calibrated:
+    """A bundle, not saved yet, whose confidence is fitted to the runs' trials; and its record, without a curve.
 
     scratch : a folder for the weights of the one layer; needed until the bundle is saved
     options : of calibration and of the sessions after it, kept as they are
@@ -98,14 +100,14 @@ def calibrate_released(
     scores_KN, null_MN = (_scores(model, voxels, released.pool) for voxels in (z_KV, shuffled_MV))
     right_KN = shown_K[:, None] == np.arange(len(released.pool))
     as_released = LeftOutScores(index_of, partial(_scores, model, pool=released.pool))
-    live = by_stage(score_left_out(runs, ingested, [as_released] * len(runs)))
+    scored = score_left_out(runs, ingested, [as_released] * len(runs))
     bundle = Bundle(
         subject=subject,
         created=created.astimezone(UTC).isoformat(timespec="seconds"),
         options=options,
         space=space,
         statistics=statistics_of(finals),
-        calibration=fit_stages(fit_temperature(scores_KN, right_KN, null_MN), live, null_MN),
+        calibration=fit_stages(fit_temperature(scores_KN, right_KN, null_MN), by_stage(scored), null_MN),
         pool=released.pool,
         decoder=MindEye2Weights(path),
         index=released.index,
@@ -113,12 +115,18 @@ def calibrate_released(
         labels=labels,
         accuracy=top_k(scores_KN, right_KN, 1),
     )
+    record = record_of(
+        bundle,
+        runs,
+        ingested,
+        trials,
+        scored,
+        null_MN,
+        held_out="held out only if the weights never saw these runs",
+        decoders=[sha256_of_file(path)] * len(runs),
+    )
     unseen = [LeftOut([run.recorded.run for run in runs], bundle.decoder)]
-    if in_pool_prior is not None:
-        bundle = guided_by_ranking(bundle, runs, unseen, index_of, in_pool_prior)
-    if reconstructor is None:
-        return bundle
-    return replace(bundle, fit=calibrate_fit(bundle, runs, unseen, reconstructor))
+    return completed(Calibrated(bundle, record), runs, unseen, index_of, reconstructor, in_pool_prior)
 
 
 def _space(mask: Path, recorded: RecordedRun) -> SubjectSpace:

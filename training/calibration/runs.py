@@ -10,7 +10,7 @@ import itertools
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,7 @@ from mindsight.ingest.feed import Trials, fill_gap, number_trials, start_run
 from mindsight.ingest.outputs import TrialBeta, VolumeReport
 from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing.quality.baseline import Baseline, baseline_of, measure_signal
+from mindsight.preprocessing.registration.report import RegistrationReport
 from mindsight.scanner import RecordedRun, open_run
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.volume import Volume
@@ -48,10 +49,12 @@ class IngestedRun:
 
     reports : one for each volume in order, None for a volume that the recording does not have
     betas : of all trials at all stages, in the order in which they were estimated
+    registrations : of the volumes that determined where the head is
     """
 
     reports: list[VolumeReport | None]
     betas: list[TrialBeta]
+    registrations: list[RegistrationReport] = field(default_factory=list)
 
     @property
     def censored_T(self) -> NDArray[np.bool_]:
@@ -103,19 +106,21 @@ def ingest_run(session: IngestSession, run: LabelledRun) -> IngestedRun:
     start_run(session, run.recorded, run.trials.events)
     reports: list[VolumeReport | None] = []
     betas: list[TrialBeta] = []
+    registrations: list[RegistrationReport] = []
     for volume in run.recorded.volumes():
         betas += fill_gap(session, run.recorded.run, volume.index)
         reports += [None] * (volume.index - len(reports))
         output = session.push(volume)
         reports.append(output.report)
         betas += output.betas
+        registrations += [] if output.registration is None else [output.registration]
     if not any(report is not None and report.aligned for report in reports):
         raise BadRequest(
             f"expected runs of one person, got run {run.recorded.run}, whose head could not be registered to the"
             " first run's. Leave this run out, or check that its images are not flipped",
             code="calibration.place",
         )
-    return IngestedRun(reports, betas + session.end_run(run.recorded.run))
+    return IngestedRun(reports, betas + session.end_run(run.recorded.run), registrations)
 
 
 def run_signal(session: IngestSession, run: int, ingested: IngestedRun) -> NDArray[np.float32]:

@@ -5,43 +5,17 @@ Knows nothing of files.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
-from io import BytesIO
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mindsight.evaluation.metrics.metric import CLIP, PIXCORR, SSIM
-from mindsight.evaluation.metrics.resize import as_unit_images
 from mindsight.evaluation.records import Evaluation, Outputs, Truth
+from mindsight.evaluation.report.parts import accuracy_table, listed, page_start, small_image
 from mindsight.evaluation.report.table import HEADINGS, LIVE_HEADING, Line, columns, lines
 
-_SIDE = 128
 _SHOWN = (PIXCORR, SSIM, CLIP)
-
-_STYLE = """
-:root{color-scheme:dark}
-body{margin:0;padding:24px 32px;background:#0e1116;color:#d7dee8;font:14px/1.5 system-ui,sans-serif}
-h1{font-size:20px;margin:0}h2{font-size:15px;margin:28px 0 8px}
-p,li{max-width:80ch}.dim,small{color:#7d8998}
-.scroll{overflow-x:auto;background:#151a21;border:1px solid #232b36;border-radius:6px}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;white-space:nowrap}
-th,td{padding:4px 12px;text-align:right;border-bottom:1px solid #232b36;vertical-align:top}
-th{font-weight:600;white-space:normal;min-width:5em}th:first-child,td:first-child{text-align:left}
-td small{display:block}
-tr.head td{color:#7d8998;padding-top:12px}
-tr.ours td{color:#5aa9e6}tr.published td,tr.other td{color:#d7dee8}tr.other td{color:#7d8998}
-.warning{color:#e6a23c}
-.pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(280px,1fr));gap:12px}
-figure{margin:0;padding:10px;background:#151a21;border:1px solid #232b36;border-radius:6px}
-figure div{display:flex;gap:6px;flex-wrap:wrap}
-figure span{display:block;width:128px}figure span small{display:block}
-img{width:128px;height:128px;display:block;background:#232b36}
-figcaption{font-variant-numeric:tabular-nums;color:#7d8998;font-size:12px;margin-top:6px}
-"""
 
 
 def html_page(
@@ -61,8 +35,7 @@ def html_page(
     """
     title = escape(f"{evaluation.rows[0].title}: {evaluation.n_images} images")
     parts = [
-        "<!doctype html><html lang='en'><meta charset='utf-8'>",
-        f"<title>{title}</title><style>{_STYLE}</style>",
+        page_start(title),
         f"<h1>{title}</h1><p class='dim'>{escape(evaluation.image_set.title)}</p>",
         *(f"<p class='warning'>⚠ {escape(leak)}</p>" for leak in evaluation.leaks),
         _live(evaluation),
@@ -70,10 +43,10 @@ def html_page(
         _table(evaluation),
         "<p class='dim'>Below each figure: its 95 % interval over images (bootstrap, near-duplicates drawn together). "
         "↑ higher is better, ↓ lower is better. Rows marked as published are taken from the literature.</p>",
-        _list("Notes", evaluation.notes),
-        _list("Not measured", [f"{what}: {why}" for what, why in evaluation.not_measured.items()]),
+        listed("Notes", evaluation.notes),
+        listed("Not measured", [f"{what}: {why}" for what, why in evaluation.not_measured.items()]),
         _images(evaluation, truth, outputs, controls, captions, n_shown),
-        _list("Made from", [f"{name}: sha256 {digest}" for name, digest in made_from.items()]),
+        listed("Made from", [f"{name}: sha256 {digest}" for name, digest in made_from.items()]),
         f"<p class='dim'>Seed {evaluation.seed}.</p></html>",
     ]
     return "\n".join(part for part in parts if part)
@@ -96,17 +69,8 @@ def _table(evaluation: Evaluation) -> str:
 def _live(evaluation: Evaluation) -> str:
     if not evaluation.live:
         return ""
-    rows = "".join(
-        f"<tr class='{'control' if figure.control else 'ours'}'><td>{escape(figure.title)}</td>"
-        f"<td>{figure.accuracy.value:.1%}</td>"
-        f"<td>{figure.accuracy.interval[0]:.1%} to {figure.accuracy.interval[1]:.1%}</td>"
-        f"<td>{figure.accuracy.n}</td><td>{figure.accuracy.chance:.1%}</td>"
-        f"<td>{'' if figure.confidence is None else f'{figure.confidence:.1%}'}</td></tr>"
-        for figure in evaluation.live
-    )
-    heads = "<th></th><th>right</th><th>95 % interval</th><th>n</th><th>chance</th><th>mean confidence</th>"
     title = LIVE_HEADING[0].upper() + LIVE_HEADING[1:]
-    return f"<h2>{title}</h2><div class='scroll'><table><tr>{heads}</tr>{rows}</table></div>"
+    return f"<h2>{title}</h2>{accuracy_table(evaluation.live)}"
 
 
 def _line(line: Line) -> str:
@@ -138,7 +102,7 @@ def _images(
     figures = []
     for i in indices:
         pairs = "".join(
-            f"<span><img alt='{escape(name)}' src='{_data_uri(images[i])}'><small>{escape(name)}</small></span>"
+            f"<span><img alt='{escape(name)}' src='{small_image(images[i])}'><small>{escape(name)}</small></span>"
             for name, images in shown
         )
         own = " · ".join(
@@ -148,16 +112,3 @@ def _images(
         figures.append(f"<figure><div>{pairs}</div><figcaption>{escape(caption)}</figcaption></figure>")
     many = f"{n} of {evaluation.n_images}, evenly spaced through the test set; the first sample of each"
     return f"<h2>Images</h2><p class='dim'>{many}</p><div class='pairs'>{''.join(figures)}</div>"
-
-
-def _data_uri(image_HWC: NDArray[Any]) -> str:
-    from PIL import Image
-
-    small = as_unit_images(image_HWC[None], _SIDE)[0]
-    buffer = BytesIO()
-    Image.fromarray((small * 255).round().astype(np.uint8)).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}"
-
-
-def _list(title: str, items: Sequence[str]) -> str:
-    return f"<h2>{title}</h2><ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>" if items else ""

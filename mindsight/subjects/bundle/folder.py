@@ -8,6 +8,7 @@ Letters: XYZ the reference's grid, V voxels of the mask (in C order of the grid)
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,10 @@ class Bundle:
         """sha256 of the pool's ids, labels and embeddings."""
         return self.pool.digest
 
-    def save(self, folder: Path) -> Bundle:
+    def save(self, folder: Path, also: Callable[[Path], object] | None = None) -> Bundle:
         """Write into a folder that does not exist yet, whole or not at all; returns the bundle as ``load`` reads it.
+
+        also : writes more files into the folder, which are hashed with the bundle
 
         Raises Conflict (``bundle.exists``), and ModelMismatch if the parts do not fit each other.
         """
@@ -123,6 +126,8 @@ class Bundle:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         self._write_parts(partial)
+        if also is not None:
+            also(partial)
         write_description(partial, self._described())
         publish_folder(partial, folder)
         return Bundle.load(folder)

@@ -43,7 +43,7 @@ def test_a_table_that_is_not_whole_calibrates_on_what_was_measured(
         (folder / "events.tsv").write_text(TABLE)
     made = calibrate_linear(
         [tmp_path / "run-1", tmp_path / "run-2"], "trial_type", "sub-01", datetime(2026, 1, 1, tzinfo=UTC)
-    )
+    ).bundle
     assert made.pool.ids == ("face", "house")
     assert made.statistics.n == 8
     printed = capsys.readouterr().err
