@@ -1,7 +1,6 @@
 """The report of a calibration: what was measured as a page and as JSON, in a folder that the bundle holds.
 
-Whoever makes a bundle calls ``write_report`` while it is saved (``Bundle.save(folder, also)``), so that the report is
-hashed with it.
+``save_with_report`` saves a bundle with its report in it, hashed with it.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
 from mindsight.retrieval import CandidatePool
 from mindsight.stages import STAGES
+from mindsight.subjects.bundle.folder import Bundle
 
 FOLDER, PAGE, FIGURES = "report", "report.html", "report.json"
 
@@ -38,6 +38,15 @@ def figures_of(record: CalibrationRecord) -> CalibrationFigures:
         stage: reliability_of(record.of_stage(stage)) for stage in STAGES if record.of_stage(stage)
     }
     return CalibrationFigures(retrieval_figures(record), stages, verdict_of(record))
+
+
+def save_with_report(bundle: Bundle, record: CalibrationRecord, folder: Path, *, template: bool = False) -> Bundle:
+    """Write the bundle with its report, whole or not at all; see ``Bundle.save`` and ``write_report``."""
+
+    def also(partial: Path) -> None:
+        write_report(partial, record, bundle.space, bundle.pool, template=template)
+
+    return bundle.save(folder, also)
 
 
 def write_report(

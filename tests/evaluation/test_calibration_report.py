@@ -77,7 +77,7 @@ def test_a_record_of_nothing_but_trials_has_a_page(tmp_path: Path, space: Subjec
     )  # fmt: skip
     write_report(tmp_path, bare, space, pool)
     page = (tmp_path / FOLDER / PAGE).read_text()
-    assert "the noise ceiling is unknown" in page
+    assert "which needs images that are shown twice" in page
     assert "too few to tell" in page
 
 

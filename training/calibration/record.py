@@ -20,7 +20,7 @@ from mindsight.evaluation.calibration_record import (
     RunRegistration,
     ranks_both_ways,
 )
-from mindsight.evaluation.calibration_report import write_report
+from mindsight.evaluation.calibration_report import save_with_report
 from mindsight.evaluation.noise_ceiling import noise_ceiling
 from mindsight.preprocessing.registration.report import RegistrationReport
 from mindsight.retrieval import Calibration, fit_stages, fit_temperature
@@ -42,13 +42,8 @@ class Calibrated:
     record: CalibrationRecord
 
     def save(self, folder: Path, *, template: bool = False) -> Bundle:
-        """Write the bundle with its report, whole or not at all, see ``Bundle.save`` and ``write_report``."""
-        bundle = self.bundle
-
-        def also(partial: Path) -> None:
-            write_report(partial, self.record, bundle.space, bundle.pool, template=template)
-
-        return bundle.save(folder, also)
+        """Write the bundle with its report, see ``save_with_report``."""
+        return save_with_report(self.bundle, self.record, folder, template=template)
 
 
 def record_of(
@@ -184,7 +179,11 @@ def quality_of(run: LabelledRun, ingested: IngestedRun) -> RunQuality:
         fd_mm_max=float(np.max(fd_mm)) if fd_mm else None,
         dvars_percent_median=float(np.median(dvars)) if dvars else None,
         tsnr=float(tsnr[-1]) if tsnr else None,
-        alerts=tuple(dict.fromkeys(alert.text for report in reports for alert in report.alerts)),
+        alerts=tuple(
+            dict.fromkeys(
+                alert.text for report in reports for alert in report.alerts if not alert.code.endswith(".over")
+            )
+        ),
     )
 
 

@@ -95,7 +95,7 @@ def learning_plot(record: CalibrationRecord) -> str:
     )
     rows = [[f"{p.trials}", f"{p.minutes:.1f} min", str(p.accuracy)] for p in curve]
     return (
-        f"<figure>{plot.svg()}<figcaption>Learning curve; what is right of {most} trials is predicted.</figcaption>"
+        f"<figure>{plot.svg()}<figcaption>Learning curve; beyond {most} trials it is predicted.</figcaption>"
         f"{table(['trials', 'scanned', 'right, final'], rows)}</figure>"
     )
 
@@ -123,9 +123,9 @@ def _reliability(stage: str, bins: Sequence[ReliabilityBin]) -> str:
 
 
 def _ceiling(record: CalibrationRecord, brain: BrainMap | None) -> str:
-    ceiling = record.ceiling
+    ceiling, drawn = record.ceiling, _maps(record, brain)
     if ceiling is None:
-        return "<h2>Noise ceiling</h2><p>No image was shown twice: the noise ceiling is unknown.</p>"
+        return f"<h2>Noise ceiling</h2><p>It was not measured, which needs images that are shown twice.</p>{drawn}"
     lines = [
         f"{ceiling.images} images were shown more than once, in {ceiling.trials} trials. The share of a single trial's"
         f" variance that is the image's: median over voxels {ceiling.signal_share_median:.1%}, tenth best"
@@ -135,7 +135,6 @@ def _ceiling(record: CalibrationRecord, brain: BrainMap | None) -> str:
     ]
     if ceiling.identified is not None:
         lines.append(f"Repeats in other runs alone identify {ceiling.identified} of the trials, without any decoder.")
-    drawn = _maps(record, brain)
     return f"<h2>Noise ceiling</h2><ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>{drawn}"
 
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from mindsight import assets
 from mindsight.accuracy import Accuracy
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.encoders.demo import DemoEncoder
+from mindsight.errors import ModelMismatch
 from mindsight.generators.base import SampleOptions
 from mindsight.glm import Event
 from mindsight.glm.hrf import kernel, regressors
@@ -179,6 +181,26 @@ def test_with_a_pool_of_image_tokens_the_fit_of_reconstructions_is_calibrated(
 def test_labels_alone_have_no_reconstructions_to_calibrate(commanded: tuple[Path, str]) -> None:
     assert "fit of reconstructions: not calibrated" in commanded[1]
     assert Bundle.load(commanded[0]).fit is None
+
+
+def test_the_report_is_in_the_bundle_and_hashed_with_it(commanded: tuple[Path, str], tmp_path: Path) -> None:
+    folder, printed = commanded
+    figures = json.loads((folder / "report" / "report.json").read_text())
+    finals = next(one for one in figures["retrieval"] if one["title"] == "final: image retrieval, first of 8")
+    accuracy = Bundle.load(folder).accuracy
+    assert accuracy is not None
+    assert (finals["n"], finals["chance"]) == (accuracy.n, 0.125)
+    assert abs(finals["hits"] - accuracy.hits) <= 1  # of equal scores, here the right one ranks last
+    assert [run["volumes"] for run in figures["runs"]] == [121] * 3
+    assert figures["verdict"]["headline"] in printed
+    page = (folder / "report" / "report.html").read_text()
+    assert "alt='glass brain'" in page
+    changed = tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    (changed / "report" / "report.html").write_text(page.replace("Calibration", "Calibrations", 1))
+    with pytest.raises(ModelMismatch) as raised:
+        Bundle.load(changed)
+    assert raised.value.code == "bundle.tampered"
 
 
 def test_a_negative_number_of_reconstructions_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
