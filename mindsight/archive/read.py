@@ -126,6 +126,29 @@ def read_final_betas(archive: Path) -> dict[tuple[int, int], FinalBeta]:
     return betas
 
 
+def read_shown(archive: Path) -> list[ShownTrial]:
+    """The trials that were to be decoded, whether or not they were."""
+    return list(_trials(archive / RAWDATA))
+
+
+def read_session_name(archive: Path) -> tuple[str, str]:
+    """Labels of the subject and the session. Raises BadRequest (``archive.answers``) for several sessions."""
+    folders = list((archive / DERIVED).glob(_SESSION))
+    if len(folders) != 1:
+        raise BadRequest(
+            f"expected the archive of one session in {archive.name}, got {len(folders)}", code="archive.answers"
+        )
+    return folders[0].parent.name.removeprefix("sub-"), folders[0].name.removeprefix("ses-")
+
+
+def read_mask(archive: Path) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """The session's mask (X, Y, Z), and its affine."""
+    import nibabel
+
+    image: Any = nibabel.load(next((archive / DERIVED).glob(f"{_SESSION}/func/*_{MASK}")))
+    return np.asarray(image.dataobj) > 0, np.asarray(image.affine, np.float64)
+
+
 def _trials(rawdata: Path) -> Iterator[ShownTrial]:
     for path in sorted(rawdata.glob(f"{_SESSION}/func/*_{EVENTS}"), key=lambda path: run_of(path.name)):
         for row in _read_table(path):

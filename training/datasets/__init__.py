@@ -1,1 +1,1 @@
-"""Runs to train on: for now those of simulated participants."""
+"""Trials to train on, of one type, from archives, released files, BIDS derivatives, live sessions and simulators."""

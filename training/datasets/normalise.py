@@ -23,7 +23,7 @@ _ROWS = 256
 
 @dataclass(frozen=True, eq=False)
 class NormalisedBetas:
-    """statistics : session -> mean and standard deviation (V,)."""
+    """statistics : session -> mean and standard deviation (V,); none where the source has z-scored the betas."""
 
     trials: SubjectTrials
     statistics: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -35,6 +35,8 @@ class NormalisedBetas:
     def read(self, rows_B: NDArray[np.int64]) -> NDArray[np.float32]:
         """(B, V) z-scored."""
         raw_BV = self.trials.betas.read(rows_B)
+        if self.trials.scored:
+            return raw_BV
         scored_BV = np.empty_like(raw_BV)
         for i, row in enumerate(rows_B):
             mean_V, std_V = self.statistics[self.trials.sessions[row]]
@@ -46,7 +48,8 @@ def normalised(trials: SubjectTrials, training: set[str]) -> NormalisedBetas:
     """training : images of the training part
 
     Raises BadRequest: ``dataset.trials`` for a session with too few training trials, ``dataset.not_finite`` for voxels
-    with NaN or infinity, ``dataset.constant`` for voxels that do not vary in a session.
+    with NaN or infinity, ``dataset.constant`` for voxels that do not vary in a session, ``dataset.scale`` for betas
+    that a source says are z-scored and are not.
     """
     in_training_K = np.zeros(len(trials), np.bool_)
     in_training_K[trials.rows_of(training)] = True
@@ -55,6 +58,8 @@ def normalised(trials: SubjectTrials, training: set[str]) -> NormalisedBetas:
     for session in dict.fromkeys(trials.sessions):
         rows = np.flatnonzero(session_K == session)
         n = int(in_training_K[rows].sum())
+        if n < MIN_TRIALS and trials.scored:
+            continue  # tests of sessions that are not trained on
         if n < MIN_TRIALS:
             raise BadRequest(
                 f"expected {MIN_TRIALS} training trials or more in each session, to z-score it by, got {n} in session"
@@ -66,6 +71,8 @@ def normalised(trials: SubjectTrials, training: set[str]) -> NormalisedBetas:
         constant_V |= ~bad & (std_V <= 1e-6 * np.abs(mean_V) + 1e-12)
         statistics[session] = (mean_V.astype(np.float32), std_V.astype(np.float32))
     _require_usable(trials, bad_V, constant_V)
+    if trials.scored:
+        _require_scored(trials, statistics)
     return NormalisedBetas(trials, statistics)
 
 
@@ -90,6 +97,19 @@ def _moments(
             mean_V += apart_V * m / (n + m)
         n += m
     return mean_V, np.sqrt(square_V / n), bad_V
+
+
+def _require_scored(
+    trials: SubjectTrials, statistics: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
+) -> None:
+    for session, (mean_V, std_V) in statistics.items():
+        mean, std = float(np.median(np.abs(mean_V))), float(np.median(std_V))
+        if mean > 0.5 or not 0.5 < std < 2.0:
+            raise BadRequest(
+                f"expected betas that were z-scored by session, got session {session} of subject {trials.subject} with"
+                f" means of {mean:.2g} and standard deviations of {std:.2g}: use the file that ends in _renorm",
+                code="dataset.scale",
+            )
 
 
 def _require_usable(trials: SubjectTrials, bad_V: NDArray[np.bool_], constant_V: NDArray[np.bool_]) -> None:

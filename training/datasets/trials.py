@@ -69,6 +69,7 @@ class SubjectTrials:
     images, sessions, runs : of each trial
     space : digest of the voxels' mask; empty if the source does not know it
     fixed : of each trial, whether its image is in the source's own test set; empty without one
+    scored : whether the source has z-scored the betas by session, from training trials
     """
 
     subject: str
@@ -78,6 +79,7 @@ class SubjectTrials:
     runs: tuple[int, ...]
     space: str = ""
     fixed: tuple[bool, ...] = ()
+    scored: bool = False
 
     def __post_init__(self) -> None:
         """Raises BadRequest (``dataset.half``)."""
@@ -193,4 +195,5 @@ def joined_sessions(parts: Sequence[SubjectTrials]) -> SubjectTrials:
         chained("runs"),
         first.space,
         chained("fixed") if all(part.fixed for part in parts) else (),
+        all(part.scored for part in parts),
     )

@@ -21,7 +21,7 @@ Relative paths are those beside the file.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -42,6 +42,37 @@ class SimulatedData(_Table):
     voxels: int = Field(1500, gt=1)
     scenes: int = Field(4000, gt=1)
     seed: int = Field(0, ge=0)
+
+
+class ArchiveData(_Table):
+    """Session archives that Mindsight wrote; see ``datasets.archives``."""
+
+    kind: Literal["archive"]
+    folders: tuple[Path, ...] = Field(min_length=1)
+
+
+class ReleasedData(_Table):
+    """The released MindEye2 files; see ``datasets.released``."""
+
+    kind: Literal["released"]
+    folder: Path
+    subjects: tuple[int, ...] = Field(min_length=1)
+    sessions: int | None = Field(None, gt=0)
+
+
+class BidsData(_Table):
+    """A BIDS derivative of single-trial betas; see ``datasets.bids.BidsQuery``."""
+
+    kind: Literal["bids"]
+    folder: Path
+    subjects: tuple[str, ...] | None = None
+    session: str | None = None
+    task: str | None = None
+    mask: Path | None = None
+    events: Path | None = None
+
+
+Source = Annotated[SimulatedData | ArchiveData | ReleasedData | BidsData, Field(discriminator="kind")]
 
 
 class PriorTable(_Table):
@@ -97,7 +128,7 @@ class Config(_Table):
     steps: int = Field(gt=0)
     batch: int = Field(gt=0)
     learning_rate: float = Field(gt=0.0, le=1.0)
-    data: tuple[SimulatedData, ...] = Field(min_length=1)
+    data: tuple[Source, ...] = Field(min_length=1)
     pool: Path | None = None
     images: Path | None = None
     lowlevel: Path | None = None
@@ -132,4 +163,13 @@ def read_config(path: Path) -> Config:
         for name in ("out", "pool", "images", "lowlevel", "start")
         if (given := getattr(config, name)) is not None
     }
-    return config.model_copy(update=beside)
+    data = tuple(_beside(path.parent, source) for source in config.data)
+    return config.model_copy(update=beside | {"data": data})
+
+
+def _beside(parent: Path, source: Any) -> Any:
+    """The source with paths as they are from here."""
+    paths = {name: parent / path for name, path in source if isinstance(path, Path)}
+    if isinstance(source, ArchiveData):
+        paths["folders"] = tuple(parent / folder for folder in source.folders)  # type: ignore[assignment]
+    return source.model_copy(update=paths)

@@ -6,6 +6,7 @@ Knows nothing of networks. Raises, of every kind of bad input, BadRequest or Mod
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,25 @@ from mindsight.encoders.demo import DemoEncoder
 from mindsight.encoders.sources import ImageSource
 from mindsight.errors import BadRequest, Conflict
 from mindsight.files.durable import write_durably
+from mindsight.retrieval import CandidatePool
+from mindsight.retrieval.from_files import open_images
+from training.datasets.archives import read_archives
+from training.datasets.bids import BidsQuery, read_bids
 from training.datasets.cohort import CohortPlan, simulated_cohort
 from training.datasets.duplicates import fingerprints
-from training.datasets.images import ArrayImages, joined_images
+from training.datasets.images import PoolImages, joined_images
 from training.datasets.normalise import normalised
+from training.datasets.released import read_released
 from training.datasets.split import split_images
 from training.datasets.trials import Dataset, SubjectTrials
 from training.pretraining.batches import Batches, Learner
-from training.pretraining.config import Config, SimulatedData
+from training.pretraining.config import ArchiveData, BidsData, Config, ReleasedData, SimulatedData, Source
 from training.pretraining.held_out import HeldOut
-from training.pretraining.targets import Targets
+from training.pretraining.targets import Lowlevel, Targets
 from training.pretraining.train import Material
 
 SPLIT = "split.json"
+IMAGE_PX = 64  # side at which images are compared with each other
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,21 +47,50 @@ class Data:
 
 
 def open_data(config: Config) -> Data:
-    """All that the configuration names, joined."""
+    """All that the configuration names, joined.
+
+    Raises BadRequest (``training.config``) for simulated data beside recorded ones, and what reading a source raises.
+    """
+    lowlevel = None if config.lowlevel is None else Lowlevel.open(config.lowlevel)
+    simulated = [source for source in config.data if isinstance(source, SimulatedData)]
+    if len(simulated) == len(config.data):
+        return _simulated(simulated, lowlevel)
+    if simulated or config.pool is None:
+        raise BadRequest(
+            "expected simulated data alone, or recorded data alone with their pool: images of the two are of different"
+            " encoders",
+            code="training.config",
+        )
+    pool = CandidatePool.load(config.pool)
+    images = PoolImages(pool) if config.images is None else open_images(config.images, IMAGE_PX)
+    subjects = [subject for source in config.data for subject in _read(source, len(images.ids))]
+    return Data(_sorted(subjects), images, Targets.of_pool(pool, lowlevel))
+
+
+def _simulated(sources: Sequence[SimulatedData], lowlevel: Lowlevel | None) -> Data:
     encoder = DemoEncoder.load(assets.ENCODER)
-    subjects: list[SubjectTrials] = []
-    scenes: list[ArrayImages] = []
-    for source in config.data:
-        cohort = simulated_cohort(_plan(source), encoder.encode)
-        subjects += cohort.dataset.subjects
-        scenes.append(cohort.images)
-    images = joined_images(scenes)
-    targets = Targets(images.ids, encoder.encode(images.images_MHW3), encoder.space)
-    return Data(Dataset(tuple(sorted(subjects, key=lambda subject: subject.subject))), images, targets)
+    plans = [CohortPlan(**source.model_dump(exclude={"kind"})) for source in sources]
+    cohorts = [simulated_cohort(plan, encoder.encode) for plan in plans]
+    images = joined_images([cohort.images for cohort in cohorts])
+    targets = Targets(images.ids, encoder.encode(images.images_MHW3), encoder.space, lowlevel)
+    return Data(_sorted([subject for cohort in cohorts for subject in cohort.dataset.subjects]), images, targets)
 
 
-def _plan(source: SimulatedData) -> CohortPlan:
-    return CohortPlan(**source.model_dump(exclude={"kind"}))
+def _read(source: Source, n_images: int) -> tuple[SubjectTrials, ...]:
+    match source:
+        case ArchiveData():
+            return read_archives(source.folders)
+        case ReleasedData():
+            return read_released(source.folder, source.subjects, source.sessions, n_images)
+        case BidsData():
+            return read_bids(BidsQuery(**source.model_dump(exclude={"kind"})))
+        case SimulatedData():
+            raise AssertionError("simulated data are made beside their images")
+
+
+def _sorted(subjects: Sequence[SubjectTrials]) -> Dataset:
+    """In the order of the ridge layers."""
+    return Dataset(tuple(sorted(subjects, key=lambda subject: subject.subject)))
 
 
 def make_material(config: Config, data: Data) -> tuple[Material, dict[str, Any]]:
