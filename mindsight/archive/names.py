@@ -17,6 +17,7 @@ RAWDATA, DERIVED = Path("rawdata"), Path("derivatives") / "mindsight"
 PROVENANCE = "provenance.json"
 STIMULI = "stimuli"
 MASK = "desc-decoder_mask.nii.gz"
+REGISTRATION = "from-session_to-reference_mode-image_xfm"
 RESULTS = "desc-decoding_results.jsonl"
 EVENTS = "events.tsv"
 

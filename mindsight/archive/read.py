@@ -21,6 +21,7 @@ from mindsight.archive.names import (
     MASK,
     PROVENANCE,
     RAWDATA,
+    REGISTRATION,
     RESULTS,
     STIMULI,
     effect_maps,
@@ -147,6 +148,13 @@ def read_mask(archive: Path) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
 
     image: Any = nibabel.load(next((archive / DERIVED).glob(f"{_SESSION}/func/*_{MASK}")))
     return np.asarray(image.dataobj) > 0, np.asarray(image.affine, np.float64)
+
+
+def read_registrations(archive: Path) -> dict[int, Mapping[str, Any]]:
+    """Run -> how it was registered to the subject's reference, as ``ArchivedRegistration.details``."""
+    found = (archive / DERIVED).glob(f"{_SESSION}/func/*_{REGISTRATION}.json")
+    held = {run_of(path.name): json.loads(path.read_text(encoding="utf-8")) for path in found}
+    return dict(sorted(held.items()))
 
 
 def _trials(rawdata: Path) -> Iterator[ShownTrial]:

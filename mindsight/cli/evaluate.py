@@ -42,9 +42,13 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="random seed of retrieval's draws and of the intervals")] = 0,
     device: Annotated[str, typer.Option(help="for the feature networks: cpu, cuda")] = "cpu",
 ) -> None:
-    """Compute the published metrics by their protocol, with controls: a table, JSON and a page with the images."""
+    """Measure a session: accuracy by stage and over its trials, confidence, confusion, registration; reconstructions
+    by the published metrics and protocol, with controls. Writes a table, JSON and a page.
+    """
     need_server("mindsight evaluate")
     from mindsight.archive.read import is_archive
+    from mindsight.evaluation.from_session import SessionEvaluation
+    from mindsight.evaluation.report.session_page import session_text
     from mindsight.evaluation.report.table import text_table
     from mindsight.evaluation.run import evaluate_archive, evaluate_folder
 
@@ -55,7 +59,7 @@ def evaluate(
                 "expected an archive without the options for a folder: it holds its own images and results",
                 code="cli.evaluate",
             )
-        evaluation = evaluate_archive(
+        measured = evaluate_archive(
             results, out, stage=stage, bundle=bundle, generator=generator, networks=networks, seed=seed, device=device
         )
     elif images is None:
@@ -64,9 +68,9 @@ def evaluate(
             code="cli.evaluate",
         )
     else:
-        evaluation = evaluate_folder(
+        measured = evaluate_folder(
             results, images, out, networks=networks, image_tokens=image_tokens, betas=betas, masks=masks,
             captions=captions, allow_best_of_n=allow_best_of_n, seed=seed, device=device,
         )  # fmt: skip
-    typer.echo(text_table(evaluation))
+    typer.echo(session_text(measured) if isinstance(measured, SessionEvaluation) else text_table(measured))
     typer.echo(f"{out / 'evaluation.html'}")

@@ -24,6 +24,7 @@ from mindsight.archive.read import (
 )
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.evaluation.controls import exchanged, noise_tokens
+from mindsight.evaluation.from_session import statistics_of, summary_of
 from mindsight.evaluation.inputs import Manifest
 from mindsight.evaluation.live import live_figures
 from mindsight.evaluation.metrics.resize import as_unit_images
@@ -70,6 +71,8 @@ def export_session(
     np.save(outputs / "reconstructions.npy", np.stack([np.stack(samples) for samples in recons]))
     figures = live_figures(session, np.random.default_rng([seed, 4]))
     (outputs / "live.json").write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
+    calibrated = None if bundle is None else statistics_of(archive, bundle)
+    summary_of(archive, session, calibrated).save(outputs)
     manifest = _manifest(session, shown, stage)
     (outputs / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if bundle is not None:

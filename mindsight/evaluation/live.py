@@ -45,6 +45,15 @@ def live_figures(session: DecodedSession, rng: np.random.Generator) -> list[Live
     return figures
 
 
+def live_leaks(live: Sequence[LiveFigure]) -> list[str]:
+    """Controls above chance, by Wilson's interval."""
+    return [
+        f"Control {figure.title} is above chance: {figure.accuracy}."
+        for figure in live
+        if figure.control and figure.accuracy.interval[0] > figure.accuracy.chance
+    ]
+
+
 def _among_first(decoded: Decoded, k: int) -> Accuracy:
     hits = [trial.truth in [one["id"] for one in result["candidates"][:k]] for trial, result in decoded]
     return Accuracy.of(hits, float(np.mean([k / result["pool_size"] for _, result in decoded])))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
 from mindsight.evaluation.controls import exchanged
+from mindsight.evaluation.live import live_leaks
 from mindsight.evaluation.metrics.brain import BrainEncoder, brain_scores
 from mindsight.evaluation.metrics.captions import rouge_1, rouge_l
 from mindsight.evaluation.metrics.identification import DRAWS, POOL, RetrievalScore, TwoWayRetrieval, retrieval_of
@@ -72,7 +73,7 @@ def measure(
         rows=rows,
         not_measured=_missing(truth, networks, rows[0].scores),
         notes=_notes(truth, outputs, rows[0].scores, pool),
-        leaks=[*_leaks(rows, truth.clusters_K, seed), *_live_leaks(live)],
+        leaks=[*_leaks(rows, truth.clusters_K, seed), *live_leaks(live)],
         pool=pool,
         seed=seed,
         live=tuple(live),
@@ -257,12 +258,3 @@ def _leaks(rows: Sequence[Row], clusters_K: NDArray[np.int64], seed: int) -> lis
                 f"{score.metric.chance:.1%}. The results contain information that is not from the brain's response."
             )
     return found
-
-
-def _live_leaks(live: Sequence[LiveFigure]) -> list[str]:
-    """The same for live results, by Wilson's interval."""
-    return [
-        f"Control {figure.title} is above chance: {figure.accuracy}."
-        for figure in live
-        if figure.control and figure.accuracy.interval[0] > figure.accuracy.chance
-    ]

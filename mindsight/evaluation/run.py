@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.archive.read import read_session
 from mindsight.errors import BadRequest, NotFound
+from mindsight.evaluation.from_session import SessionEvaluation, evaluate_session
 from mindsight.evaluation.image_sets import image_set
 from mindsight.evaluation.inputs import (
     Manifest,
@@ -29,7 +31,10 @@ from mindsight.evaluation.measure import measure
 from mindsight.evaluation.networks import NETWORKS
 from mindsight.evaluation.records import Evaluation, Outputs, Truth
 from mindsight.evaluation.report.page import html_page
+from mindsight.evaluation.report.session_page import session_page, session_page_json, session_text
+from mindsight.evaluation.report.session_section import session_json
 from mindsight.evaluation.report.table import as_json, text_table
+from mindsight.evaluation.session_summary import SessionSummary
 from mindsight.stages import STAGES
 
 _UNCHECKED = (
@@ -78,13 +83,17 @@ def evaluate_folder(
     evaluation = measure(
         truth, given, controls, loaded, seed=seed, allow_best_of_n=allow_best_of_n, live=read_live(outputs)
     )
+    session = SessionSummary.load(outputs)
     if not manifest.training_image_ids:
         evaluation.notes.append(_UNCHECKED)
     made_from = _digests(truth, given) | {f"weights of {network.spec.key}": network.digest for network in loaded}
     page = html_page(
-        evaluation, truth, given, controls, captions=manifest.captions, made_from=made_from, n_shown=n_shown
-    )
-    _write(out, evaluation, page, {"image_ids": manifest.image_ids, "made_from_sha256": made_from})
+        evaluation, truth, given, controls,
+        captions=manifest.captions, made_from=made_from, n_shown=n_shown, session=session,
+    )  # fmt: skip
+    more = {"image_ids": manifest.image_ids, "made_from_sha256": made_from}
+    more |= {} if session is None else {"session": session_json(session)}
+    _write(out, text_table(evaluation), as_json(evaluation) | more, page)
     return evaluation
 
 
@@ -98,10 +107,12 @@ def evaluate_archive(
     networks: Path | None = None,
     seed: int = 0,
     device: str = "cpu",
-) -> Evaluation:
-    """Measure a session by its archive; the folder of outputs that is measured stays in ``out``.
+) -> Evaluation | SessionEvaluation:
+    """Measure a session by its archive.
 
-    The arguments and errors are those of ``from_archive.export_session`` and ``evaluate_folder``.
+    A session with reconstructions is measured by the published metrics too; the folder of outputs that is measured then
+    stays in ``out``. The arguments and errors are those of ``from_archive.export_session`` and ``evaluate_folder``. One
+    without reconstructions, as of labels, has no use for ``generator`` and ``networks``.
     """
     from mindsight.evaluation.from_archive import export_session
 
@@ -109,6 +120,15 @@ def evaluate_archive(
     known = next((name for name in STAGES if name == stage), None)
     if known is None:
         raise BadRequest(f"expected a stage of {', '.join(STAGES)}, got {stage!r}", code="evaluate.options")
+    if not read_session(archive).reconstructions:
+        if generator is not None or networks is not None:
+            raise BadRequest(
+                f"expected no generator and no networks for {archive.name}, which has no reconstructions to measure",
+                code="evaluate.options",
+            )
+        evaluation = evaluate_session(archive, bundle=bundle, seed=seed)
+        _write(out, session_text(evaluation), session_page_json(evaluation), session_page(evaluation))
+        return evaluation
     export_session(archive, out, known, bundle=bundle, generator=generator, seed=seed)
     return evaluate_folder(
         out / "answers",
@@ -121,10 +141,10 @@ def evaluate_archive(
     )
 
 
-def _write(out: Path, evaluation: Evaluation, page: str, sources: dict[str, Any]) -> None:
-    whole = json.dumps(as_json(evaluation) | sources, indent=1, allow_nan=False)
+def _write(out: Path, table: str, figures: dict[str, Any], page: str) -> None:
+    whole = json.dumps(figures, indent=1, allow_nan=False)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "table.txt").write_text(text_table(evaluation), encoding="utf-8")
+    (out / "table.txt").write_text(table, encoding="utf-8")
     (out / "evaluation.json").write_text(whole + "\n", encoding="utf-8")
     (out / "evaluation.html").write_text(page, encoding="utf-8")
 

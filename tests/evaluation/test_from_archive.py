@@ -181,6 +181,27 @@ def test_live_results_are_counted(visit: Any, commanded: tuple[Path, Result], tm
     assert control["control"]
     assert control["value"] <= 0.2
     assert "first five candidates" in (out / "table.txt").read_text()
+
+
+def test_a_session_with_images_has_its_course_too(visit: Any, commanded: tuple[Path, Result]) -> None:
+    _, _, _, outputs = visit
+    session = held(commanded[0])["session"]
+    final = session["by_trial_of_the_run"][-2:]
+    assert [one["title"] for one in final] == ["final: trials 1 to 6 of a run", "final: trials 7 to 15"]
+    assert [one["n"] for one in final] == [12, 5]
+    assert sum(one["n"] for one in session["reliability"]["final"]["bins"]) == 17
+    assert [one["n"] for one in session["over_trials"]["fast"]] == [9, 8]
+    right = sum(
+        one["candidates"][0]["id"] == f"scene-{SHOWN[one['run']][one['trial'] - 1]}"
+        for one in outputs
+        if one["stage"] == "fast"
+    )
+    assert sum(one["hits"] for one in session["over_trials"]["fast"]) == right
+    assert "Over the session" in (commanded[0] / "evaluation.html").read_text()
+
+
+def test_the_page_has_pairs(commanded: tuple[Path, Result]) -> None:
+    out, _ = commanded
     assert "look-alike pairs" in (out / "evaluation.html").read_text()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from mindsight.evaluation.networks import NETWORKS
 from mindsight.evaluation.networks.build import build
 from mindsight.evaluation.networks.loading import load_network
 from mindsight.evaluation.report.published import PUBLISHED, published_rows
+from mindsight.evaluation.report.table import text_table
 from mindsight.evaluation.run import evaluate_folder
 from mindsight.simulator.scenes import random_scenes, render_batch
 from support.closed_form import closed_form_weights
@@ -138,24 +140,28 @@ def test_what_was_not_measured_gives_the_reason(report: tuple[Path, dict[str, An
     assert "swav_800ep_pretrain.pth.tar" in missing["SwAV"]
 
 
-def test_published_rows_are_marked_and_kept_apart(report: tuple[Path, dict[str, Any]]) -> None:
+def test_published_rows_stand_only_where_the_images_are_theirs(report: tuple[Path, dict[str, Any]]) -> None:
     out, held = report
-    assert not any(row["comparable"] for row in held["published"])
+    assert held["published"] == []
     table = (out / "table.txt").read_text()
-    assert table.index("measured here") < table.index("controls:") < table.index("OTHER or unstated test images")
-    assert "published, same test images" not in table
+    assert table.index("measured here") < table.index("controls:")
+    assert "MindEye2" not in table
+    assert "MindEye2" not in (out / "evaluation.html").read_text()
     guess = next(line for line in table.splitlines() if line.startswith("chance "))
     assert guess.split() == ["chance", "–", "–", "50.0", "50.0", *"––––", "12.5", "12.5", "–", "–"]
     assert "images ranked (compare with the published column Brain): 30 draws of 8" in table
+
+
+def test_rows_on_the_same_images_stand_together(lab: Path, tmp_path: Path) -> None:
+    measured = evaluate_folder(lab / "answers", lab / "images", tmp_path)
+    table = text_table(replace(measured, image_set=NSD_1000))
+    assert "published (Scotti et al. 2024, tables 1, 7, 8), same test images" in table
     forty = next(line for line in table.splitlines() if line.startswith("MindEye2 40 h "))
     assert forty.split()[3:13] == ["0.322", "0.431", "96.1", "98.6", "95.4", "93.0", "0.619", "0.344", "98.8", "98.3"]
-
-
-def test_rows_on_the_same_images_stand_together() -> None:
-    same, other = published_rows(NSD_1000)
+    same = published_rows(NSD_1000)
     assert {row.title for row in same} >= {"MindEye2 40 h", "MindEye2 1 h"}
-    assert {row.title for row in other} == {"MindEye1", "Brain-Diffuser", "Takagi"}
-    assert published_rows(NSD_982)[0] == []
+    assert not {row.title for row in same} & {"MindEye1", "Brain-Diffuser", "Takagi"}
+    assert published_rows(NSD_982) == []
     one_hour = next(row for row in PUBLISHED if row.title == "MindEye2 1 h")
     # what ranks images stands beside the column "Brain"
     assert (one_hour.figures["images_ranked"], one_hour.figures["brains_ranked"]) == (57.4, 79.0)

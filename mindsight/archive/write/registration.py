@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mindsight.archive.names import Names
+from mindsight.archive.names import REGISTRATION, Names
 from mindsight.archive.records import ArchivedRun
 from mindsight.archive.write.contact_sheet import extension
 from mindsight.archive.write.tables import write_json
@@ -20,8 +20,7 @@ _MEANING = "4 x 4, RAS+ millimetres of the subject's reference to RAS+ millimetr
 def write_registration(root: Path, names: Names, run: ArchivedRun, images: Mapping[str, bytes]) -> None:
     if run.registration is None:
         return
-    stem = "from-session_to-reference_mode-image_xfm"
-    path = root / names.run(run.task, run.run, f"{stem}.txt")
+    path = root / names.run(run.task, run.run, f"{REGISTRATION}.txt")
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = (" ".join(f"{value:.12g}" for value in row) for row in run.registration.rigid.tolist())
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")

@@ -13,7 +13,9 @@ import numpy as np
 from mindsight.evaluation.metrics.metric import CLIP, PIXCORR, SSIM
 from mindsight.evaluation.records import Evaluation, Outputs, Truth
 from mindsight.evaluation.report.parts import accuracy_table, listed, page_start, small_image
+from mindsight.evaluation.report.session_section import session_section
 from mindsight.evaluation.report.table import HEADINGS, LIVE_HEADING, Line, columns, lines
+from mindsight.evaluation.session_summary import SessionSummary
 
 _SHOWN = (PIXCORR, SSIM, CLIP)
 
@@ -27,11 +29,13 @@ def html_page(
     captions: Sequence[str],
     made_from: dict[str, str],
     n_shown: int = 60,
+    session: SessionSummary | None = None,
 ) -> str:
     """The page. Its images are evenly spaced through the test set, not chosen by score.
 
     captions : a name for each image
     made_from : name -> digest of what was measured
+    session : if the outputs are a session's
     """
     title = escape(f"{evaluation.rows[0].title}: {evaluation.n_images} images")
     parts = [
@@ -42,9 +46,10 @@ def html_page(
         "<h2>By the published metrics</h2>" if evaluation.live else "",
         _table(evaluation),
         "<p class='dim'>Below each figure: its 95 % interval over images (bootstrap, near-duplicates drawn together). "
-        "↑ higher is better, ↓ lower is better. Rows marked as published are taken from the literature.</p>",
+        "↑ higher is better, ↓ lower is better.</p>",
         listed("Notes", evaluation.notes),
         listed("Not measured", [f"{what}: {why}" for what, why in evaluation.not_measured.items()]),
+        "" if session is None else session_section(session),
         _images(evaluation, truth, outputs, controls, captions, n_shown),
         listed("Made from", [f"{name}: sha256 {digest}" for name, digest in made_from.items()]),
         f"<p class='dim'>Seed {evaluation.seed}.</p></html>",

@@ -25,7 +25,7 @@ th,td{padding:4px 12px;text-align:right;border-bottom:1px solid #232b36;vertical
 th{font-weight:600;white-space:normal;min-width:5em}th:first-child,td:first-child{text-align:left}
 td small{display:block}
 tr.head td{color:#7d8998;padding-top:12px}
-tr.ours td{color:#5aa9e6}tr.published td,tr.other td{color:#d7dee8}tr.other td{color:#7d8998}
+tr.ours td{color:#5aa9e6}tr.published td{color:#d7dee8}
 .warning{color:#e6a23c}
 .pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(280px,1fr));gap:12px}
 figure{margin:0;padding:10px;background:#151a21;border:1px solid #232b36;border-radius:6px}

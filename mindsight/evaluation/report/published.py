@@ -70,7 +70,6 @@ PUBLISHED = (
 )  # fmt: skip
 
 
-def published_rows(compared: ImageSet) -> tuple[list[PublishedRow], list[PublishedRow]]:
-    """The rows measured on the same images, and all others, which are not comparable."""
-    same = [row for row in PUBLISHED if row.image_set == compared.name]
-    return same, [row for row in PUBLISHED if row.image_set != compared.name]
+def published_rows(compared: ImageSet) -> list[PublishedRow]:
+    """The rows measured on the same images; no other is comparable."""
+    return [row for row in PUBLISHED if row.image_set == compared.name]

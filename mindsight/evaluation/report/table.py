@@ -21,7 +21,7 @@ _WIDTH = 14  # of a heading
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A printed row: ``cells`` and ``intervals`` by column; ``kind`` is ours, control, published or other."""
+    """A printed row: ``cells`` and ``intervals`` by column; ``kind`` is ours, control or published."""
 
     kind: str
     title: str
@@ -37,15 +37,13 @@ def columns(evaluation: Evaluation) -> list[Metric]:
 
 
 def lines(evaluation: Evaluation) -> list[Line]:
-    """Our row, chance and the controls, the published rows on the same images, and the others, in this order."""
+    """Our row, chance and the controls, and the published rows on the same images, in this order."""
     metrics = columns(evaluation)
-    same, other = published_rows(evaluation.image_set)
     return [
         *(_measured(row, metrics) for row in evaluation.rows if not row.control),
         _guess(evaluation.rows[0], metrics),
         *(_measured(row, metrics) for row in evaluation.rows if row.control),
-        *(_published(row, metrics, "published") for row in same),
-        *(_published(row, metrics, "other") for row in other),
+        *(_published(row, metrics) for row in published_rows(evaluation.image_set)),
     ]
 
 
@@ -53,7 +51,6 @@ HEADINGS = {
     "ours": "measured here",
     "control": "controls: the same without the brain's response to the image",
     "published": "published (Scotti et al. 2024, tables 1, 7, 8), same test images",
-    "other": "published (Scotti et al. 2024, tables 1, 7, 8), OTHER or unstated test images: not comparable",
 }
 
 
@@ -114,12 +111,10 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
             {
                 "title": row.title,
                 "image_set": row.image_set,
-                "comparable": row.image_set == evaluation.image_set.name,
                 "source": row.source,
                 "figures_as_printed": row.figures,
             }
-            for group in published_rows(evaluation.image_set)
-            for row in group
+            for row in published_rows(evaluation.image_set)
         ],
     }
 
@@ -186,14 +181,14 @@ def _guess(ours: Row, metrics: list[Metric]) -> Line:
     return Line("control", "chance", cells, [""] * len(cells))
 
 
-def _published(row: PublishedRow, metrics: list[Metric], kind: str) -> Line:
+def _published(row: PublishedRow, metrics: list[Metric]) -> Line:
     cells = [
         f"{row.figures[metric.key]:.{row.percent_decimals if metric.percent else 3}f}"
         if metric.key in row.figures
         else _ABSENT
         for metric in metrics
     ]
-    return Line(kind, row.title, cells, [""] * len(cells), row.source)
+    return Line("published", row.title, cells, [""] * len(cells), row.source)
 
 
 def _figure(metric: Metric, value: float) -> str:
