@@ -27,6 +27,9 @@ class Optimiser(Protocol):
     def restore(self, step: int, held: Mapping[str, Tensor]) -> None:
         """Continue after ``step`` with what ``state`` gave."""
 
+    def whole(self, name: str) -> Tensor:
+        """A weight in float32."""
+
 
 class AdamW:
     """torch's own, fused.
@@ -65,3 +68,6 @@ class AdamW:
                 # in the weight's own memory layout, which a card's networks change
                 **{moment: torch.empty_like(weight).copy_(held[f"{moment}.{name}"]) for moment in _MOMENTS},
             }
+
+    def whole(self, name: str) -> Tensor:
+        return self._trained[name].data

@@ -86,7 +86,7 @@ def train(config: Config, team: Team) -> dict[str, Any] | None:
     }
     write_durably(config.out / FIGURES, json.dumps(figures, indent=2).encode() + b"\n")
     described = {name: figures[name] for name in ("subjects", "space")}
-    export(model, config.out / MODEL, layout=asdict(model.layout), **described)
+    export(model, pretraining.whole(), config.out / MODEL, layout=asdict(model.layout), **described)
     return figures
 
 

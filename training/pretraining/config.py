@@ -156,6 +156,8 @@ def read_config(path: Path) -> Config:
     """Raises BadRequest (``training.config``), in one line, for the first thing that is wrong."""
     config = read_toml(path, Config)
     simulated = all(source.kind == "simulated" for source in config.data)
+    if config.memory == "half" and config.precision != "bfloat16":
+        raise refused(path, f"memory = 'half' with precision = {config.precision!r}, which it needs as bfloat16")
     if config.pool is None and not simulated:
         raise refused(path, "none for pool, which only simulated data can do without")
     beside = {

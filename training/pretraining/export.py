@@ -23,9 +23,13 @@ from mindsight.weights.conversion import new_folder
 from mindsight.weights.state_dict import write_state_dict
 
 
-def released_state(model: MindEye2) -> dict[str, Tensor]:
-    """Every tensor of a released checkpoint (``model_state_dict``), float32 on the host."""
-    state = {key: tensor.detach().float().cpu().contiguous() for key, tensor in model.state_dict().items()}
+def released_state(model: MindEye2, weights: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Every tensor of a released checkpoint (``model_state_dict``), float32 on the host.
+
+    weights : in place of the model's own, which may be in fewer bits
+    """
+    held = {**model.state_dict(), **(weights or {})}
+    state = {key: tensor.detach().float().cpu().contiguous() for key, tensor in held.items()}
     return state | noise_tables() if model.prior is not None else state
 
 
@@ -53,12 +57,13 @@ def noise_tables() -> dict[str, Tensor]:
     return {f"{RECOMPUTED}{name}": torch.from_numpy(table).float() for name, table in tables.items()}
 
 
-def export(model: MindEye2, out: Path, **described: Any) -> None:
+def export(model: MindEye2, weights: Mapping[str, Tensor], out: Path, **described: Any) -> None:
     """Write the folder ``out``, which ``load_mindeye2`` verifies. Raises Conflict, StorageFull.
 
+    weights : see ``released_state``
     described : what the manifest states beside the digest of the weights
     """
-    state = released_state(model)
+    state = released_state(model, weights)
     with new_folder(out, _size(state)) as partial:
         write_state_dict(partial / WEIGHTS, state)
         write_manifest(partial, KIND, sums_of_files(partial, (WEIGHTS,)), **described)

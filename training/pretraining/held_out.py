@@ -18,7 +18,7 @@ from torch import Tensor
 from mindsight.accuracy import Accuracy, top_k
 from mindsight.decoders.mindeye2 import MindEye2, losses
 from training.datasets.normalise import NormalisedBetas
-from training.pretraining.objective import autocast
+from training.pretraining.objective import autocast, mixed_latent
 from training.pretraining.targets import Targets
 
 POOL = 300  # candidates at once, as in the published evaluation
@@ -120,7 +120,7 @@ def _predicted(model: MindEye2, at: int, subject: HeldOut, device: str, dtype: t
         part = order[start : start + _BATCH]
         betas_BV = torch.from_numpy(subject.betas.read(rows_B[part])).to(device)
         with autocast(device.partition(":")[0], dtype):
-            mixed_BH = model.backbone.mix(model.ridge(betas_BV, at))
+            mixed_BH = mixed_latent(model, model.ridge(betas_BV, at).float())
             tokens_BX = model.backbone.clip_proj(model.backbone.tokens(mixed_BH)).float().flatten(1)
         if total_MX is None:
             total_MX = torch.zeros(len(subject.rows), tokens_BX.shape[1], device=device)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mindsight.decoders.mindeye2 import MindEye2, losses
 from mindsight.errors import BadRequest, MindsightError
+from training.course.half_memory import LARGE, HalfMemoryAdamW
 from training.course.optimiser import AdamW, Optimiser
 from training.course.schedule import one_cycle
 from training.course.team import Team
@@ -53,8 +54,9 @@ class Pretraining:
         self.config, self.model, self.team = config, model, team
         self._material, self._parts = material, parts
         self._dtype: torch.dtype = getattr(torch, config.precision)
-        model.to(team.device).train()
         self.trained = trained_weights(model, config.frozen)
+        self._untrained = place(model, team.device, half=config.memory == "half")
+        model.train()
         self.optimiser = make_optimiser(self.trained, config.memory)
         self._mixed_steps = int(config.mixed * config.steps)
         self._temperatures = losses.temperatures(max(1, config.steps - self._mixed_steps)).tolist()
@@ -104,6 +106,10 @@ class Pretraining:
     def test_figures(self) -> dict[str, Any]:
         """``held_out`` of the test part."""
         return self.held_out(self._material.test)
+
+    def whole(self) -> dict[str, Tensor]:
+        """The model's weights in float32."""
+        return {**self._untrained, **{name: self.optimiser.whole(name) for name in self.trained}}
 
     def state(self) -> dict[str, Tensor]:
         """All that a later process needs to continue, beside the number of steps."""
@@ -155,7 +161,26 @@ def make_optimiser(trained: Mapping[str, nn.Parameter], memory: str) -> Optimise
     queries among them, as in the reference.
     """
     decayed = {name for name in trained if name.startswith("ridge.") or "bias" not in name}
-    return AdamW(trained, decayed, DECAY)
+    kind = HalfMemoryAdamW if memory == "half" else AdamW
+    return kind(trained, decayed, DECAY)
+
+
+def place(model: MindEye2, device: str, *, half: bool) -> dict[str, Tensor]:
+    """Move the model, dead weights apart, which stay on the host; what is not trained, by name, as it is exported.
+
+    half : keep large weights that are not trained in bfloat16 there; layers of the prior compute activations again
+    """
+    kept = {name: weight.data for name, weight in model.named_parameters() if not weight.requires_grad}
+    for name, weight in model.named_parameters():
+        if half and not weight.requires_grad and weight.numel() >= LARGE and not name.startswith(DEAD):
+            weight.data = weight.data.bfloat16()
+    for name, part in model.named_children():
+        for own, module in part.named_children():
+            if f"{name}.{own}." not in DEAD:
+                module.to(device)
+    if half and model.prior is not None:
+        model.prior.net.causal_transformer.recomputes = True
+    return kept
 
 
 def on_device(part: Part, device: str) -> Part:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 _BUCKETS, _MAX_DISTANCE = 32, 128
 COSINE_SCALE = 16.0
@@ -127,6 +128,7 @@ class Transformer(nn.Module):
     def __init__(self, dim: int, depth: int, heads: int, dim_head: int, inner: int) -> None:
         super().__init__()
         self._dim_head = dim_head
+        self.recomputes = False  # in training: layers' activations are computed again on the way back, not kept
         self.rel_pos_bias = RelativeBias(heads)
         self.layers = nn.ModuleList(Layer(dim, heads, dim_head, inner) for _ in range(depth))
         self.norm = Gain(dim)
@@ -142,11 +144,18 @@ class Transformer(nn.Module):
         """Outputs (B, R, D) of the last ``rows`` tokens; the last layer computes no others."""
         *body, last = self.layers
         for layer in body:
-            x_BSD = layer(x_BSD, at, x_BSD.shape[1])
-        x_BRD = last(x_BSD, at, rows)
+            x_BSD = self._run(layer, x_BSD, at, x_BSD.shape[1])
+        x_BRD = self._run(last, x_BSD, at, rows)
         # the reference divides by the maximum, not by the maximum of absolute values
         x_BRD = self.norm(x_BRD / x_BRD.detach().amax(dim=-1, keepdim=True))
         out: Tensor = self.project_out(x_BRD)
+        return out
+
+    def _run(self, layer: nn.Module, x_BSD: Tensor, at: Positions, rows: int) -> Tensor:
+        if self.recomputes and torch.is_grad_enabled():
+            again: Tensor = checkpoint(layer, x_BSD, at, rows, use_reentrant=False)
+            return again
+        out: Tensor = layer(x_BSD, at, rows)
         return out
 
 

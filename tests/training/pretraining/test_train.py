@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from support.trials import small_config, small_data
 from training.course.run import Course, run
 from training.course.team import Team
 from training.pretraining.command import make_model
+from training.pretraining.config import ModelTable
 from training.pretraining.data import Data, make_material
+from training.pretraining.export import released_state
 from training.pretraining.train import Pretraining
 
 CLOSE = rounding(64 * 16 * 12)  # sums over tokens, layers and trials; relative to the norm of all gradients
@@ -174,3 +177,26 @@ def test_a_checkpoint_of_another_run_is_refused(make: Make, tmp_path: Path) -> N
     follow(make(steps=2), tmp_path)
     with pytest.raises(Conflict, match=r"learning_rate 0\.5 in place of 0\.002"):
         follow(make(steps=2, learning_rate=0.5), tmp_path)
+
+
+def test_half_the_memory_learns_as_much(tmp_path: Path) -> None:
+    """Also stopped and continued to the same bits; the exported weights are the whole ones."""
+    many = small_data(trials=600, images=550, noise=0.3)
+    found = {}
+    for memory in ("whole", "half"):
+        config = small_config(
+            steps=60, learning_rate=1e-2, batch=48, evaluate_every=60, memory=memory, precision="bfloat16",
+            checkpoint_every=30, model=ModelTable(hidden=64, n_blocks=1, prior=False),
+        )  # fmt: skip
+        training = Pretraining(config, make_model(config, many), make_material(config, many)[0], Team())
+        found[memory] = follow(training, tmp_path / memory)[-1]["held_out"]["all"]["images"]
+    assert found["half"]["value"] > found["whole"]["interval"][0] > 3 * found["whole"]["chance"]
+    exported = released_state(training.model, training.whole())
+    large = "backbone.backbone_linear.weight"
+    assert torch.equal(exported[large].bfloat16(), training.model.state_dict()[large])
+    assert not torch.equal(exported[large].bfloat16().float(), exported[large])
+    resumed = Pretraining(config, make_model(config, many), make_material(config, many)[0], Team())
+    shutil.rmtree(tmp_path / "half/checkpoints/step-00000060")
+    follow(resumed, tmp_path / "half")
+    again = resumed.whole()
+    assert all(torch.equal(weight, again[name]) for name, weight in training.whole().items())
