@@ -30,6 +30,8 @@ class Settings(BaseSettings):
     engine : what runs the generator's networks: ``eager``; on a card ``graphed``, ``compiled`` or ``fp8``; or the name
         of a verified engine, as ``mindsight engine list`` shows it
     captions_dir : folder of GIT's text decoder with MindEye2's token converter; if empty, there are no captions
+    encoder_weights : OpenCLIP weights that embed the images of candidate pools; if empty, the small encoder that ships
+        with Mindsight
     refiner_dir : folder of an SDXL base (diffusers), which refines final images by their captions; if empty, none is
         refined
     """
@@ -49,6 +51,7 @@ class Settings(BaseSettings):
     generator_dir: Path | None = None
     engine: str = "eager"
     captions_dir: Path | None = None
+    encoder_weights: Path | None = None
     refiner_dir: Path | None = None
 
     @property
@@ -71,6 +74,25 @@ class Settings(BaseSettings):
     @property
     def subjects_dir(self) -> Path:
         return self.data_dir / "subjects"
+
+    @property
+    def versions_dir(self) -> Path:
+        """Which versions each subject's bundle has."""
+        return self.subjects_dir / "versions"
+
+    @property
+    def pools_dir(self) -> Path:
+        return self.data_dir / "pools"
+
+    @property
+    def stimuli_dir(self) -> Path:
+        """Folders of images that an operator has put there, for pools to be built from."""
+        return self.data_dir / "stimuli"
+
+    @property
+    def jobs_dir(self) -> Path:
+        """What a job that was stopped goes on from, in a folder of its own."""
+        return self.data_dir / "jobs"
 
     @property
     def engines_dir(self) -> Path:

@@ -18,9 +18,41 @@ from service.context import Gateway
 from service.framing import CheckedFraming
 from service.headers import SecurityHeaders
 from service.limits import BoundedBodies
-from service.routes import events, health, images, keys, messages, results, runs, sessions, subjects, tickets, volumes
+from service.routes import (
+    calibrations,
+    events,
+    health,
+    images,
+    jobs,
+    keys,
+    messages,
+    pools,
+    results,
+    runs,
+    sessions,
+    subjects,
+    tickets,
+    versions,
+    volumes,
+)
 
-ROUTES = (subjects, sessions, runs, events, volumes, results, images, messages, health, tickets, keys)
+ROUTES = (
+    subjects,
+    calibrations,
+    versions,
+    pools,
+    jobs,
+    sessions,
+    runs,
+    events,
+    volumes,
+    results,
+    images,
+    messages,
+    health,
+    tickets,
+    keys,
+)
 DASHBOARD = Path(__file__).parent / "dashboard"
 
 

@@ -36,6 +36,22 @@ def pool_ids(settings: Settings, bundle: str | None) -> frozenset[str] | None:
     return None if bundle is None else description.pool_ids(settings.bundles_dir / bundle)
 
 
+def check_pool(settings: Settings, pool: str | None) -> None:
+    """Raises NotFound (``pool.unknown``) unless a pool of this name can be used."""
+    if pool is not None and not (settings.pools_dir / pool / "pool.json").exists():
+        raise NotFound(f"there is no pool {pool}: build it with POST /v1/pools, and wait for it", code="pool.unknown")
+
+
+def pool_candidates(settings: Settings, pool: str | None) -> frozenset[str] | None:
+    """The candidates of a pool that was built as a job; None without a pool. Raises NotFound (``pool.unreadable``)."""
+    if pool is None:
+        return None
+    found = description.ids_in(settings.pools_dir / pool)
+    if found is None:
+        raise NotFound("the pool cannot be read; build it again", code="pool.unreadable")
+    return found
+
+
 def check_pairs(settings: Settings, bundle: str | None, pairs: tuple[tuple[str, str], ...]) -> None:
     """Raises BadRequest (``pairs.unknown``) when a session is opened, not with its first result."""
     if not pairs:

@@ -12,10 +12,12 @@ from starlette.requests import HTTPConnection
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus
 from mindsight.journal.declare import Recorder
+from mindsight.journal.jobs import Jobs
 from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
 from mindsight.settings import Settings
 from mindsight.subjects.registry import Registry
+from mindsight.subjects.versions import VersionStore
 from service.hub import Hub
 from service.keys import KeyStore
 from service.rates import Buckets
@@ -37,6 +39,8 @@ class Gateway:
         self.blobs, self.shown = BlobStore(settings.blobs_dir), BlobStore(settings.shown_dir)
         self.registry = Registry(settings.subjects_dir)
         self.sessions = Sessions(self.bus)
+        self.jobs = Jobs(self.bus, self.now)
+        self.versions = VersionStore(settings.versions_dir, settings.bundles_dir, self.registry)
         self.keys = KeyStore(settings.data_dir)
         self.hub = Hub(self.bus)
         self.requests = Buckets(REQUESTS_S, REQUEST_BURST)

@@ -20,12 +20,14 @@ from mindsight.errors import NotAllowed, NotFound
 from mindsight.files.digest import sha256_of
 from mindsight.files.durable import write_durably
 
-Scope = Literal["subjects:write", "sessions:control", "volumes:write", "events:read", "truth:read", "admin"]
+Scope = Literal[
+    "subjects:write", "subjects:export", "sessions:control", "volumes:write", "events:read", "truth:read", "admin"
+]
 Role = Literal["admin", "experimenter", "console", "viewer"]
 
 ROLES: dict[Role, frozenset[Scope]] = {
     "admin": frozenset(get_args(Scope)),
-    "experimenter": frozenset({"subjects:write", "sessions:control", "volumes:write", "events:read", "truth:read"}),
+    "experimenter": frozenset(get_args(Scope)) - {"admin"},
     "console": frozenset({"subjects:write", "sessions:control", "volumes:write"}),
     "viewer": frozenset({"events:read"}),
 }

@@ -82,6 +82,15 @@ class Job:
         keys = [self.queue._key("log"), self.queue._key("dead")]
         self.queue.bus.run(_BURY, keys, [_GROUP, f"{self.seq}-0", self.key, self.payload, reason])
 
+    def hold(self, consumer: str, *, anew: bool) -> None:
+        """Go on holding a job that takes long, so that no other consumer takes it over.
+
+        anew : count its deliveries from one again, since there was progress
+        """
+        count: list[Argument] = ["RETRYCOUNT", 1] if anew else []
+        where: list[Argument] = [self.queue._key("log"), _GROUP, consumer, 0, f"{self.seq}-0"]
+        self.queue.bus.command("XCLAIM", *where, *count, "JUSTID")
+
     def release(self) -> None:
         """Let the job wait again, as if it had never been claimed."""
         self.queue.bus.command("XACK", self.queue._key("log"), _GROUP, f"{self.seq}-0")

@@ -18,6 +18,7 @@ from mindsight.journal.read import Journal, RunStatus, unknown_run, unknown_sess
 from mindsight.journal.sessions import SessionRecord, Sessions
 from mindsight.journal.states import Event, Refusal, SessionState, refusals
 from mindsight.protocol import (
+    BundleChanged,
     EventAdded,
     LimitsChanged,
     Message,
@@ -40,6 +41,7 @@ from mindsight.protocol.inputs import (
     EndRun,
     Input,
     OpenSession,
+    SetBundle,
     SetLimits,
     SkipVolume,
     StartRun,
@@ -69,7 +71,8 @@ class Recorder:
 
         Raises Conflict (``session.exists``) if it was opened with other settings.
         """
-        record = self._sessions.create(record)
+        written = self._sessions.create(record)
+        record = record.model_copy(update={"opened_t": written.opened_t})
         opened = OpenSession(
             t=record.opened_t,
             session=record.session,
@@ -86,7 +89,7 @@ class Recorder:
             blinded=record.options.blinded,
         )
         self._write("open", opened, message)
-        return record
+        return written
 
     def close(self) -> SessionRecord:
         """Close the session: nothing can be added afterwards. Closing it again changes nothing. Raises NotFound."""
@@ -124,6 +127,17 @@ class Recorder:
             limits=declared.limits.model_dump(exclude_none=True),
         )
         return self._write("change_limits", declared, message)
+
+    def set_bundle(self, bundle: str, digest: str, text: str) -> Appended:
+        """Decode the runs that begin from here on with this bundle. Raises NotFound, Conflict (``session.closed``).
+
+        text : what it was made of
+        """
+        t = self._now()
+        message = BundleChanged(session=self._session, t=t, bundle=bundle, digest=digest, text=text)
+        appended = self._write("set_bundle", SetBundle(t=t, bundle=bundle), message)
+        self._sessions.set_bundle(self._session, bundle)
+        return appended
 
     def start_run(self, declared: StartRun) -> Appended:
         """Declare a run. Raises NotFound, Conflict, Diverged if it was declared with other settings."""

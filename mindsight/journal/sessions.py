@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mindsight.bus.connection import Bus, Script
 from mindsight.errors import Conflict, NotFound
@@ -16,6 +16,7 @@ from mindsight.protocol.inputs import SessionOptions
 
 _RECORDS = "sessions:{all}:records"
 _STATES = "sessions:{all}:states"
+_BUNDLES = "sessions:{all}:bundles"
 
 _CREATE = Script("""
 local found = redis.call('HGET', KEYS[1], ARGV[1])
@@ -41,7 +42,7 @@ class SessionRecord(BaseModel):
 
     session: str
     subject: str
-    bundle: str | None = None
+    bundle: str | None = Field(default=None, description="that decodes it; the latest, if it was replaced meanwhile")
     options: SessionOptions = SessionOptions()
     opened_t: float
     state: Literal["open", "closed", "archived"] = "open"
@@ -71,15 +72,19 @@ class Sessions:
         state = self.bus.command("HGET", _STATES, session)
         if payload is None or state is None:
             raise NotFound("there is no such session", code="session.unknown")
-        return SessionRecord.model_validate_json(payload).model_copy(update={"state": state.decode()})
+        return _record(payload, state, self.bus.command("HGET", _BUNDLES, session))
+
+    def set_bundle(self, session: str, bundle: str) -> None:
+        """The bundle that decodes the session from now on."""
+        self.bus.command("HSET", _BUNDLES, session, bundle)
 
     def list(self) -> list[SessionRecord]:
         """All sessions, in the order in which they were opened."""
         reply = self.bus.command("HGETALL", _STATES)
         states = dict(zip(reply[::2], reply[1::2], strict=True))
-        reply = self.bus.command("HGETALL", _RECORDS)
+        reply, bundles = self.bus.command("HGETALL", _RECORDS), self._bundles()
         records = [
-            SessionRecord.model_validate_json(payload).model_copy(update={"state": states[session].decode()})
+            _record(payload, states[session], bundles.get(session))
             for session, payload in zip(reply[::2], reply[1::2], strict=True)
             if session in states
         ]
@@ -88,17 +93,41 @@ class Sessions:
     def unfinished(self) -> tuple[SessionRecord, ...]:
         """All sessions that are not archived, in no order."""
         reply = self.bus.command("HGETALL", _STATES)
-        states = {
-            name: state.decode() for name, state in zip(reply[::2], reply[1::2], strict=True) if state != b"archived"
-        }
+        states = {name: state for name, state in zip(reply[::2], reply[1::2], strict=True) if state != b"archived"}
         payloads = self.bus.command("HMGET", _RECORDS, *states) if states else []
+        bundles = self._bundles() if states else {}
         return tuple(
-            SessionRecord.model_validate_json(payload).model_copy(update={"state": state})
-            for payload, state in zip(payloads, states.values(), strict=True)
+            _record(payload, state, bundles.get(name))
+            for payload, (name, state) in zip(payloads, states.items(), strict=True)
             if payload is not None
         )
+
+    def bundles_in_use(self) -> set[str]:
+        """Of all sessions that are not archived: bundles that they were opened with, and that replaced these."""
+        reply = self.bus.command("HGETALL", _STATES)
+        names = [name for name, state in zip(reply[::2], reply[1::2], strict=True) if state != b"archived"]
+        payloads = self.bus.command("HMGET", _RECORDS, *names) if names else []
+        opened = {SessionRecord.model_validate_json(payload).bundle for payload in payloads if payload is not None}
+        now = {bundle.decode() for name, bundle in self._bundles().items() if name in set(names)}
+        return {bundle for bundle in opened | now if bundle is not None}
+
+    def _bundles(self) -> dict[bytes, bytes]:
+        reply = self.bus.command("HGETALL", _BUNDLES)
+        return dict(zip(reply[::2], reply[1::2], strict=True))
+
+    def forget(self, session: str) -> None:
+        """Remove the session from the list. Its logs are not touched."""
+        for name in (_RECORDS, _STATES, _BUNDLES):
+            self.bus.command("HDEL", name, session)
 
     def advance(self, session: str, state: Literal["closed", "archived"]) -> None:
         """Move the session on to ``state``; it never goes back. Raises NotFound."""
         if not self.bus.run(_ADVANCE, [_STATES], [session, state]):
             raise NotFound("there is no such session", code="session.unknown")
+
+
+def _record(payload: bytes, state: bytes, bundle: bytes | None) -> SessionRecord:
+    now: dict[str, str] = {"state": state.decode()}
+    if bundle is not None:
+        now["bundle"] = bundle.decode()
+    return SessionRecord.model_validate_json(payload).model_copy(update=now)

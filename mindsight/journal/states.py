@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Literal, TypeAlias
 
-SessionEvent = Literal["open", "change_limits", "warn", "close", "archive"]
+SessionEvent = Literal["open", "change_limits", "set_bundle", "warn", "close", "archive"]
 RunEvent = Literal["start_run", "add_event", "take_volume", "skip_volume", "end_run"]
 Event: TypeAlias = SessionEvent | RunEvent
 
@@ -59,6 +59,7 @@ SESSION: SessionTable = {
     ABSENT: {
         "open": OPEN,
         "change_limits": _NO_SESSION,
+        "set_bundle": _NO_SESSION,
         "warn": _NO_SESSION,
         "close": _NO_SESSION,
         "archive": _NO_SESSION,
@@ -66,6 +67,7 @@ SESSION: SessionTable = {
     OPEN: {
         "open": OPEN,
         "change_limits": OPEN,
+        "set_bundle": OPEN,
         "warn": OPEN,
         "close": CLOSED,
         "archive": Refusal.NOT_CLOSED,
@@ -73,6 +75,7 @@ SESSION: SessionTable = {
     CLOSED: {
         "open": CLOSED,
         "change_limits": _CLOSED,
+        "set_bundle": _CLOSED,
         "warn": _CLOSED,
         "close": CLOSED,
         "archive": ARCHIVED,
@@ -80,6 +83,7 @@ SESSION: SessionTable = {
     ARCHIVED: {
         "open": ARCHIVED,
         "change_limits": _CLOSED,
+        "set_bundle": _CLOSED,
         "warn": _CLOSED,
         "close": ARCHIVED,
         "archive": ARCHIVED,

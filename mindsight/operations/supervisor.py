@@ -32,6 +32,7 @@ MODULES = {
     "gateway": "service",
     "ingest": "workers.ingest",
     "inference": "workers.inference",
+    "jobs": "workers.jobs",
 }
 # one thread per process makes betas reproducible to the bit, and leaves the cores to the processes
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -115,7 +116,7 @@ class Supervisor:
         """Ask every part to stop, the bus last; kill what has not stopped by the deadline."""
         self._stopping.set()
         with self._lock:
-            for part in ("inference", "ingest", "gateway", "bus"):
+            for part in ("jobs", "inference", "ingest", "gateway", "bus"):
                 process = self._processes.pop(part, None)
                 if process is None:
                     continue

@@ -297,6 +297,17 @@ class SetLimits(_Base):
         return limits_key(self.change)
 
 
+class SetBundle(_Base):
+    """Runs that begin from here on are decoded with this bundle, whose voxels are the session's."""
+
+    type: Literal["bundle.set"] = "bundle.set"
+    bundle: str
+
+    @property
+    def key(self) -> str:
+        return f"bundle-{self.bundle}"
+
+
 class CloseSession(_Base):
     type: Literal["session.close"] = "session.close"
 
@@ -306,7 +317,7 @@ class CloseSession(_Base):
 
 
 Input = Annotated[
-    OpenSession | StartRun | AddEvent | TakeVolume | SkipVolume | EndRun | SetLimits | CloseSession,
+    OpenSession | StartRun | AddEvent | TakeVolume | SkipVolume | EndRun | SetLimits | SetBundle | CloseSession,
     Field(discriminator="type"),
 ]
 

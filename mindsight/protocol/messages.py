@@ -176,6 +176,10 @@ class BetaReady(_Base):
         default=None, description="of the beta, median over voxels, in the beta's units; None: unknown"
     )
     standard_errors: Digest | None = Field(default=None, description="(V,) float32 per voxel; only for final betas")
+    statistics: Digest | None = Field(
+        default=None, description="(2, V) float32, mean and standard deviation for z-scoring; None: those of the bundle"
+    )
+    n_run: int = Field(default=0, ge=0, description="betas of the run so far")
     latency_ms: StageLatency = StageLatency()
 
 
@@ -187,6 +191,15 @@ class LimitsChanged(_Base):
         default=None, description="framewise displacement above which a volume is censored, mm; None: unchanged"
     )
     limits: dict[str, float | Literal["off"]] = Field(default={}, description="the limits that change, by name")
+
+
+class BundleChanged(_Base):
+    """The runs that begin from here on are decoded with another version of the subject's bundle."""
+
+    type: Literal["bundle.changed"] = "bundle.changed"
+    bundle: str
+    digest: Digest
+    text: str = Field(description="what it was made of")
 
 
 class Candidate(_Frozen):
@@ -351,6 +364,7 @@ Message = Annotated[
     | VolumeProcessed
     | BetaReady
     | LimitsChanged
+    | BundleChanged
     | Result
     | Reconstruction
     | ReconstructionSkipped

@@ -27,6 +27,11 @@ class Open(Body):
         description="an id of your own makes the request safe to repeat; by default one is made up",
     )
     options: SessionOptions = SessionOptions()
+    calibration: bool = Field(
+        default=False,
+        description="whether the subject is calibrated from this session while it is scanned: it is opened without a"
+        " bundle, and its betas are z-scored by run",
+    )
 
 
 class ChangeLimits(Body):
@@ -79,15 +84,19 @@ class WarningAdded(Body):
 def open_session(gateway: GatewayDependency, body: Open) -> SessionRecord:
     """Open a session for an enrolled subject. Repeating it with the same id and settings changes nothing."""
     subject = gateway.registry.get(body.subject)
-    bundles.check_pairs(gateway.settings, subject.bundle, body.options.pairs)
+    subject.check_use("calibration" if body.calibration else "decoding", gateway.now())
+    bundle, options = subject.bundle, body.options
+    if body.calibration:
+        bundle, options = None, options.model_copy(update={"normalise": "run"})
+    bundles.check_pairs(gateway.settings, bundle, options.pairs)
     record = SessionRecord(
         session=body.session or f"ses-{secrets.token_hex(4)}",
         subject=subject.subject,
-        bundle=subject.bundle,
-        options=body.options,
+        bundle=bundle,
+        options=options,
         opened_t=gateway.now(),
     )
-    return gateway.recorder(record.session).open(record, bundles.pool_size(gateway.settings, subject.bundle))
+    return gateway.recorder(record.session).open(record, bundles.pool_size(gateway.settings, bundle))
 
 
 @router.get(

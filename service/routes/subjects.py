@@ -5,11 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from mindsight.subjects.registry import Subject
+from mindsight.errors import Conflict
+from mindsight.protocol.jobs import ErasureTask, JobRecord
+from mindsight.subjects.registry import Consent, Subject
 from service import bundles
 from service.auth import require
 from service.context import GatewayDependency
 from service.problems import responses
+from service.routes import jobs
 from service.routes.common import NAME_PATTERN, Body
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"])
@@ -19,6 +22,7 @@ class Enrol(Body):
     bundle: str | None = Field(
         default=None, pattern=NAME_PATTERN, description="the subject bundle that decodes this subject"
     )
+    consent: Consent | None = Field(default=None, description="what the subject's data may be used for")
 
 
 class SetBundle(Body):
@@ -35,7 +39,7 @@ def enrol_subject(gateway: GatewayDependency, body: Enrol | None = None) -> Subj
     """Enrol a subject and give it a random pseudonym; this service never stores who the subject is."""
     bundle = body.bundle if body else None
     bundles.check_exists(gateway.settings, bundle)
-    return gateway.registry.enrol(gateway.now(), bundle)
+    return gateway.registry.enrol(gateway.now(), bundle, body.consent if body else None)
 
 
 @router.get(
@@ -45,6 +49,48 @@ def enrol_subject(gateway: GatewayDependency, body: Enrol | None = None) -> Subj
 )
 def list_subjects(gateway: GatewayDependency) -> list[Subject]:
     return gateway.registry.list()
+
+
+@router.get(
+    "/{subject}",
+    dependencies=[Depends(require("subjects:write", "events:read"))],
+    responses=responses(404),
+)
+def get_subject(gateway: GatewayDependency, subject: str) -> Subject:
+    """The subject's bundle, and what its data may be used for."""
+    return gateway.registry.get(subject)
+
+
+@router.put(
+    "/{subject}/consent",
+    dependencies=[Depends(require("subjects:write"))],
+    responses=responses(404),
+)
+def state_consent(gateway: GatewayDependency, subject: str, body: Consent) -> Subject:
+    """State what the subject has agreed to, in place of what was stated before. It holds from the next request on."""
+    return gateway.registry.set_consent(subject, body)
+
+
+@router.delete(
+    "/{subject}",
+    status_code=202,
+    dependencies=[Depends(require("admin"))],
+    responses=responses(404, 409, 507),
+)
+def erase_subject(gateway: GatewayDependency, subject: str) -> JobRecord:
+    """Erase a subject, as a job: its sessions, archives, bundles, jobs, and what only they refer to.
+
+    It cannot be undone. Refused while a session of the subject is not archived (``subject.busy``), or a job works on it
+    (``job.busy``).
+    """
+    gateway.registry.get(subject)
+    unfinished = [record.session for record in gateway.sessions.unfinished() if record.subject == subject]
+    if unfinished:
+        raise Conflict(
+            f"expected no unfinished session of this subject, {unfinished[0]} is: close it, and wait for its archive",
+            code="subject.busy",
+        )
+    return jobs.create(gateway, ErasureTask(subject=subject), None)
 
 
 @router.put(

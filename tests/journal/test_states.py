@@ -59,6 +59,7 @@ class Driver:
         events: dict[Event, Callable[[], object]] = {
             "open": lambda: self.recorder.open(self.record),
             "change_limits": lambda: self.recorder.set_limits(SetLimits(t=1.0, change=f"c{self.n_given}")),
+            "set_bundle": lambda: self.recorder.set_bundle(f"b{self.n_given}", "0" * 64, "text"),
             "warn": lambda: self.recorder.warn("x.y", f"text {self.n_given}", "warning", None, None),
             "close": self.recorder.close,
             "archive": lambda: self.recorder.archive("archive/x", 3),

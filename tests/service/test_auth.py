@@ -48,6 +48,22 @@ def test_every_route_asks_for_a_scope(tmp_path: Path) -> None:
 REQUESTS: dict[str, tuple[str, str, set[Role]]] = {
     "enrol": ("POST", "/v1/subjects", {"admin", "experimenter", "console"}),
     "list subjects": ("GET", "/v1/subjects", {"admin", "experimenter", "console", "viewer"}),
+    "subject": ("GET", "/v1/subjects/x", {"admin", "experimenter", "console", "viewer"}),
+    "consent": ("PUT", "/v1/subjects/x/consent", {"admin", "experimenter", "console"}),
+    "erase": ("DELETE", "/v1/subjects/x", {"admin"}),
+    "calibrate": ("POST", "/v1/subjects/x/calibrations", {"admin", "experimenter", "console"}),
+    "calibrations": ("GET", "/v1/subjects/x/calibrations", {"admin", "experimenter", "console", "viewer"}),
+    "versions": ("GET", "/v1/subjects/x/bundles", {"admin", "experimenter", "console", "viewer"}),
+    "activate": ("POST", "/v1/subjects/x/bundles/1/activate", {"admin", "experimenter", "console"}),
+    "roll back": ("POST", "/v1/subjects/x/bundles/rollback", {"admin", "experimenter", "console"}),
+    "export": ("GET", "/v1/subjects/x/bundles/1/export", {"admin", "experimenter"}),
+    "build pool": ("POST", "/v1/pools", {"admin", "experimenter", "console"}),
+    "pools": ("GET", "/v1/pools", {"admin", "experimenter", "console", "viewer"}),
+    "jobs": ("GET", "/v1/jobs", {"admin", "experimenter", "console", "viewer"}),
+    "job": ("GET", "/v1/jobs/x", {"admin", "experimenter", "console", "viewer"}),
+    "job messages": ("GET", "/v1/jobs/x/messages", {"admin", "experimenter", "console", "viewer"}),
+    "cancel": ("DELETE", "/v1/jobs/x", {"admin", "experimenter", "console"}),
+    "resume": ("POST", "/v1/jobs/x/resume", {"admin", "experimenter", "console"}),
     "bundle": ("PUT", "/v1/subjects/x/bundle", {"admin", "experimenter", "console"}),
     "open": ("POST", "/v1/sessions", {"admin", "experimenter", "console"}),
     "sessions": ("GET", "/v1/sessions", {"admin", "experimenter", "console", "viewer"}),
@@ -85,7 +101,8 @@ def test_the_matrix_names_every_route(tmp_path: Path) -> None:
 
 
 def _filled(path: str) -> str:
-    for name, value in {"session": "x", "subject": "x", "id": "x", "run": "1", "index": "0", "digest": "0"}.items():
+    names = dict.fromkeys(("session", "subject", "id", "job"), "x") | dict.fromkeys(("number", "run"), "1")
+    for name, value in {**names, "index": "0", "digest": "0"}.items():
         path = path.replace("{" + name + "}", value)
     return path
 

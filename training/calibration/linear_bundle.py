@@ -78,6 +78,21 @@ def calibrate_linear(
     what reading the runs raises.
     """
     runs, names = open_labelled_runs(folders, labels, echo)
+    return calibrate_runs(runs, names, labels, subject, created, options, pool, reconstructor, in_pool_prior)
+
+
+def calibrate_runs(
+    runs: Sequence[LabelledRun],
+    names: tuple[str, ...],
+    labels: Labels,
+    subject: str,
+    created: datetime,
+    options: IngestOptions = BY_RUN,
+    pool: CandidatePool | None = None,
+    reconstructor: Reconstructor | None = None,
+    in_pool_prior: float | None = None,
+) -> Bundle:
+    """The same of runs that are open already; ``names`` are all labels in them, sorted."""
     classes = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
     pool = pool or classes
     index_of = {name: pool.index_of(pool.named(name)) for name in names}

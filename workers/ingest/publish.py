@@ -29,6 +29,8 @@ from mindsight.protocol.work import BetaWork, Repeat, dump_work
 from mindsight.volume import Volume
 from workers.ingest.registered import run_placed
 
+_LATER = {"t", "latency_ms", "id", "statistics", "n_run"}  # the last two are no part of older messages
+
 RepeatedBetas = Repeats[tuple[str, str | None]]
 """The newest beta of each trial as digests: of the beta, and of its statistics (None: the bundle's)."""
 
@@ -55,7 +57,7 @@ class Publisher:
     def emit(self, key: str, message: Message) -> None:
         """Append a message."""
         # times and latencies differ when a worker that took over writes the message again
-        identity = hashlib.sha256(message.model_dump_json(exclude={"t", "latency_ms", "id"}).encode()).hexdigest()
+        identity = hashlib.sha256(message.model_dump_json(exclude=_LATER).encode()).hexdigest()
         self.messages.append(key, dump_message(message), identity=identity, fence=self.lease.fence)
 
     def registration(self, report: RegistrationReport, volume: Volume, reference: Volume) -> None:
@@ -159,6 +161,8 @@ class Publisher:
                 beta=stored.beta,
                 standard_error=beta.error,
                 standard_errors=stored.errors,
+                statistics=stored.statistics,
+                n_run=beta.n_run,
                 latency_ms=StageLatency(beta=max(0.0, 1e3 * (logged_t - acked_t))),
             )
             self.emit(f"beta-{beta.run}-{beta.trial}-{beta.stage}", ready)

@@ -10,9 +10,11 @@ import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Entry, Lease, Quarantine, WorkQueue
-from mindsight.errors import BadVolume, Diverged, LeaseLost, MindsightError
+from mindsight.errors import BadVolume, Diverged, LeaseLost, MindsightError, ModelMismatch
 from mindsight.events import Note, unmeasured
 from mindsight.glm import Event
 from mindsight.glm.normalise import Statistics
@@ -30,6 +32,7 @@ from mindsight.protocol.inputs import (
     EndRun,
     Input,
     OpenSession,
+    SetBundle,
     SetLimits,
     SkipVolume,
     StartRun,
@@ -61,6 +64,8 @@ class SessionRunner:
     ingest: IngestSession | None = None
     position: int = 0
     closed: bool = False
+    bundle: str | None = None
+    next_bundle: str | None = None
     repeats: RepeatedBetas = field(default_factory=Repeats)
     _skipped: dict[int, str] = field(default_factory=dict)
     _n_unsaved: int = 0
@@ -106,6 +111,8 @@ class SessionRunner:
             motion_device=self.settings.motion_device,
         )
         self.repeats.load_state(snapshot.document["repeats"])
+        self.bundle = snapshot.document.get("bundle", self.opened.bundle)  # none in a snapshot of an earlier release
+        self.next_bundle = snapshot.document.get("next_bundle")
         self.position = snapshot.position
 
     @property
@@ -122,6 +129,8 @@ class SessionRunner:
             "opened": self.opened.model_dump(mode="json"),
             "ingest": state.meta,
             "repeats": self.repeats.state(),
+            "bundle": self.bundle,
+            "next_bundle": self.next_bundle,
         }
         write_snapshot(self.snapshot_path, self.position, document, state.arrays)
         self._n_unsaved = 0
@@ -222,6 +231,9 @@ class SessionRunner:
             case SetLimits():
                 limits = ingest.limits.override(entry.limits.on({}), fd_mm=entry.fd_mm)
                 ingest.set_limits(limits, ingest.fd_threshold_mm if entry.fd_mm is None else entry.fd_mm)
+            case SetBundle():
+                self._check_fits(ingest, entry.bundle)
+                self.next_bundle = entry.bundle
             case TakeVolume():
                 self._take(ingest, entry)
             case SkipVolume():
@@ -237,7 +249,7 @@ class SessionRunner:
                 self.save()
 
     def _open(self, entry: OpenSession) -> None:
-        self.opened = entry
+        self.opened, self.bundle = entry, entry.bundle
         options, space, statistics, baseline = self._calibration(entry)
         self.ingest = IngestSession(
             options,
@@ -250,6 +262,7 @@ class SessionRunner:
 
     def _start_run(self, ingest: IngestSession, entry: StartRun) -> None:
         self._end_run(ingest, ingest.open_run, entry.t)
+        self.bundle, self.next_bundle = self.next_bundle or self.bundle, None
         ingest.start_run(
             entry.run,
             entry.tr_s,
@@ -271,7 +284,8 @@ class SessionRunner:
 
     def _publish_betas(self, betas: list[TrialBeta], acked_t: float) -> None:
         assert self.opened is not None
-        self.publish.betas(betas, acked_t, self.opened, self.repeats)
+        decoded = self.opened.model_copy(update={"bundle": self.bundle})
+        self.publish.betas(betas, acked_t, decoded, self.repeats)
 
     def _end_run(self, ingest: IngestSession, run: int | None, t: float) -> None:
         """Publish the final betas, and write the realigned voxels to a file of their own for the archive."""
@@ -280,7 +294,7 @@ class SessionRunner:
         self._publish_betas(ingest.end_run(run), t)
         self.publish.alerts(ingest.end_alerts(run), run, max(ingest.n_volumes - 1, 0))
         notes = unmeasured(run, ingest.unmeasured_trials(run))
-        if ingest.n_events(run) == 0 and self.opened is not None and self.opened.bundle is not None:
+        if ingest.n_events(run) == 0 and self.bundle is not None:
             notes = (
                 Note(
                     "events.none",
@@ -294,10 +308,25 @@ class SessionRunner:
                 "series_TV": ingest.run_series(run),
                 "mask_XYZ": space.mask_XYZ,
                 "affine": space.reference.affine,
+                "reference_XYZ": space.reference.data,
             }
             document = {"run": run, "options": asdict(ingest.options)}
             write_snapshot(series_path(self.settings, self.session, run), self.position, document, arrays)
         self.save()
+
+    def _check_fits(self, ingest: IngestSession, bundle: str) -> None:
+        """Raises ModelMismatch (``bundle.space``) if the bundle is not for this session's voxels."""
+        own, theirs = ingest.space, load_space(self.settings.bundles_dir / bundle).space
+        if (
+            own is None
+            or not np.array_equal(own.mask_XYZ, theirs.mask_XYZ)
+            or not np.allclose(own.reference.affine, theirs.reference.affine)
+        ):
+            raise ModelMismatch(
+                f"expected a bundle for the voxels of this session, got {bundle}, which has others: the session goes on"
+                " with the one that it has",
+                code="bundle.space",
+            )
 
     def _calibration(
         self, opened: OpenSession

@@ -122,7 +122,7 @@ class Archivist:
             if self.settings.captions_dir is not None:
                 drawn &= captioned
             complete = betas <= results & (skipped | drawn)
-            if complete or idle or self.journal.opened().bundle is None or time.monotonic() > deadline_s:
+            if complete or idle or Sessions(self.bus).get(self.session).bundle is None or time.monotonic() > deadline_s:
                 return messages
             time.sleep(POLL_S)
 

@@ -118,7 +118,12 @@ def pool_size(folder: Path) -> int | None:
 
 def pool_ids(folder: Path) -> frozenset[str] | None:
     """Ids of a bundle's candidates; None if they cannot be read. Not verified."""
-    path = folder / POOL / "pool.json"
+    return ids_in(folder / POOL)
+
+
+def ids_in(pool: Path) -> frozenset[str] | None:
+    """Ids of the candidates of a pool's folder; None if they cannot be read. Not verified."""
+    path = pool / "pool.json"
     try:
         look = path.stat()
         return _ids_in(path, look.st_mtime_ns, look.st_size)

@@ -86,6 +86,7 @@ const WORDS = {
     const changes = [...(m.fd_mm ? [["censoring fd_mm", m.fd_mm]] : []), ...Object.entries(m.limits ?? {})];
     return { level: "info", text: `limits changed: ${changes.map(([name, limit]) => `${name} ${limit}`).join(", ")}` };
   },
+  "bundle.changed": (_, m) => ({ level: "info", text: `from the next run on bundle ${bundle(m.bundle)}: ${m.text}` }),
   "result": decoded,
   "reconstruction.skipped": (_, m) => ({
     level: "info", kind: "skipped", run: m.run, trial: m.trial, stage: m.stage, reason: m.text, n: 1,

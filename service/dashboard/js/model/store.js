@@ -127,6 +127,7 @@ const HANDLERS = {
     const { fd_mm: _, ...limits } = m.limits ?? {};
     return { ...s, limits: { ...s.limits, ...limits, ...(typeof m.fd_mm === "number" ? { fd_mm: m.fd_mm } : {}) } };
   },
+  "bundle.changed": (s, m) => ({ ...s, bundle: m.bundle }),
   "volume.received": (s, m) => ({
     ...withLatency(withVolume(s, m, { receiveMs: m.latency_ms?.receive ?? null }), m.latency_ms),
     lastVolumeT: m.t,

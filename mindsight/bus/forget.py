@@ -1,0 +1,82 @@
+"""Removing a session from the bus for good: its keys, its jobs in every queue, and what the file on the disk holds.
+
+Knows nothing of what was stored. The rest of the room never removes anything.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import redis
+
+from mindsight.bus.connection import Bus
+
+_COMPACT_S, _LOOK_S = 120.0, 0.1
+
+
+def forget_logs(bus: Bus, name: str) -> None:
+    """Remove the logs, leases and fences under this name."""
+    keys = [key for key in _keys(bus) if key.startswith(f"s:{{{name}}}:".encode())]
+    if keys:
+        bus.command("DEL", *keys)
+
+
+def forget_jobs(bus: Bus, queue: str, prefix: str) -> None:
+    """Remove the jobs of a queue whose key begins with ``prefix``: waiting, dead, and that they were ever put."""
+    for stream in (f"q:{{{queue}}}:log", f"q:{{{queue}}}:dead"):
+        for name, fields in bus.command("XRANGE", stream, "-", "+"):
+            values = dict(zip(fields[::2], fields[1::2], strict=True))
+            if values[b"k"].startswith(prefix.encode()):
+                bus.command("XDEL", stream, name)
+    put = f"q:{{{queue}}}:keys"
+    fields = [field for field in bus.command("HKEYS", put) if field.startswith(prefix.encode())]
+    if fields:
+        bus.command("HDEL", put, *fields)
+
+
+def mentions(bus: Bus, texts: Sequence[str]) -> list[str]:
+    """Keys that have one of the texts in their name, their fields or their values; all of the bus is read."""
+    wanted = [text.encode() for text in texts]
+
+    def has(value: bytes) -> bool:
+        return any(text in value for text in wanted)
+
+    return [key.decode(errors="replace") for key in _keys(bus) if has(key) or any(map(has, _values(bus, key)))]
+
+
+def compact(bus: Bus) -> None:
+    """Let the server write its append-only file again, without what was removed; waits until it has."""
+    try:
+        bus.command("BGREWRITEAOF")
+    except redis.exceptions.ResponseError:  # a server that writes none, or is about to
+        return
+    until_s = time.monotonic() + _COMPACT_S
+    while time.monotonic() < until_s:
+        info = bus.command("INFO", "persistence")
+        if b"aof_rewrite_in_progress:0" in info and b"aof_rewrite_scheduled:0" in info:
+            return
+        time.sleep(_LOOK_S)
+
+
+def _keys(bus: Bus) -> Iterator[bytes]:
+    cursor = b"0"
+    while True:
+        cursor, keys = bus.command("SCAN", cursor, "COUNT", 1000)
+        yield from keys
+        if cursor in (b"0", 0):
+            return
+
+
+def _values(bus: Bus, key: bytes) -> Iterator[bytes]:
+    kind = bus.command("TYPE", key)
+    if kind == b"string":
+        yield bus.command("GET", key) or b""
+    elif kind == b"hash":
+        yield from bus.command("HGETALL", key)
+    elif kind == b"stream":
+        after = b"-"
+        while page := bus.command("XRANGE", key, after, "+", "COUNT", 1000):
+            for _, fields in page:
+                yield from fields
+            after = b"(" + page[-1][0]

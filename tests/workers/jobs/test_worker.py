@@ -1,0 +1,135 @@
+"""Jobs in processes of their own: carried out, killed and gone on with, cancelled and resumed, refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mindsight.journal.jobs import FINISHED, Jobs
+from mindsight.protocol.jobs import CalibrationTask, JobBegan, JobEnded, JobProgress, JobRecord, Task, VersionMade
+from mindsight.subjects.bundle.folder import Bundle
+from mindsight.subjects.registry import Registry
+from support.house import House
+from support.two_sides import CONSENT, SidesRun, archived_session
+from workers.jobs import worker as worker_module
+from workers.jobs.desk import version_store
+from workers.jobs.worker import JobsWorker
+
+DEADLINE_S = 60.0
+
+
+@contextmanager
+def working(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobsWorker]:
+    """A worker in this process; its jobs have processes of their own."""
+    from mindsight.operations.supervisor import environment
+
+    for name, value in environment(house.settings).items():
+        monkeypatch.setenv(name, value)
+    worker = JobsWorker(house.settings, house.bus, "test", threading.Event(), slots=1)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    try:
+        yield worker
+    finally:
+        worker.stop.set()
+        thread.join(30.0)
+    assert not thread.is_alive()
+
+
+def create(house: House, task: Task, job: str) -> JobRecord:
+    return Jobs(house.bus, time.time).create(JobRecord(job=job, task=task, created_t=time.time()))
+
+
+def until(house: House, job: str, done: Callable[[JobRecord], bool]) -> JobRecord:
+    jobs, until_s = Jobs(house.bus, time.time), time.monotonic() + DEADLINE_S
+    while time.monotonic() < until_s:
+        record = jobs.get(job)
+        if done(record):
+            return record
+        time.sleep(0.02)
+    raise AssertionError(f"waited in vain for {job}: {jobs.get(job)}, {list(jobs.messages(job))[-1:]}")
+
+
+def finished(record: JobRecord) -> bool:
+    return record.state in FINISHED
+
+
+def child_of(worker_pid: int, job: str) -> int | None:
+    """The process that carries the job out."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                command = (folder / "cmdline").read_bytes()
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == worker_pid and job.encode() in command.split(b"\0"):
+                return int(folder.name)
+    return None
+
+
+def test_a_calibration_that_is_killed_goes_on_and_its_bundle_decodes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Registry(house.settings.subjects_dir).enrol(1.0, consent=CONSENT).subject
+    archived_session(house, subject, "ses-a", [SidesRun(1), SidesRun(2)])
+    jobs = Jobs(house.bus, time.time)
+    with working(house, monkeypatch):
+        create(house, CalibrationTask(subject=subject, sessions=("ses-a",)), "job-a")
+
+        def reads(_: JobRecord) -> bool:
+            return any(isinstance(message, JobProgress) for message in jobs.messages("job-a"))
+
+        until(house, "job-a", reads)
+        pid = child_of(os.getpid(), "job-a")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert until(house, "job-a", finished).state == "done"
+        messages = list(jobs.messages("job-a"))
+        assert sum(isinstance(message, JobBegan) for message in messages) == 2
+        (made,) = [message for message in messages if isinstance(message, VersionMade)]
+        assert (made.version, made.active) == (1, True)
+        assert any(isinstance(m, JobProgress) and m.step == "betas" and m.left_s is not None for m in messages)
+        assert not (house.settings.jobs_dir / "job-a").exists()
+        bundle = Bundle.load(house.settings.bundles_dir / made.bundle)
+        print(f"held out: {bundle.accuracy}")
+        assert bundle.accuracy is not None
+        assert (bundle.accuracy.n, bundle.digest) == (16, made.digest)
+        assert bundle.accuracy.value >= 0.8
+        assert version_store(house.settings).read(subject).versions[0].job == "job-a"
+
+        # no decoder of labels can be made of one session's single run, and nothing is tried twice
+        archived_session(house, subject, "ses-b", [SidesRun(1)])
+        create(house, CalibrationTask(subject=subject, sessions=("ses-b",)), "job-b")
+        assert until(house, "job-b", finished).state == "failed"
+        *_, ended = jobs.messages("job-b")
+        assert isinstance(ended, JobEnded)
+        assert ended.code == "calibration.runs"
+
+
+def test_a_job_is_cancelled_and_resumed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = Registry(house.settings.subjects_dir).enrol(1.0, consent=CONSENT).subject
+    house.open("ses-a")  # nothing comes: a live calibration waits
+    jobs = Jobs(house.bus, time.time)
+    with working(house, monkeypatch):
+        create(house, CalibrationTask(subject=subject, live="ses-a"), "job-a")
+        until(house, "job-a", lambda record: record.state == "running")
+        jobs.cancel("job-a")
+        assert until(house, "job-a", finished).state == "cancelled"
+        assert child_of(os.getpid(), "job-a") is None
+        jobs.resume("job-a")
+        until(house, "job-a", lambda record: record.state == "running")
+    assert jobs.get("job-a").state == "running", "a worker that stops leaves its job to the next"
+    monkeypatch.setitem(worker_module.DEADLINES_S, "calibration", 0.0)
+    with working(house, monkeypatch):
+        assert until(house, "job-a", finished).state == "failed"
+    *_, ended = jobs.messages("job-a")
+    assert isinstance(ended, JobEnded)
+    assert ended.code == "job.deadline"

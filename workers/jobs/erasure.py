@@ -1,0 +1,175 @@
+"""Erasing a subject as a job: everything of its sessions, and a check that nothing is left.
+
+What several subjects share (a pool, an image that others saw too) stays. A job that was ended goes on: every step finds
+what is left of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from mindsight.blobs import BlobStore
+from mindsight.bus.forget import compact, forget_jobs, forget_logs, mentions
+from mindsight.errors import Conflict
+from mindsight.files.images import image_kind
+from mindsight.journal.jobs import QUEUE, log_name
+from mindsight.journal.read import Journal, entries
+from mindsight.journal.sessions import Sessions
+from mindsight.protocol.jobs import CalibrationTask, ErasureTask, JobRecord
+from mindsight.settings import Settings
+from workers.jobs.desk import Desk
+
+QUEUES = ("inference", "pictures", "refinements")
+IN_FLIGHT_S = 600.0  # a payload is on the disk before the log refers to it
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
+_TEXT = {".json", ".jsonl", ".tsv", ".log", ".html", ""}
+_MAX_TEXT_BYTES = 16 * 1024 * 1024
+
+
+def erase(desk: Desk, task: ErasureTask) -> str:
+    """Carry the task out; what was removed, in words. Raises Conflict (``erasure.left``) if anything is left."""
+    settings, subject = desk.settings, task.subject
+    desk.registry.erase(subject)  # from here on nothing new of this subject can begin
+    sessions = [record.session for record in Sessions(desk.bus).list() if record.subject == subject]
+    jobs = [record for record in desk.jobs.list() if _is_of(record, subject) and record.job != desk.record.job]
+    desk.progress("logs", 0, len(sessions))
+    n_blobs = _remove_blobs(desk, sessions)
+    for done, session in enumerate(sessions, 1):
+        _remove_session(desk, session)
+        desk.progress("logs", done, len(sessions))
+    for record in jobs:
+        desk.jobs.forget(record)
+        forget_jobs(desk.bus, QUEUE, f"{record.job}-")
+        shutil.rmtree(settings.jobs_dir / record.job, ignore_errors=True)
+    desk.versions.erase(subject)
+    n_files = _remove_files(settings, subject, sessions)
+    compact(desk.bus)
+    left = _left(desk, subject, sessions)
+    if left:
+        raise Conflict(
+            f"expected nothing of the subject to be left, found {len(left)}, e.g. {left[0]}: resume this job",
+            code="erasure.left",
+        )
+    return f"{len(sessions)} sessions, {n_blobs} payloads, {len(jobs)} jobs and {n_files} folders; nothing is left"
+
+
+def _is_of(record: JobRecord, subject: str) -> bool:
+    return isinstance(record.task, CalibrationTask | ErasureTask) and record.task.subject == subject
+
+
+def _remove_session(desk: Desk, session: str) -> None:
+    """The list of sessions last: a job that goes on finds the session there until all else is gone."""
+    for queue in QUEUES:
+        forget_jobs(desk.bus, queue, f"{session}-")
+    for name in (session, f"{session}-archive"):
+        forget_logs(desk.bus, name)
+    for path in desk.settings.snapshots_dir.glob(f"{session}*"):
+        if re.fullmatch(rf"{re.escape(session)}(-run-\d+-series)?\.safetensors(\..*)?", path.name):
+            path.unlink(missing_ok=True)
+    shutil.rmtree(desk.settings.data_dir / "spool" / session, ignore_errors=True)
+    Sessions(desk.bus).forget(session)
+
+
+def _remove_blobs(desk: Desk, sessions: Sequence[str]) -> int:
+    """The payloads that only these sessions' logs refer to, and those that no log refers to."""
+    own = {digest for session in sessions for digest in _digests(desk, session)}
+    others = [record.session for record in Sessions(desk.bus).list() if record.session not in set(sessions)]
+    shared = {digest for session in others for digest in _digests(desk, session)}
+    for queue in QUEUES:
+        for _, fields in desk.bus.command("XRANGE", f"q:{{{queue}}}:log", "-", "+"):
+            shared |= {digest for value in fields for digest in _found(value)}
+    n = 0
+    for store in (BlobStore(desk.settings.blobs_dir), BlobStore(desk.settings.shown_dir)):
+        for path in list(store.root.glob("??/*")):
+            if path.name in shared:
+                continue
+            if path.name in own or (store.root == desk.settings.blobs_dir and _is_orphan(path)):
+                path.unlink(missing_ok=True)
+                n += 1
+    return n
+
+
+def _is_orphan(path: Path) -> bool:
+    """Whether it is a payload that was never referred to: statistics of betas, which earlier releases did not log."""
+    try:
+        if path.stat().st_mtime > time.time() - IN_FLIGHT_S:
+            return False
+        with path.open("rb") as file:
+            return image_kind(file.read(16)) is None  # a pool's images are put there before the first result
+    except FileNotFoundError:
+        return False
+
+
+def _digests(desk: Desk, session: str) -> Iterator[str]:
+    journal = Journal(desk.bus, session)
+    for log in (journal.inputs, journal.messages):
+        for entry in entries(log):
+            yield from _found(entry.payload)
+
+
+def _found(payload: bytes) -> Iterator[str]:
+    return (match.decode() for match in _DIGEST.findall(payload))
+
+
+def _remove_files(settings: Settings, subject: str, sessions: Collection[str]) -> int:
+    n = 0
+    folders = [*settings.archive_dir.glob(f"{subject}_*"), *_bundles_of(settings, subject)]
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+        n += 1
+    for log in (settings.data_dir / "logs").glob("*.log"):
+        _remove_lines(log, [subject, *sessions])
+    return n
+
+
+def _bundles_of(settings: Settings, subject: str) -> Iterator[Path]:
+    for path in settings.bundles_dir.glob("*/bundle.json"):
+        try:
+            if json.loads(path.read_bytes())["subject"] == subject:
+                yield path.parent
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+
+
+def _remove_lines(log: Path, texts: Sequence[str]) -> None:
+    """In place: the process that writes it has it open."""
+    with log.open("r+b") as file:
+        lines = file.readlines()
+        kept = [line for line in lines if not any(text.encode() in line for text in texts)]
+        if len(kept) < len(lines):
+            file.seek(0)
+            file.writelines(kept)
+            file.truncate()
+
+
+def _left(desk: Desk, subject: str, sessions: Sequence[str]) -> list[str]:
+    """What still has the pseudonym or a session's name: in names of files, in texts, and on the bus."""
+    texts = [subject, *sessions]
+    own = {f"s:{{{log_name(desk.record.job)}}}", "jobs:{all}:records", "jobs:{all}:holders"}
+    left = [
+        f"bus: {key.split(':')[0]}"
+        for key in mentions(desk.bus, texts)
+        if not any(key.startswith(name) for name in own)
+    ]
+    for path in desk.settings.data_dir.rglob("*"):
+        relative = path.relative_to(desk.settings.data_dir)
+        if relative.parts[0] == "bus":
+            continue  # the server's own files, which were written again
+        if any(text in path.name for text in texts) or (path.is_file() and _has(path, texts)):
+            left.append(f"file in {relative.parts[0]}")
+    return left
+
+
+def _has(path: Path, texts: Sequence[str]) -> bool:
+    try:
+        if path.suffix not in _TEXT or len(path.name) == 64 or path.stat().st_size > _MAX_TEXT_BYTES:
+            return False
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return any(text.encode() in content for text in texts)
