@@ -32,6 +32,8 @@ class Settings(BaseSettings):
     captions_dir : folder of GIT's text decoder with MindEye2's token converter; if empty, there are no captions
     encoder_weights : OpenCLIP weights that embed the images of candidate pools; if empty, the small encoder that ships
         with Mindsight
+    backbone_dir : folder of a MindEye2 that subjects share, for calibrations with a pool of its encoder's images; if
+        empty, decoders are linear
     refiner_dir : folder of an SDXL base (diffusers), which refines final images by their captions; if empty, none is
         refined
     """
@@ -52,6 +54,7 @@ class Settings(BaseSettings):
     engine: str = "eager"
     captions_dir: Path | None = None
     encoder_weights: Path | None = None
+    backbone_dir: Path | None = None
     refiner_dir: Path | None = None
 
     @property

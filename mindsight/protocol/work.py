@@ -41,6 +41,9 @@ class BetaWork(BaseModel):
     statistics: Digest | None = Field(
         default=None, description="(2, V) float32, mean and standard deviation for z-scoring; None: those of the bundle"
     )
+    voxels: Digest | None = Field(
+        default=None, description="(V,) uint8, 1 for the voxels that the bundle reads; None: it reads all of them"
+    )
     normalised_by: str = Field(default="bundle", description="the z-scoring policy, e.g. 'running' or 'bundle'")
     n_statistics: int = Field(default=0, ge=0, description="number of betas behind the running statistics")
     n_run: int = Field(default=0, ge=0, description="betas of the run so far")

@@ -91,7 +91,7 @@ def calibrate_runs(
     pool: CandidatePool | None = None,
     reconstructor: Reconstructor | None = None,
     in_pool_prior: float | None = None,
-) -> Bundle:
+) -> Calibrated:
     """The same of runs that are open already; ``names`` are all labels in them, sorted."""
     classes = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
     pool = pool or classes

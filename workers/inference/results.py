@@ -35,6 +35,11 @@ def read_betas(work: BetaWork, bundle: Bundle, blobs: BlobStore) -> Betas:
     """The job's beta, and those it is averaged with."""
     named = [(work.beta, work.statistics), *((repeat.beta, repeat.statistics) for repeat in work.repeats)]
     read = [_read_beta(beta, statistics, bundle, blobs) for beta, statistics in named]
+    if work.voxels is not None:
+        keep_V = np.frombuffer(blobs.get(work.voxels), np.uint8) > 0
+        read = [
+            Betas(*(array_V if len(array_V) < len(keep_V) else array_V[keep_V] for array_V in betas)) for betas in read
+        ]
     return read[0] if len(read) == 1 else Betas(*(np.stack(arrays) for arrays in zip(*read, strict=True)))
 
 

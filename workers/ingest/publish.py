@@ -44,6 +44,18 @@ class _Stored:
     errors: str | None
 
 
+@dataclass(frozen=True)
+class DecodedBy:
+    """What decodes a run's betas.
+
+    bundle : None: nothing does
+    voxels : digest of which of the session's voxels it reads; None: all
+    """
+
+    bundle: str | None = None
+    voxels: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Publisher:
     """Writes for one session under its lease. Raises LeaseLost if another worker holds the session."""
@@ -140,7 +152,14 @@ class Publisher:
         )
         self.emit(f"censored-{entry.run}-{entry.index}", warned)
 
-    def betas(self, betas: Sequence[TrialBeta], acked_t: float, opened: OpenSession, repeats: RepeatedBetas) -> None:
+    def betas(
+        self,
+        betas: Sequence[TrialBeta],
+        acked_t: float,
+        opened: OpenSession,
+        repeats: RepeatedBetas,
+        decoded_by: DecodedBy,
+    ) -> None:
         """Payload, then message, then job: a worker that takes a job finds its beta and its message.
 
         acked_t : when the gateway logged the input that led to them
@@ -166,9 +185,9 @@ class Publisher:
                 latency_ms=StageLatency(beta=max(0.0, 1e3 * (logged_t - acked_t))),
             )
             self.emit(f"beta-{beta.run}-{beta.trial}-{beta.stage}", ready)
-            if opened.bundle is not None:
+            if decoded_by.bundle is not None:
                 averaged = others if opened.options.average_repeats else []
-                self._put_work(beta, stored, averaged, opened, opened.bundle, logged_t)
+                self._put_work(beta, stored, averaged, opened, decoded_by, logged_t)
 
     def _put_work(
         self,
@@ -176,7 +195,7 @@ class Publisher:
         stored: _Stored,
         averaged: Sequence[tuple[str, str | None]],
         opened: OpenSession,
-        bundle: str,
+        decoded_by: DecodedBy,
         logged_t: float,
     ) -> None:
         work = BetaWork(
@@ -186,6 +205,7 @@ class Publisher:
             stage=beta.stage,
             beta=stored.beta,
             statistics=stored.statistics,
+            voxels=decoded_by.voxels,
             normalised_by=beta.normalised_by,
             n_statistics=beta.n_statistics,
             n_run=beta.n_run,
@@ -193,7 +213,7 @@ class Publisher:
             repeats=tuple(Repeat(beta=other, statistics=scored_by) for other, scored_by in averaged),
             pairs=opened.options.pairs,
             flagged=beta.flagged,
-            bundle=bundle,
+            bundle=decoded_by.bundle,
             logged_t=logged_t,
         )
         identity = " ".join([stored.beta, stored.statistics or "", *(other for other, _ in averaged)])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ from mindsight.subjects.bundle.space import load_space
 from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume
 from workers.ingest.options import ingest_options
-from workers.ingest.publish import Publisher, RepeatedBetas
+from workers.ingest.publish import DecodedBy, Publisher, RepeatedBetas
 from workers.ingest.snapshot import Snapshot, read_snapshot, write_snapshot
 
 SAVE_EVERY_VOLUMES = 20
@@ -64,8 +64,8 @@ class SessionRunner:
     ingest: IngestSession | None = None
     position: int = 0
     closed: bool = False
-    bundle: str | None = None
-    next_bundle: str | None = None
+    decoded_by: DecodedBy = field(default_factory=DecodedBy)
+    next_decoded_by: DecodedBy | None = None
     repeats: RepeatedBetas = field(default_factory=Repeats)
     _skipped: dict[int, str] = field(default_factory=dict)
     _n_unsaved: int = 0
@@ -111,8 +111,9 @@ class SessionRunner:
             motion_device=self.settings.motion_device,
         )
         self.repeats.load_state(snapshot.document["repeats"])
-        self.bundle = snapshot.document.get("bundle", self.opened.bundle)  # none in a snapshot of an earlier release
-        self.next_bundle = snapshot.document.get("next_bundle")
+        held = snapshot.document.get("decoded_by", [[self.opened.bundle, None], None])  # an earlier release has none
+        self.decoded_by = DecodedBy(*held[0])
+        self.next_decoded_by = None if held[1] is None else DecodedBy(*held[1])
         self.position = snapshot.position
 
     @property
@@ -129,8 +130,7 @@ class SessionRunner:
             "opened": self.opened.model_dump(mode="json"),
             "ingest": state.meta,
             "repeats": self.repeats.state(),
-            "bundle": self.bundle,
-            "next_bundle": self.next_bundle,
+            "decoded_by": [astuple(self.decoded_by), self.next_decoded_by and astuple(self.next_decoded_by)],
         }
         write_snapshot(self.snapshot_path, self.position, document, state.arrays)
         self._n_unsaved = 0
@@ -232,8 +232,7 @@ class SessionRunner:
                 limits = ingest.limits.override(entry.limits.on({}), fd_mm=entry.fd_mm)
                 ingest.set_limits(limits, ingest.fd_threshold_mm if entry.fd_mm is None else entry.fd_mm)
             case SetBundle():
-                self._check_fits(ingest, entry.bundle)
-                self.next_bundle = entry.bundle
+                self.next_decoded_by = self._by(ingest, entry.bundle)
             case TakeVolume():
                 self._take(ingest, entry)
             case SkipVolume():
@@ -249,7 +248,7 @@ class SessionRunner:
                 self.save()
 
     def _open(self, entry: OpenSession) -> None:
-        self.opened, self.bundle = entry, entry.bundle
+        self.opened, self.decoded_by = entry, DecodedBy(entry.bundle)
         options, space, statistics, baseline = self._calibration(entry)
         self.ingest = IngestSession(
             options,
@@ -262,7 +261,7 @@ class SessionRunner:
 
     def _start_run(self, ingest: IngestSession, entry: StartRun) -> None:
         self._end_run(ingest, ingest.open_run, entry.t)
-        self.bundle, self.next_bundle = self.next_bundle or self.bundle, None
+        self.decoded_by, self.next_decoded_by = self.next_decoded_by or self.decoded_by, None
         ingest.start_run(
             entry.run,
             entry.tr_s,
@@ -284,8 +283,7 @@ class SessionRunner:
 
     def _publish_betas(self, betas: list[TrialBeta], acked_t: float) -> None:
         assert self.opened is not None
-        decoded = self.opened.model_copy(update={"bundle": self.bundle})
-        self.publish.betas(betas, acked_t, decoded, self.repeats)
+        self.publish.betas(betas, acked_t, self.opened, self.repeats, self.decoded_by)
 
     def _end_run(self, ingest: IngestSession, run: int | None, t: float) -> None:
         """Publish the final betas, and write the realigned voxels to a file of their own for the archive."""
@@ -294,7 +292,7 @@ class SessionRunner:
         self._publish_betas(ingest.end_run(run), t)
         self.publish.alerts(ingest.end_alerts(run), run, max(ingest.n_volumes - 1, 0))
         notes = unmeasured(run, ingest.unmeasured_trials(run))
-        if ingest.n_events(run) == 0 and self.bundle is not None:
+        if ingest.n_events(run) == 0 and self.decoded_by.bundle is not None:
             notes = (
                 Note(
                     "events.none",
@@ -314,19 +312,23 @@ class SessionRunner:
             write_snapshot(series_path(self.settings, self.session, run), self.position, document, arrays)
         self.save()
 
-    def _check_fits(self, ingest: IngestSession, bundle: str) -> None:
-        """Raises ModelMismatch (``bundle.space``) if the bundle is not for this session's voxels."""
+    def _by(self, ingest: IngestSession, bundle: str) -> DecodedBy:
+        """Raises ModelMismatch (``bundle.space``) if the bundle reads voxels that this session does not have."""
         own, theirs = ingest.space, load_space(self.settings.bundles_dir / bundle).space
         if (
             own is None
-            or not np.array_equal(own.mask_XYZ, theirs.mask_XYZ)
+            or own.mask_XYZ.shape != theirs.mask_XYZ.shape
+            or (theirs.mask_XYZ & ~own.mask_XYZ).any()
             or not np.allclose(own.reference.affine, theirs.reference.affine)
+            or not np.array_equal(own.reference.data.astype(np.float32), theirs.reference.data)
         ):
             raise ModelMismatch(
                 f"expected a bundle for the voxels of this session, got {bundle}, which has others: the session goes on"
                 " with the one that it has",
                 code="bundle.space",
             )
+        keep_V = theirs.mask_XYZ[own.mask_XYZ]
+        return DecodedBy(bundle, None if keep_V.all() else self.blobs.put(keep_V.astype(np.uint8).tobytes()))
 
     def _calibration(
         self, opened: OpenSession

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from mindsight.journal.sessions import Sessions
 from mindsight.protocol.jobs import CalibrationTask
 from training.calibration.archived import ArchivedRuns, open_archived
 from training.calibration.linear_bundle import calibrate_runs
+from training.calibration.runs import Labels
 from workers.jobs.desk import Desk
 from workers.jobs.pools import open_pool
 from workers.jobs.release import Made, already, release
@@ -43,13 +43,12 @@ def calibrate(desk: Desk, task: CalibrationTask) -> str:
     found = open_archived(archives, pool, tell)
     for note in found.notes:
         desk.note(note.code, note.text, note.level)
-    bundle = calibrate_runs(found.runs, found.names, "trial_type", task.subject, datetime.now(UTC), pool=pool)
-    if pool is not None:
-        bundle = replace(bundle, labels="stim_file")
+    labels: Labels = "trial_type" if pool is None else "stim_file"
+    made = calibrate_runs(found.runs, found.names, labels, task.subject, datetime.now(UTC), pool=pool)
     version = release(
         desk,
         task,
-        Made(bundle, ARCHIVED, task.sessions, n_runs=len(found.runs), n_trials=found.n_trials),
+        Made(made.bundle, made.record, ARCHIVED, task.sessions, n_runs=len(found.runs), n_trials=found.n_trials),
     )
     return f"version {version.number}: {version.verdict}"
 

@@ -62,16 +62,19 @@ class Desk:
     def versions(self) -> VersionStore:
         return version_store(self.settings)
 
-    def progress(self, step: str, done: int, n: int | None) -> None:
-        """Report at most once a second, and the beginning and the end of each step."""
+    def progress(self, step: str, done: int, n: int | None, left_s: float | None = None) -> None:
+        """Report at most once a second, and the beginning and the end of each step.
+
+        left_s : if it is known; None: by the pace of this step so far
+        """
         now_s = self.clock()
         if step != self._step:
             self._step, self._began_s, self._began_at, self._reported_s = step, now_s, done, -1e9
         if now_s < self._reported_s + EVERY_S and done != n:
             return
         self._reported_s = now_s
-        passed, left_s = done - self._began_at, None
-        if n is not None and passed > 0:
+        passed = done - self._began_at
+        if left_s is None and n is not None and passed > 0:
             left_s = round((now_s - self._began_s) / passed * max(n - done, 0), 1)
         self._append(
             JobProgress(job=self.record.job, t=time.time(), step=step, done=done, n=n, left_s=left_s), "progress"

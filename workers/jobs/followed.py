@@ -5,6 +5,7 @@ Knows nothing of decoders. The session's log has everything, so that a job that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, read_many
-from mindsight.errors import BadRequest
 from mindsight.ingest.outputs import TrialBeta
 from mindsight.ingest.space import SubjectSpace
 from mindsight.journal.read import Journal
@@ -30,7 +30,7 @@ from mindsight.protocol import (
 )
 from mindsight.settings import Settings
 from mindsight.volume import Volume
-from training.calibration.streamed import StreamedRun
+from training.calibration.visit_runs import CalibrationRun
 from workers.ingest.runner import series_path
 from workers.ingest.snapshot import read_snapshot
 
@@ -50,19 +50,21 @@ class _Run:
 class FollowedSession:
     """One session up to the last message that was read.
 
-    by_label : whether trials are named by their label; else by their candidate
+    candidates : of the pool, whose ids name the trials; None: their labels do. Other trials are left out
     """
 
     settings: Settings
     bus: Bus
     session: str
-    by_label: bool
+    candidates: frozenset[str] | None
     position: int = 0
     closed: bool = False
     archived: bool = False
     space: SubjectSpace | None = None
     signals: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     _runs: dict[int, _Run] = field(default_factory=dict)
+    _quiet: bool = False
+    _finished: set[int] = field(default_factory=set)
     _estimated: list[int] = field(default_factory=list)
 
     def read(self) -> int:
@@ -72,32 +74,54 @@ class FollowedSession:
         for entry in found:
             self._take(read_message(entry.payload, entry.seq, self.session))
             self.position = entry.seq
+        if not found:
+            self._look()
         return len(found)
 
     def estimated(self) -> list[int]:
-        """The runs whose final betas are all in the log, in their order; the runs' signals and the voxels are read."""
+        """The runs whose final betas have all been read, in their order."""
+        return list(self._estimated)
+
+    def _look(self) -> None:
+        """Nothing new came: the runs that ingest had finished before are whole. Look which it has finished now."""
+        self._quiet = self.archived and set(self._runs) <= self._finished
         for number, run in self._runs.items():
-            if number in self._estimated:
+            if number in self._finished:
+                if number not in self._estimated and self._finals(number):
+                    self._estimated.append(number)
                 continue
             later = any(other.censored for n, other in self._runs.items() if n > number)
             there = (run.ended or later or self.closed) and self._read_series(number)
-            if (there or later or self.archived) and self._finals(number):
-                self._estimated.append(number)
-        return list(self._estimated)
+            if there or later or self.archived:
+                self._finished.add(number)
 
-    def run(self, number: int) -> StreamedRun:
+    @property
+    def over(self) -> bool:
+        """Whether the session is archived, and all of it has been read."""
+        return self._quiet
+
+    def run(self, number: int) -> CalibrationRun:
         run = self._runs[number]
-        return StreamedRun(number, tuple(run.betas), dict(run.labels))
+        return CalibrationRun(
+            run=number,
+            betas=tuple(run.betas),
+            shown=dict(run.labels),
+            minutes=self.minutes([number]),
+            signal_2V=self.signals.get(number),
+        )
+
+    def labels(self, runs: Sequence[int]) -> tuple[str, ...]:
+        """All that the trials of these runs showed, sorted."""
+        return tuple(sorted({label for number in runs for label in self._runs[number].labels.values()}))
 
     @property
     def n_trials(self) -> int:
         """Labelled trials with a beta at any stage."""
         return sum(len({beta.trial for beta in run.betas} & set(run.labels)) for run in self._runs.values())
 
-    @property
-    def minutes(self) -> float:
-        """Of scanning so far."""
-        return sum(len(run.censored) * run.tr_s for run in self._runs.values()) / 60.0
+    def minutes(self, runs: Sequence[int]) -> float:
+        """Of scanning in these runs."""
+        return sum(len(self._runs[number].censored) * self._runs[number].tr_s for number in runs) / 60.0
 
     def _finals(self, number: int) -> list[TrialBeta]:
         run = self._runs[number]
@@ -108,8 +132,8 @@ class FollowedSession:
             case RunStarted():
                 self._runs.setdefault(message.run, _Run(message.tr_s))
             case EventAdded() if message.trial is not None:
-                shown = message.label if self.by_label else message.candidate
-                if shown is not None:
+                shown = message.label if self.candidates is None else message.candidate
+                if shown is not None and (self.candidates is None or shown in self.candidates):
                     self._runs[message.run].labels[message.trial] = shown
             case VolumeProcessed():
                 self._runs[message.run].censored[message.index] = message.censored
@@ -127,11 +151,6 @@ class FollowedSession:
     def _beta(self, ready: BetaReady) -> TrialBeta:
         blobs = BlobStore(self.settings.blobs_dir)
         beta_V = np.frombuffer(blobs.get(ready.beta), dtype="<f4")
-        if not np.isfinite(beta_V).all():
-            raise BadRequest(
-                f"expected finite betas, got others in trial {ready.trial} of run {ready.run}: leave the run out",
-                code="calibration.not_finite",
-            )
         mean_V, std_V = np.zeros_like(beta_V), np.ones_like(beta_V)
         if ready.statistics is not None:
             mean_V, std_V = np.frombuffer(blobs.get(ready.statistics), dtype="<f4").reshape(2, -1)

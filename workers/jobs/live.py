@@ -1,29 +1,28 @@
-"""A calibration from a session that is being scanned: after each run a new version, which decodes the runs after it.
+"""A calibration from a session that is being scanned: after each run a better version, which decodes the runs after it.
 
-A worse decoder never replaces a better one: both are compared on the same held-out trials.
+Decoders come from ``calibrate_visit``, which yields one only if it is better than the one before. A job that was ended
+reads the session's log again from its start, and goes on from its scratch folder.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
+
+import numpy as np
 
 from mindsight.errors import BadRequest, Conflict
-from mindsight.files.durable import write_durably
-from mindsight.ingest import IngestOptions
+from mindsight.ingest.space import SubjectSpace
 from mindsight.journal.declare import Recorder
 from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
-from mindsight.preprocessing.quality.baseline import baseline_of
 from mindsight.protocol.jobs import CalibrationTask
 from mindsight.retrieval import CandidatePool
-from mindsight.subjects.needed import check_labels
 from mindsight.subjects.versions import Version
-from training.calibration.streamed import Key, calibrate_streamed, is_worse
+from training.calibration.visit import Calibrated, Progress, Visit, calibrate_visit
+from training.calibration.visit_runs import CalibrationRun
 from workers.ingest.options import ingest_options
 from workers.jobs.desk import Desk
 from workers.jobs.followed import FollowedSession
@@ -33,93 +32,121 @@ from workers.jobs.release import Made, already, release
 SILENCE_S = 1800.0  # without any message of the session, until the calibration ends with what it has
 
 
+class NewLabels(Exception):
+    """A run showed labels that no run before it had: the classes, and with them the decoders, are others."""
+
+
 def calibrate_live(desk: Desk, task: CalibrationTask, session: str) -> str:
     """Follow the session to its end; what was made, in words.
 
-    Raises BadRequest (``calibration.few`` and others of ``check_labels``) if the session never had enough.
+    Raises BadRequest if the session ended and never had enough, see ``calibrate_visit``.
     """
-    pool = open_pool(desk.settings, task.pool)
-    followed = FollowedSession(desk.settings, desk.bus, session, by_label=pool is None)
-    versions = _Versions(desk, task, session, followed, pool)
-    heard_s = time.monotonic()
-    while True:
-        if followed.read():
-            heard_s = time.monotonic()
-            desk.progress("trials", followed.n_trials, None)
-            continue  # first all that is there
-        runs = followed.estimated()
-        for n in range(versions.n_runs + 1, len(runs) + 1):
-            versions.add(runs[:n])
-        if followed.archived or time.monotonic() > heard_s + SILENCE_S:
-            return versions.summary(is_over=followed.archived)
+    return _Live(desk, task, session).carry_out()
 
 
-class _Versions:
-    """The versions made so far. ``n_runs`` : runs that were looked at."""
-
-    def __init__(
-        self, desk: Desk, task: CalibrationTask, session: str, followed: FollowedSession, pool: CandidatePool | None
-    ) -> None:
+class _Live:
+    def __init__(self, desk: Desk, task: CalibrationTask, session: str) -> None:
         self._desk, self._task, self._session = desk, task, session
-        self._followed, self._pool = followed, pool
-        opened = Journal(desk.bus, session).opened()
-        self._options: IngestOptions = ingest_options(opened.options, None)
-        self._best: Mapping[Key, float] = {}
+        self._pool = open_pool(desk.settings, task.pool)
+        known = None if self._pool is None else frozenset(self._pool.ids)
+        self._followed = FollowedSession(desk.settings, desk.bus, session, known)
+        self._options = ingest_options(Journal(desk.bus, session).opened().options, None)
+        self._heard_s = time.monotonic()
         self._made: list[Version] = []
-        self.n_runs = 0
 
-    def add(self, runs: Sequence[int]) -> None:
-        """The version of these runs, unless it was made before this job was ended."""
-        desk, followed = self._desk, self._followed
-        self.n_runs = len(runs)
-        streamed = [followed.run(number) for number in runs]
-        source, kept = f"{self._session}-{len(runs)}", desk.scratch / f"losses-{len(runs)}.json"
-        version = already(desk, self._task.subject, source)
-        if version is not None and kept.exists():
-            if version.verdict and not version.verdict.startswith("kept"):
-                self._best = _read(kept)
-        else:
-            try:
-                candidates = None if self._pool is None else self._pool.ids
-                check_labels([list(run.labels.values()) for run in streamed], candidates, min_runs=1)
-            except BadRequest as error:
-                desk.note(error.code, f"after run {runs[-1]}: no decoder yet: {error}", "info")
-                return
-            if followed.space is None:
-                raise Conflict(
-                    "expected the voxels of a run that has ended, got none: the session was archived before it was"
-                    " followed; calibrate from it as an archived session",
-                    code="calibration.space",
+    def carry_out(self) -> str:
+        while True:
+            runs = self._await(0)
+            if runs is None:
+                raise BadRequest(
+                    "expected a run with labelled trials, got none before the session ended: declare what its trials"
+                    " showed",
+                    code="calibration.trials",
                 )
-            desk.progress("fit", 0, 1)
-            signals = [followed.signals[number] for number in runs if number in followed.signals]
-            made = calibrate_streamed(
-                streamed,
-                followed.space,
-                self._options,
-                self._task.subject,
-                datetime.now(UTC),
-                self._pool,
-                baseline_of(signals) if signals else None,
+            try:
+                self._visit(runs)
+            except NewLabels:
+                continue
+            if not self._made:
+                raise BadRequest("expected trials that a decoder can be made of, got others", code="calibration.trials")
+            last = self._made[-1]
+            end = "" if self._followed.archived else "; the session was silent for too long"
+            return f"{len(self._made)} versions, the last of {last.n_trials} trials: {last.verdict}{end}"
+
+    def _visit(self, runs: Sequence[int]) -> None:
+        """All runs, with the labels of the first of them. Raises NewLabels."""
+        space = self._followed.space
+        if space is None:
+            raise Conflict(
+                "expected the voxels of a run that has ended, got none: the session was archived before it was"
+                " followed; calibrate from it as an archived session",
+                code="calibration.space",
             )
-            worse = is_worse(made.losses, self._best) if self._best else None
-            _write(kept, made.losses)
+        names = self._followed.labels(runs)
+        pool = self._pool or CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
+        visit = Visit(
+            subject=self._task.subject,
+            created=datetime.fromtimestamp(self._desk.record.created_t, UTC),
+            options=self._options,
+            space=space,
+            stimuli=pool,
+            backbone=None if self._pool is None else self._desk.settings.backbone_dir,
+            hold_out="run" if self._pool is None else "image",
+            labels="trial_type" if self._pool is None else "stim_file",
+        )
+        scratch = self._desk.scratch / f"visit-{visit.digest()[:16]}"
+        found = calibrate_visit(visit, self._runs(len(runs), names), scratch, report_progress=self._report)
+        for calibrated in found:
+            self._release(calibrated, space, names)
+
+    def _runs(self, n_known: int, names: Sequence[str]) -> Iterator[CalibrationRun]:
+        """The session's runs as they end. Raises NewLabels where the labels are the candidates."""
+        n = 0
+        while (runs := self._await(n)) is not None:
+            run = self._followed.run(runs[n])
+            if self._pool is None and not set(run.shown.values()) <= set(names):
+                raise NewLabels
+            yield run
+            n += 1
+
+    def _await(self, n: int) -> list[int] | None:
+        """The estimated runs, once there are more than ``n``; None when no more will come."""
+        while True:
+            runs = self._followed.estimated()
+            if len(runs) > n:
+                return runs
+            if self._followed.read():
+                self._heard_s = time.monotonic()
+                self._desk.progress("trials", self._followed.n_trials, None)
+            elif self._followed.over or time.monotonic() > self._heard_s + SILENCE_S:
+                return None
+
+    def _report(self, progress: Progress) -> None:
+        self._desk.progress(progress.stage, progress.done, progress.total, progress.left_s)
+
+    def _release(self, calibrated: Calibrated, space: SubjectSpace, names: Sequence[str]) -> None:
+        n_runs = len(calibrated.runs)
+        source = f"{self._session}-{n_runs}-{len(names)}"
+        version = already(self._desk, self._task.subject, source)
+        if version is None:
+            gain = calibrated.gain
+            why = None if gain is None else f"better than the version before, on trials left out of both: {gain}"
+            if gain is None and self._made:
+                why = f"it knows {len(names)} labels"
             version = release(
-                desk,
+                self._desk,
                 self._task,
                 Made(
-                    made.bundle,
+                    calibrated.bundle,
+                    calibrated.record,
                     source,
                     (self._session,),
-                    n_runs=len(runs),
-                    n_trials=made.n_trials,
-                    is_worse=worse,
-                    minutes=round(followed.minutes, 2),
+                    n_runs=n_runs,
+                    n_trials=calibrated.bundle.statistics.n,
+                    better=why,
+                    minutes=round(self._followed.minutes(calibrated.runs), 2),
                 ),
             )
-            desk.progress("fit", 1, 1)
-            if not worse:
-                self._best = made.losses
         self._made.append(version)
         self._hand_over(version)
 
@@ -131,28 +158,10 @@ class _Versions:
         if held.active is None or held.active.number != version.number:
             return
         own = {made.bundle for made in held.versions if made.job == self._desk.record.job}
+        text = f"version {version.number}, of {version.n_runs} runs and {version.n_trials} trials"
         for record in Sessions(self._desk.bus).unfinished():
-            if record.state != "open" or record.bundle == version.bundle:
-                continue
-            if record.session == self._session or record.bundle in own:
-                text = f"version {version.number}, of {version.n_runs} runs and {version.n_trials} trials"
+            is_ours = record.session == self._session or record.bundle in own
+            if record.state == "open" and is_ours and record.bundle != version.bundle:
                 with suppress(Conflict):  # it was closed meanwhile
                     recorder = Recorder(self._desk.bus, record.session, time.time)
                     recorder.set_bundle(version.bundle, version.digest, text)
-
-    def summary(self, *, is_over: bool) -> str:
-        """Raises BadRequest if there is no version."""
-        if not self._made:
-            runs = [list(self._followed.run(number).labels.values()) for number in self._followed.estimated()]
-            check_labels(runs, None if self._pool is None else self._pool.ids, min_runs=1)
-            raise BadRequest("expected runs with betas, got none: nothing was calibrated", code="calibration.few")
-        last, end = self._made[-1], "" if is_over else "; the session was silent for too long"
-        return f"{len(self._made)} versions, the last of {last.n_trials} trials: {last.verdict}{end}"
-
-
-def _write(path: Path, losses: Mapping[Key, float]) -> None:
-    write_durably(path, json.dumps([[*key, loss] for key, loss in losses.items()]).encode())
-
-
-def _read(path: Path) -> dict[Key, float]:
-    return {(run, trial): loss for run, trial, loss in json.loads(path.read_bytes())}

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mindsight.accuracy import Accuracy
+from mindsight.evaluation.calibration_record import CalibrationRecord
+from mindsight.evaluation.calibration_report import save_with_report
 from mindsight.journal.sessions import Sessions
 from mindsight.protocol.jobs import CalibrationTask
 from mindsight.subjects.bundle.folder import Bundle
@@ -23,17 +25,18 @@ class Made:
     """A bundle that is not saved yet.
 
     source : names it within its job, so that a job that goes on makes no second one
-    is_worse : whether a comparison on the same held-out trials found it worse than the version before; None: there was
-        no such comparison, and held-out accuracies are compared
+    better : why it replaces the version before it in the same job; None: it is the job's first, and held-out accuracies
+        are compared
     minutes : of scanning that its trials took; None: unknown
     """
 
     bundle: Bundle
+    record: CalibrationRecord
     source: str
     sessions: Sequence[str]
     n_runs: int
     n_trials: int
-    is_worse: bool | None = None
+    better: str | None = None
     minutes: float | None = None
 
 
@@ -55,9 +58,9 @@ def release(desk: Desk, task: CalibrationTask, made: Made) -> Version:
     desk.lease.renew()  # a worker that was replaced must not write
     held = desk.versions.read(task.subject)
     measured = None if made.bundle.accuracy is None else measured_of(made.bundle.accuracy)
-    replaces, verdict = judge(measured, held.active, made.is_worse, task)
+    replaces, verdict = judge(measured, held.active, made.better, task)
     number, folder = desk.versions.next_folder(task.subject)
-    saved = made.bundle.save(folder)
+    saved = save_with_report(made.bundle, made.record, folder)
     version = Version(
         number=number,
         bundle=folder.name,
@@ -85,7 +88,7 @@ def _announce(desk: Desk, version: Version, *, active: bool, minutes: float | No
 
 
 def judge(
-    measured: Measured | None, active: Version | None, is_worse: bool | None, task: CalibrationTask
+    measured: Measured | None, active: Version | None, better: str | None, task: CalibrationTask
 ) -> tuple[bool, str]:
     """Whether a new version replaces the active one, and why.
 
@@ -96,9 +99,8 @@ def judge(
         return False, "not activated, as asked"
     if active is None:
         return True, "the first version"
-    if is_worse is not None:
-        text = f"version {active.number} on the same held-out trials"
-        return (False, f"kept: it is worse than {text}") if is_worse else (True, f"not worse than {text}")
+    if better is not None:
+        return True, better
     if measured is None or active.measured is None:
         return False, f"not comparable with version {active.number}, which stays active: its accuracy is not known"
     if not math.isclose(measured.chance, active.measured.chance):
