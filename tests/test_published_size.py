@@ -214,6 +214,7 @@ def published_text() -> TextEncoders:
     return TextEncoders((first, second), (tokenizers[0], tokenizers[1]))
 
 
+@pytest.mark.slow
 def test_with_refinement_a_trial_fits_into_24_gigabytes(walk: Walk) -> None:
     """All weights of a trial and of its refinement at once, the first of twelve steps, and the image."""
     layout = UnetLayout(token_dim=2048, vector_dim=2816)

@@ -97,8 +97,9 @@ class DemoEncoder(nn.Module):
     def load(cls, folder: Path) -> DemoEncoder:
         """Load the encoder of ``folder``, verified; ``ModelMismatch`` if it is not what its manifest says."""
         artefact = read_artefact(folder, "encoder")
-        encoder = cls(EncoderConfig(**(artefact.config | {"widths": tuple(artefact.config["widths"])})))
-        encoder.load_state_dict(artefact.tensors)
+        with torch.device("meta"):
+            encoder = cls(EncoderConfig(**(artefact.config | {"widths": tuple(artefact.config["widths"])})))
+        encoder.load_state_dict(artefact.tensors, assign=True)
         encoder.digest = artefact.digest
         return encoder.eval().requires_grad_(False)
 

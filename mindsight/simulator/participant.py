@@ -63,6 +63,7 @@ class Participant:
         preferences_RD = rng.normal(size=(12, n_channels))
         mixture_VR = rng.normal(size=(n_voxels, 12)) / np.sqrt(12)
         self.weights_VD = mixture_VR @ preferences_RD + 0.7 * rng.normal(size=(n_voxels, n_channels))
+        self._mixing_VTD = self.field_VT[:, :, None] * self.weights_VD[:, None]
 
         raw_NV = self._raw(population_NTD)
         self._mean_V = raw_NV.mean(axis=0)
@@ -70,8 +71,8 @@ class Participant:
         self._offset_V = mean_percent * rng.lognormal(0.0, 0.3, n_voxels)
 
     def _raw(self, tokens_NTD: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        by_channel_NVD = np.einsum("ntd,vt->nvd", tokens_NTD, self.field_VT, optimize=True)
-        return np.asarray(np.einsum("nvd,vd->nv", by_channel_NVD, self.weights_VD, optimize=True), dtype=np.float64)
+        raw_NV = tokens_NTD.reshape(len(tokens_NTD), -1) @ self._mixing_VTD.reshape(self.n_voxels, -1).T
+        return np.asarray(raw_NV, dtype=np.float64)
 
     def responses(self, tokens_NTD: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """(N, V) noise-free responses to images with these (N, 16, D) tokens, in percent signal change."""

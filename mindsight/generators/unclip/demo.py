@@ -112,8 +112,9 @@ class DemoGenerator:
         """The generator of ``folder``, verified, on a device; ``ModelMismatch`` if it is not what its manifest says."""
         artefact = read_artefact(folder, "generator")
         config = GeneratorConfig(**(artefact.config | {"widths": tuple(artefact.config["widths"])}))
-        denoiser = Denoiser(config)
-        denoiser.load_state_dict(artefact.tensors)
+        with torch.device("meta"):  # no second is spent on random weights
+            denoiser = Denoiser(config)
+        denoiser.load_state_dict(artefact.tensors, assign=True)
         placement.place(denoiser)
         return cls(denoiser.requires_grad_(False), artefact.digest, placement)
 

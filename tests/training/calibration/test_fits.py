@@ -22,6 +22,7 @@ from mindsight.quantiles import share_below
 from mindsight.reconstruction_fit import FitMeter
 from mindsight.retrieval import Calibration, CandidatePool
 from mindsight.simulator.demo import demo_visit
+from mindsight.simulator.experiment import Design
 from mindsight.simulator.scenes import random_scenes, render_batch
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
@@ -130,7 +131,9 @@ def test_trials_that_showed_one_image_are_no_mismatch(halves: list[Reconstructio
 
 def test_every_stage_is_calibrated_as_a_session_decodes_it(reconstructor: Reconstructor) -> None:
     bundle, encoder = Bundle.load(assets.BUNDLE), DemoEncoder.load(assets.ENCODER)
-    runs = simulated_runs(demo_visit(encoder.encode, encoder.image_size, seed=3, n_runs=1))
+    runs = simulated_runs(
+        demo_visit(encoder.encode, encoder.image_size, seed=3, n_runs=1, design=Design(trials_per_run=8))
+    )
     found = calibrate_fit(bundle, runs, [LeftOut([1], bundle.decoder)], reconstructor)
     assert found is not None
     assert (found.encoder, found.generator) == (encoder.digest, reconstructor.generator.digest)

@@ -47,9 +47,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def calibrated(lab: Path, out: Path, *more: str, weights: str = "weights.safetensors") -> int:
+def calibrated(
+    lab: Path, out: Path, *more: str, weights: str = "weights.safetensors", n_reconstructions: int = 0
+) -> int:
     given = {"--weights": weights, "--mask": "mask.nii.gz", "--pool": "pool"}
     options = [word for name, file in given.items() for word in (name, str(lab / file))]
+    options += ["--reconstructions", str(n_reconstructions)]
     runs = [str(lab / f"run-{number}") for number in (1, 2)]
     return main([*runs, "--decoder", "mindeye2", "--labels", "stim_file", *options, "--out", str(out), *more])
 
@@ -57,7 +60,7 @@ def calibrated(lab: Path, out: Path, *more: str, weights: str = "weights.safeten
 def test_runs_give_the_weights_a_space_and_a_confidence(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert calibrated(lab, tmp_path / "bundle", "--in-pool-prior", "0.25") == 0
+    assert calibrated(lab, tmp_path / "bundle", "--in-pool-prior", "0.25", n_reconstructions=4) == 0
     bundle, shipped = Bundle.load(tmp_path / "bundle"), Bundle.load(assets.BUNDLE)
     assert (bundle.kind, bundle.labels, bundle.pool.digest) == ("mindeye2", "stim_file", shipped.pool.digest)
     assert bundle.accuracy is not None
@@ -66,6 +69,8 @@ def test_runs_give_the_weights_a_space_and_a_confidence(
     assert bundle.accuracy.interval[0] > 0.3
     assert bundle.calibration.null_confidence < 0.5
     assert bundle.sampling.in_pool_prior == 0.25
+    assert bundle.fit is not None
+    assert {others.n for others in bundle.fit.stages.values()} == {4}
     assert bundle.errors is not None
     n_trials = {stage: errors.of_image.n for stage, errors in bundle.errors.stages.items()}
     assert n_trials["fast"] == n_trials["final"] == bundle.accuracy.n
