@@ -5,7 +5,8 @@ read, and go nowhere else.
 
 A file is whole if it parses to its end and has stopped changing: it is the same at two looks, or the system reports
 that it was closed (inotify's close-after-write and rename). Parsing alone is not enough, since some copies get their
-full length first and their content later. A PAR/REC pair is read once both of its files are whole.
+full length first and their content later; a file with less on the disk than its length says is given more time. A
+PAR/REC pair is read once both of its files are whole.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mindsight.scanner.transports.contract import Timeouts
 
 RETRY_S = 0.05
 MAX_RETRY_S = 1.0
+HOLES_S = 1.0  # no longer, since a disk that compresses holds less of every file
 MAX_DEPTH = 8
 MAX_WAITS = 6
 
@@ -127,14 +129,17 @@ class FolderReader:
                     waiting.next_s = now_s + min(self._settle_s, RETRY_S)
                     continue
                 yield from self._try(unit, waiting, now_s, wall_s)
-            elif is_closed or now_s - waiting.since_s >= self._settle_s:
+            elif is_closed or now_s - waiting.since_s >= (still_s := self._still_s(unit)):
                 yield from self._try(unit, waiting, now_s, wall_s)
             else:
-                waiting.next_s = waiting.since_s + self._settle_s
+                waiting.next_s = min(waiting.since_s + still_s, now_s + max(self._settle_s, RETRY_S))
 
     def due_s(self, now_s: float) -> float:
         """Seconds until a waiting file must be looked at again; infinite if none waits."""
         return min((max(0.0, waiting.next_s - now_s) for waiting in self._waiting.values()), default=float("inf"))
+
+    def _still_s(self, unit: str) -> float:
+        return max(self._settle_s, HOLES_S) if any(map(_has_holes, members(unit))) else self._settle_s
 
     def _wait_for(self, unit: str, state: FileState, now_s: float) -> None:
         self._known.add(unit)
@@ -204,6 +209,15 @@ def _state_of(unit: str) -> FileState | None:
     if not found or not all(stat.S_ISREG(one.st_mode) for one in found):
         return None
     return tuple((one.st_size, one.st_mtime_ns) for one in found)
+
+
+def _has_holes(path: str) -> bool:
+    """Whether less is on the disk than the file is long: it may have been given its length before its content."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return 512 * getattr(found, "st_blocks", found.st_size) < found.st_size  # not stated on every system
 
 
 def _changed_ns(state: FileState) -> int:

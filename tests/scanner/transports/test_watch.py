@@ -15,6 +15,7 @@ import pytest
 from mindsight.errors import BadRequest
 from mindsight.scanner import read_series
 from mindsight.scanner.assembly.arrivals import Arrival
+from mindsight.scanner.assembly.file_contents import read_unit
 from mindsight.scanner.transports import Expected, Timeouts, TransportWarning, open_transport
 from mindsight.scanner.transports.folder import FolderReader
 from mindsight.scanner.transports.watch import FolderWatch, Mode, others_write
@@ -127,6 +128,25 @@ def test_a_file_given_up_is_read_when_it_changes(data: Path, tmp_path: Path) -> 
     found = [*reader.scan(8.0), *reader.read(8.0, 0.0), *reader.read(8.2, 77.0)]
     assert [isinstance(one, Arrival) and one.arrived_s for one in found] == [77.0]
     assert [*reader.scan(9.0), *reader.read(9.5, 0.0)] == []
+
+
+def test_a_file_with_its_length_before_its_content_is_given_time(data: Path, tmp_path: Path) -> None:
+    """It parses: zeros are voxels too. Its writer halts for longer than a file that is written rests."""
+    whole = trio_file(data, 1).read_bytes()
+    reader = FolderReader(tmp_path, Timeouts(), settle_s=0.1, existing=False)
+    found: list[Arrival | TransportWarning] = []
+    with (tmp_path / "a.dcm").open("wb") as file:
+        file.truncate(len(whole))
+        file.write(whole[:60_000])
+        file.flush()
+        for tenth in range(8):
+            found += [*reader.scan(tenth / 10), *reader.read(tenth / 10, 0.0)]
+        assert found == []
+        file.write(whole[60_000:])
+    found = [*reader.scan(0.8), *reader.read(0.8, 0.0), *reader.read(1.0, 0.0)]
+    (arrival,) = found
+    assert isinstance(arrival, Arrival)
+    assert arrival.content == next(read_unit(str(tmp_path / "a.dcm"), None))
 
 
 def test_a_file_that_keeps_changing_is_not_read(data: Path, tmp_path: Path) -> None:
