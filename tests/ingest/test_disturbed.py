@@ -108,6 +108,7 @@ def by_trial(answers: list[TrialBeta], stage: str) -> dict[int, TrialBeta]:
     return {answer.trial: answer for answer in answers if answer.stage == stage}
 
 
+@pytest.mark.slow
 def test_betas_stay_and_the_trials_concerned_are_flagged(plan: RunPlan, runs: list[list[Volume]]) -> None:
     """Stated error: a beta that is not flagged differs from the undisturbed one by less than its own noise.
 

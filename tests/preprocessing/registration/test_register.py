@@ -147,6 +147,7 @@ def test_a_flipped_head_is_not_accepted(trio: list[Volume]) -> None:
     assert not found.converged
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("search")
 def test_the_same_volumes_give_the_same_bits(phantom: Phantom) -> None:
     motion = phantom.moved([9.0, -14.0, 6.0], [10.0, 6.0, -14.0])

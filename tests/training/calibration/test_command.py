@@ -109,6 +109,7 @@ def test_shuffled_labels_fall_to_chance(folders: list[Path], tmp_path: Path, tes
     assert total.interval[0] <= 0.125 <= total.interval[1]
 
 
+@pytest.mark.slow
 def test_the_same_runs_give_the_same_bundle(folders: list[Path], tmp_path: Path) -> None:
     one, two = (Bundle.load(calibrated(folders[:2], tmp_path / name)) for name in ("one", "two"))
     assert one.digest == two.digest

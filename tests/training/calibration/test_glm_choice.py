@@ -90,6 +90,7 @@ def test_responses_and_the_noise_pool_are_found_without_labels() -> None:
     assert np.mean(pool_V[~answering]) > 0.65
 
 
+@pytest.mark.slow
 def test_what_is_not_in_the_data_stays_off() -> None:
     runs = simulated(1, np.full(N_VOXELS, 9), common=0.0, response=2.0)
     chosen = choose(runs, POOL, OPTIONS)

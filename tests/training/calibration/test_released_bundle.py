@@ -57,6 +57,7 @@ def calibrated(
     return main([*runs, "--decoder", "mindeye2", "--labels", "stim_file", *options, "--out", str(out), *more])
 
 
+@pytest.mark.slow
 def test_runs_give_the_weights_a_space_and_a_confidence(
     lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,7 @@ from training.distillation.command import main
 Write = Callable[..., Path]
 
 
+@pytest.mark.slow
 def test_a_student_is_trained_measured_and_loads_as_a_generator(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
