@@ -48,7 +48,9 @@ def summary_of(archive: Path, session: DecodedSession, calibrated: Statistics | 
     """Trials, registrations and, with the statistics of the calibration, their drift."""
     return SessionSummary(
         trials=session_trials(session),
-        registrations=tuple(_place(run, details) for run, details in read_registrations(archive).items()),
+        registrations=tuple(
+            _place(run, details) for run, details in read_registrations(archive).items() if "displacement_mm" in details
+        ),
         drift=() if calibrated is None else _drift(archive, calibrated),
     )
 

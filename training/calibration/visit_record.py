@@ -18,6 +18,7 @@ from mindsight.evaluation.calibration_record import (
     LeftOutTrial,
     ranks_both_ways,
 )
+from mindsight.evaluation.noise_ceiling import noise_ceiling
 from mindsight.retrieval import Calibration, CandidatePool
 from training.calibration.heads import Head
 from training.calibration.left_out import Images, one_hot, shuffled_control
@@ -39,6 +40,9 @@ def record_of(
     """What was measured of this decoder."""
     rng = np.random.default_rng(0)
     shuffled = shuffled_control(fitted.trials, head, images, so_far.shown_K, fitted.fold_K, fitted.way, rng)
+    ceiling = noise_ceiling(
+        so_far.z_KV, so_far.shown_K, so_far.run_K
+    )  # of all voxels: the chosen ones repeat by choice
     by = "image, all its repeats together" if so_far.hold_out == "image" else "run"
     return CalibrationRecord(
         subject=subject,
@@ -50,6 +54,7 @@ def record_of(
         minutes=sum(run.minutes for run in so_far.done),
         trials=tuple(trial for run in came for trial in _trials(run, calibration, images.pool)),
         curve=learning_curve(so_far, fitted, head, images),
+        ceiling=None if ceiling is None else ceiling[0],
         controls=(Control(what="images shuffled before the fit", accuracy=shuffled),),
         runs=tuple(run.quality for run in so_far.done if run.quality is not None),
         registrations=tuple(run.registration for run in so_far.done if run.registration is not None),

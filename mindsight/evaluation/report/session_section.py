@@ -82,10 +82,11 @@ def _over_trials(summary: SessionSummary) -> str:
     )
     chance = blocks[summary.stages[-1]][0].accuracy.chance
     plot.line([(0.0, chance), (longest + 1.0, chance)], GREY, "chance", dashed=True)
-    for stage, several in blocks.items():
+    for place, (stage, several) in enumerate(blocks.items()):
+        beside = 0.012 * longest * (place - 1)  # so that stages do not hide each other
         notes = [f"{stage}, {block.title}: {block.accuracy}" for block in several]
         plot.points(
-            [(block.middle, block.accuracy.value, *block.accuracy.interval) for block in several],
+            [(block.middle + beside, block.accuracy.value, *block.accuracy.interval) for block in several],
             _COLOURS[stage], stage, notes,
         )  # fmt: skip
     text = "Accuracy over the session, in blocks of successive trials, with 95 % intervals."

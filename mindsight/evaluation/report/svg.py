@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 _WIDTH, _HEIGHT = 420, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 14, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 24, 14, 46
 BLUE, ORANGE, GREY, GREEN = "#5aa9e6", "#e68c3c", "#7d8998", "#6fbf73"
 _Point = tuple[float, float]
 
