@@ -27,9 +27,8 @@ from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
 from mindsight.retrieval import CandidatePool
 from mindsight.stages import STAGES
+from mindsight.subjects.bundle.description import REPORT, REPORT_FIGURES, REPORT_PAGE
 from mindsight.subjects.bundle.folder import Bundle
-
-FOLDER, PAGE, FIGURES = "report", "report.html", "report.json"
 
 
 def figures_of(record: CalibrationRecord) -> CalibrationFigures:
@@ -58,15 +57,15 @@ def write_report(
     pool : for the images that were shown
     template : also draw nilearn's glass brain, if nilearn is installed; importing it takes seconds
     """
-    own = folder / FOLDER
+    own = folder / REPORT
     own.mkdir(parents=True, exist_ok=True)
     figures = figures_of(record)
     record.save(own)
     text = json.dumps(report_json(record, figures), indent=1, allow_nan=False)
-    write_durably(own / FIGURES, text.encode() + b"\n")
+    write_durably(own / REPORT_FIGURES, text.encode() + b"\n")
     brain = _brain_map(record, space, template)
     page = calibration_page(record, figures, brain, _shown(record, pool))
-    write_durably(own / PAGE, page.encode())
+    write_durably(own / REPORT_PAGE, page.encode())
     return figures
 
 

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from mindsight.evaluation.calibration_record import CalibrationRecord
-from mindsight.evaluation.calibration_report import FIGURES, FOLDER, PAGE, write_report
+from mindsight.evaluation.calibration_report import write_report
 from mindsight.evaluation.reliability import calibration_error, reliability
 from mindsight.evaluation.report.glass_brain import PANEL_PX, on_template, projections
 from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import CandidatePool
+from mindsight.subjects.bundle.description import REPORT, REPORT_FIGURES, REPORT_PAGE
 from mindsight.volume import Volume
 from support.calibration_record import POOL, VOXELS, record_of
 
@@ -46,7 +47,7 @@ def pool(tmp_path: Path) -> CandidatePool:
 def test_the_report_is_what_was_measured(tmp_path: Path, space: SubjectSpace, pool: CandidatePool) -> None:
     record = record_of(n_trials=60)
     write_report(tmp_path, record, space, pool)
-    held = json.loads((tmp_path / FOLDER / FIGURES).read_text())
+    held = json.loads((tmp_path / REPORT / REPORT_FIGURES).read_text())
     finals = record.of_stage("final")
     first = next(one for one in held["retrieval"] if one["title"] == f"final: image retrieval, first of {POOL}")
     assert (first["hits"], first["n"]) == (sum(one.image_rank == 1 for one in finals), 60)
@@ -56,12 +57,12 @@ def test_the_report_is_what_was_measured(tmp_path: Path, space: SubjectSpace, po
     assert [one["trials"] for one in held["learning_curve"]] == [60, 120]
     assert held["verdict"]["kind"] == "needs_more"
     assert held["verdict"]["more_trials"]["low"] <= held["verdict"]["more_trials"]["high"]
-    assert CalibrationRecord.load(tmp_path / FOLDER).as_json() == record.as_json()
+    assert CalibrationRecord.load(tmp_path / REPORT).as_json() == record.as_json()
 
 
 def test_the_page_stands_alone_and_has_every_part(tmp_path: Path, space: SubjectSpace, pool: CandidatePool) -> None:
     write_report(tmp_path, record_of(n_trials=60), space, pool)
-    page = (tmp_path / FOLDER / PAGE).read_text()
+    page = (tmp_path / REPORT / REPORT_PAGE).read_text()
     assert not re.search(r"https?://|<script|<link|@import|url\(", page)
     for part in PARTS:
         assert part in page, part
@@ -76,7 +77,7 @@ def test_a_record_of_nothing_but_trials_has_a_page(tmp_path: Path, space: Subjec
         voxels=VOXELS, minutes=1.0, trials=whole.trials,
     )  # fmt: skip
     write_report(tmp_path, bare, space, pool)
-    page = (tmp_path / FOLDER / PAGE).read_text()
+    page = (tmp_path / REPORT / REPORT_PAGE).read_text()
     assert "which needs images that are shown twice" in page
     assert "too few to tell" in page
 

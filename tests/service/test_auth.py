@@ -57,6 +57,8 @@ REQUESTS: dict[str, tuple[str, str, set[Role]]] = {
     "activate": ("POST", "/v1/subjects/x/bundles/1/activate", {"admin", "experimenter", "console"}),
     "roll back": ("POST", "/v1/subjects/x/bundles/rollback", {"admin", "experimenter", "console"}),
     "export": ("GET", "/v1/subjects/x/bundles/1/export", {"admin", "experimenter"}),
+    "report": ("GET", "/v1/subjects/x/bundles/1/report.html", {"admin", "experimenter"}),
+    "figures": ("GET", "/v1/subjects/x/bundles/1/report.json", {"admin", "experimenter"}),
     "build pool": ("POST", "/v1/pools", {"admin", "experimenter", "console"}),
     "pools": ("GET", "/v1/pools", {"admin", "experimenter", "console", "viewer"}),
     "jobs": ("GET", "/v1/jobs", {"admin", "experimenter", "console", "viewer"}),

@@ -17,7 +17,6 @@ from typing import Any
 
 from mindsight import assets
 from mindsight.errors import BadRequest, MindsightError, ModelMismatch
-from mindsight.evaluation.calibration_report import FOLDER, PAGE
 from mindsight.evaluation.verdict import Verdict, verdict_of
 from mindsight.generators.base import SampleOptions
 from mindsight.generators.registry import load_encoder_of, load_generator
@@ -28,6 +27,7 @@ from mindsight.retrieval import CandidatePool, ReducedIndex
 from mindsight.scanner.echoes import parse_echo
 from mindsight.settings import read_settings
 from mindsight.stages import STAGES
+from mindsight.subjects.bundle.description import REPORT, REPORT_PAGE
 from mindsight.subjects.bundle.folder import Bundle, require_new
 from mindsight.weights.device import choose
 from training.calibration.fits import N_TRIALS, Reconstructor
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(summary(bundle))
     print(f"{verdict.headline}: {' '.join(verdict.reasons)}")
-    print(given.out / FOLDER / PAGE)
+    print(given.out / REPORT / REPORT_PAGE)
     return 0
 
 

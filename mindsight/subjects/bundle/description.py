@@ -24,6 +24,7 @@ from mindsight.files.manifest import MAX_HASHED_BYTES, Proof, files_in, sums_of,
 
 VERSION = 1
 DESCRIPTION, POOL = "bundle.json", "pool"
+REPORT, REPORT_PAGE, REPORT_FIGURES = "report", "report.html", "report.json"  # of the calibration that made it
 _PROOF = Proof("bundle", "the bundle", "restore the folder or calibrate again")
 
 

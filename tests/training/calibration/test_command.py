@@ -177,6 +177,11 @@ def test_with_a_pool_of_image_tokens_the_fit_of_reconstructions_is_calibrated(
     assert fit is not None
     assert fit.encoder == encoder.digest
     assert {stage: others.n for stage, others in fit.stages.items()} == {"fast": 6, "revised": 6, "final": 6}
+    drawn = json.loads((tmp_path / "bundle" / "report" / "report.json").read_text())["reconstructions"]
+    assert [(one["run"], one["stage"]) for one in drawn] == [(1, "final")] * 3 + [(2, "final")] * 3
+    assert len({(one["run"], one["trial"]) for one in drawn}) == 6
+    page = (tmp_path / "bundle" / "report" / "report.html").read_text()
+    assert page.count("alt='reconstruction'") == 6
 
 
 def test_labels_alone_have_no_reconstructions_to_calibrate(commanded: tuple[Path, str]) -> None:
