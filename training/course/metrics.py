@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mindsight.files.durable import write_whole
 
@@ -23,7 +24,7 @@ class Metrics:
         write_whole(path, "".join(f"{line}\n" for line in kept).encode())
         self._file = path.open("a", encoding="utf-8")
 
-    def write(self, step: int, figures: Mapping[str, float]) -> None:
+    def write(self, step: int, figures: Mapping[str, Any]) -> None:
         print(json.dumps({"step": step, **figures}), file=self._file, flush=True)
 
     def close(self) -> None:

@@ -5,6 +5,7 @@ Knows nothing of what a step does.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from training.course.checkpoint import newest_checkpoint, save_checkpoint
+from training.course.event_file import EventFile
 from training.course.metrics import Metrics, Progress
 from training.course.team import Team
 
-CHECKPOINTS, METRICS = "checkpoints", "metrics.jsonl"
+CHECKPOINTS, METRICS, EVENTS = "checkpoints", "metrics.jsonl", "tensorboard"
 
 
 class Steps(Protocol):
@@ -51,10 +53,12 @@ class Course:
     checkpoint_every: int
 
 
-def run(training: Steps, course: Course, team: Team, clock: Callable[[], float]) -> None:
+def run(
+    training: Steps, course: Course, team: Team, clock: Callable[[], float], wall: Callable[[], float] = time.time
+) -> None:
     """Make the steps that are left, from the newest checkpoint on.
 
-    clock : seconds
+    clock : seconds, for the time left; wall : seconds since the Unix epoch, for TensorBoard
 
     Raises what reading and writing checkpoints raises, and what a step raises.
     """
@@ -67,14 +71,17 @@ def run(training: Steps, course: Course, team: Team, clock: Callable[[], float])
             training.advance()
         return
     metrics = Metrics(course.out / METRICS, training.step)
+    events = EventFile(course.out / EVENTS, training.step, wall())
     progress = Progress(training.step, course.steps, clock())
     try:
         while training.step < course.steps:
             figures = training.advance()
             metrics.write(training.step, figures)
+            events.write(training.step, figures, wall())
             progress(training.step, figures["loss"], clock())
             if training.step % course.checkpoint_every == 0 or training.step == course.steps:
                 state = training.state()
                 save_checkpoint(course.out / CHECKPOINTS, course.kind, training.step, course.described, state)
     finally:
         metrics.close()
+        events.close()
