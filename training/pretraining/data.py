@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mindsight import assets
 from mindsight.encoders.demo import DemoEncoder
 from mindsight.encoders.sources import ImageSource
@@ -72,7 +75,10 @@ def _simulated(sources: Sequence[SimulatedData], lowlevel: Lowlevel | None) -> D
     plans = [CohortPlan(**source.model_dump(exclude={"kind"})) for source in sources]
     cohorts = [simulated_cohort(plan, encoder.encode) for plan in plans]
     images = joined_images([cohort.images for cohort in cohorts])
-    targets = Targets(images.ids, encoder.encode(images.images_MHW3), encoder.space, lowlevel)
+    tokens: dict[str, NDArray[np.float32]] = {}
+    for cohort in cohorts:
+        tokens |= zip(cohort.images.ids, cohort.tokens_MND, strict=True)
+    targets = Targets(images.ids, np.stack([tokens[name] for name in images.ids]), encoder.space, lowlevel)
     return Data(_sorted([subject for cohort in cohorts for subject in cohort.dataset.subjects]), images, targets)
 
 

@@ -27,10 +27,9 @@ from mindsight.decoders.linear.inversion import invert_encoding
 from mindsight.decoders.mindeye2 import Layout, MindEye2, PriorLayout, losses
 from mindsight.decoders.mindeye2.schedule import TIMESTEPS
 from mindsight.errors import ModelMismatch
+from training.pretraining.objective import DROPPED_CONDITIONS, MIXING_CONCENTRATION, PRIOR_WEIGHT, Mixing, contrast
 
-PRIOR_WEIGHT = 30.0
-MIXED_SHARE, MIXING_TEMPERATURE, MIXING_CONCENTRATION = 0.33, 0.006, 0.15
-DROPPED_CONDITIONS = 0.2
+MIXED_SHARE = 0.33
 
 
 class Seen(NamedTuple):
@@ -198,29 +197,25 @@ def _loss(model: MindEye2, batch: Pairs, temperature: float | None, prior_batch:
     Mixing latents is the same as mixing betas: a ridge layer is affine, and the shares sum to one.
     """
     latent_BH, target_BND = batch
-    if temperature is None:
-        perm_B, share_B = _mixing(len(latent_BH))
-        latent_BH = losses.mix(latent_BH, perm_B, share_B)
+    mixing = _mixing(len(latent_BH)) if temperature is None else None
+    if mixing is not None:
+        latent_BH = losses.mix(latent_BH, *mixing)
     backbone_BND, retrieval_BND, _ = model.tokens_of(latent_BH)
-    found, sought = losses.unit_rows(retrieval_BND), losses.unit_rows(target_BND)
-    if temperature is None:
-        contrast = losses.bimixco(found, sought, MIXING_TEMPERATURE, perm_B, share_B)
-    else:
-        contrast = losses.soft_clip(found, sought, temperature)
+    between = contrast(retrieval_BND, target_BND, mixing, temperature or 0.0)
     if model.prior is None:
-        return contrast
+        return between
     # the prior's targets are not mixed, as in the reference
     target_BND, backbone_BND = target_BND[:prior_batch], backbone_BND[:prior_batch]
     t_B, noise_BND = torch.randint(TIMESTEPS, (len(target_BND),)), torch.randn_like(target_BND)
     keep_brain_B, keep_image_B = (torch.rand(len(target_BND)) >= DROPPED_CONDITIONS for _ in range(2))
     prior = model.prior.loss(target_BND, backbone_BND, t_B, noise_BND, keep_brain_B, keep_image_B)
-    return PRIOR_WEIGHT * prior + contrast
+    return PRIOR_WEIGHT * prior + between
 
 
-def _mixing(n: int) -> tuple[Tensor, Tensor]:
+def _mixing(n: int) -> Mixing:
     """Partners, and each trial's own share: drawn from Beta(0.15, 0.15) for half of them, 1 for the others."""
     share_B = torch.distributions.Beta(MIXING_CONCENTRATION, MIXING_CONCENTRATION).sample((n,))
-    return torch.randperm(n), torch.where(torch.rand(n) < 0.5, share_B, torch.ones(n))
+    return Mixing(torch.randperm(n), torch.where(torch.rand(n) < 0.5, share_B, torch.ones(n)))
 
 
 def _groups(model: MindEye2) -> list[dict[str, object]]:

@@ -50,14 +50,17 @@ class Draws:
     def of(cls, part: Part, seed: int, mixed: bool, device: str) -> Draws:
         """What follows from seed and part. Partners are of one subject, whose voxels are mixed."""
         rng = np.random.default_rng([seed, part.number, 53])
-        n = len(part.images)
+        n, on = len(part.images), torch.Generator(device)
         t_B = torch.from_numpy(rng.integers(0, TIMESTEPS, n))
         keep_brain_B, keep_image_B = (torch.from_numpy(rng.random(n) >= DROPPED_CONDITIONS) for _ in range(2))
-        noise = torch.from_numpy(rng.standard_normal(part.tokens_BND.shape, np.float32))
+        # a card draws its own noise: the host would take as long for it as the card for the whole step
+        on.manual_seed(int(rng.integers(1 << 32)))
+        noise = torch.randn(part.tokens_BND.shape, generator=on, device=device)
         mixing = draw_mixing([len(betas) for betas in part.betas], rng) if mixed else None
         if mixing is not None:
             mixing = Mixing(*(each.to(device) for each in mixing))
-        return cls(mixing, *(each.to(device) for each in (t_B, noise, keep_brain_B, keep_image_B)))
+        t_B, keep_brain_B, keep_image_B = (each.to(device) for each in (t_B, keep_brain_B, keep_image_B))
+        return cls(mixing, t_B, noise, keep_brain_B, keep_image_B)
 
 
 def draw_mixing(sizes: list[int], rng: np.random.Generator) -> Mixing:
@@ -101,7 +104,7 @@ def part_losses(model: MindEye2, part: Part, draws: Draws, temperature: float, d
         latent_BH = mixed_latent(model, latent_BH)
         backbone_BND = model.backbone.tokens(latent_BH)
         retrieval_BND = model.backbone.clip_proj(backbone_BND)
-    found = {"contrast": _contrast(retrieval_BND.float(), part.tokens_BND, mixing, temperature)}
+    found = {"contrast": contrast(retrieval_BND.float(), part.tokens_BND, mixing, temperature)}
     total = found["contrast"]
     if model.prior is not None:
         with autocast(device, dtype):
@@ -124,7 +127,8 @@ def autocast(device: str, dtype: torch.dtype) -> AbstractContextManager[object]:
     return cast_as
 
 
-def _contrast(retrieval_BND: Tensor, target_BND: Tensor, mixing: Mixing | None, temperature: float) -> Tensor:
+def contrast(retrieval_BND: Tensor, target_BND: Tensor, mixing: Mixing | None, temperature: float) -> Tensor:
+    """BiMixCo of trials that were mixed, SoftCLIP of others, over all tokens of a trial."""
     found, sought = losses.unit_rows(retrieval_BND), losses.unit_rows(target_BND)
     if mixing is None:
         return losses.soft_clip(found, sought, temperature)

@@ -20,6 +20,7 @@ from training.course.half_memory import LARGE, HalfMemoryAdamW
 from training.course.optimiser import AdamW, Optimiser
 from training.course.schedule import one_cycle
 from training.course.team import Team
+from training.pretraining.ahead import Ahead
 from training.pretraining.batches import Batches, Part
 from training.pretraining.config import Config
 from training.pretraining.held_out import HeldOut, measure, total
@@ -53,6 +54,7 @@ class Pretraining:
             )
         self.config, self.model, self.team = config, model, team
         self._material, self._parts = material, parts
+        self._ahead = Ahead(material.batches.part)
         self._dtype: torch.dtype = getattr(torch, config.precision)
         self.trained = trained_weights(model, config.frozen)
         self._untrained = place(model, team.device, half=config.memory == "half")
@@ -120,9 +122,16 @@ class Pretraining:
         self.step = step
         self.optimiser.restore(step, held)
 
+    def _after(self, number: int) -> int | None:
+        """The part that this process takes after one."""
+        own, first = self._parts // self.team.size, self.step * self._parts
+        if number + 1 < first + (self.team.rank + 1) * own:
+            return number + 1
+        return first + self._parts + self.team.rank * own if self.step + 1 < self.config.steps else None
+
     def _losses(self, number: int) -> dict[str, Tensor]:
         device = self.team.device
-        part = on_device(self._material.batches.part(number), device)
+        part = on_device(self._ahead.part(number, self._after(number)), device)
         mixed = self.step < self._mixed_steps
         draws = Draws.of(part, self.config.seed, mixed, device)
         temperature = self._temperatures[max(0, self.step - self._mixed_steps)]

@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from mindsight.decoders.mindeye2 import convert_mindeye2, load_mindeye2
-from training.pretraining.command import main
+from mindsight.errors import ModelMismatch
+from support.trials import small_config, small_data
+from training.pretraining.command import main, make_model
+from training.pretraining.config import ModelTable
 
 SMALL = """
 [model]
@@ -79,9 +82,10 @@ def test_a_cohort_is_trained_on_and_the_model_is_read_by_all_that_read_released_
     assert {name.split(".")[0] for name in tuned if name not in shared or not tuned[name].equal(shared[name])} == {
         "ridge"
     }
-    other = fine.replace("hidden = 16", "hidden = 8")
-    assert main([str(write(other, out="other", start="run/mindeye2"))]) == 1
-    assert "expected weights to start from with hidden 8" in capsys.readouterr().err
+    config = small_config(model=ModelTable(hidden=8, n_blocks=1, prior=False))
+    with pytest.raises(ModelMismatch, match="expected weights to start from with hidden 8") as raised:
+        make_model(config.model_copy(update={"start": run / "mindeye2"}), small_data())
+    assert raised.value.code == "training.start"
 
 
 @pytest.mark.parametrize(

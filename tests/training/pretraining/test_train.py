@@ -110,10 +110,10 @@ def test_held_out_images_are_retrieved_as_it_goes(make: Make, tmp_path: Path) ->
 
 
 def test_it_learns_images_that_it_was_not_shown() -> None:
-    config = small_config(steps=150, learning_rate=5e-3, batch=48, evaluate_every=150)
+    config = small_config(steps=120, learning_rate=1e-2, batch=40, evaluate_every=120)
     many = small_data(trials=600, images=550, noise=0.3)
     training = Pretraining(config, make_model(config, many), make_material(config, many)[0], Team())
-    first, *_, last = [training.advance() for _ in range(150)]
+    first, *_, last = [training.advance() for _ in range(120)]
     assert last["loss"] < 0.7 * first["loss"]
     found = last["held_out"]["all"]
     assert found["images"]["interval"][0] > 3 * found["images"]["chance"]
@@ -185,8 +185,8 @@ def test_half_the_memory_learns_as_much(tmp_path: Path) -> None:
     found = {}
     for memory in ("whole", "half"):
         config = small_config(
-            steps=60, learning_rate=1e-2, batch=48, evaluate_every=60, memory=memory, precision="bfloat16",
-            checkpoint_every=30, model=ModelTable(hidden=64, n_blocks=1, prior=False),
+            steps=40, learning_rate=2e-2, batch=32, evaluate_every=40, memory=memory, precision="bfloat16",
+            checkpoint_every=20, model=ModelTable(hidden=64, n_blocks=1, prior=False),
         )  # fmt: skip
         training = Pretraining(config, make_model(config, many), make_material(config, many)[0], Team())
         found[memory] = follow(training, tmp_path / memory)[-1]["held_out"]["all"]["images"]
@@ -196,7 +196,7 @@ def test_half_the_memory_learns_as_much(tmp_path: Path) -> None:
     assert torch.equal(exported[large].bfloat16(), training.model.state_dict()[large])
     assert not torch.equal(exported[large].bfloat16().float(), exported[large])
     resumed = Pretraining(config, make_model(config, many), make_material(config, many)[0], Team())
-    shutil.rmtree(tmp_path / "half/checkpoints/step-00000060")
+    shutil.rmtree(tmp_path / "half/checkpoints/step-00000040")
     follow(resumed, tmp_path / "half")
     again = resumed.whole()
     assert all(torch.equal(weight, again[name]) for name, weight in training.whole().items())
