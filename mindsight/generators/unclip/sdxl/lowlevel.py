@@ -37,7 +37,14 @@ class LowLevelDecoder:
 
 
 def load_lowlevel(folder: Path, device: str | torch.device = "cpu") -> LowLevelDecoder:
-    """The decoder of a folder of diffusers' ``AutoencoderKL``, as Stable Diffusion 1's is published. In float32: it is
+    """The decoder of ``load_autoencoder``. Raises what that raises."""
+    network = load_autoencoder(folder, device)
+    del network.encoder, network.quant_conv  # nothing is encoded
+    return LowLevelDecoder(network)
+
+
+def load_autoencoder(folder: Path, device: str | torch.device = "cpu") -> Any:
+    """The network of a folder of diffusers' ``AutoencoderKL``, as Stable Diffusion 1's is published. In float32: it is
     small, and its latents are.
 
     Raises ModelMismatch (``checkpoint.unreadable``, ``checkpoint.keys``, ``vae.scaling`` for one of other latents).
@@ -63,9 +70,7 @@ def load_lowlevel(folder: Path, device: str | torch.device = "cpu") -> LowLevelD
     state = {_today(key): tensor for key, tensor in read_safetensors(weights).items()}
     wanted = network.state_dict()
     state = {key: of.flatten(1) if key in wanted and of.ndim > wanted[key].ndim else of for key, of in state.items()}
-    network = filled(network, "Stable Diffusion's autoencoder", state, torch.float32, device)
-    del network.encoder, network.quant_conv  # nothing is encoded
-    return LowLevelDecoder(network)
+    return filled(network, "Stable Diffusion's autoencoder", state, torch.float32, device)
 
 
 def _today(key: str) -> str:
