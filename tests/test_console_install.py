@@ -46,6 +46,7 @@ NEED_THE_SERVER = [
     ["demo"],
     ["ingest"],
     ["infer"],
+    ["work"],
     ["calibrate", "run-1", "--out", "bundle"],
     ["replay", "run-1", "--bundle", "bundle"],
     ["pool", "build", "pictures", "pool"],

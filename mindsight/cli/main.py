@@ -7,6 +7,7 @@ import sys
 import typer
 
 from mindsight import __version__
+from mindsight.cli.bundle import bundle_app
 from mindsight.cli.calibrate import calibrate
 from mindsight.cli.convert import convert_app
 from mindsight.cli.demo import demo
@@ -14,12 +15,14 @@ from mindsight.cli.doctor import doctor
 from mindsight.cli.engine import engine_app
 from mindsight.cli.evaluate import evaluate
 from mindsight.cli.inspect import inspect
+from mindsight.cli.job import job_app
 from mindsight.cli.pool import pool_app
 from mindsight.cli.replay import replay
 from mindsight.cli.serve import serve
 from mindsight.cli.stream import stream
+from mindsight.cli.subject import subject_app
 from mindsight.cli.train import train_app
-from mindsight.cli.workers import infer, ingest
+from mindsight.cli.workers import infer, ingest, work
 from mindsight.errors import MindsightError
 
 app = typer.Typer(
@@ -33,12 +36,16 @@ app.command()(demo)
 app.command()(serve)
 app.command()(ingest)
 app.command()(infer)
+app.command()(work)
 app.command()(stream)
 app.command()(replay)
-# its arguments and its --help are those of another program
+# with --out its arguments are those of another program
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)(
     calibrate
 )
+app.add_typer(subject_app, name="subject")
+app.add_typer(bundle_app, name="bundle")
+app.add_typer(job_app, name="job")
 app.add_typer(pool_app, name="pool")
 app.add_typer(convert_app, name="convert")
 app.add_typer(engine_app, name="engine")

@@ -15,6 +15,8 @@ LOST = 3
 Key = Annotated[
     str, typer.Option(envvar="MINDSIGHT_KEY", help="API key; safer in MINDSIGHT_KEY than on the command line")
 ]
+To = Annotated[str, typer.Option(help="the gateway's address; default: the service on this machine")]
+Subject = Annotated[str, typer.Argument(help="the subject's pseudonym")]
 Session = Annotated[str, typer.Option(help="id of an open session")]
 RunNumber = Annotated[int, typer.Option(min=1, help="number of the run in the session")]
 Echo = Annotated[

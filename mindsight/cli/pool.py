@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mindsight.cli.options import Key, To
 from mindsight.extras import need_server
 
 if TYPE_CHECKING:
@@ -61,6 +62,20 @@ class _Counter:
         if time.monotonic() - self._reported_s > REPORT_EVERY_S or progress.done == progress.n:
             self._reported_s = time.monotonic()
             typer.echo(f"{progress.done:,} of {progress.n:,} images", err=True)
+
+
+@pool_app.command("send")
+def send(
+    images: Annotated[Path, typer.Argument(help="a folder of PNG and JPEG; a candidate's id is its file's name")],
+    name: Annotated[str, typer.Argument(help="the pool's name at the service")],
+    to: To = "",
+    key: Key = "",
+) -> None:
+    """Upload images to the service, which builds a pool of them as a job; calibrations there name it by --pool."""
+    from mindsight.cli.service import enrolment, follow
+
+    with enrolment(to, key) as service:
+        follow(service, service.build_pool(name, images))
 
 
 @pool_app.command("reduce")

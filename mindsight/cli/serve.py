@@ -6,7 +6,7 @@ from mindsight.extras import need_server
 
 
 def serve() -> None:
-    """Start bus, gateway, ingest and inference on this machine, and keep them running until Ctrl-C."""
+    """Start bus, gateway and workers (ingest, inference, jobs) on this machine, and keep them running until Ctrl-C."""
     need_server("mindsight serve")
     from mindsight.operations.supervisor import Supervisor, wait_for_stop
     from mindsight.settings import read_settings

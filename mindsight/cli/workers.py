@@ -8,6 +8,11 @@ def ingest() -> None:
     become("ingest", "workers.ingest")
 
 
+def work() -> None:
+    """Run one worker for jobs: calibrations, pools, erasures."""
+    become("work", "workers.jobs")
+
+
 def infer() -> None:
     """Run one inference worker: retrieval and reconstructions."""
     become("infer", "workers.inference")

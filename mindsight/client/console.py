@@ -90,9 +90,15 @@ class Console:
         """Decode the subject's later sessions with this bundle."""
         self._http.call("PUT", f"/v1/subjects/{subject}/bundle", json={"bundle": bundle})
 
-    def open_session(self, subject: str, *, session: str | None = None, **options: Any) -> str:
-        """Open a session and use it from now on; returns its id. ``options`` are those of ``SessionOptions``."""
-        body = {"subject": subject, "session": session or f"ses-{secrets.token_hex(4)}", "options": options}
+    def open_session(
+        self, subject: str, *, session: str | None = None, calibration: bool = False, **options: Any
+    ) -> str:
+        """Open a session and use it from now on; returns its id. ``options`` are those of ``SessionOptions``.
+
+        calibration : whether the subject is calibrated from it while it is scanned
+        """
+        name = session or f"ses-{secrets.token_hex(4)}"
+        body = {"subject": subject, "session": name, "options": options, "calibration": calibration}
         opened: str = self._http.call("POST", "/v1/sessions", json=body)["session"]
         self._session = opened
         return opened

@@ -10,6 +10,7 @@ import json
 import random
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +18,7 @@ import httpx
 
 from mindsight import errors
 from mindsight.errors import MindsightError, ServiceUnavailable
+from mindsight.files.durable import rename_durably
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 2.0
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504, 507})
@@ -76,6 +78,30 @@ class Http:
                 raise outcome
             time.sleep(pause_s)
         raise AssertionError("the pauses never end")
+
+    def download(self, path: str, file: Path) -> dict[str, str]:
+        """Write the response's body into a new file, whole or not at all; returns its headers, in lower case.
+
+        It is not repeated. Raises the error of the gateway's problem, ServiceUnavailable; Conflict (``file.exists``).
+        """
+        if file.exists():
+            raise errors.Conflict(f"expected a new file, {file.name} exists: name another", code="file.exists")
+        partial = file.with_name(f"{file.name}.partial")
+        try:
+            with self._client.stream("GET", path) as answer:
+                if not answer.is_success:
+                    raise error_of(answer.status_code, answer.read())
+                with partial.open("wb") as target:
+                    for piece in answer.iter_bytes():
+                        target.write(piece)
+            rename_durably(partial, file)
+            return dict(answer.headers)
+        except httpx.TransportError as error:
+            raise ServiceUnavailable(
+                f"lost the connection to {self._client.base_url} ({type(error).__name__}): repeat the command"
+            ) from None
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _try(
         self, method: str, path: str, body: Any, content: bytes | None, headers: Mapping[str, str] | None

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from mindsight.bus import Bus, Fence, Log, WorkQueue
 from mindsight.bus.connection import Script
-from mindsight.bus.forget import forget_logs
+from mindsight.bus.forget import compact, forget_logs
 from mindsight.bus.log import fence_key
 from mindsight.errors import Conflict, LeaseLost, NotFound
 from mindsight.journal.read import entries
@@ -180,6 +180,7 @@ class Jobs:
         """Leave out of a finished erasure whom it erased."""
         blank = record.model_copy(update={"task": ErasureTask(subject="")})
         self.bus.command("HSET", _RECORDS, record.job, blank.model_dump_json(exclude={"state", "attempt"}))
+        compact(self.bus)
 
     def log(self, job: str) -> Log:
         return Log(self.bus, log_name(job), "messages")

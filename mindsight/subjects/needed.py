@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from mindsight.errors import BadRequest
 
-MIN_TRIALS, MIN_RUNS = 8, 2
+MIN_TRIALS, MIN_RUNS = 12, 2
 
 
 def check_labels(

@@ -12,7 +12,7 @@ def test_enough_is_let_through() -> None:
     check_labels(FINE, None)
     images = [f"image-{i}" for i in range(50)]
     check_labels([images[:6], images[6:12]], images)
-    check_labels([list("abcdefgh")], None, min_runs=1)
+    check_labels([list("abcdefghijkl")], None, min_runs=1)
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_enough_is_let_through() -> None:
         ([], None, "calibration.runs"),
         (FINE[:1], None, "calibration.runs"),
         ([["a"], ["b"]], None, "calibration.few"),
-        ([["a"] * 5, ["a"] * 5], None, "calibration.labels"),
+        ([["a"] * 6, ["a"] * 6], None, "calibration.labels"),
         ([list("abcdef"), list("ghijkl")], None, "calibration.repeats"),
         (FINE, {"a", "c"}, "pool.unknown_candidate"),
     ],

@@ -16,8 +16,8 @@ from mindsight.subjects.registry import Consent
 from mindsight.volume import Volume
 from support.house import House
 
-TR_S, EVERY_S, N_TRIALS = 2.0, 10.0, 8
-N_VOLUMES = 48
+TR_S, EVERY_S, N_TRIALS = 2.0, 8.0, 12
+N_VOLUMES = 56
 CONSENT = Consent(uses={"decoding": "laboratory", "calibration": "laboratory", "export": "institution"}, form="v1")
 
 

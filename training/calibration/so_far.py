@@ -171,20 +171,26 @@ class SoFar:
     def gain(self, earlier: Fitted, later: Fitted, head: Head, images: Images) -> Gain:
         """Of the later decoder, on all trials so far, each left out of both.
 
-        The earlier one is fitted again for each fold, to its own trials but those of the fold.
+        The earlier one is fitted again for each fold, to its own trials but those of the fold. A fold that leaves it
+        no two trials is not compared: the only run of the earlier decoder, where runs are left out.
         """
         shown_K, z_KV = self.shown_K, self.z_KV
         old_KN = np.empty_like(later.left_out.scores_KN)
-        own_K = later.fold_K[: earlier.trials.n]
+        own_K, compared_K = later.fold_K[: earlier.trials.n], np.ones(len(shown_K), np.bool_)
         for fold in np.unique(later.fold_K):
             rows, known = later.fold_K == fold, np.flatnonzero(own_K != fold)
+            if len(known) < 2:
+                compared_K[rows] = False
+                continue
             readout = earlier.readout
             if len(known) < earlier.trials.n:
                 readout = earlier.trials.fit(earlier.way.method, earlier.way.penalty, known)
             without = Reader(earlier.keep_V, readout, earlier.way)
             old_KN[rows] = without.scores(z_KV[rows], head, images.pool)
-        new_K, old_K = later.left_out.log_loss_K, trial_losses(old_KN, shown_K, head)
-        return paired_gain(list(new_K), list(old_K), shown_K if self.hold_out == "image" else np.arange(len(shown_K)))
+        new_K = later.left_out.log_loss_K[compared_K]
+        old_K = trial_losses(old_KN[compared_K], shown_K[compared_K], head) if compared_K.any() else new_K
+        image_K = shown_K if self.hold_out == "image" else np.arange(len(shown_K))
+        return paired_gain(list(new_K), list(old_K), image_K[compared_K])
 
     def calibrate(
         self, fitted: Fitted, head: Head, images: Images, ranked: CandidatePool

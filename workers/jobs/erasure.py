@@ -151,11 +151,7 @@ def _left(desk: Desk, subject: str, sessions: Sequence[str]) -> list[str]:
     """What still has the pseudonym or a session's name: in names of files, in texts, and on the bus."""
     texts = [subject, *sessions]
     own = {f"s:{{{log_name(desk.record.job)}}}", "jobs:{all}:records", "jobs:{all}:holders"}
-    left = [
-        f"bus: {key.split(':')[0]}"
-        for key in mentions(desk.bus, texts)
-        if not any(key.startswith(name) for name in own)
-    ]
+    left = [f"{key} on the bus" for key in mentions(desk.bus, texts) if not any(key.startswith(name) for name in own)]
     for path in desk.settings.data_dir.rglob("*"):
         relative = path.relative_to(desk.settings.data_dir)
         if relative.parts[0] == "bus":

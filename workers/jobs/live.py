@@ -115,11 +115,11 @@ class _Live:
             runs = self._followed.estimated()
             if len(runs) > n:
                 return runs
+            if self._followed.over or time.monotonic() > self._heard_s + SILENCE_S:
+                return None
             if self._followed.read():
                 self._heard_s = time.monotonic()
                 self._desk.progress("trials", self._followed.n_trials, None)
-            elif self._followed.over or time.monotonic() > self._heard_s + SILENCE_S:
-                return None
 
     def _report(self, progress: Progress) -> None:
         self._desk.progress(progress.stage, progress.done, progress.total, progress.left_s)
@@ -131,7 +131,8 @@ class _Live:
         if version is None:
             gain = calibrated.gain
             why = None if gain is None else f"better than the version before, on trials left out of both: {gain}"
-            if gain is None and self._made:
+            held = self._desk.versions.read(self._task.subject)
+            if gain is None and any(made.job == self._desk.record.job for made in held.versions):
                 why = f"it knows {len(names)} labels"
             version = release(
                 self._desk,

@@ -101,7 +101,7 @@ def test_a_calibration_that_is_killed_goes_on_and_its_bundle_decodes(
         bundle = Bundle.load(house.settings.bundles_dir / made.bundle)
         print(f"held out: {bundle.accuracy}")
         assert bundle.accuracy is not None
-        assert (bundle.accuracy.n, bundle.digest) == (16, made.digest)
+        assert (bundle.accuracy.n, bundle.digest) == (24, made.digest)
         assert bundle.accuracy.value >= 0.8
         assert version_store(house.settings).read(subject).versions[0].job == "job-a"
 

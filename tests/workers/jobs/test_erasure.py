@@ -1,0 +1,114 @@
+"""Erasing one of two subjects: nothing of it is left, and nothing of the other is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from mindsight.bus import Lease, Log, WorkQueue
+from mindsight.errors import Conflict, NotFound
+from mindsight.journal.jobs import Jobs, log_name
+from mindsight.journal.sessions import Sessions
+from mindsight.protocol.jobs import CalibrationTask, ErasureTask, JobNote, JobRecord, dump_job_message
+from mindsight.subjects.registry import Registry
+from mindsight.subjects.versions import Version
+from support.house import House
+from support.small_bundle import make_bundle
+from support.two_sides import CONSENT, SidesRun, archived_session
+from workers.ingest.runner import series_path
+from workers.jobs.desk import Desk, version_store
+from workers.jobs.erasure import IN_FLIGHT_S, erase
+
+
+def desk_of(house: House, subject: str) -> tuple[Desk, ErasureTask]:
+    task = ErasureTask(subject=subject)
+    record = Jobs(house.bus, time.time).create(JobRecord(job="job-erase", task=task, created_t=1.0))
+    lease = Lease.acquire(house.bus, log_name(record.job), "test", 60.0, lambda _: True)
+    assert lease is not None
+    return Desk(house.settings, house.bus, record, lease), task
+
+
+def enrolled(house: House, session: str, run: SidesRun) -> str:
+    """A subject with all that a subject can have."""
+    subject = Registry(house.settings.subjects_dir).enrol(1.0, consent=CONSENT).subject
+    archived_session(house, subject, session, [run])
+    jobs = Jobs(house.bus, time.time)
+    task = CalibrationTask(subject=subject, sessions=(session,))
+    record = jobs.create(JobRecord(job=f"job-{session}", task=task, created_t=1.0))
+    note = JobNote(job=record.job, t=1.0, code="x.y", text=f"of {session}")
+    jobs.log(record.job).append("note", dump_job_message(note))
+    jobs.cancel(record.job)
+    store = version_store(house.settings)
+    number, folder = store.next_folder(subject)
+    digest = make_bundle().save(folder).digest
+    store.add(Version(number=number, bundle=folder.name, digest=digest, created_t=1.0), subject, activate=True)
+    WorkQueue(house.bus, "inference").put(f"{session}-1-1-final", json.dumps({"session": session}).encode())
+    job = WorkQueue(house.bus, "pictures")
+    job.put(f"{session}-1-1-final", b"x")
+    taken = job.take("test", 0.1)
+    assert taken is not None
+    taken.reject(f"no good in {session}")
+    series = series_path(house.settings, session, 1)
+    series.parent.mkdir(parents=True, exist_ok=True)
+    series.write_bytes(b"voxels")
+    (house.settings.jobs_dir / record.job).mkdir(parents=True)
+    with (house.settings.data_dir / "logs" / "ingest.log").open("a") as log:
+        log.write(f"mindsight archive written: archive/{subject}_{session}\n")
+    return subject
+
+
+def files_of(house: House) -> set[Path]:
+    """All but the bus's own."""
+    own = house.settings.bus_dir
+    return {path for path in house.settings.data_dir.rglob("*") if path.is_file() and own not in path.parents}
+
+
+def test_nothing_of_the_subject_is_left_and_nothing_of_another_is_lost(house: House) -> None:
+    (house.settings.data_dir / "logs").mkdir()
+    kept = enrolled(house, "ses-kept", SidesRun(2))
+    same = house.blobs.put(b"shown to both")
+    for session in ("ses-kept", "ses-gone"):
+        Log(house.bus, session, "messages").append("shared", same.encode())
+    before = files_of(house)
+    gone = enrolled(house, "ses-gone", SidesRun(1))
+    orphan, image = house.blobs.put(b"statistics"), house.blobs.put(b"\x89PNG\r\n\x1a\n of a pool")
+    fresh = house.blobs.put(b"on its way")
+    for digest in (orphan, image):
+        os.utime(house.blobs.path(digest), (time.time() - 2 * IN_FLIGHT_S,) * 2)
+    desk, task = desk_of(house, gone)
+    desk.jobs.begin(desk.record, desk.lease.fence)
+    said = erase(desk, task)
+    print(said)
+    assert said.endswith("nothing is left")
+    desk.jobs.finish(desk.record, "done", said)
+    desk.jobs.redact(desk.record)
+    assert files_of(house) == before | {house.blobs.path(digest) for digest in (image, fresh)}
+    for text in (gone, "ses-gone"):
+        found = [
+            path for path in house.settings.data_dir.rglob("*") if path.is_file() and text.encode() in path.read_bytes()
+        ]
+        assert found == [], "also not in the bus's own file"
+    assert house.blobs.get(same) == b"shown to both"
+    assert [record.session for record in Sessions(house.bus).list()] == ["ses-kept"]
+    assert Registry(house.settings.subjects_dir).get(kept).bundle == f"{kept}.v1"
+    with pytest.raises(NotFound):
+        Registry(house.settings.subjects_dir).get(gone)
+    assert [job.job for job in Jobs(house.bus, time.time).list()] == ["job-ses-kept", desk.record.job]
+    assert [job.key for job in WorkQueue(house.bus, "pictures").dead()] == ["ses-kept-1-1-final"]
+
+
+def test_what_is_left_makes_the_erasure_fail(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    (house.settings.data_dir / "logs").mkdir()
+    gone = enrolled(house, "ses-gone", SidesRun(1))
+    stray = house.settings.data_dir / "notes.tsv"
+    stray.write_text(f"participant\n{gone}\n")
+    desk, task = desk_of(house, gone)
+    with pytest.raises(Conflict) as left:
+        erase(desk, task)
+    assert left.value.code == "erasure.left"
+    stray.unlink()
+    assert erase(desk, task).endswith("nothing is left"), "a second try finds the rest gone"
