@@ -97,7 +97,7 @@ def test_nothing_of_the_subject_is_left_and_nothing_of_another_is_lost(house: Ho
     assert Registry(house.settings.subjects_dir).get(kept).bundle == f"{kept}.v1"
     with pytest.raises(NotFound):
         Registry(house.settings.subjects_dir).get(gone)
-    assert [job.job for job in Jobs(house.bus, time.time).list()] == ["job-ses-kept", desk.record.job]
+    assert {job.job for job in Jobs(house.bus, time.time).list()} == {"job-ses-kept", desk.record.job}
     assert [job.key for job in WorkQueue(house.bus, "pictures").dead()] == ["ses-kept-1-1-final"]
 
 
