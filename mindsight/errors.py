@@ -79,7 +79,7 @@ class BusUnavailable(MindsightError):
 
 
 class StorageFull(MindsightError):
-    """A payload could not be made durable: the disk is full or the quota is used up."""
+    """A payload could not be made durable: the disk is full, the quota is used up, or it cannot be written."""
 
     code = "storage.full"
     is_transient = True

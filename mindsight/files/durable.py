@@ -20,6 +20,9 @@ from mindsight.errors import StorageFull
 
 # no space, no quota, over the limit of a file's size, a failing disk
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+# mounted for reading only, a folder of another user, a network disk or a device that is away
+_CLOSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ENODEV, errno.ENXIO})
+_MACHINE = _FULL | _CLOSED | {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.EAGAIN}
 
 
 def write_durably(path: Path, content: bytes, *, mode: int = 0o666) -> None:
@@ -93,22 +96,30 @@ def sync_file(file: BinaryIO | Any) -> None:
 
 @contextmanager
 def storage_errors(what: str = "a file", do: str = "free space, or raise the quota") -> Iterator[None]:
-    """Turn the ways in which a disk can be full, or fail, into StorageFull.
+    """Turn the ways in which a disk can be full, fail or refuse to be written into StorageFull.
 
-    what : could not be written; do : what the reader of the message should do about it
+    what : could not be written; do : what the reader of the message should do about a full disk
     """
     try:
         yield
     except OSError as error:
-        if not is_full(error):
-            raise
-        reason = errno.errorcode[error.errno or 0]
-        raise StorageFull(f"expected disk space for {what}, got {reason}: {do}") from error
+        reason = errno.errorcode.get(error.errno or 0, "an error")
+        if is_full(error):
+            raise StorageFull(f"expected disk space for {what}, got {reason}: {do}") from error
+        if error.errno in _CLOSED:
+            text = f"expected a disk that can be written for {what}, got {reason}: check its mount and its permissions"
+            raise StorageFull(text, code="storage.closed") from error
+        raise
 
 
 def is_full(error: OSError) -> bool:
     """Whether the disk is full or failing, or a quota or limit is reached."""
     return error.errno in _FULL
+
+
+def is_of_the_machine(error: OSError) -> bool:
+    """Whether the disk or the system failed, whatever was asked of it: the same may succeed later."""
+    return error.errno in _MACHINE
 
 
 def _replace(path: Path, content: bytes, mode: int, *, sync: bool) -> None:

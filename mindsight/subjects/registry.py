@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mindsight.errors import Conflict, NotFound
-from mindsight.files.durable import write_durably
+from mindsight.files.durable import make_folder, storage_errors, write_durably
 
 _PSEUDONYM = re.compile(r"sub-[a-z0-9]{6}")
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without letters that look alike
@@ -81,11 +81,13 @@ class Registry:
 
     def enrol(self, enrolled_t: float, bundle: str | None = None, consent: Consent | None = None) -> Subject:
         """A new subject under an unused pseudonym; it is on the disk when this returns."""
-        self._root.mkdir(parents=True, exist_ok=True)
+        with storage_errors("a subject"):
+            make_folder(self._root)
         while True:
             pseudonym = "sub-" + "".join(secrets.choice(_LETTERS) for _ in range(6))
             try:
-                os.close(os.open(self._path(pseudonym), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                with storage_errors("a subject"):
+                    os.close(os.open(self._path(pseudonym), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             except FileExistsError:
                 continue
             subject = Subject(subject=pseudonym, bundle=bundle, enrolled_t=enrolled_t, consent=consent)

@@ -50,7 +50,7 @@ def new_folder(out: Path, needed_bytes: int) -> Iterator[Path]:
         partial.chmod(0o755)
         publish_folder(partial, out)
     except (OSError, StorageFull) as error:
-        if isinstance(error, StorageFull) or is_full(error):
+        if error.code != "storage.closed" if isinstance(error, StorageFull) else is_full(error):
             raise _full(needed_bytes, shutil.disk_usage(out.parent).free) from None
         raise
     finally:

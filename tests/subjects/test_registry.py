@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mindsight.errors import NotFound
+from mindsight.errors import NotFound, StorageFull
 from mindsight.subjects.registry import Registry
 
 
@@ -33,3 +33,11 @@ def test_a_name_that_was_taken_and_never_written_is_no_subject(tmp_path: Path) -
     with pytest.raises(NotFound):
         Registry(tmp_path).get("sub-abcdef")
     assert Registry(tmp_path).list() == []
+
+
+@pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs Linux: no user can write to /sys")
+def test_a_disk_that_cannot_be_written_is_said_to_be_one() -> None:
+    with pytest.raises(StorageFull, match="check its mount") as refused:
+        Registry(Path("/sys/subjects")).enrol(0.0)
+    assert refused.value.code == "storage.closed"
+    assert "/sys" not in str(refused.value)

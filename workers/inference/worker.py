@@ -40,6 +40,7 @@ from workers.inference.schedule import put_aside, read
 from workers.process import BUS_DEADLINE_S, run_process
 
 BLOCK_S = 0.25
+STORAGE_S = 1.0  # between tries to write to a disk that is full
 STALE_S = 10.0  # after this, the jobs of a worker that died go to another
 
 
@@ -157,6 +158,8 @@ class InferenceWorker:
             except BusUnavailable as error:
                 print(f"inference: {error}", file=sys.stderr, flush=True)
                 self.bus.wait_ready(BUS_DEADLINE_S)
+            except StorageFull:
+                self.stop.wait(STORAGE_S)
 
     def _next_beta(self) -> Task | None:
         job = self.betas.take(self.name, BLOCK_S)
@@ -198,8 +201,7 @@ class InferenceWorker:
     def _do(self, task: Task) -> None:
         """One job. A job that cannot be carried out is reported in the session, and not tried again."""
         try:
-            with self.placement.memory_reported():
-                task.carry_out()
+            self._carry_out(task)
         except Interrupted:
             task.job.release()
         except (BusUnavailable, StorageFull):
@@ -214,6 +216,23 @@ class InferenceWorker:
             self._give_up(task, MindsightError(text, code="inference.fault"))
         else:
             task.job.ack()
+
+    def _carry_out(self, task: Task) -> None:
+        """Until the disk can be written: no other job could be carried out meanwhile, and each delivery of a job counts."""
+        refused = False
+        while True:
+            try:
+                with self.placement.memory_reported():
+                    task.carry_out()
+                break
+            except StorageFull as error:
+                if not refused:
+                    print(f"inference: waiting: {error}", file=sys.stderr, flush=True)
+                refused = True
+                if self.stop.wait(STORAGE_S):
+                    raise
+        if refused:
+            print("inference: the disk can be written again", file=sys.stderr, flush=True)
 
     def _give_up(self, task: Task, error: MindsightError) -> None:
         self.logs.warn(task.work, error, task.lack)

@@ -16,6 +16,7 @@ from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Entry, Lease, Quarantine, WorkQueue
 from mindsight.errors import BadVolume, Diverged, LeaseLost, MindsightError, ModelMismatch
 from mindsight.events import Note, unmeasured
+from mindsight.files.durable import is_of_the_machine
 from mindsight.glm import Event
 from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, IngestSession
@@ -152,8 +153,8 @@ class SessionRunner:
     def take(self, entry: Entry) -> None:
         """Apply the next entry of the input log, or skip it if it is in quarantine.
 
-        Raises what ``apply`` raises. After any other error than ours the entry is in quarantine and this runner in an
-        unknown state: the session must be resumed.
+        Raises what ``apply`` raises. After any other error than ours this runner is in an unknown state: the session
+        must be resumed. The entry is in quarantine, unless the machine failed it.
         """
         if entry.seq in self._skipped:
             self._skip(entry)
@@ -163,6 +164,8 @@ class SessionRunner:
         except MindsightError:
             raise
         except Exception as error:
+            if isinstance(error, OSError) and is_of_the_machine(error):
+                raise
             self.quarantine.add(entry.seq, type(error).__name__, self.lease.fence)
             raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from mindsight.bus import MAX_DELIVERIES, WorkQueue
+from mindsight.errors import StorageFull
 from mindsight.generators.engines.base import Network, PlainEngine
 from mindsight.generators.unclip.sdxl.adapter import UnclipGenerator
 from mindsight.protocol import Message, Reconstruction, ReconstructionSkipped, Result, Warned
@@ -131,6 +133,32 @@ def test_a_fault_that_comes_back_is_reported_and_the_worker_goes_on(
     assert warned.code == "inference.fault"
     assert "no reconstruction" in warned.text
     assert "RuntimeError" in warned.text
+    assert len(queue) == 0
+
+
+def test_a_full_disk_is_waited_for_and_costs_no_delivery(
+    lasting_house: House, bundle: Bundle, worker: InferenceWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting_house.open("ses-full", "linear")
+    queue = WorkQueue(lasting_house.bus, "pictures")
+    work = make_work(lasting_house, bundle, "ses-full", 1)
+    queue.put(work.key, dump_work(work))
+    monkeypatch.setattr("workers.inference.worker.STORAGE_S", 0.01)
+    task = worker._next_picture()
+    assert task is not None
+    n_refused = 0
+
+    def refuse() -> None:
+        nonlocal n_refused
+        n_refused += 1
+        if n_refused <= 2 * MAX_DELIVERIES:
+            raise StorageFull("expected disk space for a file, got ENOSPC")
+        task.carry_out()
+
+    worker._do(replace(task, carry_out=refuse))
+    assert n_refused == 2 * MAX_DELIVERIES + 1
+    assert of_kind(lasting_house.messages("ses-full"), Reconstruction)
+    assert not of_kind(lasting_house.messages("ses-full"), Warned)
     assert len(queue) == 0
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 
 import numpy as np
 import pytest
 
-from mindsight.bus import Lease, Log, WorkQueue
+from mindsight.bus import Lease, Log, Quarantine, WorkQueue
 from mindsight.decoders.linear.decoder import LinearDecoder
+from mindsight.errors import StorageFull
 from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
@@ -148,6 +150,30 @@ def test_without_being_asked_nothing_is_averaged(
     assert jobs
     assert all(work.repeats == () for work in jobs)
     assert {work.normalised_by for work in jobs} == {"running_including"}
+
+
+def test_an_input_that_the_machine_fails_is_not_put_in_quarantine(
+    house: House, plan: RunPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = house.open("ses-machine")
+    house.declare(recorder, plan)
+    lease = Lease.acquire(house.bus, "ses-machine", "test", 60.0)
+    assert lease is not None
+    runner = SessionRunner("ses-machine", lease, house.bus, house.blobs, WorkQueue(house.bus, "jobs"), house.settings)
+    entry = Log(house.bus, "ses-machine", "input").read(0, 1)[0]
+
+    def fails(error: Exception) -> list[int]:
+        def apply(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(runner, "apply", apply)
+        with pytest.raises(type(error)):
+            runner.take(entry)
+        return list(Quarantine(house.bus, "ses-machine").read())
+
+    assert fails(OSError(errno.EMFILE, "too many open files")) == []
+    assert fails(StorageFull("the disk is full")) == []
+    assert fails(ZeroDivisionError()) == [entry.seq]
 
 
 def test_a_session_whose_bundle_cannot_be_read_stops_no_other(
