@@ -218,7 +218,7 @@ class InferenceWorker:
             task.job.ack()
 
     def _carry_out(self, task: Task) -> None:
-        """Until the disk can be written: no other job could be carried out meanwhile, and each delivery of a job counts."""
+        """Until the disk can be written: no other job could be carried out meanwhile, and each delivery counts."""
         refused = False
         while True:
             try:
