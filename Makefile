@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-portable test-slow check bench lock clean
+.PHONY: setup demo test test-portable test-slow fuzz check bench lock clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -41,6 +41,9 @@ test-portable: setup ## the numerical tests again with the kernels of other proc
 
 test-slow: setup ## the long forms of checks that `make test` makes in short
 	$(PYTEST) -m slow
+
+fuzz: setup ## changed inputs through every reader; N=1000000 of each
+	$(BIN)/python tests/fuzz.py $(if $(N),--n $(N))
 
 .venv/.bench: .venv/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from mindsight.encoders.sources import as_uint8
 from mindsight.features import FeatureSpace
-from mindsight.weights.artefact import read_artefact, write_artefact
+from mindsight.weights.artefact import built, read_artefact, write_artefact
 
 _BATCH = 256
 
@@ -97,9 +97,9 @@ class DemoEncoder(nn.Module):
     def load(cls, folder: Path) -> DemoEncoder:
         """Load the encoder of ``folder``, verified; ``ModelMismatch`` if it is not what its manifest says."""
         artefact = read_artefact(folder, "encoder")
-        with torch.device("meta"):
-            encoder = cls(EncoderConfig(**(artefact.config | {"widths": tuple(artefact.config["widths"])})))
-        encoder.load_state_dict(artefact.tensors, assign=True)
+        encoder = built(
+            artefact, "encoder", lambda config: cls(EncoderConfig(**(config | {"widths": tuple(config["widths"])})))
+        )
         encoder.digest = artefact.digest
         return encoder.eval().requires_grad_(False)
 

@@ -6,6 +6,8 @@ Knows nothing of embeddings. Letters: N images, H, W pixels, C = 3 colours.
 from __future__ import annotations
 
 import itertools
+import struct
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +21,12 @@ from PIL import Image, ImageOps
 from mindsight.errors import BadRequest
 from mindsight.moved import old_names
 
+MAX_PIXELS = 4096 * 4096
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
+# what Pillow raises for a file that is not as it was written
+_UNREADABLE = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, struct.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 
 class ImageSource(Protocol):
@@ -37,7 +44,7 @@ class ImageSource(Protocol):
 
     def read(self, index: int) -> NDArray[Any]:
         """(H, W, C) one square, upright, sRGB: uint8, or float32 in [0, 1]. Raises BadRequest
-        (``pictures.unreadable``).
+        (``pictures.unreadable``, ``pictures.too_large``).
         """
 
 
@@ -84,9 +91,18 @@ class FolderImages:
 
     def read(self, index: int) -> NDArray[np.uint8]:
         try:
-            with Image.open(self.files[index]) as image:
-                upright = ImageOps.exif_transpose(image).convert("RGB")
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: Pillow's of a broken PNG
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of notes beside the pixels that are not as they should be
+                with Image.open(self.files[index]) as image:
+                    if image.width * image.height > MAX_PIXELS:
+                        raise BadRequest(
+                            f"expected an image of at most {MAX_PIXELS / 1e6:.1f} megapixels in"
+                            f" {self.files[index].name}, got {image.width} x {image.height}: scale it down to what"
+                            " the participant sees",
+                            code="pictures.too_large",
+                        )
+                    upright = ImageOps.exif_transpose(image).convert("RGB")
+        except _UNREADABLE as error:
             raise BadRequest(
                 f"expected an image in {self.files[index].name}: it cannot be read ({type(error).__name__})",
                 code="pictures.unreadable",

@@ -415,5 +415,5 @@ def _time_of(payload: bytes | str) -> float:
     try:
         t = json.loads(payload)["t"]
         return float(t) if math.isfinite(t) else 0.0
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return 0.0

@@ -201,14 +201,18 @@ class CandidatePool:
             index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
             embeddings = map_tensors(folder / _TENSORS)["embeddings"]
             ids, labels = _names(index["ids"]), None if index["labels"] is None else _names(index["labels"])
+            if not isinstance(index["images"], list) or len(index["images"]) != len(ids):
+                raise ValueError("expected an image, or null, of each")
             images = tuple(None if name is None else folder / name for name in index["images"])
             space = None if index.get("space") is None else FeatureSpace.from_json(index["space"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            inside = folder.resolve()
+            strays = [image for image in images if image is not None and inside not in image.resolve().parents]
+            source, digest = (_name(index.get(key)) for key in ("source", "digest"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError) as error:
             raise ModelMismatch(
                 f"expected a pool of {_INDEX} and {_TENSORS}: {type(error).__name__}", code="pool.invalid"
             ) from None
-        inside = folder.resolve()
-        if strays := [image for image in images if image is not None and inside not in image.resolve().parents]:
+        if strays:
             raise ModelMismatch(
                 f"expected images in the pool's own folder, got {len(strays)} elsewhere", code="pool.invalid"
             )
@@ -217,14 +221,20 @@ class CandidatePool:
             embeddings,
             labels,
             images,
-            index.get("source"),
-            index.get("digest"),
+            source,
+            digest,
             space,
         )
 
 
 def _names(held: list[str]) -> tuple[str, ...]:
-    """Raises TypeError if something else than names is held."""
+    """Raises TypeError if something else than names is held, ValueError for one that no file could hold."""
     if not isinstance(held, list) or not all(isinstance(name, str) for name in held):
         raise TypeError("expected a list of names")
+    for name in held:
+        name.encode()
     return tuple(held)
+
+
+def _name(held: str | None) -> str | None:
+    return None if held is None else _names([held])[0]

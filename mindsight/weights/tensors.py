@@ -79,7 +79,18 @@ def tensor_header(name: str, dtype: np.dtype[Any], shape: tuple[int, ...], size:
     return struct.pack("<Q", len(header)) + header
 
 
-def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
+class Tensors(dict[str, NDArray[Any]]):
+    """Arrays of a file by name; ModelMismatch (``model.file``) for one that it lacks."""
+
+    def __init__(self, file: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        super().__init__(arrays)
+        self._file = file
+
+    def __missing__(self, name: str) -> NDArray[Any]:
+        raise ModelMismatch(f"expected a tensor {name} in {self._file}, got none", code="model.file")
+
+
+def map_tensors(path: Path) -> Tensors:
     """Every array of the file, memory-mapped and read-only.
 
     Raises ModelMismatch (``model.file``) if the file is not of the format, is cut short, or holds a dtype that NumPy
@@ -96,7 +107,8 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
         except (ValueError, TypeError, RecursionError) as error:
             raise ModelMismatch(f"expected a JSON header in {path.name}: {error}", code="model.file") from None
     header.pop("__metadata__", None)
-    return {name: _map(path, size, 8 + length, name, entry) for name, entry in header.items()}
+    arrays = {name: _map(path, size, 8 + length, name, entry) for name, entry in header.items()}
+    return Tensors(path.name, arrays)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from mindsight.generators.engines.base import Engine, Network, NetworkInput, Run
 from mindsight.generators.sampling.plan import SamplerPlan, tabulate
 from mindsight.generators.sampling.presets import preview_after
 from mindsight.generators.sampling.schedule import trailing
-from mindsight.weights.artefact import read_artefact, write_artefact
+from mindsight.weights.artefact import built, read_artefact, write_artefact
 from mindsight.weights.device import HOST, Placement
 
 _STEPS = 4  # more do not change the image
@@ -111,10 +111,11 @@ class DemoGenerator:
     def load(cls, folder: Path, placement: Placement = HOST) -> DemoGenerator:
         """The generator of ``folder``, verified, on a device; ``ModelMismatch`` if it is not what its manifest says."""
         artefact = read_artefact(folder, "generator")
-        config = GeneratorConfig(**(artefact.config | {"widths": tuple(artefact.config["widths"])}))
-        with torch.device("meta"):  # no second is spent on random weights
-            denoiser = Denoiser(config)
-        denoiser.load_state_dict(artefact.tensors, assign=True)
+        denoiser = built(
+            artefact,
+            "generator",
+            lambda config: Denoiser(GeneratorConfig(**(config | {"widths": tuple(config["widths"])}))),
+        )
         placement.place(denoiser)
         return cls(denoiser.requires_grad_(False), artefact.digest, placement)
 

@@ -61,7 +61,11 @@ def read_space(folder: Path, described: BundleDescription) -> CalibratedSpace:
         np.array(held["mask"]),
         **{name: np.array(held[name]) for name in _OF_VOXELS if name in held},
     )
-    found = Statistics(np.array(statistics["mean"]), np.array(statistics["std"]), int(statistics["n"][0]))
+    try:
+        n = int(statistics["n"][0])
+    except (LookupError, ValueError, OverflowError):
+        raise ModelMismatch("expected the number of betas behind the statistics", code="bundle.invalid") from None
+    found = Statistics(np.array(statistics["mean"]), np.array(statistics["std"]), n)
     check_voxels(space, {"mean": len(found.mean_V), "standard deviation": len(found.std_V)})
     return CalibratedSpace(options, space, found, baseline)
 
