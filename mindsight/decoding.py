@@ -169,13 +169,14 @@ class TrialDecoder:
         *,
         stage: Stage | None = None,
         n_run: int = 0,
+        trial: int | None = None,
     ) -> Retrieval:
         """Rank the pool for one beta, or for the betas of R trials that showed the same image.
 
         beta_V : (V,) response to the trial, as the GLM estimated it; or (R, V)
         mean_V, std_V : of the same shape, what it is z-scored by; a voxel with a standard deviation of 0 is ignored
         pairs : ids of look-alike candidates, to decide between
-        stage, n_run : of the beta, for the confidence, see ``Calibration.at``; None: that of all stages together
+        stage, n_run, trial : of the beta, for the confidence, see ``Calibration.at``; no stage: that of all together
 
         Repeats are averaged as MindEye2's reference averages them: each is decoded, and the mean of their features is
         compared and reconstructed. For a linear decoder and for MindEye2's backbone, which is affine, that equals
@@ -190,7 +191,7 @@ class TrialDecoder:
         decoded = self._clock()
         pool = self.bundle.pool
         ranking = self._rank(query, pairs)
-        calibration = self.bundle.calibration.at(stage, n_run)
+        calibration = self.bundle.calibration.at(stage, n_run, trial)
         sure = calibration.confidence(ranking)
         candidates = tuple(
             RankedCandidate(

@@ -174,7 +174,9 @@ def _result_of(
     arrived_s: float,
     ready_s: float,
 ) -> ReplayResult:
-    retrieval = decoder.retrieve(beta.beta_V, beta.mean_V, beta.std_V, stage=beta.stage, n_run=beta.n_run)
+    retrieval = decoder.retrieve(
+        beta.beta_V, beta.mean_V, beta.std_V, stage=beta.stage, n_run=beta.n_run, trial=beta.trial
+    )
     label, predicted = trials.labels.get(beta.trial), retrieval.candidates[0].id
     times_ms = {"beta": 1e3 * (ready_s - arrived_s), **retrieval.timings_ms, "total": 1e3 * (clock() - arrived_s)}
     return ReplayResult(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,13 +54,15 @@ class Confidence:
 @dataclass(frozen=True)
 class StageTemperature:
     """The temperature of one stage: a power of the betas of the run so far, since the first betas of a run are the
-    noisiest.
+    noisiest; and a factor for each of a run's first trials, which no power follows.
 
     temperature : at the first beta of a run
     exponent : after n betas of the run the temperature is ``temperature`` times n to minus this power
     n_run : betas of the longest run it was fitted to; after more, the temperature is the one at ``n_run``
     null_confidence : mean confidence for shuffled betas at 1, 2, 4 ... betas of the run
     log_loss, n : as in ``Calibration``, of this stage
+    first : factors for the first trials of a run; empty in older calibrations
+    first_null_confidence : mean confidence for shuffled betas at these trials
     """
 
     temperature: float
@@ -69,15 +71,23 @@ class StageTemperature:
     null_confidence: tuple[float, ...]
     log_loss: float
     n: int
+    first: tuple[float, ...] = ()
+    first_null_confidence: tuple[float, ...] = ()
 
-    def temperature_at(self, n_run: int) -> float:
-        """After ``n_run`` betas of the run."""
-        return self.temperature * math.pow(self._within(n_run), -self.exponent)
+    def temperature_at(self, n_run: int, trial: int | None = None) -> float:
+        """After ``n_run`` betas of the run, of the trial with this number in it; None: of any but the first ones."""
+        factor = self.first[trial - 1] if self._is_first(trial) else 1.0
+        return factor * self.temperature * math.pow(self._within(n_run), -self.exponent)
 
-    def null_confidence_at(self, n_run: int) -> float:
-        """After ``n_run`` betas of the run."""
+    def null_confidence_at(self, n_run: int, trial: int | None = None) -> float:
+        """The same of the mean confidence for shuffled betas."""
+        if self._is_first(trial):
+            return self.first_null_confidence[trial - 1]
         powers = np.arange(len(self.null_confidence))
         return float(np.interp(math.log2(self._within(n_run)), powers, self.null_confidence))
+
+    def _is_first(self, trial: int | None) -> TypeGuard[int]:
+        return trial is not None and 0 < trial <= len(self.first)
 
     def _within(self, n_run: int) -> int:
         return min(max(n_run, 1), self.n_run)
@@ -109,13 +119,18 @@ class Calibration:
     centred: bool = False
     stages: Mapping[Stage, StageTemperature] = field(default_factory=dict)
 
-    def at(self, stage: Stage | None, n_run: int) -> Calibration:
-        """For betas of a stage after ``n_run`` betas of the run; this one for None and for one not calibrated."""
+    def at(self, stage: Stage | None, n_run: int, trial: int | None = None) -> Calibration:
+        """For the beta of a trial at a stage, after ``n_run`` betas of the run, see ``StageTemperature``; this one for
+        no stage and for one that was not calibrated.
+        """
         fitted = None if stage is None else self.stages.get(stage)
         if fitted is None:
             return self
         return replace(
-            self, temperature=fitted.temperature_at(n_run), null_confidence=fitted.null_confidence_at(n_run), stages={}
+            self,
+            temperature=fitted.temperature_at(n_run, trial),
+            null_confidence=fitted.null_confidence_at(n_run, trial),
+            stages={},
         )
 
     def probabilities(self, scores_N: NDArray[Any]) -> NDArray[np.float64]:

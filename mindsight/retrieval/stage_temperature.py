@@ -3,9 +3,11 @@
 Knows nothing of how betas were made. Letters: K trials, N candidates, M null trials, G temperatures of the grid.
 
 A stage has two parameters: the logarithm of the temperature is linear in the logarithm of the betas of the run so far.
-A stage with few trials stays close to the calibration as a whole: the logarithm of its temperature at its mean
-amount of data has a normal prior about that of the calibration's temperature, and its exponent one about that of the
-stage before, or 0 for the first. ``docs/retrieval.md`` compares this rule with others.
+Each of a run's first six trials has a factor besides, since their betas are estimated and z-scored from too few others
+to follow that line; its logarithm has a normal prior about 0. A stage with few trials stays close to the calibration as
+a whole: the logarithm of its temperature at its mean amount of data has a normal prior about that of the calibration's
+temperature, and its exponent one about that of the stage before, or 0 for the first. ``docs/retrieval.md`` compares
+this rule with others.
 """
 
 from __future__ import annotations
@@ -24,8 +26,10 @@ from mindsight.stages import STAGES, Stage
 _STEP = 0.1
 # log of the temperatures tried, relative to the calibration's
 _GRID = np.arange(-50, 51) * _STEP
+_LOG_FACTORS = np.arange(-30, 31) * _STEP
 _EXPONENTS = np.arange(0.0, 1.55, 0.05)
 _LOG_TEMPERATURE_SD, _EXPONENT_SD = 1.0, 0.5
+_FIRST, _FIRST_SD = 6, 1.0
 _MAX_NULL = 500
 
 
@@ -36,11 +40,13 @@ class StageTrials:
     scores_KN : as the calibration's ``score`` names them
     right_KN : which candidates are right
     n_run_K : betas of the run when each beta came
+    trial_K : its trial's number in the run; None: unknown
     """
 
     scores_KN: NDArray[Any]
     right_KN: NDArray[np.bool_]
     n_run_K: NDArray[np.intp]
+    trial_K: NDArray[np.intp] | None = None
 
 
 def fit_stages(
@@ -95,7 +101,28 @@ def _fit(
     )
     amounts = [2**power for power in range(math.ceil(math.log2(fitted.n_run)) + 1)]
     nulls = tuple(float(softmax(null_MN, fitted.temperature_at(n)).max(axis=1).mean()) for n in amounts)
-    return replace(fitted, null_confidence=nulls)
+    return _with_first(replace(fitted, null_confidence=nulls), trials, null_MN)
+
+
+def _with_first(fitted: StageTemperature, trials: StageTrials, null_MN: NDArray[Any]) -> StageTemperature:
+    """With a factor for each of the first trials of a run, as far as the runs have them."""
+    factors: list[float] = []
+    nulls: list[float] = []
+    for number in range(1, _FIRST + 1):
+        rows = np.flatnonzero(trials.trial_K == number) if trials.trial_K is not None else np.zeros(0, np.intp)
+        if not len(rows):
+            break
+        usual_K = np.array([fitted.temperature_at(int(n)) for n in trials.n_run_K[rows]])
+        typical = float(np.exp(np.log(usual_K).mean()))
+        costs = []
+        for log_factor in _LOG_FACTORS:
+            factor = math.exp(log_factor)
+            scaled_KN = trials.scores_KN[rows] / (factor * usual_K[:, None])
+            own = float(log_losses(scaled_KN, trials.right_KN[rows], 1.0).sum())
+            costs.append(own + 0.5 * (log_factor / _FIRST_SD) ** 2)
+        factors.append(math.exp(_LOG_FACTORS[int(np.argmin(costs))]))
+        nulls.append(float(softmax(null_MN, factors[-1] * typical).max(axis=1).mean()))
+    return replace(fitted, first=tuple(factors), first_null_confidence=tuple(nulls))
 
 
 def _at(values_GK: NDArray[np.float64], places_GK: NDArray[np.float64]) -> NDArray[np.float64]:

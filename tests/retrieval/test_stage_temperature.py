@@ -46,6 +46,50 @@ def test_temperature_and_exponent_are_found_again_and_confidence_holds_early_and
     assert softmax(NULL_MN, early.temperature).max(axis=1).mean() == pytest.approx(early.null_confidence, abs=0.01)
 
 
+FACTORS = np.array([8.0, 0.25, 3.0, 1.0, 1.0, 1.0])
+
+
+def with_first(seed: int) -> StageTrials:
+    """Runs of 30 trials, the first of which have temperatures of their own."""
+    rng = np.random.default_rng(seed)
+    trial_K = np.tile(np.arange(1, 31), 100)
+    scores_KN = rng.uniform(-1, 1, (len(trial_K), 20))
+    factor_K = np.append(FACTORS, np.ones(24))[trial_K - 1]
+    temperature_K = 0.6 * trial_K**-0.5 * factor_K
+    truth = [rng.choice(20, p=softmax(one, t)) for one, t in zip(scores_KN, temperature_K, strict=True)]
+    return StageTrials(scores_KN, np.eye(20, dtype=bool)[truth], trial_K, trial_K)
+
+
+def test_the_first_trials_of_a_run_have_factors_of_their_own() -> None:
+    found = fit_stages(COMMON, {"fast": with_first(0)}, NULL_MN).stages["fast"]
+    for number in range(1, 7):
+        own = found.temperature_at(number, number)
+        assert own == pytest.approx(0.6 * number**-0.5 * FACTORS[number - 1], rel=0.45), number
+        nulls = softmax(NULL_MN, own).max(axis=1).mean()
+        assert found.null_confidence_at(number, number) == pytest.approx(nulls, abs=0.02)
+    assert found.temperature_at(7, 7) == found.temperature_at(7) == found.temperature_at(7, None)
+    fresh = with_first(1)
+    stated, observed = [], []
+    assert fresh.trial_K is not None
+    for scores_N, right_N, trial in zip(fresh.scores_KN, fresh.right_KN, fresh.trial_K, strict=True):
+        if trial <= 6:
+            probabilities_N = softmax(scores_N, found.temperature_at(int(trial), int(trial)))
+            stated.append(probabilities_N.max())
+            observed.append(right_N[probabilities_N.argmax()])
+    assert np.mean(stated) == pytest.approx(np.mean(observed), abs=0.06)
+
+
+def test_one_run_moves_the_first_trials_little_and_unknown_numbers_not_at_all() -> None:
+    one = with_first(2)
+    rows = slice(0, 30)
+    assert one.trial_K is not None
+    run = StageTrials(one.scores_KN[rows], one.right_KN[rows], one.n_run_K[rows], one.trial_K[rows])
+    found = fit_stages(COMMON, {"fast": run}, NULL_MN).stages["fast"]
+    assert all(abs(np.log(factor)) < 2.0 for factor in found.first)  # two standard deviations of the prior
+    unknown = StageTrials(run.scores_KN, run.right_KN, run.n_run_K)
+    assert fit_stages(COMMON, {"fast": unknown}, NULL_MN).stages["fast"].first == ()
+
+
 def test_few_trials_stay_close_to_the_whole_and_to_the_stage_before() -> None:
     many, few = drawn(0.6, 0.5, 2000), drawn(0.02, 0.0, 2)
     stages = fit_stages(COMMON, {"fast": many, "final": few}, NULL_MN).stages

@@ -85,7 +85,7 @@ def decode_visits(bundle: Bundle, seeds: Sequence[int], n_runs: int) -> Iterator
 
 
 def _decoded(decoder: TrialDecoder, beta: TrialBeta, shown: str, whole: Statistics) -> Decoded:
-    live = decoder.retrieve(beta.beta_V, beta.mean_V, beta.std_V, stage=beta.stage, n_run=beta.n_run)
+    live = decoder.retrieve(beta.beta_V, beta.mean_V, beta.std_V, stage=beta.stage, n_run=beta.n_run, trial=beta.trial)
     later = decoder.retrieve(beta.beta_V, whole.mean_V, whole.std_V)
     right, right_later = (found.candidates[0].id == shown for found in (live, later))
     return Decoded(beta.stage, beta.trial, right, live.confidence, right_later)

@@ -1,9 +1,9 @@
 """``python -m training.calibration.drift_figures``: what drift since the calibration costs, and what mends it.
 
 The demo's participant comes again. Responses have drifted: each voxel's mean by a random part of its spread over
-images, its gain by a random factor. Every beta is decoded with the statistics of each policy, see ``Normaliser``: the
-bundle's as they were calibrated ("bundle"), these shrunk together with the session's own ("running"), those of the run
-("run").
+images, its gain by a random factor, and all means together as if some image were in every other. Every beta is decoded
+with the statistics of each policy, see ``Normaliser``: the bundle's as they were calibrated ("bundle"), these shrunk
+together with the session's own ("running"), those of the run ("run").
 
 Letters: N images, V voxels.
 """
@@ -47,20 +47,23 @@ class Drift:
     shift : standard deviation over voxels of the change of a voxel's mean response, in its standard deviations over
         images
     gain : standard deviation over voxels of the logarithm of the change of its gain
+    image : how much of the response to one image, as it differs from the mean, is added to every response
     """
 
     shift: float
     gain: float
+    image: float = 0.0
 
     def of(self, responses_NV: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
         """The responses after the drift."""
         mean_V, std_V = responses_NV.mean(axis=0), responses_NV.std(axis=0)
         gain_V = np.exp(self.gain * rng.standard_normal(len(mean_V)))
         shift_V = self.shift * std_V * rng.standard_normal(len(mean_V))
+        shift_V += self.image * (responses_NV[rng.integers(len(responses_NV))] - mean_V)
         return np.asarray((responses_NV - mean_V) * gain_V + mean_V + shift_V)
 
 
-DRIFTS = (Drift(0.0, 0.0), Drift(0.5, 0.1), Drift(1.0, 0.2), Drift(2.0, 0.3))
+DRIFTS = (Drift(0.0, 0.0), Drift(1.0, 0.2), Drift(0.0, 0.0, 0.5), Drift(1.0, 0.2, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +80,8 @@ class Figures:
     def __str__(self) -> str:
         seen = f"{np.mean([run.drifted for run in self.measured]):.2f}"
         return (
-            f"{self.drift.shift:5.2f} {self.drift.gain:5.2f} {seen:>8}  {self.policy:8} {self.stage:8}"
-            f" {self.stated:.2f}  {self.accuracy}"
+            f"{self.drift.shift:5.2f} {self.drift.gain:5.2f} {self.drift.image:5.2f} {seen:>8}  {self.policy:8}"
+            f" {self.stage:8} {self.stated:.2f}  {self.accuracy}"
         )
 
 
@@ -108,7 +111,9 @@ def figures(
             for run in simulated_runs(visit):
                 ingested = ingest_run(session, run)
                 for beta in ingested.betas:
-                    found = decoder.retrieve(beta.beta_V, beta.mean_V, beta.std_V, stage=beta.stage, n_run=beta.n_run)
+                    found = decoder.retrieve(
+                        beta.beta_V, beta.mean_V, beta.std_V, stage=beta.stage, n_run=beta.n_run, trial=beta.trial
+                    )
                     shown = bundle.pool.ids[int(run.trials.labels[beta.trial])]
                     hits.setdefault((policy, beta.stage), []).append(found.candidates[0].id == shown)
                     stated.setdefault((policy, beta.stage), []).append(found.confidence)
@@ -137,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=3, help="of every visit")
     given = parser.parse_args(arguments)
     bundle = Bundle.load(given.bundle)
-    print("shift  gain measured  statistics        stated  right")
+    print("shift  gain image measured  statistics        stated  right")
     for drift in DRIFTS:
         for one in figures(bundle, drift, range(FIRST_VISIT, FIRST_VISIT + given.visits), given.runs):
             print(one, flush=True)

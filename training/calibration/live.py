@@ -68,10 +68,11 @@ def by_stage(runs: Sequence[ScoredRun]) -> Mapping[Stage, StageTrials]:
     stages: dict[Stage, StageTrials] = {}
     stage_K = np.array([beta.stage for run in runs for beta in run.betas])
     n_run_K = np.array([beta.n_run for run in runs for beta in run.betas])
+    trial_K = np.array([beta.trial for run in runs for beta in run.betas])
     scores_KN = np.concatenate([run.scores_KN for run in runs])
     right_KN = np.concatenate([run.shown_K for run in runs])[:, None] == np.arange(scores_KN.shape[1])
     for stage in STAGES:
         rows = stage_K == stage
         if rows.any():
-            stages[stage] = StageTrials(scores_KN[rows], right_KN[rows], n_run_K[rows])
+            stages[stage] = StageTrials(scores_KN[rows], right_KN[rows], n_run_K[rows], trial_K[rows])
     return stages

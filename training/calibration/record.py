@@ -100,7 +100,7 @@ def confidences(
     return [
         np.array(
             [
-                own.at(beta.stage, beta.n_run).probabilities(scores_N).max()
+                own.at(beta.stage, beta.n_run, beta.trial).probabilities(scores_N).max()
                 for beta, scores_N in zip(run.betas, run.scores_KN, strict=True)
             ]
         )

@@ -69,7 +69,7 @@ def _trials(run: AsItCame, calibration: Calibration, pool: CandidatePool) -> Ite
         scores_KN, shown_K = scored.scores_KN[rows], scored.shown_K[rows]
         for k, (image_rank, brain_rank, n_brains) in enumerate(zip(*ranks_both_ways(scores_KN, shown_K), strict=True)):
             beta, first = scored.betas[int(rows[k])], int(np.argmax(scores_KN[k]))
-            at = calibration.at(stage, beta.n_run)
+            at = calibration.at(stage, beta.n_run, beta.trial)
             yield LeftOutTrial(
                 run=beta.run,
                 trial=beta.trial,

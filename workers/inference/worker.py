@@ -242,7 +242,9 @@ class InferenceWorker:
         """Decode one beta and publish the result."""
         loaded = self.bundles.get(work.bundle)
         betas = read_betas(work, loaded.bundle, self.blobs)
-        retrieval = loaded.decoder.retrieve(*betas, pairs=work.pairs, stage=work.stage, n_run=work.n_run)
+        retrieval = loaded.decoder.retrieve(
+            *betas, pairs=work.pairs, stage=work.stage, n_run=work.n_run, trial=work.trial
+        )
         # latencies differ between attempts: two results are the same if they follow from the same
         self.logs.publish("result", work, result_of(work, loaded, retrieval), identity_of(work, loaded.bundle))
         if retrieval.condition:
