@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MINDSIGHT_", extra="ignore")
 
     data_dir: Path = Path("mindsight-data")
-    redis_url: str = "embedded://"
+    redis_url: str = Field("embedded://", pattern=r"^(embedded://|(rediss?|unix)://.+)$")
     redis_server: str = ""
     host: str = "127.0.0.1"
     port: int = 8420
@@ -120,7 +120,8 @@ def read_settings(**given: Any) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = f"MINDSIGHT_{'_'.join(map(str, first['loc']))}".upper()
+        got = "another" if first["loc"] == ("redis_url",) else repr(first["input"])  # it may hold a password
         raise BadRequest(
-            f"expected a valid {name}, got {first['input']!r} ({first['msg']}): correct it or unset it",
+            f"expected a valid {name}, got {got} ({first['msg']}): correct it or unset it",
             code="settings.invalid",
         ) from None

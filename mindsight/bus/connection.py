@@ -17,11 +17,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from mindsight.errors import BusUnavailable, StorageFull
+from mindsight.errors import BadRequest, BusUnavailable, StorageFull
 from mindsight.settings import Settings
 
 MAX_BLOCK_S = 5.0
 MIN_VERSION = (7, 0)
+REFUSED = "bus.password"
 URL_FILE = "url"
 
 Argument: TypeAlias = str | bytes | int | float
@@ -69,13 +70,15 @@ class Bus:
         self.command("PING")
 
     def wait_ready(self, deadline_s: float) -> None:
-        """Ping until the server answers, or raise the last BusUnavailable after ``deadline_s``."""
+        """Ping until the server answers, or raise the last BusUnavailable after ``deadline_s``, at once if it refused
+        the password.
+        """
         until = time.monotonic() + deadline_s
         while True:
             try:
                 return self.ping()
-            except BusUnavailable:
-                if time.monotonic() >= until:
+            except BusUnavailable as error:
+                if time.monotonic() >= until or error.code == REFUSED:
                     raise
                 time.sleep(0.05)
 
@@ -94,7 +97,11 @@ class Bus:
                 ) from error
             if str(error).startswith(("READONLY", "MASTERDOWN")):
                 raise BusUnavailable("the bus accepts no writes now, it is a replica: try again") from error
+            if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+                raise _refused() from None
             raise
+        except (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError):
+            raise _refused() from None
         except redis.exceptions.BusyLoadingError as error:
             raise BusUnavailable("the bus is still loading its data: try again", code="bus.loading") from error
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
@@ -155,6 +162,12 @@ class Bus:
         self._checked = True
 
 
+def _refused() -> BusUnavailable:
+    return BusUnavailable(
+        "the bus does not accept the user or the password, or needs one: check MINDSIGHT_REDIS_URL", code=REFUSED
+    )
+
+
 def _url_file(bus_dir: Path | None) -> Path:
     if bus_dir is None:
         raise ValueError("an embedded:// bus needs its bus_dir")
@@ -162,13 +175,19 @@ def _url_file(bus_dir: Path | None) -> Path:
 
 
 def _client(address: str, connect_s: float, answer_s: float) -> redis.Redis:
-    pool = redis.ConnectionPool.from_url(
-        address,
-        protocol=2,
-        socket_connect_timeout=connect_s,
-        socket_timeout=answer_s,
-        retry=Retry(NoBackoff(), 0),
-    )
+    try:
+        pool = redis.ConnectionPool.from_url(
+            address,
+            protocol=2,
+            socket_connect_timeout=connect_s,
+            socket_timeout=answer_s,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError:
+        text = (
+            "expected MINDSIGHT_REDIS_URL like redis://:PASSWORD@HOST:6379/0, got one that cannot be read: correct it"
+        )
+        raise BadRequest(text, code="bus.url") from None
     client = redis.Redis(connection_pool=pool)
     client.response_callbacks.clear()
     return client

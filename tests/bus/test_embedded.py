@@ -235,3 +235,19 @@ def test_an_old_server_is_refused() -> None:
             bus.ping()
         bus.close()
         thread.join(5)
+
+
+def test_a_wrong_password_is_told_apart_from_a_server_that_is_away(settings: Settings) -> None:
+    with EmbeddedServer(settings) as server, closing(Bus(server.url)) as inside:
+        inside.command("CONFIG", "SET", "requirepass", "right")
+        socket_path = server.url.removeprefix("unix://").partition("?")[0]
+        for password in ("", ":wrong@"):
+            with closing(Bus(f"unix://{password}{socket_path}")) as outside:
+                started_s = time.monotonic()
+                with pytest.raises(BusUnavailable, match="MINDSIGHT_REDIS_URL") as refused:
+                    outside.wait_ready(30.0)
+                assert refused.value.code == "bus.password"
+                assert time.monotonic() - started_s < 10.0, "it does not wait for a password to become right"
+        with closing(Bus(f"unix://:right@{socket_path}")) as outside:
+            outside.ping()
+        inside.command("CONFIG", "SET", "requirepass", "")
