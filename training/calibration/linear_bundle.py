@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.errors import BadRequest
+from mindsight.evaluation.calibration_record import CalibrationRecord
 from mindsight.events import unmeasured
 from mindsight.files.digest import sha256_of
 from mindsight.ingest import IngestOptions, IngestSession
@@ -31,7 +32,7 @@ from mindsight.subjects.bundle.folder import Bundle
 from training.calibration.completed import completed
 from training.calibration.fits import LeftOut, Reconstructor
 from training.calibration.glm_choice import VoxelRun, choose, slice_lags
-from training.calibration.linear_choice import choose_linear, fit_linear, scores_of
+from training.calibration.linear_choice import HeldOut, RunTrials, choose_linear, fit_linear, scores_of
 from training.calibration.linear_curve import learning_curve, shuffled_control
 from training.calibration.live import LeftOutScores, by_stage, score_left_out
 from training.calibration.record import Calibrated, record_of
@@ -124,20 +125,20 @@ def calibrate_runs(
         labels=labels,
         accuracy=held_out.accuracy,
     )
-    record = record_of(
-        bundle,
-        runs,
-        ingested,
-        trials,
-        scored,
-        held_out.null_MN,
-        held_out="each run left out once; options and the way of fitting are chosen on the same runs",
-        decoders=[digest_of(decoder) for decoder in decoders],
-    )
-    curve = learning_curve(trials, [run.minutes for run in record.runs], pool, held_out)
-    record = replace(record, curve=curve, controls=(shuffled_control(trials, pool, held_out),))
+    held = "each run left out once; options and the way of fitting are chosen on the same runs"
+    digests = [digest_of(decoder) for decoder in decoders]
+    record = record_of(bundle, runs, ingested, trials, scored, held_out.null_MN, held_out=held, decoders=digests)
+    record = _with_curve(record, trials, pool, held_out)
     left_out = [LeftOut([run.recorded.run], decoder) for run, decoder in zip(runs, decoders, strict=True)]
     return completed(Calibrated(bundle, record), runs, left_out, index_of, reconstructor, in_pool_prior)
+
+
+def _with_curve(
+    record: CalibrationRecord, trials: Sequence[RunTrials], pool: CandidatePool, way: HeldOut
+) -> CalibrationRecord:
+    """With the learning curve, and the control of shuffled labels."""
+    curve = learning_curve(trials, [run.minutes for run in record.runs], pool, way)
+    return replace(record, curve=curve, controls=(shuffled_control(trials, pool, way),))
 
 
 def digest_of(decoder: LinearDecoder) -> str:
