@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-N_TOKENS, DIM, N_FACTORS = 8, 32, 32
+N_TOKENS, DIM, N_FACTORS = 4, 64, 32
 _SHARED = 20  # factors of the errors that voxels have in common
 
 
@@ -22,9 +22,7 @@ def factors(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
     return rng.normal(size=(n, N_FACTORS))
 
 
-def look_alikes(
-    rng: np.random.Generator, n_families: int, n_each: int, apart: float = 0.3
-) -> NDArray[np.float64]:
+def look_alikes(rng: np.random.Generator, n_families: int, n_each: int, apart: float = 0.3) -> NDArray[np.float64]:
     """(n_families * n_each, F) factors of images that look alike, family by family.
 
     apart : variance within a family, over that among all images
@@ -38,7 +36,7 @@ def tokens_of(factors_NF: NDArray[np.float64]) -> NDArray[np.float32]:
     mapping_FX = np.random.default_rng(13).normal(size=(N_FACTORS, N_TOKENS * DIM)) / np.sqrt(N_FACTORS)
     raw_NTD = np.tanh(0.75 * factors_NF @ mapping_FX).reshape(-1, N_TOKENS, DIM)
     raw_NTD -= raw_NTD.mean(axis=2, keepdims=True)
-    return (raw_NTD / raw_NTD.std(axis=2, keepdims=True)).astype(np.float32)
+    return np.asarray(raw_NTD / raw_NTD.std(axis=2, keepdims=True), np.float32)
 
 
 class CohortSubject:

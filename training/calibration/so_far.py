@@ -73,6 +73,28 @@ class Fitted(Reader):
     left_out: LeftOut
 
 
+def fit_trials(
+    z_KV: NDArray[np.float32],
+    shown_K: NDArray[np.intp],
+    head: Head,
+    images: Images,
+    run_K: NDArray[np.intp] | None = None,
+) -> Fitted:
+    """The closed form in the reliable voxels, fitted in the way that does best on trials left out.
+
+    run_K : runs that are left out together; None: images are
+    """
+    reliability = measure_reliability(z_KV, shown_K)
+    keep_V = reliability.reliable_V
+    keep_V = keep_V if keep_V.any() else np.ones_like(keep_V)
+    trials = GrowingTrials(int(keep_V.sum()), images.target_NH.shape[1])
+    trials.push(z_KV[:, keep_V], images.target_NH[shown_K])
+    folds = folds_by_image(shown_K, N_FOLDS) if run_K is None else folds_by_run(run_K, N_FOLDS)
+    left_out = choose_way(trials, head, images, shown_K, folds)
+    readout = trials.fit(left_out.way.method, left_out.way.penalty)
+    return Fitted(keep_V, readout, left_out.way, reliability, trials, folds, left_out)
+
+
 def fit_rows(z_KV: NDArray[np.float32], shown_K: NDArray[np.intp], images: Images, way: Way) -> Reader | None:
     """A decoder of a part of the trials, fitted in a way that is given but for ridge's penalty; None of too few."""
     if len(z_KV) < MIN_TRIALS or len(np.unique(shown_K)) < 2:
@@ -149,16 +171,7 @@ class SoFar:
 
     def fit(self, head: Head, images: Images) -> Fitted:
         """The closed form, fitted in the way that does best on images left out."""
-        z_KV, shown_K = self.z_KV, self.shown_K
-        reliability = measure_reliability(z_KV, shown_K)
-        keep_V = reliability.reliable_V
-        keep_V = keep_V if keep_V.any() else np.ones_like(keep_V)
-        trials = GrowingTrials(int(keep_V.sum()), images.target_NH.shape[1])
-        trials.push(z_KV[:, keep_V], images.target_NH[shown_K])
-        folds = folds_by_image(shown_K, N_FOLDS) if self.hold_out == "image" else folds_by_run(self.run_K, N_FOLDS)
-        left_out = choose_way(trials, head, images, shown_K, folds)
-        readout = trials.fit(left_out.way.method, left_out.way.penalty)
-        return Fitted(keep_V, readout, left_out.way, reliability, trials, folds, left_out)
+        return fit_trials(self.z_KV, self.shown_K, head, images, None if self.hold_out == "image" else self.run_K)
 
     def tested(self, earlier: Fitted, head: Head, images: Images, run: int) -> LearningPoint:
         """The decoder of earlier runs on this one, as the participant would have been decoded in it."""

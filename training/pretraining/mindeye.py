@@ -69,7 +69,7 @@ class Config:
 
     hidden: int = 256
     n_blocks: int = 1
-    prior: PriorLayout = field(default_factory=lambda: PriorLayout(depth=3, heads=4, dim_head=32, inner=256))
+    prior: PriorLayout | None = field(default_factory=lambda: PriorLayout(depth=3, heads=4, dim_head=32, inner=256))
     session_trials: tuple[int, ...] = (150, 300, 600, 1200)
     folds: int = 5
     pretraining: Recipe = field(
