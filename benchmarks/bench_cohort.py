@@ -32,11 +32,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one cohort each (default 0 1 2)")
     given = parser.parse_args()
     began = report.machine()
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # the networks are too small for more
     plan = Plan()
     if given.whole:
         plan = replace(plan, pretraining=replace(plan.pretraining, steps=LONG * plan.pretraining.steps))
-    found, races, pretraining_s = [], [], []
+    found, raced, pretraining_s = [], [], []
     for seed in given.seeds:
         started = time.process_time()
         model = pretrained(plan, seed)
@@ -44,16 +44,23 @@ def main() -> None:
         for figure in figures(plan, seed, model):
             found.append(figure)
             print(f"seed {seed}  {figure.decoder:36s} {figure.trials:5d} trials  {figure.accuracy}", flush=True)
-        races.append(list(race(plan, seed, RACE_TRIALS, model)))
+        raced = raced or list(race(plan, seed, RACE_TRIALS, model))
     table = merged(found)
     print("\n".join(rows(table)))
-    draw(table, races[0])
+    draw(table, raced)
     measured = [
         {"decoder": name, "trials": n, "hits": accuracy.hits, "n": accuracy.n, "value": round(accuracy.value, 4)}
         for (name, n), accuracy in table.items()
     ]
-    raced = [[name, round(s, 3), round(accuracy.value, 4)] for name, s, accuracy in races[0]]
-    report.finish("cohort", given, began, ("torch",), figures=measured, race=raced, pretraining_cpu_s=pretraining_s)
+    report.finish(
+        "cohort",
+        given,
+        began,
+        ("torch",),
+        figures=measured,
+        race=[[name, round(s, 3), round(accuracy.value, 4)] for name, s, accuracy in raced],
+        pretraining_cpu_s=pretraining_s,
+    )
 
 
 def merged(found: Sequence[Figure]) -> dict[tuple[str, int], Accuracy]:

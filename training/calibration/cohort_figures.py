@@ -23,6 +23,7 @@ from mindsight.retrieval import CandidatePool, cosine_scores
 from mindsight.simulator.cohort import CohortSubject, factors, look_alikes, tokens_of
 from training.calibration.closed_form import folds_by_image
 from training.calibration.fine_tuning import fine_tune
+from training.calibration.fitted import Fitted, fit_trials
 from training.calibration.gradient import (
     GradientSteps,
     Look,
@@ -35,7 +36,6 @@ from training.calibration.gradient import (
 )
 from training.calibration.heads import BackboneHead, Head, LinearHead
 from training.calibration.left_out import Images, trial_losses
-from training.calibration.so_far import Fitted, fit_trials
 from training.pretraining.mindeye import Config, Seen, pretrain
 from training.pretraining.mindeye import Recipe as Pretraining
 
@@ -57,11 +57,11 @@ class Plan:
     calibration: tuple[int, ...] = (75, 150, 375, 750)
     scratch: tuple[int, ...] = (75, 150, 375, 750, 3000)
     pretraining: Pretraining = field(
-        default_factory=lambda: Pretraining(steps=2500, batch=256, prior_batch=0, learning_rate=3e-3)
+        default_factory=lambda: Pretraining(steps=2500, batch=128, prior_batch=0, learning_rate=3e-3)
     )
-    fine_tuning: Recipe = field(default_factory=lambda: Recipe(steps=300, batch=256, learning_rate=3e-4))
+    fine_tuning: Recipe = field(default_factory=lambda: Recipe(steps=160, batch=128, learning_rate=3e-4))
     from_scratch: Recipe = field(
-        default_factory=lambda: Recipe(steps=1000, batch=128, learning_rate=1e-3, look_every=50, patience=6)
+        default_factory=lambda: Recipe(steps=700, batch=128, learning_rate=1e-3, look_every=50, patience=5)
     )
 
 

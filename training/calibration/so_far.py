@@ -5,108 +5,61 @@ Knows nothing of folders or bundles. Letters: K trials, V voxels, N images, B be
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.accuracy import top_k
-from mindsight.decoders.linear.readout import Readout
 from mindsight.errors import ModelMismatch
 from mindsight.evaluation.calibration_record import LearningPoint
 from mindsight.glm import Statistics
 from mindsight.ingest.outputs import TrialBeta
 from mindsight.preprocessing.quality.baseline import Baseline, baseline_of
 from mindsight.retrieval import Calibration, CandidatePool, fit_stages
-from training.calibration.closed_form import GrowingTrials, folds_by_image, folds_by_run
+from training.calibration.fitted import Fitted, Reader, fit_trials
 from training.calibration.heads import Head
 from training.calibration.left_out import (
-    N_FOLDS,
     Gain,
     Images,
     LeftOut,
-    Way,
     calibrated,
-    choose_way,
     one_hot,
     paired_gain,
-    scores_of,
     trial_losses,
 )
 from training.calibration.live import ScoredRun, by_stage
-from training.calibration.reliability import MIN_TRIALS, Reliability, check_betas, measure_reliability
+from training.calibration.reliability import check_betas
 from training.calibration.runs import statistics_of
 from training.calibration.visit_runs import CalibrationRun, z_of
 
 _SHUFFLES, _MAX_NULL = 10, 1000
 
 
-@dataclass(frozen=True, eq=False)
-class Reader:
-    """A decoder.
-
-    keep_V : reliable voxels, which it reads
-    """
-
-    keep_V: NDArray[np.bool_]
-    readout: Readout
-    way: Way
-
-    def scores(self, z_BV: NDArray[np.float32], head: Head, pool: CandidatePool) -> NDArray[np.float32]:
-        """(B, N) of betas in all voxels."""
-        origin_H = self.readout.intercept_H.astype(np.float32) if self.way.centred else None
-        return scores_of(head, self.readout.predict(z_BV[:, self.keep_V]), pool, origin_H)
+Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""(B, V) z-scored betas in all voxels -> (B, N) scores with the images."""
 
 
 @dataclass(frozen=True, eq=False)
-class Fitted(Reader):
-    """A decoder of the trials so far.
+class Claims:
+    """What is claimed of a decoder: by trials that were left out of it.
 
-    left_out : all trials, by decoders of other images that were fitted in the same way
+    left_out, shown_K : final betas of these trials
+    fold_K : (K,) of every trial of the visit; -1 of trials that are not left out
+    scorers : of each fold, a decoder that was not fitted to it
+    null_MN : scores of shuffled betas
+    held_out : in words, how trials were left out; empty: by folds
     """
 
-    reliability: Reliability
-    trials: GrowingTrials
-    fold_K: NDArray[np.intp]
     left_out: LeftOut
-
-
-def fit_trials(
-    z_KV: NDArray[np.float32],
-    shown_K: NDArray[np.intp],
-    head: Head,
-    images: Images,
-    run_K: NDArray[np.intp] | None = None,
-) -> Fitted:
-    """The closed form in the reliable voxels, fitted in the way that does best on trials left out.
-
-    run_K : runs that are left out together; None: images are
-    """
-    reliability = measure_reliability(z_KV, shown_K)
-    keep_V = reliability.reliable_V
-    keep_V = keep_V if keep_V.any() else np.ones_like(keep_V)
-    trials = GrowingTrials(int(keep_V.sum()), images.target_NH.shape[1])
-    trials.push(z_KV[:, keep_V], images.target_NH[shown_K])
-    folds = folds_by_image(shown_K, N_FOLDS) if run_K is None else folds_by_run(run_K, N_FOLDS)
-    left_out = choose_way(trials, head, images, shown_K, folds)
-    readout = trials.fit(left_out.way.method, left_out.way.penalty)
-    return Fitted(keep_V, readout, left_out.way, reliability, trials, folds, left_out)
-
-
-def fit_rows(z_KV: NDArray[np.float32], shown_K: NDArray[np.intp], images: Images, way: Way) -> Reader | None:
-    """A decoder of a part of the trials, fitted in a way that is given but for ridge's penalty; None of too few."""
-    if len(z_KV) < MIN_TRIALS or len(np.unique(shown_K)) < 2:
-        return None
-    keep_V = measure_reliability(z_KV, shown_K).reliable_V
-    keep_V = keep_V if keep_V.any() else np.ones_like(keep_V)
-    trials = GrowingTrials(int(keep_V.sum()), images.target_NH.shape[1])
-    trials.push(z_KV[:, keep_V], images.target_NH[shown_K])
-    penalty = way.penalty
-    if way.method == "ridge":
-        penalty = trials.cross_fit("ridge", folds_by_image(np.arange(trials.n), N_FOLDS)).penalty
-    return Reader(keep_V, trials.fit(way.method, penalty), way)
+    shown_K: NDArray[np.intp]
+    fold_K: NDArray[np.intp]
+    scorers: Mapping[int, Scorer]
+    null_MN: NDArray[np.float32]
+    held_out: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,40 +158,53 @@ class SoFar:
         image_K = shown_K if self.hold_out == "image" else np.arange(len(shown_K))
         return paired_gain(list(new_K), list(old_K), image_K[compared_K])
 
+    def claims(self, fitted: Fitted, head: Head, images: Images) -> Claims:
+        """Of a closed form: every trial is left out once."""
+        way, trials, keep_V = fitted.way, fitted.trials, fitted.keep_V
+        readers = {
+            int(fold): Reader(keep_V, trials.fit(way.method, way.penalty, np.flatnonzero(fitted.fold_K != fold)), way)
+            for fold in np.unique(fitted.fold_K)
+        }
+        scorers = {fold: partial(reader.scores, head=head, pool=images.pool) for fold, reader in readers.items()}
+        null_MN = fitted.scores(self.shuffled_MV(keep_V), head, images.pool)
+        return Claims(fitted.left_out, self.shown_K, fitted.fold_K, scorers, null_MN)
+
     def calibrate(
-        self, fitted: Fitted, head: Head, images: Images, ranked: CandidatePool
+        self, claims: Claims, head: Head, images: Images, ranked: CandidatePool
     ) -> tuple[Calibration, list[AsItCame]]:
-        """Confidence, by stage and by the betas of the run, from trials as they came, by decoders of other folds.
+        """Confidence, by stage and by the betas of the run, from left-out trials as they came.
 
         ranked : that sessions rank. If these are not the images shown, each run is ranked among as many of those.
         """
-        readouts, came, rng = self._fold_readouts(fitted), list[AsItCame](), np.random.default_rng(0)
+        came, rng = list[AsItCame](), np.random.default_rng(0)
         ends = np.cumsum([len(run.finals) for run in self.done])
         for number, (run, shown) in enumerate(zip(self.done, self._shown, strict=True)):
-            folds = fitted.fold_K[ends[number] - len(run.finals) : ends[number]]
+            folds = claims.fold_K[ends[number] - len(run.finals) : ends[number]]
             fold_of = dict(zip([beta.trial for beta in run.finals], folds.tolist(), strict=True))
-            betas = [beta for beta in self._with_statistics(number) if beta.trial in fold_of]
+            betas = [beta for beta in self._with_statistics(number) if fold_of.get(beta.trial, -1) in claims.scorers]
             if not betas:
                 continue
-            scores_BN = _left_out_scores(betas, fold_of, readouts, fitted, head, images)
+            scores_BN = np.empty((len(betas), len(images.pool)), np.float32)
+            fold_B, z_BV = np.array([fold_of[beta.trial] for beta in betas]), z_of(betas)
+            for fold in np.unique(fold_B):
+                scores_BN[fold_B == fold] = claims.scorers[int(fold)](z_BV[fold_B == fold])
             shown_B = np.array([shown[beta.trial] for beta in betas])
             columns = np.arange(len(images.pool))
             if ranked.digest != images.pool.digest:
                 columns = _among(shown_B, len(ranked), len(images.pool), rng)
             place = np.argsort(columns)[np.searchsorted(np.sort(columns), shown_B)]
             came.append(AsItCame(run.run, columns, ScoredRun(betas, scores_BN[:, columns], place)))
-        null_MN = self._null(fitted, head, images)
-        common = calibrated(fitted.left_out, head, self.shown_K, null_MN)
+        common = calibrated(claims.left_out, head, claims.shown_K, claims.null_MN)
         alike = min(len(run.column_N) for run in came)
         live = by_stage([_first(run, alike) for run in came])
-        return fit_stages(common, live, null_MN[:, :alike]), came
+        return fit_stages(common, live, claims.null_MN[:, :alike]), came
 
-    def _fold_readouts(self, fitted: Fitted) -> dict[int, Readout]:
-        way = fitted.way
-        return {
-            int(fold): fitted.trials.fit(way.method, way.penalty, np.flatnonzero(fitted.fold_K != fold))
-            for fold in np.unique(fitted.fold_K)
-        }
+    def shuffled_MV(self, keep_V: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """(M, V) betas whose kept voxels were shuffled."""
+        z_KV = self.z_KV
+        shuffled_MV = np.tile(z_KV, (max(1, min(_SHUFFLES, _MAX_NULL // len(z_KV))), 1))[:_MAX_NULL]
+        shuffled_MV[:, keep_V] = np.random.default_rng(0).permuted(shuffled_MV[:, keep_V], axis=1)
+        return shuffled_MV
 
     def _with_statistics(self, number: int) -> list[TrialBeta]:
         """A run's betas; those that came before there were any statistics have those of the other runs."""
@@ -248,14 +214,6 @@ class SoFar:
             replace(beta, mean_V=known.mean_V, std_V=known.std_V) if beta.normalised_by == "none" else beta
             for beta in self.done[number].labelled
         ]
-
-    def _null(self, fitted: Fitted, head: Head, images: Images) -> NDArray[np.float32]:
-        """(M, N) scores of betas whose voxels were shuffled."""
-        z_KV = fitted.trials.z_KV
-        shuffles = max(1, min(_SHUFFLES, _MAX_NULL // len(z_KV)))
-        shuffled_MV = np.random.default_rng(0).permuted(np.tile(z_KV, (shuffles, 1))[:_MAX_NULL], axis=1)
-        origin_H = fitted.readout.intercept_H.astype(np.float32) if fitted.way.centred else None
-        return scores_of(head, fitted.readout.predict(shuffled_MV), images.pool, origin_H)
 
     def statistics(self, keep_V: NDArray[np.bool_]) -> Statistics:
         whole = statistics_of([run.finals for run in self.done if run.finals])
@@ -281,21 +239,3 @@ def _first(run: AsItCame, n: int) -> ScoredRun:
         run.scored.scores_KN[kept][:, :n],
         run.scored.shown_K[kept],
     )
-
-
-def _left_out_scores(
-    betas: Sequence[TrialBeta],
-    fold_of: Mapping[int, int],
-    readouts: Mapping[int, Readout],
-    fitted: Fitted,
-    head: Head,
-    images: Images,
-) -> NDArray[np.float32]:
-    scores_BN = np.empty((len(betas), len(images.pool)), np.float32)
-    fold_B, z_BV = np.array([fold_of[beta.trial] for beta in betas]), z_of(betas)[:, fitted.keep_V]
-    for fold, readout in readouts.items():
-        rows = fold_B == fold
-        if rows.any():
-            origin_H = readout.intercept_H.astype(np.float32) if fitted.way.centred else None
-            scores_BN[rows] = scores_of(head, readout.predict(z_BV[rows]), images.pool, origin_H)
-    return scores_BN

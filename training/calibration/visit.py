@@ -13,14 +13,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.decoders.base import DecoderWeights
 from mindsight.errors import BadRequest, Conflict
 from mindsight.evaluation.calibration_record import CalibrationRecord, LearningPoint
 from mindsight.files.digest import sha256_of_json
@@ -29,12 +30,16 @@ from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import CandidatePool, ReducedIndex
 from mindsight.subjects.bundle.folder import Bundle
+from training.calibration.fitted import Fitted
 from training.calibration.heads import Head, load_head
 from training.calibration.left_out import Gain, Images
 from training.calibration.runs import Labels
-from training.calibration.so_far import Fitted, SoFar
+from training.calibration.so_far import Claims, SoFar
 from training.calibration.visit_record import record_of
 from training.calibration.visit_runs import CalibrationRun
+
+if TYPE_CHECKING:
+    from training.calibration.gradient import Recipe
 
 _WAIT = {"calibration.trials", "calibration.repeats", "calibration.labels"}  # more runs may bring what is missing
 
@@ -53,6 +58,7 @@ class Visit:
     hold_out : trials that are left out together: by "image" with all its repeats, or by "run" for candidates that are
         shown in every run, such as labels
     labels : column of the events that named the stimuli
+    fine_tuning : gradient steps after the last run, from the closed form; None: none
     """
 
     subject: str
@@ -65,6 +71,7 @@ class Visit:
     backbone: Path | None = None
     hold_out: Literal["image", "run"] = "image"
     labels: Labels | None = None
+    fine_tuning: Recipe | None = None
 
     @property
     def ranked(self) -> CandidatePool:
@@ -87,6 +94,7 @@ class Visit:
                 "backbone": backbone,
                 "hold_out": self.hold_out,
                 "options": repr(self.options),
+                "fine_tuning": repr(self.fine_tuning),
             }
         )
 
@@ -96,12 +104,12 @@ class Progress:
     """Where a calibration is.
 
     stage : what has just been done, or is being done
-    done, total : runs; total is None while it is not known
+    done, total : runs, or looks of fine-tuning, at most; total is None while it is not known
     left_s : of computing, not of scanning; None while it is not known
     curve : accuracy on each run of the decoder of the runs before it
     """
 
-    stage: Literal["betas", "closed form", "controls", "fine-tuning"]
+    stage: Literal["betas", "closed form", "fine-tuning"]
     done: int
     total: int | None
     left_s: float | None
@@ -163,6 +171,7 @@ class _Log:
     done: list[int] = field(default_factory=list)
     fitted_after: list[int] = field(default_factory=list)
     curve: list[LearningPoint] = field(default_factory=list)
+    fine_tuned: bool = False
 
     @classmethod
     def open(cls, scratch: Path, visit: Visit) -> _Log:
@@ -177,17 +186,21 @@ class _Log:
                 " or options differ): name a new folder",
                 code="calibration.scratch",
             )
-        return cls(file, digest, held["done"], held["fitted_after"], [_point(each) for each in held["curve"]])
+        curve = [_point(each) for each in held["curve"]]
+        return cls(file, digest, held["done"], held["fitted_after"], curve, held["fine_tuned"])
 
     @property
     def scratch(self) -> Path:
         return self.file.parent
 
-    def keep(self) -> None:
-        from dataclasses import asdict
-
-        curve = [asdict(point) for point in self.curve]
-        held = {"visit": self.digest, "done": self.done, "fitted_after": self.fitted_after, "curve": curve}
+    def keep(self, fine_tuned: bool = False) -> None:
+        held = {
+            "visit": self.digest,
+            "done": self.done,
+            "fitted_after": self.fitted_after,
+            "curve": [asdict(point) for point in self.curve],
+            "fine_tuned": fine_tuned,
+        }
         write_durably(self.file, json.dumps(held, indent=1).encode() + b"\n")
 
 
@@ -235,6 +248,9 @@ class _Calibration:
             self.log.keep()
         if refused is not None and self.present is None:
             raise refused
+        if not self.log.fine_tuned and (tuned := self._fine_tuned(so_far)) is not None:
+            yield tuned
+            self.log.keep(fine_tuned=True)
 
     def _after(self, run: CalibrationRun, so_far: SoFar) -> Calibrated | None:
         """The decoder of all runs so far, if it is better than the one before."""
@@ -246,8 +262,38 @@ class _Calibration:
             if gain.mean <= 0.0:
                 return None
         self.present = fitted
-        calibration, came = so_far.calibrate(fitted, self.head, self.images, self.visit.ranked)
-        weights = self.log.scratch / f"decoder-{run.run:03d}.safetensors"
+        file = self.log.scratch / f"decoder-{run.run:03d}.safetensors"
+        decoder = self.head.weights(fitted.readout, fitted.way.penalty, file)
+        claims = so_far.claims(fitted, self.head, self.images)
+        return self._made(so_far, fitted, claims, decoder, f"{self.head.what}: {fitted.way}", gain)
+
+    def _fine_tuned(self, so_far: SoFar) -> Calibrated | None:
+        """The present decoder after gradient steps, if these made it better."""
+        from training.calibration.heads import BackboneHead
+        from training.calibration.visit_fine_tuning import fine_tuned_claims
+
+        recipe, fitted = self.visit.fine_tuning, self.present
+        if recipe is None or fitted is None or not isinstance(self.head, BackboneHead):
+            return None
+        n_looks, started = -(-recipe.steps // recipe.look_every), time.perf_counter()
+
+        def report(step: int) -> bool:
+            done = step // recipe.look_every
+            left_s = (time.perf_counter() - started) / done * (n_looks - done) if done else None
+            curve = tuple(self.log.curve)
+            self.report_progress(Progress(stage="fine-tuning", done=done, total=n_looks, left_s=left_s, curve=curve))
+            return not self.cancelled()
+
+        found = fine_tuned_claims(self.head, self.images, so_far, fitted, recipe, self.log.scratch, report)
+        if found is None or self.cancelled():
+            return None
+        claims, decoder, gain = found
+        return self._made(so_far, fitted, claims, decoder, f"{self.head.what}: fine-tuned from {fitted.way}", gain)
+
+    def _made(
+        self, so_far: SoFar, fitted: Fitted, claims: Claims, decoder: DecoderWeights, how: str, gain: Gain | None
+    ) -> Calibrated:
+        calibration, came = so_far.calibrate(claims, self.head, self.images, self.visit.ranked)
         bundle = Bundle(
             subject=self.visit.subject,
             created=self.visit.created_text,
@@ -256,16 +302,15 @@ class _Calibration:
             statistics=so_far.statistics(fitted.keep_V),
             calibration=calibration,
             pool=self.visit.ranked,
-            decoder=self.head.weights(fitted.readout, fitted.way.penalty, weights),
+            decoder=decoder,
             index=self.visit.index,
             baseline=so_far.baseline(fitted.keep_V),
             labels=self.visit.labels,
-            accuracy=fitted.left_out.accuracy(so_far.shown_K),
+            accuracy=claims.left_out.accuracy(claims.shown_K),
         )
         record = record_of(bundle.subject, bundle.created, so_far, fitted, self.head, self.images, calibration, came)
-        return Calibrated(
-            bundle=bundle, record=record, runs=so_far.runs, how=f"{self.head.what}: {fitted.way}", gain=gain
-        )
+        record = replace(record, decoder=how, held_out=claims.held_out or record.held_out)
+        return Calibrated(bundle=bundle, record=record, runs=so_far.runs, how=how, gain=gain)
 
     def _shown(self, run: CalibrationRun) -> dict[int, int]:
         stimuli = self.visit.stimuli

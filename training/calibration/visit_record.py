@@ -20,9 +20,10 @@ from mindsight.evaluation.calibration_record import (
 )
 from mindsight.evaluation.noise_ceiling import noise_ceiling
 from mindsight.retrieval import Calibration, CandidatePool
+from training.calibration.fitted import Fitted, fit_rows
 from training.calibration.heads import Head
 from training.calibration.left_out import Images, one_hot, shuffled_control
-from training.calibration.so_far import AsItCame, Fitted, SoFar, fit_rows
+from training.calibration.so_far import AsItCame, SoFar
 
 _MAX_POINTS = 6
 
@@ -40,9 +41,8 @@ def record_of(
     """What was measured of this decoder."""
     rng = np.random.default_rng(0)
     shuffled = shuffled_control(fitted.trials, head, images, so_far.shown_K, fitted.fold_K, fitted.way, rng)
-    ceiling = noise_ceiling(
-        so_far.z_KV, so_far.shown_K, so_far.run_K
-    )  # of all voxels: the chosen ones repeat by choice
+    # of all voxels: the chosen ones repeat by choice
+    ceiling = noise_ceiling(so_far.z_KV, so_far.shown_K, so_far.run_K)
     by = "image, all its repeats together" if so_far.hold_out == "image" else "run"
     return CalibrationRecord(
         subject=subject,

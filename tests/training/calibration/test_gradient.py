@@ -67,7 +67,7 @@ def test_fine_tuning_replaces_the_closed_form_only_if_it_is_better_on_images_lef
     pool = CandidatePool(tuple(map(str, range(80))), material.tokens_KND)
     known = Images(pool, head.targets(pool))
     way = Way("ridge", False, 100.0)
-    recipe = Recipe(steps=120, batch=48, learning_rate=5e-3, look_every=20, patience=6)
+    recipe = Recipe(steps=60, batch=48, learning_rate=5e-3, look_every=20)
     better = fine_tune(head, known, material.z_KV, material.image_K, way, recipe)
     assert better is not None
     assert better.gain.interval[0] > 0.0

@@ -15,7 +15,7 @@ from mindsight.errors import BadRequest, Conflict, ModelMismatch
 from mindsight.evaluation.calibration_record import CalibrationRecord
 from mindsight.retrieval import rank
 from mindsight.subjects.bundle.folder import Bundle
-from support.invented_visit import OPTIONS, V, images, responses, run_of, space, stimuli
+from support.invented_visit import DIM, N_TOKENS, OPTIONS, V, images, responses, run_of, space, stimuli
 from training.calibration.visit import Calibrated, Progress, Visit, calibrate_visit
 from training.calibration.visit_runs import CalibrationRun, keep_run, read_run
 
@@ -31,12 +31,12 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from training.pretraining.demo_decoder import shared_weights
     from training.pretraining.mindeye import Config, Recipe, Seen, pretrain
 
-    recipe = Recipe(steps=150, batch=96, prior_batch=48, learning_rate=3e-3)
-    config = Config(hidden=24, prior=None, session_trials=(60, 120), pretraining=recipe)
+    recipe = Recipe(steps=100, batch=64, prior_batch=48, learning_rate=3e-3)
+    config = Config(hidden=24, prior=None, session_trials=(100,), pretraining=recipe)
     seen = []
     for person in (1, 2, 3):
-        tokens = images(100 + person, 300)
-        noise = 1.5 * np.random.default_rng(person).normal(size=(300, V))
+        tokens = images(100 + person, 200)
+        noise = 1.5 * np.random.default_rng(person).normal(size=(200, V))
         betas = torch.from_numpy((responses(person, tokens) + noise).astype(np.float32))
         seen.append(Seen(betas, torch.from_numpy(tokens)))
     folder = tmp_path_factory.mktemp("backbone")
@@ -82,11 +82,10 @@ def test_each_bundle_decodes_a_later_run(shared: bool, backbone: Path, tmp_path:
     assert found
     assert found[0].runs == (1,)
     later = run_of(POOL, 5)
-    for number, each in enumerate(found):
-        saved = each.bundle.save(tmp_path / f"bundle-{number}")
-        # 40 trials among 160 images: chance is 0.25 hits, and more than 3 happens once in ten thousand
-        assert hits(saved, later) > 3
-    assert hits(found[-1].bundle, later) >= hits(found[0].bundle, later) - 4
+    right = [hits(each.bundle.save(tmp_path / f"bundle-{i}"), later) for i, each in enumerate(found)]
+    # 40 trials among 160 images: chance is 0.25 hits; more than 1 happens once in forty, more than 4 never
+    assert min(right) > 1
+    assert right[-1] > 4
     assert [each.done for each in curve if each.stage == "closed form"] == [1, 2, 3]
     assert len(curve[-1].curve) == 2
     assert curve[-1].left_s == 0.0
@@ -100,12 +99,12 @@ def test_the_mask_leaves_out_voxels_that_do_not_respond(tmp_path: Path) -> None:
 
 
 def test_the_record_holds_every_left_out_trial_and_a_control_at_chance(tmp_path: Path) -> None:
-    *_, last = calibrate_visit(visit(), runs(4), tmp_path / "s")
+    *_, last = calibrate_visit(visit(), runs(3), tmp_path / "s")
     (tmp_path / "record").mkdir()
     last.record.save(tmp_path / "record")
     record = CalibrationRecord.load(tmp_path / "record")
     assert {(trial.run, trial.trial, trial.stage) for trial in record.trials} == {
-        (run, trial, stage) for run in range(1, 5) for trial in range(1, 41) for stage in ("fast", "revised", "final")
+        (run, trial, stage) for run in range(1, 4) for trial in range(1, 41) for stage in ("fast", "revised", "final")
     }
     right = np.mean([trial.image_rank == 1 for trial in record.of_stage("final")])
     assert right > 0.3
@@ -157,15 +156,54 @@ def saved(found: list[Calibrated], folder: Path) -> list[str]:
     return [each.bundle.save(folder / f"bundle-{i}").digest for i, each in enumerate(found)]
 
 
-@pytest.mark.parametrize("step", [2, 3, 4])
+@pytest.mark.parametrize("step", [2, 4])
 def test_an_interrupted_calibration_goes_on_and_finds_the_same(
     step: int, backbone: Path, whole: list[str], tmp_path: Path
 ) -> None:
-    """Killed after the first run's decoder, with the second run's betas, after its decoder."""
+    """Killed after the first run's decoder, and after the second's."""
     killed_at(step, runs(2), tmp_path / "scratch", backbone)
     rest = saved(killed_at(0, runs(2), tmp_path / "scratch", backbone), tmp_path)
     assert rest == whole[len(whole) - len(rest) :]
     assert len(rest) >= len(whole) - (step - 1) // 2
+
+
+@pytest.mark.slow
+def test_fine_tuning_comes_last_and_goes_on_after_an_interruption(tmp_path: Path) -> None:
+    """From a backbone with random weights, which steps make better."""
+    import torch
+
+    from mindsight.decoders.mindeye2 import Layout, MindEye2
+    from mindsight.weights.artefact import write_artefact
+    from training.calibration.gradient import Recipe
+    from training.pretraining.demo_decoder import shared_weights
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layout = Layout(voxels=(N_TOKENS * DIM,), hidden=16, tokens=N_TOKENS, dim=DIM, n_blocks=1)
+        write_artefact(tmp_path / "random", "mindeye2", {}, shared_weights(MindEye2(layout)))
+    recipe = Recipe(steps=60, batch=24, learning_rate=5e-3, look_every=20)
+    tuned = replace(visit(tmp_path / "random"), fine_tuning=recipe)
+    only = [run_of(POOL, 1, n_trials=150, repeats=30, noise=0.3)]
+    looks = 0
+
+    def killed(progress: Progress) -> None:
+        nonlocal looks
+        looks += progress.stage == "fine-tuning"
+        if looks == 2:
+            raise _Killed
+
+    before = calibrate_visit(tuned, only, tmp_path / "s", report_progress=killed)
+    first = next(before)
+    with pytest.raises(_Killed):
+        next(before)
+    (last,) = calibrate_visit(tuned, only, tmp_path / "s")
+    assert "fine-tuned" in last.how
+    assert last.gain is not None
+    assert last.gain.interval[0] > 0.0
+    saved = last.bundle.save(tmp_path / "bundle")
+    assert saved.accuracy is not None
+    assert hits(saved, only[0]) > hits(first.bundle, only[0])
+    assert list(calibrate_visit(tuned, only, tmp_path / "s")) == []
 
 
 def test_cancelling_ends_it_and_it_may_be_started_again(tmp_path: Path) -> None:
