@@ -10,8 +10,9 @@ from mindsight.features import FeatureSpace
 from training.datasets.images import ArrayImages
 from training.datasets.trials import ArrayBetas, Dataset, SubjectTrials
 from training.pretraining.config import Config, ModelTable, PriorTable
-from training.pretraining.data import Data
+from training.pretraining.data import Data, make_material, make_split
 from training.pretraining.targets import Lowlevel, Targets
+from training.pretraining.train import Material
 
 N, D = 4, 16
 SPACE = FeatureSpace("factors", (N, D), "none", "0" * 64)
@@ -62,3 +63,8 @@ def small_config(**changes: Any) -> Config:
         "split": {"validation": 0.1, "test": 0.1}, **changes,
     }  # fmt: skip
     return Config(**given)
+
+
+def material_of(config: Config, data: Data) -> Material:
+    """What a run of this configuration learns from and is measured on."""
+    return make_material(config, data, make_split(config, data))

@@ -37,6 +37,8 @@ def save_checkpoint(folder: Path, kind: str, step: int, run: Mapping[str, Any], 
     kind : of training, which the manifest states
     run : what the course of the run depends on
     """
+    for begun in folder.glob(".step-*"):  # by a process that was killed while it wrote
+        shutil.rmtree(begun)
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     size = sum(tensor.numel() * tensor.element_size() for tensor in held.values())
     with new_folder(folder / f"step-{step:08d}", size) as new:

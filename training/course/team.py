@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
@@ -16,6 +17,8 @@ from torch import Tensor, distributed
 from mindsight.errors import BadRequest
 from mindsight.settings import read_settings
 from mindsight.weights.device import choose
+
+_PATIENCE = timedelta(hours=2)  # while one process reads all images, or measures
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def joined() -> Iterator[Team]:
     own = f"cuda:{local}" if on_cards else "cpu"
     if on_cards:
         torch.cuda.set_device(own)
-    distributed.init_process_group("nccl" if on_cards else "gloo")
+    distributed.init_process_group("nccl" if on_cards else "gloo", timeout=_PATIENCE)
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size(), own)
     finally:

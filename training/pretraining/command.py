@@ -23,7 +23,7 @@ from mindsight.files.durable import write_durably
 from training.course.run import Course, run
 from training.course.team import Team, joined
 from training.pretraining.config import Config, read_config
-from training.pretraining.data import Data, keep_split, make_material, open_data
+from training.pretraining.data import Data, keep_split, make_material, make_split, open_data, read_split
 from training.pretraining.export import export
 from training.pretraining.train import Pretraining
 
@@ -60,12 +60,17 @@ def train(config: Config, team: Team) -> dict[str, Any] | None:
             code="training.finished",
         )
     data = open_data(config)
-    material, split = make_material(config, data)
     model = make_model(config, data)
-    pretraining = Pretraining(config, model, material, team)
-    if team.leads:
+    if team.leads:  # one process reads all images
+        split = make_split(config, data)
+        material = make_material(config, data, split)
         config.out.mkdir(parents=True, exist_ok=True)
         keep_split(config.out, split)
+    team.wait()
+    if not team.leads:
+        split = read_split(config.out)
+        material = make_material(config, data, split)
+    pretraining = Pretraining(config, model, material, team)
     described = config.curve | {"split": split["sha256"], "tokens": data.targets.space.encoder}
     course = Course(
         out=config.out,

@@ -6,7 +6,7 @@ Knows nothing of networks. Raises, of every kind of bad input, BadRequest or Mod
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,26 +99,39 @@ def _sorted(subjects: Sequence[SubjectTrials]) -> Dataset:
     return Dataset(tuple(sorted(subjects, key=lambda subject: subject.subject)))
 
 
-def make_material(config: Config, data: Data) -> tuple[Material, dict[str, Any]]:
-    """The batches and the held-out trials of a run, and the manifest of which images are where.
+def make_split(config: Config, data: Data) -> dict[str, Any]:
+    """Which images are where: what ``split.json`` holds. Every image is read.
 
-    Raises BadRequest: ``dataset.images``, ``pictures.unreadable``, ``dataset.not_finite``, ``dataset.constant``,
-    ``dataset.trials``, ``split.share``, ``training.config``.
+    Raises BadRequest: ``dataset.images``, ``pictures.unreadable``, ``split.share``.
     """
-    dataset, shares = data.dataset, config.split
-    data.targets.require(dataset.images)
-    prints = fingerprints(data.images, dataset.images)
-    split = split_images(dataset, prints, validation=shares.validation, test=shares.test, seed=shares.seed)
-    training = split.images("training")
+    shares = config.split
+    data.targets.require(data.dataset.images)
+    prints = fingerprints(data.images, data.dataset.images)
+    split = split_images(data.dataset, prints, validation=shares.validation, test=shares.test, seed=shares.seed)
+    return split.to_json(data.dataset)
+
+
+def make_material(config: Config, data: Data, split: Mapping[str, Any]) -> Material:
+    """The batches and the held-out trials of a run.
+
+    split : see ``make_split``
+
+    Raises BadRequest: ``dataset.not_finite``, ``dataset.constant``, ``dataset.trials``, ``dataset.scale``,
+    ``split.share``, ``training.config``.
+    """
+    parts = {
+        part: {image for image, row in split["images"].items() if row["part"] == part}
+        for part in ("training", "validation", "test")
+    }
     learners, validation, test = [], [], []
-    for subject in dataset.subjects:
-        betas = normalised(subject, training)
-        rows_K = subject.rows_of(training)
+    for subject in data.dataset.subjects:
+        betas = normalised(subject, parts["training"])
+        rows_K = subject.rows_of(parts["training"])
         learners.append(Learner(subject.subject, betas, rows_K, tuple(subject.images[row] for row in rows_K)))
-        validation.append(_held_out(subject, HeldOut.of(subject.subject, betas, split.images("validation"))))
-        test.append(_held_out(subject, HeldOut.of(subject.subject, betas, split.images("test"))))
+        validation.append(_held_out(subject, HeldOut.of(subject.subject, betas, parts["validation"])))
+        test.append(_held_out(subject, HeldOut.of(subject.subject, betas, parts["test"])))
     batches = Batches(learners, data.targets, config.part or config.batch, config.seed)
-    return Material(batches, validation, test), split.to_json(dataset)
+    return Material(batches, validation, test)
 
 
 def _held_out(subject: SubjectTrials, held_out: HeldOut) -> HeldOut:
@@ -141,3 +154,9 @@ def keep_split(out: Path, manifest: dict[str, Any]) -> None:
             code="training.other_run",
         )
     write_durably(path, held)
+
+
+def read_split(out: Path) -> dict[str, Any]:
+    """What ``keep_split`` wrote."""
+    held: dict[str, Any] = json.loads((out / SPLIT).read_bytes())
+    return held

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from mindsight.errors import BadRequest
-from support.trials import small_config, small_data
+from support.trials import material_of, small_config, small_data
 from training.pretraining.batches import Batches, Part
-from training.pretraining.data import make_material
+from training.pretraining.data import make_material, make_split
 
 
 @pytest.fixture(scope="module")
 def batches() -> Batches:
-    return make_material(small_config(), small_data(n_subjects=3))[0].batches
+    return material_of(small_config(), small_data(n_subjects=3)).batches
 
 
 def test_a_part_has_as_many_trials_of_each_subject_and_no_image_twice(batches: Batches) -> None:
@@ -55,7 +55,9 @@ def test_an_epoch_shows_every_trial(batches: Batches) -> None:
 
 
 def test_held_out_images_are_in_no_part(batches: Batches) -> None:
-    material, manifest = make_material(small_config(), small_data(n_subjects=3))
+    config, data = small_config(), small_data(n_subjects=3)
+    manifest = make_split(config, data)
+    material = make_material(config, data, manifest)
     held = {name for name, row in manifest["images"].items() if row["part"] != "training"}
     assert held
     assert all(not held & set(material.batches.part(number).images) for number in range(80))

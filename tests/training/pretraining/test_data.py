@@ -12,9 +12,9 @@ import pytest
 from mindsight.errors import BadRequest, MindsightError
 from mindsight.features import FeatureSpace
 from mindsight.retrieval import CandidatePool
-from support.source_files import write_released
+from support.source_files import betas_image, write_mask, write_nifti, write_released, write_table
 from training.pretraining.config import read_config
-from training.pretraining.data import make_material, open_data
+from training.pretraining.data import make_material, make_split, open_data
 
 CONFIG = """
 out = "run"
@@ -52,13 +52,15 @@ def save_pool(folder: Path, n: int, shape: tuple[int, ...] = (4, 8)) -> None:
 
 def opened(folder: Path) -> object:
     config = read_config(folder / "pretrain.toml")
-    return make_material(config, open_data(config))
+    data = open_data(config)
+    return make_material(config, data, make_split(config, data))
 
 
 def test_released_files_through_the_configuration(work: Path) -> None:
     config = read_config(work / "pretrain.toml")
     data = open_data(config)
-    material, manifest = make_material(config, data)
+    manifest = make_split(config, data)
+    material = make_material(config, data, manifest)
     assert [subject.subject for subject in data.dataset.subjects] == ["01", "02"]
     parts = {image: row["part"] for image, row in manifest["images"].items()}
     assert {image for image, part in parts.items() if part == "test"} == {f"{i}" for i in range(70, 80)}
@@ -123,11 +125,11 @@ def test_a_pool_with_its_own_images_needs_no_others(work: Path) -> None:
     data = open_data(config)
     assert data.images.ids == pool.ids
     np.testing.assert_array_equal(data.images.read(7), np.random.default_rng(7).integers(0, 256, (20, 20, 3), np.uint8))
-    make_material(config, data)
+    make_split(config, data)
     stored = next((work / "pool").rglob("*07.png"))
     stored.write_bytes(stored.read_bytes()[:30])
     with pytest.raises(BadRequest, match="expected an image of 07 in the pool") as raised:
-        make_material(config, data)
+        make_split(config, data)
     assert raised.value.code == "pictures.unreadable"
 
 
@@ -137,4 +139,40 @@ def test_simulated_and_recorded_data_are_not_mixed(work: Path) -> None:
         opened(work)
     (work / "pretrain.toml").write_text(CONFIG.replace("pool = ", "# pool = "))
     with pytest.raises(BadRequest, match="none for pool"):
+        opened(work)
+
+
+def test_every_kind_of_source_is_read_from_beside_the_configuration(work: Path) -> None:
+    """The tables of the configuration; what the readers make of them is tested with the readers."""
+    tables = """
+        [[data]]
+        kind = "archive"
+        folders = ["one", "two"]
+        [[data]]
+        kind = "bids"
+        folder = "derivatives"
+        subjects = ["01"]
+        task = "view"
+        mask = "mask.nii.gz"
+        """
+    (work / "pretrain.toml").write_text(CONFIG + tables)
+    released, archive, bids = read_config(work / "pretrain.toml").data
+    assert released.folder == work / "released"
+    assert archive.folders == (work / "one", work / "two")
+    assert (bids.folder, bids.mask, bids.events) == (work / "derivatives", work / "mask.nii.gz", None)
+
+
+def test_archives_and_derivatives_through_the_configuration(work: Path) -> None:
+    for run in (1, 2, 3, 4):
+        stem = work / f"derivatives/sub-03/ses-a/func/sub-03_ses-a_task-view_run-{run}_betas"
+        write_nifti(stem.with_name(stem.name + ".nii.gz"), betas_image(20, run))
+        shown = [f"pictures/{i % 70:02d}.png" for i in range(20 * run, 20 * run + 20)]
+        write_table(stem.with_name(stem.name + ".tsv"), shown)
+    write_mask(work / "derivatives", "03")
+    (work / "pretrain.toml").write_text(CONFIG + '[[data]]\nkind = "bids"\nfolder = "derivatives"\n')
+    config = read_config(work / "pretrain.toml")
+    data = open_data(config)
+    assert [subject.subject for subject in data.dataset.subjects] == ["01", "02", "03"]
+    (work / "pretrain.toml").write_text(CONFIG + '[[data]]\nkind = "archive"\nfolders = ["derivatives"]\n')
+    with pytest.raises(BadRequest, match="expected the archive of a session, derivatives is none"):
         opened(work)

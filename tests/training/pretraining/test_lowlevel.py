@@ -13,6 +13,7 @@ from PIL import Image
 
 from mindsight.errors import ModelMismatch
 from mindsight.generators.unclip.sdxl.lowlevel import load_autoencoder
+from mindsight.retrieval.from_files import open_images
 from mindsight.weights.state_dict import write_state_dict
 from support.tiny_unclip import write_lowlevel
 from training.pretraining.lowlevel import augmented, main
@@ -77,8 +78,8 @@ def test_a_file_of_targets_is_made_and_read(checkpoint: Path, tmp_path: Path) ->
     assert torch.equal(first.teacher_BPC, second.teacher_BPC)
     assert not torch.equal(first.augmented_BPC[0], second.augmented_BPC[0])
 
-    square = Image.fromarray(pixels[1]).crop((5, 0, 35, 30)).resize((224, 224), Image.Resampling.BICUBIC)
-    image = torch.from_numpy(np.array(square)).permute(2, 0, 1)[None] / 255
+    square = open_images(tmp_path / "images", 224).read(0)  # a
+    image = torch.from_numpy(square.astype(np.float32)).permute(2, 0, 1)[None] / 255
     network = load_autoencoder(tmp_path / "vae")
     with torch.no_grad():
         latent = network.encode(2 * image - 1).latent_dist.mode() * 0.18215

@@ -14,9 +14,8 @@ from torch.testing import assert_close
 
 from mindsight.decoders.mindeye2 import MindEye2, losses
 from support.tolerance import network
-from support.trials import images_of, small_config, small_data
+from support.trials import images_of, material_of, small_config, small_data
 from training.pretraining.command import make_model
-from training.pretraining.data import make_material
 from training.pretraining.objective import Draws, Mixing, draw_mixing, mixed_latent, part_losses
 from training.pretraining.targets import Lowlevel
 
@@ -62,7 +61,7 @@ def test_the_sum_is_that_of_the_reference_losses(lowlevel: Lowlevel, mixed: bool
     data = small_data(lowlevel=lowlevel)
     config = small_config(lowlevel="targets.h5")
     model = make_model(config, data).eval()
-    part = make_material(config, data)[0].batches.part(1)
+    part = material_of(config, data).batches.part(1)
     draws = Draws.of(part, 0, mixed, "cpu")
     found = part_losses(model, part, draws, 0.005, torch.float32)
 
@@ -115,7 +114,7 @@ def test_partners_are_of_one_subject_and_a_trial_alone_keeps_itself() -> None:
 def test_mixing_latents_is_mixing_betas() -> None:
     data, config = small_data(), small_config()
     model = make_model(config, data)
-    betas = make_material(config, data)[0].batches.part(0).betas[0]
+    betas = material_of(config, data).batches.part(0).betas[0]
     mixing = draw_mixing([len(betas)], np.random.default_rng(1))
     before, after = losses.mix(betas, *mixing), losses.mix(model.ridge(betas, 0), *mixing)
     assert_close(model.ridge(before, 0), after, rtol=1e-4, atol=1e-5)
@@ -124,7 +123,7 @@ def test_mixing_latents_is_mixing_betas() -> None:
 def test_no_gradient_reaches_the_dead_blocks_and_all_others_have_one(lowlevel: Lowlevel) -> None:
     data, config = small_data(lowlevel=lowlevel), small_config(lowlevel="targets.h5")
     model = make_model(config, data).train()
-    part = make_material(config, data)[0].batches.part(0)
+    part = material_of(config, data).batches.part(0)
     part_losses(model, part, Draws.of(part, 0, True, "cpu"), 0.005, torch.float32)["loss"].backward()
     without = {name for name, weight in model.named_parameters() if weight.grad is None}
     assert {name.split(".")[1] for name in without if name.startswith("backbone.")} == {"mixer_blocks1"}
@@ -136,7 +135,7 @@ def test_no_gradient_reaches_the_dead_blocks_and_all_others_have_one(lowlevel: L
 def test_losses_are_finite_and_float32_in_bfloat16() -> None:
     data, config = small_data(), small_config()
     model = make_model(config, data).train()
-    part = make_material(config, data)[0].batches.part(0)
+    part = material_of(config, data).batches.part(0)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         whole = part_losses(model.eval(), part, Draws.of(part, 0, True, "cpu"), 0.004, torch.float32)
@@ -153,7 +152,7 @@ def test_losses_are_finite_and_float32_in_bfloat16() -> None:
 
 
 def test_draws_follow_from_seed_and_part() -> None:
-    part = make_material(small_config(), small_data())[0].batches.part(5)
+    part = material_of(small_config(), small_data()).batches.part(5)
     first, again, other = (Draws.of(part, seed, True, "cpu") for seed in (1, 1, 2))
 
     def flat(draws: Draws) -> list[Tensor]:

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from mindsight.errors import BadRequest, Conflict, MindsightError
 from support.tolerance import rounding
-from support.trials import small_config, small_data
+from support.trials import material_of, small_config, small_data
 from training.course.run import Course, run
 from training.course.team import Team
 from training.pretraining.command import make_model
 from training.pretraining.config import ModelTable
-from training.pretraining.data import Data, make_material
+from training.pretraining.data import Data
 from training.pretraining.export import released_state
 from training.pretraining.train import Pretraining
 
@@ -37,7 +37,7 @@ def data() -> Data:
 def make(data: Data) -> Callable[..., Pretraining]:
     def make(team: Team | None = None, **changes: Any) -> Pretraining:
         config = small_config(**changes)
-        return Pretraining(config, make_model(config, data), make_material(config, data)[0], team or Team())
+        return Pretraining(config, make_model(config, data), material_of(config, data), team or Team())
 
     return make
 
@@ -112,7 +112,7 @@ def test_held_out_images_are_retrieved_as_it_goes(make: Make, tmp_path: Path) ->
 def test_it_learns_images_that_it_was_not_shown() -> None:
     config = small_config(steps=120, learning_rate=1e-2, batch=40, evaluate_every=120)
     many = small_data(trials=600, images=550, noise=0.3)
-    training = Pretraining(config, make_model(config, many), make_material(config, many)[0], Team())
+    training = Pretraining(config, make_model(config, many), material_of(config, many), Team())
     first, *_, last = [training.advance() for _ in range(120)]
     assert last["loss"] < 0.7 * first["loss"]
     found = last["held_out"]["all"]
@@ -188,14 +188,14 @@ def test_half_the_memory_learns_as_much(tmp_path: Path) -> None:
             steps=40, learning_rate=2e-2, batch=32, evaluate_every=40, memory=memory, precision="bfloat16",
             checkpoint_every=20, model=ModelTable(hidden=64, n_blocks=1, prior=False),
         )  # fmt: skip
-        training = Pretraining(config, make_model(config, many), make_material(config, many)[0], Team())
+        training = Pretraining(config, make_model(config, many), material_of(config, many), Team())
         found[memory] = follow(training, tmp_path / memory)[-1]["held_out"]["all"]["images"]
     assert found["half"]["value"] > found["whole"]["interval"][0] > 3 * found["whole"]["chance"]
     exported = released_state(training.model, training.whole())
     large = "backbone.backbone_linear.weight"
     assert torch.equal(exported[large].bfloat16(), training.model.state_dict()[large])
     assert not torch.equal(exported[large].bfloat16().float(), exported[large])
-    resumed = Pretraining(config, make_model(config, many), make_material(config, many)[0], Team())
+    resumed = Pretraining(config, make_model(config, many), material_of(config, many), Team())
     shutil.rmtree(tmp_path / "half/checkpoints/step-00000040")
     follow(resumed, tmp_path / "half")
     again = resumed.whole()
