@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-portable test-slow fuzz check bench lock clean
+.PHONY: setup demo test test-portable test-slow fuzz check bench lock audit sbom licences clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -22,8 +22,9 @@ setup: .venv/.ready ## a virtual environment with the pinned dependencies
 demo: setup ## a simulated session through the real service; ONCE=1 ends by itself and prints JSON
 	$(BIN)/mindsight demo $(if $(ONCE),--once)
 
-check: setup ## lint, types, import rules
+check: setup ## lint, types, import rules, advisories
 	$(CHECK)
+	$(MAKE) --no-print-directory audit
 
 # Reading the types takes half a minute and waits for nothing, the first tests wait for processes: both at once. The
 # kernels are compiled before that, once, while the tests are collected: else every process compiles its own. What the
@@ -52,12 +53,28 @@ fuzz: setup ## changed inputs through every reader; N=1000000 of each
 bench: .venv/.bench ## speed, side by side with peers; appends to benchmarks/history/; WHOLE=1 takes the long way
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file $(if $(WHOLE),--whole) || exit 1; done
 
-lock: ## pin what is installed now; what Python 3.10 takes instead, for a console, stays as it is
+.venv/.release: .venv/.ready deploy/locks/release.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement deploy/locks/release.txt
+	touch $@
+
+lock: .venv/.release ## pin what is installed now, with the sha256 of every file; what Python 3.10 takes instead stays
 	grep 'python_version < ' constraints.txt > .venv/older
 	{ cat .venv/older; $(BIN)/python -m pip freeze --exclude-editable | sed 's/ @ .*//; s/+cpu//' \
 	  | awk -F== 'FNR == NR { older[$$1]; next } { print $$0 ($$1 in older ? "; python_version >= \"3.11\"" : "") }' \
 	    .venv/older - ; } | sort -f > .venv/pinned
 	mv .venv/pinned constraints.txt
+	$(BIN)/python deploy/lock.py
+
+audit: .venv/.release ## published faults of the locked versions, where their database can be reached
+	$(BIN)/python deploy/audit.py
+
+sbom: .venv/.release ## what each install holds (CycloneDX), into build/sbom/
+	mkdir -p build/sbom
+	for lock in deploy/locks/*.txt; do \
+	  $(BIN)/cyclonedx-py requirements $$lock --output-file build/sbom/$$(basename $$lock .txt).cdx.json || exit 1; done
+
+licences: .venv/.release ## the licence of every package that is installed, into docs/licences.md
+	$(BIN)/python deploy/licences.py
 
 clean:
 	rm -rf .venv build *.egg-info mindsight-data
