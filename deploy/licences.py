@@ -11,8 +11,8 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "licences.md"
 HEAD = """# Licences
 
 Mindsight is under Apache-2.0. What an install for development holds, as each package states it (written by
-`make licences`); `deploy/locks/` says which of them an install without development brings. Weights have licences of their own,
-which `docs/unclip.md` and `docs/mindeye.md` name.
+`make licences`); `deploy/locks/` says which of them another install brings. Weights have licences of their own, which
+`docs/unclip.md` and `docs/mindeye.md` name.
 
 | package | version | licence |
 |---|---|---|

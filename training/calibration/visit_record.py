@@ -48,7 +48,7 @@ def record_of(
         subject=subject,
         created=created,
         decoder=f"{head.what}: {fitted.way}",
-        held_out=f"{len(np.unique(fitted.fold_K))} folds, by {by}; the confidence is fitted to the same left-out trials",
+        held_out=f"{len(np.unique(fitted.fold_K))} folds, by {by}; the confidence is of the same left-out trials",
         pool_size=min(len(run.column_N) for run in came),
         voxels=int(fitted.keep_V.sum()),
         minutes=sum(run.minutes for run in so_far.done),
