@@ -31,6 +31,7 @@ class HalfMemoryAdamW:
     def __init__(self, trained: Mapping[str, nn.Parameter], decayed: set[str], decay: float) -> None:
         self._trained, self._decayed, self._decay = dict(trained), decayed, decay
         self._step = 0
+        self._codes: dict[torch.device, tuple[Tensor, Tensor]] = {}
         self._kept: dict[str, dict[str, Tensor]] = {}
         for name, weight in trained.items():
             self._kept[name] = _averages(weight)
@@ -51,11 +52,12 @@ class HalfMemoryAdamW:
         kept = self._kept[name]
         corrected = [1.0 - beta**self._step for beta in BETAS]
         assert weight.grad is not None
+        signed, positive = self._codes_on(weight.device)
         flat, gradient = weight.data.view(-1), weight.grad.reshape(-1)
         for piece, blocks in _pieces(weight.numel()):
             slope = gradient[piece].float()
-            first = read_blocks(kept["first"][piece], kept["first_scale"][blocks], SIGNED)
-            root = read_blocks(kept["second"][piece], kept["second_scale"][blocks], POSITIVE)
+            first = read_blocks(kept["first"][piece], kept["first_scale"][blocks], signed)
+            root = read_blocks(kept["second"][piece], kept["second_scale"][blocks], positive)
             first.lerp_(slope, 1.0 - BETAS[0])
             second = root.square_().mul_(BETAS[1]).addcmul_(slope, slope, value=1.0 - BETAS[1])
             whole = join(flat[piece], kept["lower"][piece]) if "lower" in kept else flat[piece]
@@ -65,8 +67,13 @@ class HalfMemoryAdamW:
             if "lower" in kept:
                 upper, kept["lower"][piece] = split(whole)
                 flat[piece] = upper
-            kept["first"][piece], kept["first_scale"][blocks] = write_blocks(first, SIGNED)
-            kept["second"][piece], kept["second_scale"][blocks] = write_blocks(second.sqrt_(), POSITIVE)
+            kept["first"][piece], kept["first_scale"][blocks] = write_blocks(first, signed)
+            kept["second"][piece], kept["second_scale"][blocks] = write_blocks(second.sqrt_(), positive)
+
+    def _codes_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        if device not in self._codes:
+            self._codes[device] = SIGNED.to(device), POSITIVE.to(device)
+        return self._codes[device]
 
     def state(self) -> dict[str, Tensor]:
         held = {f"trained.{name}": weight for name, weight in self._trained.items()}
