@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS: dict[str, tuple[str, ...]] = {
     "base": (),
+    "gateway": ("gateway",),
     "server": ("server",),
     "report": ("server", "report"),
     "onnx": ("server", "onnx"),

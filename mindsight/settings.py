@@ -10,6 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mindsight.errors import BadRequest
 
+_SECRETS = "/run/secrets" if Path("/run/secrets").is_dir() else None
+
 
 class Settings(BaseSettings):
     """Settings of one process.
@@ -38,7 +40,8 @@ class Settings(BaseSettings):
         refined
     """
 
-    model_config = SettingsConfigDict(env_prefix="MINDSIGHT_", extra="ignore")
+    # a container's secrets are files, as mindsight_redis_url; a variable comes first
+    model_config = SettingsConfigDict(env_prefix="MINDSIGHT_", extra="ignore", secrets_dir=_SECRETS)
 
     data_dir: Path = Path("mindsight-data")
     redis_url: str = Field("embedded://", pattern=r"^(embedded://|(rediss?|unix)://.+)$")
