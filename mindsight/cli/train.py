@@ -23,6 +23,9 @@ def distil(
 @train_app.command("pretrain")
 def pretrain(
     config: Annotated[Path, typer.Argument(help="TOML file; docs/pretraining.md lists its keys")],
+    export: Annotated[
+        Path | None, typer.Option(help="folder for the model as the newest checkpoint has it; nothing is trained")
+    ] = None,
 ) -> None:
     """Train MindEye2 on many subjects, or fine-tune it on one, and measure retrieval of held-out images."""
-    become("train", "training.pretraining", str(config))
+    become("train", "training.pretraining", str(config), *([] if export is None else ["--export", str(export)]))

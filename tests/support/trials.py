@@ -52,7 +52,7 @@ def small_data(
 ) -> Data:
     shown, tokens = images_of(images), tokens_of(images)
     subjects = tuple(subject(i, trials, 30 + 5 * i, shown, tokens, noise) for i in range(1, n_subjects + 1))
-    return Data(Dataset(subjects), shown, Targets(shown.ids, tokens, SPACE, lowlevel))
+    return Data(Dataset(subjects), shown, Targets(shown.ids, tokens, SPACE, "0" * 64, lowlevel))
 
 
 def small_config(**changes: Any) -> Config:

@@ -11,16 +11,21 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mindsight.decoders.mindeye2 import Layout, MindEye2, PriorLayout, load_mindeye2
-from mindsight.errors import Conflict, MindsightError, ModelMismatch
+from mindsight.errors import Conflict, MindsightError, ModelMismatch, NotFound
+from mindsight.files.digest import sha256_of_file
 from mindsight.files.durable import write_durably
-from training.course.run import Course, run
+from mindsight.files.manifest import MANIFEST
+from mindsight.weights.conversion import digest_of_files
+from mindsight.weights.state_dict import source_files
+from training.course.checkpoint import newest_checkpoint
+from training.course.run import CHECKPOINTS, Course, run
 from training.course.team import Team, joined
 from training.pretraining.config import Config, read_config
 from training.pretraining.data import Data, keep_split, make_material, make_split, open_data, read_split
@@ -36,16 +41,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="mindsight train pretrain", description=__doc__.splitlines()[0] if __doc__ else ""
     )
     parser.add_argument("config", type=Path, help="TOML file; docs/pretraining.md lists its keys")
+    parser.add_argument("--export", type=Path, help="folder for the model as the newest checkpoint has it")
     given = parser.parse_args(arguments)
     try:
         with joined() as team:
-            figures = train(read_config(given.config), team)
+            config = read_config(given.config)
+            if given.export is not None:
+                return export_checkpoint(config, given.export, team)
+            figures = train(config, team)
     except MindsightError as error:
         print(f"mindsight: {error} [{error.code}]", file=sys.stderr)
         return 1
     if figures is not None:
         print(summary(figures), end="")
     return 0
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run before its first step, or before it continues."""
+
+    data: Data
+    pretraining: Pretraining
+    course: Course
+
+    def write_model(self, out: Path) -> None:
+        """The model under the released layout, as it is now."""
+        subjects = [subject.subject for subject in self.data.dataset.subjects]
+        model, space = self.pretraining.model, self.data.targets.space.to_json()
+        export(model, self.pretraining.whole(), out, layout=asdict(model.layout), subjects=subjects, space=space)
+
+
+def prepare(config: Config, team: Team) -> Prepared:
+    """Read and check everything. Raises ModelMismatch, BadRequest, and Conflict for data of another run."""
+    data = open_data(config)
+    model = make_model(config, data)
+    if team.leads:  # one process reads all images
+        split = make_split(config, data)
+        material = make_material(config, data, split)
+        config.out.mkdir(parents=True, exist_ok=True)
+        keep_split(config.out, split)
+    team.wait()
+    if not team.leads:
+        split = read_split(config.out)
+        material = make_material(config, data, split)
+    start = None if config.start is None else _digest(config.start)
+    course = Course(
+        out=config.out,
+        kind="pretraining",
+        described=config.curve | {"split": split["sha256"], "tokens": data.targets.digest, "start": start},
+        steps=config.steps,
+        checkpoint_every=config.checkpoint_every,
+    )
+    return Prepared(data, Pretraining(config, model, material, team), course)
 
 
 def train(config: Config, team: Team) -> dict[str, Any] | None:
@@ -59,40 +107,42 @@ def train(config: Config, team: Team) -> dict[str, Any] | None:
             f"expected a run that is not finished, {config.out.name} holds its {MODEL} already: name another folder",
             code="training.finished",
         )
-    data = open_data(config)
-    model = make_model(config, data)
-    if team.leads:  # one process reads all images
-        split = make_split(config, data)
-        material = make_material(config, data, split)
-        config.out.mkdir(parents=True, exist_ok=True)
-        keep_split(config.out, split)
-    team.wait()
-    if not team.leads:
-        split = read_split(config.out)
-        material = make_material(config, data, split)
-    pretraining = Pretraining(config, model, material, team)
-    described = config.curve | {"split": split["sha256"], "tokens": data.targets.space.encoder}
-    course = Course(
-        out=config.out,
-        kind="pretraining",
-        described=described,
-        steps=config.steps,
-        checkpoint_every=config.checkpoint_every,
-    )
-    run(pretraining, course, team, time.monotonic)
+    prepared = prepare(config, team)
+    run(prepared.pretraining, prepared.course, team, time.monotonic)
     if not team.leads:
         return None
     figures = {
         "config": config.curve,
-        "split": split["sha256"],
-        "subjects": [subject.subject for subject in data.dataset.subjects],
-        "space": data.targets.space.to_json(),
-        "test": pretraining.test_figures(),
+        "split": prepared.course.described["split"],
+        "subjects": [subject.subject for subject in prepared.data.dataset.subjects],
+        "space": prepared.data.targets.space.to_json(),
+        "test": prepared.pretraining.test_figures(),
     }
     write_durably(config.out / FIGURES, json.dumps(figures, indent=2).encode() + b"\n")
-    described = {name: figures[name] for name in ("subjects", "space")}
-    export(model, pretraining.whole(), config.out / MODEL, layout=asdict(model.layout), **described)
+    prepared.write_model(config.out / MODEL)
     return figures
+
+
+def export_checkpoint(config: Config, out: Path, team: Team) -> int:
+    """Write the model as the run's newest checkpoint has it. Raises NotFound (``checkpoint.missing``)."""
+    prepared = prepare(config, team)
+    found = newest_checkpoint(config.out / CHECKPOINTS, prepared.course.kind, prepared.course.described)
+    if found is None:
+        raise NotFound(
+            f"expected a checkpoint in {config.out.name}, got none so far: wait for step {config.checkpoint_every}",
+            code="checkpoint.missing",
+        )
+    prepared.pretraining.restore(found.step, found.state)
+    prepared.write_model(out)
+    print(f"step {found.step:,} of {config.steps:,}")
+    return 0
+
+
+def _digest(start: Path) -> str:
+    """Of weights; of a folder with a manifest, which has the digests of all files, that of the manifest."""
+    if (start / MANIFEST).is_file():
+        return sha256_of_file(start / MANIFEST)
+    return digest_of_files(source_files(start))
 
 
 def make_model(config: Config, data: Data) -> MindEye2:

@@ -78,7 +78,9 @@ def _simulated(sources: Sequence[SimulatedData], lowlevel: Lowlevel | None) -> D
     tokens: dict[str, NDArray[np.float32]] = {}
     for cohort in cohorts:
         tokens |= zip(cohort.images.ids, cohort.tokens_MND, strict=True)
-    targets = Targets(images.ids, np.stack([tokens[name] for name in images.ids]), encoder.space, lowlevel)
+    targets = Targets(
+        images.ids, np.stack([tokens[name] for name in images.ids]), encoder.space, encoder.digest, lowlevel
+    )
     return Data(_sorted([subject for cohort in cohorts for subject in cohort.dataset.subjects]), images, targets)
 
 

@@ -84,11 +84,13 @@ class Targets:
     """
     ids : M images
     tokens_MND : of each, float16 or float32; may be a memory map
+    digest : of the tokens, or of what made them
     """
 
     ids: tuple[str, ...]
     tokens_MND: NDArray[Any]
     space: FeatureSpace
+    digest: str
     lowlevel: Lowlevel | None = None
 
     @classmethod
@@ -100,7 +102,7 @@ class Targets:
                 " tokens",
                 code="features.space",
             )
-        return cls(pool.ids, pool.embeddings, pool.space, lowlevel)
+        return cls(pool.ids, pool.embeddings, pool.space, pool.digest, lowlevel)
 
     def require(self, images: Sequence[str]) -> None:
         """Raises BadRequest (``dataset.images``) if an image has no targets."""

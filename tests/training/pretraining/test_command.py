@@ -75,6 +75,10 @@ def test_a_cohort_is_trained_on_and_the_model_is_read_by_all_that_read_released_
 
     assert main([str(write())]) == 1
     assert "holds its mindeye2 already" in capsys.readouterr().err
+    assert main([str(write()), "--export", str(tmp_path / "newest")]) == 0
+    assert capsys.readouterr().out == "step 2 of 2\n"
+    newest = load_mindeye2(tmp_path / "newest").state_dict()
+    assert all(torch.equal(tensor, newest[name]) for name, tensor in model.state_dict().items())
     fine = SMALL.replace("participants = 2", "participants = 1\nfirst = 9")
     assert main([str(write(fine, out="fine", start="run/mindeye2", frozen=["backbone.", "diffusion_prior."]))]) == 0
     tuned = load_mindeye2(tmp_path / "fine/mindeye2").state_dict()
