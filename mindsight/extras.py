@@ -13,7 +13,7 @@ from mindsight.errors import NotInstalled
 
 SERVER = (
     *("torch", "diffusers", "transformers", "open_clip", "h5py", "safetensors", "scipy", "numba", "nibabel", "PIL"),
-    *("yaml", "fastapi", "uvicorn", "redis"),
+    *("yaml", "fastapi", "uvicorn", "redis", "prometheus_client"),
 )
 """The packages of ``mindsight[server]``, as they are imported."""
 SERVER_PYTHON = (3, 11)

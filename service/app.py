@@ -18,6 +18,7 @@ from service.context import Gateway
 from service.framing import CheckedFraming
 from service.headers import SecurityHeaders
 from service.limits import BoundedBodies
+from service.metrics import Measured
 from service.routes import (
     calibrations,
     events,
@@ -26,6 +27,7 @@ from service.routes import (
     jobs,
     keys,
     messages,
+    metrics,
     pools,
     reports,
     results,
@@ -52,6 +54,7 @@ ROUTES = (
     images,
     messages,
     health,
+    metrics,
     tickets,
     keys,
 )
@@ -89,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BoundedBodies)
     app.add_middleware(CheckedFraming, settings=settings)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Measured, meter=gateway.meter)
     return app
 
 

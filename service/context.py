@@ -20,6 +20,7 @@ from mindsight.subjects.registry import Registry
 from mindsight.subjects.versions import VersionStore
 from service.hub import Hub
 from service.keys import KeyStore
+from service.metrics import Meter
 from service.rates import Buckets
 
 REQUESTS_S, REQUEST_BURST = (
@@ -43,6 +44,7 @@ class Gateway:
         self.versions = VersionStore(settings.versions_dir, settings.bundles_dir, self.registry)
         self.keys = KeyStore(settings.data_dir)
         self.hub = Hub(self.bus)
+        self.meter = Meter(self.bus, settings.data_dir)
         self.requests = Buckets(REQUESTS_S, REQUEST_BURST)
         self.wrong_keys = Buckets(WRONG_KEYS_S, WRONG_KEY_BURST)
         self.reading = CapacityLimiter(READERS)

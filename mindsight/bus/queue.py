@@ -161,6 +161,10 @@ class WorkQueue:
         values = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in reply]
         return [DeadJob(v[b"k"].decode(), v[b"p"], v[b"reason"].decode()) for v in values]
 
+    def n_dead(self) -> int:
+        """Number of dead letters."""
+        return int(self.bus.command("XLEN", self._key("dead")))
+
     def _in_group(self, work: Callable[[], T]) -> T:
         """Create the group of consumers where there is none yet."""
         try:

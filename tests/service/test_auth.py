@@ -86,6 +86,7 @@ REQUESTS: dict[str, tuple[str, str, set[Role]]] = {
     "image": ("GET", "/v1/images/" + "0" * 64, {"admin", "experimenter", "viewer"}),
     "ticket": ("POST", "/v1/ws-tickets", {"admin", "experimenter", "viewer"}),
     "keys": ("GET", "/v1/keys", {"admin"}),
+    "metrics": ("GET", "/v1/metrics", {"admin", "experimenter", "viewer"}),
     "mint": ("POST", "/v1/keys", {"admin"}),
     "revoke": ("DELETE", "/v1/keys/x", {"admin"}),
 }
