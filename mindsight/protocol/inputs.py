@@ -161,6 +161,13 @@ class SessionOptions(BaseModel):
     std_floor: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="floor of a voxel's standard deviation, as a share of the median over voxels (0.1)"
     )
+    high_pass_hz: Annotated[float, Field(gt=0, lt=0.1)] | None = Field(
+        default=None,
+        description="cut-off of the drift model, Hz (0.01); lower for a block design that repeats once in a run",
+    )
+    event_lag_s: Annotated[float, Field(ge=-10, le=10)] | None = Field(
+        default=None, description="added to every onset in the model, s (0)"
+    )
     average_repeats: bool = Field(
         default=False,
         description="average the betas of all trials so far that showed the same image (by digest, candidate or file)",
@@ -201,6 +208,13 @@ class OpenSession(_Base):
     @property
     def key(self) -> str:
         return SESSION_KEY
+
+    @property
+    def identity(self) -> str:
+        """Without options that were added after the first release and are not given."""
+        later = {name for name in ("high_pass_hz", "event_lag_s") if getattr(self.options, name) is None}
+        told = self.model_dump_json(exclude={"t": True, "options": later})
+        return hashlib.sha256(told.encode()).hexdigest()
 
 
 class StartRun(_Base):

@@ -99,7 +99,7 @@ def calibrate_runs(
     index_of = {name: pool.index_of(pool.named(name)) for name in names}
     # Options are chosen among the candidates that were shown: a pool of ten thousand would make each of them slow.
     shown = replace(classes, embeddings=pool.embeddings[[index_of[name] for name in names]])
-    space = _space(runs[0].recorded)
+    space = space_of(runs[0].recorded)
     chosen = choose(_voxel_runs(runs, space, options, shown), shown, options, slice_lags(space))
     space = replace(space, hrf_V=chosen.hrf_V, lag_V=chosen.lag_V, noise_pool_V=chosen.noise_pool_V)
     ingested, baseline = ingest_runs(runs, space, chosen.options)
@@ -146,7 +146,7 @@ def digest_of(decoder: LinearDecoder) -> str:
     return sha256_of(np.ascontiguousarray(decoder.weights_VD).tobytes() + decoder.intercept_D.tobytes())
 
 
-def _space(recorded: RecordedRun) -> SubjectSpace:
+def space_of(recorded: RecordedRun) -> SubjectSpace:
     """The middle volume of the run, and the head in it."""
     reference = middle_volume(recorded)
     return SubjectSpace(reference, brain_mask(reference.data))

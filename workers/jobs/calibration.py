@@ -8,11 +8,15 @@ from pathlib import Path
 from mindsight.errors import NotFound
 from mindsight.journal.sessions import Sessions
 from mindsight.protocol.jobs import CalibrationTask
+from mindsight.retrieval import CandidatePool
+from mindsight.subjects.versions import Version
 from training.calibration.archived import ArchivedRuns, open_archived
-from training.calibration.linear_bundle import calibrate_runs
+from training.calibration.linear_bundle import BY_RUN, calibrate_runs, space_of
 from training.calibration.runs import Labels
+from training.calibration.visit import Progress, Visit, calibrate_visit
+from training.calibration.visit_runs import ingest_visit
 from workers.jobs.desk import Desk
-from workers.jobs.pools import open_pool
+from workers.jobs.pools import check_encoder, open_pool
 from workers.jobs.release import Made, already, release
 
 ARCHIVED = "archived"
@@ -25,32 +29,66 @@ def calibrate(desk: Desk, task: CalibrationTask) -> str:
         from workers.jobs.live import calibrate_live
 
         return calibrate_live(desk, task, task.live)
-    done = already(desk, task.subject, ARCHIVED)
-    if done is not None:
-        return f"version {done.number}: {done.verdict}"
+    done = already(desk, task.subject, ARCHIVED) or _from_archives(desk, task)
+    return f"version {done.number}: {done.verdict}"
+
+
+def _from_archives(desk: Desk, task: CalibrationTask) -> Version:
     archives = [_archive(desk, task.subject, session) for session in task.sessions]
-    read = 0
-    found: ArchivedRuns | None = None
+    pool = open_pool(desk.settings, task.pool)
+    check_encoder(desk.settings, pool)
+    read, found = 0, None
+    by_backbone = pool is not None and desk.settings.backbone_dir is not None
+    passes = 1 if by_backbone else PASSES
 
     def tell() -> None:
         nonlocal read
         read += 1
         if found is not None:
-            desk.progress("betas", min(read, PASSES * found.n_volumes), PASSES * found.n_volumes)
+            desk.progress("betas", min(read, passes * found.n_volumes), passes * found.n_volumes)
 
-    pool = open_pool(desk.settings, task.pool)
     desk.progress("reading", 0, len(archives))
     found = open_archived(archives, pool, tell)
     for note in found.notes:
         desk.note(note.code, note.text, note.level)
+    made = _fitted(desk, task, found, pool) if pool is not None and by_backbone else _linear(task, found, pool)
+    return release(desk, task, made)
+
+
+def _linear(task: CalibrationTask, found: ArchivedRuns, pool: CandidatePool | None) -> Made:
+    """With the options of the model that these runs support."""
     labels: Labels = "trial_type" if pool is None else "stim_file"
     made = calibrate_runs(found.runs, found.names, labels, task.subject, datetime.now(UTC), pool=pool)
-    version = release(
-        desk,
-        task,
-        Made(made.bundle, made.record, ARCHIVED, task.sessions, n_runs=len(found.runs), n_trials=found.n_trials),
+    return Made(made.bundle, made.record, ARCHIVED, task.sessions, n_runs=len(found.runs), n_trials=found.n_trials)
+
+
+def _fitted(desk: Desk, task: CalibrationTask, found: ArchivedRuns, pool: CandidatePool) -> Made:
+    """With the backbone that subjects share. Runs that were ingested before this job was ended are kept."""
+    space = space_of(found.runs[0].recorded)
+    visit = Visit(
+        subject=task.subject,
+        created=datetime.fromtimestamp(desk.record.created_t, UTC),
+        options=BY_RUN,
+        space=space,
+        stimuli=pool,
+        backbone=desk.settings.backbone_dir,
+        labels="stim_file",
     )
-    return f"version {version.number}: {version.verdict}"
+
+    def report(progress: Progress) -> None:
+        if progress.stage != "betas":
+            desk.progress(progress.stage, progress.done, progress.total, progress.left_s)
+
+    runs = ingest_visit(found.runs, space, BY_RUN, desk.scratch)
+    *_, last = calibrate_visit(visit, runs, desk.scratch, n_runs=len(found.runs), report_progress=report)
+    return Made(
+        last.bundle,
+        last.record,
+        ARCHIVED,
+        task.sessions,
+        n_runs=len(last.runs),
+        n_trials=last.bundle.statistics.n,
+    )
 
 
 def _archive(desk: Desk, subject: str, session: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,8 +64,7 @@ class FollowedSession:
     space: SubjectSpace | None = None
     signals: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     _runs: dict[int, _Run] = field(default_factory=dict)
-    _quiet: bool = False
-    _finished: set[int] = field(default_factory=set)
+    _finished: dict[int, int] = field(default_factory=dict)
     _estimated: list[int] = field(default_factory=list)
 
     def read(self) -> int:
@@ -74,8 +74,7 @@ class FollowedSession:
         for entry in found:
             self._take(read_message(entry.payload, entry.seq, self.session))
             self.position = entry.seq
-        if not found:
-            self._look()
+        self._look()
         return len(found)
 
     def estimated(self) -> list[int]:
@@ -83,22 +82,21 @@ class FollowedSession:
         return list(self._estimated)
 
     def _look(self) -> None:
-        """Nothing new came: the runs that ingest had finished before are whole. Look which it has finished now."""
-        self._quiet = self.archived and set(self._runs) <= self._finished
+        """Which runs ingest has finished, and of which all messages that were there then have been read."""
         for number, run in self._runs.items():
-            if number in self._finished:
-                if number not in self._estimated and self._finals(number):
-                    self._estimated.append(number)
-                continue
-            later = any(other.censored for n, other in self._runs.items() if n > number)
-            there = (run.ended or later or self.closed) and self._read_series(number)
-            if there or later or self.archived:
-                self._finished.add(number)
+            if number not in self._finished:
+                later = any(other.censored for n, other in self._runs.items() if n > number)
+                there = (run.ended or later or self.closed) and self._read_series(number)
+                if there or later or self.archived:
+                    self._finished[number] = Journal(self.bus, self.session).messages.last_seq()
+            elif number not in self._estimated and self.position >= self._finished[number] and self._finals(number):
+                self._estimated.append(number)
 
     @property
     def over(self) -> bool:
         """Whether the session is archived, and all of it has been read."""
-        return self._quiet
+        read = all(self.position >= self._finished.get(number, inf) for number in self._runs)
+        return self.archived and read and all(n in self._estimated or not self._finals(n) for n in self._runs)
 
     def run(self, number: int) -> CalibrationRun:
         run = self._runs[number]

@@ -26,7 +26,7 @@ from training.calibration.visit_runs import CalibrationRun
 from workers.ingest.options import ingest_options
 from workers.jobs.desk import Desk
 from workers.jobs.followed import FollowedSession
-from workers.jobs.pools import open_pool
+from workers.jobs.pools import check_encoder, open_pool
 from workers.jobs.release import Made, already, release
 
 SILENCE_S = 1800.0  # without any message of the session, until the calibration ends with what it has
@@ -48,6 +48,7 @@ class _Live:
     def __init__(self, desk: Desk, task: CalibrationTask, session: str) -> None:
         self._desk, self._task, self._session = desk, task, session
         self._pool = open_pool(desk.settings, task.pool)
+        check_encoder(desk.settings, self._pool)
         known = None if self._pool is None else frozenset(self._pool.ids)
         self._followed = FollowedSession(desk.settings, desk.bus, session, known)
         self._options = ingest_options(Journal(desk.bus, session).opened().options, None)
