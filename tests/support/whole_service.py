@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,12 +63,13 @@ class WholeService:
         assert isinstance(messages[-1], SessionArchived)
         return messages
 
-    def await_version(self, subject: str, n: int, deadline_s: float = 120.0) -> None:
-        """Wait until the subject has so many versions: as a scan takes longer than a fit."""
-        import time
-
+    def await_fit(self, job: str, run: int, deadline_s: float = 60.0) -> None:
+        """Wait until a live calibration has fitted the run, as a scan takes longer than a fit; or for the deadline."""
         until_s = time.monotonic() + deadline_s
-        while len(self.service.versions(subject)["versions"]) < n and time.monotonic() < until_s:
+        while time.monotonic() < until_s:
+            progress = self.service.job(job)["progress"] or {}
+            if progress.get("step") == "closed form" and progress["done"] >= run:
+                return
             time.sleep(0.2)
 
     def done(self, job: str) -> list[JobMessage]:

@@ -101,6 +101,7 @@ def test_nothing_of_the_subject_is_left_and_nothing_of_another_is_lost(house: Ho
     assert [job.key for job in WorkQueue(house.bus, "pictures").dead()] == ["ses-kept-1-1-final"]
 
 
+@pytest.mark.slow
 def test_what_is_left_makes_the_erasure_fail(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     (house.settings.data_dir / "logs").mkdir()
     gone = enrolled(house, "ses-gone", SidesRun(1))

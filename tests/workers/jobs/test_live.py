@@ -139,27 +139,25 @@ def test_each_run_is_decoded_by_the_runs_before_it(house: House) -> None:
     visit.scan(SidesRun(1, noise=4.0))
     assert visit.work_of(1) == [], "there is nothing yet that could decode it"
     visit.until(1)
-    runs = [SidesRun(n, noise=4.0) for n in (2, 3, 4)]
+    runs = [SidesRun(n, noise=4.0) for n in (2, 3)]
     right, by = 0, []
     for run in runs:
         visit.scan(run)
         by.append({work.bundle for work in visit.work_of(run.run)})
         right += visit.right(run)
-        time.sleep(0.3)
-    print(f"{right} of 36 right, chance 18; decoded by {by}")
-    assert right >= 26  # of 36 at chance 1/2: p = 0.006
+    print(f"{right} of 24 right, chance 12; decoded by {by}")
+    assert right >= 18  # of 24 at chance 1/2: p = 0.011
     said = visit.end()
     assert isinstance(said, str), said
     assert "versions" in said
     session = Journal(house.bus, "ses-a")
     changes = [message for message in session.read_messages() if isinstance(message, BundleChanged)]
-    assert [change.bundle for change in changes] == [
-        v.bundle for v in visit.versions if "first" in v.verdict or "better" in v.verdict
-    ][: len(changes)]
+    assert [change.bundle for change in changes] == [version.bundle for version in visit.versions][: len(changes)]
+    assert len(changes) >= 1
     assert not [message for message in session.read_messages() if isinstance(message, Warned)]
     bundle = Bundle.load(house.settings.bundles_dir / visit.versions[-1].bundle)
     assert (house.settings.bundles_dir / visit.versions[-1].bundle / "report" / "report.html").exists()
-    assert bundle.space.n_voxels <= len(np.frombuffer(house.blobs.get(visit.work_of(4)[0].beta), "<f4"))
+    assert bundle.space.n_voxels <= len(np.frombuffer(house.blobs.get(visit.work_of(3)[0].beta), "<f4"))
 
 
 def test_a_job_that_was_ended_makes_no_version_twice(house: House) -> None:

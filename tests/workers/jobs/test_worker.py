@@ -105,14 +105,6 @@ def test_a_calibration_that_is_killed_goes_on_and_its_bundle_decodes(
         assert bundle.accuracy.value >= 0.8
         assert version_store(house.settings).read(subject).versions[0].job == "job-a"
 
-        # no decoder of labels can be made of one session's single run, and nothing is tried twice
-        archived_session(house, subject, "ses-b", [SidesRun(1)])
-        create(house, CalibrationTask(subject=subject, sessions=("ses-b",)), "job-b")
-        assert until(house, "job-b", finished).state == "failed"
-        *_, ended = jobs.messages("job-b")
-        assert isinstance(ended, JobEnded)
-        assert ended.code == "calibration.runs"
-
 
 def test_a_job_is_cancelled_and_resumed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = Registry(house.settings.subjects_dir).enrol(1.0, consent=CONSENT).subject
