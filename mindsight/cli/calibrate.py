@@ -35,6 +35,9 @@ def calibrate_subject(
     pool: Annotated[
         str | None, typer.Option(help="candidate pool of the service; default: the labels are the candidates")
     ] = None,
+    fine_tuning: Annotated[
+        bool, typer.Option("--fine-tuning", help="gradient steps after the closed form; hours without a card")
+    ] = False,
     activate: Annotated[
         Literal["better", "never"], typer.Option(help="whether a version that is not worse replaces the active one")
     ] = "better",
@@ -52,7 +55,7 @@ def calibrate_subject(
         )
     named = [session for session in sessions.split(",") if session]
     with enrolment(to, key) as service:
-        job = service.calibrate(subject, named, live=live, pool=pool, activate=activate)
+        job = service.calibrate(subject, named, live=live, pool=pool, fine_tuning=fine_tuning, activate=activate)
         if detach:
             typer.echo(job)
         else:

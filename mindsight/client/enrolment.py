@@ -69,6 +69,7 @@ class Enrolment:
         *,
         live: str | None = None,
         pool: str | None = None,
+        fine_tuning: bool = False,
         activate: str = "better",
         job: str | None = None,
     ) -> str:
@@ -78,7 +79,8 @@ class Enrolment:
         live : a session that was opened with calibration=true
         job : an id of your own makes the request safe to repeat
         """
-        body = {"sessions": list(sessions), "live": live, "pool": pool, "activate": activate}
+        body: dict[str, Any] = {"sessions": list(sessions), "live": live, "pool": pool, "activate": activate}
+        body["fine_tuning"] = fine_tuning
         body["job"] = job or f"job-{secrets.token_hex(4)}"
         started: str = self._http.call("POST", f"/v1/subjects/{subject}/calibrations", json=body)["job"]
         return started
@@ -136,6 +138,11 @@ class Enrolment:
         """Let a job go on that failed or was cancelled."""
         self._http.call("POST", f"/v1/jobs/{job}/resume")
 
+    def messages(self, job: str, after: int = 0) -> list[JobMessage]:
+        """What the job has reported after a number, some hundred messages at most."""
+        page = self._http.call("GET", f"/v1/jobs/{job}/messages?after={after}")["messages"]
+        return [parse_job_message(json.dumps(body)) for body in page]
+
     def follow(self, job: str, after: int = 0, silence_s: float = SILENCE_S) -> Iterator[JobMessage]:
         """The job's messages after a number, each once and in order, until it has ended (again, if it was resumed).
 
@@ -143,9 +150,8 @@ class Enrolment:
         """
         heard_s = time.monotonic()
         while True:
-            page = self._http.call("GET", f"/v1/jobs/{job}/messages?after={after}")["messages"]
-            for body in page:
-                message = parse_job_message(json.dumps(body))
+            page = self.messages(job, after)
+            for message in page:
                 after, heard_s = message.id, time.monotonic()
                 yield message
                 if isinstance(message, JobEnded) and self.job(job)["n_messages"] == after:

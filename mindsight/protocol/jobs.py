@@ -35,6 +35,10 @@ class CalibrationTask(_Frozen):
     pool: str | None = Field(
         default=None, pattern=NAME_PATTERN, description="the candidate pool; without one, the labels are the candidates"
     )
+    fine_tuning: bool = Field(
+        default=False,
+        description="whether gradient steps follow the closed form; needs a pool and a shared backbone",
+    )
     activate: Literal["better", "never"] = Field(
         default="better", description="whether a version that is not worse than the active one replaces it"
     )

@@ -35,6 +35,9 @@ class Calibrate(Body):
     pool: str | None = Field(
         default=None, pattern=NAME_PATTERN, description="candidate pool; without one, the labels are the candidates"
     )
+    fine_tuning: bool = Field(
+        default=False, description="whether gradient steps follow the closed form; needs a pool and a shared backbone"
+    )
     activate: Literal["better", "never"] = "better"
     job: str | None = Field(
         default=None,
@@ -48,9 +51,15 @@ def start_calibration(gateway: GatewayDependency, subject: str, body: Calibrate)
     """Calibrate a subject. One calibration of a subject at a time: a second one is refused with ``job.busy``."""
     gateway.registry.get(subject).check_use("calibration", gateway.now())
     sessions = body.sessions or ([] if body.live is not None else _archived(gateway, subject))
-    named = body.model_dump(include={"live", "pool", "activate"})
+    named = body.model_dump(include={"live", "pool", "fine_tuning", "activate"})
     task = jobs.task_of(CalibrationTask, subject=subject, sessions=tuple(sessions), **named)
     bundles.check_pool(gateway.settings, body.pool)
+    if body.fine_tuning and (body.pool is None or gateway.settings.backbone_dir is None):
+        raise Conflict(
+            "expected a pool and a service with a shared backbone for fine-tuning, got neither or one: name a pool, and"
+            " set MINDSIGHT_BACKBONE_DIR",
+            code="calibration.backbone",
+        )
     if body.live is not None:
         _check_live(gateway, subject, body.live)
     else:

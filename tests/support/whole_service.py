@@ -14,7 +14,7 @@ from mindsight.accuracy import Accuracy
 from mindsight.client import Console, Enrolment, Watch
 from mindsight.operations.supervisor import Supervisor
 from mindsight.protocol import Message, Result, SessionArchived
-from mindsight.protocol.jobs import JobEnded, JobLearned, JobMessage
+from mindsight.protocol.jobs import JobEnded, JobLearned, JobMessage, JobProgress
 from mindsight.settings import Settings
 from mindsight.stages import Stage
 
@@ -65,11 +65,12 @@ class WholeService:
 
     def await_fit(self, job: str, run: int, deadline_s: float = 60.0) -> None:
         """Wait until a live calibration has fitted the run, as a scan takes longer than a fit; or for the deadline."""
-        until_s = time.monotonic() + deadline_s
+        until_s, last = time.monotonic() + deadline_s, 0
         while time.monotonic() < until_s:
-            progress = self.service.job(job)["progress"] or {}
-            if progress.get("step") == "closed form" and progress["done"] >= run:
-                return
+            for message in self.service.messages(job, last):
+                last = message.id
+                if isinstance(message, JobProgress) and message.step == "runs" and message.done >= run:
+                    return
             time.sleep(0.2)
 
     def done(self, job: str) -> list[JobMessage]:

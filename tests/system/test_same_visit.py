@@ -134,7 +134,7 @@ def test_a_real_brain_is_calibrated_run_by_run(service: WholeService, shared: Pa
     job = service.service.calibrate(subject, live=session)
     for run, folder in enumerate(folders[:6], 1):
         replay(service, session, folder, run)
-        service.await_fit(job, run, 20.0 if run > 1 else 3.0)  # each label is shown once in a run
+        service.await_fit(job, run)
     calibrated = service.close(session)
     check_handed_over(calibrated, service.done(job))
     live: dict[str, Accuracy] = {}

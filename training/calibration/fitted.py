@@ -57,10 +57,11 @@ def fit_trials(
 ) -> Fitted:
     """The closed form in the reliable voxels, fitted in the way that does best on trials left out.
 
-    run_K : runs that are left out together; None: images are
+    run_K : runs that are left out together; None: images are. Then all voxels are read: repeats lie in other runs, so
+        that a left-out trial would help to choose the voxels that it is decoded from
     """
     reliability = measure_reliability(z_KV, shown_K)
-    keep_V = reliability.reliable_V
+    keep_V = reliability.reliable_V if run_K is None else np.ones(z_KV.shape[1], np.bool_)
     keep_V = keep_V if keep_V.any() else np.ones_like(keep_V)
     trials = GrowingTrials(int(keep_V.sum()), images.target_NH.shape[1])
     trials.push(z_KV[:, keep_V], images.target_NH[shown_K])

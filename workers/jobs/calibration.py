@@ -11,6 +11,7 @@ from mindsight.protocol.jobs import CalibrationTask
 from mindsight.retrieval import CandidatePool
 from mindsight.subjects.versions import Version
 from training.calibration.archived import ArchivedRuns, open_archived
+from training.calibration.gradient import Recipe
 from training.calibration.linear_bundle import BY_RUN, calibrate_runs, space_of
 from training.calibration.runs import Labels
 from training.calibration.visit import Progress, Visit, calibrate_visit
@@ -73,6 +74,7 @@ def _fitted(desk: Desk, task: CalibrationTask, found: ArchivedRuns, pool: Candid
         stimuli=pool,
         backbone=desk.settings.backbone_dir,
         labels="stim_file",
+        fine_tuning=Recipe() if task.fine_tuning else None,
     )
 
     def report(progress: Progress) -> None:

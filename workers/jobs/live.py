@@ -6,6 +6,7 @@ reads the session's log again from its start, and goes on from its scratch folde
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from mindsight.errors import BadRequest, Conflict
+from mindsight.files.digest import sha256_of
 from mindsight.ingest.space import SubjectSpace
 from mindsight.journal.declare import Recorder
 from mindsight.journal.read import Journal
@@ -21,6 +23,7 @@ from mindsight.journal.sessions import Sessions
 from mindsight.protocol.jobs import CalibrationTask
 from mindsight.retrieval import CandidatePool
 from mindsight.subjects.versions import Version
+from training.calibration.gradient import Recipe
 from training.calibration.visit import Calibrated, Progress, Visit, calibrate_visit
 from training.calibration.visit_runs import CalibrationRun
 from workers.ingest.options import ingest_options
@@ -94,6 +97,7 @@ class _Live:
             backbone=None if self._pool is None else self._desk.settings.backbone_dir,
             hold_out="run" if self._pool is None else "image",
             labels="trial_type" if self._pool is None else "stim_file",
+            fine_tuning=Recipe() if self._task.fine_tuning else None,
         )
         scratch = self._desk.scratch / f"visit-{visit.digest()[:16]}"
         found = calibrate_visit(visit, self._runs(len(runs), names), scratch, report_progress=self._report)
@@ -102,13 +106,16 @@ class _Live:
 
     def _runs(self, n_known: int, names: Sequence[str]) -> Iterator[CalibrationRun]:
         """The session's runs as they end. Raises NewLabels where the labels are the candidates."""
-        n = 0
-        while (runs := self._await(n)) is not None:
+        for n in itertools.count():
+            if n:
+                self._desk.progress("runs", n, None)
+            runs = self._await(n)
+            if runs is None:
+                return
             run = self._followed.run(runs[n])
             if self._pool is None and not set(run.shown.values()) <= set(names):
                 raise NewLabels
             yield run
-            n += 1
 
     def _await(self, n: int) -> list[int] | None:
         """The estimated runs, once there are more than ``n``; None when no more will come."""
@@ -127,7 +134,7 @@ class _Live:
 
     def _release(self, calibrated: Calibrated, space: SubjectSpace, names: Sequence[str]) -> None:
         n_runs = len(calibrated.runs)
-        source = f"{self._session}-{n_runs}-{len(names)}"
+        source = f"{self._session}-{n_runs}-{len(names)}-{sha256_of(calibrated.how.encode())[:8]}"
         version = already(self._desk, self._task.subject, source)
         if version is None:
             gain = calibrated.gain
