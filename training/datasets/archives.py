@@ -10,7 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mindsight.archive.read import ShownTrial, is_archive, read_final_betas, read_mask, read_session_name, read_shown
+from mindsight.archive.read import (
+    FinalBeta,
+    ShownTrial,
+    is_archive,
+    read_final_betas,
+    read_mask,
+    read_session_name,
+    read_shown,
+)
 from mindsight.errors import BadRequest
 from training.datasets.masks import digest_of_mask
 from training.datasets.trials import ArrayBetas, SubjectTrials, joined_sessions
@@ -42,7 +50,7 @@ def read_archive(folder: Path) -> SubjectTrials:
             code="archive.answers",
         )
     subject, session = read_session_name(folder)
-    betas = read_final_betas(folder)
+    betas, space = _read(folder, session)
     shown = [trial for trial in read_shown(folder) if trial.candidate or trial.image is not None or trial.label is None]
     with_betas = {run for run, _ in betas}
     if without := sorted({trial.run for trial in shown} - with_betas):
@@ -59,15 +67,30 @@ def read_archive(folder: Path) -> SubjectTrials:
             " decoded to labels, or nothing was decoded",
             code="dataset.images",
         )
-    mask_XYZ, affine = read_mask(folder)
     return SubjectTrials(
         subject,
         ArrayBetas(np.stack([betas[trial.key].beta_V for trial in kept])),
         tuple(images),
         (session,) * len(kept),
         tuple(trial.run for trial in kept),
-        digest_of_mask(mask_XYZ, affine),
+        space,
     )
+
+
+def _read(folder: Path, session: str) -> tuple[dict[tuple[int, int], FinalBeta], str]:
+    """(run, trial) -> its final beta; and the digest of the mask."""
+    from nibabel.filebasedimages import ImageFileError
+
+    try:
+        mask_XYZ, affine = read_mask(folder)
+        betas = read_final_betas(folder)
+    except (OSError, EOFError, ValueError, IndexError, StopIteration, ImageFileError) as error:
+        raise BadRequest(
+            f"expected a mask and maps of betas of session {session}, which cannot be read ({type(error).__name__}):"
+            " archive the session again, or leave it out if nothing was decoded",
+            code="dataset.half",
+        ) from None
+    return betas, digest_of_mask(mask_XYZ, affine)
 
 
 def _image(trial: ShownTrial, session: str) -> str:

@@ -3,7 +3,7 @@
 Three forms: 4-D maps with a table of trials beside them (Mindsight, and GLMsingle's betas saved as NIfTI); one 3-D map
 for each trial (nilearn's ``save_glm_to_bids`` with one condition a trial); and GLMsingle's HDF5, which MATLAB's
 ``-v7.3`` files are. GLMsingle's Python writes pickles, which are not read. Names are read here: pybids would add a
-database and seven packages for the entities of a file name. Letters: K trials, V voxels; X, Y, Z axes of the image.
+database for the entities of a file name. Letters: K trials, V voxels; X, Y, Z axes of the image.
 """
 
 from __future__ import annotations

@@ -67,6 +67,14 @@ def test_half_an_archive_is_refused(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="got none of run 2: archive the session again") as raised:
         read_archive(tmp_path / "half")
     assert raised.value.code == "dataset.half"
+    for name in ("desc-decoder_mask.nii.gz", "run-1_desc-final_stat-effect_statmap.nii.gz"):
+        shutil.rmtree(tmp_path / "half")
+        shutil.copytree(archive, tmp_path / "half")
+        [path] = (tmp_path / "half/derivatives").rglob(f"*_{name}")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(BadRequest, match="which cannot be read") as raised:
+            read_archive(tmp_path / "half")
+        assert raised.value.code == "dataset.half"
     with pytest.raises(BadRequest, match="none is none"):
         read_archive(tmp_path / "none")
     write_archive(session(complete=False), tmp_path / "unknown")  # type: ignore[arg-type]
