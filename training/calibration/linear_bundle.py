@@ -138,7 +138,7 @@ def _with_curve(
 ) -> CalibrationRecord:
     """With the learning curve, and the control of shuffled labels."""
     curve = learning_curve(trials, [run.minutes for run in record.runs], pool, way)
-    return replace(record, curve=curve, controls=(shuffled_control(trials, pool, way),))
+    return replace(record, curve=curve, controls=(shuffled_control(trials, pool, way), *record.controls))
 
 
 def digest_of(decoder: LinearDecoder) -> str:

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.accuracy import Accuracy
 from mindsight.evaluation.calibration_record import (
     CalibrationRecord,
+    Control,
     DrawnTrial,
     LeftOutTrial,
     RunQuality,
@@ -21,6 +23,7 @@ from mindsight.evaluation.calibration_record import (
     ranks_both_ways,
 )
 from mindsight.evaluation.calibration_report import save_with_report
+from mindsight.evaluation.controls import exchanged
 from mindsight.evaluation.noise_ceiling import noise_ceiling
 from mindsight.preprocessing.registration.report import RegistrationReport
 from mindsight.retrieval import Calibration, fit_stages, fit_temperature
@@ -57,7 +60,7 @@ def record_of(
     held_out: str,
     decoders: Sequence[str] = (),
 ) -> CalibrationRecord:
-    """All but the curve, the controls and the reconstructions.
+    """All but the curve, the control of a fit to shuffled labels, and the reconstructions.
 
     trials, scored : of each run
     null_MN : scores of shuffled betas
@@ -67,6 +70,7 @@ def record_of(
     quality = tuple(quality_of(run, one) for run, one in zip(runs, ingested, strict=True))
     z_KV, shown_K = (np.concatenate([getattr(run, name) for run in trials]) for name in ("z_KV", "shown_K"))
     run_K = np.repeat([run.recorded.run for run in runs], [len(run.shown_K) for run in trials])
+    control = exchanged_control(scored)
     found = noise_ceiling(z_KV, shown_K, run_K)
     return CalibrationRecord(
         subject=bundle.subject,
@@ -77,11 +81,26 @@ def record_of(
         voxels=bundle.space.n_voxels,
         minutes=sum(run.minutes for run in quality),
         trials=left_out_trials(scored, confidences(scored, bundle.calibration, null_MN), bundle.pool.ids, decoders),
+        controls=() if control is None else (control,),
         ceiling=None if found is None else found[0],
         reliability_V=None if found is None else found[1],
         runs=quality,
         registrations=tuple(registration_of(report) for one in ingested for report in one.registrations),
     )
+
+
+def exchanged_control(scored: Sequence[ScoredRun], seed: int = 0) -> Control | None:
+    """The last stage's results compared with what other trials showed: what any trial's result would be right by."""
+    last = list(by_stage(scored).values())[-1]
+    shown_K = last.right_KN.argmax(axis=1)
+    order_K = exchanged(np.zeros(len(shown_K)), np.random.default_rng(seed)) if len(shown_K) > 1 else shown_K[:0]
+    others_K = shown_K[order_K]
+    differ_K = others_K != shown_K[: len(order_K)]
+    if not differ_K.any():
+        return None
+    first_K = last.scores_KN.argmax(axis=1)
+    accuracy = Accuracy.of((first_K == others_K)[differ_K].tolist(), 1.0 / last.scores_KN.shape[1])
+    return Control(what="compared with what other trials showed", accuracy=accuracy)
 
 
 def confidences(

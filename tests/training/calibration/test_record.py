@@ -11,7 +11,7 @@ from mindsight.retrieval import CandidatePool
 from training.calibration.linear_choice import HeldOut, RunTrials, leave_one_run_out
 from training.calibration.linear_curve import learning_curve, shuffled_control
 from training.calibration.live import ScoredRun
-from training.calibration.record import confidences, left_out_trials
+from training.calibration.record import confidences, exchanged_control, left_out_trials
 
 N_IMAGES, V, D = 40, 60, 12
 
@@ -85,3 +85,9 @@ def test_confidence_is_of_the_other_half_of_the_runs(
     assert trials[-1].decoder == "decoder-5"
     stated, right = np.mean([one.confidence for one in trials]), np.mean([one.first == one.image for one in trials])
     assert stated == pytest.approx(right, abs=0.1)
+    control = exchanged_control(scored)
+    assert control is not None
+    assert not control.leaks
+    assert 200 < control.accuracy.n <= 240
+    everything_KN = np.ones_like(held_out.scores_KN[:2])
+    assert exchanged_control([ScoredRun(scored[0].betas[:2], everything_KN, np.array([3, 3]))]) is None
