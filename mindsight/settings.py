@@ -101,6 +101,10 @@ class Settings(BaseSettings):
         return self.data_dir / "jobs"
 
     @property
+    def audit_file(self) -> Path:
+        return self.data_dir / "audit" / "audit.jsonl"
+
+    @property
     def engines_dir(self) -> Path:
         return self.data_dir / "engines"
 

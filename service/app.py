@@ -12,8 +12,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 import mindsight
+from mindsight.files.chain import Chain
 from mindsight.settings import Settings
 from service import openapi, problems
+from service.audit import Audited
 from service.context import Gateway
 from service.framing import CheckedFraming
 from service.headers import SecurityHeaders
@@ -92,6 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(BoundedBodies)
     app.add_middleware(CheckedFraming, settings=settings)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(Audited, chain=Chain(settings.audit_file))
     app.add_middleware(Measured, meter=gateway.meter)
     return app
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from mindsight.errors import NotAllowed
+from service.audit import CALLER
 from service.keys import Key, KeyStore, Scope
 from service.rates import TooMany
 
@@ -68,6 +69,7 @@ def _counted(connection: HTTPConnection) -> Caller:
         ):
             raise TooMany("expected a valid key, got many wrong ones from this address: wait before the next") from None
         raise
+    connection.scope[CALLER] = caller.key
     if not _is_volume(connection) and not gateway.requests.take(caller.key.id):
         raise TooMany("expected fewer requests with this key: wait a second, or follow the session's stream instead")
     return caller

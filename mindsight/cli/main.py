@@ -7,6 +7,7 @@ import sys
 import typer
 
 from mindsight import __version__
+from mindsight.cli.audit import audit_app
 from mindsight.cli.bundle import bundle_app
 from mindsight.cli.calibrate import calibrate
 from mindsight.cli.convert import convert_app
@@ -46,6 +47,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 app.add_typer(subject_app, name="subject")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(job_app, name="job")
+app.add_typer(audit_app, name="audit")
 app.add_typer(pool_app, name="pool")
 app.add_typer(convert_app, name="convert")
 app.add_typer(engine_app, name="engine")

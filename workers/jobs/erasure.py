@@ -154,8 +154,8 @@ def _left(desk: Desk, subject: str, sessions: Sequence[str]) -> list[str]:
     left = [f"{key} on the bus" for key in mentions(desk.bus, texts) if not any(key.startswith(name) for name in own)]
     for path in desk.settings.data_dir.rglob("*"):
         relative = path.relative_to(desk.settings.data_dir)
-        if relative.parts[0] == "bus":
-            continue  # the server's own files, which were written again
+        if relative.parts[0] in ("bus", "audit"):
+            continue  # the server's own files, which were written again; and that the subject was erased
         if any(text in path.name for text in texts) or (path.is_file() and _has(path, texts)):
             left.append(f"file in {relative.parts[0]}")
     return left

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+audit_app = typer.Typer(help="The log of who did what with this data folder.", no_args_is_help=True)
+
+
+@audit_app.command("verify")
+def verify(
+    expect: Annotated[
+        str, typer.Option(help="NUMBER:DIGEST that an earlier verify printed: the log must still hold that line")
+    ] = "",
+) -> None:
+    """Check that no line was changed, removed or put in, and print the number and digest of the last.
+
+    Note them elsewhere: with --expect they show later that the log was not cut off, or made anew.
+    """
+    from mindsight.errors import BadRequest, Diverged
+    from mindsight.files.chain import FIRST, Chain
+    from mindsight.settings import read_settings
+
+    number, _, digest = expect.partition(":")
+    if expect and not (number.isdecimal() and len(digest) == len(FIRST)):
+        raise BadRequest("expected --expect NUMBER:DIGEST, as verify prints it", code="audit.expect")
+    last, held = (0, FIRST), not expect or int(number) == 0
+    for link in Chain(read_settings().audit_file).verify():
+        last = (link.number, link.digest)
+        held = held or last == (int(number), digest)
+    if not held:
+        text = f"expected line {number} of the audit log as noted, got another or none: it was cut off or replaced"
+        raise Diverged(text, code="audit.broken")
+    typer.echo(f"{last[0]} lines, unchanged; last: {last[0]}:{last[1]}")
+
+
+@audit_app.command("show")
+def show(as_json: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False) -> None:
+    """Print who did what, oldest first."""
+    from mindsight.files.chain import Chain
+    from mindsight.settings import read_settings
+
+    for link in Chain(read_settings().audit_file).verify():
+        if as_json:
+            typer.echo(json.dumps(link.record))
+            continue
+        record = link.record
+        when = datetime.fromtimestamp(record["t"], UTC).isoformat(timespec="seconds")
+        of = " ".join(f"{name}={value}" for name, value in record["of"].items())
+        who, what = f"{record['role']} {record['key']}", f"{record['method']} {record['route']}"
+        typer.echo(f"{when}  {who}  {what} {of} {record['status']}")
