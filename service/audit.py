@@ -49,7 +49,7 @@ class Audited:
 
 
 def _is_of_interest(scope: Scope) -> bool:
-    path = scope["path"]
+    path: str = scope["path"]
     if scope["method"] in _READS:
         return path.endswith(_EXPORT)
     return not any(part in path for part in _FREQUENT)
