@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +43,7 @@ class SidesRun:
             plane = 20.0 + 800.0 * disc + rng.normal(0.0, 20.0 * self.noise, disc.shape)
             for onset_s, label in zip(self.onsets_s, self.labels, strict=True):
                 height = 40.0 * np.exp(-((index * TR_S - onset_s - 6.0) ** 2) / 8.0)
-                plane += height * disc * ((x < 6) if label == "left" else (x >= 6))
+                plane += height * disc * ((x < 6) if label.startswith("left") else (x >= 6))
             data = plane[:, :, None].astype(np.float32)
             found.append(Volume(data, np.diag([3.0, 3.0, 3.0, 1.0]), TR_S, self.run, index))
         return found
@@ -55,8 +56,13 @@ class SidesRun:
         ]
 
 
-def archived_session(house: House, subject: str, session: str, runs: list[SidesRun]) -> None:
-    """A session as it is when it is archived: in the logs, and in its folder."""
+def archived_session(
+    house: House, subject: str, session: str, runs: list[SidesRun], candidate_of: Mapping[str, str] | None = None
+) -> None:
+    """A session as it is when it is archived: in the logs, and in its folder.
+
+    candidate_of : label -> candidate of a pool
+    """
     recorder = Recorder(house.bus, session, time.time)
     recorder.open(SessionRecord(session=session, subject=subject, opened_t=time.time()))
     for run in runs:
@@ -67,11 +73,11 @@ def archived_session(house: House, subject: str, session: str, runs: list[SidesR
         recorder.end_run(run.run)
     recorder.close()
     folder = house.settings.archive_dir / f"{subject}_{session}"
-    write_archive(_archive(subject, session, runs), folder)
+    write_archive(_archive(subject, session, runs, candidate_of or {}), folder)
     recorder.archive(f"archive/{folder.name}", 1)
 
 
-def _archive(subject: str, session: str, runs: list[SidesRun]) -> ArchivedSession:
+def _archive(subject: str, session: str, runs: list[SidesRun], candidate_of: Mapping[str, str]) -> ArchivedSession:
     unknown_T = np.full(N_VOLUMES, np.nan)
     return ArchivedSession(
         subject=subject.removeprefix("sub-"),
@@ -84,7 +90,10 @@ def _archive(subject: str, session: str, runs: list[SidesRun]) -> ArchivedSessio
                 n_volumes=N_VOLUMES,
                 volumes=iter(run.volumes()),
                 events=[
-                    ArchivedEvent(RunEvent(e.onset_s, e.duration_s, e.label), e.trial, None, None) for e in run.events()
+                    ArchivedEvent(
+                        RunEvent(e.onset_s, e.duration_s, e.label), e.trial, None, candidate_of.get(e.label or "")
+                    )
+                    for e in run.events()
                 ],
                 motion_T6=np.full((N_VOLUMES, 6), np.nan),
                 fd_mm_T=unknown_T,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +32,7 @@ class WholeService:
     """shown : what each trial showed, as the bundle's pool names it"""
 
     settings: Settings
+    supervisor: Supervisor
     url: str
     key: str
     console: Console
@@ -73,6 +76,19 @@ class WholeService:
                     return
             time.sleep(0.2)
 
+    def kill(self, job: str) -> None:
+        """End the job's process, as running out of memory would."""
+        worker = self.supervisor.process("jobs").pid
+        until_s = time.monotonic() + 30.0
+        while (pid := child_of(worker, job)) is None and time.monotonic() < until_s:
+            time.sleep(0.02)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+    def kill_worker(self) -> None:
+        """End the worker that started the job; the supervisor starts another."""
+        self.supervisor.process("jobs").kill()
+
     def done(self, job: str) -> list[JobMessage]:
         """All messages of the job, once it is done; its learning curve is printed."""
         messages = list(self.service.follow(job))
@@ -91,6 +107,20 @@ class WholeService:
         return Accuracy.of([m.candidates[0].id == truth[session, m.run, m.trial] for m in results], 1.0 / n_pool)
 
 
+def child_of(parent: int, job: str) -> int | None:
+    """The process that carries the job out for a worker."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                command = (folder / "cmdline").read_bytes()
+                own = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if own == parent and job.encode() in command.split(b"\0"):
+                return int(folder.name)
+    return None
+
+
 @contextmanager
 def whole_service(folder: Path, **settings: Any) -> Iterator[WholeService]:
     keys: queue.Queue[str] = queue.Queue()
@@ -106,6 +136,6 @@ def whole_service(folder: Path, **settings: Any) -> Iterator[WholeService]:
     try:
         key = keys.get(timeout=10.0)
         with Console(url, key, spool_dir=folder / "spool") as console, Enrolment(url, key) as service:
-            yield WholeService(given, url, key, console, service)
+            yield WholeService(given, supervisor, url, key, console, service)
     finally:
         supervisor.stop()

@@ -18,7 +18,7 @@ from mindsight.accuracy import Accuracy
 from mindsight.encoders.demo import DemoEncoder
 from mindsight.events import declare
 from mindsight.protocol import BetaReady, BundleChanged, Message, Result
-from mindsight.protocol.jobs import JobMessage, VersionMade
+from mindsight.protocol.jobs import JobBegan, JobMessage, VersionMade
 from mindsight.retrieval import CandidatePool
 from mindsight.scanner import open_run
 from mindsight.simulator.demo import demo_visit
@@ -126,6 +126,8 @@ def test_an_hour_of_scanning_is_decoded_in_the_same_visit(service: WholeService,
 def test_a_real_brain_is_calibrated_run_by_run(service: WholeService, shared: Path) -> None:
     """Runs 1 to 6 calibrate, each decoded by those before it; runs 7 to 9 are decoded in a session after them.
 
+    Meanwhile the job's process is killed twice, and once the worker that started it.
+
     The design is known beforehand: blocks that repeat once in a run, so that the drift model must leave slow signals.
     """
     folders = [shared / "data" / "haxby2001" / f"run-{run:03d}" for run in range(1, 10)]
@@ -134,9 +136,18 @@ def test_a_real_brain_is_calibrated_run_by_run(service: WholeService, shared: Pa
     job = service.service.calibrate(subject, live=session)
     for run, folder in enumerate(folders[:6], 1):
         replay(service, session, folder, run)
+        if run == 3:  # while it reads or fits this run
+            service.kill(job)
+        if run == 4:
+            service.kill(job)
+            service.kill_worker()
         service.await_fit(job, run)
     calibrated = service.close(session)
-    check_handed_over(calibrated, service.done(job))
+    of_job = service.done(job)
+    assert sum(isinstance(message, JobBegan) for message in of_job) >= 3
+    check_handed_over(calibrated, of_job)
+    versions = service.service.versions(subject)["versions"]
+    assert len({version["source"] for version in versions}) == len(versions), "nothing is made twice"
     live: dict[str, Accuracy] = {}
     for stage in STAGES:
         live[stage] = service.accuracy(session, calibrated, stage, 8)

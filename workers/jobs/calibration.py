@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from training.calibration.archived import ArchivedRuns, open_archived
 from training.calibration.gradient import Recipe
 from training.calibration.linear_bundle import BY_RUN, calibrate_runs, space_of
 from training.calibration.runs import Labels
-from training.calibration.visit import Progress, Visit, calibrate_visit
+from training.calibration.visit import Calibrated, Progress, Visit, calibrate_visit
 from training.calibration.visit_runs import ingest_visit
 from workers.jobs.desk import Desk
 from workers.jobs.pools import check_encoder, open_pool
@@ -81,8 +82,17 @@ def _fitted(desk: Desk, task: CalibrationTask, found: ArchivedRuns, pool: Candid
         if progress.stage != "betas":
             desk.progress(progress.stage, progress.done, progress.total, progress.left_s)
 
-    runs = ingest_visit(found.runs, space, BY_RUN, desk.scratch)
-    *_, last = calibrate_visit(visit, runs, desk.scratch, n_runs=len(found.runs), report_progress=report)
+    fits = desk.scratch / "visit"
+
+    def decoders() -> list[Calibrated]:
+        runs = ingest_visit(found.runs, space, BY_RUN, desk.scratch)
+        return list(calibrate_visit(visit, runs, fits, n_runs=len(found.runs), report_progress=report))
+
+    better = decoders()
+    if not better:  # they were taken by a process that ended before it released the last
+        shutil.rmtree(fits)
+        better = decoders()
+    last = better[-1]
     return Made(
         last.bundle,
         last.record,

@@ -56,7 +56,6 @@ class _Live:
         self._followed = FollowedSession(desk.settings, desk.bus, session, known)
         self._options = ingest_options(Journal(desk.bus, session).opened().options, None)
         self._heard_s = time.monotonic()
-        self._made: list[Version] = []
 
     def carry_out(self) -> str:
         while True:
@@ -71,11 +70,12 @@ class _Live:
                 self._visit(runs)
             except NewLabels:
                 continue
-            if not self._made:
+            made = self._made()
+            if not made:
                 raise BadRequest("expected trials that a decoder can be made of, got others", code="calibration.trials")
-            last = self._made[-1]
+            last = made[-1]
             end = "" if self._followed.archived else "; the session was silent for too long"
-            return f"{len(self._made)} versions, the last of {last.n_trials} trials: {last.verdict}{end}"
+            return f"{len(made)} versions, the last of {last.n_trials} trials: {last.verdict}{end}"
 
     def _visit(self, runs: Sequence[int]) -> None:
         """All runs, with the labels of the first of them. Raises NewLabels."""
@@ -139,8 +139,7 @@ class _Live:
         if version is None:
             gain = calibrated.gain
             why = None if gain is None else f"better than the version before, on trials left out of both: {gain}"
-            held = self._desk.versions.read(self._task.subject)
-            if gain is None and any(made.job == self._desk.record.job for made in held.versions):
+            if gain is None and self._made():
                 why = f"it knows {len(names)} labels"
             version = release(
                 self._desk,
@@ -156,17 +155,21 @@ class _Live:
                     minutes=round(self._followed.minutes(calibrated.runs), 2),
                 ),
             )
-        self._made.append(version)
         self._hand_over(version)
+
+    def _made(self) -> list[Version]:
+        """The versions of this job, also those that were made before it was ended."""
+        held = self._desk.versions.read(self._task.subject)
+        return [version for version in held.versions if version.job == self._desk.record.job]
 
     def _hand_over(self, version: Version) -> None:
         """Open sessions with the same voxels decode their next runs with it: this one, and those that were opened with
         an earlier version of this calibration.
         """
-        held = self._desk.versions.read(self._task.subject)
-        if held.active is None or held.active.number != version.number:
+        active = self._desk.versions.read(self._task.subject).active
+        if active is None or active.number != version.number:
             return
-        own = {made.bundle for made in held.versions if made.job == self._desk.record.job}
+        own = {made.bundle for made in self._made()}
         text = f"version {version.number}, of {version.n_runs} runs and {version.n_trials} trials"
         for record in Sessions(self._desk.bus).unfinished():
             is_ours = record.session == self._session or record.bundle in own

@@ -106,6 +106,7 @@ def test_sessions_that_cannot_be_calibrated_from_are_refused(admin: httpx.Client
         (subject, {"sessions": [session, session]}, (422, "request.invalid")),
         (subject, {"sessions": ["ses-none"]}, (404, "session.unknown")),
         (subject, {"sessions": [session], "pool": "none"}, (404, "pool.unknown")),
+        (subject, {"sessions": [session], "fine_tuning": True}, (409, "calibration.backbone")),
         ("sub-aaaaaa", {"sessions": [session]}, (404, "subject.unknown")),
     ]
     for who, body, expected in asked:

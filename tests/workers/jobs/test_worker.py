@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +17,7 @@ from mindsight.subjects.bundle.folder import Bundle
 from mindsight.subjects.registry import Registry
 from support.house import House
 from support.two_sides import CONSENT, SidesRun, archived_session
+from support.whole_service import child_of
 from workers.jobs import worker as worker_module
 from workers.jobs.desk import version_store
 from workers.jobs.worker import JobsWorker
@@ -59,20 +59,6 @@ def until(house: House, job: str, done: Callable[[JobRecord], bool]) -> JobRecor
 
 def finished(record: JobRecord) -> bool:
     return record.state in FINISHED
-
-
-def child_of(worker_pid: int, job: str) -> int | None:
-    """The process that carries the job out."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                command = (folder / "cmdline").read_bytes()
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-            if parent == worker_pid and job.encode() in command.split(b"\0"):
-                return int(folder.name)
-    return None
 
 
 def test_a_calibration_that_is_killed_goes_on_and_its_bundle_decodes(
