@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-portable test-slow fuzz check bench lock audit sbom licences clean
+.PHONY: setup demo test test-portable test-slow fuzz chaos check bench lock audit sbom licences clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -45,6 +45,9 @@ test-slow: setup ## the long forms of checks that `make test` makes in short
 
 fuzz: setup ## changed inputs through every reader; N=1000000 of each
 	$(BIN)/python tests/fuzz.py $(if $(N),--n $(N))
+
+chaos: setup ## kills and pauses of every process while sessions stream; BLOWS=200 SESSIONS=4 SEED=1
+	$(BIN)/python tests/chaos.py $(if $(BLOWS),--blows $(BLOWS)) $(if $(SESSIONS),--sessions $(SESSIONS)) $(if $(SEED),--seed $(SEED))
 
 .venv/.bench: .venv/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'

@@ -1,0 +1,37 @@
+"""``make chaos``: a service whose processes are killed and paused while sessions stream; prints what was found as JSON.
+
+``python tests/chaos.py --blows 200 --sessions 4 --seed 7``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import mindsight  # noqa: F401 - first of all: makes torchvision importable
+from support.chaos import Plan, campaign
+from support.live import free_port
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--blows", type=int, default=200, help="kills and pauses (default 200)")
+    parser.add_argument("--sessions", type=int, default=4, help="that stream at once (default 4)")
+    parser.add_argument("--seed", type=int, default=1, help="decides which process, when and how (default 1)")
+    given = parser.parse_args()
+    started_s = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Plan(seed=given.seed, n_blows=given.blows, n_sessions=given.sessions)
+        found = campaign(Path(folder), plan, free_port())
+    print(json.dumps({"seed": given.seed, "took_s": round(time.monotonic() - started_s), **found.summary()}, indent=1))
+    for fault in found.faults:
+        print(fault, file=sys.stderr)
+    return 1 if found.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
