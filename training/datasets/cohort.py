@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -67,8 +68,7 @@ def simulated_cohort(
     scenes = random_scenes(np.random.default_rng([plan.seed, 31]), plan.scenes)
     images_MHW3 = render_batch(scenes, plan.image_px)
     images = ArrayImages(tuple(f"scene-{i:05d}" for i in range(plan.scenes)), images_MHW3)
-    population = random_scenes(np.random.default_rng([POPULATION_SEED, 7]), POPULATION_SIZE)
-    population_NTD = np.asarray(embed(render_batch(population, plan.image_px)))
+    population_NTD = _population(embed, plan.image_px)
     tokens_MND = np.asarray(embed(images_MHW3), np.float32)
     decks = np.array_split(np.random.default_rng([plan.seed, 32]).permutation(plan.scenes), plan.participants)
     subjects, responses = [], {}
@@ -80,6 +80,13 @@ def simulated_cohort(
         subjects.append(trials)
         responses[trials.subject] = own_MV.astype(np.float32)
     return Cohort(Dataset(tuple(subjects)), images, tokens_MND, responses)
+
+
+@lru_cache(maxsize=2)
+def _population(embed: Embed, image_px: int) -> NDArray[Any]:
+    """Tokens of the scenes over which responses are normalised."""
+    scenes = random_scenes(np.random.default_rng([POPULATION_SEED, 7]), POPULATION_SIZE)
+    return np.asarray(embed(render_batch(scenes, image_px)))
 
 
 def _scanned(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def open_data(config: Config) -> Data:
 
 
 def _simulated(sources: Sequence[SimulatedData], lowlevel: Lowlevel | None) -> Data:
-    encoder = DemoEncoder.load(assets.ENCODER)
+    encoder = _demo_encoder()
     plans = [CohortPlan(**source.model_dump(exclude={"kind"})) for source in sources]
     cohorts = [simulated_cohort(plan, encoder.encode) for plan in plans]
     images = joined_images([cohort.images for cohort in cohorts])
@@ -82,6 +83,11 @@ def _simulated(sources: Sequence[SimulatedData], lowlevel: Lowlevel | None) -> D
         images.ids, np.stack([tokens[name] for name in images.ids]), encoder.space, encoder.digest, lowlevel
     )
     return Data(_sorted([subject for cohort in cohorts for subject in cohort.dataset.subjects]), images, targets)
+
+
+@lru_cache(maxsize=1)
+def _demo_encoder() -> DemoEncoder:
+    return DemoEncoder.load(assets.ENCODER)
 
 
 def _read(source: Source, n_images: int) -> tuple[SubjectTrials, ...]:
