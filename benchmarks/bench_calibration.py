@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import report
 
-from training.calibration.closed_form import GrowingTrials, folds_by_image
+from training.calibration.closed_form import DIAGONALS, GrowingTrials, folds_by_image
 
 TRIALS, VOXELS, LATENT, FOLDS = 750, 15_000, 4_096, 5
 TR_S, LIMIT_S = 1.5, 10.0
@@ -47,7 +47,7 @@ def measure() -> dict[str, Any]:
     _timed(parts, "weights", lambda: readout.weights_VH)
     first = sum(wall for wall, _ in parts.values())
     _timed(parts, "inverted, left out", lambda: trials.cross_fit("inversion", fold_K))
-    inverted = _timed(parts, "inverted, fit", lambda: trials.fit("inversion", penalty))
+    inverted = _timed(parts, "inverted, fit", lambda: trials.fit("inversion", DIAGONALS[0]))
     _timed(parts, "inverted, weights", lambda: inverted.weights_VH)
     worst = max(pushes.wall_ms)
     print(f"a trial: median {np.median(pushes.wall_ms):.1f} ms, worst {worst:.0f} ms of {1e3 * TR_S:.0f} ms")

@@ -96,3 +96,8 @@ class CohortSubject:
         """(V,) share of the variance of single betas that is the images': the noise ceiling of explained variance."""
         signal_V = (self.weights_FV**2).sum(axis=0)
         return np.asarray(signal_V / (signal_V + self._own_V**2 + (self._error_RV**2).sum(axis=0)))
+
+    @property
+    def error_VV(self) -> NDArray[np.float64]:
+        """(V, V) covariance of the errors."""
+        return np.asarray(np.diag(self._own_V**2) + self._error_RV.T @ self._error_RV)

@@ -23,7 +23,9 @@ from mindsight.decoders.linear.readout import Readout
 from mindsight.errors import ModelMismatch
 
 Method = Literal["ridge", "inversion"]
-METHODS: tuple[Method, ...] = ("ridge", "inversion")
+
+# of ``inverted_encoding``: the decoder room's own, and one for errors that voxels share less, or that fewer trials show
+DIAGONALS = (0.85, 0.96)
 
 # relative to the mean variance along the directions that the trials span
 _RELATIVE_PENALTIES = np.logspace(-2.0, 4.0, 25)
@@ -35,7 +37,8 @@ class CrossFit:
     """Predictions of every trial by a readout that was fitted to other images.
 
     predicted_KH : (K, H) float32
-    penalty : of ridge, with the least error over all trials that were left out; NaN for an inverted encoding model
+    penalty : of ridge, with the least error over all trials that were left out; of an inverted encoding model, the
+        weight of the diagonal in its error covariance
     """
 
     predicted_KH: NDArray[np.float32]
@@ -87,18 +90,16 @@ class GrowingTrials:
         method: Method,
         penalty: float,
         rows_K: NDArray[np.intp] | None = None,
-        variance_H: NDArray[Any] | None = None,
     ) -> Readout:
         """A readout of these trials, or of all.
 
-        penalty : of ridge
-        variance_H : of the targets, see ``inverted_encoding``
+        penalty : see ``CrossFit``
         """
         rows = np.arange(self.n) if rows_K is None else rows_K
         whole = len(rows) == self.n
         z_KV, target_KH = (each if whole else each[rows] for each in (self.z_KV, self.target_KH))
         if method == "inversion":
-            return inverted_encoding(z_KV, target_KH, variance_H)
+            return inverted_encoding(z_KV, target_KH, penalty)
         gram_KK = self._gram_KK[: self.n, : self.n] if whole else self._gram_KK[np.ix_(rows, rows)]
         values_K, vectors_KK = np.linalg.eigh(_centred(gram_KK))
         solved_KK = (vectors_KK / (values_K.clip(0.0) + penalty)) @ vectors_KK.T
@@ -109,18 +110,19 @@ class GrowingTrials:
         right_KH = target_KH.astype(np.float64)
         return Readout(left_VK, right_KH, mean_H - (mean_V @ left_VK).astype(np.float64) @ right_KH)
 
-    def cross_fit(self, method: Method, fold_K: NDArray[np.intp], variance_H: NDArray[Any] | None = None) -> CrossFit:
+    def cross_fit(self, method: Method, fold_K: NDArray[np.intp], diagonal: float = DIAGONALS[0]) -> CrossFit:
         """Every trial predicted by a readout of the other folds.
 
         fold_K : (K,) the fold of each trial; trials that showed one image belong in one fold
+        diagonal : of an inverted encoding model
         """
         predicted_KH = np.empty(self.target_KH.shape, np.float32)
         folds = [(np.flatnonzero(fold_K != fold), np.flatnonzero(fold_K == fold)) for fold in np.unique(fold_K)]
         if method == "inversion":
             for fitted, left_out in folds:
-                readout = self.fit(method, float("nan"), fitted, variance_H)
+                readout = self.fit(method, diagonal, fitted)
                 predicted_KH[left_out] = readout.predict(self.z_KV[left_out])
-            return CrossFit(predicted_KH, float("nan"))
+            return CrossFit(predicted_KH, diagonal)
         duals = [_Dual.of(self._gram_KK, self._target_gram_KK, *fold) for fold in folds]
         penalties_P = _RELATIVE_PENALTIES * float(np.mean([dual.values_T.mean() for dual in duals]))
         errors_P = [sum(dual.error(penalty) for dual in duals) for penalty in penalties_P]

@@ -55,7 +55,7 @@ class Plan:
     showings: int = 4
     repeats: float = 0.1
     calibration: tuple[int, ...] = (75, 150, 375, 750)
-    scratch: tuple[int, ...] = (75, 150, 375, 750, 3000)
+    scratch: tuple[int, ...] = (75, 375, 750, 3000)
     pretraining: Pretraining = field(
         default_factory=lambda: Pretraining(steps=2500, batch=128, prior_batch=0, learning_rate=3e-3)
     )
@@ -209,7 +209,7 @@ def by_gradient(new: NewSubject, model: MindEye2, n: int, recipe: Recipe) -> Ite
 
     def judge(model: MindEye2) -> float:
         scores_KN = cosine_scores(retrieval_features(model, trials.z_KV[stop]), pool)
-        return finite(float(trial_losses(scores_KN, trials.shown_K[stop], BackboneHead(model)).mean()))
+        return finite(float(trial_losses(scores_KN, trials.shown_K[stop]).mean()))
 
     spent_s, started = 0.0, time.process_time()
     steps = GradientSteps(model, material, recipe, judge)

@@ -67,7 +67,7 @@ def fine_tune(
 
     def losses(model: MindEye2, rows: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         scores_KN = cosine_scores(retrieval_features(model, z_KV[rows]), images.pool)
-        return scores_KN, trial_losses(scores_KN, shown_K[rows], head)
+        return scores_KN, trial_losses(scores_KN, shown_K[rows])
 
     def trained(
         rows: NDArray[np.intp], until: int | None, name: str

@@ -55,27 +55,37 @@ def fit_trials(
     images: Images,
     run_K: NDArray[np.intp] | None = None,
 ) -> Fitted:
-    """The closed form in the reliable voxels, fitted in the way that does best on trials left out.
+    """The closed form, fitted in the way that does best on trials left out: in the reliable voxels, or in all if these
+    decode better.
 
-    run_K : runs that are left out together; None: images are. Then all voxels are read: repeats lie in other runs, so
-        that a left-out trial would help to choose the voxels that it is decoded from
+    run_K : runs that are left out together; None: images are. A run that is left out shows what the others show, and
+        voxels chosen by how alike they responded in it too would know it: then all voxels are read
     """
-    reliability = measure_reliability(z_KV, shown_K)
-    keep_V = reliability.reliable_V if run_K is None else np.ones(z_KV.shape[1], np.bool_)
-    keep_V = keep_V if keep_V.any() else np.ones_like(keep_V)
-    trials = GrowingTrials(int(keep_V.sum()), images.target_NH.shape[1])
-    trials.push(z_KV[:, keep_V], images.target_NH[shown_K])
+    reliability, all_V = measure_reliability(z_KV, shown_K), np.ones(z_KV.shape[1], np.bool_)
     folds = folds_by_image(shown_K, N_FOLDS) if run_K is None else folds_by_run(run_K, N_FOLDS)
-    left_out = choose_way(trials, head, images, shown_K, folds)
+    masks = [all_V]
+    if run_K is None and reliability.reliable_V.any() and not reliability.reliable_V.all():
+        masks = [reliability.reliable_V, all_V]
+    tried = []
+    for keep_V in masks:
+        trials = GrowingTrials(int(keep_V.sum()), images.target_NH.shape[1])
+        trials.push(z_KV[:, keep_V], images.target_NH[shown_K])
+        tried.append((choose_way(trials, head, images, shown_K, folds), keep_V, trials))
+    left_out, keep_V, trials = min(tried, key=lambda each: float(each[0].log_loss_K.mean()))
     readout = trials.fit(left_out.way.method, left_out.way.penalty)
     return Fitted(keep_V, readout, left_out.way, reliability, trials, folds, left_out)
 
 
-def fit_rows(z_KV: NDArray[np.float32], shown_K: NDArray[np.intp], images: Images, way: Way) -> Reader | None:
-    """A decoder of a part of the trials, fitted in a way that is given but for ridge's penalty; None of too few."""
+def fit_rows(
+    z_KV: NDArray[np.float32], shown_K: NDArray[np.intp], images: Images, way: Way, *, everywhere: bool
+) -> Reader | None:
+    """A decoder of a part of the trials, fitted in a way that is given but for ridge's penalty; None of too few.
+
+    everywhere : in all voxels, not in the reliable ones
+    """
     if len(z_KV) < MIN_TRIALS or len(np.unique(shown_K)) < 2:
         return None
-    keep_V = measure_reliability(z_KV, shown_K).reliable_V
+    keep_V = np.ones(z_KV.shape[1], np.bool_) if everywhere else measure_reliability(z_KV, shown_K).reliable_V
     keep_V = keep_V if keep_V.any() else np.ones_like(keep_V)
     trials = GrowingTrials(int(keep_V.sum()), images.target_NH.shape[1])
     trials.push(z_KV[:, keep_V], images.target_NH[shown_K])

@@ -43,7 +43,10 @@ class Head(Protocol):
         """(K, X) that are compared with embeddings."""
 
     def weights(self, readout: Readout, penalty: float, file: Path) -> DecoderWeights:
-        """A decoder that is ready for a bundle; ``file`` (.safetensors) is needed until the bundle is saved."""
+        """A decoder that is ready for a bundle; ``file`` (.safetensors) is needed until the bundle is saved.
+
+        penalty : of ridge; NaN for an inverted encoding model
+        """
 
 
 class LinearHead:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from mindsight.accuracy import Accuracy, top_k
 from mindsight.retrieval import Calibration, CandidatePool, cosine_scores, fit_temperature
 from mindsight.retrieval.confidence import log_losses
-from training.calibration.closed_form import METHODS, GrowingTrials, Method
+from training.calibration.closed_form import DIAGONALS, GrowingTrials, Method
 from training.calibration.heads import Head
 
 N_FOLDS = 5
+_LOG_TEMPERATURES = (-7.0, 5.0)  # of a typical highest score
 _MAX_INVERTED = (
     20_000  # voxels: an inverted encoding model weighs voxels by their errors, which takes a pass for each fold
 )
@@ -38,14 +39,22 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a decoder is fitted and scored."""
+    """How a decoder is fitted and scored. penalty : see ``CrossFit``"""
 
     method: Method
     centred: bool
     penalty: float
 
+    @property
+    def ridge_penalty(self) -> float:
+        """NaN for an inverted encoding model."""
+        return self.penalty if self.method == "ridge" else float("nan")
+
     def __str__(self) -> str:
-        fitted = f"ridge, penalty {self.penalty:.3g}" if self.method == "ridge" else "an encoding model, inverted"
+        if self.method == "ridge":
+            fitted = f"ridge, penalty {self.penalty:.3g}"
+        else:
+            fitted = f"an encoding model, inverted, errors with {self.penalty:.0%} of their diagonal"
         return fitted + (", centred" if self.centred else "")
 
 
@@ -91,12 +100,10 @@ def choose_way(
     """The way with the least log loss on images left out; ridge, not centred, unless another has less by more than one
     standard error over the trials.
     """
-    tried = [
-        left_out
-        for method in METHODS
-        if method == "ridge" or trials.z_KV.shape[1] <= _MAX_INVERTED
-        for left_out in left_out_scores(trials, head, images, shown_K, fold_K, method)
-    ]
+    ways: list[tuple[Method, float]] = [("ridge", DIAGONALS[0])]
+    if trials.z_KV.shape[1] <= _MAX_INVERTED:
+        ways += [("inversion", diagonal) for diagonal in DIAGONALS]
+    tried = [left_out for way in ways for left_out in left_out_scores(trials, head, images, shown_K, fold_K, *way)]
     usual, best = tried[0], min(tried, key=lambda each: float(each.log_loss_K.mean()))
     gain_K = usual.log_loss_K - best.log_loss_K
     return best if gain_K.mean() > gain_K.std() / np.sqrt(len(gain_K)) else usual
@@ -109,9 +116,10 @@ def left_out_scores(
     shown_K: NDArray[np.intp],
     fold_K: NDArray[np.intp],
     method: Method,
+    diagonal: float,
 ) -> list[LeftOut]:
     """One for each choice of centring that the head may take."""
-    fit, n = trials.cross_fit(method, fold_K), len(images.pool)
+    fit, n = trials.cross_fit(method, fold_K, diagonal), len(images.pool)
     found = []
     for centred in head.centred:
         scores_KN = np.empty((trials.n, n), np.float32)
@@ -119,15 +127,25 @@ def left_out_scores(
             rows = fold_K == fold
             origin_H = trials.target_KH[~rows].mean(axis=0) if centred else None
             scores_KN[rows] = scores_of(head, fit.predicted_KH[rows], images.pool, origin_H)
-        found.append(LeftOut(Way(method, centred, fit.penalty), scores_KN, trial_losses(scores_KN, shown_K, head)))
+        found.append(LeftOut(Way(method, centred, fit.penalty), scores_KN, trial_losses(scores_KN, shown_K)))
     return found
 
 
-def trial_losses(scores_KN: NDArray[np.float32], shown_K: NDArray[np.intp], head: Head) -> NDArray[np.float64]:
-    """(K,) negative log probability of what each trial showed, at the temperature that fits these trials best."""
+def trial_losses(scores_KN: NDArray[np.float32], shown_K: NDArray[np.intp]) -> NDArray[np.float64]:
+    """(K,) negative log probability of what each trial showed, at the temperature that fits these trials best.
+
+    The mean loss is convex in the inverse temperature, so that a line search finds it.
+    """
+    from scipy.optimize import minimize_scalar
+
     right_KN = one_hot(shown_K, scores_KN.shape[1])
-    fitted = fit_temperature(scores_KN, right_KN, scores_KN, head.score, doubt=0.0)
-    return log_losses(scores_KN, right_KN, fitted.temperature)
+    unit = float(np.median(np.abs(scores_KN).max(axis=1))) or 1.0
+
+    def losses(log_temperature: float) -> NDArray[np.float64]:
+        return log_losses(scores_KN, right_KN, unit * float(np.exp(log_temperature)))
+
+    found = minimize_scalar(lambda at: losses(at).mean(), bounds=_LOG_TEMPERATURES, method="bounded")
+    return losses(float(found.x))
 
 
 def shuffled_control(
@@ -141,10 +159,13 @@ def shuffled_control(
 ) -> Accuracy:
     """Accuracy when betas are fitted to another trial's image: trials of one image get the same other one."""
     shown, index_K = np.unique(shown_K, return_inverse=True)
-    other_K = rng.permutation(shown)[index_K]
+    order = rng.permutation(len(shown))
+    other = np.empty_like(shown)
+    other[order] = shown[np.roll(order, 1)]  # no image stays with its own trials
+    other_K = other[index_K]
     mixed = GrowingTrials(trials.z_KV.shape[1], trials.target_KH.shape[1])
     mixed.push(trials.z_KV, images.target_NH[other_K])
-    found = left_out_scores(mixed, head, images, shown_K, fold_K, way.method)
+    found = left_out_scores(mixed, head, images, shown_K, fold_K, way.method, way.penalty)
     return next(each for each in found if each.way.centred == way.centred).accuracy(shown_K)
 
 

@@ -154,7 +154,7 @@ class SoFar:
             without = Reader(earlier.keep_V, readout, earlier.way)
             old_KN[rows] = without.scores(z_KV[rows], head, images.pool)
         new_K = later.left_out.log_loss_K[compared_K]
-        old_K = trial_losses(old_KN[compared_K], shown_K[compared_K], head) if compared_K.any() else new_K
+        old_K = trial_losses(old_KN[compared_K], shown_K[compared_K]) if compared_K.any() else new_K
         image_K = shown_K if self.hold_out == "image" else np.arange(len(shown_K))
         return paired_gain(list(new_K), list(old_K), image_K[compared_K])
 

@@ -263,7 +263,7 @@ class _Calibration:
                 return None
         self.present = fitted
         file = self.log.scratch / f"decoder-{run.run:03d}.safetensors"
-        decoder = self.head.weights(fitted.readout, fitted.way.penalty, file)
+        decoder = self.head.weights(fitted.readout, fitted.way.ridge_penalty, file)
         claims = so_far.claims(fitted, self.head, self.images)
         return self._made(so_far, fitted, claims, decoder, f"{self.head.what}: {fitted.way}", gain)
 

@@ -20,7 +20,7 @@ from mindsight.evaluation.calibration_record import (
 )
 from mindsight.evaluation.noise_ceiling import noise_ceiling
 from mindsight.retrieval import Calibration, CandidatePool
-from training.calibration.fitted import Fitted, fit_rows
+from training.calibration.fitted import Fitted, Reader, fit_rows
 from training.calibration.heads import Head
 from training.calibration.left_out import Images, one_hot, shuffled_control
 from training.calibration.so_far import AsItCame, SoFar
@@ -103,7 +103,8 @@ def learning_curve(so_far: SoFar, fitted: Fitted, head: Head, images: Images) ->
     points = []
     for n in np.unique(np.geomspace(1, len(known), min(_MAX_POINTS, len(known))).round().astype(int)):
         rows = np.flatnonzero(usable & np.isin(run_K, [run.run for run in known[:n]]))
-        accuracy = _accuracy(rows, test, z_KV, shown_K, fitted, head, images)
+        small = fit_rows(z_KV[rows], shown_K[rows], images, fitted.way, everywhere=bool(fitted.keep_V.all()))
+        accuracy = None if small is None else _accuracy(small, test, z_KV, shown_K, head, images)
         if accuracy is not None:
             minutes = sum(run.minutes for run in known[:n])
             numbers = tuple(run.run for run in tested)
@@ -112,17 +113,12 @@ def learning_curve(so_far: SoFar, fitted: Fitted, head: Head, images: Images) ->
 
 
 def _accuracy(
-    rows: NDArray[np.intp],
+    reader: Reader,
     test_K: NDArray[np.bool_],
     z_KV: NDArray[np.float32],
     shown_K: NDArray[np.intp],
-    fitted: Fitted,
     head: Head,
     images: Images,
-) -> Accuracy | None:
-    """None for too few trials."""
-    small = fit_rows(z_KV[rows], shown_K[rows], images, fitted.way)
-    if small is None:
-        return None
-    scores_KN = small.scores(z_KV[test_K], head, images.pool)
+) -> Accuracy:
+    scores_KN = reader.scores(z_KV[test_K], head, images.pool)
     return top_k(scores_KN, one_hot(shown_K[test_K], len(images.pool)), 1)

@@ -28,9 +28,7 @@ def invert_encoding(betas_KV: NDArray[Any], latent_KH: NDArray[Any]) -> tuple[ND
     return readout.weights_VH.astype(np.float32), readout.intercept_H.astype(np.float32)
 
 
-def inverted_encoding(
-    betas_KV: NDArray[Any], latent_KH: NDArray[Any], variance_H: NDArray[Any] | None = None
-) -> Readout:
+def inverted_encoding(betas_KV: NDArray[Any], latent_KH: NDArray[Any], diagonal: float = _SHRINKAGE) -> Readout:
     """The posterior mean of the latent given betas.
 
     Prior: numbers of the latent are independent, with the variances they have over the K trials. Likelihood: betas are
@@ -41,11 +39,11 @@ def inverted_encoding(
     matrix (H, H) is needed: B = A P for P (R, H) of orthonormal rows, and the weights S⁻¹ Bᵀ (B S⁻¹ Bᵀ + D⁻¹)⁻¹ are
     S⁻¹ Aᵀ (1 + Q M)⁻¹ P D for Q = P D Pᵀ, M = A S⁻¹ Aᵀ.
 
-    variance_H : of the prior, where more is known of the latent than these trials show
+    diagonal : weight of the diagonal in the shrunk error covariance, 0 to 1 (not 0)
     """
     latent = np.asarray(latent_KH, np.float64)
     mean_V, mean_H = betas_KV.mean(axis=0), latent.mean(axis=0)
-    prior_H = latent.var(axis=0) if variance_H is None else np.asarray(variance_H, np.float64)
+    prior_H = latent.var(axis=0)
     centred_KV = betas_KV - mean_V
     left_KR, lengths_R, right_RH = _directions(latent - mean_H)
     loads_RV = left_KR.astype(betas_KV.dtype).T @ centred_KV
@@ -57,7 +55,7 @@ def inverted_encoding(
     error_KV = centred_KV - (left_KR * kept_R).astype(betas_KV.dtype) @ loads_RV
     error_KV /= (1.0 - leverage_K).astype(betas_KV.dtype)[:, None]
     response_RV = (lengths_R / (lengths_R**2 + penalty)).astype(betas_KV.dtype)[:, None] * loads_RV
-    precise_VR = _solve_errors(error_KV, response_RV.T)
+    precise_VR = _solve_errors(error_KV, response_RV.T, diagonal)
     spread_RH = right_RH * prior_H
     inner_RR = np.eye(len(lengths_R)) + (spread_RH @ right_RH.T) @ (response_RV @ precise_VR).astype(np.float64)
     shrunk_RH = np.linalg.solve(inner_RR, spread_RH)
@@ -75,12 +73,12 @@ def _directions(
     return left_KR, lengths_R, (left_KR.T @ latent_KH) / lengths_R[:, None]
 
 
-def _solve_errors(error_KV: NDArray[Any], right_VR: NDArray[Any]) -> NDArray[Any]:
+def _solve_errors(error_KV: NDArray[Any], right_VR: NDArray[Any], diagonal: float) -> NDArray[Any]:
     """The shrunk error covariance's inverse times ``right_VR``, through K × K (Woodbury)."""
     variance_V = error_KV.var(axis=0)
     # a voxel without errors is one that never varies: it tells nothing, and must not divide by zero
-    diagonal_V = _SHRINKAGE * np.where(variance_V > 0.0, variance_V, 1.0)
-    factor_KV = error_KV * np.asarray(np.sqrt((1.0 - _SHRINKAGE) / len(error_KV)), error_KV.dtype)
+    diagonal_V = diagonal * np.where(variance_V > 0.0, variance_V, 1.0)
+    factor_KV = error_KV * np.asarray(np.sqrt((1.0 - diagonal) / len(error_KV)), error_KV.dtype)
     scaled_KV = factor_KV / diagonal_V
     inner_KK = np.eye(len(error_KV)) + (scaled_KV @ factor_KV.T).astype(np.float64)
     solved_VR: NDArray[Any] = right_VR / diagonal_V[:, None]

@@ -91,13 +91,6 @@ def test_each_bundle_decodes_a_later_run(shared: bool, backbone: Path, tmp_path:
     assert curve[-1].left_s == 0.0
 
 
-def test_the_mask_leaves_out_voxels_that_do_not_respond(tmp_path: Path) -> None:
-    *_, last = calibrate_visit(visit(), runs(3), tmp_path)
-    kept_V = last.bundle.space.mask_XYZ[space().mask_XYZ]
-    assert kept_V[:100].mean() > 0.6
-    assert kept_V[100:].mean() < 0.4
-
-
 def test_the_record_holds_every_left_out_trial_and_a_control_at_chance(tmp_path: Path) -> None:
     *_, last = calibrate_visit(visit(), runs(3), tmp_path / "s")
     (tmp_path / "record").mkdir()
