@@ -155,6 +155,11 @@ class WorkQueue:
         """Number of jobs that are not done: waiting, or taken by a worker."""
         return int(self.bus.command("XLEN", self._key("log")))
 
+    def unfinished(self, limit: int = 10_000) -> list[bytes]:
+        """Payloads of the jobs that are not done, whoever holds them; at most the first ``limit``."""
+        reply = self.bus.command("XRANGE", self._key("log"), "-", "+", "COUNT", limit)
+        return [dict(zip(fields[::2], fields[1::2], strict=True))[b"p"] for _, fields in reply]
+
     def dead(self, limit: int = 1000) -> list[DeadJob]:
         """The dead letters, oldest first."""
         reply = self.bus.command("XRANGE", self._key("dead"), "-", "+", "COUNT", limit)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from mindsight.accuracy import Accuracy
+from mindsight.bus import WorkQueue
 from mindsight.evaluation.calibration_record import CalibrationRecord
 from mindsight.evaluation.calibration_report import save_with_report
 from mindsight.journal.sessions import Sessions
 from mindsight.protocol.jobs import CalibrationTask
+from mindsight.protocol.work import parse_work
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.subjects.versions import Measured, Version
 from workers.jobs.desk import Desk
@@ -77,8 +80,18 @@ def release(desk: Desk, task: CalibrationTask, made: Made) -> Version:
     desk.lease.renew()
     desk.versions.add(version, task.subject, activate=replaces)
     _announce(desk, version, active=replaces, minutes=made.minutes)
-    desk.versions.clear(task.subject, Sessions(desk.bus).bundles_in_use())
+    desk.versions.clear(task.subject, _in_use(desk))
     return version
+
+
+def _in_use(desk: Desk) -> set[str]:
+    """Bundles of sessions that are not archived, and of betas that wait to be decoded or drawn."""
+    named = set[str | None]()
+    for queue in ("inference", "pictures"):
+        for payload in WorkQueue(desk.bus, queue).unfinished():
+            with suppress(ValueError):  # a worker puts aside what cannot be read
+                named.add(parse_work(payload).bundle)
+    return Sessions(desk.bus).bundles_in_use() | {bundle for bundle in named if bundle is not None}
 
 
 def _announce(desk: Desk, version: Version, *, active: bool, minutes: float | None = None) -> None:

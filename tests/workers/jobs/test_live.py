@@ -179,7 +179,11 @@ def test_a_job_that_was_ended_makes_no_version_twice(house: House) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "code"),
-    [(("left",) * 12, "calibration.labels"), (("left", "right"), "calibration.trials"), ((), "calibration.trials")],
+    [
+        (("left",) * 12, "calibration.labels"),
+        pytest.param(("left", "right"), "calibration.trials", marks=pytest.mark.slow),
+        pytest.param((), "calibration.trials", marks=pytest.mark.slow),
+    ],
 )
 def test_a_visit_that_never_has_enough_ends_with_what_is_needed(
     house: House, labels: tuple[str, ...], code: str
@@ -205,6 +209,7 @@ def test_a_bundle_of_other_voxels_does_not_replace_one(house: House) -> None:
     assert visit.work_of(2) == []
 
 
+@pytest.mark.slow
 def test_a_silent_session_does_not_keep_its_calibration_for_ever(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_module, "SILENCE_S", 0.3)
     visit = Visit(house)

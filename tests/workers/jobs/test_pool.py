@@ -40,6 +40,7 @@ def test_a_pool_of_uploaded_images(house: House) -> None:
     assert build(desk, task) == "the pool scenes is there", "what was published is not built again"
 
 
+@pytest.mark.slow
 def test_a_pool_of_a_folder_and_what_is_refused(house: House) -> None:
     folder = house.settings.stimuli_dir / "set-1"
     folder.mkdir(parents=True)
