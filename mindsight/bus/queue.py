@@ -28,9 +28,11 @@ return redis.call('XDEL', KEYS[1], ARGV[2])
 """)
 
 # KEYS: jobs, dead; ARGV: group, id, key, payload, reason
+# The dead letter has a number of its own: jobs are not refused in the order in which they were put, and a stream takes
+# no number below its last. XDEL gives 1 once, so that a repeat buries nothing twice.
 _BURY = Script("""
 if redis.call('XDEL', KEYS[1], ARGV[2]) == 1 then
-  redis.call('XADD', KEYS[2], ARGV[2], 'k', ARGV[3], 'p', ARGV[4], 'reason', ARGV[5])
+  redis.call('XADD', KEYS[2], '*', 'k', ARGV[3], 'p', ARGV[4], 'reason', ARGV[5])
 end
 return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 """)

@@ -94,3 +94,16 @@ def test_waiting_for_news_ends_with_the_next_job_or_in_time(bus: Bus, name: str,
     took_s = time.monotonic() - began_s
     assert (0.05 < took_s < 0.35) if put else took_s >= 0.35
     timer.join() if put else timer.cancel()
+
+
+def test_jobs_are_refused_in_any_order(bus: Bus, name: str) -> None:
+    queue = WorkQueue(bus, name)
+    for key in "abc":
+        queue.put(key, key.encode())
+    for waiting in queue.waiting("worker"):  # the last that was put first
+        job = queue.claim(waiting, "worker")
+        assert job is not None
+        job.reject("no good")
+        job.reject("no good")
+    assert [dead.key for dead in queue.dead()] == ["c", "b", "a"]
+    assert len(queue) == 0
