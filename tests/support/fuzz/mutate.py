@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def mutate_json(random_: random.Random, content: bytes) -> bytes:
 def _with_another_value(random_: random.Random, document: Any) -> Any:
     holders = [holder for holder in _holders(document) if holder]
     if not holders or random_.random() < 0.02:
-        return random_.choice(_VALUES)
+        return _value(random_)
     holder = random_.choice(holders)
     key = random_.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
     match random_.randrange(5):
@@ -92,8 +93,13 @@ def _with_another_value(random_: random.Random, document: Any) -> Any:
         case 2 if isinstance(holder, list):
             holder.append(holder[key])
         case _:
-            holder[key] = random_.choice(_VALUES)
+            holder[key] = _value(random_)
     return document
+
+
+def _value(random_: random.Random) -> Any:
+    """A copy: what is put into a document is changed with it."""
+    return copy.deepcopy(random_.choice(_VALUES))
 
 
 def _holders(document: Any) -> list[Any]:
