@@ -96,21 +96,21 @@ def draw(table: dict[tuple[str, int], Accuracy], raced: Sequence[tuple[str, floa
         axes.axhline(best.value, color="black", linewidth=1)
         axes.axhline(0.85 * best.value, color="black", linewidth=1, linestyle="dashed")
         axes.axhline(best.chance, color="grey", linewidth=1, linestyle="dotted")
-    left.annotate("best decoder there is", (75, best.value), va="bottom")
-    left.annotate("85 % of it", (75, 0.85 * best.value), va="bottom")
+    left.annotate("best decoder there is", (3000, best.value), va="bottom", ha="right")
+    left.annotate("85 % of it", (3000, 0.85 * best.value), va="bottom", ha="right")
     for name, points in lines.items():
         errors = [[a.value - a.interval[0] for _, a in points], [a.interval[1] - a.value for _, a in points]]
         left.errorbar([n for n, _ in points], [a.value for _, a in points], errors, marker="o", capsize=3, label=name)
-    left.set(xscale="log", xlabel="trials of the new participant", ylabel="right of 300 candidates")
+    left.set(xscale="log", xlabel="trials of the new participant", ylabel="right of 300 candidates", ylim=(0.0, 0.95))
     left.set_xticks([75, 150, 375, 750, 3000], ["75", "150", "375", "750", "3,000"])
-    left.legend(fontsize="small")
+    left.legend(fontsize="small", loc="upper left", bbox_to_anchor=(0.0, 0.8))
     by_time: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for name, spent_s, accuracy in raced:
         by_time[name].append((spent_s, accuracy.value))
     for name, curve in by_time.items():
         right.plot(*zip(*curve, strict=True), marker="o", markersize=3, label=name)
     right.set(xscale="log", xlabel=f"processor seconds, {RACE_TRIALS} trials")
-    right.legend(fontsize="small")
+    right.legend(fontsize="small", loc="center left")
     FIGURE.parent.mkdir(exist_ok=True)
     figure.savefig(FIGURE, metadata={"Date": None})
 
