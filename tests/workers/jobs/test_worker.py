@@ -61,9 +61,10 @@ def finished(record: JobRecord) -> bool:
     return record.state in FINISHED
 
 
-def test_a_calibration_that_is_killed_goes_on_and_its_bundle_decodes(
+def test_a_calibration_that_is_killed_cancelled_and_resumed_goes_on(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(worker_module, "RENEW_S", 0.2)
     subject = Registry(house.settings.subjects_dir).enrol(1.0, consent=CONSENT).subject
     archived_session(house, subject, "ses-a", [SidesRun(1), SidesRun(2)])
     jobs = Jobs(house.bus, time.time)
@@ -77,9 +78,14 @@ def test_a_calibration_that_is_killed_goes_on_and_its_bundle_decodes(
         pid = child_of(os.getpid(), "job-a")
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
+        until(house, "job-a", lambda _: sum(isinstance(m, JobBegan) for m in jobs.messages("job-a")) == 2)
+        jobs.cancel("job-a")
+        assert until(house, "job-a", finished).state == "cancelled"
+        assert child_of(os.getpid(), "job-a") is None
+        jobs.resume("job-a")
         assert until(house, "job-a", finished).state == "done"
         messages = list(jobs.messages("job-a"))
-        assert sum(isinstance(message, JobBegan) for message in messages) == 2
+        assert [m.outcome for m in messages if isinstance(m, JobEnded)] == ["cancelled", "done"]
         (made,) = [message for message in messages if isinstance(message, VersionMade)]
         assert (made.version, made.active) == (1, True)
         assert any(isinstance(m, JobProgress) and m.step == "betas" and m.left_s is not None for m in messages)
@@ -92,7 +98,8 @@ def test_a_calibration_that_is_killed_goes_on_and_its_bundle_decodes(
         assert version_store(house.settings).read(subject).versions[0].job == "job-a"
 
 
-def test_a_job_is_cancelled_and_resumed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_a_worker_that_stops_leaves_its_job_to_the_next(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = Registry(house.settings.subjects_dir).enrol(1.0, consent=CONSENT).subject
     house.open("ses-a")  # nothing comes: a live calibration waits
     jobs = Jobs(house.bus, time.time)
