@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from mindsight.decoders.base import DecoderWeights
 from mindsight.errors import BadRequest, Conflict
 from mindsight.evaluation.calibration_record import CalibrationRecord, LearningPoint
-from mindsight.files.digest import sha256_of_json
+from mindsight.files.digest import sha256_of_file, sha256_of_json
 from mindsight.files.durable import make_folder, write_durably
+from mindsight.files.manifest import MANIFEST
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import CandidatePool, ReducedIndex
@@ -84,6 +85,8 @@ class Visit:
     def digest(self) -> str:
         """Of what a calibration that goes on must have in common with the one that was interrupted."""
         backbone = "" if self.backbone is None else self.backbone.name
+        if self.backbone is not None and (self.backbone / MANIFEST).is_file():
+            backbone = sha256_of_file(self.backbone / MANIFEST)
         return sha256_of_json(
             {
                 "subject": self.subject,

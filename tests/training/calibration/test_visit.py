@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -205,11 +206,15 @@ def test_cancelling_ends_it_and_it_may_be_started_again(tmp_path: Path) -> None:
     assert next(each.runs for each in calibrate_visit(visit(), runs(2), tmp_path)) == (1,)
 
 
-def test_a_scratch_folder_belongs_to_one_calibration(tmp_path: Path) -> None:
+def test_a_scratch_folder_belongs_to_one_calibration(backbone: Path, tmp_path: Path) -> None:
     list(calibrate_visit(visit(), runs(1), tmp_path))
     with pytest.raises(Conflict, match="another") as raised:
         list(calibrate_visit(replace(visit(), subject="sub-other"), runs(1), tmp_path))
     assert raised.value.code == "calibration.scratch"
+    shutil.copytree(backbone, tmp_path / "backbone")
+    one = visit(tmp_path / "backbone").digest()
+    (tmp_path / "backbone" / "manifest.json").write_text("{}")
+    assert visit(tmp_path / "backbone").digest() != one
 
 
 def bad(change: str) -> Iterator[CalibrationRun]:
