@@ -6,6 +6,7 @@ import configparser
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from mindsight.settings import Settings
 
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
+MINDSIGHT = Path(sys.executable).with_name("mindsight")
 NAMES = sorted(path.name for path in UNITS.glob("*.service"))
 
 
@@ -35,7 +37,7 @@ def test_it_is_restarted_as_a_user_of_its_own_that_can_write_its_folder_only(nam
 
 @pytest.mark.parametrize("command", ["serve", "ingest", "infer", "work"])
 def test_the_commands_that_units_start_exist(command: str) -> None:
-    done = subprocess.run([shutil.which("mindsight") or "mindsight", command, "--help"], capture_output=True, text=True)
+    done = subprocess.run([str(MINDSIGHT), command, "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -49,8 +51,7 @@ def test_the_settings_in_the_example_exist() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_systemd_finds_no_fault(name: str, tmp_path: Path) -> None:
     copy = tmp_path / name.replace("@", "@ingest")
-    mindsight = shutil.which("mindsight") or "mindsight"
-    copy.write_text((UNITS / name).read_text().replace("/opt/mindsight/bin/mindsight", mindsight))
+    copy.write_text((UNITS / name).read_text().replace("/opt/mindsight/bin/mindsight", str(MINDSIGHT)))
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True)
     faults = [line for line in done.stderr.splitlines() if copy.name in line or "mindsight" in line.lower()]
     assert (done.returncode, faults) == (0, []), done.stderr
