@@ -26,7 +26,7 @@ from support.par_files import Pair, write_pair
 ROOT = Path(__file__).parents[1]
 OURS = ("mindsight", "service", "workers", "training")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MAX_MB = 150.0
+MAX_MB = 150.0  # of 2**20 bytes, byte code included
 READS = """
 import sys, time
 from pathlib import Path
@@ -216,7 +216,7 @@ def test_a_fresh_install_is_small_and_reads_every_format(
     files = [
         path for path in site.rglob("*") if path.is_file() and not path.relative_to(site).parts[0].startswith(theirs)
     ]
-    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    megabytes = sum(path.stat().st_size for path in files) / 2**20
     print(f"{python}: {megabytes:.1f} MB in {len(files)} files")
     assert megabytes < MAX_MB
 

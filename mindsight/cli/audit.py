@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from typing import Annotated
 
 import typer
@@ -47,7 +47,7 @@ def show(as_json: Annotated[bool, typer.Option("--json", help="one JSON object p
             typer.echo(json.dumps(link.record))
             continue
         record = link.record
-        when = datetime.fromtimestamp(record["t"], UTC).isoformat(timespec="seconds")
+        when = datetime.fromtimestamp(record["t"], timezone.utc).isoformat(timespec="seconds")
         of = " ".join(f"{name}={value}" for name, value in record["of"].items())
         who, what = f"{record['role']} {record['key']}", f"{record['method']} {record['route']}"
         typer.echo(f"{when}  {who}  {what} {of} {record['status']}")

@@ -19,7 +19,10 @@ import torch
 from mindsight.errors import ModelMismatch
 
 # what torch's reader raises for a file that is not as it was written
-_DAMAGED = (UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, OSError)
+_DAMAGED = (
+    UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, OSError,
+    AssertionError,
+)  # fmt: skip
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:

@@ -180,7 +180,8 @@ def campaign(folder: Path, plan: Plan, port: int) -> Found:
     runs, found = short_visit(), Found()
     n_volumes = sum(len(volumes) for _, volumes in runs)
     with served(folder / "data", port) as service:
-        subject = service.console(folder / "calm").enrol("demo")
+        with service.console(folder / "calm") as console:
+            subject = console.enrol("demo")
         calm = service.console(folder / "calm")
         calm.open_session(subject, session="calm")
         play(calm, runs, 0.0, {})

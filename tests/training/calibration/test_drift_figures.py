@@ -23,7 +23,7 @@ def test_responses_drift_by_what_is_asked_for() -> None:
 
 @pytest.mark.slow
 def test_the_runs_own_statistics_take_the_drift_out() -> None:
-    bundle, drift = Bundle.load(assets.BUNDLE), Drift(2.0, 0.3)
+    bundle, drift = Bundle.load(assets.BUNDLE), Drift(2.0, 0.3, 1.0)
     found = {one.policy: one for one in figures(bundle, drift, [FIRST_VISIT], 2) if one.stage == "final"}
     assert found["run"].accuracy.interval[0] > found["bundle"].accuracy.interval[1]
     assert found["run"].accuracy.value > 0.9
