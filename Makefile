@@ -4,7 +4,7 @@ PYTHON := python3
 endif
 BIN := .venv/bin
 CHECK := $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --durations=12
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=12
 export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
