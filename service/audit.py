@@ -18,13 +18,14 @@ from mindsight.files.chain import Chain
 
 CALLER = "mindsight.caller"
 """Name in a request's scope of the key that it came with."""
+MAX_NAME = 100  # of what an address names: longer ones are refused, and their beginning tells enough
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FREQUENT = ("/volumes/", "/events", "/warnings", "/v1/ws-tickets")
 _EXPORT = "/export"
 
 
 class Audited:
-    """Writes a line before the response begins, so that nothing was done that is not in the log."""
+    """Writes a line before the response begins. Where the disk refuses it, the gateway's own log has it."""
 
     def __init__(self, app: ASGIApp, chain: Chain) -> None:
         self._app, self._chain = app, chain
@@ -44,7 +45,7 @@ class Audited:
     def _write(self, record: dict[str, Any]) -> None:
         try:
             self._chain.append(record)
-        except MindsightError as error:  # what was asked for is done: the response stays true
+        except (MindsightError, OSError) as error:  # what was asked for is done: the response stays true
             print(f"mindsight gateway: the audit log lacks {record}: {error}", file=sys.stderr, flush=True)
 
 
@@ -63,6 +64,6 @@ def _record(scope: Scope, status: int) -> dict[str, Any]:
         "role": key.role,
         "method": scope["method"],
         "route": getattr(scope.get("route"), "path", ""),
-        "of": {name: str(value) for name, value in scope.get("path_params", {}).items()},
+        "of": {name: str(value)[:MAX_NAME] for name, value in scope.get("path_params", {}).items()},
         "status": status,
     }

@@ -95,7 +95,8 @@ class Meter:
                     seq = entry.seq
             except NotFound:  # erased
                 pass
-            self._read[session] = seq
+            finally:  # a bus that went away meanwhile lets nothing be counted twice
+                self._read[session] = seq
             if session not in states and seq == after:
                 del self._read[session]  # archived, and all of it is counted
 
