@@ -8,7 +8,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.routing import Match, Mount
-from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 import mindsight
@@ -33,13 +32,16 @@ from service.routes import (
     pools,
     reports,
     results,
+    rois,
     runs,
     sessions,
     subjects,
     tickets,
     versions,
+    views,
     volumes,
 )
+from service.static import PackedFiles
 
 ROUTES = (
     subjects,
@@ -52,6 +54,8 @@ ROUTES = (
     runs,
     events,
     volumes,
+    rois,
+    views,
     results,
     images,
     messages,
@@ -90,7 +94,7 @@ def create_app(settings: Settings) -> FastAPI:
     openapi.describe(app)
     for module in ROUTES:
         app.include_router(module.router)
-    app.router.routes.append(_Dashboard("/", StaticFiles(directory=DASHBOARD, html=True, check_dir=False)))
+    app.router.routes.append(_Dashboard("/", PackedFiles(directory=DASHBOARD, html=True, check_dir=False)))
     app.add_middleware(BoundedBodies)
     app.add_middleware(CheckedFraming, settings=settings)
     app.add_middleware(SecurityHeaders)

@@ -22,6 +22,7 @@ from service.hub import Hub
 from service.keys import KeyStore
 from service.metrics import Meter
 from service.rates import Buckets
+from service.views import Views
 
 REQUESTS_S, REQUEST_BURST = (
     50.0,
@@ -48,6 +49,7 @@ class Gateway:
         self.requests = Buckets(REQUESTS_S, REQUEST_BURST)
         self.wrong_keys = Buckets(WRONG_KEYS_S, WRONG_KEY_BURST)
         self.reading = CapacityLimiter(READERS)
+        self.views = Views()
 
     def now(self) -> float:
         return time.time()

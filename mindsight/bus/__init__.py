@@ -5,6 +5,7 @@ from mindsight.bus.embedded import EmbeddedServer
 from mindsight.bus.lease import Lease
 from mindsight.bus.log import Appended, ConditionFailed, Entry, Fence, Log, Unlike, read_many
 from mindsight.bus.quarantine import Quarantine
+from mindsight.bus.questions import Questions
 from mindsight.bus.queue import MAX_DELIVERIES, DeadJob, Job, WaitingJob, WorkQueue
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Lease",
     "Log",
     "Quarantine",
+    "Questions",
     "Unlike",
     "WaitingJob",
     "WorkQueue",

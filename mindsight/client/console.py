@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from mindsight.client.http import Http
 from mindsight.client.spool import Spool, Spooled
@@ -111,6 +112,30 @@ class Console:
         """
         body = {"change": secrets.token_hex(8), "fd_mm": fd_mm, "limits": limits}
         self._http.call("POST", f"{self._path}/limits", json=body)
+
+    def declare_roi(
+        self,
+        name: str,
+        mask: Path | bytes,
+        *,
+        seconds: tuple[float, float] | None = None,
+        label: str | None = None,
+    ) -> int:
+        """Measure a region of interest with every volume from now on; returns the number of voxels in its mask.
+
+        mask : NIfTI with the voxels of the session's volumes, above 0 in the region
+        seconds, label : what percent signal change is relative to: a time of the run, or events of a kind; by default
+            the volumes in no event
+        """
+        content = mask if isinstance(mask, bytes) else mask.read_bytes()
+        query: dict[str, str | float] = {"baseline": "rest"}
+        if seconds is not None:
+            query = {"baseline": "seconds", "from_s": seconds[0], "until_s": seconds[1]}
+        elif label is not None:
+            query = {"baseline": "label", "label": label}
+        added = self._http.call("PUT", f"{self._path}/rois/{name}?{urlencode(query)}", content=content)
+        n_voxels: int = added["n_voxels"]
+        return n_voxels
 
     def start_run(
         self,

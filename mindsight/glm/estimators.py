@@ -68,11 +68,11 @@ def ar_estimator(basis: Basis, rho_B: NDArray[np.float64]) -> Estimator:
     """The probe's estimator by generalised least squares."""
     gram_BRR = gram_matrices(basis.q_TR, rho_B)
     c_BR1 = np.linalg.solve(gram_BRR, basis.probe_R[:, None])
-    weights_BT = _whitened_twice(c_BR1[:, :, 0] @ basis.q_TR.T, rho_B[:, None])
+    weights_BT = whitened_twice(c_BR1[:, :, 0] @ basis.q_TR.T, rho_B[:, None])
     return Estimator(weights_BT, c_BR1[:, :, 0] @ basis.probe_R)
 
 
-def _whitened_twice(x: NDArray[np.float64], rho: NDArray[np.float64]) -> NDArray[np.float64]:
+def whitened_twice(x: NDArray[np.float64], rho: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
     """L'L along the last axis."""
     white = x.copy()
     white[..., 1:] -= rho * x[..., :-1]
@@ -153,6 +153,6 @@ def ridge_weights(
     gram_BPP[:, of_events, of_events] += 1.0 / fraction - 1.0
     c_BPK = np.linalg.solve(gram_BPP, np.eye(columns_TP.shape[1])[:, indices])
     fitted_KBT = np.swapaxes(c_BPK, 1, 2).swapaxes(0, 1) @ columns_TP.T
-    weights_KBT: NDArray[np.float64] = _whitened_twice(fitted_KBT, rho_B[:, None])
+    weights_KBT: NDArray[np.float64] = whitened_twice(fitted_KBT, rho_B[:, None])
     weights_KBT *= scale_K[indices, None, None] / fraction
     return weights_KBT

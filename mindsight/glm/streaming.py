@@ -45,6 +45,7 @@ from mindsight.glm.hrf import Hrf, regressors, response_energy
 from mindsight.glm.kernels import grouped_dot
 from mindsight.glm.noise import AR_BINS, Residuals, common_components
 from mindsight.glm.together import Directions, separate_estimates, separate_ols_betas
+from mindsight.glm.voxel_course import VoxelCourse, voxel_course
 from mindsight.glm.voxel_groups import VoxelGroup, VoxelGroups
 
 Noise = Literal["ols", "ar1"]
@@ -265,6 +266,23 @@ class StreamingGLM:
             for row, weights_BT in enumerate(weights_KBT):
                 beta_KV[row, group.rows] = self._weighted(group, weights_BT, bin_V)
         return self._voxels.restore(beta_KV)
+
+    def course(self, voxel: int, trial: int | None = None) -> VoxelCourse:
+        """One voxel's frames so far, and their fit: by the trial's design, or with one column for all events.
+
+        Raises BadRequest (``trial.unknown``, ``trial.not_started``, ``volume.none`` with fewer than two frames).
+        """
+        if self._history.n_frames < 2:
+            raise BadRequest("expected two volumes or more to fit, got fewer: wait", code="volume.none")
+        (row,) = self._voxels.rows_of(np.array([voxel]))
+        k = next(k for k, group in enumerate(self._voxels.groups) if group.rows.start <= row < group.rows.stop)
+        if trial is None:
+            _, regressors_G, nuisance_TP = self._parts()
+            basis = Basis.of(np.column_stack([regressors_G[k].sum(axis=1), nuisance_TP]))
+        else:
+            basis = self._bases(trial)[k][1]
+        rows_1N = self._history.series_VN[row : row + 1]
+        return voxel_course(rows_1N, float(self._history.baseline_V[row]), basis.q_TR, ar1=self.noise == "ar1")
 
     def series(self) -> NDArray[np.float32]:
         """(T, V) the frames so far, as pushed (to float32)."""

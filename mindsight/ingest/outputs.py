@@ -44,6 +44,21 @@ class VolumeReport:
     alerts: tuple[Alert, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class RoiValue:
+    """One region of interest in one volume.
+
+    mean : over its voxels, in units of the voxel values
+    percent : change from the mean of its baseline's volumes so far, %; None before there is one
+    n_voxels : voxels of the region in the session's mask
+    """
+
+    name: str
+    mean: float
+    percent: float | None
+    n_voxels: int
+
+
 @dataclass(frozen=True, eq=False)
 class TrialBeta:
     """One trial's response at one stage, and the statistics to z-score it by.
@@ -84,9 +99,11 @@ class VolumeOutput:
 
     timings_ms : motion (align, sample, quality), glm (push), beta (all of ``betas``)
     registration : where the run's head is in the subject's space; None for volumes that did not determine it
+    rois : the session's regions of interest
     """
 
     report: VolumeReport
     betas: list[TrialBeta]
     timings_ms: dict[str, float]
     registration: RegistrationReport | None = None
+    rois: tuple[RoiValue, ...] = ()

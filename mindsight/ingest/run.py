@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mindsight.errors import BadRequest
 from mindsight.events import RESPONSE_S, in_model_time
 from mindsight.glm import Event, StreamingGLM
+from mindsight.glm.voxel_course import VoxelCourse
 from mindsight.ingest.options import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.ingest.state import part
@@ -304,6 +305,11 @@ class Run:
     def series(self) -> NDArray[np.float32]:
         """(T, V) voxels so far."""
         return self._glm.series()
+
+    def course(self, voxel: int, trial: int | None) -> tuple[VoxelCourse, list[bool]]:
+        """One voxel's data and fit, and which volumes were excluded. A trial that has not started is not modelled."""
+        modelled = trial if trial in self._glm.started else None
+        return self._glm.course(voxel, modelled), self._censored.copy()
 
     def _reaches(self, time_s: float) -> bool:
         return self.next_index * self.tr_s >= time_s - _ROUNDING_S

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mindsight.errors import Conflict, NotFound, OutOfOrder
 from mindsight.glm import Event, Statistics
+from mindsight.glm.voxel_course import VoxelCourse
 from mindsight.ingest.betas import BetaScorer
 from mindsight.ingest.clocks import RunClocks
 from mindsight.ingest.given_motion import GivenMotion, MotionOrder
@@ -22,6 +23,7 @@ from mindsight.ingest.known_space import KnownSpace
 from mindsight.ingest.measure import Grid, check_volume, measure_volume
 from mindsight.ingest.options import IngestOptions
 from mindsight.ingest.outputs import TrialBeta, VolumeOutput
+from mindsight.ingest.rois import Roi, RoiCourses
 from mindsight.ingest.run import Run
 from mindsight.ingest.space import SubjectSpace
 from mindsight.ingest.state import IngestState, part
@@ -37,7 +39,8 @@ class IngestSession:
     """The state machine of one session. One run at a time is open.
 
     options : how betas are estimated
-    space : where the voxels are; None: the first volume is the reference, and the head in it the mask
+    space : where the voxels are; None: the first volume is the reference, and the head in it the mask, with the
+        regions of interest declared by then
     statistics : of the calibration's betas; None without a calibration
     baseline : the calibration's signal; None if it was not measured
     clock : seconds, for ``VolumeOutput.timings_ms`` only
@@ -72,6 +75,7 @@ class IngestSession:
         self._grid: Grid | None = None
         self._clocks = RunClocks()
         self._reported_prospective = False
+        self._rois = RoiCourses()
 
     @property
     def space(self) -> SubjectSpace | None:
@@ -151,14 +155,26 @@ class IngestSession:
             baseline=self._baseline,
         )
         self._runs.append(run)
+        self._rois.start_run()
 
-    def add_event(self, run: int, event: Event) -> None:
+    def declare_roi(self, roi: Roi) -> None:
+        """Measure a region of interest from the next volume on, in place of an earlier one of this name.
+
+        Raises BadRequest (``roi.count``; ``roi.grid``, ``roi.outside``, which is an alert of the first volume if the
+        space is not known yet).
+        """
+        self._rois.declare(roi, self.space)
+
+    def add_event(self, run: int, event: Event, label: str | None = None) -> None:
         """An event of the open run, before or after its time. A trial without a measured volume in its response has no
         beta, see ``unmeasured_trials``.
+
+        label : its kind, which may be a region's baseline
 
         Raises BadRequest (``trial.duplicate``), NotFound or Conflict for another run.
         """
         self._open(run).add_event(event)
+        self._rois.add_event(event.onset_s, event.duration_s, label)
 
     def push(self, volume: Volume) -> VolumeOutput:
         """The next volume of the open run.
@@ -169,13 +185,15 @@ class IngestSession:
         """
         began_s = self._clock()
         run = self._expect(volume.run, volume.index)
-        space = self.space or SubjectSpace(volume, brain_mask(volume.data))
+        space = self.space or SubjectSpace(volume, self._rois.joined(brain_mask(volume.data), volume))
         stated = check_volume(volume, space, self._grid, run.tr_s, self._given_motion)
+        misfits: list[Alert] = []
         if self._known is None:
             self._known = self._know(space)
             run = self._run = run.resized(space.n_voxels, self._n_confounds())
+            misfits = self._rois.enter(self._known.space)
         self._grid = self._grid or (volume.shape, volume.affine)
-        alerts = self._clocks.push(volume, run.tr_s) + self._report_prospective(stated)
+        alerts = misfits + self._clocks.push(volume, run.tr_s) + self._report_prospective(stated)
         measured = measure_volume(
             run,
             replace(volume, affine=self._grid[1]),
@@ -188,6 +206,7 @@ class IngestSession:
         report = replace(measured.report, alerts=(*alerts, *measured.report.alerts))
         measured_s = self._clock()
         run.take(measured.voxels_V, measured.confounds_C, report.censored)
+        rois = self._rois.measure(measured.voxels_V, volume.index * run.tr_s, report.censored)
         taken_s = self._clock()
         betas = self._scorer(self._known).due_betas(run)
         timings_s = {
@@ -196,7 +215,7 @@ class IngestSession:
             "beta": self._clock() - taken_s,
         }
         timings_ms = {name: 1e3 * value for name, value in timings_s.items()}
-        return VolumeOutput(report, betas, timings_ms, measured.registration)
+        return VolumeOutput(report, betas, timings_ms, measured.registration, rois)
 
     def mark_missing(self, run: int, index: int) -> list[TrialBeta]:
         """The next volume of the open run is missing. Returns the betas that are due at its time.
@@ -252,6 +271,22 @@ class IngestSession:
         if reference is not None and reference.uncovered_V.any():
             return np.where(reference.uncovered_V, np.float32(0.0), series_TV)
         return series_TV
+
+    def voxel_course(
+        self, run: int, voxel: tuple[int, int, int], trial: int | None = None
+    ) -> tuple[VoxelCourse, list[bool]] | None:
+        """Data and fit of a voxel of the reference's grid, in the latest run, and which volumes were excluded; None for
+        a voxel outside the mask.
+
+        Raises NotFound for another run; BadRequest as ``StreamingGLM.course``.
+        """
+        present, space = self._latest(run), self.space
+        if space is None or not all(0 <= i < n for i, n in zip(voxel, space.mask_XYZ.shape, strict=True)):
+            return None
+        if not space.mask_XYZ[voxel]:
+            return None
+        number = np.count_nonzero(space.mask_XYZ.ravel()[: np.ravel_multi_index(voxel, space.mask_XYZ.shape)])
+        return present.course(int(number), trial)
 
     def _know(self, space: SubjectSpace) -> KnownSpace:
         return KnownSpace.of(space, self._options, self._statistics, self._motion_device)
@@ -319,6 +354,8 @@ class IngestSession:
             arrays["motion_T6"] = self._given_motion.rows_T6.copy()
         if self._grid is not None:
             arrays["grid.shape"], arrays["grid.affine"] = np.array(self._grid[0]), self._grid[1].copy()
+        roi_arrays, meta["rois"] = self._rois.state()
+        arrays |= {f"rois.{name}": array for name, array in roi_arrays.items()}
         if self._known is not None:
             arrays |= self._known.state()
             if self._finds_space:
@@ -365,6 +402,7 @@ class IngestSession:
             session._grid = ((x, y, z), arrays["grid.affine"].astype(np.float64))
         if session._known is not None:
             session._known.load_state(arrays)
+        session._rois = RoiCourses.restore(part(arrays, "rois."), meta["rois"], session.space)
         if meta["run"] is not None:
             session._run = Run.restore(
                 options,

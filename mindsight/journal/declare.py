@@ -22,6 +22,7 @@ from mindsight.protocol import (
     EventAdded,
     LimitsChanged,
     Message,
+    RoiDeclared,
     RunEnded,
     RunStarted,
     SessionArchived,
@@ -43,6 +44,7 @@ from mindsight.protocol.inputs import (
     OpenSession,
     SetBundle,
     SetLimits,
+    SetRoi,
     SkipVolume,
     StartRun,
     TakeVolume,
@@ -138,6 +140,21 @@ class Recorder:
         appended = self._write("set_bundle", SetBundle(t=t, bundle=bundle), message)
         self._sessions.set_bundle(self._session, bundle)
         return appended
+
+    def set_roi(self, declared: SetRoi, n_voxels: int) -> Appended:
+        """Measure a region of interest from the next volume on. Raises NotFound, Conflict (``session.closed``).
+
+        n_voxels : in its mask
+        """
+        message = RoiDeclared(
+            session=self._session,
+            t=declared.t,
+            name=declared.name,
+            mask=declared.mask,
+            n_voxels=n_voxels,
+            baseline=declared.baseline,
+        )
+        return self._write("set_roi", declared, message)
 
     def start_run(self, declared: StartRun) -> Appended:
         """Declare a run. Raises NotFound, Conflict, Diverged if it was declared with other settings."""

@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Literal, TypeAlias
 
-SessionEvent = Literal["open", "change_limits", "set_bundle", "warn", "close", "archive"]
+SessionEvent = Literal["open", "change_limits", "set_bundle", "set_roi", "warn", "close", "archive"]
 RunEvent = Literal["start_run", "add_event", "take_volume", "skip_volume", "end_run"]
 Event: TypeAlias = SessionEvent | RunEvent
 
@@ -60,6 +60,7 @@ SESSION: SessionTable = {
         "open": OPEN,
         "change_limits": _NO_SESSION,
         "set_bundle": _NO_SESSION,
+        "set_roi": _NO_SESSION,
         "warn": _NO_SESSION,
         "close": _NO_SESSION,
         "archive": _NO_SESSION,
@@ -68,6 +69,7 @@ SESSION: SessionTable = {
         "open": OPEN,
         "change_limits": OPEN,
         "set_bundle": OPEN,
+        "set_roi": OPEN,
         "warn": OPEN,
         "close": CLOSED,
         "archive": Refusal.NOT_CLOSED,
@@ -76,6 +78,7 @@ SESSION: SessionTable = {
         "open": CLOSED,
         "change_limits": _CLOSED,
         "set_bundle": _CLOSED,
+        "set_roi": _CLOSED,
         "warn": _CLOSED,
         "close": CLOSED,
         "archive": ARCHIVED,
@@ -84,6 +87,7 @@ SESSION: SessionTable = {
         "open": ARCHIVED,
         "change_limits": _CLOSED,
         "set_bundle": _CLOSED,
+        "set_roi": _CLOSED,
         "warn": _CLOSED,
         "close": ARCHIVED,
         "archive": ARCHIVED,

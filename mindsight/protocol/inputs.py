@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from mindsight.protocol.messages import Digest, MotionOrder
+from mindsight.protocol.rois import RoiBaseline, RoiName
 from mindsight.stages import STAGES
 from mindsight.volume import MAX_TR_S, MIN_TR_S
 
@@ -322,6 +323,25 @@ class SetBundle(_Base):
         return f"bundle-{self.bundle}"
 
 
+class SetRoi(_Base):
+    """A region of interest is measured from the next volume on, in place of an earlier one of this name."""
+
+    type: Literal["roi.set"] = "roi.set"
+    name: RoiName
+    mask: Digest
+    baseline: RoiBaseline = RoiBaseline()
+
+    @model_validator(mode="after")
+    def _check_label(self) -> SetRoi:
+        if self.baseline.kind == "label" and self.baseline.label is None:
+            raise PydanticCustomError("baseline", "expected a label with the kind 'label'")
+        return self
+
+    @property
+    def key(self) -> str:
+        return f"roi-{self.name}-{self.identity[:16]}"
+
+
 class CloseSession(_Base):
     type: Literal["session.close"] = "session.close"
 
@@ -331,7 +351,16 @@ class CloseSession(_Base):
 
 
 Input = Annotated[
-    OpenSession | StartRun | AddEvent | TakeVolume | SkipVolume | EndRun | SetLimits | SetBundle | CloseSession,
+    OpenSession
+    | StartRun
+    | AddEvent
+    | TakeVolume
+    | SkipVolume
+    | EndRun
+    | SetLimits
+    | SetBundle
+    | SetRoi
+    | CloseSession,
     Field(discriminator="type"),
 ]
 

@@ -3,8 +3,9 @@
 One session has one message log. Its messages are numbered 1, 2, 3, ... without a gap: ``id`` is that number, and it is
 the cursor a client resumes from. Knows nothing of how messages travel.
 
-What was shown (``stimulus``, ``candidate``, ``label`` and ``stim_file`` of ``EventAdded``) is the truth of a trial. No
-other message contains it, so that a blinded view is the same log through ``without_truth``.
+What was shown (``stimulus``, ``candidate``, ``label`` and ``stim_file`` of ``EventAdded``, the ``label`` of a region's
+baseline) is the truth of a trial. No other message contains it, so that a blinded view is the same log through
+``without_truth``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from mindsight.protocol.rois import RoiBaseline, RoiName, RoiValue
 from mindsight.stages import Stage, Version
 
 VERSION: Literal[1] = 1
@@ -161,6 +163,37 @@ class VolumeProcessed(_Base):
     outlier_slices: tuple[int, ...] = Field(default=(), description="slices whose signal differs from the other slices")
     censored: bool
     latency_ms: StageLatency = StageLatency()
+
+
+class RoiDeclared(_Base):
+    """A region of interest is measured from the next volume on, in place of an earlier one of this name."""
+
+    type: Literal["roi.declared"] = "roi.declared"
+    name: RoiName
+    mask: Digest = Field(description="its mask, as a volume")
+    n_voxels: int
+    baseline: RoiBaseline = RoiBaseline()
+
+
+class RoiMeasured(_Base):
+    """The regions of interest in one volume; comes before the volume's other figures and betas."""
+
+    type: Literal["roi.measured"] = "roi.measured"
+    run: int
+    index: int
+    at_s: float = Field(description="when the volume began, seconds of the run")
+    censored: bool
+    rois: tuple[RoiValue, ...]
+
+
+class SpaceKnown(_Base):
+    """The space in which the session's voxels are: of its bundle, or of its first volume."""
+
+    type: Literal["space.known"] = "space.known"
+    shape: tuple[int, int, int]
+    n_voxels: int = Field(description="in the mask; betas have one value for each, in C order of the grid")
+    reference: Digest = Field(description="the reference, as a volume")
+    mask: Digest = Field(description="the mask, as a volume of 0 and 1")
 
 
 class BetaReady(_Base):
@@ -362,6 +395,9 @@ Message = Annotated[
     | VolumeReceived
     | VolumeMissing
     | VolumeProcessed
+    | RoiDeclared
+    | RoiMeasured
+    | SpaceKnown
     | BetaReady
     | LimitsChanged
     | BundleChanged
@@ -405,6 +441,8 @@ def without_truth(message: Message) -> Message:
     """The message for a blinded view: without what was shown, and without which trials showed the same."""
     if isinstance(message, Result) and message.n_repeats > 1:
         return message.model_copy(update={"n_repeats": 1})
+    if isinstance(message, RoiDeclared) and message.baseline.label is not None:
+        return message.model_copy(update={"baseline": message.baseline.without_truth()})
     if isinstance(message, EventAdded):
         return message.model_copy(update={"stimulus": None, "candidate": None, "label": None, "stim_file": None})
     return message

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mindsight.journal.sessions import SessionRecord
 from mindsight.protocol.inputs import FdThreshold, Limits, SessionOptions, SetLimits
-from service import bundles
+from service import bundles, rois
 from service.auth import require
 from service.context import GatewayDependency
 from service.problems import responses
@@ -96,7 +96,9 @@ def open_session(gateway: GatewayDependency, body: Open) -> SessionRecord:
         options=options,
         opened_t=gateway.now(),
     )
-    return gateway.recorder(record.session).open(record, bundles.pool_size(gateway.settings, bundle))
+    opened = gateway.recorder(record.session).open(record, bundles.pool_size(gateway.settings, bundle))
+    rois.declare_known(gateway, record.session, subject.subject)
+    return opened
 
 
 @router.get(

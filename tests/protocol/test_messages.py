@@ -7,7 +7,15 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from mindsight.protocol import Reconstruction, ReconstructionFit, dump_message, parse_message
+from mindsight.protocol import (
+    Reconstruction,
+    ReconstructionFit,
+    RoiBaseline,
+    RoiDeclared,
+    dump_message,
+    parse_message,
+    without_truth,
+)
 
 WHERE = {"session": "ses-a", "t": 1.0, "run": 1, "trial": 2, "stage": "final"}
 DRAWN = Reconstruction(**WHERE, image="a" * 64, seed=7, evaluations=4, generator="b" * 64)
@@ -41,3 +49,11 @@ def test_nothing_else_is_left_out() -> None:
 def test_a_figure_out_of_its_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         parse_message(json.dumps(json.loads(dump_message(FIT)) | wrong))
+
+
+def test_a_blinded_view_is_not_told_what_a_region_s_baseline_shows() -> None:
+    baseline = RoiBaseline(kind="label", label="faces")
+    declared = RoiDeclared(session="ses-a", t=1.0, name="left", mask="a" * 64, n_voxels=9, baseline=baseline)
+    blinded = dump_message(without_truth(declared))
+    assert b"faces" not in blinded
+    assert parse_message(blinded) == without_truth(declared)

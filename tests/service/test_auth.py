@@ -82,6 +82,12 @@ REQUESTS: dict[str, tuple[str, str, set[Role]]] = {
     "warn": ("POST", "/v1/sessions/x/warnings", {"admin", "experimenter", "console"}),
     "results": ("GET", "/v1/sessions/x/results", {"admin", "experimenter", "viewer"}),
     "sse": ("GET", "/v1/sessions/x/events", {"admin", "experimenter", "viewer"}),
+    "regions": ("GET", "/v1/sessions/x/rois", {"admin", "experimenter", "console", "viewer"}),
+    "region": ("PUT", "/v1/sessions/x/rois/x", {"admin", "experimenter", "console"}),
+    "view": ("GET", "/v1/views/" + "0" * 64, {"admin", "experimenter", "viewer"}),
+    "volume view": ("GET", "/v1/sessions/x/runs/1/volumes/0/view", {"admin", "experimenter", "viewer"}),
+    "beta view": ("GET", "/v1/sessions/x/runs/1/trials/1/beta", {"admin", "experimenter", "viewer"}),
+    "voxel": ("GET", "/v1/sessions/x/runs/1/voxel", {"admin", "experimenter", "viewer"}),
     "post image": ("POST", "/v1/images", {"admin", "experimenter", "console"}),
     "image": ("GET", "/v1/images/" + "0" * 64, {"admin", "experimenter", "viewer"}),
     "ticket": ("POST", "/v1/ws-tickets", {"admin", "experimenter", "viewer"}),
@@ -104,7 +110,8 @@ def test_the_matrix_names_every_route(tmp_path: Path) -> None:
 
 
 def _filled(path: str) -> str:
-    names = dict.fromkeys(("session", "subject", "id", "job"), "x") | dict.fromkeys(("number", "run"), "1")
+    names = dict.fromkeys(("session", "subject", "id", "job", "name"), "x")
+    names |= dict.fromkeys(("number", "run", "trial"), "1")
     for name, value in {**names, "index": "0", "digest": "0"}.items():
         path = path.replace("{" + name + "}", value)
     return path

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,12 +21,25 @@ from mindsight.errors import MindsightError
 from mindsight.events import Note
 from mindsight.ingest.outputs import TrialBeta, VolumeOutput, VolumeReport
 from mindsight.ingest.repeats import Repeats
+from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing.quality.rules import Alert
 from mindsight.preprocessing.registration.report import RegistrationReport
-from mindsight.protocol import BetaReady, Message, StageLatency, VolumeProcessed, WarmingUp, Warned, dump_message
+from mindsight.protocol import (
+    BetaReady,
+    Message,
+    RoiMeasured,
+    RoiValue,
+    SpaceKnown,
+    StageLatency,
+    VolumeProcessed,
+    WarmingUp,
+    Warned,
+    dump_message,
+)
 from mindsight.protocol.inputs import OpenSession, TakeVolume
 from mindsight.protocol.work import BetaWork, Repeat, dump_work
 from mindsight.volume import Volume
+from mindsight.volume_codec import encode_volume
 from workers.ingest.registered import run_placed
 
 _LATER = {"t", "latency_ms", "id", "statistics", "n_run"}  # the last two are no part of older messages
@@ -102,6 +115,35 @@ class Publisher:
                 index=index,
             )
             self.emit(f"alert-{run}-{index}-{alert.code}", warned)
+
+    def space(self, space: SubjectSpace) -> None:
+        """Where the session's voxels are, with reference and mask, for those who look at its volumes and betas."""
+        mask = replace(space.reference, data=space.mask_XYZ.astype(np.uint8), slice_times_s=None, motion_6=None)
+        reference, mask_digest = self.blobs.put_many([encode_volume(space.reference), encode_volume(mask)])
+        message = SpaceKnown(
+            session=self.session,
+            t=time.time(),
+            shape=space.reference.shape,
+            n_voxels=space.n_voxels,
+            reference=reference,
+            mask=mask_digest,
+        )
+        self.emit("space", message)
+
+    def rois(self, entry: TakeVolume, output: VolumeOutput, tr_s: float) -> None:
+        """The regions of interest in a volume."""
+        if not output.rois:
+            return
+        message = RoiMeasured(
+            session=self.session,
+            t=time.time(),
+            run=entry.run,
+            index=entry.index,
+            at_s=entry.index * tr_s,
+            censored=output.report.censored,
+            rois=tuple(RoiValue(**asdict(value)) for value in output.rois),
+        )
+        self.emit(f"rois-{entry.run}-{entry.index}", message)
 
     def volume(self, entry: TakeVolume, output: VolumeOutput, taken_t: float, fd_threshold_mm: float) -> None:
         """A volume's quality.

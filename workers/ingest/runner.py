@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mindsight.blobs import BlobStore
-from mindsight.bus import Bus, Entry, Lease, Quarantine, WorkQueue
+from mindsight.bus import Bus, Entry, Lease, Quarantine, Questions, WorkQueue
 from mindsight.errors import BadVolume, Diverged, LeaseLost, MindsightError, ModelMismatch
 from mindsight.events import Note, unmeasured
 from mindsight.files.durable import is_of_the_machine
@@ -22,6 +22,7 @@ from mindsight.glm.normalise import Statistics
 from mindsight.ingest import IngestOptions, IngestSession
 from mindsight.ingest.outputs import TrialBeta
 from mindsight.ingest.repeats import Repeats
+from mindsight.ingest.rois import Roi, RoiBaseline
 from mindsight.ingest.space import SubjectSpace
 from mindsight.ingest.state import IngestState
 from mindsight.journal.read import Journal
@@ -35,6 +36,7 @@ from mindsight.protocol.inputs import (
     OpenSession,
     SetBundle,
     SetLimits,
+    SetRoi,
     SkipVolume,
     StartRun,
     TakeVolume,
@@ -47,6 +49,7 @@ from mindsight.volume_codec import decode_volume
 from workers.ingest.options import ingest_options
 from workers.ingest.publish import DecodedBy, Publisher, RepeatedBetas
 from workers.ingest.snapshot import Snapshot, read_snapshot, write_snapshot
+from workers.ingest.voxels import answer_questions
 
 SAVE_EVERY_VOLUMES = 20
 
@@ -71,12 +74,14 @@ class SessionRunner:
     _skipped: dict[int, str] = field(default_factory=dict)
     _n_unsaved: int = 0
     _unpublished: tuple[RegistrationReport, Volume] | None = None
+    _space_published: bool = False
 
     def __post_init__(self) -> None:
         journal = Journal(self.bus, self.session)
         self.inputs, self.messages = journal.inputs, journal.messages
         self.publish = Publisher(self.session, self.messages, self.blobs, self.queue, self.lease)
         self.quarantine = Quarantine(self.bus, self.session)
+        self.questions = Questions(self.bus, self.session)
 
     @classmethod
     def resume(
@@ -125,6 +130,7 @@ class SessionRunner:
         """Write state and position."""
         if self.ingest is None or self.opened is None:
             return
+        self._publish_space()
         self._publish_registration()  # a snapshot comes after every message that it stands for
         state = self.ingest.state()
         document = {
@@ -138,9 +144,22 @@ class SessionRunner:
 
     def tidy(self) -> None:
         """Do in idle time what no beta waits for."""
+        self._publish_space()
         self._publish_registration()
         if self._n_unsaved >= SAVE_EVERY_VOLUMES:
             self.save()
+
+    def look_up(self) -> None:
+        """Answer what people ask about voxels."""
+        if self.ingest is not None:
+            answer_questions(self.questions, self.ingest)
+
+    def _publish_space(self) -> None:
+        """Once a process: the same again is a duplicate."""
+        if self._space_published or self.ingest is None or self.ingest.space is None:
+            return
+        self.publish.space(self.ingest.space)
+        self._space_published = True
 
     def _publish_registration(self) -> None:
         if self._unpublished is None:
@@ -226,8 +245,10 @@ class SessionRunner:
         match entry:
             case StartRun():
                 self._start_run(ingest, entry)
+            case SetRoi():
+                self._declare_roi(ingest, entry)
             case AddEvent():
-                ingest.add_event(entry.run, Event(entry.onset_s, entry.duration_s, entry.trial))
+                ingest.add_event(entry.run, Event(entry.onset_s, entry.duration_s, entry.trial), entry.label)
                 item = entry.stimulus or entry.candidate or entry.stim_file
                 if entry.trial is not None and item is not None:
                     self.repeats.declare(entry.run, entry.trial, item)
@@ -273,10 +294,16 @@ class SessionRunner:
             brings_motion=entry.motion is not None,
         )
 
+    def _declare_roi(self, ingest: IngestSession, entry: SetRoi) -> None:
+        mask = decode_volume(self.blobs.get(entry.mask))
+        baseline = RoiBaseline(**entry.baseline.model_dump())
+        ingest.declare_roi(Roi(entry.name, mask.data != 0, mask.affine, baseline))
+
     def _take(self, ingest: IngestSession, entry: TakeVolume) -> None:
         taken_t = time.time()
         volume = decode_volume(self.blobs.get(entry.digest))
         output = ingest.push(volume)
+        self.publish.rois(entry, output, volume.tr_s)
         self._publish_betas(output.betas, entry.acked_t)
         self.publish.volume(entry, output, taken_t, ingest.fd_threshold_mm)
         if output.registration is not None:

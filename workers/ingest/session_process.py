@@ -92,6 +92,8 @@ def _follow(runner: SessionRunner, position: Position, stop: threading.Event) ->
                 break
         if found:
             runner.tidy()
+        if len(found.get(runner.inputs, [])) < PAGE:  # who looks waits for those who are scanned
+            runner.look_up()
     runner.save()
     return Ended.STOPPED
 

@@ -19,7 +19,7 @@ from mindsight.errors import ModelMismatch
 from mindsight.files.durable import write_durably
 from mindsight.weights.tensors import pack_tensors, read_metadata, read_tensors
 
-VERSION = 4  # of all that a snapshot holds, so also of what ``IngestSession.state`` gives
+VERSION = 5  # of all that a snapshot holds, so also of what ``IngestSession.state`` gives
 
 
 @dataclass(frozen=True, eq=False)

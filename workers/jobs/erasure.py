@@ -119,6 +119,7 @@ def _found(payload: bytes) -> Iterator[str]:
 def _remove_files(settings: Settings, subject: str, sessions: Collection[str]) -> int:
     n = 0
     folders = [*settings.archive_dir.glob(f"{subject}_*"), *_bundles_of(settings, subject)]
+    folders += (settings.data_dir / "rois").glob(subject)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
         n += 1

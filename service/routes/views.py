@@ -1,0 +1,166 @@
+"""REST: volumes, masks, betas and voxels as a page shows them. Nothing of the stimulus is in them.
+
+Views are NIfTI, down-sampled, made only when they are asked for, by the gateway, from payloads that are there: ingest
+does nothing for them. A voxel's fit is in ingest's state alone; it answers when no volume waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from mindsight.bus import Questions
+from mindsight.errors import NotFound, ServiceUnavailable
+from mindsight.protocol import BetaReady, SpaceKnown, parse_message
+from mindsight.protocol.inputs import TakeVolume, parse_input, volume_key
+from mindsight.protocol.messages import Digest
+from mindsight.protocol.voxels import VoxelCourse, VoxelQuestion
+from mindsight.stages import Stage
+from mindsight.volume import MAX_SIDE, Volume
+from mindsight.volume_codec import decode_volume
+from service.auth import require
+from service.context import Gateway, GatewayDependency
+from service.problems import responses
+from service.routes.common import RunNumber, SessionId, VolumeIndex
+from service.views import beta_view, outline_view, volume_view
+
+ANSWER_S = 3.0
+_LOOK_S = 0.05
+_CACHE = "private, max-age=31536000, immutable"
+_NIFTI = "application/octet-stream"
+_SHOWN: dict[int | str, dict[str, Any]] = {
+    200: {"content": {_NIFTI: {"schema": {"type": "string", "format": "binary"}}}, "description": "NIfTI-1"},
+    304: {"description": "the view that If-None-Match names"},
+}
+_Side = Annotated[int, Query(ge=0, lt=MAX_SIDE, description="on the grid of the session's reference")]
+
+router = APIRouter(prefix="/v1", tags=["views"])
+
+
+@router.get(
+    "/views/{digest}",
+    response_class=Response,
+    dependencies=[Depends(require("events:read"))],
+    responses={**_SHOWN, **responses(404)},
+)
+async def get_view(
+    request: Request,
+    gateway: GatewayDependency,
+    digest: Annotated[Digest, Path()],
+    kind: Annotated[Literal["volume", "outline"], Query(description="outline: of a mask")] = "volume",
+) -> Response:
+    """A reference, or the outline of a mask, by the digest that ``space.known`` or ``roi.declared`` names."""
+    view = volume_view if kind == "volume" else outline_view
+    return await _respond(request, gateway, f"{kind}-{digest}", lambda: view(_volume(gateway, digest)))
+
+
+@router.get(
+    "/sessions/{session}/runs/{run}/volumes/{index}/view",
+    response_class=Response,
+    dependencies=[Depends(require("events:read"))],
+    responses={**_SHOWN, **responses(404)},
+)
+async def get_volume_view(
+    request: Request, gateway: GatewayDependency, session: SessionId, run: RunNumber, index: VolumeIndex
+) -> Response:
+    """A volume as it was received, in scanner coordinates; ``run.placed`` has the way to the subject's space."""
+    entry = await run_in_threadpool(gateway.journal(session).inputs.find, volume_key(run, index))
+    taken = None if entry is None else parse_input(entry.payload)
+    if not isinstance(taken, TakeVolume):
+        raise NotFound("there is no such volume", code="volume.unknown")
+    digest = taken.digest
+    return await _respond(request, gateway, f"volume-{digest}", lambda: volume_view(_volume(gateway, digest)))
+
+
+@router.get(
+    "/sessions/{session}/runs/{run}/trials/{trial}/beta",
+    response_class=Response,
+    dependencies=[Depends(require("events:read"))],
+    responses={**_SHOWN, **responses(404)},
+)
+async def get_beta_view(
+    request: Request,
+    gateway: GatewayDependency,
+    session: SessionId,
+    run: RunNumber,
+    trial: Annotated[int, Path(ge=1, le=1_000_000, description="number of the trial in its run")],
+    stage: Annotated[Stage, Query()] = "final",
+) -> Response:
+    """A trial's beta at one stage, in percent of the reference's signal, on the reference's grid."""
+    found = await run_in_threadpool(gateway.journal(session).messages.look, [f"beta-{run}-{trial}-{stage}", "space"])
+    beta, space = (None if entry is None else parse_message(entry.payload) for entry in found[0])
+    if not isinstance(beta, BetaReady) or not isinstance(space, SpaceKnown):
+        raise NotFound(f"there is no {stage} beta of trial {trial} in run {run}", code="beta.unknown")
+    name = f"beta-{beta.beta}-{space.mask}-{space.reference}"
+    return await _respond(request, gateway, name, partial(_beta, gateway, beta, space))
+
+
+@router.get(
+    "/sessions/{session}/runs/{run}/voxel",
+    response_model_exclude_none=True,
+    dependencies=[Depends(require("events:read"))],
+    responses=responses(404, 503),
+)
+async def get_voxel(
+    gateway: GatewayDependency,
+    session: SessionId,
+    run: RunNumber,
+    x: _Side,
+    y: _Side,
+    z: _Side,
+    trial: Annotated[int | None, Query(ge=1, le=1_000_000, description="whose design is fitted")] = None,
+) -> VoxelCourse:
+    """One voxel's data and fit so far, of the latest run of an open session.
+
+    An answer is at most two seconds old. 503 while ingest has volumes to process: try again.
+    """
+    record = await run_in_threadpool(gateway.sessions.get, session)
+    if record.state != "open":
+        raise NotFound("a voxel's fit is kept while its session is open; the archive has the data", code="voxel.closed")
+    questions = Questions(gateway.bus, session)
+    asked = VoxelQuestion(run=run, voxel=(x, y, z), trial=trial).model_dump_json()
+    answer = await run_in_threadpool(questions.read, asked)
+    if answer is None:
+        await run_in_threadpool(questions.ask, asked)
+    until = asyncio.get_running_loop().time() + ANSWER_S
+    while answer is None:
+        if asyncio.get_running_loop().time() > until:
+            raise ServiceUnavailable(
+                "expected ingest to have a moment, it is busy or this run is not the latest: try again",
+                code="voxel.busy",
+            )
+        await asyncio.sleep(_LOOK_S)
+        answer = await run_in_threadpool(questions.read, asked)
+    return VoxelCourse.model_validate_json(answer)
+
+
+def _volume(gateway: Gateway, digest: str) -> Volume:
+    payload = gateway.blobs.get(digest)
+    if payload[:4] != b"MSV1":
+        raise NotFound("there is no such volume", code="view.unknown")
+    return decode_volume(payload)
+
+
+def _beta(gateway: Gateway, beta: BetaReady, space: SpaceKnown) -> bytes:
+    beta_V = np.frombuffer(gateway.blobs.get(beta.beta), "<f4")
+    return beta_view(beta_V, _volume(gateway, space.mask), _volume(gateway, space.reference))
+
+
+async def _respond(request: Request, gateway: Gateway, name: str, make: Callable[[], bytes]) -> Response:
+    """The view as it is kept, or that the caller has it already: what has this name never changes."""
+    headers = {"ETag": f'"{name}"', "Cache-Control": _CACHE, "Vary": "Accept-Encoding"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    packed = await to_thread.run_sync(gateway.views.get, name, make, limiter=gateway.reading)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(packed, media_type=_NIFTI, headers={**headers, "Content-Encoding": "gzip"})
+    return Response(gzip.decompress(packed), media_type=_NIFTI, headers=headers)
