@@ -1,7 +1,13 @@
-"""Every setting of a process, from the environment (``MINDSIGHT_...``). The only place that reads it."""
+"""Every setting of a process, from the environment (``MINDSIGHT_...``). The only place that reads it.
+
+A file ``mindsight.env`` in the working directory, or the one that ``MINDSIGHT_CONFIG`` names, gives those that the
+environment does not.
+"""
 
 from __future__ import annotations
 
+import difflib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +16,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mindsight.errors import BadRequest
 
+CONFIG = "mindsight.env"
+PREFIX = "MINDSIGHT_"
+_NO_SETTINGS = ("MINDSIGHT_KEY", "MINDSIGHT_CONFIG")  # read elsewhere
+_NEAR, _NEAR_WHOLE = 0.7, 0.93  # of difflib: a letter or two, or two in another order; with the prefix
 _SECRETS = "/run/secrets" if Path("/run/secrets").is_dir() else None
 
 
@@ -40,8 +50,8 @@ class Settings(BaseSettings):
         refined
     """
 
-    # a container's secrets are files, as mindsight_redis_url; a variable comes first
-    model_config = SettingsConfigDict(env_prefix="MINDSIGHT_", extra="ignore", secrets_dir=_SECRETS)
+    # a container's secrets are files, as mindsight_redis_url; a variable comes first, and an empty one is not set
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", secrets_dir=_SECRETS, env_ignore_empty=True)
 
     data_dir: Path = Path("mindsight-data")
     redis_url: str = Field("embedded://", pattern=r"^(embedded://|(rediss?|unix)://.+)$")
@@ -118,17 +128,61 @@ class Settings(BaseSettings):
 
 
 def read_settings(**given: Any) -> Settings:
-    """The settings of this environment; ``given`` ones come first.
+    """The settings of this environment and of its file; ``given`` ones come first.
 
-    Raises BadRequest (``settings.invalid``) that names the first variable with a wrong value.
+    Raises BadRequest: ``settings.invalid`` names the first variable with a wrong value, ``settings.unknown`` one that
+    is almost a setting, ``settings.file`` a file that ``MINDSIGHT_CONFIG`` names and that is not there.
     """
+    path = config_file()
+    for source, names in (("", os.environ), (f" in {path}", _names_in(path))):
+        for name in names:
+            if (meant := _meant(name)) is not None:
+                raise BadRequest(
+                    f"expected a setting of Mindsight, got {name}{source}: did you mean {meant}? Mend or unset it",
+                    code="settings.unknown",
+                )
     try:
-        return Settings(**given)
+        return Settings(_env_file=path, **given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = f"MINDSIGHT_{'_'.join(map(str, first['loc']))}".upper()
+        name = f"{PREFIX}{'_'.join(map(str, first['loc']))}".upper()
         got = "another" if first["loc"] == ("redis_url",) else repr(first["input"])  # it may hold a password
         raise BadRequest(
             f"expected a valid {name}, got {got} ({first['msg']}): correct it or unset it",
             code="settings.invalid",
         ) from None
+
+
+def config_file() -> Path | None:
+    """The file of settings that is in force; None without one. Raises BadRequest (``settings.file``)."""
+    named = os.environ.get("MINDSIGHT_CONFIG")
+    path = Path(named or CONFIG)
+    if path.is_file():
+        return path
+    if named:
+        raise BadRequest(
+            f"expected a file of settings at MINDSIGHT_CONFIG, got none at {path}: correct it, or make one with"
+            " mindsight init",
+            code="settings.file",
+        )
+    return None
+
+
+def _names_in(path: Path | None) -> list[str]:
+    lines = [] if path is None else path.read_text(encoding="utf-8").splitlines()
+    return [
+        line.partition("=")[0].removeprefix("export ").strip() for line in lines if not line.lstrip().startswith("#")
+    ]
+
+
+def _meant(name: str) -> str | None:
+    """The setting that a misspelt variable is nearest to; None for a right one, and for another program's."""
+    known, upper = [field.upper() for field in Settings.model_fields], name.upper()
+    if upper in _NO_SETTINGS or (upper.startswith(PREFIX) and upper.removeprefix(PREFIX) in known):
+        return None
+    if upper.startswith(PREFIX):
+        found = difflib.get_close_matches(upper.removeprefix(PREFIX), known, 1, _NEAR)
+    else:
+        whole = [PREFIX + field for field in known] if upper.startswith("MI") else []
+        found = [one.removeprefix(PREFIX) for one in difflib.get_close_matches(upper, whole, 1, _NEAR_WHOLE)]
+    return PREFIX + found[0] if found else None

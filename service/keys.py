@@ -6,11 +6,14 @@ not chosen by a person.
 
 from __future__ import annotations
 
+import fcntl
 import hmac
 import re
 import secrets
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -18,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from mindsight.errors import NotAllowed, NotFound
 from mindsight.files.digest import sha256_of
-from mindsight.files.durable import write_durably
+from mindsight.files.durable import make_folder, write_durably
 
 Scope = Literal[
     "subjects:write", "subjects:export", "sessions:control", "volumes:write", "events:read", "truth:read", "admin"
@@ -31,7 +34,15 @@ ROLES: dict[Role, frozenset[Scope]] = {
     "console": frozenset({"subjects:write", "sessions:control", "volumes:write"}),
     "viewer": frozenset({"events:read"}),
 }
+PURPOSES: dict[Role, str] = {
+    "admin": "everything, and keys, audit and erasure: for whoever runs the service",
+    "experimenter": "opens, steers and watches sessions, and sees what was shown: for the control room",
+    "console": "sends volumes and events, reads nothing: for the scanner's console and the stimulus computer",
+    "viewer": "watches, and never sees what was shown: for a blinded observer",
+}
+"""What a person gives each key to."""
 TICKET_S = 30.0
+MAX_NOTE = 100
 _KEY = re.compile(r"ms_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 
 
@@ -44,6 +55,7 @@ class Key(BaseModel):
     role: Role
     sha256: str
     created_t: float
+    note: str = ""
 
     @property
     def scopes(self) -> frozenset[Scope]:
@@ -54,38 +66,49 @@ _FILE: TypeAdapter[list[Key]] = TypeAdapter(list[Key])
 
 
 class KeyStore:
-    """The keys of one data folder, in ``keys.json`` (mode 0600), and the tickets for WebSockets made from them."""
+    """The keys of one data folder, in ``keys.json`` (mode 0600), and the tickets for WebSockets made from them.
+
+    Several processes may change them: the gateway, and ``mindsight key`` beside it, which the gateway follows at once.
+    """
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "keys.json"
-        self._lock = threading.Lock()
-        self._keys = {key.id: key for key in _FILE.validate_json(self._path.read_bytes())} if self.exists else {}
+        self._lock = threading.RLock()
+        self._read: tuple[int, int] | None = None
+        self._keys: dict[str, Key] = {}
         self._tickets: dict[str, tuple[Key, float]] = {}
+        self._follow()
 
     @property
     def exists(self) -> bool:
         return self._path.exists()
 
-    def mint(self, role: Role) -> tuple[Key, str]:
-        """Make a key: what is stored of it, and the key itself, which is stored nowhere."""
+    def mint(self, role: Role, note: str = "") -> tuple[Key, str]:
+        """Make a key: what is stored of it, and the key itself, which is stored nowhere.
+
+        note : whom or what it is for, to know it by in a list
+        """
         secret = secrets.token_urlsafe(32)
-        key = Key(id=secrets.token_hex(4), role=role, sha256=sha256_of(secret.encode()), created_t=time.time())
-        with self._lock:
+        digest = sha256_of(secret.encode())
+        key = Key(id=secrets.token_hex(4), role=role, sha256=digest, created_t=time.time(), note=note[:MAX_NOTE])
+        with self._changing():
             self._write({**self._keys, key.id: key})
         return key, f"ms_{key.id}_{secret}"
 
     def revoke(self, id: str) -> None:
         """Refuse the key from now on, and every ticket and stream opened with it. Raises NotFound."""
-        with self._lock:
+        with self._changing():
             if id not in self._keys:
-                raise NotFound("there is no such key", code="key.unknown")
+                raise NotFound("there is no such key: mindsight key list names them", code="key.unknown")
             self._write({other: key for other, key in self._keys.items() if other != id})
 
     def list(self) -> list[Key]:
+        self._follow()
         return sorted(self._keys.values(), key=lambda key: key.created_t)
 
     def check(self, text: str) -> Key:
         """The key that ``text`` is. Raises NotAllowed."""
+        self._follow()
         match = _KEY.fullmatch(text)
         key = self._keys.get(match[1]) if match else None
         if match is None or key is None or not hmac.compare_digest(key.sha256, sha256_of(match[2].encode())):
@@ -94,6 +117,7 @@ class KeyStore:
 
     def is_valid(self, key: Key) -> bool:
         """False once it was revoked."""
+        self._follow()
         return key.id in self._keys
 
     def ticket(self, key: Key) -> str:
@@ -113,9 +137,31 @@ class KeyStore:
             raise NotAllowed("expected an unused ticket, got a used or an old one; get another", code="auth.ticket")
         return key
 
+    def _follow(self) -> None:
+        """Read the file again if it was replaced since."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            self._keys, self._read = {}, None
+            return
+        mark = (found.st_ino, found.st_mtime_ns)
+        if mark != self._read:
+            with self._lock:
+                self._keys = {key.id: key for key in _FILE.validate_json(self._path.read_bytes())}
+                self._read = mark
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """No other process changes the keys meanwhile, and the ones here are the newest."""
+        make_folder(self._path.parent)
+        with self._lock, self._path.with_name("keys.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._follow()
+            yield
+
     def _write(self, keys: dict[str, Key]) -> None:
         write_durably(self._path, _FILE.dump_json(list(keys.values())), mode=0o600)
-        self._keys = keys
+        self._follow()
 
 
 def create_keys(data_dir: Path) -> dict[Role, str]:

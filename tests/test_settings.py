@@ -40,7 +40,7 @@ def test_a_device_is_auto_the_cpu_or_a_card_by_its_number(device: str, monkeypat
     assert read_settings().device == device
 
 
-@pytest.mark.parametrize("device", ["", "cuda", "gpu", "cuda:-1", "cuda:one", "mps"])
+@pytest.mark.parametrize("device", ["cuda", "gpu", "cuda:-1", "cuda:one", "mps"])
 def test_another_device_is_refused_in_one_line(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINDSIGHT_DEVICE", device)
     with pytest.raises(BadRequest, match="MINDSIGHT_DEVICE") as error:
@@ -60,3 +60,33 @@ def test_an_address_of_the_bus_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(BadRequest, match="MINDSIGHT_REDIS_URL") as error:
         Bus("redis://:secret@host:port/0").ping()
     assert "secret" not in str(error.value)
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is it a folder: the working directory is none of its models."""
+    for name in ("MINDSIGHT_GENERATOR_DIR", "MINDSIGHT_DEVICE"):
+        monkeypatch.setenv(name, "")
+    settings = read_settings()
+    assert (settings.generator_dir, settings.device) == (None, "auto")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("MINDSIGHT_DATADIR", "MINDSIGHT_DATA_DIR"),
+        ("MINDSIGHT_PROT", "MINDSIGHT_PORT"),
+        ("MINSIGHT_DATA_DIR", "MINDSIGHT_DATA_DIR"),
+        ("MINDSIGHT_KEY", None),
+        ("MINDSIGHT_PORT_8420_TCP", None),  # of Kubernetes
+        ("MINDSIGHT_SITE", None),  # of the containers' proxy
+    ],
+)
+def test_a_misspelt_variable_is_named_with_the_nearest(
+    name: str, meant: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "x")
+    if meant is None:
+        read_settings()
+        return
+    with pytest.raises(BadRequest, match=f"got {name}: did you mean {meant}"):
+        read_settings()

@@ -6,14 +6,17 @@ from typing import Annotated
 
 import typer
 
+from mindsight.cli.style import AsJson, example, show
+
 audit_app = typer.Typer(help="The log of who did what with this data folder.", no_args_is_help=True)
 
 
-@audit_app.command("verify")
+@audit_app.command("verify", epilog=example("mindsight audit verify"))
 def verify(
     expect: Annotated[
         str, typer.Option(help="NUMBER:DIGEST that an earlier verify printed: the log must still hold that line")
     ] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Check that no line was changed, removed or put in, and print the number and digest of the last.
 
@@ -33,11 +36,12 @@ def verify(
     if not held:
         text = f"expected line {number} of the audit log as noted, got another or none: it was cut off or replaced"
         raise Diverged(text, code="audit.broken")
-    typer.echo(f"{last[0]} lines, unchanged; last: {last[0]}:{last[1]}")
+    facts = {"lines": last[0], "last": f"{last[0]}:{last[1]}"}
+    show(f"{last[0]} lines, unchanged; last: {last[0]}:{last[1]}", facts, as_json)
 
 
-@audit_app.command("show")
-def show(as_json: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False) -> None:
+@audit_app.command("show", epilog=example("mindsight audit show", "mindsight audit show --json"))
+def show_lines(as_json: Annotated[bool, typer.Option("--json", help="one JSON object per line")] = False) -> None:
     """Print who did what, oldest first."""
     from mindsight.files.chain import Chain
     from mindsight.settings import read_settings

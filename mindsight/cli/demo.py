@@ -15,11 +15,16 @@ def demo(
     ] = False,
     speed: Annotated[str, typer.Option(help="times real time, or max; default 4, with --once 10")] = "",
     data_dir: Annotated[
-        Path | None, typer.Option(help="data folder; default: a new one, ./mindsight-data/demo-DATE-TIME")
+        Path | None, typer.Option(help="data folder; default: a new one, demo-DATE-TIME in MINDSIGHT_DATA_DIR")
     ] = None,
 ) -> None:
     """Run a simulated session through the real service."""
     need_server("mindsight demo")
-    from mindsight.operations.demo import run_demo
+    from mindsight.progress import Progress
 
-    run_demo(once=once, speed=parse_speed(speed or ("10" if once else "4")), data_dir=data_dir)
+    times = parse_speed(speed or ("10" if once else "4"))
+    with Progress() as progress:
+        progress("loading", 0.0)
+        from mindsight.operations.demo import run_demo
+
+        run_demo(once=once, speed=times, data_dir=data_dir, report=progress)

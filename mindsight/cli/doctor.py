@@ -1,14 +1,29 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import typer
 
+from mindsight.cli.style import AsJson
 
-def doctor() -> None:
-    """Check whether this machine can run Mindsight, and print what to do if it cannot."""
+_COLOURS = {"ok": "green", "note": "yellow", "fail": "red"}
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Check whether this machine can run Mindsight, and print what to do if it cannot.
+
+    Exit code: 0 it can (perhaps with notes), 1 something must be mended first.
+    """
+    from mindsight.cli.style import show
     from mindsight.operations.doctor import examine
+    from mindsight.progress import Progress
 
-    findings = examine()
+    with Progress() as progress:
+        findings = examine(progress)
+    lines = []
     for finding in findings:
-        typer.echo(str(finding))
+        head, rest = str(finding)[:4], str(finding)[4:]
+        lines.append(typer.style(head, fg=_COLOURS[finding.level]) + rest)
+    show("\n".join(lines), [asdict(finding) for finding in findings], as_json)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)

@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from mindsight.cli.style import AsJson
 from mindsight.errors import BadRequest
 from mindsight.extras import need_server
+from mindsight.progress import Progress
 
 
 def evaluate(
@@ -41,6 +43,7 @@ def evaluate(
     ] = False,
     seed: Annotated[int, typer.Option(help="random seed of retrieval's draws and of the intervals")] = 0,
     device: Annotated[str, typer.Option(help="for the feature networks: cpu, cuda")] = "cpu",
+    as_json: AsJson = False,
 ) -> None:
     """Measure a session: accuracy by stage and over its trials, confidence, confusion, registration; reconstructions
     by the published metrics and protocol, with controls. Writes a table, JSON and a page.
@@ -53,24 +56,36 @@ def evaluate(
     from mindsight.evaluation.run import evaluate_archive, evaluate_folder
 
     out = out or Path(f"evaluation-{results.resolve().name}")
-    if is_archive(results):
-        if images or image_tokens or betas or masks or captions or allow_best_of_n:
+    with Progress() as progress:
+        progress(f"measuring {results.resolve().name}", 0.0)
+        if is_archive(results):
+            if images or image_tokens or betas or masks or captions or allow_best_of_n:
+                raise BadRequest(
+                    "expected an archive without the options for a folder: it holds its own images and results",
+                    code="cli.evaluate",
+                )
+            measured = evaluate_archive(
+                results,
+                out,
+                stage=stage,
+                bundle=bundle,
+                generator=generator,
+                networks=networks,
+                seed=seed,
+                device=device,
+            )
+        elif images is None:
             raise BadRequest(
-                "expected an archive without the options for a folder: it holds its own images and results",
+                "expected a session's archive, or a folder of reconstructions and the images that were shown",
                 code="cli.evaluate",
             )
-        measured = evaluate_archive(
-            results, out, stage=stage, bundle=bundle, generator=generator, networks=networks, seed=seed, device=device
-        )
-    elif images is None:
-        raise BadRequest(
-            "expected a session's archive, or a folder of reconstructions and the images that were shown",
-            code="cli.evaluate",
-        )
-    else:
-        measured = evaluate_folder(
-            results, images, out, networks=networks, image_tokens=image_tokens, betas=betas, masks=masks,
-            captions=captions, allow_best_of_n=allow_best_of_n, seed=seed, device=device,
-        )  # fmt: skip
+        else:
+            measured = evaluate_folder(
+                results, images, out, networks=networks, image_tokens=image_tokens, betas=betas, masks=masks,
+                captions=captions, allow_best_of_n=allow_best_of_n, seed=seed, device=device,
+            )  # fmt: skip
+    if as_json:
+        typer.echo((out / "evaluation.json").read_text(encoding="utf-8"))
+        return
     typer.echo(session_text(measured) if isinstance(measured, SessionEvaluation) else text_table(measured))
     typer.echo(f"{out / 'evaluation.html'}")

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from mindsight.cli.style import AsJson
+
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="a scanner's files: one file, or a folder of one or several series")],
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, for programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Describe a scanner's files: matrix, TR, slice times, runs, what is left out and why, whether decoding can start.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated, Any
 
 import typer
 
@@ -15,52 +16,97 @@ from mindsight.cli.demo import demo
 from mindsight.cli.doctor import doctor
 from mindsight.cli.engine import engine_app
 from mindsight.cli.evaluate import evaluate
+from mindsight.cli.init import init
 from mindsight.cli.inspect import inspect
 from mindsight.cli.job import job_app
+from mindsight.cli.key import key_app
 from mindsight.cli.pool import pool_app
 from mindsight.cli.replay import replay
 from mindsight.cli.serve import serve
+from mindsight.cli.session import session_app
 from mindsight.cli.stream import stream
+from mindsight.cli.style import AsJson, example, show
 from mindsight.cli.subject import subject_app
 from mindsight.cli.train import train_app
 from mindsight.cli.workers import infer, ingest, work
 from mindsight.errors import MindsightError
 
+STOPPED = 130
+VISIT, MODELS, PROCESSES = "A visit", "Models and measures", "Processes and records"
+
 app = typer.Typer(
     help="Real-time fMRI decoding: a scanner streams volumes, Mindsight shows what was seen.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    epilog="Begin with mindsight demo; a laboratory begins with mindsight doctor, then mindsight serve.",
 )
 
-app.command()(demo)
-app.command()(serve)
-app.command()(ingest)
-app.command()(infer)
-app.command()(work)
-app.command()(stream)
-app.command()(replay)
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def mindsight(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Real-time fMRI decoding: a scanner streams volumes, Mindsight shows what was seen."""
+
+
+# What a visit takes, in its order; then what is done before and after it.
+app.command(epilog=example("mindsight demo", "mindsight demo --once --speed max"), rich_help_panel=VISIT)(demo)
+app.command(epilog=example("mindsight init"), rich_help_panel=VISIT)(init)
+app.command(epilog=example("mindsight doctor", "mindsight doctor --json"), rich_help_panel=VISIT)(doctor)
+app.command(epilog=example("mindsight serve"), rich_help_panel=VISIT)(serve)
+app.add_typer(key_app, name="key", rich_help_panel=VISIT)
+app.add_typer(subject_app, name="subject", rich_help_panel=VISIT)
+app.command(epilog=example("mindsight inspect /export/test", "mindsight inspect run-1/ --json"), rich_help_panel=VISIT)(
+    inspect
+)
 # with --out its arguments are those of another program
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)(
-    calibrate
+_passed_on: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command(
+    context_settings=_passed_on,
+    add_help_option=False,
+    epilog=example("mindsight calibrate sub-abc234", "mindsight calibrate run-1 run-2 --out bundle/"),
+    rich_help_panel=VISIT,
+)(calibrate)
+app.add_typer(bundle_app, name="bundle", rich_help_panel=VISIT)
+app.add_typer(session_app, name="session", rich_help_panel=VISIT)
+app.command(
+    epilog=example(
+        "mindsight stream 'watch:/export?n=192' --session ses-1",
+        "mindsight stream cstore://0.0.0.0:11112 --session ses-1 --triggers 'tcp://0.0.0.0:8423?skip=2'",
+        "mindsight stream run-1/bold.nii.gz --session ses-1 --events run-1/events.tsv",
+    ),
+    rich_help_panel=VISIT,
+)(stream)
+app.command(
+    epilog=example("mindsight replay run-1/ --session ses-1 --speed 4", "mindsight replay run-1/ --bundle bundle/"),
+    rich_help_panel=VISIT,
+)(replay)
+app.command(epilog=example("mindsight evaluate mindsight-data/archive/ses-1 --bundle bundle/"), rich_help_panel=MODELS)(
+    evaluate
 )
-app.add_typer(subject_app, name="subject")
-app.add_typer(bundle_app, name="bundle")
-app.add_typer(job_app, name="job")
-app.add_typer(audit_app, name="audit")
-app.add_typer(pool_app, name="pool")
-app.add_typer(convert_app, name="convert")
-app.add_typer(engine_app, name="engine")
-app.add_typer(train_app, name="train")
-app.command()(evaluate)
-app.command()(inspect)
-app.command()(doctor)
+app.add_typer(job_app, name="job", rich_help_panel=PROCESSES)
+app.add_typer(audit_app, name="audit", rich_help_panel=PROCESSES)
+app.add_typer(pool_app, name="pool", rich_help_panel=MODELS)
+app.add_typer(convert_app, name="convert", rich_help_panel=MODELS)
+app.add_typer(engine_app, name="engine", rich_help_panel=MODELS)
+app.add_typer(train_app, name="train", rich_help_panel=MODELS)
+app.command(epilog=example("mindsight ingest"), rich_help_panel=PROCESSES)(ingest)
+app.command(epilog=example("mindsight infer"), rich_help_panel=PROCESSES)(infer)
+app.command(epilog=example("mindsight work"), rich_help_panel=PROCESSES)(work)
 
 
-@app.command()
-def version() -> None:
+@app.command(epilog=example("mindsight version"), rich_help_panel=PROCESSES)
+def version(as_json: AsJson = False) -> None:
     """Print the version."""
-    typer.echo(__version__)
+    show(__version__, {"version": __version__}, as_json)
 
 
 def main() -> None:
@@ -68,8 +114,13 @@ def main() -> None:
     try:
         app()
     except MindsightError as error:
-        typer.echo(f"mindsight: {error} [{error.code}]", err=True)
-        sys.exit(1)
+        _end(f"{error} [{error.code}]", 1)
+    except OSError as error:
+        _end(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
     except KeyboardInterrupt:
-        typer.echo("mindsight: stopped", err=True)
-        sys.exit(130)
+        _end("stopped", STOPPED)
+
+
+def _end(text: str, code: int) -> None:
+    typer.echo(f"mindsight: {text}", err=True)
+    sys.exit(code)

@@ -1,23 +1,22 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mindsight.cli.options import Key, To
+from mindsight.cli.style import AsJson, example, show
 from mindsight.extras import need_server
+from mindsight.progress import Progress as Bar
 
 if TYPE_CHECKING:
     from mindsight.retrieval import Progress
 
-REPORT_EVERY_S = 2.0
-
 pool_app = typer.Typer(help="Candidate pools: the images that retrieval chooses from.", no_args_is_help=True)
 
 
-@pool_app.command("build")
+@pool_app.command("build", epilog=example("mindsight pool build pictures/ pool/"))
 def build(
     images: Annotated[Path, typer.Argument(help="a folder of PNG and JPEG, or an HDF5 file of images like NSD's")],
     out: Annotated[Path, typer.Argument(help="folder of the pool; repeat the command to resume a stopped build")],
@@ -38,33 +37,35 @@ def build(
     rows: Annotated[Path | None, typer.Option(help=".npy: which rows of the HDF5 file, numbers or bools")] = None,
     batch: Annotated[int, typer.Option(min=1, help="images embedded at once")] = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda")] = "cpu",
+    as_json: AsJson = False,
 ) -> None:
     """Embed images into a candidate pool on disk, in half precision."""
     need_server("mindsight pool")
     from mindsight.retrieval.from_files import build_from_files
 
-    pool = build_from_files(
-        images, out, weights=weights, model=model, embedding=embedding, values=values, rows=rows, batch=batch,
-        device=device, report=_Counter(),
-    )  # fmt: skip
-    typer.echo(f"{len(pool):,} candidates {pool.token_shape} in {out}, digest {pool.digest}\n{pool.source}")
+    with Bar() as bar:
+        pool = build_from_files(
+            images, out, weights=weights, model=model, embedding=embedding, values=values, rows=rows, batch=batch,
+            device=device, report=_Counter(bar),
+        )  # fmt: skip
+    facts = {"folder": str(out), "candidates": len(pool), "shape": list(pool.token_shape), "digest": pool.digest}
+    text = f"{len(pool):,} candidates {pool.token_shape} in {out}, digest {pool.digest}\n{pool.source}"
+    show(text, facts | {"source": str(pool.source)}, as_json)
 
 
 class _Counter:
-    """Prints skipped images, and how many are done, every two seconds."""
+    """Prints skipped images, and how far the build is."""
 
-    def __init__(self) -> None:
-        self._reported_s = 0.0
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
 
     def __call__(self, progress: Progress) -> None:
         for skipped in progress.skipped:
             typer.echo(f"skipped {skipped.id}: {skipped.why}", err=True)
-        if time.monotonic() - self._reported_s > REPORT_EVERY_S or progress.done == progress.n:
-            self._reported_s = time.monotonic()
-            typer.echo(f"{progress.done:,} of {progress.n:,} images", err=True)
+        self._bar(f"{progress.done:,} of {progress.n:,} images", progress.done / max(1, progress.n))
 
 
-@pool_app.command("send")
+@pool_app.command("send", epilog=example("mindsight pool send pictures/ scenes"))
 def send(
     images: Annotated[Path, typer.Argument(help="a folder of PNG and JPEG; a candidate's id is its file's name")],
     name: Annotated[str, typer.Argument(help="the pool's name at the service")],
@@ -78,7 +79,7 @@ def send(
         follow(service, service.build_pool(name, images))
 
 
-@pool_app.command("reduce")
+@pool_app.command("reduce", epilog=example("mindsight pool reduce pool/ --size 2048"))
 def reduce(
     pool: Annotated[Path, typer.Argument(help="folder of a pool")],
     size: Annotated[int, typer.Option(min=64, help="numbers in each candidate's sketch")] = 2048,
@@ -93,12 +94,15 @@ def reduce(
     )
 
 
-@pool_app.command("verify")
-def verify(pool: Annotated[Path, typer.Argument(help="folder of a pool")]) -> None:
+@pool_app.command("verify", epilog=example("mindsight pool verify pool/"))
+def verify(pool: Annotated[Path, typer.Argument(help="folder of a pool")], as_json: AsJson = False) -> None:
     """Read a whole pool and compare it with the digest that was written with it."""
     need_server("mindsight pool")
     from mindsight.retrieval import CandidatePool
 
     found = CandidatePool.load(pool)
     found.verify()
-    typer.echo(f"{len(found):,} candidates {found.token_shape}, unchanged since written, digest {found.digest}")
+    facts = {"candidates": len(found), "shape": list(found.token_shape), "digest": found.digest}
+    show(
+        f"{len(found):,} candidates {found.token_shape}, unchanged since written, digest {found.digest}", facts, as_json
+    )

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mindsight.cli.options import LOST, Echo, Key, RunNumber, parse_speed
+from mindsight.cli.style import AsJson, show
 from mindsight.errors import BadRequest
 from mindsight.extras import need_server
 
@@ -23,6 +25,7 @@ def replay(
     key: Key = "",
     run: RunNumber = 1,
     echo: Echo = "",
+    as_json: AsJson = False,
 ) -> None:
     """Stream a recorded run at its own pace, N times faster, or as fast as possible."""
     from mindsight.scanner.echoes import parse_echo
@@ -35,7 +38,7 @@ def replay(
         summary = replay_here(
             folder, bundle, speed=times, results=results, clock=time.monotonic, sleep=time.sleep, echo=chosen
         )
-        typer.echo(str(summary))
+        show(str(summary), asdict(summary), as_json)
         return
     if not session:
         raise BadRequest(
@@ -45,6 +48,9 @@ def replay(
     from mindsight.cli.terminal import Terminal
     from mindsight.operations.stream import Destination, RunOptions, stream_recorded
 
-    sent = stream_recorded(folder, Destination(session, key, to), RunOptions(run), Terminal(), speed=times, echo=chosen)
+    terminal = Terminal(quiet=as_json)
+    sent = stream_recorded(folder, Destination(session, key, to), RunOptions(run), terminal, speed=times, echo=chosen)
+    if as_json:
+        show("", asdict(sent), as_json)
     if not sent.is_whole:
         raise typer.Exit(LOST)

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mindsight.progress import time_of
+
 if TYPE_CHECKING:
     from mindsight.client.enrolment import Enrolment
+    from mindsight.client.service import Service
     from mindsight.protocol.jobs import JobMessage
 
 STOPPED = 130
@@ -16,11 +19,30 @@ STOPPED = 130
 
 def enrolment(to: str, key: str) -> Enrolment:
     """A client of the gateway at ``to``, or of the one on this machine's data folder."""
-    from mindsight.client.address import gateway_url
     from mindsight.client.enrolment import Enrolment
+
+    return Enrolment(*_asked(to, key))
+
+
+def sessions(to: str, key: str) -> Service:
+    """The same for its sessions."""
+    from mindsight.client.service import Service
+
+    return Service(*_asked(to, key))
+
+
+def _asked(to: str, key: str) -> tuple[str, str]:
+    """Address and key. Raises BadRequest (``cli.key``) without a key."""
+    from mindsight.client.address import gateway_url
+    from mindsight.errors import BadRequest
     from mindsight.settings import read_settings
 
-    return Enrolment(to or gateway_url(read_settings().data_dir), key)
+    url = to or gateway_url(read_settings().data_dir)
+    if not key:
+        raise BadRequest(
+            "expected a key: set MINDSIGHT_KEY, or pass --key (mindsight key new makes one)", code="cli.key"
+        )
+    return url, key
 
 
 def follow(service: Enrolment, job: str) -> None:
@@ -67,10 +89,3 @@ def line_of(message: JobMessage) -> str | None:
         case JobEnded():
             code = "" if message.code is None else f" [{message.code}]"
             return f"{message.outcome}: {message.text}{code}"
-
-
-def time_of(seconds: float) -> str:
-    """In words that are short: ``40 s``, ``12 min``, ``1.5 h``."""
-    if seconds < 90.0:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60.0:.0f} min" if seconds < 5400.0 else f"{seconds / 3600.0:.1f} h"

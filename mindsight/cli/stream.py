@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mindsight.cli.options import LOST, Echo, Key, RunNumber, Session
+from mindsight.cli.style import AsJson, show
 from mindsight.errors import BadRequest
 
 
@@ -35,6 +37,7 @@ def stream(
         Path | None, typer.Option(help="live: also keep the volumes in this folder (run-NNN), for replay")
     ] = None,
     echo: Echo = "",
+    as_json: AsJson = False,
 ) -> None:
     """Send a series, or what a scanner sends now, to the service, in order. No unacknowledged volume is dropped.
 
@@ -64,11 +67,14 @@ def stream(
     from mindsight.scanner.echoes import parse_echo
 
     to_session, options, chosen = Destination(session, key, to, spool), RunOptions(run, task, events), parse_echo(echo)
+    terminal = Terminal(quiet=as_json)
     if is_live(source):
-        sent = stream_live(source, to_session, options, Terminal(), triggers=triggers, record=record, echo=chosen)
+        sent = stream_live(source, to_session, options, terminal, triggers=triggers, record=record, echo=chosen)
     elif triggers or record:
         raise BadRequest("expected a live source with --triggers or --record, got files", code="cli.live")
     else:
-        sent = stream_recorded(Path(source), to_session, options, Terminal(), echo=chosen)
+        sent = stream_recorded(Path(source), to_session, options, terminal, echo=chosen)
+    if as_json:
+        show("", asdict(sent), as_json)
     if not sent.is_whole:
         raise typer.Exit(LOST)

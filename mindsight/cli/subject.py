@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from mindsight.cli.options import Key, Subject, To
+from mindsight.cli.style import AsJson, example, show, show_rows
 from mindsight.errors import BadRequest
 
 subject_app = typer.Typer(help="Subjects of the service: pseudonyms, consent, erasure.", no_args_is_help=True)
@@ -19,28 +20,33 @@ Use = Annotated[
 Form = Annotated[str, typer.Option(help="version of the consent form that was signed; never a name")]
 
 
-@subject_app.command("enrol")
-def enrol(use: Use = None, form: Form = "", to: To = "", key: Key = "") -> None:
+@subject_app.command(
+    "enrol", epilog=example("mindsight subject enrol --use calibration=laboratory --use decoding=laboratory --form v3")
+)
+def enrol(use: Use = None, form: Form = "", to: To = "", key: Key = "", as_json: AsJson = False) -> None:
     """Enrol a subject and print its pseudonym. Who it is stays with you."""
     from mindsight.cli.service import enrolment
 
     with enrolment(to, key) as service:
-        typer.echo(service.enrol(_consent(use, form) if use or form else None))
+        subject = service.enrol(_consent(use, form) if use or form else None)
+    show(subject, {"subject": subject}, as_json)
 
 
-@subject_app.command("list")
-def list_subjects(to: To = "", key: Key = "") -> None:
+@subject_app.command("list", epilog=example("mindsight subject list"))
+def list_subjects(to: To = "", key: Key = "", as_json: AsJson = False) -> None:
     """Print the subjects, the bundle of each, and what the data may be used for."""
     from mindsight.cli.service import enrolment
 
     with enrolment(to, key) as service:
-        for found in service.subjects():
-            consent = found.get("consent")
-            uses = "consent not stated" if consent is None else _words(consent)
-            typer.echo(f"{found['subject']}  {found['bundle'] or 'no bundle'}  {uses}")
+        found = service.subjects()
+    rows = [(one["subject"], one["bundle"] or "no bundle", _uses(one.get("consent"))) for one in found]
+    none = "no subjects yet: mindsight subject enrol"
+    show_rows(("subject", "bundle", "may be used for"), rows, found, as_json, none)
 
 
-@subject_app.command("consent")
+@subject_app.command(
+    "consent", epilog=example("mindsight subject consent sub-abc234 --use decoding=laboratory --form v4")
+)
 def consent(subject: Subject, use: Use = None, form: Form = "", to: To = "", key: Key = "") -> None:
     """State what the subject has agreed to, in place of what was stated before. Without --use, all is withdrawn."""
     from mindsight.cli.service import enrolment
@@ -51,7 +57,7 @@ def consent(subject: Subject, use: Use = None, form: Form = "", to: To = "", key
     typer.echo(f"{subject}  {_words(stated)}")
 
 
-@subject_app.command("erase")
+@subject_app.command("erase", epilog=example("mindsight subject erase sub-abc234"))
 def erase(
     subject: Subject,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask; it cannot be undone")] = False,
@@ -74,6 +80,10 @@ def _consent(use: list[str] | None, form: str) -> dict[str, Any]:
     if not all(uses.values()):
         raise BadRequest("expected --use like calibration=laboratory", code="cli.consent")
     return {"uses": uses, "form": form}
+
+
+def _uses(consent: dict[str, Any] | None) -> str:
+    return "consent not stated" if consent is None else _words(consent)
 
 
 def _words(stated: dict[str, Any]) -> str:

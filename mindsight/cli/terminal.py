@@ -8,12 +8,18 @@ EVERY = 50  # volumes, of which a file gets one line
 
 
 class Terminal:
-    """A ``client.report.Report``. Progress is one line that is overwritten on a terminal; warnings go to stderr."""
+    """A ``client.report.Report``. Progress is one line that is overwritten on a terminal; warnings go to stderr.
 
-    def __init__(self) -> None:
+    quiet : print warnings only, for a command whose result is JSON
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._is_open = False  # the line of progress has no end yet
 
     def progress(self, n_sent: int, n_missing: int, n_volumes: int | None = None) -> None:
+        if self._quiet:
+            return
         of = "" if n_volumes is None else f"/{n_volumes}"
         missing = f", {n_missing} missing" if n_missing else ""
         line = f"volume {n_sent}{of} acknowledged{missing}"
@@ -24,6 +30,8 @@ class Terminal:
             print(line, flush=True)
 
     def info(self, text: str) -> None:
+        if self._quiet:
+            return
         self._end_line()
         print(text, flush=True)
 

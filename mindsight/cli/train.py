@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from mindsight.cli.become import become
+from mindsight.cli.style import example
 
 train_app = typer.Typer(
     help="Train models; repeating a command continues a run that was stopped.", no_args_is_help=True
 )
 
 
-@train_app.command("distil")
+@train_app.command("distil", epilog=example("mindsight train distil distil.toml"))
 def distil(
     config: Annotated[Path, typer.Argument(help="TOML file; docs/distillation.md lists its keys")],
 ) -> None:
@@ -20,7 +21,10 @@ def distil(
     become("train", "training.distillation", str(config))
 
 
-@train_app.command("pretrain")
+@train_app.command(
+    "pretrain",
+    epilog=example("mindsight train pretrain nsd.toml", "mindsight train pretrain nsd.toml --export mindeye2/"),
+)
 def pretrain(
     config: Annotated[Path, typer.Argument(help="TOML file; docs/pretraining.md lists its keys")],
     export: Annotated[

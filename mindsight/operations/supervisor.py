@@ -34,6 +34,7 @@ MODULES = {
     "inference": "workers.inference",
     "jobs": "workers.jobs",
 }
+USUAL_S = {"bus": 0.5, "gateway": 1.5, "ingest": 4.0, "jobs": 4.0, "inference": 8.0}  # from its start until it is ready
 # one thread per process makes betas reproducible to the bit, and leaves the cores to the processes
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -53,11 +54,13 @@ class Supervisor:
     settings : passed to every part through its environment
     parts : which of ``MODULES``; without the bus if ``settings.redis_url`` names an external server
     announce : receives each line that the gateway prints, at the first start also the keys, which are in no log file
+    report : receives what the start waits for, and the share of it that is over
     """
 
     settings: Settings
     announce: Callable[[str], None] = print
     parts: Sequence[str] = tuple(MODULES)
+    report: Callable[[str, float], None] = lambda what, done: None
     restarts: int = 0
     _refused: str | None = None
     _lock_file: int | None = None
@@ -95,6 +98,7 @@ class Supervisor:
         threading.Thread(target=self._keep_alive, name="supervisor", daemon=True).start()
         deadline = time.monotonic() + START_DEADLINE_S
         while time.monotonic() < deadline:
+            self._report_start(wanted)
             # cheapest first: the gateway is queried once, when all others are ready
             if address_file.exists() and all(self._ready(part) for part in wanted if part != "gateway"):
                 url = str(json.loads(address_file.read_text())["url"])
@@ -111,6 +115,11 @@ class Supervisor:
             f"the service did not start within {START_DEADLINE_S:.0f} s; its logs end with: {self._last_lines()}",
             code="service.start",
         )
+
+    def _report_start(self, wanted: Sequence[str]) -> None:
+        waited_for = [part for part in wanted if part != "gateway" and not self._ready(part)]
+        left_s, total_s = (sum(USUAL_S[part] for part in parts) for parts in (waited_for, wanted))
+        self.report(f"starting {', '.join(waited_for) or 'gateway'}", 1.0 - left_s / total_s)
 
     def stop(self) -> None:
         """Ask every part to stop, the bus last; kill what has not stopped by the deadline."""

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from service.auth import require
 from service.context import GatewayDependency
-from service.keys import Role
+from service.keys import MAX_NOTE, Role
 from service.problems import responses
 from service.routes.common import Body
 
@@ -16,12 +16,14 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
 class Mint(Body):
     role: Role
+    note: str = Field(default="", max_length=MAX_NOTE, description="whom or what it is for, to know it by in a list")
 
 
 class KeyInfo(Body):
     id: str
     role: Role
     created_t: float
+    note: str = Field(default="", description="whom or what it is for")
 
 
 class NewKey(KeyInfo):
@@ -31,14 +33,14 @@ class NewKey(KeyInfo):
 @router.get("", dependencies=[Depends(require("admin"))], responses=responses())
 def list_keys(gateway: GatewayDependency) -> list[KeyInfo]:
     """All keys, without their secrets."""
-    return [KeyInfo(id=key.id, role=key.role, created_t=key.created_t) for key in gateway.keys.list()]
+    return [KeyInfo(**key.model_dump(exclude={"sha256"})) for key in gateway.keys.list()]
 
 
 @router.post("", status_code=201, dependencies=[Depends(require("admin"))], responses=responses())
 def mint_key(gateway: GatewayDependency, body: Mint) -> NewKey:
     """Make a key; it is shown only in this response."""
-    key, text = gateway.keys.mint(body.role)
-    return NewKey(id=key.id, role=key.role, created_t=key.created_t, key=text)
+    key, text = gateway.keys.mint(body.role, body.note)
+    return NewKey(**key.model_dump(exclude={"sha256"}), key=text)
 
 
 @router.delete("/{id}", status_code=204, dependencies=[Depends(require("admin"))], responses=responses(404))

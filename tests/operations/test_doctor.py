@@ -1,17 +1,21 @@
-"""What ``mindsight doctor`` finds out about the device."""
+"""What ``mindsight doctor`` finds out, and what it says to do."""
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 import torch
 
 from mindsight import assets
-from mindsight.errors import BadRequest, MindsightError, ModelMismatch
-from mindsight.operations.doctor import _device
+from mindsight.errors import BadRequest, Conflict, MindsightError, ModelMismatch
+from mindsight.operations import machine_check
+from mindsight.operations.doctor import _bus, _device, _engines
 from mindsight.operations.inference_check import InferenceCheck
+from mindsight.operations.machine_check import Noted
 from mindsight.settings import Settings
+from service.keys import create_keys
 from support.linear_bundle import linear_bundle
 
 
@@ -69,3 +73,40 @@ def test_a_bundle_of_another_encoder_than_the_generator_s_is_found_before_a_sess
     (settings.bundles_dir / "faces" / "bundle.json").write_text("{")
     with pytest.raises(ModelMismatch):
         InferenceCheck(settings).bundles()
+
+
+def test_a_folder_that_is_set_and_not_there_is_named(tmp_path: Path) -> None:
+    assert "models that ship" in machine_check.folders(Settings())
+    with pytest.raises(BadRequest, match=f"expected MINDSIGHT_GENERATOR_DIR to exist, got none at {tmp_path}/unclip"):
+        machine_check.folders(Settings(generator_dir=tmp_path / "unclip"))
+
+
+def test_a_port_that_another_program_holds_is_found(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(Conflict, match=f"expected 127.0.0.1:{port} to be free, got .*: stop what listens there"):
+            machine_check.port(Settings(data_dir=tmp_path, port=port))
+    assert machine_check.port(Settings(data_dir=tmp_path, port=port)) == f"127.0.0.1:{port} is free"
+
+
+def test_keys_that_others_read_are_found(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    assert machine_check.keys(settings).startswith("none yet")
+    create_keys(tmp_path)
+    assert machine_check.keys(settings) == "1 admin, 1 experimenter, 1 console, 1 viewer (mindsight key list)"
+    (tmp_path / "keys.json").chmod(0o644)
+    with pytest.raises(RuntimeError, match="chmod 600"):
+        machine_check.keys(settings)
+
+
+def test_the_disk_the_clock_the_bus_and_the_engines_are_described(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    assert "GB free, a volume of 2 MB is durable in" in machine_check.disk(settings)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(machine_check, "SLOW_DISK_MS", 0.0)
+    assert isinstance(machine_check.disk(settings), Noted)
+    assert "synchronised" in machine_check.clock() or "host" in machine_check.clock()
+    assert "server v" in _bus(settings).lower()
+    assert _engines(settings) == "eager is set; built here: none (mindsight engine build)"

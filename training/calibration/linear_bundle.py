@@ -39,16 +39,20 @@ from training.calibration.record import Calibrated, record_of
 from training.calibration.runs import (
     LabelledRun,
     Labels,
+    Report,
     final_betas,
     ingest_run,
     ingest_runs,
     middle_volume,
     open_labelled_runs,
+    part,
     print_notes,
     run_trials,
+    silent,
     statistics_of,
 )
 
+INGESTED, CHOSEN, TWICE, SCORED, DRAWN = 0.25, 0.4, 0.65, 0.75, 0.85  # shares of the time that are over, about
 BY_RUN = IngestOptions(normalise="run")
 
 
@@ -62,6 +66,7 @@ def calibrate_linear(
     echo: EchoChoice = None,
     reconstructor: Reconstructor | None = None,
     in_pool_prior: float | None = None,
+    report: Report = silent,
 ) -> Calibrated:
     """A linear bundle, not saved yet, that decodes into the embeddings of a pool, or classifies labels; and its record.
 
@@ -74,12 +79,13 @@ def calibrate_linear(
     echo : which of several echoes, or all combined, see ``read_series``; sessions must take the same
     reconstructor : to calibrate the fit of reconstructions with; each run's are made by the decoder of the other runs
     in_pool_prior : if the ranking is to guide reconstructions, see ``Sampling``
+    report : receives what is being done, and the share of the whole that is done
 
     Raises BadRequest (``calibration.runs``, ``calibration.labels``), ModelMismatch (``pool.unknown_candidate``), and
     what reading the runs raises.
     """
     runs, names = open_labelled_runs(folders, labels, echo)
-    return calibrate_runs(runs, names, labels, subject, created, options, pool, reconstructor, in_pool_prior)
+    return calibrate_runs(runs, names, labels, subject, created, options, pool, reconstructor, in_pool_prior, report)
 
 
 def calibrate_runs(
@@ -92,6 +98,7 @@ def calibrate_runs(
     pool: CandidatePool | None = None,
     reconstructor: Reconstructor | None = None,
     in_pool_prior: float | None = None,
+    report: Report = silent,
 ) -> Calibrated:
     """The same of runs that are open already; ``names`` are all labels in them, sorted."""
     classes = CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
@@ -100,9 +107,12 @@ def calibrate_runs(
     # Options are chosen among the candidates that were shown: a pool of ten thousand would make each of them slow.
     shown = replace(classes, embeddings=pool.embeddings[[index_of[name] for name in names]])
     space = space_of(runs[0].recorded)
-    chosen = choose(_voxel_runs(runs, space, options, shown), shown, options, slice_lags(space))
+    voxel_runs = _voxel_runs(runs, space, options, shown, part(report, 0.0, INGESTED))
+    report("choosing the model of the response", INGESTED)
+    chosen = choose(voxel_runs, shown, options, slice_lags(space))
     space = replace(space, hrf_V=chosen.hrf_V, lag_V=chosen.lag_V, noise_pool_V=chosen.noise_pool_V)
-    ingested, baseline = ingest_runs(runs, space, chosen.options)
+    ingested, baseline = ingest_runs(runs, space, chosen.options, part(report, CHOSEN, TWICE))
+    report("fitting the decoder, each run left out once", TWICE)
     finals = [final_betas(run, one) for run, one in zip(runs, ingested, strict=True)]
     trials = [run_trials(run, betas, index_of) for run, betas in zip(runs, finals, strict=True)]
     held_out = choose_linear(trials, pool, np.random.default_rng(0))
@@ -128,7 +138,9 @@ def calibrate_runs(
     held = "each run left out once; options and the way of fitting are chosen on the same runs"
     digests = [digest_of(decoder) for decoder in decoders]
     record = record_of(bundle, runs, ingested, trials, scored, held_out.null_MN, held_out=held, decoders=digests)
+    report("learning curve and shuffled labels", SCORED)
     record = _with_curve(record, trials, pool, held_out)
+    report("reconstructions of left-out trials", DRAWN)
     left_out = [LeftOut([run.recorded.run], decoder) for run, decoder in zip(runs, decoders, strict=True)]
     return completed(Calibrated(bundle, record), runs, left_out, index_of, reconstructor, in_pool_prior)
 
@@ -153,12 +165,12 @@ def space_of(recorded: RecordedRun) -> SubjectSpace:
 
 
 def _voxel_runs(
-    runs: Sequence[LabelledRun], space: SubjectSpace, options: IngestOptions, pool: CandidatePool
+    runs: Sequence[LabelledRun], space: SubjectSpace, options: IngestOptions, pool: CandidatePool, report: Report
 ) -> list[VoxelRun]:
     session = IngestSession(options, space, clock=time.perf_counter)
     voxel_runs = []
-    for run in runs:
-        ingested = ingest_run(session, run)
+    for k, run in enumerate(runs):
+        ingested = ingest_run(session, run, part(report, k / len(runs), (k + 1) / len(runs)))
         unseen = session.unmeasured_trials(run.recorded.run)
         print_notes(unmeasured(run.recorded.run, unseen))
         shown = {trial: pool.index_of(label) for trial, label in run.trials.labels.items() if trial not in unseen}

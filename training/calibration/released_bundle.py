@@ -33,17 +33,21 @@ from training.calibration.live import LeftOutScores, by_stage, score_left_out
 from training.calibration.record import Calibrated, record_of
 from training.calibration.runs import (
     Labels,
+    Report,
     final_betas,
     ingest_runs,
     middle_volume,
     open_labelled_runs,
+    part,
     run_trials,
+    silent,
     statistics_of,
 )
 
 if TYPE_CHECKING:
     from mindsight.decoders.mindeye2 import FoldedMindEye2
 
+INGESTED = 0.5  # share of the time that is over, about
 _BATCH, _SHUFFLES, _MAX_NULL = 16, 10, 1000
 
 
@@ -77,6 +81,7 @@ def calibrate_released(
     echo: EchoChoice = None,
     reconstructor: Reconstructor | None = None,
     in_pool_prior: float | None = None,
+    report: Report = silent,
 ) -> Calibrated:
     """A bundle, not saved yet, whose confidence is fitted to the runs' trials; and its record, without a curve.
 
@@ -91,7 +96,8 @@ def calibrate_released(
     index_of = {name: released.pool.index_of(released.pool.named(name)) for name in names}
     space = _space(released.mask, runs[0].recorded)
     path, model = _one_layer(released, space.n_voxels, scratch)
-    ingested, baseline = ingest_runs(runs, space, options)
+    ingested, baseline = ingest_runs(runs, space, options, part(report, 0.0, INGESTED))
+    report("decoding every trial", INGESTED)
     finals = [final_betas(run, one) for run, one in zip(runs, ingested, strict=True)]
     trials = [run_trials(run, betas, index_of) for run, betas in zip(runs, finals, strict=True)]
     z_KV, shown_K = (np.concatenate([getattr(run, name) for run in trials]) for name in ("z_KV", "shown_K"))

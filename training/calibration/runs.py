@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -98,7 +98,20 @@ def middle_volume(recorded: RecordedRun) -> Volume:
     return next(itertools.islice(recorded.volumes(), recorded.n_volumes // 2, None))
 
 
-def ingest_run(session: IngestSession, run: LabelledRun) -> IngestedRun:
+Report = Callable[[str, float], None]
+"""What is being done, and the share of the whole that is done, 0 to 1."""
+
+
+def silent(what: str, done: float) -> None:
+    """Reports nothing."""
+
+
+def part(report: Report, start: float, end: float) -> Report:
+    """A report of what is ``start`` to ``end`` of the whole."""
+    return lambda what, done: report(what, start + (end - start) * done)
+
+
+def ingest_run(session: IngestSession, run: LabelledRun, report: Report = silent) -> IngestedRun:
     """The whole run through the session, from its start to its end.
 
     Raises BadRequest (``calibration.place``) if the run's head cannot be registered to the session's reference.
@@ -111,6 +124,7 @@ def ingest_run(session: IngestSession, run: LabelledRun) -> IngestedRun:
         betas += fill_gap(session, run.recorded.run, volume.index)
         reports += [None] * (volume.index - len(reports))
         output = session.push(volume)
+        report(f"run {run.recorded.run}: motion and betas", volume.index / run.recorded.n_volumes)
         reports.append(output.report)
         betas += output.betas
         registrations += [] if output.registration is None else [output.registration]
@@ -129,13 +143,13 @@ def run_signal(session: IngestSession, run: int, ingested: IngestedRun) -> NDArr
 
 
 def ingest_runs(
-    runs: Sequence[LabelledRun], space: SubjectSpace, options: IngestOptions
+    runs: Sequence[LabelledRun], space: SubjectSpace, options: IngestOptions, report: Report = silent
 ) -> tuple[list[IngestedRun], Baseline]:
     """Every run, and what the subject's signal is usually like."""
     session = IngestSession(options, space, clock=time.perf_counter)
     all_ingested, signals = [], []
-    for run in runs:
-        ingested = ingest_run(session, run)
+    for k, run in enumerate(runs):
+        ingested = ingest_run(session, run, part(report, k / len(runs), (k + 1) / len(runs)))
         all_ingested.append(ingested)
         signals.append(run_signal(session, run.recorded.run, ingested))
     return all_ingested, baseline_of(signals)

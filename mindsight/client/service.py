@@ -1,0 +1,50 @@
+"""A gateway as programs ask it: which sessions there are, and each of them. Knows nothing of scanners."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from mindsight.client.http import Http
+
+
+class Service:
+    """The sessions of a gateway.
+
+    url, key : of the gateway; the key needs the scope events:read, to open or close a session sessions:control
+    deadline_s : seconds for which a request is repeated while the gateway does not answer
+
+    Every method raises ServiceUnavailable after the deadline, NotAllowed, and the gateway's own errors.
+    """
+
+    def __init__(self, url: str, key: str, *, deadline_s: float = 30.0) -> None:
+        self._http = Http(url, key, deadline_s)
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """All sessions, in the order in which they were opened."""
+        found: list[dict[str, Any]] = self._http.call("GET", "/v1/sessions")
+        return found
+
+    def session(self, session: str) -> dict[str, Any]:
+        """What the session was opened with, its state, and its runs."""
+        found: dict[str, Any] = self._http.call("GET", f"/v1/sessions/{session}")
+        return found | {"runs": self._http.call("GET", f"/v1/sessions/{session}/runs")}
+
+    def open_session(self, subject: str, **given: Any) -> dict[str, Any]:
+        """Open a session of the subject. given : of the request, as ``session`` and ``options``"""
+        opened: dict[str, Any] = self._http.call("POST", "/v1/sessions", json={"subject": subject, **given})
+        return opened
+
+    def close_session(self, session: str) -> dict[str, Any]:
+        """Close it: the service accepts nothing more, decodes what it has, and archives the session."""
+        closed: dict[str, Any] = self._http.call("POST", f"/v1/sessions/{session}/close")
+        return closed
