@@ -44,6 +44,7 @@ from service.routes import (
 from service.static import PackedFiles
 
 ROUTES = (
+    images,  # first: it is asked for most
     subjects,
     calibrations,
     versions,
@@ -57,7 +58,6 @@ ROUTES = (
     rois,
     views,
     results,
-    images,
     messages,
     health,
     metrics,

@@ -5,7 +5,7 @@ Knows nothing of sessions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -42,10 +42,10 @@ class Caller:
         return "truth:read" in self.key.scopes
 
 
-def require(*scopes: Scope) -> Callable[..., Caller]:
+def require(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
     """A dependency that lets a caller with any of these scopes through. Raises NotAllowed (401), Forbidden (403)."""
 
-    def dependency(connection: HTTPConnection) -> Caller:
+    async def dependency(connection: HTTPConnection) -> Caller:  # a thread for it would cost more than all of it
         caller = _counted(connection)
         if not caller.key.scopes.intersection(scopes):
             raise Forbidden(
@@ -70,13 +70,16 @@ def _counted(connection: HTTPConnection) -> Caller:
             raise TooMany("expected a valid key, got many wrong ones from this address: wait before the next") from None
         raise
     connection.scope[CALLER] = caller.key
-    if not _is_volume(connection) and not gateway.requests.take(caller.key.id):
+    buckets = gateway.streams if connection.scope["type"] == "websocket" else gateway.requests
+    if not _is_uncounted(connection) and not buckets.take(caller.key.id):
         raise TooMany("expected fewer requests with this key: wait a second, or follow the session's stream instead")
     return caller
 
 
-def _is_volume(connection: HTTPConnection) -> bool:
-    return connection.scope.get("method") in ("PUT", "POST") and "/volumes/" in connection.scope["path"]
+def _is_uncounted(connection: HTTPConnection) -> bool:
+    """Volumes are taken at any pace; images are kept in memory, and a hundred dashboards may share one key."""
+    method, path = connection.scope.get("method"), connection.scope["path"]
+    return (method in ("PUT", "POST") and "/volumes/" in path) or (method == "GET" and path.startswith("/v1/images/"))
 
 
 def _caller(connection: HTTPConnection) -> Caller:

@@ -15,12 +15,16 @@ from mindsight.journal.declare import Recorder
 from mindsight.journal.jobs import Jobs
 from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
+from mindsight.protocol import Message, Reconstruction
+from mindsight.protocol.stream import LatestHeader
 from mindsight.settings import Settings
 from mindsight.subjects.registry import Registry
 from mindsight.subjects.versions import VersionStore
 from service.hub import Hub
 from service.keys import KeyStore
+from service.lanes import Made, Source
 from service.metrics import Meter
+from service.pictures import Pictures
 from service.rates import Buckets
 from service.views import Views
 
@@ -28,6 +32,7 @@ REQUESTS_S, REQUEST_BURST = (
     50.0,
     500.0,
 )  # of one key, volumes not counted; a page that is opened loads its images at once
+STREAMS_S, STREAM_BURST = 100.0, 2000.0  # of one key: a thousand watchers come back at once after an outage
 WRONG_KEYS_S, WRONG_KEY_BURST = 1.0, 100.0  # from one address
 READERS = 2  # of whole logs at a time: they compete with volumes for the processor
 
@@ -44,9 +49,12 @@ class Gateway:
         self.jobs = Jobs(self.bus, self.now)
         self.versions = VersionStore(settings.versions_dir, settings.bundles_dir, self.registry)
         self.keys = KeyStore(settings.data_dir)
+        self.pictures, self.shown_pictures = Pictures(self.blobs), Pictures(self.shown)
         self.hub = Hub(self.bus)
+        self.hub.add_source("pictures", Source(frozenset({"reconstruction"}), self._reconstruction))
         self.meter = Meter(self.bus, settings.data_dir)
         self.requests = Buckets(REQUESTS_S, REQUEST_BURST)
+        self.streams = Buckets(STREAMS_S, STREAM_BURST)
         self.wrong_keys = Buckets(WRONG_KEYS_S, WRONG_KEY_BURST)
         self.reading = CapacityLimiter(READERS)
         self.views = Views()
@@ -60,8 +68,23 @@ class Gateway:
     def recorder(self, session: str) -> Recorder:
         return Recorder(self.bus, session, self.now)
 
+    def _reconstruction(self, session: str, message: Message) -> Made | None:
+        """An item of the lane of pictures. Never of what was shown: that is in another store."""
+        assert isinstance(message, Reconstruction)
+        picture = self.pictures.get(message.image)
+        if picture is None:
+            return None
+        header = LatestHeader(
+            lane="pictures",
+            message=message.id,
+            t=self.now(),
+            media_type=picture.media_type,
+            details={"image": message.image, "run": message.run, "trial": message.trial, "stage": message.stage},
+        )
+        return header, picture.payload
 
-def _gateway(connection: HTTPConnection) -> Gateway:
+
+async def _gateway(connection: HTTPConnection) -> Gateway:
     gateway: Gateway = connection.app.state.gateway
     return gateway
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Header, Path, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -13,12 +13,12 @@ from mindsight.files.images import image_kind
 from mindsight.protocol.messages import Digest
 from service.auth import Caller, require
 from service.context import GatewayDependency
+from service.pictures import MAX_IMAGE_BYTES, MEDIA_TYPES
 from service.problems import responses
 from service.routes.common import Body
 from service.transfer import read_body
 
-MAX_IMAGE_BYTES = 8 * 1024 * 1024
-_MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
+_HEADERS = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
@@ -38,7 +38,7 @@ class Image(Body):
 async def post_image(request: Request, gateway: GatewayDependency) -> Image:
     """Store an image (PNG or JPEG) that will be shown, so that an event can name it."""
     payload = await read_body(request, MAX_IMAGE_BYTES)
-    if image_kind(payload) not in _MEDIA_TYPES:
+    if image_kind(payload) not in MEDIA_TYPES:
         raise BadRequest("expected a PNG or a JPEG", code="image.format")
     return Image(digest=await run_in_threadpool(gateway.shown.put, payload))
 
@@ -46,19 +46,25 @@ async def post_image(request: Request, gateway: GatewayDependency) -> Image:
 @router.get(
     "/{digest}",
     response_class=Response,
-    responses={200: {"content": dict.fromkeys(("image/png", "image/jpeg"), _BINARY)}, **responses(404)},
+    responses={
+        200: {"content": dict.fromkeys(("image/png", "image/jpeg"), _BINARY)},
+        304: {"description": "The client has it"},
+        **responses(404),
+    },
 )
-def get_image(
+async def get_image(
     gateway: GatewayDependency,
     caller: Annotated[Caller, Depends(require("events:read"))],
-    digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
+    digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="sha256 of the image's file")],
+    if_none_match: Annotated[str | None, Header(description="the ETag of the image that the client has")] = None,
 ) -> Response:
     """An image of a result. One that was stored to be shown exists for the scope ``truth:read`` only."""
-    for store in (gateway.blobs, gateway.shown) if caller.sees_truth else (gateway.blobs,):
-        path = store.path(digest)
-        if path.exists() and path.stat().st_size <= MAX_IMAGE_BYTES:
-            payload = store.get(digest)
-            if media_type := _MEDIA_TYPES.get(image_kind(payload) or ""):
-                headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-                return Response(payload, media_type=media_type, headers=headers)
+    for pictures in (gateway.pictures, gateway.shown_pictures) if caller.sees_truth else (gateway.pictures,):
+        # what is in memory is sent without a thread: a hundred dashboards ask for the same image at once
+        picture = pictures.kept(digest) or await run_in_threadpool(pictures.get, digest)
+        if picture is not None:
+            headers = {**_HEADERS, "ETag": f'"{digest}"'}
+            if if_none_match is not None and f'"{digest}"' in if_none_match:
+                return Response(status_code=304, headers=headers)
+            return Response(picture.payload, media_type=picture.media_type, headers=headers)
     raise NotFound("there is no such image", code="image.unknown")

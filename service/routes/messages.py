@@ -1,39 +1,55 @@
 """REST: a session's messages, live: as a WebSocket, and as server-sent events for curl and notebooks.
 
 Knows nothing of the bus. Both send the session's messages after a cursor, each with its ``id``, without gaps or
-repetitions, and a tick every two seconds, so that silence means a broken connection.
+repetitions, and a tick every two seconds, so that silence means a broken connection. Over a WebSocket a client may ask
+for lanes (``service.lanes``), of which it gets the newest item only.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, WebSocket
+from pydantic import ValidationError
 from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from mindsight.errors import BusUnavailable
+from mindsight.protocol.stream import Tick, Want
 from service.auth import Caller, require
 from service.blinding import sees_truth
 from service.context import Gateway, GatewayDependency
 from service.hub import Frame
+from service.lanes import Latest, Wanted
 from service.problems import responses
 from service.routes.common import SessionId
 
 SEND_S = 10.0
 CLOSE_S = 1.0
-SLOW, REVOKED, LATER = 4408, 4401, 1013
+SLOW, REVOKED, LATER, UNKNOWN = 4408, 4401, 1013, 4400
 
 router = APIRouter(prefix="/v1/sessions/{session}", tags=["stream"])
 
 
+class PatientStream(StreamingResponse):
+    """Ends where a client takes nothing for SEND_S: it resumes from its last id."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(SEND_S):
+                await send(message)
+
+        with suppress(TimeoutError):
+            await super().__call__(scope, receive, send_in_time)
+
+
 @router.get(
     "/events",
-    response_class=StreamingResponse,
+    response_class=PatientStream,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}, **responses(404)},
 )
 async def events(
@@ -50,17 +66,18 @@ async def events(
 
     async def lines() -> AsyncIterator[str]:
         with suppress(BusUnavailable):  # the stream ends, and the client resumes with its last id
-            async with aclosing(gateway.hub.follow(session, after)) as pages:
-                async for page in pages:
+            async with aclosing(gateway.hub.follow(session, after)) as items:
+                async for item in items:
                     if not gateway.keys.is_valid(caller.key):
                         return
-                    if not page:
-                        yield f"event: tick\ndata: {_tick(gateway)}\n\n"
-                    for frame in page:
-                        yield f"id: {frame.seq}\ndata: {_text(frame, truth)}\n\n"
+                    if isinstance(item, Tick):
+                        yield f"event: tick\ndata: {item.model_dump_json()}\n\n"
+                    elif isinstance(item, list):
+                        for frame in item:
+                            yield f"id: {frame.seq}\ndata: {_text(frame, truth)}\n\n"
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(lines(), media_type="text/event-stream", headers=headers)
+    return PatientStream(lines(), media_type="text/event-stream", headers=headers)
 
 
 @router.websocket("/stream")
@@ -71,12 +88,14 @@ async def stream(
     caller: Annotated[Caller, Depends(require("events:read"))],
     after: Annotated[int, Query(ge=0)] = 0,
 ) -> None:
-    """The session's messages as text frames, one JSON object each."""
+    """The session's messages as text frames, one JSON object each; the items of lanes as binary frames."""
     truth = await sees_truth(gateway, session, caller)
     await gateway.hub.check(session, after)
     await websocket.accept(subprotocol=caller.subprotocol)
-    sender = asyncio.create_task(_send(websocket, gateway, caller, gateway.hub.follow(session, after), truth))
-    listener = asyncio.create_task(_listen(websocket))
+    wanted = Wanted()
+    items = gateway.hub.follow(session, after, wanted)
+    sender = asyncio.create_task(_send(websocket, gateway, caller, items, after, truth))
+    listener = asyncio.create_task(_listen(websocket, gateway, session, wanted))
     try:
         await asyncio.wait({sender, listener}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -86,41 +105,52 @@ async def stream(
 
 
 async def _send(
-    websocket: WebSocket, gateway: Gateway, caller: Caller, pages: AsyncGenerator[list[Frame]], truth: bool
+    websocket: WebSocket,
+    gateway: Gateway,
+    caller: Caller,
+    items: AsyncGenerator[list[Frame] | Latest | Tick],
+    after: int,
+    truth: bool,
 ) -> None:
-    sent = 0
+    sent = after
     try:
-        async with aclosing(pages):
-            async for page in pages:
+        async with aclosing(items):
+            async for item in items:
                 if not gateway.keys.is_valid(caller.key):
                     await websocket.close(REVOKED, "the key was revoked; open the stream with another one")
                     return
-                for text in [_text(frame, truth) for frame in page] or [_tick(gateway)]:
+                if isinstance(item, Latest):
                     async with asyncio.timeout(SEND_S):
-                        await websocket.send_text(text)
-                sent = page[-1].seq if page else sent
+                        await websocket.send_bytes(item.frame)
+                elif isinstance(item, Tick):
+                    async with asyncio.timeout(SEND_S):
+                        await websocket.send_text(item.model_dump_json())
+                else:
+                    for frame in item:
+                        async with asyncio.timeout(SEND_S):
+                            await websocket.send_text(_text(frame, truth))
+                        sent = frame.seq
     except TimeoutError:
         with suppress(TimeoutError):  # the close frame waits behind frames that the client does not take
             async with asyncio.timeout(CLOSE_S):
-                await websocket.close(SLOW, f"too slow; resume with after={sent}")
+                await websocket.close(SLOW, f"slow consumer; resume with after={sent}")
     except BusUnavailable:
         await websocket.close(LATER, f"the bus is unavailable; resume with after={sent}")
     except WebSocketDisconnect:
         pass
 
 
-async def _listen(websocket: WebSocket) -> None:
-    """Wait until the client disconnects; what it sends is ignored."""
+async def _listen(websocket: WebSocket, gateway: Gateway, session: str, wanted: Wanted) -> None:
+    """Take what the client wants, until it disconnects."""
     try:
         while True:
-            await websocket.receive_text()
+            want = Want.model_validate_json(await websocket.receive_text())
+            gateway.hub.want(session, wanted, want.lanes)
+    except ValidationError:
+        await websocket.close(UNKNOWN, 'expected {"type": "want", "lanes": [...]}, got something else')
     except (WebSocketDisconnect, KeyError):
         pass
 
 
 def _text(frame: Frame, truth: bool) -> str:
     return frame.full if truth else frame.blinded
-
-
-def _tick(gateway: Gateway) -> str:
-    return json.dumps({"type": "tick", "t": round(gateway.now(), 3)}, separators=(",", ":"))

@@ -16,14 +16,17 @@ import uvicorn
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Log
-from mindsight.protocol import EventAdded, Warned, dump_message
+from mindsight.protocol import EventAdded, Reconstruction, Warned, dump_message
+from mindsight.protocol.stream import LatestHeader, unpack_latest
 from service.__main__ import listen
 from service.app import create_app
 from service.hub import RING, Hub
 from service.routes import messages as stream
 from support.gateway_harness import Running
 
+PNG = b"\x89PNG\r\n\x1a\n"
 _numbers = itertools.count()
 
 
@@ -93,6 +96,47 @@ def test_a_tick_comes_when_nothing_else_does(running: Running, session: str) -> 
         ticks = [json.loads(socket.recv(timeout=10)) for _ in range(2)]
     assert all(tick["type"] == "tick" and "id" not in tick for tick in ticks)
     assert 1.0 < ticks[1]["t"] - ticks[0]["t"] < 8.0
+    assert [(tick["last"], tick["behind"]) for tick in ticks] == [(2, 0)] * 2
+    assert ticks[1]["lags"] == {"volumes": None, "betas": 0, "pictures": 0, "refinements": 0}
+
+
+def test_of_a_lane_that_is_wanted_comes_the_newest_picture(running: Running, bus: Bus, session: str) -> None:
+    blobs, log = BlobStore(running.settings.blobs_dir), Log(bus, session, "messages")
+    pictures = {number: PNG + bytes([number]) * 1000 for number in (3, 4, 5)}
+
+    def draw(number: int) -> None:
+        image = blobs.put(pictures[number])
+        message = Reconstruction(
+            session=session, t=1.0, run=1, trial=number, stage="fast", image=image, seed=1, evaluations=4,
+            generator="0" * 64,
+        )  # fmt: skip
+        log.append(f"picture-{number}", dump_message(message))
+
+    with connect(ws_url(running, session, after=2), additional_headers=bearer(running, "viewer")) as socket:
+        draw(3)
+        assert take(socket, 1)[0]["id"] == 3
+        socket.send('{"type": "want", "lanes": ["pictures"]}')
+        header, payload = take_item(socket)  # the newest that there was
+        assert (header.lane, header.message, header.media_type, payload) == ("pictures", 3, "image/png", pictures[3])
+        draw(4)
+        header, payload = take_item(socket)
+        assert (header.message, header.details["trial"], payload) == (4, 4, pictures[4])
+
+
+def take_item(socket: ClientConnection) -> tuple[LatestHeader, bytes]:
+    """The next item of a lane; messages before it are left out."""
+    while isinstance(received := socket.recv(timeout=10), str):
+        pass
+    return unpack_latest(received)
+
+
+def test_what_a_client_cannot_want_closes_its_stream_with_the_reason(running: Running, session: str) -> None:
+    with connect(ws_url(running, session, after=2), additional_headers=bearer(running)) as socket:
+        socket.send('{"type": "want", "lanes": ["everything"]}')
+        with pytest.raises(ConnectionClosed) as closed:
+            take(socket, 1)
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason[:17]) == (4400, 'expected {"type":')
 
 
 def test_a_blinded_key_gets_the_same_log_without_the_truth(running: Running, bus: Bus, session: str) -> None:
@@ -250,8 +294,8 @@ def test_a_watcher_that_takes_nothing_costs_nothing_and_misses_nothing(
     async def scenario(hub: Hub) -> list[int]:
         ids: list[int] = []
         stopped = False
-        async for page in hub.follow(session, 0):  # a page may be a beat, without a message
-            ids += [frame.seq for frame in page]
+        async for page in hub.follow(session, 0):  # or a tick, without a message
+            ids += [frame.seq for frame in page] if isinstance(page, list) else []
             if ids and not stopped:
                 stopped = True
                 await asyncio.to_thread(warn, bus, session, n)
