@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-portable test-slow fuzz chaos check bench lock audit sbom licences clean
+.PHONY: setup demo lint test test-portable test-slow fuzz chaos check bench lock audit sbom licences clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -22,20 +22,16 @@ setup: .venv/.ready ## a virtual environment with the pinned dependencies
 demo: setup ## a simulated session through the real service; ONCE=1 ends by itself and prints JSON
 	$(BIN)/mindsight demo $(if $(ONCE),--once)
 
-check: setup ## lint, types, import rules, advisories
+lint: setup ## style, types, import rules
 	$(CHECK)
-	$(MAKE) --no-print-directory audit
 
-# Reading the types takes half a minute and waits for nothing, the first tests wait for processes: both at once. The
-# kernels are compiled before that, once, while the tests are collected: else every process compiles its own. What the
-# check says is shown when the tests are over.
-COMPILE := $(BIN)/python -c "from workers.ingest.warm_up import warm_up; warm_up()"
-test: setup ## everything that must hold: the check and the tests
-	@printed=$$(mktemp); { $(COMPILE) && $(CHECK); } >$$printed 2>&1 & checking=$$!; \
+check: lint audit ## and published faults of what is installed
+
+# The kernels are compiled once, while the tests are collected: else every process compiles its own.
+test: setup ## everything that must hold
+	@$(BIN)/python -c "from workers.ingest.warm_up import warm_up; warm_up()" & compiling=$$!; \
 	$(PYTEST); tested=$$?; \
-	wait $$checking; checked=$$?; cat $$printed; rm -f $$printed; \
-	[ $$tested = 0 ] || echo "the tests failed"; [ $$checked = 0 ] || echo "the check failed"; \
-	[ $$tested = 0 ] && [ $$checked = 0 ]
+	wait $$compiling && exit $$tested
 
 test-portable: setup ## the numerical tests again with the kernels of other processors, on one thread and on two
 	$(BIN)/python tests/portable.py

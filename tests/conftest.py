@@ -34,7 +34,7 @@ def shared() -> Path:
 
 
 # Files that take longest, longest first: with several processes the run is over when the last of them is, and a file
-# that waits for others' processes is best begun while the type checker still works (``make test``).
+# that waits for other processes is best begun while there is much else to do.
 _LONGEST = (
     "system/test_live_folder.py",
     "system/test_live_trio.py",

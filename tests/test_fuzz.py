@@ -11,7 +11,7 @@ from support.fuzz.campaign import MAX_S, Campaign, Reader, input_of, run
 from support.fuzz.mutate import as_before
 from support.fuzz.readers import every_reader
 
-N_SHORT, N_LONG = 100, 10_000
+N_SHORT, N_LONG = 40, 10_000
 
 
 @pytest.fixture(scope="module")

@@ -192,7 +192,7 @@ def iter_for(stream: object, seconds: float) -> list[str]:
     return list(lines)
 
 
-@pytest.mark.parametrize("cuts", [15, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cuts", [5, pytest.param(40, marks=pytest.mark.slow)])
 def test_no_volume_is_lost_or_doubled_across_many_cuts(
     running: Running, proxy: Proxy, cutting: Callable[[int], None], tmp_path: Path, bus: Bus, cuts: int
 ) -> None:

@@ -67,6 +67,7 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_a_live_run_with_pulses_and_a_recording(
     running: Running, bus: Bus, session: str, shared: Path, tmp_path: Path
 ) -> None:

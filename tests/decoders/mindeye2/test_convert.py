@@ -97,7 +97,9 @@ def test_the_full_layout_at_an_eighth(checkpoint: Path, eighth: dict[str, Tensor
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize(("section", "keys", "subjects"), [("B", 161, 7), ("B2", 149, 1)])
+@pytest.mark.parametrize(
+    ("section", "keys", "subjects"), [pytest.param("B", 161, 7, marks=pytest.mark.slow), ("B2", 149, 1)]
+)
 def test_layouts_without_lowlevel_head_and_with_many_subjects(
     shared: Path, tmp_path: Path, section: str, keys: int, subjects: int
 ) -> None:

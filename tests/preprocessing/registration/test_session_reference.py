@@ -204,6 +204,7 @@ def test_an_empty_first_volume_does_not_become_the_reference(
     assert off_mm(outputs[1].registration, elsewhere, head) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_starts")
 def test_another_persons_head_is_refused_in_words_and_every_trial_flagged(shared: Path) -> None:
     reference = next(iter(read_series(shared / "data" / "trio_run155" / "dcm")))

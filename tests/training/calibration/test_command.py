@@ -132,6 +132,7 @@ def test_a_linear_decoder_has_no_low_level_image_to_start_from(capsys: pytest.Ca
     assert "needs --decoder mindeye2" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_labels_are_decoded_into_the_embeddings_of_a_pool(folders: list[Path], tmp_path: Path) -> None:
     """Eight kinds among twelve candidates of 20 numbers that share most of their power, named as files are."""
     rng = np.random.default_rng(0)

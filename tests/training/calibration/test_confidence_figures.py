@@ -15,6 +15,7 @@ def bundle() -> Bundle:
     return Bundle.load(assets.BUNDLE)
 
 
+@pytest.mark.slow
 def test_a_visit_overstates_nothing(bundle: Bundle) -> None:
     decoded = list(decode_visits(bundle, range(FIRST_VISIT, FIRST_VISIT + 1), 1))
     found = {(one.stage, one.part): one for one in figures(decoded, 0.01)}

@@ -104,6 +104,7 @@ def halves(world: World, reconstructor: Reconstructor) -> list[Reconstructions]:
     return [made[0], made[1]]
 
 
+@pytest.mark.slow
 def test_a_mismatched_reconstruction_has_any_percentile_alike(halves: list[Reconstructions]) -> None:
     """On trials that were not calibrated on. Pairs depend on each other: 30 reconstructions, so that a share
     has a standard deviation of up to 0.09 if all pairs of one go together; three of these."""

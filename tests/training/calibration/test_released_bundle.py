@@ -82,6 +82,7 @@ def test_runs_give_the_weights_a_space_and_a_confidence(
     assert found.accuracy["final"].interval[0] > 0.3
 
 
+@pytest.mark.slow
 def test_one_of_several_subjects_layers_is_taken_and_a_large_pools_index(lab: Path, tmp_path: Path) -> None:
     state = load_file(lab / "weights.safetensors")
     other = {"ridge.linears.0.weight": torch.randn(state["ridge.linears.0.weight"].shape[0], 77).half()}

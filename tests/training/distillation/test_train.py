@@ -102,6 +102,7 @@ def alone(training: Training) -> Tensor:
     return flat(training)
 
 
+@pytest.mark.slow
 def test_the_loss_comes_down(make: Make) -> None:
     """Of one batch, again and again."""
     training = make(learning_rate=3e-3, steps=100, batch=2)

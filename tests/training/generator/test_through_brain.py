@@ -80,6 +80,7 @@ def test_two_runs_of_both_visits_reach_the_floors(bundle: Bundle, generator: Dem
     require_floors(*found)
 
 
+@pytest.mark.slow
 def test_betas_without_a_signal_give_one_picture_that_is_like_no_scene(
     bundle: Bundle, generator: DemoGenerator, silent: Trials
 ) -> None:

@@ -61,6 +61,7 @@ def finished(record: JobRecord) -> bool:
     return record.state in FINISHED
 
 
+@pytest.mark.slow
 def test_a_calibration_that_is_killed_cancelled_and_resumed_goes_on(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
