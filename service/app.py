@@ -22,9 +22,11 @@ from service.limits import BoundedBodies
 from service.metrics import Measured
 from service.routes import (
     calibrations,
+    console_keys,
     events,
     health,
     images,
+    instructions,
     jobs,
     keys,
     messages,
@@ -34,7 +36,10 @@ from service.routes import (
     results,
     rois,
     runs,
+    service,
+    session_checks,
     sessions,
+    simulations,
     subjects,
     tickets,
     versions,
@@ -52,6 +57,10 @@ ROUTES = (
     pools,
     jobs,
     sessions,
+    session_checks,
+    simulations,
+    instructions,
+    console_keys,
     runs,
     events,
     volumes,
@@ -63,6 +72,7 @@ ROUTES = (
     metrics,
     tickets,
     keys,
+    service,
 )
 DASHBOARD = Path(__file__).parent / "dashboard"
 

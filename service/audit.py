@@ -20,7 +20,7 @@ CALLER = "mindsight.caller"
 """Name in a request's scope of the key that it came with."""
 MAX_NAME = 100  # of what an address names: longer ones are refused, and their beginning tells enough
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_FREQUENT = ("/volumes/", "/events", "/warnings", "/v1/ws-tickets")
+_FREQUENT = ("/volumes/", "/events", "/warnings", "/v1/ws-tickets", "/v1/sessions/check")
 _EXPORT = "/export"
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PROTOCOL = "mindsight.v1"
 TICKET_PROTOCOL = "mindsight.ticket."
+_FOR_ANY_SESSION = {("POST", "/v1/images"), ("GET", "/v1/keys/own")}
 
 
 class Forbidden(NotAllowed):
@@ -52,10 +53,23 @@ def require(*scopes: Scope) -> Callable[..., Awaitable[Caller]]:
                 f"expected a key with the scope {' or '.join(scopes)}, got one without; ask for another key",
                 role=caller.key.role,
             )
+        _check_session(connection, caller.key)
         return caller
 
     dependency.scopes = scopes  # type: ignore[attr-defined]  # the test that walks the routes looks for it
     return dependency
+
+
+def _check_session(connection: HTTPConnection, key: Key) -> None:
+    """A key of one session opens what is below that session's address, and takes images that it will show."""
+    if key.session in (None, connection.path_params.get("session")):
+        return
+    if (connection.scope.get("method"), connection.scope["path"]) not in _FOR_ANY_SESSION:
+        raise Forbidden(
+            "expected a key for this address, got one for a single session; ask for another key",
+            code="auth.session",
+            session=key.session,
+        )
 
 
 def _counted(connection: HTTPConnection) -> Caller:

@@ -9,9 +9,9 @@ from service.context import Gateway
 
 
 async def sees_truth(gateway: Gateway, session: str, caller: Caller) -> bool:
-    """Whether what was shown is sent: the key needs the scope, and a blinded session must be closed.
+    """Whether what was shown is sent now: the key needs the scope, and a blinded session must be closed or unblinded.
 
     Raises NotFound for an unknown session.
     """
     record = await run_in_threadpool(gateway.sessions.get, session)
-    return caller.sees_truth and not (record.options.blinded and record.state == "open")
+    return caller.sees_truth and not record.hides_truth

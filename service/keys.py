@@ -47,7 +47,11 @@ _KEY = re.compile(r"ms_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 
 
 class Key(BaseModel):
-    """What is stored of a key."""
+    """What is stored of a key.
+
+    session : the only one that it opens; None: all of them
+    expires_t : seconds since the Unix epoch; None: never
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,6 +60,8 @@ class Key(BaseModel):
     sha256: str
     created_t: float
     note: str = ""
+    session: str | None = None
+    expires_t: float | None = None
 
     @property
     def scopes(self) -> frozenset[Scope]:
@@ -83,16 +89,26 @@ class KeyStore:
     def exists(self) -> bool:
         return self._path.exists()
 
-    def mint(self, role: Role, note: str = "") -> tuple[Key, str]:
-        """Make a key: what is stored of it, and the key itself, which is stored nowhere.
+    def mint(
+        self, role: Role, note: str = "", *, session: str | None = None, ttl_s: float | None = None
+    ) -> tuple[Key, str]:
+        """Make a key: what is stored of it, and the key itself, which is stored nowhere. Expired keys are removed.
 
         note : whom or what it is for, to know it by in a list
+        session, ttl_s : for one session, for so long; None: for all, without an end
         """
-        secret = secrets.token_urlsafe(32)
-        digest = sha256_of(secret.encode())
-        key = Key(id=secrets.token_hex(4), role=role, sha256=digest, created_t=time.time(), note=note[:MAX_NOTE])
+        secret, now = secrets.token_urlsafe(32), time.time()
+        key = Key(
+            id=secrets.token_hex(4),
+            role=role,
+            sha256=sha256_of(secret.encode()),
+            created_t=now,
+            note=note[:MAX_NOTE],
+            session=session,
+            expires_t=None if ttl_s is None else now + ttl_s,
+        )
         with self._changing():
-            self._write({**self._keys, key.id: key})
+            self._write({id: held for id, held in {**self._keys, key.id: key}.items() if not _has_expired(held)})
         return key, f"ms_{key.id}_{secret}"
 
     def revoke(self, id: str) -> None:
@@ -113,12 +129,14 @@ class KeyStore:
         key = self._keys.get(match[1]) if match else None
         if match is None or key is None or not hmac.compare_digest(key.sha256, sha256_of(match[2].encode())):
             raise NotAllowed("expected a valid key, got an unknown one; check it, or ask for another", code="auth.key")
+        if _has_expired(key):
+            raise NotAllowed("expected a valid key, got one that has expired; ask for another", code="auth.expired")
         return key
 
     def is_valid(self, key: Key) -> bool:
-        """False once it was revoked."""
+        """False once it was revoked or has expired."""
         self._follow()
-        return key.id in self._keys
+        return key.id in self._keys and not _has_expired(key)
 
     def ticket(self, key: Key) -> str:
         """A password for one WebSocket, within TICKET_S: browsers cannot send headers with it."""
@@ -162,6 +180,10 @@ class KeyStore:
     def _write(self, keys: dict[str, Key]) -> None:
         write_durably(self._path, _FILE.dump_json(list(keys.values())), mode=0o600)
         self._follow()
+
+
+def _has_expired(key: Key) -> bool:
+    return key.expires_t is not None and time.time() > key.expires_t
 
 
 def create_keys(data_dir: Path) -> dict[Role, str]:

@@ -5,23 +5,35 @@ Knows nothing of the loops.
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
+import mindsight
 from mindsight.bus import Bus
 from mindsight.errors import MindsightError
+from mindsight.journal.presence import BEAT_S, Presence, Worker
 from mindsight.settings import Settings, read_settings
 
 BUS_DEADLINE_S = 30.0
 
 
 def run_process(
-    name: str, prepare: Callable[[Settings], None], loop: Callable[[Settings, Bus, threading.Event], None]
+    name: str,
+    prepare: Callable[[Settings], None],
+    loop: Callable[[Settings, Bus, threading.Event], None],
+    about: Callable[[], str] = lambda: "CPU",
 ) -> int:
-    """Prepare, wait for the bus, report ready, run the loop until SIGTERM or Ctrl-C; returns the exit code."""
+    """Prepare, wait for the bus, report ready, run the loop until SIGTERM or Ctrl-C; returns the exit code.
+
+    about : where the process computes, asked for after ``prepare``
+    """
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -31,7 +43,8 @@ def run_process(
         bus = Bus.from_settings(settings)
         bus.wait_ready(BUS_DEADLINE_S)
         print(f"mindsight {name} ready", flush=True)
-        loop(settings, bus, stop)
+        with _present(bus, name, about()):
+            loop(settings, bus, stop)
     except MindsightError as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         return 1
@@ -39,3 +52,36 @@ def run_process(
         traceback.print_exc()
         return 2
     return 0
+
+
+@contextmanager
+def _present(bus: Bus, kind: str, about: str) -> Iterator[None]:
+    """Tell the bus that this process is there, until the block ends."""
+    presence, ended, started_t = Presence(bus), threading.Event(), time.time()
+    name = f"{socket.gethostname()}-{os.getpid()}"
+
+    def beat() -> None:
+        while True:
+            with suppress(MindsightError):  # the loop uses the same bus, and reports it
+                presence.beat(
+                    Worker(
+                        name=name,
+                        kind=kind,
+                        version=mindsight.__version__,
+                        about=about,
+                        started_t=started_t,
+                        seen_t=time.time(),
+                    )
+                )
+            if ended.wait(BEAT_S):
+                break
+
+    thread = threading.Thread(target=beat, name="presence", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        with suppress(MindsightError):
+            presence.leave(name)

@@ -41,6 +41,7 @@ from mindsight.protocol.inputs import (
     CloseSession,
     EndRun,
     Input,
+    Instruct,
     OpenSession,
     SetBundle,
     SetLimits,
@@ -155,6 +156,16 @@ class Recorder:
             baseline=declared.baseline,
         )
         return self._write("set_roi", declared, message)
+
+    def instruct(self, declared: Instruct) -> Appended:
+        """Log an instruction for the worker, whose message tells that it was taken. Raises NotFound, Conflict.
+
+        From the return of this method on the list of sessions knows whether what was shown is hidden.
+        """
+        appended = self._write("instruct", declared, None)
+        if declared.instruction in ("blind", "unblind"):
+            self._sessions.set_blinded(self._session, declared.instruction == "blind", appended.seq)
+        return appended
 
     def start_run(self, declared: StartRun) -> Appended:
         """Declare a run. Raises NotFound, Conflict, Diverged if it was declared with other settings."""

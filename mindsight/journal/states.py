@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Literal, TypeAlias
 
-SessionEvent = Literal["open", "change_limits", "set_bundle", "set_roi", "warn", "close", "archive"]
+SessionEvent = Literal["open", "change_limits", "set_bundle", "set_roi", "instruct", "warn", "close", "archive"]
 RunEvent = Literal["start_run", "add_event", "take_volume", "skip_volume", "end_run"]
 Event: TypeAlias = SessionEvent | RunEvent
 
@@ -61,6 +61,7 @@ SESSION: SessionTable = {
         "change_limits": _NO_SESSION,
         "set_bundle": _NO_SESSION,
         "set_roi": _NO_SESSION,
+        "instruct": _NO_SESSION,
         "warn": _NO_SESSION,
         "close": _NO_SESSION,
         "archive": _NO_SESSION,
@@ -70,6 +71,7 @@ SESSION: SessionTable = {
         "change_limits": OPEN,
         "set_bundle": OPEN,
         "set_roi": OPEN,
+        "instruct": OPEN,
         "warn": OPEN,
         "close": CLOSED,
         "archive": Refusal.NOT_CLOSED,
@@ -79,6 +81,7 @@ SESSION: SessionTable = {
         "change_limits": _CLOSED,
         "set_bundle": _CLOSED,
         "set_roi": _CLOSED,
+        "instruct": _CLOSED,
         "warn": _CLOSED,
         "close": CLOSED,
         "archive": ARCHIVED,
@@ -88,6 +91,7 @@ SESSION: SessionTable = {
         "change_limits": _CLOSED,
         "set_bundle": _CLOSED,
         "set_roi": _CLOSED,
+        "instruct": _CLOSED,
         "warn": _CLOSED,
         "close": ARCHIVED,
         "archive": ARCHIVED,

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from mindsight.protocol.messages import Digest, MotionOrder
+from mindsight.protocol.messages import MAX_MARK, Digest, Instruction, MotionOrder
 from mindsight.protocol.rois import RoiBaseline, RoiName
 from mindsight.stages import STAGES
 from mindsight.volume import MAX_TR_S, MIN_TR_S
@@ -45,6 +45,10 @@ def run_ended_key(run: int) -> str:
 
 def limits_key(change: str) -> str:
     return f"limits-{change}"
+
+
+def instruction_key(change: str) -> str:
+    return f"instruction-{change}"
 
 
 def volume_key(run: int, index: int) -> str:
@@ -342,6 +346,21 @@ class SetRoi(_Base):
         return f"roi-{self.name}-{self.identity[:16]}"
 
 
+class Instruct(_Base):
+    """What an experimenter asks of a session while it runs, in its place among the volumes. ``change``: an id that
+    makes a retry safe. See ``messages.Instructed`` for what each does.
+    """
+
+    type: Literal["instruct"] = "instruct"
+    change: str
+    instruction: Instruction
+    text: str | None = Field(default=None, max_length=MAX_MARK, description="of a mark")
+
+    @property
+    def key(self) -> str:
+        return instruction_key(self.change)
+
+
 class CloseSession(_Base):
     type: Literal["session.close"] = "session.close"
 
@@ -360,6 +379,7 @@ Input = Annotated[
     | SetLimits
     | SetBundle
     | SetRoi
+    | Instruct
     | CloseSession,
     Field(discriminator="type"),
 ]

@@ -81,7 +81,20 @@ class ErasureTask(_Frozen):
     subject: str = Field(max_length=64)
 
 
-Task = Annotated[CalibrationTask | PoolTask | ErasureTask, Field(discriminator="kind")]
+class SimulationTask(_Frozen):
+    """Stream runs of the demo's simulated participant into an open session, as a console would."""
+
+    kind: Literal["simulation"] = "simulation"
+    session: str = Field(max_length=64)
+    subject: str = Field(max_length=64)
+    runs: int = Field(default=2, ge=1, le=24)
+    trials: int = Field(default=30, ge=6, le=100, description="in each run; one of ten is a second showing")
+    speed: float = Field(default=4.0, ge=0.1, le=1000.0, description="times real time")
+    seed: int = Field(default=21, ge=0, description="of the order of the images, the noise and the movement")
+    close: bool = Field(default=True, description="whether the session is closed after the last run")
+
+
+Task = Annotated[CalibrationTask | PoolTask | ErasureTask | SimulationTask, Field(discriminator="kind")]
 
 
 class JobRecord(_Frozen):
@@ -96,7 +109,13 @@ class JobRecord(_Frozen):
     @property
     def exclusive(self) -> str:
         """What only one unfinished job may work on."""
-        return f"pool {self.task.pool}" if isinstance(self.task, PoolTask) else f"subject {self.task.subject}"
+        match self.task:
+            case PoolTask():
+                return f"pool {self.task.pool}"
+            case SimulationTask():
+                return f"scanner of {self.task.session}"
+            case _:
+                return f"subject {self.task.subject}"
 
 
 class _Message(_Frozen):

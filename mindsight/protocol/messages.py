@@ -21,6 +21,8 @@ from mindsight.stages import Stage, Version
 
 VERSION: Literal[1] = 1
 
+MAX_MARK = 500
+Instruction = Literal["mark", "pause", "resume", "blind", "unblind"]
 MotionOrder = Literal["translations", "rotations", "unknown"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the content, hexadecimal")]
 
@@ -226,6 +228,22 @@ class LimitsChanged(_Base):
     limits: dict[str, float | Literal["off"]] = Field(default={}, description="the limits that change, by name")
 
 
+class Instructed(_Base):
+    """The worker that leads the session has taken an instruction, at this place among the volumes.
+
+    Between ``pause`` and ``resume`` betas are estimated and not decoded. Between ``blind`` and ``unblind`` nobody is
+    sent what was shown. A ``mark`` changes nothing: it is a remark with a time. ``start`` and ``end`` are those of a
+    run, which has messages of its own; they tell that the worker has taken it.
+    """
+
+    type: Literal["instructed"] = "instructed"
+    change: str = Field(description="id of the instruction, as it was sent; of a start or an end, run-N or run-N-ended")
+    instruction: Instruction | Literal["start", "end"]
+    text: str | None = Field(default=None, description="of a mark")
+    run: int | None = Field(default=None, description="the run that was on; None: between runs")
+    index: int | None = Field(default=None, description="of the volume that is next in this run")
+
+
 class BundleChanged(_Base):
     """The runs that begin from here on are decoded with another version of the subject's bundle."""
 
@@ -401,6 +419,7 @@ Message = Annotated[
     | BetaReady
     | LimitsChanged
     | BundleChanged
+    | Instructed
     | Result
     | Reconstruction
     | ReconstructionSkipped

@@ -83,6 +83,15 @@ class Placement:
         own = torch.cuda.Stream(self.device, priority=-1 if urgent else 0)  # type: ignore[no-untyped-call]
         return torch.cuda.stream(own)
 
+    def describe(self) -> str:
+        """The device as a person knows it: the card's name and free memory, or CPU."""
+        free = self.free_bytes()
+        if free is None:
+            return "CPU"
+        import torch
+
+        return f"{torch.cuda.get_device_name(self.device)}, {free / 1e9:.0f} GB free"
+
     def free_bytes(self) -> int | None:
         """Memory of the card that nothing uses; None if there is no card."""
         if not self.is_card:

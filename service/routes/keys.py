@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated, get_args
+
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from service.auth import require
+from service.auth import Caller, require
 from service.context import GatewayDependency
-from service.keys import MAX_NOTE, Role
+from service.keys import MAX_NOTE, Key, Role, Scope
 from service.problems import responses
 from service.routes.common import Body
 
@@ -22,8 +24,18 @@ class Mint(Body):
 class KeyInfo(Body):
     id: str
     role: Role
-    created_t: float
+    created_t: float = Field(description="seconds since the Unix epoch")
     note: str = Field(default="", description="whom or what it is for")
+    session: str | None = Field(default=None, description="the only session that it opens; null: all of them")
+    expires_t: float | None = Field(default=None, description="seconds since the Unix epoch; null: never")
+
+    @classmethod
+    def of(cls, key: Key) -> KeyInfo:
+        return cls(**key.model_dump(exclude={"sha256"}))
+
+
+class OwnKey(KeyInfo):
+    scopes: list[Scope] = Field(description="what it may do")
 
 
 class NewKey(KeyInfo):
@@ -33,14 +45,20 @@ class NewKey(KeyInfo):
 @router.get("", dependencies=[Depends(require("admin"))], responses=responses())
 def list_keys(gateway: GatewayDependency) -> list[KeyInfo]:
     """All keys, without their secrets."""
-    return [KeyInfo(**key.model_dump(exclude={"sha256"})) for key in gateway.keys.list()]
+    return [KeyInfo.of(key) for key in gateway.keys.list()]
+
+
+@router.get("/own", responses=responses())
+def own_key(caller: Annotated[Caller, Depends(require(*get_args(Scope)))]) -> OwnKey:
+    """The key that the request comes with: its role, and what it may do."""
+    return OwnKey(**KeyInfo.of(caller.key).model_dump(), scopes=sorted(caller.key.scopes))
 
 
 @router.post("", status_code=201, dependencies=[Depends(require("admin"))], responses=responses())
 def mint_key(gateway: GatewayDependency, body: Mint) -> NewKey:
     """Make a key; it is shown only in this response."""
     key, text = gateway.keys.mint(body.role, body.note)
-    return NewKey(**key.model_dump(exclude={"sha256"}), key=text)
+    return NewKey(**KeyInfo.of(key).model_dump(), key=text)
 
 
 @router.delete("/{id}", status_code=204, dependencies=[Depends(require("admin"))], responses=responses(404))

@@ -60,7 +60,7 @@ async def events(
     last_event_id: Annotated[int | None, Header(ge=0, description="the same, as EventSource sends it")] = None,
 ) -> StreamingResponse:
     """The session's messages as server-sent events (``id``, ``data``); ticks come as events of the type ``tick``."""
-    truth = await sees_truth(gateway, session, caller)
+    await sees_truth(gateway, session, caller)
     after = after if last_event_id is None else last_event_id
     await gateway.hub.check(session, after)
 
@@ -73,8 +73,8 @@ async def events(
                     if isinstance(item, Tick):
                         yield f"event: tick\ndata: {item.model_dump_json()}\n\n"
                     elif isinstance(item, list):
-                        for frame in item:
-                            yield f"id: {frame.seq}\ndata: {_text(frame, truth)}\n\n"
+                        for frame, text in zip(item, await _texts(gateway, session, caller, item), strict=True):
+                            yield f"id: {frame.seq}\ndata: {text}\n\n"
 
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return PatientStream(lines(), media_type="text/event-stream", headers=headers)
@@ -89,12 +89,12 @@ async def stream(
     after: Annotated[int, Query(ge=0)] = 0,
 ) -> None:
     """The session's messages as text frames, one JSON object each; the items of lanes as binary frames."""
-    truth = await sees_truth(gateway, session, caller)
+    await sees_truth(gateway, session, caller)
     await gateway.hub.check(session, after)
     await websocket.accept(subprotocol=caller.subprotocol)
     wanted = Wanted()
     items = gateway.hub.follow(session, after, wanted)
-    sender = asyncio.create_task(_send(websocket, gateway, caller, items, after, truth))
+    sender = asyncio.create_task(_send(websocket, gateway, session, caller, items, after))
     listener = asyncio.create_task(_listen(websocket, gateway, session, wanted))
     try:
         await asyncio.wait({sender, listener}, return_when=asyncio.FIRST_COMPLETED)
@@ -107,10 +107,10 @@ async def stream(
 async def _send(
     websocket: WebSocket,
     gateway: Gateway,
+    session: str,
     caller: Caller,
     items: AsyncGenerator[list[Frame] | Latest | Tick],
     after: int,
-    truth: bool,
 ) -> None:
     sent = after
     try:
@@ -126,9 +126,9 @@ async def _send(
                     async with asyncio.timeout(SEND_S):
                         await websocket.send_text(item.model_dump_json())
                 else:
-                    for frame in item:
+                    for frame, text in zip(item, await _texts(gateway, session, caller, item), strict=True):
                         async with asyncio.timeout(SEND_S):
-                            await websocket.send_text(_text(frame, truth))
+                            await websocket.send_text(text)
                         sent = frame.seq
     except TimeoutError:
         with suppress(TimeoutError):  # the close frame waits behind frames that the client does not take
@@ -152,5 +152,10 @@ async def _listen(websocket: WebSocket, gateway: Gateway, session: str, wanted: 
         pass
 
 
-def _text(frame: Frame, truth: bool) -> str:
-    return frame.full if truth else frame.blinded
+async def _texts(gateway: Gateway, session: str, caller: Caller, page: list[Frame]) -> list[str]:
+    """What this caller is sent of a page. Whether the session is blinded is asked for each page that has a truth, since
+    that changes while a stream is open.
+    """
+    has_truth = caller.sees_truth and any(frame.full != frame.blinded for frame in page)
+    truth = has_truth and await sees_truth(gateway, session, caller)
+    return [frame.full if truth else frame.blinded for frame in page]

@@ -8,13 +8,15 @@ from typing import Literal
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from mindsight.journal.sessions import SessionRecord
+from mindsight.errors import BadRequest
+from mindsight.journal.sessions import Protocol, SessionRecord
 from mindsight.protocol.inputs import FdThreshold, Limits, SessionOptions, SetLimits
+from mindsight.subjects.registry import Subject
 from service import bundles, rois
 from service.auth import require
-from service.context import GatewayDependency
+from service.context import Gateway, GatewayDependency
 from service.problems import responses
-from service.routes.common import MAX_RUN, SESSION_PATTERN, Body, SessionId
+from service.routes.common import MAX_RUN, NAME_PATTERN, SESSION_PATTERN, Body, SessionId
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -26,7 +28,12 @@ class Open(Body):
         pattern=SESSION_PATTERN,
         description="an id of your own makes the request safe to repeat; by default one is made up",
     )
+    bundle: str | None = Field(
+        default=None, pattern=NAME_PATTERN, description="decodes it; by default the subject's active one"
+    )
+    decoding: bool = Field(default=True, description="false: it is opened without a bundle, and betas are not decoded")
     options: SessionOptions = SessionOptions()
+    protocol: Protocol | None = Field(default=None, description="what is planned, for those who start runs")
     calibration: bool = Field(
         default=False,
         description="whether the subject is calibrated from this session while it is scanned: it is opened without a"
@@ -85,20 +92,31 @@ def open_session(gateway: GatewayDependency, body: Open) -> SessionRecord:
     """Open a session for an enrolled subject. Repeating it with the same id and settings changes nothing."""
     subject = gateway.registry.get(body.subject)
     subject.check_use("calibration" if body.calibration else "decoding", gateway.now())
-    bundle, options = subject.bundle, body.options
+    bundle, options = bundle_of(gateway, subject, body), body.options
     if body.calibration:
-        bundle, options = None, options.model_copy(update={"normalise": "run"})
+        options = options.model_copy(update={"normalise": "run"})
     bundles.check_pairs(gateway.settings, bundle, options.pairs)
     record = SessionRecord(
         session=body.session or f"ses-{secrets.token_hex(4)}",
         subject=subject.subject,
         bundle=bundle,
         options=options,
+        protocol=body.protocol,
         opened_t=gateway.now(),
     )
     opened = gateway.recorder(record.session).open(record, bundles.pool_size(gateway.settings, bundle))
     rois.declare_known(gateway, record.session, subject.subject)
     return opened
+
+
+def bundle_of(gateway: Gateway, subject: Subject, body: Open) -> str | None:
+    """What is to decode the session. Raises NotFound (``bundle.unknown``), BadRequest for one where none is wanted."""
+    if body.calibration or not body.decoding:
+        if body.bundle is not None:
+            raise BadRequest("expected a bundle, or a session without one, got both: leave one of them out")
+        return None
+    bundles.check_exists(gateway.settings, body.bundle)
+    return body.bundle or subject.bundle
 
 
 @router.get(

@@ -354,18 +354,21 @@ def test_a_session_that_does_not_exist_is_reported(tab: Tab, feeder: Feeder) -> 
     tab.until("document.querySelector('ms-banner')?.textContent.includes('no session “ses-nowhere”')")
 
 
-def test_without_a_session_the_newest_open_one_opens_and_the_list_has_them_all(
+def test_without_a_session_the_list_has_them_all_and_leads_to_each(
     tab: Tab, feeder: Feeder, open_record: Record, blinded_record: Record
 ) -> None:
     feeder.publish(open_record.session, len(open_record.messages), last_was_s_ago=100)
     feeder.publish(blinded_record.session, blinded_record.until(1, 20))
     tab.page.goto(f"{feeder.url}/#key={KEY}")
-    tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
-    assert tab.page.url.endswith(f"#session={blinded_record.session}")
-    tab.page.click("ms-header a.button")
     tab.until("document.querySelectorAll('.cards li').length === 2")
+    assert "run 1 · 37 volumes" in tab.text(".cards li")
     cards = [card.inner_text() for card in tab.page.query_selector_all(".cards li")]
     assert "OPEN" in cards[0]
     assert "BLINDED" in cards[0]
     assert "CLOSED" in cards[1]
+    tab.page.click(".cards a")
+    tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
+    assert tab.page.url.endswith(f"#session={blinded_record.session}")
+    tab.page.click("ms-header a.button")
+    tab.until("document.querySelector('nav [aria-current]')?.textContent === 'Sessions'")
     assert tab.problems == []

@@ -25,7 +25,7 @@ from mindsight.journal.states import (
     SessionState,
     refusals,
 )
-from mindsight.protocol.inputs import AddEvent, SetLimits, SetRoi, SkipVolume, StartRun, TakeVolume
+from mindsight.protocol.inputs import AddEvent, Instruct, SetLimits, SetRoi, SkipVolume, StartRun, TakeVolume
 
 RUN_STATES = [(session, run) for session in SessionState for run in RunState if (session, run) in RUN]
 
@@ -61,6 +61,9 @@ class Driver:
             "change_limits": lambda: self.recorder.set_limits(SetLimits(t=1.0, change=f"c{self.n_given}")),
             "set_bundle": lambda: self.recorder.set_bundle(f"b{self.n_given}", "0" * 64, "text"),
             "set_roi": lambda: self.recorder.set_roi(SetRoi(t=1.0, name=f"r{self.n_given}", mask="0" * 64), 5),
+            "instruct": lambda: self.recorder.instruct(
+                Instruct(t=1.0, change=f"i{self.n_given}", instruction="mark", text="text")
+            ),
             "warn": lambda: self.recorder.warn("x.y", f"text {self.n_given}", "warning", None, None),
             "close": self.recorder.close,
             "archive": lambda: self.recorder.archive("archive/x", 3),

@@ -31,6 +31,7 @@ from starlette.websockets import WebSocket
 
 from mindsight.protocol.messages import SessionClosed, SessionOpened, dump_message
 from service.problems import explain_validation
+from service.routes.session_checks import SessionStatus
 from service.routes.sessions import ChangeLimits
 from support.dashboard_record import Record, Scanner
 
@@ -124,7 +125,9 @@ class Feeder:
     def _app(self) -> Starlette:
         routes = [
             Route("/v1/sessions", self._sessions),
+            Route("/v1/keys/own", self._own_key),
             Route("/v1/sessions/{session}", self._session),
+            Route("/v1/sessions/{session}/status", self._status),
             Route("/v1/sessions/{session}/limits", self._limits, methods=["POST"]),
             Route("/v1/ws-tickets", self._ticket, methods=["POST"]),
             Route("/v1/images/{digest}", self._image),
@@ -146,6 +149,15 @@ class Feeder:
             return JSONResponse({"title": "wrong key", "status": 401}, 401)
         feed = self.feeds.get(request.path_params["session"])
         return JSONResponse(self._item(feed)) if feed else JSONResponse({"title": "no such session"}, 404)
+
+    async def _own_key(self, request: Request) -> Response:
+        if not self._allowed(request):
+            return JSONResponse({"title": "wrong key", "status": 401}, 401)
+        return JSONResponse({"id": "00000000", "role": "experimenter", "scopes": ["events:read", "sessions:control"]})
+
+    async def _status(self, request: Request) -> Response:
+        session = request.path_params["session"]
+        return JSONResponse(SessionStatus(session=session, run=1, volumes=37, health="ok").model_dump())
 
     async def _limits(self, request: Request) -> Response:
         try:

@@ -263,5 +263,8 @@ def main() -> int:
             loaded.append((generator, captioner, placement, load_refiner(settings, placement)))
 
     return run_process(
-        "inference", load, lambda settings, bus, stop: InferenceWorker(settings, bus, name, stop, *loaded[0]).run()
+        "inference",
+        load,
+        lambda settings, bus, stop: InferenceWorker(settings, bus, name, stop, *loaded[0]).run(),
+        lambda: loaded[0][2].describe(),
     )

@@ -26,6 +26,7 @@ from mindsight.preprocessing.quality.rules import Alert
 from mindsight.preprocessing.registration.report import RegistrationReport
 from mindsight.protocol import (
     BetaReady,
+    Instructed,
     Message,
     RoiMeasured,
     RoiValue,
@@ -37,6 +38,7 @@ from mindsight.protocol import (
     dump_message,
 )
 from mindsight.protocol.inputs import OpenSession, TakeVolume
+from mindsight.protocol.messages import Instruction
 from mindsight.protocol.work import BetaWork, Repeat, dump_work
 from mindsight.volume import Volume
 from mindsight.volume_codec import encode_volume
@@ -93,6 +95,26 @@ class Publisher:
     def error(self, key: str, error: MindsightError, level: Literal["warning", "error"] = "warning") -> None:
         """An input that could not be carried out."""
         self.emit(key, Warned(session=self.session, t=time.time(), code=error.code, text=str(error), level=level))
+
+    def instructed(
+        self,
+        change: str,
+        instruction: Instruction | Literal["start", "end"],
+        run: int | None,
+        index: int | None,
+        text: str | None = None,
+    ) -> None:
+        """An instruction that was taken, and its place among the volumes."""
+        message = Instructed(
+            session=self.session,
+            t=time.time(),
+            change=change,
+            instruction=instruction,
+            text=text,
+            run=run,
+            index=index,
+        )
+        self.emit(f"instructed-{change}", message)
 
     def notes(self, run: int, notes: Sequence[Note]) -> None:
         """Messages about a run's events."""

@@ -33,6 +33,7 @@ from mindsight.protocol.inputs import (
     CloseSession,
     EndRun,
     Input,
+    Instruct,
     OpenSession,
     SetBundle,
     SetLimits,
@@ -70,6 +71,7 @@ class SessionRunner:
     closed: bool = False
     decoded_by: DecodedBy = field(default_factory=DecodedBy)
     next_decoded_by: DecodedBy | None = None
+    paused: bool = False
     repeats: RepeatedBetas = field(default_factory=Repeats)
     _skipped: dict[int, str] = field(default_factory=dict)
     _n_unsaved: int = 0
@@ -120,6 +122,7 @@ class SessionRunner:
         held = snapshot.document.get("decoded_by", [[self.opened.bundle, None], None])  # an earlier release has none
         self.decoded_by = DecodedBy(*held[0])
         self.next_decoded_by = None if held[1] is None else DecodedBy(*held[1])
+        self.paused = snapshot.document.get("paused", False)
         self.position = snapshot.position
 
     @property
@@ -138,6 +141,7 @@ class SessionRunner:
             "ingest": state.meta,
             "repeats": self.repeats.state(),
             "decoded_by": [astuple(self.decoded_by), self.next_decoded_by and astuple(self.next_decoded_by)],
+            "paused": self.paused,
         }
         write_snapshot(self.snapshot_path, self.position, document, state.arrays)
         self._n_unsaved = 0
@@ -257,6 +261,8 @@ class SessionRunner:
                 ingest.set_limits(limits, ingest.fd_threshold_mm if entry.fd_mm is None else entry.fd_mm)
             case SetBundle():
                 self.next_decoded_by = self._by(ingest, entry.bundle)
+            case Instruct():
+                self._instruct(ingest, entry)
             case TakeVolume():
                 self._take(ingest, entry)
             case SkipVolume():
@@ -266,6 +272,7 @@ class SessionRunner:
             case EndRun():
                 # a run that was replaced by another has ended already
                 self._end_run(ingest, entry.run if ingest.open_run == entry.run else None, entry.t)
+                self.publish.instructed(entry.key, "end", entry.run, ingest.n_volumes)
             case CloseSession():
                 self._end_run(ingest, ingest.open_run, entry.t)
                 self.closed = True
@@ -293,6 +300,15 @@ class SessionRunner:
             motion_order=None if entry.motion == "unknown" else entry.motion,
             brings_motion=entry.motion is not None,
         )
+        self.publish.instructed(entry.key, "start", entry.run, 0)
+
+    def _instruct(self, ingest: IngestSession, entry: Instruct) -> None:
+        if entry.instruction in ("pause", "resume"):
+            self.paused = entry.instruction == "pause"
+        run = ingest.open_run
+        self.publish.instructed(
+            entry.change, entry.instruction, run, None if run is None else ingest.n_volumes, entry.text
+        )
 
     def _declare_roi(self, ingest: IngestSession, entry: SetRoi) -> None:
         mask = decode_volume(self.blobs.get(entry.mask))
@@ -313,7 +329,8 @@ class SessionRunner:
 
     def _publish_betas(self, betas: list[TrialBeta], acked_t: float) -> None:
         assert self.opened is not None
-        self.publish.betas(betas, acked_t, self.opened, self.repeats, self.decoded_by)
+        decoded_by = DecodedBy() if self.paused else self.decoded_by
+        self.publish.betas(betas, acked_t, self.opened, self.repeats, decoded_by)
 
     def _end_run(self, ingest: IngestSession, run: int | None, t: float) -> None:
         """Publish the final betas, and write the realigned voxels to a file of their own for the archive."""

@@ -15,7 +15,7 @@ from mindsight.bus import MAX_DELIVERIES, Bus, Fence, Lease
 from mindsight.errors import LeaseLost, MindsightError
 from mindsight.journal.jobs import Jobs
 from mindsight.processes import end_with_parent
-from mindsight.protocol.jobs import CalibrationTask, ErasureTask, PoolTask
+from mindsight.protocol.jobs import CalibrationTask, ErasureTask, PoolTask, SimulationTask
 from mindsight.settings import Settings, read_settings
 from workers.jobs.desk import Desk, lease_name
 from workers.jobs.worker import LATER, LEASE_S, REFUSED
@@ -40,6 +40,10 @@ def carry_out(desk: Desk) -> str:
             from workers.jobs.erasure import erase
 
             return erase(desk, task)
+        case SimulationTask():
+            from workers.jobs.simulation import simulate
+
+            return simulate(desk, task)
 
 
 def lead(settings: Settings, job: str, holder: str, token: int) -> int:

@@ -20,7 +20,7 @@ from mindsight.files.images import image_kind
 from mindsight.journal.jobs import QUEUE, log_name
 from mindsight.journal.read import Journal, entries
 from mindsight.journal.sessions import Sessions
-from mindsight.protocol.jobs import CalibrationTask, ErasureTask, JobRecord
+from mindsight.protocol.jobs import ErasureTask, JobRecord, PoolTask
 from mindsight.settings import Settings
 from workers.jobs.desk import Desk
 
@@ -59,7 +59,7 @@ def erase(desk: Desk, task: ErasureTask) -> str:
 
 
 def _is_of(record: JobRecord, subject: str) -> bool:
-    return isinstance(record.task, CalibrationTask | ErasureTask) and record.task.subject == subject
+    return not isinstance(record.task, PoolTask) and record.task.subject == subject
 
 
 def _remove_session(desk: Desk, session: str) -> None:

@@ -23,6 +23,7 @@ from mindsight.journal.read import Journal
 from mindsight.protocol import (
     BetaReady,
     Captioned,
+    Instructed,
     Message,
     Reconstruction,
     ReconstructionFit,
@@ -221,6 +222,11 @@ def _provenance(opened: OpenSession, messages: Sequence[Message]) -> dict[str, A
         "machine": platform.machine(),
         "bundle": opened.bundle,
         "options": opened.options.model_dump(mode="json", exclude_none=True),
+        "instructions": [
+            m.model_dump(mode="json", include={"t", "instruction", "text", "run", "index"}, exclude_none=True)
+            for m in messages
+            if isinstance(m, Instructed) and m.instruction not in ("start", "end")
+        ],
         "models": sorted({m.model for m in messages if isinstance(m, Result)}),
         "pools": sorted({m.pool for m in messages if isinstance(m, Result)}),
         "generators": sorted({m.generator for m in messages if isinstance(m, Reconstruction)}),

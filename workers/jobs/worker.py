@@ -30,7 +30,7 @@ SLOTS = 2  # jobs at a time: one that waits for a scanner must not keep others w
 LEASE_S, RENEW_S = 10.0, 2.0
 LOOK_S, TIDY_S = 0.25, 2.0
 END_S = 10.0  # for a process to end after SIGTERM
-DEADLINES_S = {"calibration": 8 * 3600.0, "pool": 24 * 3600.0, "erasure": 3600.0}
+DEADLINES_S = {"calibration": 8 * 3600.0, "pool": 24 * 3600.0, "erasure": 3600.0, "simulation": 8 * 3600.0}
 PASSING = ("progress-", "began-")  # keys of messages behind which nothing is kept
 REFUSED, LATER = 10, 11  # exit codes of a job's process: it has reported its failure; the machinery failed
 

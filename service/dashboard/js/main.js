@@ -1,15 +1,16 @@
-// Shows the page that the address names, once there is a key: by itself the newest open session, or the list of all.
+// Shows the page that the address names, once there is a key: by itself the list of sessions.
 
-import { ApiError, forgetKey, keepKey, listSessions, storedKey } from "./net/api.js";
+import { forgetKey, keepKey, storedKey } from "./net/api.js";
 import { KeyForm } from "./pages/key.js";
 import { pageAt } from "./pages/routes.js";
-import { SessionList } from "./pages/sessions.js";
+import { navigation } from "./ui/nav.js";
 
 const REASONS = {
   denied: "The server did not accept this key.",
   forbidden: "This key may not watch sessions: an experimenter's or a viewer's may.",
 };
 const container = document.getElementById("page");
+const bar = document.getElementById("bar");
 let current = null;
 
 const fragment = () => new URLSearchParams(location.hash.slice(1));
@@ -25,9 +26,10 @@ function takeKey() {
   history.replaceState(null, "", location.pathname + location.search + rest);
 }
 
-function open(next) {
+function open(next, nav = null) {
   current?.stop();
   current = next;
+  bar.replaceChildren(...(nav ? [nav] : []));
   container.replaceChildren(next.element);
   next.start();
 }
@@ -42,26 +44,11 @@ function askForKey(reason = "") {
 
 const refused = (why = "denied") => askForKey(REASONS[why]);
 
-/** The newest session that is still open, or null. */
-async function newestLive() {
-  const live = (await listSessions()).filter((s) => s.state === "open");
-  live.sort((a, b) => b.opened_t - a.opened_t);
-  return live[0]?.session ?? null;
-}
-
-async function showPage() {
+function showPage() {
   takeKey();
   if (!storedKey()) return askForKey();
-  const page = pageAt(fragment(), refused);
-  if (page) return open(page);
-  try {
-    const live = await newestLive();
-    if (live) return location.replace(`#session=${encodeURIComponent(live)}`);
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 401) return refused();
-    // anything else: the list reports it, and tries again
-  }
-  open(new SessionList(refused));
+  const { page, name, isBare } = pageAt(fragment(), refused) ?? pageAt(new URLSearchParams("sessions"), refused);
+  open(page, isBare ? null : navigation(name));
 }
 
 addEventListener("hashchange", showPage);

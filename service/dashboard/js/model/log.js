@@ -61,6 +61,15 @@ function warned(before, m) {
   return { ...entry, kind: "censored", run: m.run, from: m.index, to: m.index, reason, fdMm };
 }
 
+const where = (m) => (m.run ? ` (run ${m.run}, before volume ${m.index})` : "");
+const INSTRUCTED = {
+  mark: (m) => `mark${m.text ? `: ${m.text}` : ""}`,
+  pause: () => "decoding paused: betas are kept",
+  resume: () => "decoding goes on",
+  blind: () => "blinded: what was shown is sent to nobody",
+  unblind: () => "unblinded",
+};
+
 const WORDS = {
   "session.opened": (_, m) => {
     const parts = [`session opened for ${m.subject}`, m.bundle ? `bundle ${bundle(m.bundle)}` : "no bundle"];
@@ -86,6 +95,7 @@ const WORDS = {
     const changes = [...(m.fd_mm ? [["censoring fd_mm", m.fd_mm]] : []), ...Object.entries(m.limits ?? {})];
     return { level: "info", text: `limits changed: ${changes.map(([name, limit]) => `${name} ${limit}`).join(", ")}` };
   },
+  "instructed": (_, m) => (m.instruction in INSTRUCTED ? { level: "info", text: INSTRUCTED[m.instruction](m) + where(m) } : null),
   "bundle.changed": (_, m) => ({ level: "info", text: `from the next run on bundle ${bundle(m.bundle)}: ${m.text}` }),
   "result": decoded,
   "reconstruction.skipped": (_, m) => ({

@@ -22,6 +22,8 @@ export const emptySession = () => ({
   archive: null,
   run: null,
   runs: {},
+  paused: false, // whether betas are not decoded
+  instructed: {}, // what the worker has taken, by the id that it was sent with
   limits: {}, // limits of quality that were changed during the session, by the gateway's names
   lastVolumeT: null,
   newest: null, // {run, trial} of the trial that the live view shows
@@ -127,6 +129,11 @@ const HANDLERS = {
     const { fd_mm: _, ...limits } = m.limits ?? {};
     return { ...s, limits: { ...s.limits, ...limits, ...(typeof m.fd_mm === "number" ? { fd_mm: m.fd_mm } : {}) } };
   },
+  "instructed": (s, m) => ({
+    ...s, instructed: { ...s.instructed, [m.change]: m },
+    paused: m.instruction === "pause" || (s.paused && m.instruction !== "resume"),
+    blinded: m.instruction === "blind" || (s.blinded && m.instruction !== "unblind"),
+  }),
   "bundle.changed": (s, m) => ({ ...s, bundle: m.bundle }),
   "volume.received": (s, m) => ({
     ...withLatency(withVolume(s, m, { receiveMs: m.latency_ms?.receive ?? null }), m.latency_ms),

@@ -25,6 +25,73 @@ async function request(path, options = {}) {
   throw new ApiError(response.status, problem.detail ?? problem.title ?? `the server responded with ${response.status}`);
 }
 
+/** A request with a JSON body (none for undefined); the response's JSON, or null where it has no body. */
+export async function call(method, path, body) {
+  const json = body === undefined ? {} : { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const response = await request(path, { method, ...json });
+  return response.status === 204 ? null : response.json();
+}
+
+const at = (...parts) => `/v1/${parts.map(encodeURIComponent).join("/")}`;
+const get = (...parts) => call("GET", at(...parts));
+
+/** An id of our own, so that a request may be repeated without doing it twice. */
+export const newId = (prefix) => `${prefix}-${Array.from(crypto.getRandomValues(new Uint8Array(4)), (b) => b.toString(16).padStart(2, "0")).join("")}`;
+
+/** What this tab's key may do: {id, role, scopes, session}. */
+export const ownKey = () => get("keys", "own");
+
+export const statusOf = (session) => get("sessions", session, "status");
+export const checkSession = (body) => call("POST", "/v1/sessions/check", body);
+export const openSession = (body) => call("POST", "/v1/sessions", body);
+export const closeSession = (session) => call("POST", at("sessions", session, "close"));
+export const consoleKey = (session) => call("POST", at("sessions", session, "keys"), {});
+export const simulate = (body) => call("POST", "/v1/simulations", body);
+export const startRun = (session, body) => call("POST", at("sessions", session, "runs"), body);
+export const endRun = (session, run) => call("POST", at("sessions", session, "runs", run, "end"));
+export const listRuns = (session) => get("sessions", session, "runs");
+export const instruct = (session, body) => call("POST", at("sessions", session, "instructions"), body);
+
+export const listSubjects = () => get("subjects");
+export const getSubject = (subject) => get("subjects", subject);
+export const enrol = (body) => call("POST", "/v1/subjects", body);
+export const stateConsent = (subject, body) => call("PUT", at("subjects", subject, "consent"), body);
+export const eraseSubject = (subject) => call("DELETE", at("subjects", subject));
+export const listVersions = (subject) => get("subjects", subject, "bundles");
+export const activateVersion = (subject, number) => call("POST", at("subjects", subject, "bundles", number, "activate"));
+export const rollBack = (subject) => call("POST", at("subjects", subject, "bundles", "rollback"));
+export const listCalibrations = (subject) => get("subjects", subject, "calibrations");
+export const startCalibration = (subject, body) => call("POST", at("subjects", subject, "calibrations"), body);
+
+export const listPools = () => get("pools");
+export const buildPool = (body) => call("POST", "/v1/pools", body);
+export const uploadImage = async (file) => (await (await request("/v1/images", { method: "POST", body: file })).json()).digest;
+
+export const listJobs = () => get("jobs");
+export const getJob = (job) => get("jobs", job);
+export const jobMessages = async (job, after) => (await call("GET", `${at("jobs", job, "messages")}?after=${after}`)).messages;
+export const cancelJob = (job) => call("DELETE", at("jobs", job));
+export const resumeJob = (job) => call("POST", at("jobs", job, "resume"));
+
+export const listKeys = () => get("keys");
+export const mintKey = (role) => call("POST", "/v1/keys", { role });
+export const revokeKey = (id) => call("DELETE", at("keys", id));
+export const serviceState = () => get("service");
+export const auditLog = (last) => call("GET", `/v1/service/audit?last=${last}`);
+
+/** Saves what an address gives as a file of this name: the key travels in a header, so that no link can do it. */
+export async function download(path, name) {
+  const url = URL.createObjectURL(await (await request(path)).blob());
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
+}
+
+/** The text of a page of the service, such as a report. */
+export const fetchText = async (path) => (await request(path)).text();
+
 /**
  * @typedef {{session: string, subject: string, bundle: ?string, state: "open"|"closed"|"archived", opened_t: number,
  *   options: {blinded: boolean, fd_mm: ?number, limits: Object<string, ?(number|string)>}}} SessionRecord
