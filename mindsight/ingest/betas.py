@@ -73,7 +73,7 @@ class BetaScorer:
         if self.reference is None:
             return beta
         if not self.reference.trusted:
-            beta = beta._replace(flagged=True)
+            beta = beta._replace(flagged=True, flagged_by=(*beta.flagged_by, "registration"))
         uncovered_V = self.reference.uncovered_V
         if not uncovered_V.any():
             return beta

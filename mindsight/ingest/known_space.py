@@ -35,15 +35,27 @@ class KnownSpace:
 
     @classmethod
     def of(
-        cls, space: SubjectSpace, options: IngestOptions, statistics: Statistics | None, motion_device: str | None
+        cls,
+        space: SubjectSpace,
+        options: IngestOptions,
+        statistics: Statistics | None,
+        motion_device: str | None,
+        *,
+        calibrated: bool,
     ) -> KnownSpace:
-        """For a session that begins in this space."""
+        """For a session that begins in this space. ``calibrated``: not found with its first volume."""
         # x fastest in memory: the realigner sums in that order, which reading from a file may change.
         volume = replace(space.reference, data=np.asfortranarray(space.reference.data))
         space = replace(space, reference=volume)
         reference = None
         if min(volume.shape) >= MIN_SLICES:
-            reference = SessionReference(volume, space.mask_XYZ, fast=options.fast_motion, device=motion_device)
+            reference = SessionReference(
+                volume,
+                space.mask_XYZ,
+                against="calibration" if calibrated else "first_volume",
+                fast=options.fast_motion,
+                device=motion_device,
+            )
         normaliser = Normaliser(
             space.n_voxels,
             options.normalise,

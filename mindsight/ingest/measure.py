@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
 from mindsight.ingest.given_motion import GivenMotion
-from mindsight.ingest.outputs import VolumeReport
+from mindsight.ingest.outputs import CensoredBy, VolumeReport
 from mindsight.ingest.run import Run
 from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing.motion import rigid
@@ -112,6 +112,7 @@ def measure_volume(
     quality = run.measure_quality(posed.voxels_V, posed.motion_6, spike or not posed.converged)
     is_stated = not given and bool(quality.fd_mm)  # by the scanner that follows the head
     fd_mm = quality.fd_mm if posed.estimated or given.order is not None or is_stated else None
+    censored_by = _censored_by(posed.converged, fd_mm, fd_threshold_mm, spike)
     figures = VolumeFigures(
         fd_mm=fd_mm,
         dvars_percent=quality.dvars_percent,
@@ -122,15 +123,24 @@ def measure_volume(
         outlier_share=len(posed.outlier_slices) / volume.shape[2],
         unplaced=not posed.converged,
         spike=spike,
-        censored=spike or not posed.converged or (fd_mm is not None and not fd_mm <= fd_threshold_mm),
+        censored=censored_by is not None,
         trials=run.trials_at(volume.index),
     )
-    report = _report(posed, figures, run.update_alerts(figures))
+    report = _report(posed, figures, censored_by, run.update_alerts(figures))
     confounds_6 = given.raw_6(volume) if given else posed.motion_6
     return MeasuredVolume(posed.voxels_V, confounds_6[: run.n_confounds], report, posed.registration)
 
 
-def _report(posed: _Posed, figures: VolumeFigures, alerts: list[Alert]) -> VolumeReport:
+def _censored_by(posed: bool, fd_mm: float | None, fd_threshold_mm: float, spike: bool) -> CensoredBy | None:
+    """The first reason that applies."""
+    if not posed:
+        return "pose"
+    if fd_mm is not None and not fd_mm <= fd_threshold_mm:
+        return "motion"
+    return "spike" if spike else None
+
+
+def _report(posed: _Posed, figures: VolumeFigures, censored_by: CensoredBy | None, alerts: list[Alert]) -> VolumeReport:
     return VolumeReport(
         translation_mm=posed.translation_mm,
         rotation_rad=posed.rotation_rad,
@@ -138,7 +148,7 @@ def _report(posed: _Posed, figures: VolumeFigures, alerts: list[Alert]) -> Volum
         dvars_percent=figures.dvars_percent,
         tsnr=figures.tsnr,
         aligned=posed.converged,
-        censored=figures.censored,
+        censored_by=censored_by,
         residual=posed.residual,
         outlier_slices=posed.outlier_slices,
         alerts=(*([] if posed.registration is None else posed.registration.alerts()), *alerts),

@@ -6,6 +6,7 @@ Knows nothing of how they are computed. V voxels of the mask, in C order of the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,13 @@ from mindsight.glm.normalise import Source, WarmUp
 from mindsight.preprocessing.quality.rules import Alert
 from mindsight.preprocessing.registration.report import RegistrationReport
 from mindsight.stages import Stage
+
+CensoredBy = Literal["motion", "spike", "pose"]
+"""Why a volume is excluded: the head moved, the signal changed suddenly, or no pose explains the volume."""
+
+FlaggedBy = Literal["motion", "spike", "pose", "missing", "early", "registration"]
+"""Why a beta is flagged: a volume of its response was censored or is missing, the run ended or began inside the
+response, or the run could not be registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class VolumeReport:
     dvars_percent, tsnr : see ``QualityFigures``
     residual, outlier_slices : see ``Aligned``; None and empty if motion is not estimated
     aligned : False if no pose explained the volume
-    censored : the volume is excluded from the betas: too much motion, no pose, or a spike
+    censored_by : why the volume is excluded from the betas; None if it is not
     alerts : conditions of the run that began or ended with this volume, in words for the operator
     """
 
@@ -38,10 +46,15 @@ class VolumeReport:
     dvars_percent: float | None
     tsnr: float | None
     aligned: bool
-    censored: bool
+    censored_by: CensoredBy | None
     residual: float | None = None
     outlier_slices: tuple[int, ...] = ()
     alerts: tuple[Alert, ...] = ()
+
+    @property
+    def censored(self) -> bool:
+        """Whether the volume is excluded from the betas."""
+        return self.censored_by is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,7 @@ class TrialBeta:
         available
     n_run : betas of the run so far that can be normalised by, its own among them
     warming_up : while the statistics are not yet those of the session's policy
+    flagged_by : the reasons, if it is flagged
     """
 
     run: int
@@ -91,6 +105,7 @@ class TrialBeta:
     normalised_by: Source
     n_run: int = 0
     warming_up: WarmUp | None = None
+    flagged_by: tuple[FlaggedBy, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from mindsight.events import RESPONSE_S, in_model_time
 from mindsight.glm import Event, StreamingGLM
 from mindsight.glm.voxel_course import VoxelCourse
 from mindsight.ingest.options import IngestOptions
+from mindsight.ingest.outputs import CensoredBy, FlaggedBy
 from mindsight.ingest.space import SubjectSpace
 from mindsight.ingest.state import part
 from mindsight.preprocessing import Quality, QualityFigures
@@ -29,6 +30,9 @@ from mindsight.stages import Stage
 
 _ROUNDING_S = 1e-6
 
+Lost = CensoredBy | Literal["missing"]
+"""Why a volume is not used."""
+
 
 class RunBeta(NamedTuple):
     """One trial's beta as the run has it, see ``TrialBeta``."""
@@ -38,6 +42,7 @@ class RunBeta(NamedTuple):
     error: float | None
     n_volumes: int
     flagged: bool
+    flagged_by: tuple[FlaggedBy, ...]
 
 
 class Run:
@@ -88,20 +93,19 @@ class Run:
         self._trials: dict[int, Event] = {}
         self._delivered: set[tuple[int, Stage]] = set()
         self._finished: dict[int, RunBeta] = {}
-        self._censored: list[bool] = []
-        self._missing: list[bool] = []
+        self._lost: list[Lost | None] = []
         self._last_voxels_V = np.zeros(n_voxels, np.float32)
         self._last_confounds_C = np.zeros(n_confounds)
 
     @property
     def next_index(self) -> int:
         """Index of the volume that comes next."""
-        return len(self._censored)
+        return len(self._lost)
 
     @property
     def n_good(self) -> int:
         """Volumes that the betas are estimated from."""
-        return len(self._censored) - sum(self._censored)
+        return self._lost.count(None)
 
     def add_event(self, event: Event) -> None:
         """An event before, in or after the measured time, see ``mindsight.events.declare``.
@@ -174,21 +178,20 @@ class Run:
             if event.onset_s <= at_s <= event.onset_s + event.duration_s + RESPONSE_S
         ]
 
-    def take(self, voxels_V: NDArray[np.float32], confounds_C: NDArray[np.float64], censored: bool) -> None:
+    def take(
+        self, voxels_V: NDArray[np.float32], confounds_C: NDArray[np.float64], censored_by: CensoredBy | None
+    ) -> None:
         """The next volume's voxels."""
-        self._push(voxels_V, confounds_C, censored, missing=False)
+        self._push(voxels_V, confounds_C, censored_by)
         self._last_voxels_V, self._last_confounds_C = voxels_V, confounds_C
 
     def skip(self) -> None:
         """The next volume is missing: the last one is used instead, censored."""
-        self._push(self._last_voxels_V, self._last_confounds_C, censored=True, missing=True)
+        self._push(self._last_voxels_V, self._last_confounds_C, "missing")
 
-    def _push(
-        self, voxels_V: NDArray[np.float32], confounds_C: NDArray[np.float64], censored: bool, missing: bool
-    ) -> None:
-        self._glm.push(voxels_V, confounds_C, censored)
-        self._censored.append(censored)
-        self._missing.append(missing)
+    def _push(self, voxels_V: NDArray[np.float32], confounds_C: NDArray[np.float64], lost: Lost | None) -> None:
+        self._glm.push(voxels_V, confounds_C, lost is not None)
+        self._lost.append(lost)
 
     def take_due(self) -> Iterator[tuple[int, Stage]]:
         """Betas whose time has come, by trial and stage; each is marked as delivered when it is yielded."""
@@ -271,13 +274,15 @@ class Run:
         """With the number of volumes, the typical error and the flag, as of now."""
         if error_V is not None:
             error = float(np.median(error_V))
+        flagged_by = self.disturbed_by(trial)
         return RunBeta(
             beta_V.astype(np.float32),
             None if error_V is None else error_V.astype(np.float32),
             # infinite while no degrees of freedom are left to estimate the noise
             error if error is not None and np.isfinite(error) else None,
             self.n_good,
-            self.is_disturbed(trial) or not self.has_risen(trial),
+            bool(flagged_by),
+            flagged_by,
         )
 
     def _finishes(self, stage: Stage) -> bool:
@@ -287,20 +292,20 @@ class Run:
         """Whether the volumes reach the time of the trial's fast beta."""
         return self._reaches(self._trials[trial].onset_s + self._waits_s["fast"])
 
-    def is_disturbed(self, trial: int) -> bool:
-        """Whether the trial's response lacks a volume: missing, censored, or before the run's first."""
+    def disturbed_by(self, trial: int) -> tuple[FlaggedBy, ...]:
+        """What the trial's response lacks: volumes, each reason once; or its beginning or rise ("early")."""
         event = self._trials[trial]
         start_s, end_s = event.onset_s, event.onset_s + event.duration_s + RESPONSE_S
-        if start_s <= -self.tr_s:
-            return True
-        return any(censored and start_s <= i * self.tr_s <= end_s for i, censored in enumerate(self._censored))
+        lost = {why for i, why in enumerate(self._lost) if why is not None and start_s <= i * self.tr_s <= end_s}
+        early = start_s <= -self.tr_s or not self.has_risen(trial)
+        return (*sorted(lost), "early") if early else tuple(sorted(lost))
 
     def is_measured(self, trial: int) -> bool:
         """Whether a volume of the trial's response was measured. A censored volume was, and flags the beta."""
         event = self._trials[trial]
         first = max(math.floor(event.onset_s / self.tr_s) + 1, 0)  # a response is zero at the onset itself
         last = math.floor((event.onset_s + event.duration_s + RESPONSE_S) / self.tr_s + _ROUNDING_S)
-        return not all(self._missing[first : max(last + 1, first)])
+        return not all(lost == "missing" for lost in self._lost[first : max(last + 1, first)])
 
     def series(self) -> NDArray[np.float32]:
         """(T, V) voxels so far."""
@@ -309,7 +314,7 @@ class Run:
     def course(self, voxel: int, trial: int | None) -> tuple[VoxelCourse, list[bool]]:
         """One voxel's data and fit, and which volumes were excluded. A trial that has not started is not modelled."""
         modelled = trial if trial in self._glm.started else None
-        return self._glm.course(voxel, modelled), self._censored.copy()
+        return self._glm.course(voxel, modelled), [lost is not None for lost in self._lost]
 
     def _reaches(self, time_s: float) -> bool:
         return self.next_index * self.tr_s >= time_s - _ROUNDING_S
@@ -332,12 +337,14 @@ class Run:
             "tr_s": self.tr_s,
             "n_volumes": self.n_volumes,
             "ended": self.ended,
-            "censored": self._censored.copy(),
-            "missing": self._missing.copy(),
+            "lost": self._lost.copy(),
             "n_confounds": self.n_confounds,
             "events": [[event.onset_s, event.duration_s, event.trial] for event in self._declared],
             "delivered": sorted([trial, stage] for trial, stage in self._delivered),
-            "finished": [[trial, beta.error, beta.n_volumes, beta.flagged] for trial, beta in self._finished.items()],
+            "finished": [
+                [trial, beta.error, beta.n_volumes, beta.flagged, beta.flagged_by]
+                for trial, beta in self._finished.items()
+            ],
         }
         return arrays, meta
 
@@ -374,10 +381,17 @@ class Run:
         run._delivered = {(trial, stage) for trial, stage in meta["delivered"]}
         errors = arrays["finished_error_KV"].astype(np.float32) if arrays["finished_error_KV"].size else None
         run._finished = {
-            trial: RunBeta(arrays["finished_KV"][k].astype(np.float32), None if errors is None else errors[k], *rest)
-            for k, (trial, *rest) in enumerate(meta["finished"])
+            trial: RunBeta(
+                arrays["finished_KV"][k].astype(np.float32),
+                None if errors is None else errors[k],
+                error,
+                n_volumes,
+                flagged,
+                tuple(flagged_by),
+            )
+            for k, (trial, error, n_volumes, flagged, flagged_by) in enumerate(meta["finished"])
         }
-        run._censored, run._missing = list(meta["censored"]), list(meta["missing"])
+        run._lost = list(meta["lost"])
         run._last_voxels_V = last_voxels_V
         run._last_confounds_C = arrays["last_confounds_C"].astype(np.float64)
         return run

@@ -205,7 +205,7 @@ class IngestSession:
         )
         report = replace(measured.report, alerts=(*alerts, *measured.report.alerts))
         measured_s = self._clock()
-        run.take(measured.voxels_V, measured.confounds_C, report.censored)
+        run.take(measured.voxels_V, measured.confounds_C, report.censored_by)
         rois = self._rois.measure(measured.voxels_V, volume.index * run.tr_s, report.censored)
         taken_s = self._clock()
         betas = self._scorer(self._known).due_betas(run)
@@ -289,7 +289,9 @@ class IngestSession:
         return present.course(int(number), trial)
 
     def _know(self, space: SubjectSpace) -> KnownSpace:
-        return KnownSpace.of(space, self._options, self._statistics, self._motion_device)
+        return KnownSpace.of(
+            space, self._options, self._statistics, self._motion_device, calibrated=not self._finds_space
+        )
 
     @property
     def _reference(self) -> SessionReference | None:

@@ -173,6 +173,9 @@ class SessionOptions(BaseModel):
     event_lag_s: Annotated[float, Field(ge=-10, le=10)] | None = Field(
         default=None, description="added to every onset in the model, s (0)"
     )
+    usable_min: Annotated[float, Field(gt=0, le=600)] | None = Field(
+        default=None, description="minutes of usable data that the session shall give; what is still needed is shown"
+    )
     average_repeats: bool = Field(
         default=False,
         description="average the betas of all trials so far that showed the same image (by digest, candidate or file)",
@@ -217,7 +220,7 @@ class OpenSession(_Base):
     @property
     def identity(self) -> str:
         """Without options that were added after the first release and are not given."""
-        later = {name for name in ("high_pass_hz", "event_lag_s") if getattr(self.options, name) is None}
+        later = {name for name in ("high_pass_hz", "event_lag_s", "usable_min") if getattr(self.options, name) is None}
         told = self.model_dump_json(exclude={"t": True, "options": later})
         return hashlib.sha256(told.encode()).hexdigest()
 

@@ -118,6 +118,10 @@ class RunPlaced(_Base):
     overlap: float | None = Field(default=None, description="of a registration: share of the smaller head in the other")
     text: str = Field(description="the same in words")
     image: Digest | None = Field(default=None, description="image of the run's volume on the subject's reference")
+    reference: Literal["calibration", "first_volume"] = Field(
+        default="calibration",
+        description="what the subject's reference is: in a session without a bundle, its first volume",
+    )
 
 
 class EventAdded(_Base):
@@ -164,6 +168,11 @@ class VolumeProcessed(_Base):
     residual: float | None = Field(default=None, description="share of the volume's variance left by the reference")
     outlier_slices: tuple[int, ...] = Field(default=(), description="slices whose signal differs from the other slices")
     censored: bool
+    censored_by: Literal["motion", "spike", "pose"] | None = Field(
+        default=None,
+        description="why it was censored: framewise displacement over the limit, sudden signal change, or no head"
+        " position that explains the volume; None: not censored, or by an earlier release",
+    )
     latency_ms: StageLatency = StageLatency()
 
 
@@ -205,7 +214,12 @@ class BetaReady(_Base):
     stage: Stage
     n_volumes: int = Field(description="volumes of the run that the estimate uses")
     n_voxels: int
-    flagged: bool = Field(description="the trial's response contains a censored volume")
+    flagged: bool = Field(description="something of the trial's response is lacking, see flagged_by")
+    flagged_by: tuple[Literal["motion", "spike", "pose", "missing", "early", "registration"], ...] = Field(
+        default=(),
+        description="why: motion, spike, pose: a volume of its response was censored; missing: a volume is; early: the"
+        " run began or ended inside the response; registration: the run could not be registered",
+    )
     beta: Digest
     standard_error: float | None = Field(
         default=None, description="of the beta, median over voxels, in the beta's units; None: unknown"
@@ -308,6 +322,10 @@ class Result(_Base):
     n_run: int = Field(default=0, ge=0, description="betas of the run so far, which the confidence allows for")
     warming_up: WarmingUp | None = Field(default=None, description="until the z-scoring statistics are complete")
     n_repeats: int = Field(default=1, ge=1, description="number of trials of the same image that are averaged")
+    to_be_drawn: bool | None = Field(
+        default=None,
+        description="whether its reconstruction follows, or the reason for none; None: an earlier release does not say",
+    )
     latency_ms: StageLatency = StageLatency()
 
 
@@ -400,6 +418,7 @@ class Warned(_Base):
     run: int | None = None
     index: int | None = None
     trial: int | None = None
+    stage: Stage | None = None
 
 
 Message = Annotated[

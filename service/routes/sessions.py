@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
 from pydantic import Field
@@ -13,7 +13,8 @@ from mindsight.journal.sessions import Protocol, SessionRecord
 from mindsight.protocol.inputs import FdThreshold, Limits, SessionOptions, SetLimits
 from mindsight.subjects.registry import Subject
 from service import bundles, rois
-from service.auth import require
+from service.auth import Caller, require
+from service.blinding import may_see_truth
 from service.context import Gateway, GatewayDependency
 from service.problems import responses
 from service.routes.common import MAX_RUN, NAME_PATTERN, SESSION_PATTERN, Body, SessionId
@@ -61,6 +62,7 @@ class SessionShown(SessionRecord):
     needs_n_volumes: bool = Field(
         default=False, description="whether a run is decoded only if it is declared with its n_volumes"
     )
+    sees_truth: bool = Field(description="whether this key is sent what was shown, see blinded")
 
 
 class LimitsChanged(Body):
@@ -129,16 +131,17 @@ def list_sessions(gateway: GatewayDependency) -> list[SessionRecord]:
     return gateway.sessions.list()
 
 
-@router.get(
-    "/{session}",
-    dependencies=[Depends(require("sessions:control", "volumes:write", "events:read"))],
-    responses=responses(404),
-)
-def get_session(gateway: GatewayDependency, session: SessionId) -> SessionShown:
+@router.get("/{session}", responses=responses(404))
+def get_session(
+    gateway: GatewayDependency,
+    session: SessionId,
+    caller: Annotated[Caller, Depends(require("sessions:control", "volumes:write", "events:read"))],
+) -> SessionShown:
     """What the session was opened with, and its state."""
     record = gateway.sessions.get(session)
     needs_n_volumes = bundles.needs_n_volumes(gateway.settings, record.bundle)
-    return SessionShown(**record.model_dump(), needs_n_volumes=needs_n_volumes)
+    truth = may_see_truth(record, caller)
+    return SessionShown(**record.model_dump(), needs_n_volumes=needs_n_volumes, sees_truth=truth)
 
 
 @router.post(

@@ -10,6 +10,7 @@ import pytest
 
 from support.dashboard_browser import ARGUMENTS, Tab
 from support.dashboard_record import Record, Scanner
+from support.dashboard_text import REMEMBER_PAINTED_TEXT
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any) -> Iterator[Any]:
     """One for a file: a page of its own for each test, a process of the browser, would cost more than the test."""
     page = browser.new_page()
+    page.add_init_script(REMEMBER_PAINTED_TEXT)
     yield page
     page.close()
 

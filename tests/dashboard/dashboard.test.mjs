@@ -85,15 +85,26 @@ test("a type of message that this page does not know is passed over", () => {
   assert.deepEqual(after, { ...before, lastId: 11 });
 });
 
-test("rolling top-1 and its interval are Python's", () => {
-  const series = figures.rollingAccuracy(whole);
-  assert.equal(series.length, EXPECTED.rolling.length);
-  assert.ok(series.length === 24 && series.some((s) => s.p < 1));
-  series.forEach((s, i) => {
-    const { n, p, low, high } = EXPECTED.rolling[i];
-    assert.equal(s.n, n);
-    for (const [mine, python] of [[s.p, p], [s.low, low], [s.high, high]]) assert.ok(Math.abs(mine - python) < 1e-12);
-  });
+test("rolling top-1 of each stage and its interval are Python's", () => {
+  for (const stage of figures.STAGES) {
+    const series = whole.accuracy[stage];
+    assert.equal(series.length, EXPECTED.rolling[stage].length);
+    assert.ok(series.length > 20 && series.some((s) => s.p < 1));
+    series.forEach((s, i) => {
+      const { n, p, low, high } = EXPECTED.rolling[stage][i];
+      assert.equal(s.n, n);
+      for (const [mine, python] of [[s.p, p], [s.low, low], [s.high, high]]) assert.ok(Math.abs(mine - python) < 1e-12);
+    });
+  }
+});
+
+test("an accuracy that was shown stays: a later stage has its own", () => {
+  let session = emptySession();
+  for (const message of MESSAGES) {
+    const before = session.accuracy;
+    session = reduce(session, message);
+    for (const stage of figures.STAGES) assert.deepEqual(session.accuracy[stage].slice(0, before[stage].length), before[stage]);
+  }
 });
 
 test("Wilson's interval is Python's for every k of n", () => {
@@ -113,9 +124,7 @@ test("quantiles are NumPy's", () => {
 test("a blinded session holds no truth and no accuracy", () => {
   const session = play(BLINDED);
   assert.equal(session.lastId, BLINDED.length);
-  assert.equal(figures.truthHidden(session), true);
-  assert.equal(figures.truthHidden(whole), false);
-  assert.deepEqual(figures.rollingAccuracy(session), []);
+  assert.deepEqual(session.accuracy, { fast: [], revised: [], final: [] });
   const trials = figures.allTrials(session);
   assert.equal(trials.length, 24);
   for (const trial of trials) {
@@ -180,18 +189,18 @@ test("the log keeps the level of a warning", () => {
   }
 });
 
-test("volumes excluded for another reason than motion keep that reason", () => {
-  const text = (index, why) => `volume ${index} of run 1 excluded from the analysis: ${why}`;
-  const spike = "sudden signal change (spike)";
-  const processed = (id, index) => ({ type: "volume.processed", id, t: 1, session: "s", run: 1, index, fd_mm: 0.2, censored: true });
-  const censored = (id, index, why) => warning(id, { code: "volume.censored", run: 1, index, text: text(index, why) });
-  const moved = "the head moved 0.62 mm, more than 0.5 mm";
+test("volumes are excluded for the reason that the message states, whatever its words are", () => {
+  const processed = (id, index, why) =>
+    ({ type: "volume.processed", id, t: 1, session: "s", run: 1, index, fd_mm: 0.2, censored: true, ...(why && { censored_by: why }) });
+  const censored = (id, index) => warning(id, { code: "volume.censored", run: 1, index, text: "words: that nobody reads" });
   const log = play([
-    processed(1, 4), censored(2, 4, spike), processed(3, 5), censored(4, 5, spike), processed(5, 6), censored(6, 6, moved),
+    processed(1, 4, "spike"), censored(2, 4), processed(3, 5, "spike"), censored(4, 5), processed(5, 6, "motion"), censored(6, 6),
+    processed(7, 7), censored(8, 7),
   ]).log;
   assert.deepEqual(log.map((entry) => entry.text), [
-    `volumes 4–5 of run 1 excluded from the analysis: ${spike}`,
-    text(6, moved), // one alone keeps its own words
+    "volumes 4–5 of run 1 excluded from the analysis: sudden signal change (spike); check the coil if it recurs",
+    "words: that nobody reads", // one alone keeps its own words
+    "words: that nobody reads", // of an earlier release
   ]);
 });
 

@@ -13,21 +13,25 @@ import pytest
 
 from mindsight.accuracy import Accuracy, wilson_interval
 from mindsight.protocol.messages import EventAdded, Result, VolumeMissing, VolumeProcessed, dump_message
+from mindsight.stages import STAGES
 from support.dashboard_record import Record
 
 HERE = Path(__file__).parent
 WINDOW = 50
 
 
-def _rolling(record: Record) -> list[dict[str, float]]:
-    """Top-1 of the latest result of each trial, over the last 50."""
+def _rolling(record: Record) -> dict[str, list[dict[str, float]]]:
+    """Top-1 of each stage over its last 50 results, in the order in which they came."""
     truth = {(m.run, m.trial): m.candidate for m in record.messages if isinstance(m, EventAdded)}
-    first = {(m.run, m.trial): m.candidates[0].id for m in record.messages if isinstance(m, Result)}
-    hits = [first[key] == truth[key] for key in sorted(first)]
-    return [
-        {"n": a.n, "p": a.value, "low": a.interval[0], "high": a.interval[1]}
-        for a in (_of_the_last(hits[: end + 1]) for end in range(len(hits)))
-    ]
+    rolling: dict[str, list[dict[str, float]]] = {}
+    for stage in STAGES:
+        results = [m for m in record.messages if isinstance(m, Result) and m.stage == stage]
+        hits = [m.candidates[0].id == truth[m.run, m.trial] for m in results]
+        rolling[stage] = [
+            {"n": a.n, "p": a.value, "low": a.interval[0], "high": a.interval[1]}
+            for a in (_of_the_last(hits[: end + 1]) for end in range(len(hits)))
+        ]
+    return rolling
 
 
 def _of_the_last(hits: list[bool]) -> Accuracy:

@@ -65,7 +65,7 @@ def open_page(tab: Tab, feeder: Feeder, record: Record) -> None:
 def test_a_registered_run_shows_figures_and_image(tab: Tab, feeder: Feeder, records: list[Record]) -> None:
     open_page(tab, feeder, records[0])
     assert "registered to calibration" in tab.text("ms-registration")
-    assert "8.3 mm away · 100 % shown · margin 0.46" in tab.text("ms-registration")
+    assert "8.3 mm away · 100 % covered · margin 0.46" in tab.text("ms-registration")
     assert "run 1 registered: 8.3 mm away" in tab.text("ms-events")
     for width, height in SIZES:
         tab.page.set_viewport_size({"width": width, "height": height})
@@ -80,7 +80,7 @@ def test_a_registered_run_shows_figures_and_image(tab: Tab, feeder: Feeder, reco
 
 def test_low_coverage_and_refusal_stand_out(tab: Tab, feeder: Feeder, records: list[Record]) -> None:
     open_page(tab, feeder, records[1])
-    assert "77 % shown" in tab.text("ms-registration")
+    assert "77 % covered" in tab.text("ms-registration")
     assert tab.page.get_attribute("ms-registration", "data-level") == "poor"
     open_page(tab, feeder, records[2])
     tab.until("document.querySelector('ms-registration').dataset.level === 'bad'")

@@ -17,7 +17,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SIZES = [(1920, 1080), (1440, 900), (1366, 768)]
+SIZES = [(3840, 2160), (1920, 1080), (1440, 900), (1366, 768), (1280, 720)]
 
 
 @dataclass

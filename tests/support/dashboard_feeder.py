@@ -175,7 +175,13 @@ class Feeder:
             "session": opened.session,
             "subject": opened.subject,
             "bundle": opened.bundle,
-            "options": {"blinded": opened.blinded, "fd_mm": None, "limits": {"drift_percent": 2.0, "spikes": None}},
+            "options": {
+                "blinded": opened.blinded,
+                "fd_mm": None,
+                "usable_min": feed.record.usable_min,
+                "limits": {"drift_percent": 2.0, "spikes": None},
+            },
+            "sees_truth": not opened.blinded,
             "state": "closed" if closed else "open",
             "opened_t": opened.t + feed.shift_s,
         }

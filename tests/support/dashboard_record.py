@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from PIL import Image, ImageDraw
@@ -42,6 +42,7 @@ N_VOLUMES = 100
 N_TRIALS = 12
 POOL = 100
 STARTED_T = 1_700_000_000.0
+FLAGS = ("motion", "spike", "pose", "missing", "early", "registration")
 HIT = {"fast": 0.5, "revised": 0.62, "final": 0.72}
 MODEL, POOL_DIGEST, GENERATOR, CAPTIONER, ENCODER = (
     hashlib.sha256(x).hexdigest() for x in (b"decoder", b"pool", b"generator", b"captioner", b"encoder")
@@ -55,6 +56,7 @@ class Record:
     session: str
     messages: list[Message] = field(default_factory=list)
     images: dict[str, bytes] = field(default_factory=dict)
+    usable_min: float | None = None
 
     def add(self, message: Message) -> None:
         self.messages.append(message.model_copy(update={"id": len(self.messages) + 1}))
@@ -214,6 +216,7 @@ class Scanner:
                 dvars_percent=None if index == 0 else rng.gauss(1.5, 0.1) + (2.2 if spike else 0),
                 tsnr=None if index < 8 else 61 + 14 * (1 - 2.718 ** (-index / 20)) * 0.2 + rng.gauss(0, 0.3),
                 censored=spike,
+                censored_by="motion" if spike else None,
                 latency_ms=StageLatency(
                     queue=rng.gammavariate(2, 2), motion=rng.gammavariate(20, 0.8), glm=rng.gammavariate(9, 0.8)
                 ),
@@ -259,6 +262,7 @@ class Scanner:
                 n_volumes=n_volumes,
                 n_voxels=8627,
                 flagged=flagged,
+                flagged_by=("motion",) if flagged else (),
                 beta=hashlib.sha256(f"{run}{trial}{stage}".encode()).hexdigest(),
                 latency_ms=StageLatency(beta=rng.gammavariate(20, 1.9)),
             )
@@ -285,6 +289,7 @@ class Scanner:
                 model=MODEL,
                 pool=POOL_DIGEST,
                 normalised_by="running",
+                to_be_drawn=not self.labels_only,
                 warming_up=WarmingUp(n=trial, of=6) if (run, stage) == (1, "fast") and trial < 6 else None,
                 latency_ms=StageLatency(
                     decode=rng.gammavariate(9, 0.5),
@@ -345,11 +350,18 @@ def widest(record: Record, each_ms: float) -> Record:
         "dvars_percent": 88.88,
         "tsnr": 888.8,
         "censored": True,
+        "censored_by": "motion",
     }
+    long = "objects/animals of the northern forests/a very long name of a stimulus_with-parts_0123456789.png"
     figures = {
+        "session.opened": {
+            "subject": "sub-0123456789abcdef-of-a-large-study",
+            "bundle": "bundle-of-the-second-visit-v12",
+        },
         "run.started": {"n_volumes": 8888},
+        "event.added": {"label": long},
         "volume.processed": volume,
-        "beta.ready": {"n_volumes": 8888, "n_voxels": 888_888, "flagged": True},
+        "beta.ready": {"n_volumes": 8888, "n_voxels": 888_888, "flagged": True, "flagged_by": FLAGS},
         "result": {"pool_size": 888_888, "chance": 1 / 888_888, "n_repeats": 88, "confidence": 0.88},
         "reconstruction": {"evaluations": 8888, "from_ranking": 0.88, "seed": 2**62 + 1, "version": "refined"},
         "reconstruction.fit": {"token_cosine": -0.88, "fit_percentile": None},
@@ -360,10 +372,19 @@ def widest(record: Record, each_ms: float) -> Record:
         if (latency := getattr(message, "latency_ms", None)) is not None:
             update["latency_ms"] = latency.model_copy(update=dict.fromkeys(latency.model_fields_set, each_ms))
         if isinstance(message, Result):
-            wide = {"score": -0.88, "probability": 0.88}
+            wide = {"score": -0.88, "probability": 0.88, "label": long}
             update["candidates"] = tuple(c.model_copy(update=wide) for c in message.candidates)
         messages.append(message.model_copy(update=update))
-    return Record(f"{record.session}-wide-{each_ms:.0f}", messages, record.images)
+    return Record(f"{record.session}-wide-{each_ms:.0f}", messages, record.images, usable_min=600.0)
+
+
+def remade(record: Record, session: str, change: Callable[[Message], Message | None]) -> Record:
+    """The record under another name, each message changed or (None) left out."""
+    changed = Record(session, images=record.images, usable_min=record.usable_min)
+    for message in record.messages:
+        if (made := change(message)) is not None:
+            changed.add(made.model_copy(update={"session": session}))
+    return changed
 
 
 def iter_trials(record: Record) -> Iterator[EventAdded]:

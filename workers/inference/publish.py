@@ -43,7 +43,9 @@ class SessionLogs:
         self._append(f"warning-{code}-{what}", self._warned(work, code, text), what)
 
     def _warned(self, work: Source, code: str, text: str) -> Warned:
-        return Warned(session=work.session, t=time.time(), code=code, text=text, run=work.run, trial=work.trial)
+        return Warned(
+            session=work.session, t=time.time(), code=code, text=text, run=work.run, trial=work.trial, stage=work.stage
+        )
 
     def _append(self, key: str, message: Message, identity: str) -> None:
         Log(self.bus, message.session, "messages").append(key, dump_message(message), identity=identity)

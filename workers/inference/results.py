@@ -96,6 +96,7 @@ def result_of(work: BetaWork, loaded: LoadedBundle, retrieval: Retrieval) -> Res
         n_run=work.n_run,
         warming_up=work.warming_up,
         n_repeats=1 + len(work.repeats),
+        to_be_drawn=bool(retrieval.condition),
         latency_ms=StageLatency(
             decode=retrieval.timings_ms["decode"],
             retrieve=retrieval.timings_ms["retrieve"],

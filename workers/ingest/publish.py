@@ -44,7 +44,8 @@ from mindsight.volume import Volume
 from mindsight.volume_codec import encode_volume
 from workers.ingest.registered import run_placed
 
-_LATER = {"t", "latency_ms", "id", "statistics", "n_run"}  # the last two are no part of older messages
+_TIMES = {"t", "latency_ms", "id"}
+_LATER = {"statistics", "n_run", "censored_by", "flagged_by", "reference"}  # no part of older messages
 
 RepeatedBetas = Repeats[tuple[str, str | None]]
 """The newest beta of each trial as digests: of the beta, and of its statistics (None: the bundle's)."""
@@ -84,7 +85,7 @@ class Publisher:
     def emit(self, key: str, message: Message) -> None:
         """Append a message."""
         # times and latencies differ when a worker that took over writes the message again
-        identity = hashlib.sha256(message.model_dump_json(exclude=_LATER).encode()).hexdigest()
+        identity = hashlib.sha256(message.model_dump_json(exclude=_TIMES | _LATER).encode()).hexdigest()
         self.messages.append(key, dump_message(message), identity=identity, fence=self.lease.fence)
 
     def registration(self, report: RegistrationReport, volume: Volume, reference: Volume) -> None:
@@ -187,6 +188,7 @@ class Publisher:
             residual=report.residual,
             outlier_slices=report.outlier_slices,
             censored=report.censored,
+            censored_by=report.censored_by,
             latency_ms=StageLatency(
                 queue=max(0.0, 1e3 * (taken_t - entry.acked_t)),
                 motion=timings_ms["motion"],
@@ -196,13 +198,13 @@ class Publisher:
         )
         self.emit(f"processed-{entry.run}-{entry.index}", message)
         self.alerts(report.alerts, entry.run, entry.index)
-        if report.censored:
+        if report.censored_by is not None:
             self._censored(entry, report, fd_threshold_mm)
 
     def _censored(self, entry: TakeVolume, report: VolumeReport, fd_threshold_mm: float) -> None:
-        if not report.aligned:
+        if report.censored_by == "pose":
             reason = "no head position matches the reference; check that the series is the right one"
-        elif report.fd_mm is not None and report.fd_mm > fd_threshold_mm:
+        elif report.censored_by == "motion":
             reason = f"head moved {report.fd_mm:.2f} mm, more than {fd_threshold_mm:g} mm; ask for stillness"
         else:
             reason = "sudden signal change (spike); check the coil if it recurs"
@@ -241,6 +243,7 @@ class Publisher:
                 n_volumes=beta.n_volumes,
                 n_voxels=beta.beta_V.size,
                 flagged=beta.flagged,
+                flagged_by=beta.flagged_by,
                 beta=stored.beta,
                 standard_error=beta.error,
                 standard_errors=stored.errors,

@@ -38,6 +38,7 @@ def run_placed(
         margin=None if found is None else found.margin,
         overlap=None if found is None else found.overlap,
         text=report.describe(),
+        reference=report.against,
         image=_picture(report, volume, reference, blobs),
     )
 

@@ -15,6 +15,8 @@ from mindsight.preprocessing.quality.rules import Alert
 from mindsight.preprocessing.registration.register import MIN_MARGIN, MIN_OVERLAP, Registration
 
 How = Literal["subject", "session", "realigned", "registered", "refused"]
+Against = Literal["calibration", "first_volume"]
+_NAMES: dict[Against, str] = {"calibration": "the calibration", "first_volume": "the session's first volume"}
 
 MIN_COVERAGE = 0.98
 POOR_COVERAGE = 0.8
@@ -36,6 +38,7 @@ class RegistrationReport:
         two look too different for this figure
     registration : result of ``register``; None if it was not needed
     recovered : the registration before this one was refused
+    against : what the subject's reference is: the calibration's, or in a session without one its first volume
     """
 
     run: int
@@ -47,6 +50,7 @@ class RegistrationReport:
     unexplained: float | None
     registration: Registration | None = None
     recovered: bool = False
+    against: Against = "calibration"
 
     @property
     def trusted(self) -> bool:
@@ -54,7 +58,9 @@ class RegistrationReport:
 
     def describe(self) -> str:
         """One line for the operator."""
-        verdict = f"{self.displacement_mm:.1f} mm from the calibration, {self.coverage:.0%} of the voxels covered"
+        verdict = (
+            f"{self.displacement_mm:.1f} mm from {_NAMES[self.against]}, {self.coverage:.0%} of the voxels covered"
+        )
         if self.unexplained is not None:
             verdict += f", {self.unexplained:.1%} unexplained"
         if self.registration is not None:
@@ -70,7 +76,7 @@ class RegistrationReport:
         if self.registration is not None and not self.trusted:
             found = self.registration
             text = (
-                "The head cannot be registered to the subject's space: no pose is clearly better than a wrong one"
+                f"The head cannot be registered to {_NAMES[self.against]}: no pose is clearly better than a wrong one"
                 f" (margin {found.margin:.2f}, expected at least {MIN_MARGIN:.2f}; overlap {found.overlap:.2f},"
                 f" expected at least {MIN_OVERLAP:.2f}). Check that subject and bundle are the right ones, that images"
                 " are not flipped and that the slices cover the head as at calibration; then start a new run. Until"
@@ -81,8 +87,11 @@ class RegistrationReport:
         if self.recovered:
             alerts.append(Alert("place.refused.over", f"The head is registered again: {self.describe()}.", "info"))
         if self.coverage < MIN_COVERAGE:
+            voxels, before = "the decoder's voxels", "at calibration"
+            if self.against == "first_volume":
+                voxels, before = "the brain of the session's first volume", "in the session's first run"
             text = (
-                f"The volumes show {self.coverage:.0%} of the decoder's voxels. Position the slices as at calibration"
+                f"The volumes show {self.coverage:.0%} of {voxels}. Position the slices as {before}"
                 " and start a new run; until then voxels outside have their mean value, and results are less certain."
             )
             alerts.append(Alert("place.coverage", text, "error" if self.coverage < POOR_COVERAGE else "warning"))

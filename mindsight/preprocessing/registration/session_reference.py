@@ -25,7 +25,7 @@ from mindsight.preprocessing.motion import rigid
 from mindsight.preprocessing.motion.aligned import Aligned
 from mindsight.preprocessing.motion.realign import Realigner
 from mindsight.preprocessing.registration.register import Registration, register
-from mindsight.preprocessing.registration.report import How, RegistrationReport
+from mindsight.preprocessing.registration.report import Against, How, RegistrationReport
 from mindsight.volume import Volume
 
 Float64Array = NDArray[np.float64]
@@ -71,14 +71,22 @@ class SessionReference:
 
     reference : the subject's reference volume
     mask_XYZ : (X, Y, Z) bool on its grid, V voxels
+    against : what the reference is, for the reports
     fast, device : of ``Realigner``
 
     The same volumes give the same bits, also with ``state`` and ``load_state`` between any two of them.
     """
 
     def __init__(
-        self, reference: Volume, mask_XYZ: NDArray[np.bool_], *, fast: bool = False, device: str | None = None
+        self,
+        reference: Volume,
+        mask_XYZ: NDArray[np.bool_],
+        *,
+        against: Against = "calibration",
+        fast: bool = False,
+        device: str | None = None,
     ) -> None:
+        self._against = against
         self._mask_XYZ = mask_XYZ
         self._fast, self._device = fast, device
         affine = reference.affine
@@ -188,7 +196,9 @@ class SessionReference:
         distance_mm = rigid.displacement_mm(to_volume, self._subject.centre_mm)
         covered_V = self._covers(volume, to_volume)
         share = float(covered_V.mean())
-        report = RegistrationReport(volume.run, volume.index, "refused", to_volume, distance_mm, share, None, refusal)
+        report = RegistrationReport(
+            volume.run, volume.index, "refused", to_volume, distance_mm, share, None, refusal, against=self._against
+        )
         return replace(self._sampled(aligned, report), converged=False)
 
     def _covers(self, volume: Volume, to_volume: Float64Array) -> NDArray[np.bool_]:
@@ -218,6 +228,7 @@ class SessionReference:
             coverage=float(covered_V.mean()),
             unexplained=aligned.residual if how in ("subject", "session") else unexplained,
             registration=registration,
+            against=self._against,
         )
 
     def _sampled(self, aligned: Aligned, report: RegistrationReport | None = None) -> RegisteredVolume:

@@ -25,10 +25,16 @@ export function wilson(k, n) {
   return [Math.max(0, centre - half), Math.min(1, centre + half)];
 }
 
+const sorted = new WeakMap(); // runs -> their trials: runs are never changed in place
+
 /** Every trial of the session in the order of the experiment. */
 export function allTrials(session) {
+  const known = sorted.get(session.runs);
+  if (known) return known;
   const runs = Object.values(session.runs).sort((a, b) => a.run - b.run);
-  return runs.flatMap((run) => Object.values(run.trials).sort((a, b) => a.trial - b.trial));
+  const trials = runs.flatMap((run) => Object.values(run.trials).sort((a, b) => a.trial - b.trial));
+  sorted.set(session.runs, trials);
+  return trials;
 }
 
 /** The latest stage at which a trial has a result, or null. */
@@ -41,6 +47,14 @@ export function resultOf(trial) {
   const stage = stageOf(trial);
   return stage && trial.stages[stage].result;
 }
+
+/** The latest stage at which a trial has a beta, or null. */
+export function betaStageOf(trial) {
+  return STAGES.findLast((stage) => trial.stages[stage]?.beta) ?? null;
+}
+
+/** Whether the betas of a trial's run are decoded: a run that began without a bundle has betas only. */
+export const isDecoded = (session, trial) => session.runs[trial.run].decoded !== false;
 
 /** The result before that of a stage, for what a revision changed. */
 export function earlierResult(trial, stage) {
@@ -60,8 +74,25 @@ export function laterVersion(a, b) {
   return a === null || rank(b) >= rank(a) ? b : a;
 }
 
-/** Why the newest stage of a trial has no reconstruction, or null. */
-export const skippedOf = (trial) => trial.stages[stageOf(trial)]?.skipped ?? null;
+/**
+ * Where the reconstruction of a trial stands: "drawing" while the newest result's is being made, "drawn" once the trial has
+ * one, "none" where none can come, "waiting" before the first result.
+ * @returns {{state: "drawing"|"drawn"|"none"|"waiting", stage: ?string, why: string}} why: the reason for none
+ */
+export function drawingOf(session, trial) {
+  const stage = stageOf(trial);
+  if (!isDecoded(session, trial)) return { state: "none", stage, why: "no bundle: betas are not decoded" };
+  if (!stage) return { state: session.closedT === null ? "waiting" : "none", stage, why: failureOf(trial) ?? "no result" };
+  const { result, reconstruction, skipped, failed } = trial.stages[stage];
+  const over = reconstruction || skipped || failed || session.archive;
+  if (result.to_be_drawn && !over) return { state: "drawing", stage, why: "" };
+  if (reconstructionOf(trial)) return { state: "drawn", stage, why: "" };
+  const unsaid = result.to_be_drawn ? "no reconstruction came" : "this bundle has no reconstructions";
+  return { state: "none", stage, why: skipped?.text ?? failed ?? (result.to_be_drawn === undefined ? "no reconstruction" : unsaid) };
+}
+
+/** Why a trial has no result at its latest stage, or null. */
+export const failureOf = (trial) => STAGES.map((stage) => trial.stages[stage]?.failed).findLast(Boolean) ?? null;
 
 /** The fit of a reconstruction, or null until this very image is measured. */
 export function fitOf(trial, made) {
@@ -90,32 +121,33 @@ export function hit(trial) {
 /** Seconds of scanning since the run began. */
 export const scanTime = (run) => run.volumes.length * (run.trS ?? 0);
 
-/** What a trial stands at: planned, waiting, fast, revised, final, or undecoded once no result can follow. */
+/**
+ * What a trial stands at: planned, waiting, fast, revised, final, or undecoded once no result can follow. In a run without
+ * a bundle its stages are those of its beta.
+ */
 export function trialState(session, trial) {
-  const stage = stageOf(trial);
+  const stage = isDecoded(session, trial) ? stageOf(trial) : betaStageOf(trial);
   if (stage) return stage;
+  if (failureOf(trial)) return "undecoded";
   if (session.closedT !== null) return "undecoded";
   const run = session.runs[trial.run];
   return scanTime(run) > trial.onsetS ? "waiting" : "planned";
 }
 
 /**
- * Top-1 over the last WINDOW decoded trials, at each decoded trial whose truth is known.
- * @returns {{trial: object, n: number, p: number, low: number, high: number}[]}
+ * Top-1 of one stage with one result more: over its last WINDOW results whose truth was known when they came.
+ * @param {object[]} series of the stage so far, see there
+ * @returns {{run: number, trial: number, hit: boolean, n: number, p: number, low: number, high: number, chance: number,
+ *   poolSize: number}[]} what stands in it stays as it is: a later stage has a series of its own
  */
-export function rollingAccuracy(session) {
-  const hits = [];
-  const series = [];
-  for (const trial of allTrials(session)) {
-    const h = hit(trial);
-    if (h === null) continue;
-    hits.push(h ? 1 : 0);
-    const window = hits.slice(-WINDOW);
-    const k = window.reduce((sum, x) => sum + x, 0);
-    const [low, high] = wilson(k, window.length);
-    series.push({ trial, n: window.length, p: k / window.length, low, high });
-  }
-  return series;
+export function withAccuracy(series, trial, result) {
+  const was = result.candidates.length > 0 ? isTruth(trial, result.candidates[0]) : null;
+  if (was === null) return series;
+  const window = [...series.slice(1 - WINDOW).map((s) => s.hit), was];
+  const k = window.filter(Boolean).length;
+  const [low, high] = wilson(k, window.length);
+  const of = { run: trial.run, trial: trial.trial, hit: was, chance: result.chance, poolSize: result.pool_size };
+  return [...series, { ...of, n: window.length, p: k / window.length, low, high }];
 }
 
 /** WAITING, LIVE, CLOSED or ARCHIVED. */
@@ -126,17 +158,35 @@ export function sessionState(session) {
   return run && !run.ended && run.volumes.length > 0 ? "LIVE" : "WAITING";
 }
 
-/** Trials are known, but none of them has its truth. */
-export function truthHidden(session) {
-  const trials = allTrials(session);
-  return !trials.some(truthKnown) && (session.blinded || trials.length > 0);
+/** Whether motion was measured in a run: true, false, or null while no volume can show it. */
+export function motionMeasured(run) {
+  const processed = run.volumes.filter((v) => v?.censored !== undefined);
+  if (processed.some((v) => v.translationMm || typeof v.fdMm === "number")) return true;
+  return processed.length > 1 ? false : null; // a run's first volume has no displacement
 }
 
-/** Usable volumes of a run: processed and not censored, out of those that should be there by now. */
+/**
+ * Usable volumes of a run: processed and not censored, out of those that should be there by now. Unknown (ok null) where
+ * motion was not measured.
+ */
 export function usable(run) {
-  const due = run.volumes.filter((v) => v?.fdMm !== undefined || v?.missing);
-  const ok = due.filter((v) => !v.missing && !v.censored).length;
-  return { ok, due: due.length, minutes: (ok * (run.trS ?? 0)) / 60 };
+  const due = run.volumes.filter((v) => v?.censored !== undefined || v?.missing);
+  const ok = motionMeasured(run) ? due.filter((v) => !v.missing && !v.censored).length : null;
+  return { ok, due: due.length, minutes: ((ok ?? 0) * (run.trS ?? 0)) / 60 };
+}
+
+/** Minutes of usable data of all runs so far. */
+export const usableMinutes = (session) => Object.values(session.runs).reduce((sum, run) => sum + usable(run).minutes, 0);
+
+const FASTER = 1.25; // times real time: above this a run is being sent from a record, not from a scanner
+
+/** How many times faster than real time volumes arrive, or null if they do not: then no latency is late. */
+export function hurry(session) {
+  const trS = session.runs[session.run]?.trS;
+  const gaps = session.arrivals.slice(1).map((t, i) => t - session.arrivals[i]);
+  if (!trS || gaps.length < 3) return null;
+  const pace = trS / Math.max(1e-3, quantile(gaps, 0.5));
+  return pace > FASTER ? pace : null;
 }
 
 /** Seconds between two trials of a run (median), or null. */

@@ -57,9 +57,3 @@ export const chance = (p) => (p >= 0.1 ? p.toFixed(2) : String(Number(p.toPrecis
 export const bundle = (id) => (/^[0-9a-f]{64}$/.test(id) ? short(id) : id.replace(/^bundle[-_ ]/, ""));
 
 export const plural = (n, one, many = `${one}s`) => `${count(n)}${THIN}${n === 1 ? one : many}`;
-
-/** Shorten a long name: keep the end of a path, the beginning of other text. */
-export const clip = (text, length = 28) => {
-  if (text.length <= length) return text;
-  return text.includes("/") ? `…${text.slice(1 - length)}` : `${text.slice(0, length - 1)}…`;
-};

@@ -1,15 +1,20 @@
 // The log: what happened, in plain words, newest last. Pure.
 
-import { bundle, clip, count, duration, plural } from "./format.js";
+import { bundle, count, duration, plural } from "./format.js";
 import { earlierResult, warmingUp } from "./figures.js";
 
 /** What a candidate is called. */
-export const nameOf = (candidate) => clip(candidate.label ?? candidate.id);
+export const nameOf = (candidate) => candidate.label ?? candidate.id;
 
 /** "volume 37" or "volumes 37–39". */
 function volumes(entry) {
   return entry.from === entry.to ? `volume ${entry.from}` : `volumes ${entry.from}–${entry.to}`;
 }
+
+const CENSORED = {
+  spike: "sudden signal change (spike); check the coil if it recurs",
+  pose: "no head position matches the reference; check that the series is the right one",
+};
 
 // Consecutive entries of the same kind are merged into one, worded like this.
 const MERGED = {
@@ -56,8 +61,9 @@ function warned(before, m) {
   const entry = { level: m.level ?? "warning", text: m.text };
   if (m.code !== "volume.censored") return entry;
   const fdMm = before.runs[m.run]?.volumes[m.index]?.fdMm ?? null;
-  const reason = m.text.includes(" moved ") ? null : (m.text.split(": ")[1] ?? null); // null: its displacement
-  if (reason === null && fdMm === null) return entry;
+  const why = before.runs[m.run]?.volumes[m.index]?.censoredBy;
+  if (!why) return entry; // an earlier release does not say
+  const reason = why === "motion" ? null : CENSORED[why]; // null: its displacement
   return { ...entry, kind: "censored", run: m.run, from: m.index, to: m.index, reason, fdMm };
 }
 

@@ -3,11 +3,13 @@
 // A message with an id already seen changes nothing; one that skips ids is refused and the gap is recorded, so that the
 // socket resumes from the last id. Values are never changed in place: the same object means that nothing changed.
 
-import { laterVersion } from "./figures.js";
+import { STAGES, laterVersion, withAccuracy } from "./figures.js";
 import * as logEntries from "./log.js";
 
 const LAST = 100; // latencies kept per stage
 const LOG_LENGTH = 250;
+const ARRIVALS = 20; // times of the last volumes, for the pace that they come at
+const CANDIDATES = 8; // kept of a result: those that are shown
 
 export const emptySession = () => ({
   lastId: 0,
@@ -28,15 +30,19 @@ export const emptySession = () => ({
   lastVolumeT: null,
   newest: null, // {run, trial} of the trial that the live view shows
   latency: {},
+  arrivals: [],
+  accuracy: Object.fromEntries(STAGES.map((stage) => [stage, []])), // by stage, see withAccuracy
   log: [],
 });
 
 const emptyRun = (run) => ({
-  run, task: null, trS: null, nVolumes: null, startedT: null, ended: null, registration: null, volumes: [], trials: {},
+  run, task: null, trS: null, nVolumes: null, startedT: null, ended: null, registration: null, decoded: null, volumes: [],
+  trials: {},
 });
 
 const emptyTrial = (run, trial) => ({
-  run, trial, onsetS: 0, durationS: 0, stimulus: null, candidate: null, label: null, flagged: false, stages: {},
+  run, trial, onsetS: 0, durationS: 0, stimulus: null, candidate: null, label: null, flagged: false, flaggedBy: [],
+  stages: {},
 });
 
 function withRun(s, number, change) {
@@ -63,6 +69,9 @@ function withTrial(s, m, change) {
 const withStage = (s, m, part) =>
   withTrial(s, m, (trial) => ({
     flagged: trial.flagged || m.flagged === true,
+    flaggedBy: m.flagged_by?.some((why) => !trial.flaggedBy.includes(why))
+      ? [...new Set([...trial.flaggedBy, ...m.flagged_by])]
+      : trial.flaggedBy,
     stages: { ...trial.stages, [m.stage]: { ...trial.stages[m.stage], ...part } },
   }));
 
@@ -102,6 +111,17 @@ function withReconstruction(s, m) {
   return (m.version ?? "full") === "full" ? withResultTotal(next, m) : next;
 }
 
+/** A result without what no panel shows. */
+function kept({ pairs: _, ...result }) {
+  return { ...result, candidates: result.candidates.slice(0, CANDIDATES) };
+}
+
+/** What the result does to the accuracy of its stage; that of other stages stays. */
+function withOwnAccuracy(s, m) {
+  const series = withAccuracy(s.accuracy[m.stage], s.runs[m.run].trials[m.trial], m);
+  return { ...s, accuracy: { ...s.accuracy, [m.stage]: series } };
+}
+
 const HANDLERS = {
   "session.opened": (s, m) => ({
     ...s, session: m.session, subject: m.subject, bundle: m.bundle ?? null, poolSize: m.pool_size ?? null,
@@ -110,8 +130,11 @@ const HANDLERS = {
   "session.closed": (s, m) => ({ ...s, closedT: m.t }),
   "session.archived": (s, m) => ({ ...s, archive: { path: m.archive, nFiles: m.n_files, t: m.t } }),
   "run.started": (s, m) => ({
-    ...withRun(s, m.run, () => ({ task: m.task, trS: m.tr_s, nVolumes: m.n_volumes ?? null, startedT: m.t })),
+    ...withRun(s, m.run, () => ({
+      task: m.task, trS: m.tr_s, nVolumes: m.n_volumes ?? null, startedT: m.t, decoded: s.bundle !== null,
+    })),
     run: m.run,
+    arrivals: [],
     lastVolumeT: null,
   }),
   "run.placed": (s, m) => withRun(s, m.run, () => ({ registration: m })),
@@ -138,25 +161,31 @@ const HANDLERS = {
   "volume.received": (s, m) => ({
     ...withLatency(withVolume(s, m, { receiveMs: m.latency_ms?.receive ?? null }), m.latency_ms),
     lastVolumeT: m.t,
+    arrivals: [...s.arrivals.slice(1 - ARRIVALS), m.t],
   }),
   "volume.missing": (s, m) => withVolume(s, m, { missing: true, reason: m.reason }),
   "volume.processed": (s, m) => {
     const next = withVolume(s, m, {
       translationMm: m.translation_mm ?? null, rotationDeg: m.rotation_deg ?? null, fdMm: m.fd_mm ?? null, censored: m.censored,
+      censoredBy: m.censored_by ?? null,
       dvarsPercent: m.dvars_percent ?? null, tsnr: m.tsnr ?? null,
     });
     return withLatency(next, { ...m.latency_ms, volume: volumeTotal(next, m) });
   },
-  "beta.ready": (s, m) => withLatency(withStage(s, m, { beta: m }), m.latency_ms),
+  "beta.ready": (s, m) => {
+    const next = withLatency(withStage(s, m, { beta: m }), m.latency_ms);
+    const isAll = next.runs[m.run].decoded === false; // no result will follow
+    return isAll && after(m, s.newest) ? { ...next, newest: { run: m.run, trial: m.trial } } : next;
+  },
   "result": (s, m) => {
-    const next = withResultTotal(withLatency(withStage(s, m, { result: m }), m.latency_ms), m);
+    const next = withOwnAccuracy(withResultTotal(withLatency(withStage(s, m, { result: kept(m) }), m.latency_ms), m), m);
     return after(m, s.newest) ? { ...next, newest: { run: m.run, trial: m.trial } } : next;
   },
   "reconstruction": withReconstruction,
   "reconstruction.skipped": (s, m) => withStage(s, m, { skipped: m }),
   "reconstruction.fit": (s, m) => withLatency(withStage(s, m, { fit: m }), m.latency_ms),
   "caption": (s, m) => withStage(s, m, { caption: m }),
-  "warning": (s) => s,
+  "warning": (s, m) => (m.stage ? withStage(s, m, { failed: m.text }) : s),
 };
 
 /** The session after one message. */

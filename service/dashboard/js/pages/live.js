@@ -1,16 +1,19 @@
 // One session, live: messages in, views out to the panels, at most one drawing per frame.
 //
 // A view is what a panel sees: {name, session, shown: {run, trial} | null, live, trial, run, truthHidden, connection, stale,
-// settled, limits, fdLimitMm, now}. `shown` is the trial looked at, `run` the run whose volumes the charts show, `now` the server's
-// clock in seconds, `limits` the session's limits of quality, by the gateway's names.
+// settled, limits, fdLimitMm, usableMin, axis, at, now}. `shown` is the trial looked at, `run` the run whose volumes the charts
+// show, `truthHidden` whether this key is not sent what was shown, `limits` the session's limits of quality, by the gateway's
+// names, `usableMin` the minutes of usable data wanted (null: not stated), `axis` what the charts share, `at` the volume under
+// their crosshair, `now` the server's clock in seconds.
 
-import { allTrials, sessionState, trialState, truthHidden } from "../model/figures.js";
+import { allTrials, sessionState, trialState } from "../model/figures.js";
 import { emptySession, reduce, skipGap } from "../model/store.js";
 import { SessionSocket } from "../net/socket.js";
-import { brainMapOf } from "../panels/brain.js";
 import { h } from "../ui/dom.js";
+import { VolumeAxis } from "../ui/volume_axis.js";
 import "../panels/accuracy.js";
 import "../panels/banner.js";
+import "../panels/brain.js";
 import "../panels/candidates.js";
 import "../panels/displacement.js";
 import "../panels/events.js";
@@ -40,7 +43,7 @@ export class LivePage {
   #offset = null; // server's clock minus this browser's, seconds
   #refusedGap = null;
   #frame = null;
-  #record = {}; // limits that the session was opened with
+  #record = { limits: {}, usableMin: null, seesTruth: true }; // what the session was opened with, and this key's view
   #limits = [null, null, {}]; // the record's and the session's, and both together
   #settled = false; // caught up with the log; until then not every message is drawn
   #quiet = null;
@@ -49,6 +52,7 @@ export class LivePage {
   constructor(name, refused) {
     this.name = name;
     this.refused = refused;
+    this.axis = new VolumeAxis("volumes", () => this.#schedule());
     this.panels = Object.fromEntries(PANELS.map((panel) => [panel, h(`ms-${panel}`)]));
     const group = (name, panels) => h("div", { class: name }, ...panels.map((panel) => this.panels[panel]));
     this.element = h("div", { class: "live" },
@@ -59,7 +63,7 @@ export class LivePage {
       lastId: () => this.#session.lastId,
       onMessage: (message) => this.#receive(message),
       onTick: (t) => this.#tick(t),
-      onRecord: (record) => (this.#record = named({ ...record.options.limits, fd_mm: record.options.fd_mm })),
+      onRecord: (record) => this.#opened(record),
       onState: (state) => this.#connected(state),
     });
   }
@@ -77,6 +81,13 @@ export class LivePage {
     removeEventListener("online", this.#online);
     clearInterval(this.clock);
     this.socket.stop();
+    this.axis.clear();
+  }
+
+  #opened({ options, sees_truth: seesTruth }) {
+    const limits = named({ ...options.limits, fd_mm: options.fd_mm });
+    this.#record = { limits, usableMin: options.usable_min ?? null, seesTruth };
+    this.#schedule();
   }
 
   #receive(message) {
@@ -135,6 +146,9 @@ export class LivePage {
     if (step) this.#step(step);
     else if (event.key === "Home") this.#step(-Infinity);
     else if (event.key === "Escape" || event.key === "End") this.#select(null);
+    else if (event.key === "," || event.key === ".") this.axis.step(event.key === "." ? 1 : -1, this.#view().run?.volumes.length ?? 0);
+    else if (event.key === "+" || event.key === "-") this.axis.zoomBy(event.key === "+" ? 0.5 : 2);
+    else if (event.key === "0") this.axis.zoom(null);
     else return;
     event.preventDefault();
   };
@@ -164,7 +178,7 @@ export class LivePage {
     });
   }
 
-  /** The newest decoded trial; before the first result, the trial whose response is awaited. */
+  /** The newest decoded trial (without a bundle, the newest with a beta); before it, the one whose response is awaited. */
   #liveTrial(session) {
     if (session.newest) return session.newest;
     return allTrials(session).findLast((trial) => trialState(session, trial) === "waiting") ?? null;
@@ -172,7 +186,7 @@ export class LivePage {
 
   /** The limits of the record and of the session together: the same object as long as neither changed. */
   #effectiveLimits() {
-    const [record, session] = [this.#record, this.#session.limits];
+    const [record, session] = [this.#record.limits, this.#session.limits];
     if (this.#limits[0] !== record || this.#limits[1] !== session) this.#limits = [record, session, { ...record, ...session }];
     return this.#limits[2];
   }
@@ -182,6 +196,7 @@ export class LivePage {
     const limits = this.#effectiveLimits();
     const shown = this.#selected ?? this.#liveTrial(session);
     const run = session.runs[this.#selected ? this.#selected.run : session.run] ?? null;
+    this.axis.follow(run);
     return {
       name: this.name,
       session,
@@ -189,22 +204,25 @@ export class LivePage {
       live: this.#selected === null,
       trial: shown ? session.runs[shown.run].trials[shown.trial] : null,
       run,
-      truthHidden: truthHidden(session),
+      truthHidden: !this.#record.seesTruth,
       connection: this.#connection,
       stale: this.#connection.state !== "open" && (this.#connection.attempt > 0 || this.#connection.state === "missing"),
       settled: this.#settled,
       limits,
       fdLimitMm: limits.fd_mm ?? FD_LIMIT_MM,
+      usableMin: this.#record.usableMin,
+      axis: this.axis,
+      at: this.axis.at,
       now: Date.now() / 1000 + (this.#offset ?? 0),
     };
   }
 
   #draw(view) {
     const { session } = view;
-    this.panels.brain.hidden = !allTrials(session).some(brainMapOf);
     this.panels.accuracy.hidden = view.truthHidden;
     this.element.classList.toggle("no-accuracy", this.panels.accuracy.hidden);
     this.element.classList.toggle("stale", view.stale);
+    this.element.dataset.last = session.lastId;
     document.title = `${session.subject ?? view.name} · ${sessionState(session)} · Mindsight`;
     for (const panel of Object.values(this.panels)) panel.update(view);
   }

@@ -1,6 +1,6 @@
 // The eight candidates closest to the trial's beta, with score and calibrated probability, and how sure the first is.
 
-import { isTruth, resultOf, warmingUp } from "../model/figures.js";
+import { failureOf, isDecoded, isTruth, resultOf, warmingUp } from "../model/figures.js";
 import { chance, count, fixed } from "../model/format.js";
 import { nameOf } from "../model/log.js";
 import { h, setAttr, setText } from "../ui/dom.js";
@@ -10,7 +10,7 @@ import { Panel } from "../ui/panel.js";
 const SHOWN = 8;
 
 class CandidatesPanel extends Panel {
-  title_ = "Closest candidates";
+  title_ = "Candidates";
 
   build(body) {
     this.tiles = Array.from({ length: SHOWN }, (_, i) => this.#tile(i + 1));
@@ -19,18 +19,18 @@ class CandidatesPanel extends Panel {
 
   inputs(view) {
     const trial = view.trial;
-    return [trial && resultOf(trial), trial?.candidate, trial?.label];
+    return [trial && resultOf(trial), trial?.candidate, trial?.label, this.#absence(view)];
   }
 
   draw(view) {
     const result = view.trial && resultOf(view.trial);
-    this.#drawConfidence(result);
+    this.#drawConfidence(view, result);
     this.tiles.forEach((tile, i) => this.#fill(tile, view.trial, result?.candidates[i] ?? null));
   }
 
   /** The ranking's own figure: of the reconstruction it says nothing. */
-  #drawConfidence(result) {
-    this.aside.replaceChildren();
+  #drawConfidence(view, result) {
+    this.aside.replaceChildren(result ? "" : this.#absence(view));
     if (!result) return;
     const meter = { role: "meter", "aria-label": "first candidate right", "aria-valuemin": "0", "aria-valuemax": "1" };
     const sure = h("b", { ...meter, "aria-valuenow": String(result.confidence), text: result.confidence.toFixed(2) });
@@ -39,38 +39,48 @@ class CandidatesPanel extends Panel {
     this.aside.append(`first of ${count(result.pool_size)} right: `, sure, levels);
   }
 
+  /** Why there are no candidates. */
+  #absence({ session, trial }) {
+    if (session.session === null) return "";
+    if (trial ? !isDecoded(session, trial) : session.bundle === null) return "no bundle: betas are not decoded";
+    if (trial && failureOf(trial) && !resultOf(trial)) return "no result: see the events";
+    return session.closedT === null ? "no result yet" : "no result";
+  }
+
   #tile(rank) {
     const img = h("img", { alt: "", hidden: true });
     const placeholder = h("span", { class: "placeholder" });
     const mark = h("span", { class: "mark" });
     const fill = h("i");
     const name = h("span", { class: "name" });
-    const figures = h("span", { class: "figures" });
-    const frame = h("div", { class: "frame" }, img, placeholder, mark);
-    const row = h("div", { class: "row" }, h("b", { text: String(rank) }), figures);
+    const frame = h("div", { class: "frame" }, img, placeholder, h("b", { text: String(rank) }), mark);
+    const score = h("span", { class: "score", title: "score: cosine of the tokens" });
+    const p = h("span", { class: "p", title: "calibrated probability" });
+    const row = h("div", { class: "row" }, score, p);
     const el = h("li", {}, frame, h("div", { class: "bar" }, fill), row, name);
-    return { el, frame, img, placeholder, mark, fill, name, figures };
+    return { el, frame, img, placeholder, mark, fill, name, score, p };
   }
 
   #fill(tile, trial, candidate) {
-    tile.el.classList.toggle("empty", candidate === null);
+    tile.el.classList.toggle("absent", candidate === null);
     const truth = candidate !== null && isTruth(trial, candidate) === true;
     tile.frame.classList.toggle("truth", truth);
     setText(tile.mark, truth ? "● shown" : "");
     if (candidate === null) {
       tile.img.hidden = true;
       tile.img.dataset.digest = "";
-      for (const el of [tile.placeholder, tile.name, tile.figures]) setText(el, "");
+      for (const el of [tile.placeholder, tile.name, tile.score, tile.p]) setText(el, "");
       tile.fill.style.width = "0";
       return;
     }
     const name = nameOf(candidate);
     setText(tile.placeholder, candidate.image ? "" : name);
+    setAttr(tile.placeholder, "title", name);
     setText(tile.name, candidate.image ? name : "");
-    setAttr(tile.name, "title", candidate.id);
+    setAttr(tile.name, "title", name === candidate.id ? name : `${name}\n${candidate.id}`);
     const p = candidate.probability ?? null;
-    setAttr(tile.figures, "title", "score · probability");
-    setText(tile.figures, fixed(candidate.score, 2) + (p === null ? "" : ` · ${p.toFixed(2)}`));
+    setText(tile.score, fixed(candidate.score, 2));
+    setText(tile.p, p === null ? "" : p.toFixed(2));
     tile.fill.style.width = `${100 * (p ?? 0)}%`;
     tile.img.alt = name;
     if (candidate.image) {

@@ -1,77 +1,115 @@
-// Framewise displacement, which volumes are censored, and how much data is left.
+// Framewise displacement, which volumes are censored and why, and how much usable data there is and is still needed.
 
-import { usable } from "../model/figures.js";
-import { Panel } from "../ui/panel.js";
-import { INK, Plot, hatch, rule, text } from "../ui/plot.js";
-import { markTrial, nameVolumes, runNote, volumeAxis } from "../ui/volume_axis.js";
+import { motionMeasured, usable, usableMinutes } from "../model/figures.js";
+import { count } from "../model/format.js";
+import { Chart, bars, box, hatch, rule } from "../ui/chart.js";
+import { ChartPanel, markTrial, xs } from "../ui/chart_panel.js";
+import { h } from "../ui/dom.js";
+import { INK, em, font } from "../ui/palette.js";
 
-// Bars taller than this many thresholds are cut, and labelled with their height.
-const HIGHEST = 2;
+const HIGHEST = 2; // bars taller than this many limits are cut, and labelled with their height
+const LINES = [
+  { name: "FD", stroke: INK.blue, fill: INK.blue, paths: bars, width: 0 },
+  { name: "censored", stroke: INK.red, fill: INK.red, paths: bars, width: 0, hidden: true },
+];
 
-class DisplacementPanel extends Panel {
-  title_ = "Framewise displacement";
+class DisplacementPanel extends ChartPanel {
+  title_ = "FD, usable data";
 
-  build(body) {
-    this.plot = new Plot(body.appendChild(document.createElement("div")));
+  makeCharts(axis) {
+    const levels = ([, high]) => [0, high / HIGHEST, high];
+    return [new Chart(this.body, { lines: LINES, caption: "framewise, mm", axis, levels, numbered: true })];
   }
 
   inputs(view) {
-    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.fdLimitMm];
+    const minutes = usableMinutes(view.session);
+    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.fdLimitMm, view.usableMin, view.at, minutes];
   }
 
-  draw(view) {
-    const run = view.run;
-    const { ok, due, minutes } = run ? usable(run) : { ok: 0, due: 0, minutes: 0 };
-    const percent = due ? `${Math.round((100 * ok) / due)} % usable · ${minutes.toFixed(1)} min` : "";
-    this.setHeading("Framewise displacement", due ? runNote(view, run) + percent : "");
-    const rows = run ? run.volumes : [];
+  drawCharts(view) {
+    const { run } = view;
+    const rows = run?.volumes ?? [];
+    const measured = run ? motionMeasured(run) : null;
+    const { ok, due } = run ? usable(run) : { ok: null, due: 0 };
+    this.setHeading("FD, usable data", view.at === null ? this.#dataOf(view, measured, ok, due) : this.headingOf(view));
+    this.setInstead(measured === false ? "motion is not measured in this run: which volumes are usable is not known" : "");
+    const [chart] = this.charts;
+    const shown = view.at === null ? rows.findLast((v) => typeof v?.fdMm === "number") : rows[view.at];
+    chart.setValue(0, typeof shown?.fdMm === "number" ? shown.fdMm.toFixed(2) : "–");
+    this.#list(chart, view, rows, shown);
     const censored = rows.filter((v) => v?.censored).length;
-    this.plot.draw((ctx, w, h, em) => this.#paint(ctx, w, h, em, view, rows),
-      `framewise displacement: ${ok} of ${due} volumes usable, ${censored} censored`);
-  }
-
-  #paint(ctx, w, h, em, view, rows) {
     const limit = HIGHEST * view.fdLimitMm;
-    const [top, bottom] = [em * 1.1, h - em * 1.5];
-    const { left, right, x } = volumeAxis(view.run, w, em);
-    const y = (mm) => bottom - (Math.min(mm, limit) / limit) * (bottom - top);
-    if (view.run) markTrial(ctx, view, view.run, x, top, bottom);
-    text(ctx, limit.toFixed(1), left - 5, top, INK.faint, "right");
-    text(ctx, "0", left - 5, bottom, INK.faint, "right");
-    rule(ctx, left, right, bottom, INK.line);
-    const width = Math.max(1, x(1) - x(0) - 0.6);
-    rows.forEach((v, i) => {
-      if (v?.missing) hatch(ctx, x(i), top, Math.max(width, 3), bottom - top, INK.dim, 4);
-      if (typeof v?.fdMm !== "number") return;
-      ctx.fillStyle = v.censored ? INK.red : INK.blue;
-      ctx.fillRect(x(i), y(v.fdMm), width, Math.max(1, bottom - y(v.fdMm)));
-      if (v.censored) this.#cross(ctx, x(i) + width / 2, bottom + em * 0.5, em * 0.24);
-    });
-    this.#cutBars(ctx, rows, limit, x, width, top, em);
-    rule(ctx, left, right, y(view.fdLimitMm), INK.dim, [4, 4]);
-    text(ctx, `${view.fdLimitMm.toFixed(1)} mm`, right + 8, y(view.fdLimitMm), INK.dim);
-    const censored = rows.filter((v) => v?.censored).length;
-    if (censored) text(ctx, `✕ ${censored} censored`, right + 8, bottom + em * 0.55, INK.red);
-    if (view.run) nameVolumes(ctx, view.run, left, right, h - em * 0.35);
-  }
-
-  /** Only the tallest of neighbouring cut bars is labelled with its height, so that the numbers do not cover each other. */
-  #cutBars(ctx, rows, limit, x, width, top, em) {
-    let free = -Infinity;
-    rows.forEach((v, i) => {
-      if (!(v?.fdMm > limit)) return;
-      ctx.fillStyle = INK.panel;
-      ctx.fillRect(x(i) - 1, top + 4, width + 2, 2);
-      if (x(i) < free) return;
-      text(ctx, v.fdMm.toFixed(1), x(i) + width / 2, top - em * 0.5, INK.red, "center");
-      free = x(i) + em * 2;
+    chart.draw({
+      data: [xs(rows), rows.map((v) => (v?.censored ? null : (v?.fdMm ?? null))), rows.map((v) => (v?.censored ? (v.fdMm ?? null) : null))],
+      limits: [0, limit],
+      label: `framewise displacement: ${ok ?? "unknown"} of ${due} volumes usable, ${censored} censored`,
+      under: (u, ctx) => this.#paintUnder(u, ctx, view, rows),
+      over: (u, ctx) => this.#paintOver(u, ctx, view, rows, limit),
     });
   }
 
-  /** A cross under the axis: censored, also without colour. */
+  /** Minutes of usable data, as people plan by them: of all runs, and how many are still needed. */
+  #dataOf(view, measured, ok, due) {
+    if (!due) return "";
+    if (measured !== true) return measured === null ? "" : "motion not measured";
+    const minutes = usableMinutes(view.session);
+    const share = `${Math.round((100 * ok) / due)} % usable`;
+    if (view.usableMin === null) return `${share} · ${minutes.toFixed(1)} min`;
+    const left = view.usableMin - minutes;
+    const need = left > 0 ? `${left.toFixed(1)} min more of ${view.usableMin}` : `all ${view.usableMin} min`;
+    return `${share} · ${need}`;
+  }
+
+  /** Below the value: the limit, and how many volumes are lost to what. */
+  #list(chart, view, rows, shown) {
+    const of = (why) => rows.filter((v) => v?.censoredBy === why).length;
+    const lost = [
+      ["╌", `limit ${view.fdLimitMm.toFixed(2)}`, ""],
+      ["✕", `${count(rows.filter((v) => v?.censored).length)} censored`, "bad"],
+      ["▨", `${count(rows.filter((v) => v?.missing).length)} missing`, ""],
+    ];
+    if (view.at !== null) lost[1] = shown?.censored ? ["✕", `censored: ${shown.censoredBy ?? "yes"}`, "bad"] : ["·", "used", ""];
+    if (view.at !== null && shown?.missing) lost[1] = ["▨", "missing", ""];
+    const items = lost.map(([sign, text, level]) => h("li", { class: level, title: text }, h("i", { text: sign }), h("span", { text })));
+    const why = `motion ${of("motion")}, spike ${of("spike")}, no head position ${of("pose")}`;
+    items[1].title = `censored: ${why}`;
+    chart.more.replaceChildren(...items);
+  }
+
+  #paintUnder(u, ctx, view, rows) {
+    markTrial(u, ctx, view);
+    rows.forEach((v, i) => v?.missing && hatch(ctx, box(u, i, i + 1, 3), INK.dim));
+    rule(u, ctx, view.fdLimitMm, INK.dim);
+  }
+
+  #paintOver(u, ctx, view, rows, limit) {
+    const { top, height, left, width } = u.bbox;
+    const letter = em() * devicePixelRatio;
+    let free = left;
+    ctx.save();
+    ctx.font = font(0.75).replace(/^\d+/, (px) => String(px * devicePixelRatio));
+    ctx.textBaseline = "middle";
+    ctx.textAlign = "center";
+    ctx.strokeStyle = ctx.fillStyle = INK.red;
+    ctx.lineWidth = 1.3 * devicePixelRatio;
+    rows.forEach((v, i) => {
+      if (!v?.censored) return;
+      const x = u.valToPos(i + 0.5, "x", true);
+      if (x < left || x > left + width) return;
+      this.#cross(ctx, x, top + height - letter * 0.3, letter * 0.22);
+      // only the first of neighbouring cut bars is labelled, so that no label covers another
+      const words = v.fdMm > limit ? v.fdMm.toFixed(1) : "";
+      const half = ctx.measureText(words).width / 2 + 2 * devicePixelRatio;
+      if (!words || x - half < free || x + half > left + width) return;
+      ctx.clearRect(x - half, top, 2 * half, letter);
+      ctx.fillText(words, x, top + letter * 0.5);
+      free = x + half;
+    });
+    ctx.restore();
+  }
+
+  /** A cross on the axis: censored, also without colour. */
   #cross(ctx, x, y, r) {
-    ctx.strokeStyle = INK.red;
-    ctx.lineWidth = 1.3;
     ctx.beginPath();
     ctx.moveTo(x - r, y - r);
     ctx.lineTo(x + r, y + r);

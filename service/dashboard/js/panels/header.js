@@ -46,11 +46,15 @@ class HeaderBar extends HTMLElement {
     const { session } = view;
     const state = sessionState(session);
     setText(this.subject, session.subject ?? view.name ?? "");
-    setText(this.what, this.#what(session, view.name));
+    const what = this.#what(session, view.name);
+    setText(this.what, what);
+    setAttr(this.what, "title", what);
+    setAttr(this.subject, "title", this.subject.textContent);
     setText(this.chip, `${SIGNS[state]} ${state}`);
     setAttr(this.chip, "data-state", state);
     this.badge.hidden = !view.truthHidden && !session.blinded;
-    setText(this.badge, view.truthHidden ? "◧ BLINDED" : "◨ BLINDED SESSION: TRUTH ON THIS SCREEN");
+    setText(this.badge, view.truthHidden ? "◧ BLINDED" : "◨ UNBLINDED");
+    setAttr(this.badge, "title", view.truthHidden ? "what was shown is not sent to this client" : "a blinded session: what was shown is on this screen");
     this.#counters(session.runs[session.run]);
     this.#heartbeat(session, state, view);
     const [sign, words] = CONNECTION[view.connection.state];

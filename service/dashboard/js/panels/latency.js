@@ -1,8 +1,8 @@
 // Latency of each stage of a volume and of a result, compared with the TR and with the time between trials.
 
-import { quantile, stimulusInterval } from "../model/figures.js";
+import { hurry, quantile, stimulusInterval } from "../model/figures.js";
 import { duration } from "../model/format.js";
-import { h, setText } from "../ui/dom.js";
+import { h, setAttr, setText } from "../ui/dom.js";
 import { Panel } from "../ui/panel.js";
 
 const STAGES = [
@@ -27,17 +27,18 @@ class LatencyPanel extends Panel {
   }
 
   inputs(view) {
-    return [view.session.latency, view.run?.trS, view.run?.trials];
+    return [view.session.latency, view.run?.trS, view.run?.trials, view.session.arrivals];
   }
 
   draw(view) {
     const { latency } = view.session;
     const tr = view.run?.trS ? view.run.trS * 1000 : null;
     const interval = view.run ? stimulusInterval(view.run) : null;
-    this.setHeading("Where the time goes", "p50 | p99 of the last 100");
-    this.#setBudget(this.volume, latency.volume, tr, "TR");
+    const pace = hurry(view.session);
+    this.setHeading("Where the time goes", pace ? `sent ${pace.toFixed(1)} × real time: nothing is late` : "p50 | p99 of the last 100");
+    this.#setBudget(this.volume, latency.volume, tr, "TR", pace);
     const results = latency.reconstruction ?? latency.result;
-    this.#setBudget(this.result, results, interval && interval * 1000, "per trial");
+    this.#setBudget(this.result, results, interval && interval * 1000, "per trial", pace);
     const longest = Math.max(1, ...STAGES.map(([stage]) => quantile(latency[stage] ?? [], 0.99) ?? 0));
     for (const [stage] of STAGES) this.#setRow(this.rows.get(stage), latency[stage], longest);
   }
@@ -65,16 +66,19 @@ class LatencyPanel extends Panel {
     bar.p99.style.width = `${Math.min(100, (100 * p99) / limit)}%`;
   }
 
-  #setBudget(budget, values, limit, of) {
+  #setBudget(budget, values, limit, of, pace) {
     if (!values?.length) {
       setText(budget.reading, "–");
+      budget.el.classList.remove("late");
       return this.#setBar(budget.bar, 0, 0, 1);
     }
     const [p50, p99] = [quantile(values, 0.5), quantile(values, 0.99)];
-    const late = limit !== null && p99 > limit;
+    const late = limit !== null && pace === null && p99 > limit;
     budget.el.classList.toggle("late", late);
-    const sum = `${late ? "late: " : ""}${duration(p50)} | ${duration(p99)}`;
-    setText(budget.reading, limit === null ? sum : `${sum} of ${duration(limit)} ${of}`);
+    const sum = `${late ? "▲ late: " : ""}${duration(p50)} | ${duration(p99)}`;
+    const words = limit === null ? sum : `${sum} of ${duration(limit)} ${of}`;
+    setText(budget.reading, words);
+    setAttr(budget.reading, "title", words);
     this.#setBar(budget.bar, p50, p99, limit ?? Infinity);
   }
 

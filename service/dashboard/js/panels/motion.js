@@ -1,58 +1,57 @@
 // Head motion over the run: three translations and three rotations relative to the reference.
 
+import { motionMeasured } from "../model/figures.js";
 import { signed } from "../model/format.js";
-import { Panel } from "../ui/panel.js";
-import { INK, Plot, endLabels, nice, rule, text, trace } from "../ui/plot.js";
-import { markTrial, runNote, volumeAxis } from "../ui/volume_axis.js";
+import { Chart, nice } from "../ui/chart.js";
+import { ChartPanel, markTrial, xs } from "../ui/chart_panel.js";
 
-const AXES = ["x", "y", "z"];
-const SHADES = ["#e3eef8", "#5aa9e6", "#4388bd"]; // one family: colour is state, these are only data
-const WIDTHS = [1.2, 1.5, 1.9];
+// One family of colours, since colour is state and these are only data: the dashes tell them apart.
+const LINES = [
+  { name: "x", stroke: "#e3eef8", dash: "solid", width: 1.3 },
+  { name: "y", stroke: "#5aa9e6", dash: "dashed", width: 1.6 },
+  { name: "z", stroke: "#86b8dd", dash: "dotted", width: 2.2 },
+];
+const GROUPS = [
+  { caption: "translation mm", name: "translation", unit: "mm", pick: (v) => v?.translationMm, least: 0.5 },
+  { caption: "rotation deg", name: "rotation", unit: "deg", pick: (v) => v?.rotationDeg, least: 0.5 },
+];
+const levels = ([low, high]) => [low, 0, high];
 
-class MotionPanel extends Panel {
+class MotionPanel extends ChartPanel {
   title_ = "Motion";
 
-  build(body) {
-    this.translation = new Plot(body.appendChild(document.createElement("div")));
-    this.rotation = new Plot(body.appendChild(document.createElement("div")));
+  makeCharts(axis) {
+    return GROUPS.map(({ caption }) => new Chart(this.body, { lines: LINES, caption, axis, levels }));
   }
 
   inputs(view) {
-    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown];
+    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.at];
   }
 
-  draw(view) {
-    const run = view.run;
+  drawCharts(view) {
+    const { run } = view;
     const last = run?.volumes.findLast((v) => v?.translationMm);
-    const largest = last ? Math.max(...last.translationMm.map(Math.abs)) : 0;
-    this.setHeading("Motion", last ? `${runNote(view, run)}now ${largest.toFixed(2)} mm from the reference` : "");
-    this.#group(this.translation, view, "translation", "mm", (v) => v?.translationMm, 0.5);
-    this.#group(this.rotation, view, "rotation", "deg", (v) => v?.rotationDeg, 0.5);
+    this.setHeading("Motion", this.headingOf(view, last && `now ${Math.max(...last.translationMm.map(Math.abs)).toFixed(2)} mm from the reference`));
+    const given = run?.volumes.some((v) => typeof v?.fdMm === "number");
+    this.setInstead(run && !last && motionMeasured(run) !== null
+      ? (given ? "motion was estimated by another program: only its displacement is known" : "motion is not measured in this run")
+      : "");
+    GROUPS.forEach((group, i) => this.#drawGroup(this.charts[i], view, group));
   }
 
-  #group(plot, view, name, unit, pick, least) {
+  #drawGroup(chart, view, { name, unit, pick, least }) {
     const rows = view.run ? view.run.volumes.map((v) => pick(v) ?? null) : [];
     const known = rows.filter(Boolean);
-    const now = known.at(-1);
-    const label = now ? AXES.map((a, i) => `${a} ${signed(now[i], 2)} ${unit}`).join(", ") : "no volume yet";
-    plot.draw((ctx, w, h, em) => {
-      const top = em * 1.6;
-      const bottom = h - em * 0.4;
-      const { left, right, x } = volumeAxis(view.run, w, em);
-      const limit = Math.max(least, nice(Math.max(0, ...known.flat().map(Math.abs))));
-      const y = (value) => (top + bottom) / 2 - (value / limit) * ((bottom - top) / 2);
-      text(ctx, `${name} ${unit}`, 0, em * 0.5, INK.dim);
-      if (view.run) markTrial(ctx, view, view.run, x, top, bottom);
-      for (const level of [limit, -limit]) {
-        rule(ctx, left, right, y(level), INK.line);
-        text(ctx, signed(level, limit < 1 ? 1 : 0), left - 5, y(level), INK.faint, "right");
-      }
-      rule(ctx, left, right, y(0), INK.line);
-      AXES.forEach((_, i) => trace(ctx, rows.map((r) => r && r[i]), x, y, SHADES[i], WIDTHS[i]));
-      if (!now) return;
-      const labels = AXES.map((a, i) => ({ y: y(now[i]), words: `${a} ${signed(now[i], 2)}`, fill: SHADES[i] }));
-      endLabels(ctx, labels, right + 8, top - em * 0.5, h, em);
-    }, `${name} over the run: ${label}`);
+    const limit = Math.max(least, nice(Math.max(0.01, ...known.map((row) => Math.max(...row.map(Math.abs))))));
+    const now = (view.at === null ? known.at(-1) : rows[view.at]) ?? null;
+    LINES.forEach((_, i) => chart.setValue(i, now ? signed(now[i], 2) : "–"));
+    const words = now ? LINES.map((line, i) => `${line.name} ${signed(now[i], 2)} ${unit}`).join(", ") : "no volume yet";
+    chart.draw({
+      data: [xs(rows), ...LINES.map((_, i) => rows.map((row) => row && row[i]))],
+      limits: [-limit, limit],
+      label: `${name} over the run: ${words}`,
+      under: (u, ctx) => markTrial(u, ctx, view),
+    });
   }
 }
 

@@ -1,58 +1,56 @@
 // Signal quality: temporal signal-to-noise so far in the run, and DVARS of each volume.
 
+import { Chart, nice } from "../ui/chart.js";
+import { ChartPanel, markTrial, xs } from "../ui/chart_panel.js";
 import { h } from "../ui/dom.js";
 import { LimitsForm } from "../ui/limits_form.js";
-import { Panel } from "../ui/panel.js";
-import { INK, Plot, nice, rule, text, trace } from "../ui/plot.js";
-import { markTrial, runNote, volumeAxis } from "../ui/volume_axis.js";
+import { INK } from "../ui/palette.js";
 
-class SignalPanel extends Panel {
+const GROUPS = [
+  { name: "tSNR", caption: "so far in the run", pick: (v) => v?.tsnr, decimals: 0, dash: "solid" },
+  { name: "DVARS", caption: "% of the signal", pick: (v) => v?.dvarsPercent, decimals: 1, dash: "dashed" },
+];
+
+class SignalPanel extends ChartPanel {
   title_ = "Signal";
 
   build(body) {
+    super.build(body);
     this.form = new LimitsForm();
     const open = () => this.form.open(this.view.name, this.view.limits);
     this.set = h("button", { type: "button", class: "small", text: "limits", onclick: open });
     this.querySelector("header").append(this.set);
     this.append(this.form.element);
-    this.tsnr = new Plot(body.appendChild(document.createElement("div")));
-    this.dvars = new Plot(body.appendChild(document.createElement("div")));
+  }
+
+  makeCharts(axis) {
+    return GROUPS.map(({ name, caption, dash }) =>
+      new Chart(this.body, { lines: [{ name, stroke: INK.blue, dash }], caption, axis }));
   }
 
   inputs(view) {
-    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.limits, view.session.closedT];
+    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.limits, view.session.closedT, view.at];
   }
 
-  draw(view) {
+  drawCharts(view) {
     this.view = view;
     this.set.hidden = view.session.closedT !== null;
-    this.setHeading("Signal", view.run && view.run.volumes.length ? runNote(view, view.run).replace(" · ", "") : "");
-    const rows = view.run?.volumes ?? [];
-    this.#trace(this.tsnr, view, "tSNR", "", rows.map((v) => v?.tsnr ?? null), 0);
-    this.#trace(this.dvars, view, "DVARS", " %", rows.map((v) => v?.dvarsPercent ?? null), 1);
+    this.setHeading("Signal", this.headingOf(view, ""));
+    GROUPS.forEach((group, i) => this.#drawGroup(this.charts[i], view, group));
   }
 
-  #trace(plot, view, name, unit, values, decimals) {
+  #drawGroup(chart, view, { name, pick, decimals }) {
+    const values = (view.run?.volumes ?? []).map((v) => pick(v) ?? null);
     const known = values.filter((v) => v !== null);
-    const now = known.at(-1);
-    const reading = now === undefined ? "–" : `${now.toFixed(decimals)}${unit}`;
-    plot.draw((ctx, w, h, em) => {
-      const [top, bottom] = [em * 0.5, h - em * 0.5];
-      const { left, right, x } = volumeAxis(view.run, w, em);
-      const limit = nice(Math.max(0.1, ...known));
-      const y = (value) => bottom - (value / limit) * (bottom - top);
-      if (view.run) markTrial(ctx, view, view.run, x, top, bottom);
-      rule(ctx, left, right, bottom, INK.line);
-      rule(ctx, left, right, top, INK.line);
-      if (known.length) {
-        text(ctx, `${limit}`, left - 5, top, INK.faint, "right");
-        text(ctx, "0", left - 5, bottom, INK.faint, "right");
-      }
-      trace(ctx, values, x, y, INK.blue);
-      text(ctx, name, right + 8, h / 2 - em * 0.6, INK.dim);
-      ctx.font = ctx.font.replace(/^[\d.]+px/, `${em}px`);
-      text(ctx, reading, right + 8, h / 2 + em * 0.6, INK.ink);
-    }, `${name} ${reading}`);
+    const now = view.at === null ? known.at(-1) : values[view.at];
+    const reading = typeof now === "number" ? now.toFixed(decimals) : "–";
+    chart.setValue(0, reading);
+    chart.draw({
+      data: [xs(values), values],
+      limits: [0, nice(Math.max(0.1, known.reduce((most, v) => Math.max(most, v), 0)))],
+      label: `${name} ${reading}`,
+      under: (u, ctx) => markTrial(u, ctx, view),
+    });
   }
 }
 

@@ -1,13 +1,20 @@
-// What did the brain say: one trial's stimulus beside its reconstruction, never without its fit and how it was made.
+// What did the brain say: one trial's stimulus beside its reconstruction, never without its fit and how it was made. The places
+// stay where they are; while a reconstruction is drawn, the last one stays in its place, dimmed.
 
-import { STAGES, captionOf, fitOf, reconstructionOf, resultOf, skippedOf, stageOf, trialState, truthKnown } from "../model/figures.js";
-import { clock, count, duration, short } from "../model/format.js";
+import {
+  allTrials, betaStageOf, captionOf, drawingOf, fitOf, isDecoded, reconstructionOf, resultOf, stageOf, trialState, truthKnown,
+} from "../model/figures.js";
+import { clock, count, duration, fixed, short } from "../model/format.js";
 import { nameOf } from "../model/log.js";
 import { h, setAttr, setText } from "../ui/dom.js";
 import { show } from "../ui/images.js";
 import { Panel } from "../ui/panel.js";
 
 const SIGN = { planned: "·", waiting: "○", fast: "◔", revised: "◑", final: "●", undecoded: "–" };
+const FLAGS = {
+  motion: "motion", spike: "spike", pose: "no head position", missing: "volume missing", early: "response cut off",
+  registration: "not registered",
+};
 
 const FIT = "Cosine between the reconstruction's tokens, encoded again, and those it was made from. Percentile: the share of"
   + " other trials' reconstructions that fit these tokens worse, by the calibration of this stage.";
@@ -17,10 +24,11 @@ function figure(name) {
   const img = h("img", { alt: "", hidden: true });
   const words = h("p", { class: "placeholder" });
   const sentence = h("p", { class: "sentence" });
-  const frame = h("div", { class: "frame" }, img, words, sentence);
+  const over = h("p", { class: "over" });
+  const frame = h("div", { class: "frame" }, img, words, sentence, over);
   const caption = h("b", { text: name });
   const note = h("span", { class: "note" });
-  return { el: h("figure", {}, frame, h("figcaption", {}, caption, note)), frame, img, words, sentence, caption, note };
+  return { el: h("figure", {}, frame, h("figcaption", {}, caption, note)), frame, img, words, sentence, over, caption, note };
 }
 
 /** "made in 120 ms", of whichever version it is; false if that was not measured. */
@@ -40,7 +48,7 @@ class TrialPanel extends Panel {
     this.track = h("div", { class: "track", ...meter }, this.bar);
     this.reading = h("span", { class: "reading" });
     this.how = h("p", { class: "how" });
-    const back = { type: "button", class: "back", text: "◀ looking back · Esc: live", onclick: () => this.#backToLive() };
+    const back = { type: "button", class: "back", title: "return to the newest trial", text: "◀ looking back · Esc", onclick: () => this.#backToLive() };
     this.back = h("button", back);
     body.append(
       h("div", { class: "pair" }, this.stimulus.el, this.reconstruction.el),
@@ -51,8 +59,8 @@ class TrialPanel extends Panel {
 
   inputs(view) {
     const trial = view.trial;
-    const { blinded, closedT } = view.session;
-    return [trial, blinded, closedT, view.live, trial && trialState(view.session, trial), view.truthHidden];
+    const { blinded, closedT, archive } = view.session;
+    return [trial, blinded, closedT, archive, view.live, trial && trialState(view.session, trial), view.truthHidden];
   }
 
   draw(view) {
@@ -62,7 +70,6 @@ class TrialPanel extends Panel {
     this.#drawAside(view, trial);
     this.#drawStimulus(view, trial);
     this.#drawReconstruction(view, trial);
-    this.#drawFit(trial);
     this.#drawProvenance(view, trial);
   }
 
@@ -72,27 +79,27 @@ class TrialPanel extends Panel {
 
   #drawEmpty(view) {
     this.setHeading("Trial");
-    this.stimulus.frame.classList.toggle("hidden-truth", view.session.blinded);
+    this.stimulus.frame.classList.toggle("hidden-truth", view.truthHidden);
     const waiting = view.session.closedT === null ? "waiting for the first trial" : "no trial in this session";
-    this.#drawPlaceholder(this.stimulus, view.session.blinded ? "hidden until unblinding" : "no stimulus yet");
+    this.#drawPlaceholder(this.stimulus, view.truthHidden ? "hidden until unblinding" : "no stimulus yet");
     this.#drawPlaceholder(this.reconstruction, waiting);
     for (const part of [this.stimulus, this.reconstruction]) setText(part.note, "");
+    this.#setDrawing("");
     this.#drawCaption(null);
     setText(this.reconstruction.caption, "Reconstruction");
-    this.#drawFit(null);
+    this.#drawFit(null, null);
     setText(this.how, "");
   }
 
   #drawAside(view, trial) {
     const state = trialState(view.session, trial);
-    const parts = [h("span", { text: `onset ${clock(trial.onsetS)}.${Math.floor((trial.onsetS % 1) * 10)}` })];
-    for (const stage of STAGES) {
-      if (!trial.stages[stage]?.result) continue;
-      parts.push(h("span", { class: "stage-tag", "data-stage": stage, text: `${SIGN[stage]} ${stage}` }));
+    const decoded = isDecoded(view.session, trial);
+    const words = state === "waiting" ? "waiting for the response" : decoded || state === "planned" ? state : `${state} beta, no bundle`;
+    const parts = [h("span", { class: "stage-tag", "data-stage": state, text: `${SIGN[state]} ${words}` })];
+    if (trial.flagged) {
+      const why = trial.flaggedBy.map((reason) => FLAGS[reason] ?? reason).join(", ") || "flagged";
+      parts.push(h("span", { class: "flag", title: `this trial is flagged: ${why}`, text: `⚑ ${why}` }));
     }
-    const words = state === "waiting" ? "waiting for the response" : state;
-    if (!stageOf(trial)) parts.push(h("span", { text: `${SIGN[state]} ${words}` }));
-    if (trial.flagged) parts.push(h("span", { class: "flag", text: "⚑ motion" }));
     if (!view.live) parts.push(this.back);
     this.aside.replaceChildren(...parts);
     setAttr(this, "data-looking-back", view.live ? null : "");
@@ -100,46 +107,56 @@ class TrialPanel extends Panel {
 
   #drawStimulus(view, trial) {
     const part = this.stimulus;
-    const hidden = view.truthHidden && view.session.blinded;
-    part.frame.classList.toggle("hidden-truth", !truthKnown(trial) && !trial.stimulus);
+    part.frame.classList.toggle("hidden-truth", view.truthHidden && !truthKnown(trial) && !trial.stimulus);
     if (trial.stimulus) {
       this.#drawImage(part, trial.stimulus, `stimulus of trial ${trial.trial}`);
-    } else if (trial.label) {
-      this.#drawPlaceholder(part, trial.label, "", "large");
-    } else if (hidden) {
+    } else if (truthKnown(trial)) {
+      this.#drawPlaceholder(part, nameOf({ label: trial.label, id: trial.candidate }), "its image was not declared", "large");
+    } else if (view.truthHidden) {
       this.#drawPlaceholder(part, "hidden until unblinding", "not sent to this client");
     } else {
-      this.#drawPlaceholder(part, "no stimulus known", "not sent to this client");
+      this.#drawPlaceholder(part, "not declared", "the event does not say what was shown");
     }
-    setText(part.caption, trial.stimulus && trial.label ? `Stimulus · ${nameOf({ label: trial.label })}` : "Stimulus");
-    setText(part.note, `shown ${trial.durationS.toFixed(1)} s`);
+    setText(part.caption, trial.stimulus && trial.label ? `Stimulus · ${trial.label}` : "Stimulus");
+    setAttr(part.caption, "title", trial.label);
+    setText(part.note, `at ${clock(trial.onsetS)}.${Math.floor((trial.onsetS % 1) * 10)} for ${trial.durationS.toFixed(1)} s`);
   }
 
   #drawReconstruction(view, trial) {
     const part = this.reconstruction;
+    const drawing = drawingOf(view.session, trial);
     const made = reconstructionOf(trial);
-    const result = resultOf(trial);
+    // until the trial has one of its own, the one before it stays, dimmed
+    const shown = made ?? (drawing.state === "drawing" ? lastBefore(view.session, trial) : null);
     this.#drawCaption(made && captionOf(trial, made));
-    if (made) {
-      const version = made.version === "full" || made.version === undefined ? made.stage : `${made.stage} · ${made.version}`;
-      this.#drawImage(part, made.image, `reconstruction of trial ${trial.trial}, ${version}`);
-      setText(part.caption, `Reconstruction · ${version}`);
-      setText(part.note, `${count(made.evaluations)} steps`);
+    this.#drawFit(trial, made);
+    this.#setDrawing(drawing.state === "drawing" ? "drawing…" : "", shown);
+    const version = made && (made.version === "full" || made.version === undefined ? made.stage : `${made.stage} · ${made.version}`);
+    if (shown) {
+      this.#drawImage(part, shown.image, `reconstruction of trial ${shown.trial}, ${version ?? "of an earlier trial"}`);
+      setText(part.caption, made ? `Reconstruction · ${version}` : "Reconstruction");
+      setText(part.note, made ? `${count(made.evaluations)} steps` : `dimmed: trial ${shown.trial}`);
       return;
     }
     setText(part.caption, "Reconstruction");
     setText(part.note, "");
-    if (!result) this.#drawPlaceholder(part, view.session.closedT === null ? "waiting for the response" : "no result");
-    else {
-      const why = skippedOf(trial)?.text ?? "no reconstruction";
-      this.#drawPlaceholder(part, nameOf(result.candidates[0]), `closest candidate; ${why}`, "large");
-    }
+    const result = resultOf(trial);
+    if (drawing.state === "drawing") this.#drawPlaceholder(part, "");
+    else if (drawing.state === "waiting") this.#drawPlaceholder(part, "waiting for the response");
+    else if (!result) this.#drawPlaceholder(part, isDecoded(view.session, trial) ? "no result" : "not decoded", drawing.why);
+    else this.#drawPlaceholder(part, nameOf(result.candidates[0] ?? { id: "no candidate" }), `closest candidate; ${drawing.why}`, "large");
+  }
+
+  /** The reconstruction in the frame is not yet this stage's. */
+  #setDrawing(words, shown = null) {
+    this.reconstruction.frame.classList.toggle("drawing", words !== "" && shown !== null);
+    setText(this.reconstruction.over, words);
   }
 
   /** The sentence that describes this reconstruction, across its lower edge. */
   #drawCaption(caption) {
     setText(this.reconstruction.sentence, caption ? caption.text : "");
-    setAttr(this.reconstruction.sentence, "title", caption ? `caption, by the captioner ${short(caption.model)}` : null);
+    setAttr(this.reconstruction.sentence, "title", caption ? `${caption.text}\ncaption, by the captioner ${short(caption.model)}` : null);
   }
 
   #drawImage(part, digest, alt) {
@@ -152,19 +169,19 @@ class TrialPanel extends Panel {
     part.img.hidden = true;
     part.img.dataset.digest = "";
     part.words.className = `placeholder ${size}`;
+    part.words.title = more ? `${words}\n${more}` : words;
     part.words.replaceChildren(h("span", { text: words }), h("small", { text: more }));
   }
 
   /** What the reconstruction itself is worth; the ranking's confidence is with its candidates. */
-  #drawFit(trial) {
-    const made = trial && reconstructionOf(trial);
+  #drawFit(trial, made) {
     const fit = made && fitOf(trial, made);
     this.bar.style.width = fit ? `${100 * Math.max(0, fit.token_cosine)}%` : "0";
     setAttr(this.track, "aria-valuenow", fit ? String(fit.token_cosine) : null);
     if (!fit) return this.reading.replaceChildren(made ? "not measured" : "–");
     const percentile = fit.fit_percentile ?? null;
     this.reading.replaceChildren(
-      h("b", { text: fit.token_cosine.toFixed(2) }),
+      h("b", { text: fixed(fit.token_cosine, 2) }),
       percentile === null ? " percentile not calibrated" : ` percentile ${Math.floor(percentile)}`,
     );
   }
@@ -172,7 +189,7 @@ class TrialPanel extends Panel {
   #drawProvenance(view, trial) {
     const result = resultOf(trial);
     const made = reconstructionOf(trial);
-    const beta = trial.stages[stageOf(trial)]?.beta;
+    const beta = trial.stages[stageOf(trial) ?? betaStageOf(trial)]?.beta;
     const parts = [
       made && `generator ${short(made.generator)} seed ${made.seed}`,
       made && madeIn(made.latency_ms ?? {}),
@@ -184,9 +201,17 @@ class TrialPanel extends Panel {
       result?.n_repeats > 1 && `mean of ${count(result.n_repeats)} trials`,
       beta && `beta of ${count(beta.n_volumes)} volumes, ${count(beta.n_voxels)} voxels`,
     ];
-    setText(this.how, parts.filter(Boolean).join(" · "));
-    setAttr(this.how, "title", made ? `generator ${made.generator}\ndecoder ${result?.model}\npool ${result?.pool}` : null);
+    const words = parts.filter(Boolean).join(" · ");
+    setText(this.how, words);
+    setAttr(this.how, "title", made ? `${words}\ngenerator ${made.generator}\ndecoder ${result?.model}\npool ${result?.pool}` : words || null);
   }
+}
+
+/** The last reconstruction of the trials before one, or null. */
+function lastBefore(session, trial) {
+  const trials = allTrials(session);
+  const before = trials.slice(0, trials.indexOf(trial)).findLast(reconstructionOf);
+  return before ? reconstructionOf(before) : null;
 }
 
 customElements.define("ms-trial", TrialPanel);

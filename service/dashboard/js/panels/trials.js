@@ -1,10 +1,11 @@
 // Every trial of the session, a row per run. Colour and the height of the fill both show the stage.
 
-import { allTrials, hit, trialState, truthKnown } from "../model/figures.js";
+import { allTrials, hit, isDecoded, trialState, truthKnown } from "../model/figures.js";
 import { count, plural } from "../model/format.js";
 import { h } from "../ui/dom.js";
 import { Panel } from "../ui/panel.js";
-import { INK, Plot, text } from "../ui/plot.js";
+import { Canvas, text } from "../ui/canvas.js";
+import { INK } from "../ui/palette.js";
 
 const FILL = {
   planned: [0, INK.line], waiting: [0, INK.dim], undecoded: [0, INK.line],
@@ -12,7 +13,7 @@ const FILL = {
 };
 const LETTER = { waiting: "○", fast: "f", revised: "r", final: "F", undecoded: "–" };
 const LEGEND = {
-  final: "F final", revised: "r revised", fast: "f fast", waiting: "○ waiting", flagged: "⚑ motion-flagged",
+  final: "F final", revised: "r revised", fast: "f fast", waiting: "○ waiting", flagged: "⚑ flagged",
 };
 
 const total = (runs) => runs.reduce((n, row) => n + row.length, 0);
@@ -49,7 +50,7 @@ class TrialsPanel extends Panel {
 
   build(body) {
     const host = h("div", { class: "strip" });
-    this.plot = new Plot(host, { role: "slider", tabindex: "0", "aria-valuemin": "1" });
+    this.plot = new Canvas(host, { role: "slider", tabindex: "0", "aria-valuemin": "1" });
     this.plot.canvas.addEventListener("click", (event) => this.#click(event));
     this.hits = h("span", { class: "hits", text: "● rank 1 was shown  ○ it was not" });
     const legend = Object.entries(LEGEND).map(([state, words]) => h("span", { "data-stage": state, text: words }));
@@ -75,6 +76,7 @@ class TrialsPanel extends Panel {
       trials.length && plural(trials.length, "trial"),
       n("waiting") && `${count(n("waiting"))} waiting for the response`,
       flagged && `${count(flagged)} flagged`,
+      trials.length > 0 && !trials.some((trial) => isDecoded(session, trial)) && "no bundle: stages of the betas",
     ];
     this.setHeading("Trials", parts.filter(Boolean).join(" · "));
     this.#announce(view, trials, states);

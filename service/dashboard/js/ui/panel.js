@@ -1,6 +1,6 @@
 // The base of every panel: a titled section that redraws itself only when its inputs have changed.
 
-import { h, setText } from "./dom.js";
+import { h, setAttr, setText } from "./dom.js";
 
 /**
  * A panel gives `title_`, `build(body)`, `inputs(view)` (what it shows, compared by identity) and `draw(view)`.
@@ -32,5 +32,6 @@ export class Panel extends HTMLElement {
   setHeading(title, aside = "") {
     setText(this.heading, title);
     setText(this.aside, aside);
+    setAttr(this.aside, "title", aside || null);
   }
 }

@@ -1,34 +1,83 @@
-// What the charts over a run's volumes share: their x axis, and the marker of the trial shown.
+// What the charts over a run's volumes share: which volumes they show, and the one that the crosshair is at.
 
-import { INK, text } from "./plot.js";
+/** How many volumes a run's axis holds: the run's own number, or room that grows in steps of 50. */
+export const span = (run) => run?.nVolumes ?? Math.max(50, Math.ceil((run?.volumes.length ?? 0) / 50) * 50);
 
-/** How many volumes the x axis holds: the run's own number, or room that grows in steps of 50. */
-function span(run) {
-  return run.nVolumes ?? Math.max(50, Math.ceil(run.volumes.length / 50) * 50);
+const LEAST = 8; // volumes that stay in sight at the deepest zoom
+
+export class VolumeAxis {
+  #run = null;
+  #whole = 50;
+  #zoom = null; // [from, to] or null: the whole run
+  #charts = new Set();
+  at = null; // the volume under the crosshair, or null
+
+  /** @param {string} key names the axis among the page's @param {() => void} changed called when the crosshair has moved */
+  constructor(key, changed) {
+    this.key = key;
+    this.changed = changed;
+  }
+
+  add(chart) {
+    this.#charts.add(chart);
+  }
+
+  clear() {
+    for (const chart of this.#charts) chart.destroy();
+    this.#charts.clear();
+  }
+
+  /** Follows a run; another run is shown whole. */
+  follow(run) {
+    if ((run?.run ?? null) !== this.#run) {
+      this.#run = run?.run ?? null;
+      this.#zoom = this.at = null;
+    }
+    this.#whole = span(run);
+  }
+
+  get range() {
+    return this.#zoom ?? [0, this.#whole];
+  }
+
+  get isZoomed() {
+    return this.#zoom !== null;
+  }
+
+  /** Shows these volumes in every chart; null: the whole run. */
+  zoom(range) {
+    if (range) {
+      const width = Math.min(this.#whole, Math.max(LEAST, range[1] - range[0]));
+      const from = Math.max(0, Math.min(this.#whole - width, (range[0] + range[1] - width) / 2));
+      this.#zoom = width >= this.#whole ? null : [from, from + width];
+    } else {
+      this.#zoom = null;
+    }
+    for (const chart of this.#charts) chart.rescale();
+    this.changed();
+  }
+
+  /** Closer (factor under 1) or wider, around the crosshair or the middle. */
+  zoomBy(factor) {
+    const [from, to] = this.range;
+    const centre = this.at ?? (from + to) / 2;
+    this.zoom([centre - (centre - from) * factor, centre + (to - centre) * factor]);
+  }
+
+  /** The crosshair is at a volume of a chart, or at none. */
+  hover(at) {
+    if (at === this.at) return;
+    this.at = at;
+    this.changed();
+  }
+
+  /** Moves the crosshair by volumes; from nowhere to the newest in sight. */
+  step(by, n) {
+    if (n === 0) return;
+    const [from, to] = this.range;
+    const last = Math.min(n - 1, Math.floor(to));
+    const at = this.at === null ? last : Math.max(Math.ceil(from), Math.min(last, this.at + by));
+    for (const chart of this.#charts) chart.point(at);
+    this.hover(at);
+  }
 }
-
-/** The x axis of every chart, so that a volume has the same place in each: {left, right} in pixels, x of a volume. */
-export function volumeAxis(run, w, em) {
-  const [left, right] = [em * 2.7, w - em * 5.6];
-  const volumes = run ? span(run) : 1;
-  return { left, right, x: (i) => left + (i / volumes) * (right - left) };
-}
-
-/** A marker where the shown trial's stimulus was on the screen. */
-export function markTrial(ctx, view, run, x, top, bottom) {
-  const trial = view.shown && view.shown.run === run.run ? run.trials[view.shown.trial] : null;
-  if (!trial || !run.trS) return;
-  const from = x(trial.onsetS / run.trS);
-  const to = x((trial.onsetS + trial.durationS) / run.trS);
-  ctx.fillStyle = INK.line;
-  ctx.fillRect(from, top, Math.max(2, to - from), bottom - top);
-}
-
-/** First and last volume under the axis. */
-export function nameVolumes(ctx, run, left, right, y) {
-  text(ctx, "0", left, y, INK.faint);
-  text(ctx, `volume ${span(run)}`, right, y, INK.faint, "right");
-}
-
-/** "run 2" where the charts show another run than the one that is scanned. */
-export const runNote = (view, run) => (run.run === view.session.run ? "" : `run ${run.run} · `);
