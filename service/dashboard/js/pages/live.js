@@ -42,6 +42,7 @@ export class LivePage {
   #selected = null; // {run, trial}, or null: live
   #offset = null; // server's clock minus this browser's, seconds
   #refusedGap = null;
+  #blindings = new Set(); // that were seen
   #frame = null;
   #record = { limits: {}, usableMin: null, seesTruth: true }; // what the session was opened with, and this key's view
   #limits = [null, null, {}]; // the record's and the session's, and both together
@@ -91,6 +92,7 @@ export class LivePage {
   }
 
   #receive(message) {
+    if (this.#hidesOrShows(message)) return this.#again();
     this.#session = reduce(this.#session, message);
     const gap = this.#session.gap;
     if (gap) this.#gap(gap, message);
@@ -100,6 +102,20 @@ export class LivePage {
       this.#quiet = setTimeout(() => this.#settle(), QUIET_MS);
     }
     this.#schedule();
+  }
+
+  /** Whether this message, which was not seen before, changes who is sent what was shown. */
+  #hidesOrShows({ instruction, change }) {
+    if (!["blind", "unblind"].includes(instruction) || this.#blindings.has(change)) return false;
+    this.#blindings.add(change);
+    return this.#settled;
+  }
+
+  /** Who is sent what was shown has changed: all messages again, as this key may see them now. */
+  #again() {
+    this.#session = emptySession();
+    this.#settled = false;
+    this.socket.resume();
   }
 
   /** A gap is requested again once; if it remains, the server does not have those messages. */

@@ -2,6 +2,7 @@
 
 import { scanTime, sessionState } from "../model/figures.js";
 import { age, bundle, clock, count } from "../model/format.js";
+import "./controls.js";
 import { h, setAttr, setText } from "../ui/dom.js";
 
 const AMBER_TR = 1.5;
@@ -35,9 +36,10 @@ class HeaderBar extends HTMLElement {
     this.beat = h("i", { class: "beat", "aria-hidden": "true" });
     this.last = cell("last volume", "last");
     this.link = cell("stream", "link");
+    this.controls = h("ms-controls");
     this.append(
       h("div", { class: "who" }, this.subject, this.what), this.chip, this.run.el, this.volume.el, this.time.el, this.badge,
-      h("span", { class: "spring" }), h("div", { class: "alive" }, this.beat, this.last.el), this.link.el,
+      h("span", { class: "spring" }), this.controls, h("div", { class: "alive" }, this.beat, this.last.el), this.link.el,
       h("a", { href: "#sessions", class: "button", text: "Sessions" }),
     );
   }
@@ -59,6 +61,7 @@ class HeaderBar extends HTMLElement {
     this.#heartbeat(session, state, view);
     const [sign, words] = CONNECTION[view.connection.state];
     setText(this.link.value, `${sign} ${words}`);
+    this.controls.update(view);
     setAttr(this.link.el, "data-level", view.connection.state === "open" ? "ok" : "bad");
   }
 
