@@ -77,7 +77,10 @@ class Controls extends HTMLElement {
     setText(this.blind.text, session.blinded ? "Unblind" : "Blind");
     setAttr(this.blind.el, "data-on", session.blinded ? "" : null);
     this.pause.el.hidden = !session.bundle;
-    for (const { el, text } of [this.start, this.pause, this.mark, this.blind, this.stop, this.help]) setAttr(el, "title", text.textContent);
+    for (const { el, text } of [this.start, this.pause, this.mark, this.blind, this.stop, this.help]) {
+      setAttr(el, "title", text.textContent);
+      setAttr(el, "aria-label", text.textContent);
+    }
   }
 
   async #ask(name) {
