@@ -1,6 +1,6 @@
 // One session, live: messages in, views out to the panels, at most one drawing per frame.
 //
-// A view is what a panel sees: {name, session, shown: {run, trial} | null, live, trial, run, truthHidden, connection, stale,
+// A view is what a panel sees: {name, replay, session, shown: {run, trial} | null, live, trial, run, truthHidden, connection, stale,
 // settled, limits, fdLimitMm, usableMin, axis, at, now}. `shown` is the trial looked at, `run` the run whose volumes the charts
 // show, `truthHidden` whether this key is not sent what was shown, `limits` the session's limits of quality, by the gateway's
 // names, `usableMin` the minutes of usable data wanted (null: not stated), `axis` what the charts share, `at` the volume under
@@ -50,8 +50,10 @@ export class LivePage {
   #quiet = null;
   #drawnAt = 0;
 
-  constructor(name, refused) {
+  /** @param {?number} replay times its own pace, for a session that has ended; null: live */
+  constructor(name, refused, replay = null) {
     this.name = name;
+    this.replay = replay;
     this.refused = refused;
     this.axis = new VolumeAxis("volumes", () => this.#schedule());
     this.panels = Object.fromEntries(PANELS.map((panel) => [panel, h(`ms-${panel}`)]));
@@ -66,7 +68,7 @@ export class LivePage {
       onTick: (t) => this.#tick(t),
       onRecord: (record) => this.#opened(record),
       onState: (state) => this.#connected(state),
-    });
+    }, replay);
   }
 
   start() {
@@ -215,6 +217,7 @@ export class LivePage {
     this.axis.follow(run);
     return {
       name: this.name,
+      replay: this.replay,
       session,
       shown,
       live: this.#selected === null,
