@@ -15,6 +15,7 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "base": (),
     "gateway": ("gateway",),
     "server": ("server",),
+    "docs": ("docs",),
     "report": ("server", "report"),
     "onnx": ("server", "onnx"),
     "tensorrt": ("server", "tensorrt"),
@@ -22,7 +23,8 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "bench": ("dev", "bench"),
     "release": ("release",),
 }
-OLDEST = {"base": "3.10"}  # a console's; the others need what the service needs
+OLDEST = {"base": "3.10"} | dict.fromkeys(("docs", "dev", "bench"), "3.11.5")
+"""A console's; the site's and what holds it; the others need what the service needs."""
 HEAD = "# {what}: made by `make lock`; do not edit\n"
 
 

@@ -21,6 +21,7 @@ from service.headers import SecurityHeaders
 from service.limits import BoundedBodies
 from service.metrics import Measured
 from service.routes import (
+    betas,
     calibrations,
     console_keys,
     events,
@@ -67,6 +68,7 @@ ROUTES = (
     rois,
     views,
     results,
+    betas,
     messages,
     health,
     metrics,

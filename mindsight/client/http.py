@@ -69,9 +69,26 @@ class Http:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """The response's JSON. Raises the error of the gateway's problem, ServiceUnavailable at the deadline."""
+        return self._repeated(method, path, json, content, headers, as_json=True)
+
+    def content(self, path: str) -> bytes:
+        """The response's bytes. Raises as ``call``."""
+        found: bytes = self._repeated("GET", path, None, None, None, as_json=False)
+        return found
+
+    def _repeated(
+        self,
+        method: str,
+        path: str,
+        json: Any,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+        *,
+        as_json: bool,
+    ) -> Any:
         until = time.monotonic() + self.deadline_s
         for pause_s in pauses():
-            outcome = self._try(method, path, json, content, headers)
+            outcome = self._try(method, path, json, content, headers, as_json)
             if not isinstance(outcome, MindsightError):
                 return outcome
             if time.monotonic() + pause_s >= until:
@@ -104,9 +121,15 @@ class Http:
             partial.unlink(missing_ok=True)
 
     def _try(
-        self, method: str, path: str, body: Any, content: bytes | None, headers: Mapping[str, str] | None
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+        as_json: bool,
     ) -> MindsightError | Any:
-        """The response's JSON, or an error after which a repeat may succeed. Raises other errors."""
+        """The response's JSON or bytes, or an error after which a repeat may succeed. Raises other errors."""
         try:
             answer = self._client.request(method, path, json=body, content=content, headers=headers)
         except httpx.UnsupportedProtocol:
@@ -118,6 +141,8 @@ class Http:
                 f"expected a gateway at {self._client.base_url}, could not reach one ({type(error).__name__}): check"
                 " that it runs"
             )
+        if answer.is_success and not as_json:
+            return answer.content
         if answer.is_success:
             try:
                 return answer.json() if answer.content else None

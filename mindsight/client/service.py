@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from types import TracebackType
 from typing import Any
 
 from mindsight.client.http import Http
+from mindsight.client.session import Session
 
 
 class Service:
@@ -18,6 +20,7 @@ class Service:
     """
 
     def __init__(self, url: str, key: str, *, deadline_s: float = 30.0) -> None:
+        self._url, self._key = url, key
         self._http = Http(url, key, deadline_s)
 
     def __enter__(self) -> Service:
@@ -38,6 +41,31 @@ class Service:
         """What the session was opened with, its state, and its runs."""
         found: dict[str, Any] = self._http.call("GET", f"/v1/sessions/{session}")
         return found | {"runs": self._http.call("GET", f"/v1/sessions/{session}/runs")}
+
+    def enter(self, session: str) -> Session:
+        """The session as a program that waits for its results sees it; close it when done."""
+        return Session(self._url, self._key, session)
+
+    def simulate(
+        self,
+        *,
+        runs: int = 1,
+        trials: int = 30,
+        speed: float = 4.0,
+        seed: int = 21,
+        session: str | None = None,
+        close: bool = True,
+    ) -> Session:
+        """Run the service's simulated scanner and participant, and enter the session; returns at once.
+
+        trials : in each run
+        speed : times real time
+        session : an open session to stream into; None: a simulated subject is enrolled and one is opened
+        close : whether the session is closed after the last run
+        """
+        body = {"runs": runs, "trials": trials, "speed": speed, "seed": seed, "session": session, "close": close}
+        started = self._http.call("POST", "/v1/simulations", json=body | {"job": f"sim-{secrets.token_hex(4)}"})
+        return self.enter(started["session"])
 
     def open_session(self, subject: str, **given: Any) -> dict[str, Any]:
         """Open a session of the subject. given : of the request, as ``session`` and ``options``"""

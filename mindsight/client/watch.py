@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pydantic import ValidationError
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -14,10 +14,11 @@ from websockets.sync.client import ClientConnection, connect
 from mindsight.client.http import error_of, pauses
 from mindsight.errors import ServiceUnavailable
 from mindsight.protocol import Message, parse_message
+from mindsight.protocol.stream import Tick
 
-_OPEN_S = 5.0
-_CLOSE_S = 0.2  # messages still in transit are dropped
-_MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+OPEN_S = 5.0
+CLOSE_S = 0.2  # messages still in transit are dropped
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 class Watch:
@@ -27,6 +28,7 @@ class Watch:
     until : the type of the message after which the iterator ends
     silence_s : seconds without a message or tick after which it reconnects
     deadline_s : seconds without an answer after which it gives up
+    on_tick : called, where the messages are iterated, with each tick of the service
 
     Iterating raises ServiceUnavailable after the deadline, NotAllowed, and NotFound for an unknown session.
     The attribute ``after`` is the number of the last message received; a new Watch may start from it.
@@ -42,6 +44,7 @@ class Watch:
         until: str = "session.archived",
         silence_s: float = 10.0,
         deadline_s: float = 30.0,
+        on_tick: Callable[[Tick], None] | None = None,
     ) -> None:
         self.after = after
         self._address = f"ws{url.removeprefix('http').rstrip('/')}/v1/sessions/{session}/stream"
@@ -49,6 +52,7 @@ class Watch:
         self._until = until
         self._silence_s = silence_s
         self._deadline_s = deadline_s
+        self._on_tick = on_tick
         self._closed = threading.Event()
         self._socket: ClientConnection | None = None
 
@@ -66,17 +70,19 @@ class Watch:
                 with connect(
                     f"{self._address}?after={self.after}",
                     additional_headers=self._headers,
-                    open_timeout=_OPEN_S,
-                    close_timeout=_CLOSE_S,
-                    max_size=_MAX_MESSAGE_BYTES,
+                    open_timeout=OPEN_S,
+                    close_timeout=CLOSE_S,
+                    max_size=MAX_MESSAGE_BYTES,
                 ) as socket:
                     self._socket = socket
                     while True:
                         text = socket.recv(timeout=self._silence_s)
                         alive_at = time.monotonic()
                         waits = pauses()
-                        message = _message(text)
-                        if message is None:
+                        message = read_frame(text)
+                        if isinstance(message, Tick):
+                            if self._on_tick is not None:
+                                self._on_tick(message)
                             continue
                         if message.id != self.after + 1:
                             raise ServiceUnavailable(
@@ -102,12 +108,10 @@ class Watch:
             self._closed.wait(next(waits))
 
 
-def _message(text: str | bytes) -> Message | None:
-    """A message of the session; None for a tick."""
+def read_frame(text: str | bytes) -> Message | Tick:
+    """A message of the session, or a tick. Raises ServiceUnavailable for anything else."""
     try:
-        if json.loads(text).get("type") == "tick":
-            return None
-        return parse_message(text)
+        return Tick.model_validate_json(text) if json.loads(text).get("type") == "tick" else parse_message(text)
     except (ValueError, AttributeError, ValidationError):
         raise ServiceUnavailable(
             "expected a message of this version's protocol, got something else; update this client"

@@ -89,6 +89,7 @@ REQUESTS: dict[str, tuple[str, str, set[Role]]] = {
     "limits": ("POST", "/v1/sessions/x/limits", {"admin", "experimenter", "console"}),
     "warn": ("POST", "/v1/sessions/x/warnings", {"admin", "experimenter", "console"}),
     "results": ("GET", "/v1/sessions/x/results", {"admin", "experimenter", "viewer"}),
+    "beta": ("GET", "/v1/sessions/x/betas/" + "0" * 64, {"admin", "experimenter", "viewer"}),
     "sse": ("GET", "/v1/sessions/x/events", {"admin", "experimenter", "viewer"}),
     "regions": ("GET", "/v1/sessions/x/rois", {"admin", "experimenter", "console", "viewer"}),
     "region": ("PUT", "/v1/sessions/x/rois/x", {"admin", "experimenter", "console"}),

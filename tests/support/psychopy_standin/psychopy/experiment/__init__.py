@@ -1,0 +1,1 @@
+"""What a Builder component is written against."""
