@@ -71,6 +71,10 @@ class Settings(BaseSettings):
     refiner_dir: Path | None = None
 
     @property
+    def sealed_dir(self) -> Path:
+        return self.data_dir / "sealed"
+
+    @property
     def blobs_dir(self) -> Path:
         return self.data_dir / "blobs"
 

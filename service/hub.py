@@ -165,7 +165,7 @@ class Hub:
                 elif cursor < topic.last:
                     frames = topic.after(cursor)
                     if frames is None:
-                        frames = await asyncio.to_thread(_frames_of, topic.log, cursor)
+                        frames = await asyncio.to_thread(frames_of, topic.log, cursor)
                     if not frames:  # the session was erased meanwhile
                         return
                     cursor = frames[-1].seq
@@ -225,7 +225,8 @@ class Hub:
                 delivered.wait(_PAUSE_S)
 
 
-def _frames_of(log: Log, after: int) -> list[Frame]:
+def frames_of(log: Log, after: int) -> list[Frame]:
+    """The log's next messages after number ``after``, at most a page."""
     return [_frame(entry, log.session) for entry in log.read(after, PAGE)]
 
 

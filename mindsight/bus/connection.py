@@ -17,6 +17,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from mindsight.bus.sealed import SealedLogs
 from mindsight.errors import BadRequest, BusUnavailable, StorageFull
 from mindsight.settings import Settings
 
@@ -46,13 +47,17 @@ class Bus:
     url : ``redis://``, ``rediss://``, ``unix://``; ``embedded://`` is the server of ``bus_dir``, started by
         ``python -m mindsight.bus``
     timeout_s : how long connecting, and one command, may take each
+    sealed_dir : of the logs to which nothing is added any more; without one, none is sealed
 
     May be shared between threads. Every method raises BusUnavailable when the server cannot be reached or does not
     answer in time (the command may or may not have been carried out; every one of ours can be repeated), and
     StorageFull when it cannot write.
     """
 
-    def __init__(self, url: str, timeout_s: float = 2.0, bus_dir: Path | None = None) -> None:
+    def __init__(
+        self, url: str, timeout_s: float = 2.0, bus_dir: Path | None = None, sealed_dir: Path | None = None
+    ) -> None:
+        self.sealed = None if sealed_dir is None else SealedLogs(sealed_dir)
         self._url = url
         self._bus_dir = bus_dir
         self._timeout_s = timeout_s
@@ -63,7 +68,7 @@ class Bus:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Bus:
-        return cls(settings.redis_url, settings.bus_timeout_s, settings.bus_dir)
+        return cls(settings.redis_url, settings.bus_timeout_s, settings.bus_dir, settings.sealed_dir)
 
     def ping(self) -> None:
         """Raises BusUnavailable if the server does not answer."""

@@ -11,7 +11,9 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -19,13 +21,14 @@ from urllib.parse import quote
 from mindsight.bus.connection import URL_FILE, Bus
 from mindsight.errors import BusUnavailable, Conflict
 from mindsight.files.digest import sha256_of
-from mindsight.files.durable import write_whole
+from mindsight.files.durable import sync_path, write_whole
 from mindsight.processes import ending_with_parent
 from mindsight.settings import Settings
 
 START_S = 5.0
 LOAD_S = 60.0
 STOP_S = 10.0
+SYNC_S = 0.2
 MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes; the server appends to it while it starts
 
 
@@ -43,6 +46,7 @@ class EmbeddedServer:
         self.settings = settings
         self.process: subprocess.Popen[bytes] | None = None
         self.url = ""
+        self._syncing: _Syncing | None = None
 
     def __enter__(self) -> EmbeddedServer:
         self.start()
@@ -68,6 +72,8 @@ class EmbeddedServer:
         except BaseException:
             self.stop()
             raise
+        self._syncing = _Syncing(folder)
+        self._syncing.start()
         write_whole(folder / URL_FILE, self.url.encode())
         return self.url
 
@@ -75,6 +81,9 @@ class EmbeddedServer:
         """SIGTERM, by which the server syncs its file and ends; SIGKILL only if it does not end in time."""
         if self.process is None:
             return
+        if self._syncing is not None:
+            self._syncing.end.set()
+            self._syncing = None
         self.process.terminate()
         try:
             self.process.wait(STOP_S)
@@ -103,6 +112,30 @@ class EmbeddedServer:
                 time.sleep(0.01)
         finally:
             bus.close()
+
+
+class _Syncing(threading.Thread):
+    """Syncs what the server has written, every SYNC_S: so much a power failure may lose."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(name="bus-sync", daemon=True)
+        self.end = threading.Event()
+        self._folder = folder / "appendonlydir"
+        self._synced: dict[Path, tuple[int, int]] = {}
+
+    def run(self) -> None:
+        while not self.end.wait(SYNC_S):
+            with suppress(OSError):  # a file was replaced meanwhile, or the disk fails: the server's writes will, too
+                self._sync()
+
+    def _sync(self) -> None:
+        status = {path: path.stat() for path in self._folder.iterdir()}
+        found = {path: (of.st_mtime_ns, of.st_size) for path, of in status.items()}
+        for path in [path for path in found if found[path] != self._synced.get(path)]:
+            sync_path(path)
+        if found.keys() != self._synced.keys():
+            sync_path(self._folder)
+        self._synced = found
 
 
 def find_server(settings: Settings) -> str:
@@ -168,7 +201,10 @@ def _socket_path(folder: Path) -> Path:
 
 def _spawn(binary: str, folder: Path, socket_path: Path, lock: int) -> subprocess.Popen[bytes]:
     arguments = [binary, "--port", "0", "--unixsocket", str(socket_path), "--unixsocketperm", "700"]
-    arguments += ["--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+    # The server writes before it replies, and this process syncs (``_Syncing``). On "everysec" a server whose disk is
+    # busy replies up to two seconds before it writes, so that a kill loses what was acknowledged; on "always" it ends
+    # when the disk is full.
+    arguments += ["--dir", str(folder), "--appendonly", "yes", "--appendfsync", "no", "--save", ""]
     arguments += ["--maxmemory-policy", "noeviction", "--daemonize", "no", "--logfile", str(folder / "server.log")]
     try:
         return subprocess.Popen(  # noqa: S603 -- the operator's own binary, no shell

@@ -5,6 +5,7 @@ Knows nothing of what was stored. The rest of the room never removes anything.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 
@@ -16,21 +17,24 @@ _COMPACT_S, _LOOK_S = 120.0, 0.1
 
 
 def forget_logs(bus: Bus, name: str) -> None:
-    """Remove the logs, leases and fences under this name."""
+    """Remove the logs, leases and fences under this name, sealed logs included."""
+    if bus.sealed is not None:
+        bus.sealed.forget(name)
     keys = [key for key in _keys(bus) if key.startswith(f"s:{{{name}}}:".encode())]
     if keys:
         bus.command("DEL", *keys)
 
 
-def forget_jobs(bus: Bus, queue: str, prefix: str) -> None:
-    """Remove the jobs of a queue whose key begins with ``prefix``: waiting, dead, and that they were ever put."""
+def forget_jobs(bus: Bus, queue: str, key: str) -> None:
+    """Remove the jobs whose key this regular expression matches: waiting, dead, and that they were ever put."""
+    is_wanted = re.compile(key.encode()).fullmatch
     for stream in (f"q:{{{queue}}}:log", f"q:{{{queue}}}:dead"):
         for name, fields in bus.command("XRANGE", stream, "-", "+"):
             values = dict(zip(fields[::2], fields[1::2], strict=True))
-            if values[b"k"].startswith(prefix.encode()):
+            if is_wanted(values[b"k"]):
                 bus.command("XDEL", stream, name)
     put = f"q:{{{queue}}}:keys"
-    fields = [field for field in bus.command("HKEYS", put) if field.startswith(prefix.encode())]
+    fields = [field for field in bus.command("HKEYS", put) if is_wanted(field)]
     if fields:
         bus.command("HDEL", put, *fields)
 

@@ -4,6 +4,9 @@ Knows nothing of what the payloads mean. Entries are numbered 1, 2, 3, ... witho
 written once. All that an append checks and writes happens in one Lua script, so that a retry after a lost reply finds
 its own entry, and a writer that lost its lease is refused at the moment of writing.
 
+A log to which nothing will be added can be sealed: its entries then lie on the disk (``mindsight.bus.sealed``), and are
+read, found and recognised as before.
+
 Keys of a session share a hash tag, ``s:{session}:...``, so that a Redis Cluster keeps them on one node.
 """
 
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mindsight.bus.connection import MAX_BLOCK_S, Argument, Bus, Script
+from mindsight.bus.sealed import SealedEntry, SealedLog
 from mindsight.errors import Conflict, Diverged, LeaseLost, MindsightError, OutOfOrder
 from mindsight.files.digest import sha256_of
 
@@ -23,6 +27,9 @@ from mindsight.files.digest import sha256_of
 # A counter's trait is kept beside it as "index trait": of the first entry that had one.
 APPEND = Script("""
 local key, identity, payload, token, counter, trait = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[7]
+if redis.call('HEXISTS', KEYS[3], '#sealed') == 1 then
+  return {'SEALED'}
+end
 if token ~= '' and (redis.call('GET', KEYS[4]) or '0') ~= token then
   return {'FENCED'}
 end
@@ -78,6 +85,14 @@ for i = 2, #ARGV do
   end
 end
 return {entries, counters}
+""")
+
+# KEYS: stream, hash of written keys, hash of counters; ARGV: number of the last entry that is on the disk
+_SEAL = Script("""
+if (redis.call('HGET', KEYS[3], '#') or '0') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[3], '#sealed', ARGV[1])
+redis.call('DEL', KEYS[1], KEYS[2])
+return 1
 """)
 
 
@@ -178,11 +193,16 @@ class Log:
         )
         if reply[0] == b"UNLIKE":
             raise Unlike(reply[1].decode(), trait or "")
+        if reply[0] == b"SEALED":
+            return self._found_sealed(key, identity, order, requires, unless)
         return appended_from(reply, key)
 
     def read(self, after: int = 0, limit: int = 1000) -> list[Entry]:
         """The entries from number ``after + 1``, at most ``limit``."""
         reply = self.bus.command("XRANGE", self._key("log"), f"{after + 1}-0", "+", "COUNT", limit)
+        if not reply and (sealed := self._sealed()) is not None:
+            found = sealed.entries[after : after + limit]
+            return [Entry(number, entry.key, entry.payload) for number, entry in enumerate(found, after + 1)]
         return [_entry(item) for item in reply]
 
     def find(self, key: str) -> Entry | None:
@@ -193,7 +213,10 @@ class Log:
         """The entries with these keys, and these counters' values, read together in one round trip."""
         where = [self._key("log"), self._key("keys"), self._key("order")]
         entries, indices = self.bus.run(_LOOK, where, [*_counted(keys), *counters])
-        return [None if item is None else _entry(item) for item in entries], [int(index) for index in indices]
+        found = [None if item is None else _entry(item) for item in entries]
+        if None in found and (sealed := self._sealed()) is not None:
+            found = [item or _sealed_entry(sealed, key) for item, key in zip(found, keys, strict=True)]
+        return found, [int(index) for index in indices]
 
     def last_seq(self) -> int:
         """Number of the last entry; 0 if there is none."""
@@ -202,6 +225,49 @@ class Log:
     def next_index(self, counter: str) -> int:
         """The index that an append with ``order=(counter, index)`` must carry now."""
         return int(self.bus.command("HGET", self._key("order"), counter) or 0)
+
+    def seal(self) -> bool:
+        """Move the entries to the disk: nothing can be added afterwards. Sealing it again changes nothing.
+
+        False if something was added meanwhile. Raises BusUnavailable, StorageFull; the log is then what it was.
+        """
+        where = [self._key("log"), self._key("keys"), self._key("order")]
+        if self.bus.sealed is None or self.bus.command("HEXISTS", where[2], "#sealed"):
+            return True
+        written = self.bus.command("HGETALL", where[1])
+        pairs = zip(written[::2], written[1::2], strict=True)
+        identities = {key.decode(): value.split(b" ", 1)[1].decode() for key, value in pairs}
+        entries: list[Entry] = []
+        while page := self.read(len(entries)):
+            entries += page
+        if any(entry.key not in identities for entry in entries):
+            return False
+        log = SealedLog(tuple(SealedEntry(entry.key, identities[entry.key], entry.payload) for entry in entries))
+        self.bus.sealed.write(self.session, self.name, log)
+        return bool(self.bus.run(_SEAL, where, [len(entries)]))
+
+    def _sealed(self) -> SealedLog | None:
+        return None if self.bus.sealed is None else self.bus.sealed.get(self.session, self.name)
+
+    def _found_sealed(
+        self, key: str, identity: str, order: tuple[str, int] | None, requires: Sequence[str], unless: Sequence[str]
+    ) -> Appended:
+        """What an append to a sealed log comes to: the entry is there, or is refused as the script would."""
+        sealed = self._sealed()
+        if sealed is None:
+            raise Conflict(
+                "expected the sealed log on this machine's disk, got none: share the data folder", code="log.away"
+            )
+        if (number := sealed.numbers.get(key)) is not None:
+            if sealed.entries[number - 1].identity != identity:
+                raise _diverged(key)
+            return Appended(number, True, 0 if order is None else self.next_index(order[0]))
+        for condition in (*requires, *unless):
+            if (condition in sealed.numbers) is not (condition in requires):
+                raise ConditionFailed(condition, present=condition in sealed.numbers)
+        raise Conflict(
+            "expected a log that is still written, got a sealed one: its session is archived", code="log.sealed"
+        )
 
     def _key(self, kind: str) -> str:
         return f"s:{{{self.session}}}:{self.name}:{kind}"
@@ -250,7 +316,7 @@ def appended_from(reply: list[Any], key: str) -> Appended:
         return Appended(seq=int(reply[1]), duplicate=status == "DUPLICATE", next_index=int(reply[2]))
     errors: dict[str, MindsightError] = {
         "FENCED": LeaseLost("another worker holds this session now; stop writing to it"),
-        "DIVERGED": Diverged(f"{key!r} is in the log with other content; it is never overwritten", key=key),
+        "DIVERGED": _diverged(key),
     }
     if status == "ORDER":
         expected = int(reply[1])
@@ -258,6 +324,15 @@ def appended_from(reply: list[Any], key: str) -> Appended:
     if status == "CONDITION":
         raise ConditionFailed(reply[1].decode(), present=bool(reply[2]))
     raise errors[status]
+
+
+def _sealed_entry(sealed: SealedLog, key: str) -> Entry | None:
+    number = sealed.numbers.get(key)
+    return None if number is None else Entry(number, key, sealed.entries[number - 1].payload)
+
+
+def _diverged(key: str) -> Diverged:
+    return Diverged(f"{key!r} is in the log with other content; it is never overwritten", key=key)
 
 
 def _counted(keys: Sequence[str]) -> list[Argument]:

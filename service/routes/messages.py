@@ -26,6 +26,7 @@ from service.context import Gateway, GatewayDependency
 from service.hub import Frame
 from service.lanes import Latest, Wanted
 from service.problems import responses
+from service.replay import FASTEST, SLOWEST, replay
 from service.routes.common import SessionId
 
 SEND_S = 10.0
@@ -87,13 +88,21 @@ async def stream(
     session: SessionId,
     caller: Annotated[Caller, Depends(require("events:read"))],
     after: Annotated[int, Query(ge=0)] = 0,
+    speed: Annotated[float | None, Query(ge=SLOWEST, le=FASTEST)] = None,
 ) -> None:
-    """The session's messages as text frames, one JSON object each; the items of lanes as binary frames."""
+    """The session's messages as text frames, one JSON object each; the items of lanes as binary frames.
+
+    With ``speed`` as a replay: the same messages again, at so many times their own pace, without lanes.
+    """
     await sees_truth(gateway, session, caller)
     await gateway.hub.check(session, after)
     await websocket.accept(subprotocol=caller.subprotocol)
     wanted = Wanted()
-    items = gateway.hub.follow(session, after, wanted)
+    items: AsyncGenerator[list[Frame] | Latest | Tick]
+    if speed is None:
+        items = gateway.hub.follow(session, after, wanted)
+    else:
+        items = replay(gateway.journal(session).messages, after, speed)
     sender = asyncio.create_task(_send(websocket, gateway, session, caller, items, after))
     listener = asyncio.create_task(_listen(websocket, gateway, session, wanted))
     try:

@@ -16,6 +16,7 @@ import pytest
 
 from mindsight.bus import Bus, EmbeddedServer, Lease, Log, WorkQueue, embedded
 from mindsight.errors import BusUnavailable, Conflict, OutOfOrder, StorageFull
+from mindsight.files.durable import sync_path
 from mindsight.settings import Settings
 
 
@@ -251,3 +252,27 @@ def test_a_wrong_password_is_told_apart_from_a_server_that_is_away(settings: Set
         with closing(Bus(f"unix://:right@{socket_path}")) as outside:
             outside.ping()
         inside.command("CONFIG", "SET", "requirepass", "")
+
+
+def test_what_is_written_is_synced_soon_and_not_again(
+    settings: Settings, open_bus: Callable[[], Bus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def sync(path: Path) -> None:
+        sync_path(path)
+        synced.append(path.name)
+
+    log = Log(open_bus(), "s", "input")
+    monkeypatch.setattr(embedded, "sync_path", sync)
+    with EmbeddedServer(settings):
+        for number in range(2):
+            synced.clear()
+            log.append(f"k{number}", b"x")
+            until_s = time.monotonic() + 10.0
+            while not any(name.endswith(".incr.aof") for name in synced) and time.monotonic() < until_s:
+                time.sleep(0.02)
+            assert any(name.endswith(".incr.aof") for name in synced)
+        n = len(synced)
+        time.sleep(3 * embedded.SYNC_S)
+        assert len(synced) == n

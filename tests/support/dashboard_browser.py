@@ -12,6 +12,7 @@ ARGUMENTS = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--enable-unsafe-swiftshader",  # WebGL without a card: the brain
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",

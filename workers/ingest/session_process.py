@@ -64,7 +64,7 @@ def lead(session: str, holder: str, ttl_s: float, token: int, position: Position
         runner = SessionRunner.resume(
             session, lease, bus, BlobStore(settings.blobs_dir), WorkQueue(bus, "inference"), settings
         )
-        ended = _follow(runner, position, stop)
+        ended = follow(runner, position, stop)
     except MindsightError as error:
         print(f"ingest: session {session}: {error}", file=sys.stderr, flush=True)
         if isinstance(error, LeaseLost):
@@ -78,7 +78,7 @@ def lead(session: str, holder: str, ttl_s: float, token: int, position: Position
     sys.exit(ended)
 
 
-def _follow(runner: SessionRunner, position: Position, stop: threading.Event) -> Ended:
+def follow(runner: SessionRunner, position: Position, stop: threading.Event) -> Ended:
     """Apply what comes, and use idle time for what no beta waits for."""
     while not stop.is_set():
         found = read_many({runner.inputs: runner.position}, BLOCK_S, PAGE)

@@ -23,8 +23,8 @@ from mindsight.journal.sessions import Sessions
 from mindsight.protocol.jobs import ErasureTask, JobRecord, PoolTask
 from mindsight.settings import Settings
 from workers.jobs.desk import Desk
+from workers.jobs.sealing import QUEUES, forget_work
 
-QUEUES = ("inference", "pictures", "refinements")
 IN_FLIGHT_S = 600.0  # a payload is on the disk before the log refers to it
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _TEXT = {".json", ".jsonl", ".tsv", ".log", ".html", ""}
@@ -44,7 +44,7 @@ def erase(desk: Desk, task: ErasureTask) -> str:
         desk.progress("logs", done, len(sessions))
     for record in jobs:
         desk.jobs.forget(record)
-        forget_jobs(desk.bus, QUEUE, f"{record.job}-")
+        forget_jobs(desk.bus, QUEUE, rf"{re.escape(record.job)}-\d+")
         shutil.rmtree(settings.jobs_dir / record.job, ignore_errors=True)
     desk.versions.erase(subject)
     n_files = _remove_files(settings, subject, sessions)
@@ -64,8 +64,7 @@ def _is_of(record: JobRecord, subject: str) -> bool:
 
 def _remove_session(desk: Desk, session: str) -> None:
     """The list of sessions last: a job that goes on finds the session there until all else is gone."""
-    for queue in QUEUES:
-        forget_jobs(desk.bus, queue, f"{session}-")
+    forget_work(desk.bus, session)
     for name in (session, f"{session}-archive"):
         forget_logs(desk.bus, name)
     for path in desk.settings.snapshots_dir.glob(f"{session}*"):

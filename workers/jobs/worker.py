@@ -19,16 +19,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mindsight.bus import MAX_DELIVERIES, Bus, Job, Lease
-from mindsight.errors import BusUnavailable, LeaseLost, MindsightError, NotFound
+from mindsight.errors import BusUnavailable, LeaseLost, MindsightError, NotFound, StorageFull
 from mindsight.journal.jobs import FINISHED, Jobs, log_name
 from mindsight.processes import ending_with_parent, is_gone, module_command, process_name
 from mindsight.protocol.jobs import JobBegan, JobRecord, dump_job_message
 from mindsight.settings import Settings
+from workers.jobs.sealing import Sealing
 from workers.process import BUS_DEADLINE_S, run_process
 
 SLOTS = 2  # jobs at a time: one that waits for a scanner must not keep others waiting
 LEASE_S, RENEW_S = 10.0, 2.0
-LOOK_S, TIDY_S = 0.25, 2.0
+LOOK_S, TIDY_S, SEAL_S = 0.25, 2.0, 30.0
 END_S = 10.0  # for a process to end after SIGTERM
 DEADLINES_S = {"calibration": 8 * 3600.0, "pool": 24 * 3600.0, "erasure": 3600.0, "simulation": 8 * 3600.0}
 PASSING = ("progress-", "began-")  # keys of messages behind which nothing is kept
@@ -46,6 +47,11 @@ class JobsWorker:
     slots: int = SLOTS
     _failure: Exception | None = None
     _tidied_s: float = field(default=0.0)
+    _sealed_s: float = field(default=0.0)
+    _sealing: Sealing = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sealing = Sealing(self.bus)
 
     @property
     def jobs(self) -> Jobs:
@@ -78,6 +84,9 @@ class JobsWorker:
         if first and time.monotonic() > self._tidied_s + TIDY_S:
             self._tidied_s = time.monotonic()
             self.tidy()
+        if first and time.monotonic() > self._sealed_s + SEAL_S:
+            self._sealed_s = time.monotonic()
+            self._seal()
         for waiting in reversed(queue.waiting(consumer)):
             delivered = queue.claim(waiting, consumer)
             if delivered is not None:
@@ -99,6 +108,12 @@ class JobsWorker:
                     f"its process was ended {MAX_DELIVERIES} times without progress; resume it when the reason is known"
                 )
                 self.jobs.finish(record_of, "failed", text, "job.ended")
+
+    def _seal(self) -> None:
+        try:
+            self._sealing.tidy()
+        except StorageFull as error:  # nothing depends on it
+            print(f"jobs: archived sessions stay on the bus: {error}", file=sys.stderr, flush=True)
 
     def carry_out(self, delivered: Job, consumer: str) -> None:
         """One job, from its lease to its end."""

@@ -345,3 +345,17 @@ def test_a_stalled_websocket_is_given_up_and_others_are_served(
     assert 0 < len(ids) < n, "it was cut off, and what it got before has no gap"
     with connect(f"{url}?after={ids[-1]}", additional_headers=bearer(running)) as resumed:
         assert [m["id"] for m in take(resumed, n + 2 - len(ids))] == list(range(ids[-1] + 1, n + 3))
+
+
+def test_a_replay_brings_the_same_messages_again_from_any_of_them(running: Running, bus: Bus, session: str) -> None:
+    warn(bus, session, 8)
+    url, key = ws_url(running, session), bearer(running)
+    with connect(url, additional_headers=key) as live, connect(f"{url}&speed=20", additional_headers=key) as replayed:
+        assert take(replayed, 10) == take(live, 10)
+        tick = json.loads(replayed.recv(timeout=10))
+        assert (tick["type"], tick["last"], tick["behind"]) == ("tick", 10, 0)
+    with connect(f"{ws_url(running, session, 6)}&speed=1", additional_headers=key) as replayed:
+        assert [message["id"] for message in take(replayed, 4)] == [7, 8, 9, 10]
+    with pytest.raises(InvalidStatus) as refused:
+        connect(f"{url}&speed=21", additional_headers=key)
+    assert refused.value.response.status_code == 422

@@ -102,6 +102,7 @@ const WORDS = {
     return { level: "info", text: `limits changed: ${changes.map(([name, limit]) => `${name} ${limit}`).join(", ")}` };
   },
   "instructed": (_, m) => (m.instruction in INSTRUCTED ? { level: "info", text: INSTRUCTED[m.instruction](m) + where(m) } : null),
+  "roi.declared": (_, m) => ({ level: "info", text: `region ${m.name}: ${plural(m.n_voxels, "voxel")}` }),
   "bundle.changed": (_, m) => ({ level: "info", text: `from the next run on bundle ${bundle(m.bundle)}: ${m.text}` }),
   "result": decoded,
   "reconstruction.skipped": (_, m) => ({

@@ -29,6 +29,8 @@ export const emptySession = () => ({
   limits: {}, // limits of quality that were changed during the session, by the gateway's names
   lastVolumeT: null,
   newest: null, // {run, trial} of the trial that the live view shows
+  space: null, // the space.known message: reference and mask
+  rois: {}, // regions of interest by name: {name, mask, nVoxels, baseline}
   latency: {},
   arrivals: [],
   accuracy: Object.fromEntries(STAGES.map((stage) => [stage, []])), // by stage, see withAccuracy
@@ -37,7 +39,7 @@ export const emptySession = () => ({
 
 const emptyRun = (run) => ({
   run, task: null, trS: null, nVolumes: null, startedT: null, ended: null, registration: null, decoded: null, volumes: [],
-  trials: {},
+  trials: {}, events: [], rois: {},
 });
 
 const emptyTrial = (run, trial) => ({
@@ -63,6 +65,24 @@ function withTrial(s, m, change) {
   return withRun(s, m.run, (run) => {
     const trial = run.trials[m.trial] ?? emptyTrial(m.run, m.trial);
     return { trials: { ...run.trials, [m.trial]: { ...trial, ...change(trial) } } };
+  });
+}
+
+/** Every event of the run, decoded or not: {onsetS, durationS}. */
+const withEvent = (s, m) =>
+  withRun(s, m.run, (run) => ({ events: [...run.events, { onsetS: m.onset_s, durationS: m.duration_s }] }));
+
+/** The regions' values in one volume, by region and volume. */
+function withRois(s, m) {
+  return withRun(s, m.run, (run) => {
+    const rois = { ...run.rois };
+    for (const { name, mean, percent = null, n_voxels: nVoxels } of m.rois) {
+      const rows = (rois[name] ?? []).slice();
+      for (let i = rows.length; i < m.index; i++) rows[i] = null;
+      rows[m.index] = { mean, percent, nVoxels, censored: m.censored };
+      rois[name] = rows;
+    }
+    return { rois };
   });
 }
 
@@ -142,8 +162,8 @@ const HANDLERS = {
     withRun(s, m.run, () => ({ ended: { t: m.t, nVolumes: m.n_volumes, nMissing: m.n_missing ?? 0 } })),
   "event.added": (s, m) =>
     m.trial === null || m.trial === undefined
-      ? s
-      : withTrial(s, m, () => ({
+      ? withEvent(s, m)
+      : withTrial(withEvent(s, m), m, () => ({
           onsetS: m.onset_s, durationS: m.duration_s, stimulus: m.stimulus ?? null, candidate: m.candidate ?? null,
           label: m.label ?? null,
         })),
@@ -157,6 +177,12 @@ const HANDLERS = {
     paused: m.instruction === "pause" || (s.paused && m.instruction !== "resume"),
     blinded: m.instruction === "blind" || (s.blinded && m.instruction !== "unblind"),
   }),
+  "space.known": (s, m) => ({ ...s, space: m }),
+  "roi.declared": (s, m) => {
+    const roi = { name: m.name, mask: m.mask, nVoxels: m.n_voxels, baseline: m.baseline ?? { kind: "rest" } };
+    return { ...s, rois: { ...s.rois, [m.name]: roi } };
+  },
+  "roi.measured": withRois,
   "bundle.changed": (s, m) => ({ ...s, bundle: m.bundle }),
   "volume.received": (s, m) => ({
     ...withLatency(withVolume(s, m, { receiveMs: m.latency_ms?.receive ?? null }), m.latency_ms),

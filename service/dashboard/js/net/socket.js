@@ -25,9 +25,11 @@ export class SessionSocket {
    * @param {string} session
    * @param {{lastId: () => number, onMessage: (m: object) => void, onTick: (t: number) => void,
    *   onRecord: (record: object) => void, onState: (state: object) => void}} hooks
+   * @param {?number} speed times its own pace, for a replay; null: live
    */
-  constructor(session, hooks) {
+  constructor(session, hooks, speed = null) {
     this.session = session;
+    this.speed = speed;
     this.hooks = hooks;
   }
 
@@ -69,6 +71,7 @@ export class SessionSocket {
     const address = new URL(`/v1/sessions/${encodeURIComponent(this.session)}/stream`, location.href);
     address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
     address.searchParams.set("after", this.hooks.lastId());
+    if (this.speed) address.searchParams.set("speed", this.speed);
     const socket = new WebSocket(address, ["mindsight.v1", `mindsight.ticket.${ticket}`]);
     this.#socket = socket;
     this.#armWatchdog(CONNECT_MS);

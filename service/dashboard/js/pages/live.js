@@ -1,6 +1,6 @@
 // One session, live: messages in, views out to the panels, at most one drawing per frame.
 //
-// A view is what a panel sees: {name, session, shown: {run, trial} | null, live, trial, run, truthHidden, connection, stale,
+// A view is what a panel sees: {name, replay, session, shown: {run, trial} | null, live, trial, run, truthHidden, connection, stale,
 // settled, limits, fdLimitMm, usableMin, axis, at, now}. `shown` is the trial looked at, `run` the run whose volumes the charts
 // show, `truthHidden` whether this key is not sent what was shown, `limits` the session's limits of quality, by the gateway's
 // names, `usableMin` the minutes of usable data wanted (null: not stated), `axis` what the charts share, `at` the volume under
@@ -21,6 +21,7 @@ import "../panels/header.js";
 import "../panels/latency.js";
 import "../panels/motion.js";
 import "../panels/registration.js";
+import "../panels/rois.js";
 import "../panels/signal.js";
 import "../panels/trial.js";
 import "../panels/trials.js";
@@ -32,7 +33,7 @@ const FD_LIMIT_MM = 0.5; // Power et al. 2012; ingest's default
 const LEFT = ["motion", "displacement", "latency", "signal"];
 const MIDDLE = ["trial", "candidates"];
 const RIGHT = ["brain", "registration", "events"];
-const PANELS = ["header", "banner", ...LEFT, ...MIDDLE, ...RIGHT, "trials", "accuracy"];
+const PANELS = ["header", "banner", ...LEFT, ...MIDDLE, ...RIGHT, "rois", "trials", "accuracy"];
 
 const named = (limits) => Object.fromEntries(Object.entries(limits).filter(([, limit]) => limit !== null && limit !== undefined));
 
@@ -50,8 +51,10 @@ export class LivePage {
   #quiet = null;
   #drawnAt = 0;
 
-  constructor(name, refused) {
+  /** @param {?number} replay times its own pace, for a session that has ended; null: live */
+  constructor(name, refused, replay = null) {
     this.name = name;
+    this.replay = replay;
     this.refused = refused;
     this.axis = new VolumeAxis("volumes", () => this.#schedule());
     this.panels = Object.fromEntries(PANELS.map((panel) => [panel, h(`ms-${panel}`)]));
@@ -66,7 +69,7 @@ export class LivePage {
       onTick: (t) => this.#tick(t),
       onRecord: (record) => this.#opened(record),
       onState: (state) => this.#connected(state),
-    });
+    }, replay);
   }
 
   start() {
@@ -215,6 +218,7 @@ export class LivePage {
     this.axis.follow(run);
     return {
       name: this.name,
+      replay: this.replay,
       session,
       shown,
       live: this.#selected === null,
@@ -233,13 +237,26 @@ export class LivePage {
     };
   }
 
+  /** Regions of interest have the middle where nothing is decoded, and a place below the brain otherwise. */
+  #placeRegions({ rois, bundle }) {
+    const { trial, brain, rois: regions } = this.panels;
+    const any = Object.keys(rois).length > 0;
+    const alone = any && bundle === null;
+    this.element.classList.toggle("regions", any && !alone);
+    this.element.classList.toggle("regions-alone", alone);
+    if (any && !alone && regions.previousSibling !== brain) brain.after(regions);
+    else if (alone && regions.nextSibling !== trial) trial.before(regions);
+    else if (!any) regions.remove();
+  }
+
   #draw(view) {
     const { session } = view;
+    this.#placeRegions(session);
     this.panels.accuracy.hidden = view.truthHidden;
     this.element.classList.toggle("no-accuracy", this.panels.accuracy.hidden);
     this.element.classList.toggle("stale", view.stale);
     this.element.dataset.last = session.lastId;
     document.title = `${session.subject ?? view.name} · ${sessionState(session)} · Mindsight`;
-    for (const panel of Object.values(this.panels)) panel.update(view);
+    for (const panel of Object.values(this.panels)) if (panel.isConnected) panel.update(view);
   }
 }

@@ -64,7 +64,7 @@ class Controls extends HTMLElement {
     if (this.name !== view.name) this.#ask(view.name);
     this.view = view;
     const { session } = view;
-    this.hidden = !this.may || session.closedT !== null;
+    this.hidden = !this.may || session.closedT !== null || view.replay !== null;
     for (const [id, sent] of this.#sent) this.#follow(id, sent, session);
     this.#drawSent();
     const run = session.runs[session.run];

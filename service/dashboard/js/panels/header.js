@@ -2,6 +2,7 @@
 
 import { scanTime, sessionState } from "../model/figures.js";
 import { age, bundle, clock, count } from "../model/format.js";
+import { menu } from "../ui/nav.js";
 import "./controls.js";
 import { h, setAttr, setText } from "../ui/dom.js";
 
@@ -40,7 +41,7 @@ class HeaderBar extends HTMLElement {
     this.append(
       h("div", { class: "who" }, this.subject, this.what), this.chip, this.run.el, this.volume.el, this.time.el, this.badge,
       h("span", { class: "spring" }), this.controls, h("div", { class: "alive" }, this.beat, this.last.el), this.link.el,
-      h("a", { href: "#sessions", class: "button", text: "Sessions" }),
+      h("a", { href: "#sessions", class: "button", text: "Sessions" }), menu(),
     );
   }
 
@@ -52,7 +53,7 @@ class HeaderBar extends HTMLElement {
     setText(this.what, what);
     setAttr(this.what, "title", what);
     setAttr(this.subject, "title", this.subject.textContent);
-    setText(this.chip, `${SIGNS[state]} ${state}`);
+    setText(this.chip, view.replay ? `▶ REPLAY ${view.replay} ×` : `${SIGNS[state]} ${state}`);
     setAttr(this.chip, "data-state", state);
     this.badge.hidden = !view.truthHidden && !session.blinded;
     setText(this.badge, view.truthHidden ? "◧ BLINDED" : "◨ UNBLINDED");

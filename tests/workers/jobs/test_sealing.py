@@ -1,0 +1,87 @@
+"""Archived sessions leave the bus, and are read by the same ways as before."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import pytest
+
+from mindsight.bus import WorkQueue
+from mindsight.errors import Conflict
+from mindsight.journal.declare import Recorder
+from mindsight.journal.read import Journal
+from mindsight.journal.sessions import Sessions
+from mindsight.journal.states import SessionState
+from mindsight.protocol import SessionClosed
+from mindsight.protocol.inputs import StartRun, TakeVolume
+from support.house import House
+from workers.jobs.sealing import Sealing
+
+N = 150
+
+
+def used(house: House) -> int:
+    """Bytes that the bus holds in its keys."""
+    return sum(int(house.bus.command("MEMORY", "USAGE", key) or 0) for key in house.bus.command("KEYS", "*"))
+
+
+def volume(index: int) -> TakeVolume:
+    return TakeVolume(t=2.0, run=1, index=index, digest=f"{index:064x}", shape=(4, 4, 4), nbytes=256, acked_t=2.0)
+
+
+def archived(house: House, session: str) -> None:
+    recorder = house.open(session)
+    recorder.start_run(StartRun(t=1.0, run=1, task="view", tr_s=1.5))
+    for index in range(N):
+        recorder.take_volume(volume(index), 1.0)
+    for trial in range(1, 40):
+        WorkQueue(house.bus, "inference").put(f"{session}-1-{trial}-final", b"x")
+    for job in range(39):
+        claimed = WorkQueue(house.bus, "inference").take("test", 1.0)
+        assert claimed is not None, job
+        claimed.ack()
+    recorder.end_run(1)
+    recorder.close()
+    recorder.archive(f"archive/{session}", 1)
+
+
+def test_an_archived_session_takes_next_to_no_memory_and_is_read_as_before(house: House) -> None:
+    sizes = []
+    for number in range(3):
+        archived(house, f"ses-{number}")
+        if number == 0:
+            before = used(house)
+        Sealing(house.bus, after_s=-1.0).tidy()
+        sizes.append(used(house))
+    assert before > 80_000
+    assert all(later - earlier < 5_000 for earlier, later in pairwise(sizes))
+    journal = Journal(house.bus, "ses-0")
+    assert journal.state() is SessionState.ARCHIVED
+    assert len([entry for entry in journal.read_inputs() if isinstance(entry, TakeVolume)]) == N
+    assert [message.id for message in journal.read_messages()] == list(range(1, N + 6))
+    assert (journal.run(1).next_index, journal.run(1).ended) == (N, True)
+
+
+def test_closing_again_changes_nothing_and_what_is_new_is_refused(house: House) -> None:
+    archived(house, "ses-a")
+    Sealing(house.bus, after_s=-1.0).tidy()
+    recorder = Recorder(house.bus, "ses-a", time.time)
+    n = Journal(house.bus, "ses-a").messages.last_seq()
+    assert recorder.close().state == "archived"
+    recorder.archive("archive/ses-a", 1)
+    assert recorder.take_volume(volume(3), 1.0).duplicate
+    with pytest.raises(Conflict, match="closed"):
+        recorder.take_volume(volume(N), 1.0)
+    assert Journal(house.bus, "ses-a").messages.last_seq() == n
+    assert isinstance(list(Journal(house.bus, "ses-a").read_messages())[-2], SessionClosed)
+
+
+def test_what_is_open_or_was_archived_a_moment_ago_stays(house: House) -> None:
+    archived(house, "ses-a")
+    house.open("ses-b")
+    Sealing(house.bus, after_s=3600.0).tidy()
+    assert not house.settings.sealed_dir.exists()
+    Sealing(house.bus, after_s=-1.0).tidy()
+    assert {path.name.split(".")[0] for path in house.settings.sealed_dir.iterdir()} == {"ses-a"}
+    assert Sessions(house.bus).get("ses-b").state == "open"
