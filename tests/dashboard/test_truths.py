@@ -5,114 +5,36 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
-from mindsight.protocol.messages import (
-    BetaReady,
-    Captioned,
-    EventAdded,
-    Message,
-    Reconstruction,
-    ReconstructionFit,
-    ReconstructionSkipped,
-    Result,
-    RunPlaced,
-    RunStarted,
-    SessionOpened,
-    VolumeProcessed,
-    Warned,
-)
+from mindsight.protocol.messages import Reconstruction, Result, RunStarted, VolumeProcessed
 from support.dashboard_browser import SIZES, Tab
 from support.dashboard_feeder import KEY, Feeder
-from support.dashboard_record import STARTED_T, Record, remade
+from support.dashboard_moments import (
+    hurried,
+    placed,
+    slow,
+    without_bundle,
+    without_declared_truth,
+    without_drawing,
+    without_motion,
+)
+from support.dashboard_record import Record, remade
 from support.dashboard_text import TWO_FRAMES, misfits
-
-FASTER = 8.0
-DECODED = (Result, Reconstruction, ReconstructionFit, ReconstructionSkipped, Captioned)
-
-
-def _without_bundle(message: Message) -> Message | None:
-    if isinstance(message, SessionOpened):
-        return message.model_copy(update={"bundle": None, "pool_size": None})
-    return None if isinstance(message, DECODED) else message
-
-
-def _unmeasured(message: Message) -> Message | None:
-    if isinstance(message, VolumeProcessed):
-        by = "spike" if message.censored else None
-        return message.model_copy(
-            update={"translation_mm": None, "rotation_deg": None, "fd_mm": None, "censored_by": by}
-        )
-    if isinstance(message, BetaReady) and message.flagged:
-        return message.model_copy(update={"flagged_by": ("spike",)})
-    return message
-
-
-def _undeclared(message: Message) -> Message | None:
-    if isinstance(message, EventAdded):
-        return message.model_copy(update={"stimulus": None, "candidate": None, "label": None})
-    return message
-
-
-def _hurried(message: Message) -> Message | None:
-    """Sent eight times faster than it was scanned, so that the volumes wait for each other."""
-    update: dict[str, object] = {"t": STARTED_T + (message.t - STARTED_T) / FASTER}
-    if isinstance(message, VolumeProcessed):
-        update["latency_ms"] = message.latency_ms.model_copy(update={"queue": 9_000.0})
-    return message.model_copy(update=update)
-
-
-def _late(message: Message) -> Message | None:
-    """Scanned in real time by a service that is too slow."""
-    made = _hurried(message)
-    return made and made.model_copy(update={"t": message.t})
-
-
-def _failing(message: Message) -> Message | None:
-    """No reconstruction can be made."""
-    if isinstance(message, Reconstruction):
-        text = f"trial {message.trial} of run {message.run} has no reconstruction: the card is away"
-        where = {name: getattr(message, name) for name in ("session", "t", "run", "trial", "stage")}
-        return Warned(**where, code="device.lost", text=text)
-    return None if isinstance(message, ReconstructionFit | Captioned) else message
-
-
-def _placed(record: Record, reference: str) -> Record:
-    """With the first run's registration after its first volume."""
-    placed = Record(record.session, images=record.images)
-    for message in record.messages:
-        placed.add(message)
-        if isinstance(message, VolumeProcessed) and (message.run, message.index) == (1, 0):
-            placed.add(
-                RunPlaced(
-                    session=record.session,
-                    t=message.t,
-                    run=1,
-                    index=0,
-                    how="subject",
-                    reference_to_run=tuple(np.eye(4).ravel().tolist()),
-                    displacement_mm=0.0,
-                    coverage=1.0,
-                    text="0.0 mm from the session's first volume",
-                    reference=reference,
-                )
-            )
-    return placed
 
 
 @pytest.fixture(scope="module")
 def records(open_record: Record, blinded_record: Record) -> dict[str, Record]:
     changes = {
-        "ses-no-bundle": _without_bundle,
-        "ses-unmeasured": _unmeasured,
-        "ses-undeclared": _undeclared,
-        "ses-hurried": _hurried,
-        "ses-late": _late,
-        "ses-failing": _failing,
+        "ses-no-bundle": without_bundle,
+        "ses-unmeasured": without_motion,
+        "ses-undeclared": without_declared_truth,
+        "ses-hurried": hurried,
+        "ses-late": slow,
+        "ses-failing": without_drawing,
     }
     made = {name: remade(open_record, name, change) for name, change in changes.items()}
-    made["ses-no-bundle"] = _placed(made["ses-no-bundle"], "first_volume")
+    made["ses-no-bundle"] = placed(made["ses-no-bundle"], "first_volume")
     made["ses-target"] = remade(open_record, "ses-target", lambda message: message)
     made["ses-target"].usable_min = 8.0
     return {**made, "open": open_record, "blinded": blinded_record}

@@ -59,6 +59,14 @@ export class SessionSocket {
     this.#retry();
   }
 
+  /** Connects anew at once, with what the server then says of the session and from the caller's last id. */
+  restart() {
+    this.#drop();
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    this.start();
+  }
+
   /** Reconnects at once instead of waiting for the next attempt. */
   retryNow() {
     if (this.#socket || this.#stopped || this.#timer === null) return;

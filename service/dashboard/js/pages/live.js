@@ -118,7 +118,7 @@ export class LivePage {
   #again() {
     this.#session = emptySession();
     this.#settled = false;
-    this.socket.resume();
+    this.socket.restart();
   }
 
   /** A gap is requested again once; if it remains, the server does not have those messages. */

@@ -38,7 +38,7 @@ class AccuracyPanel extends Panel {
     const hovered = (at) => {
       if (at === this.#at) return;
       this.#at = at;
-      requestAnimationFrame(() => this.draw(this.view)); // not while the chart is drawing
+      this.draw(this.view);
     };
     this.chart = new Chart(host, { lines, bands, caption: "", levels: () => [0, 0.5, 1], hovered });
   }

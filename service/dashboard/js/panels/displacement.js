@@ -23,7 +23,7 @@ class DisplacementPanel extends ChartPanel {
 
   inputs(view) {
     const minutes = usableMinutes(view.session);
-    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.fdLimitMm, view.usableMin, view.at, minutes];
+    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.fdLimitMm, view.usableMin, minutes, view.at, view.axis.isZoomed];
   }
 
   drawCharts(view) {

@@ -25,7 +25,7 @@ class MotionPanel extends ChartPanel {
   }
 
   inputs(view) {
-    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.at];
+    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.at, view.axis.isZoomed];
   }
 
   drawCharts(view) {

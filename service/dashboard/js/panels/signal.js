@@ -29,7 +29,7 @@ class SignalPanel extends ChartPanel {
   }
 
   inputs(view) {
-    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.limits, view.session.closedT, view.at];
+    return [view.run?.volumes, view.run?.nVolumes, view.run, view.shown, view.limits, view.session.closedT, view.at, view.axis.isZoomed];
   }
 
   drawCharts(view) {

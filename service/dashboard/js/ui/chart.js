@@ -126,16 +126,21 @@ export class Chart {
       hooks: {
         drawClear: [(u) => this.#marks(u, u.ctx)],
         draw: [(u) => this.#over(u, u.ctx)],
-        setCursor: [(u) => this.#hovered(u)],
+        ready: [(u) => this.#listen(u)],
         setSelect: [(u) => this.#selected(u)],
       },
     };
   }
 
-  #hovered(u) {
-    const at = u.cursor.left >= 0 ? (u.cursor.idx ?? null) : null;
-    if (this.options.axis) this.options.axis.hover(at);
-    else this.options.hovered?.(at);
+  /** The mouse alone says which place is looked at: the crosshair moves for other reasons, too. */
+  #listen(u) {
+    const { axis, hovered = () => {} } = this.options;
+    const report = (at) => (axis ? axis.hover(at) : hovered(at));
+    u.over.addEventListener("mousemove", (event) => {
+      const { left } = u.over.getBoundingClientRect();
+      report(u.data[0].length ? u.posToIdx(event.clientX - left) : null);
+    });
+    u.over.addEventListener("mouseleave", () => report(null));
   }
 
   #selected(u) {

@@ -1,23 +1,40 @@
-// Images by their digest: fetched once with the key, kept as object URLs; the least recently used is released.
+// Images by their digest: fetched once with the key, kept as object URLs; the least recently used is released, by bytes.
 
 import { fetchImage } from "../net/api.js";
 
-const KEPT = 400;
-const urls = new Map(); // digest -> Promise<string>, least recently used first
+const KEPT_BYTES = 64 * 2 ** 20;
+const urls = new Map(); // digest -> {url: Promise<string>, bytes}, least recently used first
+let bytes = 0;
 
 /** An object URL of the image; rejects if it cannot be loaded (and may be requested again). */
 export function imageUrl(digest) {
-  const known = urls.get(digest);
+  const known = urls.get(digest) ?? load(digest);
   urls.delete(digest);
-  const url = known ?? fetchImage(digest).then((blob) => URL.createObjectURL(blob));
-  urls.set(digest, url);
-  url.catch(() => urls.delete(digest));
-  if (urls.size > KEPT) {
-    const [oldest, promise] = urls.entries().next().value;
-    urls.delete(oldest);
-    promise.then((it) => URL.revokeObjectURL(it), () => {});
+  urls.set(digest, known); // the last to be released
+  return known.url;
+}
+
+function load(digest) {
+  const item = { bytes: 0 };
+  item.url = fetchImage(digest).then((blob) => {
+    item.bytes = blob.size;
+    bytes += blob.size;
+    release(digest);
+    return URL.createObjectURL(blob);
+  });
+  item.url.catch(() => urls.delete(digest));
+  return item;
+}
+
+/** Releases what was not looked at for longest; never the one that came now. */
+function release(newest) {
+  for (const [digest, item] of urls) {
+    if (bytes <= KEPT_BYTES) return;
+    if (digest === newest || item.bytes === 0) continue;
+    urls.delete(digest);
+    bytes -= item.bytes;
+    item.url.then((it) => URL.revokeObjectURL(it));
   }
-  return url;
 }
 
 /** Shows an image in an <img>; `failed` is called if it cannot be loaded. Never shows the previous one under a new caption. */

@@ -54,6 +54,7 @@ export class VolumeAxis {
       this.#zoom = null;
     }
     for (const chart of this.#charts) chart.rescale();
+    if (this.at !== null) requestAnimationFrame(() => this.#charts.forEach((chart) => chart.point(this.at)));
     this.changed();
   }
 
