@@ -7,17 +7,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
 import mindsight
 from mindsight.files.chain import Chain
 from mindsight.settings import Settings
-from service import openapi, problems
+from service import asyncapi, openapi, problems
 from service.audit import Audited
+from service.conditional import Conditional
 from service.context import Gateway
 from service.framing import CheckedFraming
 from service.headers import SecurityHeaders
+from service.idempotency import Idempotent
+from service.json_bodies import UniqueNames
 from service.limits import BoundedBodies
 from service.metrics import Measured
 from service.routes import (
@@ -106,13 +111,22 @@ def create_app(settings: Settings) -> FastAPI:
     openapi.describe(app)
     for module in ROUTES:
         app.include_router(module.router)
+    app.add_route("/v1/asyncapi.json", _asyncapi, include_in_schema=False)
     app.router.routes.append(_Dashboard("/", PackedFiles(directory=DASHBOARD, html=True, check_dir=False)))
+    app.add_middleware(Idempotent, keys=gateway.keys, replies=gateway.replies)
+    app.add_middleware(UniqueNames)
     app.add_middleware(BoundedBodies)
+    app.add_middleware(Conditional)
     app.add_middleware(CheckedFraming, settings=settings)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Audited, chain=Chain(settings.audit_file))
     app.add_middleware(Measured, meter=gateway.meter)
     return app
+
+
+async def _asyncapi(_: Request) -> Response:
+    """The live streams, described. Like the description of the routes it needs no key."""
+    return JSONResponse(asyncapi.document())
 
 
 class _Dashboard(Mount):

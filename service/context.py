@@ -14,6 +14,7 @@ from mindsight.bus import Bus
 from mindsight.journal.declare import Recorder
 from mindsight.journal.jobs import Jobs
 from mindsight.journal.read import Journal
+from mindsight.journal.replies import Replies
 from mindsight.journal.sessions import Sessions
 from mindsight.protocol import Message, Reconstruction
 from mindsight.protocol.stream import LatestHeader
@@ -47,6 +48,7 @@ class Gateway:
         self.registry = Registry(settings.subjects_dir)
         self.sessions = Sessions(self.bus)
         self.jobs = Jobs(self.bus, self.now)
+        self.replies = Replies(self.bus, self.now)
         self.versions = VersionStore(settings.versions_dir, settings.bundles_dir, self.registry)
         self.keys = KeyStore(settings.data_dir)
         self.pictures, self.shown_pictures = Pictures(self.blobs), Pictures(self.shown)

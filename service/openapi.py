@@ -1,15 +1,31 @@
-"""What the OpenAPI description says of all routes together: the shape of a problem, and the key that is asked for."""
+"""What the OpenAPI description says of all routes together: problems, keys and their scopes, the meaning of each
+property, examples.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 
-from service.problems import Problem
+from service.describing import complete, example_of
+from service.glossary import SAMPLES, WORDS
+from service.idempotency import HEADER, keeps_replies
+from service.problems import Problem, responses
 from service.routes.events import Event
 
 _REF = "#/components/schemas/{model}"
+_IDEMPOTENCY = {
+    "name": HEADER.title(),
+    "in": "header",
+    "required": False,
+    "description": "a random id of your own: a repeat with the same id and body gets the first response, and changes"
+    " nothing; kept for a day",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+}
 
 
 def describe(app: FastAPI) -> None:
@@ -17,6 +33,8 @@ def describe(app: FastAPI) -> None:
     original = app.openapi
 
     def openapi() -> dict[str, Any]:
+        if app.openapi_schema is not None:
+            return app.openapi_schema
         document = original()
         components = document["components"]
         components["schemas"]["Problem"] = Problem.model_json_schema(ref_template=_REF)
@@ -24,6 +42,37 @@ def describe(app: FastAPI) -> None:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": "ms_<id>_<secret>"}}
         document["security"] = [{"key": []}]
         document["paths"]["/v1/health"]["get"]["security"] = []
+        complete(components["schemas"])
+        for route in routes_of(app.routes):
+            for method in route.methods or ():
+                _describe(document["paths"][route.path][method.lower()], method, route, components["schemas"])
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _describe(operation: dict[str, Any], method: str, route: APIRoute, schemas: dict[str, Any]) -> None:
+    if scopes := scopes_of(route):
+        operation["x-scopes"] = list(scopes)
+    for parameter in operation.get("parameters", ()):
+        if not parameter.get("description"):
+            parameter["description"] = WORDS[parameter["name"]]
+        if "example" not in parameter and parameter["name"] in SAMPLES:
+            parameter["example"] = example_of(parameter["schema"], schemas, parameter["name"])
+    if method == "POST" and keeps_replies(route.path):
+        operation.setdefault("parameters", []).append(_IDEMPOTENCY)
+        operation["responses"] |= {str(status): of for status, of in responses(409).items() if status == 409}
+
+
+def routes_of(routes: list[BaseRoute]) -> Iterator[APIRoute]:
+    """Every route of REST; FastAPI keeps an included router as one entry, so look inside."""
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield route
+        elif included := getattr(route, "original_router", None):
+            yield from routes_of(included.routes)
+
+
+def scopes_of(route: APIRoute) -> tuple[str, ...]:
+    """The scopes of which a key needs one."""
+    return next((one.call.scopes for one in route.dependant.dependencies if hasattr(one.call, "scopes")), ())  # type: ignore[union-attr]

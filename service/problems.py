@@ -65,6 +65,7 @@ _HEADERS: dict[HTTPStatus, dict[str, str]] = {
     HTTPStatus.TOO_MANY_REQUESTS: {"Retry-After": "1"},
 }
 _SAFE_DETAILS = {
+    422: "expected a body of JSON, got something that cannot be read as JSON; send what /v1/openapi.json describes",
     404: "there is nothing at this address; the interface is described at /v1/openapi.json",
     405: "this address does not support this method; the interface is described at /v1/openapi.json",
 }
@@ -139,6 +140,8 @@ def install(app: FastAPI) -> None:
         if isinstance(error.__cause__, MindsightError):  # FastAPI wraps what happens while a body is read
             return response_of(error.__cause__)
         status = error.status_code
+        if status == HTTPStatus.BAD_REQUEST:  # FastAPI's, for a body that it cannot read
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
         detail = _SAFE_DETAILS.get(status, HTTPStatus(status).phrase.lower())
         code = {404: "not_found", 405: "request.method"}.get(status, "request.invalid")
         return problem_response(status, code, detail, headers=dict(error.headers or {}))

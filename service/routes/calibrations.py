@@ -14,6 +14,7 @@ from mindsight.subjects.needed import check_labels
 from service import bundles
 from service.auth import require
 from service.context import Gateway, GatewayDependency
+from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
 from service.routes import jobs
 from service.routes.common import NAME_PATTERN, SESSION_PATTERN, Body
@@ -67,12 +68,17 @@ def start_calibration(gateway: GatewayDependency, subject: str, body: Calibrate)
     return jobs.create(gateway, task, body.job)
 
 
-@router.get("", dependencies=[Depends(require("subjects:write", "events:read"))], responses=responses(404))
-def list_calibrations(gateway: GatewayDependency, subject: str) -> list[JobRecord]:
+@router.get(
+    "",
+    dependencies=[Depends(require("subjects:write", "events:read"))],
+    responses={**NEXT_PAGE, **responses(404)},
+)
+def list_calibrations(gateway: GatewayDependency, subject: str, page: PageDependency) -> list[JobRecord]:
     """The subject's calibrations, in the order in which they were created; each is a job, see /v1/jobs."""
     gateway.registry.get(subject)
     records = gateway.jobs.list()
-    return [r for r in records if isinstance(r.task, CalibrationTask) and r.task.subject == subject]
+    found = [r for r in records if isinstance(r.task, CalibrationTask) and r.task.subject == subject]
+    return page.of(found, lambda record: record.job)
 
 
 def _archived(gateway: Gateway, subject: str) -> list[str]:

@@ -20,6 +20,7 @@ from mindsight.protocol.jobs import (
 )
 from service.auth import require
 from service.context import Gateway, GatewayDependency
+from service.paging import NEXT_PAGE, PageDependency
 from service.problems import explain_validation, responses
 from service.routes.common import Body
 
@@ -42,10 +43,14 @@ class JobMessages(Body):
     messages: list[JobMessage] = Field(description="after the number asked for, in order; ask again after the last")
 
 
-@router.get("", dependencies=[Depends(require("subjects:write", "events:read"))], responses=responses())
-def list_jobs(gateway: GatewayDependency) -> list[JobRecord]:
+@router.get(
+    "",
+    dependencies=[Depends(require("subjects:write", "events:read"))],
+    responses={**NEXT_PAGE, **responses()},
+)
+def list_jobs(gateway: GatewayDependency, page: PageDependency) -> list[JobRecord]:
     """All jobs, in the order in which they were created."""
-    return gateway.jobs.list()
+    return page.of(gateway.jobs.list(), lambda record: record.job)
 
 
 @router.get("/{job}", dependencies=[Depends(require("subjects:write", "events:read"))], responses=responses(404))

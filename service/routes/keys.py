@@ -10,6 +10,7 @@ from pydantic import Field
 from service.auth import Caller, require
 from service.context import GatewayDependency
 from service.keys import MAX_NOTE, Key, Role, Scope
+from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
 from service.routes.common import Body
 
@@ -42,10 +43,10 @@ class NewKey(KeyInfo):
     key: str = Field(description="shown only here; the service keeps its sha256")
 
 
-@router.get("", dependencies=[Depends(require("admin"))], responses=responses())
-def list_keys(gateway: GatewayDependency) -> list[KeyInfo]:
+@router.get("", dependencies=[Depends(require("admin"))], responses={**NEXT_PAGE, **responses()})
+def list_keys(gateway: GatewayDependency, page: PageDependency) -> list[KeyInfo]:
     """All keys, without their secrets."""
-    return [KeyInfo.of(key) for key in gateway.keys.list()]
+    return [KeyInfo.of(key) for key in page.of(gateway.keys.list(), lambda key: key.id)]
 
 
 @router.get("/own", responses=responses())

@@ -10,6 +10,7 @@ from mindsight.protocol.jobs import JOB_PATTERN, JobRecord, PoolImage, PoolTask
 from mindsight.subjects.bundle.description import ids_in
 from service.auth import require
 from service.context import GatewayDependency
+from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
 from service.routes import jobs
 from service.routes.common import NAME_PATTERN, Body
@@ -59,9 +60,14 @@ def build_pool(gateway: GatewayDependency, body: BuildPool) -> JobRecord:
     return jobs.create(gateway, task, body.job)
 
 
-@router.get("", dependencies=[Depends(require("subjects:write", "events:read"))], responses=responses())
-def list_pools(gateway: GatewayDependency) -> list[Pool]:
+@router.get(
+    "",
+    dependencies=[Depends(require("subjects:write", "events:read"))],
+    responses={**NEXT_PAGE, **responses()},
+)
+def list_pools(gateway: GatewayDependency, page: PageDependency) -> list[Pool]:
     """The pools that can be used, by name."""
     names = sorted(path.parent.name for path in gateway.settings.pools_dir.glob("*/pool.json"))
-    ids = {name: ids_in(gateway.settings.pools_dir / name) for name in names if not name.endswith(".partial")}
+    names = page.of([name for name in names if not name.endswith(".partial")], str)
+    ids = {name: ids_in(gateway.settings.pools_dir / name) for name in names}
     return [Pool(pool=name, size=None if found is None else len(found)) for name, found in ids.items()]

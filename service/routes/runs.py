@@ -13,6 +13,7 @@ from mindsight.protocol.messages import MotionOrder
 from mindsight.volume import MAX_TR_S, MIN_TR_S
 from service.auth import require
 from service.context import GatewayDependency
+from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
 from service.routes.common import MAX_RUN, Body, RunNumber, SessionId
 
@@ -55,12 +56,12 @@ def declare_run(gateway: GatewayDependency, session: SessionId, body: DeclareRun
 @router.get(
     "",
     dependencies=[Depends(require("sessions:control", "volumes:write", "events:read"))],
-    responses=responses(404),
+    responses={**NEXT_PAGE, **responses(404)},
 )
-def list_runs(gateway: GatewayDependency, session: SessionId) -> list[Run]:
+def list_runs(gateway: GatewayDependency, session: SessionId, page: PageDependency) -> list[Run]:
     """All declared runs, in the order of their declaration."""
     gateway.sessions.get(session)
-    return [_run(status) for status in gateway.journal(session).runs()]
+    return page.of([_run(status) for status in gateway.journal(session).runs()], lambda run: str(run.run))
 
 
 @router.get(

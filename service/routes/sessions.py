@@ -16,6 +16,7 @@ from service import bundles, rois
 from service.auth import Caller, require
 from service.blinding import may_see_truth
 from service.context import Gateway, GatewayDependency
+from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
 from service.routes.common import MAX_RUN, NAME_PATTERN, SESSION_PATTERN, Body, SessionId
 
@@ -124,11 +125,11 @@ def bundle_of(gateway: Gateway, subject: Subject, body: Open) -> str | None:
 @router.get(
     "",
     dependencies=[Depends(require("sessions:control", "events:read"))],
-    responses=responses(),
+    responses={**NEXT_PAGE, **responses()},
 )
-def list_sessions(gateway: GatewayDependency) -> list[SessionRecord]:
+def list_sessions(gateway: GatewayDependency, page: PageDependency) -> list[SessionRecord]:
     """All sessions, in the order in which they were opened."""
-    return gateway.sessions.list()
+    return page.of(gateway.sessions.list(), lambda record: record.session)
 
 
 @router.get("/{session}", responses=responses(404))

@@ -11,6 +11,7 @@ from mindsight.subjects.registry import Consent, Subject
 from service import bundles
 from service.auth import require
 from service.context import GatewayDependency
+from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
 from service.routes import jobs
 from service.routes.common import NAME_PATTERN, Body
@@ -45,10 +46,11 @@ def enrol_subject(gateway: GatewayDependency, body: Enrol | None = None) -> Subj
 @router.get(
     "",
     dependencies=[Depends(require("subjects:write", "events:read"))],
-    responses=responses(),
+    responses={**NEXT_PAGE, **responses()},
 )
-def list_subjects(gateway: GatewayDependency) -> list[Subject]:
-    return gateway.registry.list()
+def list_subjects(gateway: GatewayDependency, page: PageDependency) -> list[Subject]:
+    """All subjects, by their pseudonyms."""
+    return page.of(gateway.registry.list(), lambda subject: subject.subject)
 
 
 @router.get(

@@ -19,6 +19,7 @@ from mindsight.errors import Conflict
 from mindsight.files.images import image_kind
 from mindsight.journal.jobs import QUEUE, log_name
 from mindsight.journal.read import Journal, entries
+from mindsight.journal.replies import Replies
 from mindsight.journal.sessions import Sessions
 from mindsight.protocol.jobs import ErasureTask, JobRecord, PoolTask
 from mindsight.settings import Settings
@@ -48,6 +49,7 @@ def erase(desk: Desk, task: ErasureTask) -> str:
         shutil.rmtree(settings.jobs_dir / record.job, ignore_errors=True)
     desk.versions.erase(subject)
     n_files = _remove_files(settings, subject, sessions)
+    Replies(desk.bus, time.time).forget()  # which may name the subject
     compact(desk.bus)
     left = _left(desk, subject, sessions)
     if left:
