@@ -56,7 +56,7 @@ class Controls extends HTMLElement {
     this.runDialog = new RunDialog((plan) => this.#begin(plan));
     this.keysDialog = new KeysDialog();
     this.bar = h("div", { class: "bar", role: "toolbar", "aria-label": "session" }, ...[this.start, this.pause, this.mark, this.blind, this.stop, this.help].map(({ el }) => el));
-    this.said = h("ol", { class: "sent", role: "status", "aria-label": "instructions" });
+    this.said = h("ol", { class: "sent", "aria-live": "polite", "aria-label": "instructions" });
     this.append(this.bar, this.said, this.markDialog.element, this.runDialog.element, this.keysDialog.element);
   }
 

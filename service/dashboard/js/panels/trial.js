@@ -44,8 +44,7 @@ class TrialPanel extends Panel {
     this.stimulus = figure("Stimulus");
     this.reconstruction = figure("Reconstruction");
     this.bar = h("i", { class: "fill" });
-    const meter = { role: "meter", "aria-label": "token cosine", "aria-valuemin": "0", "aria-valuemax": "1" };
-    this.track = h("div", { class: "track", ...meter }, this.bar);
+    this.track = h("div", { class: "track" }, this.bar);
     this.reading = h("span", { class: "reading" });
     this.how = h("p", { class: "how" });
     const back = { type: "button", class: "back", title: "return to the newest trial", text: "◀ looking back · Esc", onclick: () => this.#backToLive() };
@@ -177,7 +176,8 @@ class TrialPanel extends Panel {
   #drawFit(trial, made) {
     const fit = made && fitOf(trial, made);
     this.bar.style.width = fit ? `${100 * Math.max(0, fit.token_cosine)}%` : "0";
-    setAttr(this.track, "aria-valuenow", fit ? String(fit.token_cosine) : null);
+    const meter = { role: "meter", "aria-label": "token cosine", "aria-valuemin": "-1", "aria-valuemax": "1", "aria-valuenow": fit?.token_cosine };
+    for (const [name, value] of Object.entries(meter)) setAttr(this.track, name, fit ? String(value) : null);
     if (!fit) return this.reading.replaceChildren(made ? "not measured" : "–");
     const percentile = fit.fit_percentile ?? null;
     this.reading.replaceChildren(
