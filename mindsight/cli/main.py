@@ -9,6 +9,7 @@ import typer
 
 from mindsight import __version__
 from mindsight.cli.audit import audit_app
+from mindsight.cli.backup import backup, restore
 from mindsight.cli.bundle import bundle_app
 from mindsight.cli.calibrate import calibrate
 from mindsight.cli.convert import convert_app
@@ -94,6 +95,10 @@ app.command(epilog=example("mindsight evaluate mindsight-data/archive/ses-1 --bu
 )
 app.add_typer(job_app, name="job", rich_help_panel=PROCESSES)
 app.add_typer(audit_app, name="audit", rich_help_panel=PROCESSES)
+app.command(epilog=example("mindsight backup /backups/decoder"), rich_help_panel=PROCESSES)(backup)
+app.command(
+    epilog=example("MINDSIGHT_DATA_DIR=restored mindsight restore /backups/decoder"), rich_help_panel=PROCESSES
+)(restore)
 app.add_typer(pool_app, name="pool", rich_help_panel=MODELS)
 app.add_typer(convert_app, name="convert", rich_help_panel=MODELS)
 app.add_typer(engine_app, name="engine", rich_help_panel=MODELS)

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mindsight.cli.style import AsJson, show
+from mindsight.progress import Progress
+
+MEGABYTE = 1e6
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="a new folder, or that of an earlier backup")], as_json: AsJson = False
+) -> None:
+    """Copy the data folder, while the service runs or not.
+
+    Into the folder of an earlier backup only what is new is copied, and what was erased since is removed.
+    """
+    from mindsight.operations.backup import back_up
+    from mindsight.settings import read_settings
+
+    settings = read_settings()
+    with Progress() as progress:
+        made = back_up(settings, folder, lambda done, of: progress("files are copied", done / of))
+    size = f"{made.n_bytes / MEGABYTE:.0f} MB"
+    own = (
+        "" if settings.redis_url == "embedded://" else "; the bus of MINDSIGHT_REDIS_URL is not in it: back it up, too"
+    )
+    show(
+        f"{made.n_files} files, {size}, of which {made.n_new} files were copied now: {folder}{own}",
+        asdict(made),
+        as_json,
+    )
+
+
+def restore(folder: Annotated[Path, typer.Argument(help="of a backup")], as_json: AsJson = False) -> None:
+    """Make an empty data folder what it was at a backup. Stop the service before; every file is checked."""
+    from mindsight.operations.backup import restore as restore_
+    from mindsight.settings import read_settings
+
+    settings = read_settings()
+    with Progress() as progress:
+        made = restore_(settings, folder, lambda done, of: progress("files are checked", done / of))
+    size = f"{made.n_bytes / MEGABYTE:.0f} MB"
+    show(f"{made.n_files} files, {size}, are in {settings.data_dir}: start the service", asdict(made), as_json)
