@@ -1,6 +1,6 @@
 // Calibrating a subject: what to make the decoder of, how far it is, how it learned, and whether to keep it.
 
-import { duration } from "../model/format.js";
+import { duration, plural } from "../model/format.js";
 import {
   activateVersion, jobMessages, listCalibrations, listPools, listSessions, listSubjects, listVersions, newId, rollBack, startCalibration,
 } from "../net/api.js";
@@ -18,7 +18,7 @@ const ARCHIVED = "archived";
 export class CalibratePage extends Page {
   #after = 0;
   #messages = [];
-  #job = null;
+  #job;
 
   constructor(subject, refused) {
     super("Calibrate", refused, 2000);
@@ -32,7 +32,7 @@ export class CalibratePage extends Page {
     this.pool = select("pool", []);
     this.tuning = checkbox("fine_tuning", "Gradient steps after the closed form (needs a pool and a shared backbone)");
     this.keep = checkbox("keep", "Activate the version if it is not worse than the active one", true);
-    this.plan = form(this.notice, "Start the calibration", () => this.#start(), h("fieldset", {}, h("legend", { text: "Plan" }),
+    this.plan = form(this.notice, "Start the calibration", () => this.#start(), h("fieldset", {}, h("legend", { text: "What the decoder is made of" }),
       field("Subject", this.subject), field("From", this.source), field("Candidates", this.pool), this.tuning.element, this.keep.element));
     this.progress = h("div");
     this.curve = h("div");
@@ -48,7 +48,7 @@ export class CalibratePage extends Page {
     if (!this.subject.value) return;
     const [jobs, held] = await Promise.all([listCalibrations(this.subject.value), listVersions(this.subject.value)]);
     const job = jobs.at(-1) ?? null;
-    if (job?.job !== this.#job?.job) this.#follow(job);
+    if (this.#job === undefined || job?.job !== this.#job?.job) this.#follow(job);
     if (job) await this.#read(job);
     this.#drawVersions(held);
   }
@@ -56,7 +56,7 @@ export class CalibratePage extends Page {
   async #offer() {
     const subjects = (await listSubjects()).reverse();
     fill(this.subject, subjects.map((s) => [s.subject, s.subject]));
-    if (!subjects.length) throw new Error("no subject");
+    if (!subjects.length) return this.notice.fail("There is no subject yet: enrol one first.");
     if (this.wanted) this.subject.value = this.wanted;
     await this.#sources();
     this.planned = true;
@@ -68,7 +68,7 @@ export class CalibratePage extends Page {
     const archived = own.filter((s) => s.state === "archived");
     const live = own.filter((s) => s.state === "open" && !s.bundle && s.options.normalise === "run").reverse();
     fill(this.source, [...live.map((s) => [s.session, `${s.session}, while it is scanned`]),
-      [ARCHIVED, `all ${archived.length} archived sessions`]]);
+      [ARCHIVED, archived.length ? `all that are archived: ${plural(archived.length, "session")}` : "archived sessions: none yet"]]);
     if (live.length) this.source.value = live[0].session;
     fill(this.pool, [["", "the labels of the events"], ...pools.map((p) => [p.pool, `pool ${p.pool}, ${p.size} images`])]);
     if (pools.length) this.pool.value = pools.at(-1).pool;

@@ -113,6 +113,7 @@ export class NewSession extends Page {
       + ` --session ${record.session} --to ${location.origin} --task ${record.protocol?.task ?? "view"}`;
     const text = h("textarea", { id: "command", readonly: true, rows: "3", spellcheck: "false" });
     text.value = command;
+    this.speed = input("speed", { type: "number", min: "1", max: "1000", value: "4" });
     const live = `#session=${encodeURIComponent(record.session)}`;
     return [
       h("h2", { tabindex: "-1", text: `3 · Session ${record.session} is open` }),
@@ -123,6 +124,7 @@ export class NewSession extends Page {
           await navigator.clipboard.writeText(command);
           this.notice.say("Copied.");
         }),
+        field("Simulated scanner, times real time", this.speed),
         action("Simulate the scanner", this.notice, () => this.#simulate(record, live), { id: "simulate-scanner" }),
         h("a", { class: "button primary", href: live, text: "Go to the live page" }),
         record.bundle || !this.body.calibration ? "" : h("a", { class: "button", href: `#calibrate=${record.subject}`, text: "Calibrate from it" })),
@@ -131,7 +133,8 @@ export class NewSession extends Page {
 
   async #simulate(record, live) {
     this.simulation ??= newId("sim");
-    await simulate({ session: record.session, job: this.simulation, runs: record.protocol?.n_runs ?? 2, close: false });
+    await simulate({ session: record.session, job: this.simulation, runs: record.protocol?.n_runs ?? 2,
+      close: false, speed: Number(this.speed.value) || 4 });
     setText(this.notice.element, "The simulated scanner has begun.");
     location.hash = live;
   }

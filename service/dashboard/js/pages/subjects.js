@@ -16,7 +16,7 @@ const when = (t) => `${new Date(t * 1000).toLocaleDateString()} ${timeOfDay(t)}`
 /** The fields of a consent; `read` gives what is to be sent. */
 export function consentFields(consent = null) {
   const boxes = USES.map(([use, text]) => [use, checkbox(`use-${use}`, `to ${text}`, consent ? use in consent.uses : use !== "pretraining")]);
-  const version = input("consent-form", { required: true, value: consent?.form ?? "v1", pattern: "[A-Za-z0-9][A-Za-z0-9._-]{0,63}" });
+  const version = input("consent-form", { required: true, value: consent?.form ?? "v1", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]{0,63}" });
   const elements = [...boxes.map(([, { element }]) => element), field("Version of the signed form", version, "never a name")];
   const read = () => ({
     uses: Object.fromEntries(boxes.filter(([, { box }]) => box.checked).map(([use]) => [use, consent?.uses[use] ?? "laboratory"])),
@@ -40,7 +40,7 @@ export class Subjects extends Page {
     this.subjects = h("div");
     this.pools = h("div");
     const files = input("files", { type: "file", accept: "image/png,image/jpeg", multiple: true, required: true });
-    const name = input("pool", { required: true, pattern: "[A-Za-z0-9][A-Za-z0-9._-]{0,63}" });
+    const name = input("pool", { required: true, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]{0,63}" });
     this.building = form(this.notice, "Upload and build", () => this.#build(name.value.trim(), [...files.files]),
       field("Name of the pool", name, "letters, digits, . _ -"), field("Stimuli", files, "PNG or JPEG; a file's name without its ending names the candidate"));
     this.enrolCard = h("section", { class: "sheet" }, h("h2", { text: "Enrol a subject" }), this.enrolling);

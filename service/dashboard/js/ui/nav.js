@@ -23,6 +23,6 @@ export function menu() {
 
 /** @param {?string} current the page's name, as in the address */
 export const navigation = (current) =>
-  h("nav", { class: "pages", "aria-label": "pages" }, h("a", { class: "skip", href: "#content", text: "Skip to the content",
+  h("nav", { class: "pages", "aria-label": "pages" }, h("a", { class: "skip", href: "#page", text: "Skip to the content",
     onclick: (event) => { event.preventDefault(); document.querySelector("main h1, main")?.focus(); } }),
     h("strong", { text: "Mindsight" }), ...links(current));

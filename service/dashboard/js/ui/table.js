@@ -7,6 +7,6 @@ export function table(caption, heads, rows, empty = "none yet") {
   if (!rows.length) return h("p", { class: "caption", text: empty });
   const cell = (content) => h("td", {}, content);
   return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": caption }, h("table", {}, h("caption", { class: "unseen", text: caption }),
-    h("thead", {}, h("tr", {}, ...heads.map((head) => h("th", { scope: "col", text: head })))),
+    h("thead", {}, h("tr", {}, ...heads.map((head) => h("th", { scope: "col" }, head || h("span", { class: "unseen", text: "what can be done" }))))),
     h("tbody", {}, ...rows.map((row) => h("tr", {}, ...row.map(cell))))));
 }
