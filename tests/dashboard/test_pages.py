@@ -121,6 +121,7 @@ def _steer(tab: Tab) -> None:
     check_accessible(tab)
     keyboard.type("coughed")
     keyboard.press("Enter")
+    tab.until("!document.querySelector('dialog[open]')")
     _logged(tab, "Mark")
     tab.until("document.querySelector('ms-events').textContent.includes('mark: coughed')")
     keyboard.press("s")
@@ -134,6 +135,7 @@ def _steer(tab: Tab) -> None:
     keyboard.press("?")
     tab.until("document.querySelector('ms-controls dialog[open] dl')")
     keyboard.press("Escape")
+    tab.until("!document.querySelector('dialog[open]')")
     hold(tab, "x", until="document.querySelector('ms-header .chip').dataset.state === 'CLOSED'")
     tab.until("document.querySelector('ms-controls').hidden")
 
