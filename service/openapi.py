@@ -4,17 +4,15 @@ property, examples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from starlette.routing import BaseRoute
 
 from service.describing import complete, example_of
 from service.glossary import SAMPLES, WORDS
 from service.idempotency import HEADER, keeps_replies
-from service.problems import Problem, responses
+from service.problems import Problem, responses, routes_of
 from service.routes.events import Event
 
 _REF = "#/components/schemas/{model}"
@@ -59,18 +57,11 @@ def _describe(operation: dict[str, Any], method: str, route: APIRoute, schemas: 
             parameter["description"] = WORDS[parameter["name"]]
         if "example" not in parameter and parameter["name"] in SAMPLES:
             parameter["example"] = example_of(parameter["schema"], schemas, parameter["name"])
+    others = {408, 413} if "requestBody" in operation else set()
     if method == "POST" and keeps_replies(route.path):
         operation.setdefault("parameters", []).append(_IDEMPOTENCY)
-        operation["responses"] |= {str(status): of for status, of in responses(409).items() if status == 409}
-
-
-def routes_of(routes: list[BaseRoute]) -> Iterator[APIRoute]:
-    """Every route of REST; FastAPI keeps an included router as one entry, so look inside."""
-    for route in routes:
-        if isinstance(route, APIRoute):
-            yield route
-        elif included := getattr(route, "original_router", None):
-            yield from routes_of(included.routes)
+        others.add(409)
+    operation["responses"] |= {str(status): of for status, of in responses(*others).items() if status in others}
 
 
 def scopes_of(route: APIRoute) -> tuple[str, ...]:

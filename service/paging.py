@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request, Response
 
-from mindsight.errors import BadRequest
+from mindsight.errors import NotFound
 
 T = TypeVar("T")
 MOST = 1000
@@ -42,12 +42,12 @@ class Page:
     response: Response
 
     def of(self, entries: Sequence[T], name: Callable[[T], str]) -> list[T]:
-        """The page, and a link to the next one. Raises BadRequest (``cursor.unknown``)."""
+        """The page, and a link to the next one. Raises NotFound (``cursor.unknown``)."""
         start = 0
         if self.after is not None:
             start = 1 + next((at for at, entry in enumerate(entries) if name(entry) == self.after), -1)
             if start == 0:
-                raise BadRequest(
+                raise NotFound(
                     "expected the name of an entry of this list as cursor, got another; start again without it",
                     code="cursor.unknown",
                 )

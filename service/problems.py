@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from mindsight.errors import (
     BadRequest,
@@ -135,7 +138,7 @@ def install(app: FastAPI) -> None:
         detail = explain_validation(error.errors())
         return await answer(connection, problem_response(422, "request.invalid", detail))
 
-    async def http_error(_: Request, error: Exception) -> Response:
+    async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if isinstance(error.__cause__, MindsightError):  # FastAPI wraps what happens while a body is read
             return response_of(error.__cause__)
@@ -144,7 +147,10 @@ def install(app: FastAPI) -> None:
             status = HTTPStatus.UNPROCESSABLE_ENTITY
         detail = _SAFE_DETAILS.get(status, HTTPStatus(status).phrase.lower())
         code = {404: "not_found", 405: "request.method"}.get(status, "request.invalid")
-        return problem_response(status, code, detail, headers=dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(sorted(_methods_at(request)))
+        return problem_response(status, code, detail, headers=headers)
 
     async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("unexpected error in %s", request.scope.get("path"), exc_info=error)
@@ -155,6 +161,22 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(WebSocketRequestValidationError, validation_error)  # type: ignore[arg-type]
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _methods_at(request: Request) -> set[str]:
+    """All methods of the address, whose routes are several; one without a parameter goes before those with."""
+    path, found = request.url.path, list(routes_of(request.app.routes))
+    there = [route for route in found if route.path == path] or [r for r in found if r.path_regex.fullmatch(path)]
+    return {method for route in there for method in route.methods or ()}
+
+
+def routes_of(routes: Sequence[BaseRoute]) -> Iterator[APIRoute]:
+    """Every route of REST; FastAPI keeps an included router as one entry, so look inside."""
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield route
+        elif included := getattr(route, "original_router", None):
+            yield from routes_of(included.routes)
 
 
 def explain_validation(errors: Any) -> str:

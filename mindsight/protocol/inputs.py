@@ -14,6 +14,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Strict,
     TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -94,7 +95,7 @@ class Limits(BaseModel):
     which gives the sources of the defaults.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     fd_mm: Limit = Field(default=None, description="framewise displacement of one volume, mm (default 0.5)")
     displacement_mm: Limit = Field(
@@ -134,7 +135,7 @@ Normalise = Literal["bundle", "running", "running_including", "run"]
 class SessionOptions(BaseModel):
     """How a session is decoded. None: as the subject bundle has it, otherwise the default in brackets."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     blinded: bool = Field(default=False, description="what was shown is hidden from the people who watch")
     fast_s: Seconds | None = Field(default=None, description="seconds after onset until the fast result (7.5)")
@@ -181,8 +182,9 @@ class SessionOptions(BaseModel):
         description="average the betas of all trials so far that showed the same image (by digest, candidate or file)",
     )
 
-    pairs: tuple[tuple[CandidateId, CandidateId], ...] = Field(
+    pairs: tuple[Annotated[tuple[CandidateId, CandidateId], Strict(False)], ...] = Field(
         default=(),
+        strict=False,  # lists, as JSON has them
         max_length=100,
         description="pairs of look-alike candidates; every result also names the nearer one of each pair",
     )

@@ -31,7 +31,7 @@ class Consent(BaseModel):
     A use that is not listed was not agreed to. An empty list withdraws everything.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     uses: dict[Use, Users] = Field(description="what the data may be used for, each with the widest circle of users")
     form: str = Field(

@@ -17,12 +17,12 @@ from service.context import Gateway, GatewayDependency
 from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
 from service.routes import jobs
-from service.routes.common import NAME_PATTERN, SESSION_PATTERN, Body
+from service.routes.common import NAME_PATTERN, SESSION_PATTERN, Sent
 
 router = APIRouter(prefix="/v1/subjects/{subject}/calibrations", tags=["calibrations"])
 
 
-class Calibrate(Body):
+class Calibrate(Sent):
     sessions: list[str] = Field(
         default=[],
         max_length=100,

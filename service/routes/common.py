@@ -17,6 +17,12 @@ VolumeIndex = Annotated[int, Path(ge=0, description="the volume's index in its r
 
 
 class Body(BaseModel):
-    """A JSON body of a request or of a response: fields that are not known here are refused."""
+    """A JSON body of a response: fields that are not known here are refused."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Sent(Body):
+    """A JSON body of a request: true is no number, and "1" is none."""
+
+    model_config = ConfigDict(strict=True)

@@ -11,7 +11,7 @@ from mindsight.errors import Conflict
 from service.auth import Caller, Forbidden, require
 from service.context import GatewayDependency
 from service.problems import responses
-from service.routes.common import Body, SessionId
+from service.routes.common import Sent, SessionId
 from service.routes.keys import KeyInfo, NewKey
 
 VISIT_H, LONGEST_H = 12.0, 72.0
@@ -19,7 +19,7 @@ VISIT_H, LONGEST_H = 12.0, 72.0
 router = APIRouter(prefix="/v1/sessions/{session}/keys", tags=["keys"])
 
 
-class MintConsole(Body):
+class MintConsole(Sent):
     hours: float = Field(default=VISIT_H, gt=0, le=LONGEST_H, description="until it expires")
 
 

@@ -19,7 +19,7 @@ from service import bundles
 from service.auth import require
 from service.context import Gateway, GatewayDependency
 from service.problems import explain_validation, responses
-from service.routes.common import Body, RunNumber, SessionId
+from service.routes.common import Body, RunNumber, Sent, SessionId
 from service.transfer import read_body
 
 MAX_EVENTS_BYTES = 4 * 1024 * 1024
@@ -28,7 +28,7 @@ TSV = "text/tab-separated-values"
 router = APIRouter(prefix="/v1/sessions/{session}/runs/{run}/events", tags=["events"])
 
 
-class Event(Body):
+class Event(Sent):
     """A stimulus. An event with a ``trial`` number (from 1 in its run) is decoded, and is safe to send again."""
 
     onset_s: float = Field(description="seconds after the first volume of the run began")

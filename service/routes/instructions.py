@@ -15,12 +15,12 @@ from mindsight.protocol.messages import MAX_MARK, Instruction
 from service.auth import require
 from service.context import GatewayDependency
 from service.problems import responses
-from service.routes.common import SESSION_PATTERN, Body, SessionId
+from service.routes.common import SESSION_PATTERN, Body, Sent, SessionId
 
 router = APIRouter(prefix="/v1/sessions/{session}/instructions", tags=["sessions"])
 
 
-class Instructing(Body):
+class Instructing(Sent):
     instruction: Instruction = Field(
         description="mark: a remark with its time; pause, resume: betas are estimated and not decoded in between;"
         " blind, unblind: what was shown is sent to nobody in between"

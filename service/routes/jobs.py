@@ -46,7 +46,7 @@ class JobMessages(Body):
 @router.get(
     "",
     dependencies=[Depends(require("subjects:write", "events:read"))],
-    responses={**NEXT_PAGE, **responses()},
+    responses={**NEXT_PAGE, **responses(404)},
 )
 def list_jobs(gateway: GatewayDependency, page: PageDependency) -> list[JobRecord]:
     """All jobs, in the order in which they were created."""

@@ -12,12 +12,12 @@ from service.context import GatewayDependency
 from service.keys import MAX_NOTE, Key, Role, Scope
 from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
-from service.routes.common import Body
+from service.routes.common import Body, Sent
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
 
-class Mint(Body):
+class Mint(Sent):
     role: Role
     note: str = Field(default="", max_length=MAX_NOTE, description="whom or what it is for, to know it by in a list")
 
@@ -43,7 +43,7 @@ class NewKey(KeyInfo):
     key: str = Field(description="shown only here; the service keeps its sha256")
 
 
-@router.get("", dependencies=[Depends(require("admin"))], responses={**NEXT_PAGE, **responses()})
+@router.get("", dependencies=[Depends(require("admin"))], responses={**NEXT_PAGE, **responses(404)})
 def list_keys(gateway: GatewayDependency, page: PageDependency) -> list[KeyInfo]:
     """All keys, without their secrets."""
     return [KeyInfo.of(key) for key in page.of(gateway.keys.list(), lambda key: key.id)]

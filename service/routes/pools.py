@@ -13,12 +13,12 @@ from service.context import GatewayDependency
 from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
 from service.routes import jobs
-from service.routes.common import NAME_PATTERN, Body
+from service.routes.common import NAME_PATTERN, Body, Sent
 
 router = APIRouter(prefix="/v1/pools", tags=["pools"])
 
 
-class BuildPool(Body):
+class BuildPool(Sent):
     pool: str = Field(pattern=NAME_PATTERN, description="its name")
     images: list[PoolImage] = Field(
         default=[], max_length=10_000, description="images that were uploaded with POST /v1/images, each with its id"
@@ -63,7 +63,7 @@ def build_pool(gateway: GatewayDependency, body: BuildPool) -> JobRecord:
 @router.get(
     "",
     dependencies=[Depends(require("subjects:write", "events:read"))],
-    responses={**NEXT_PAGE, **responses()},
+    responses={**NEXT_PAGE, **responses(404)},
 )
 def list_pools(gateway: GatewayDependency, page: PageDependency) -> list[Pool]:
     """The pools that can be used, by name."""

@@ -15,12 +15,12 @@ from service.auth import require
 from service.context import GatewayDependency
 from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
-from service.routes.common import MAX_RUN, Body, RunNumber, SessionId
+from service.routes.common import MAX_RUN, Body, RunNumber, Sent, SessionId
 
 router = APIRouter(prefix="/v1/sessions/{session}/runs", tags=["runs"])
 
 
-class DeclareRun(Body):
+class DeclareRun(Sent):
     run: int = Field(ge=1, le=MAX_RUN)
     task: str = Field(pattern=r"^[A-Za-z0-9]{1,64}$", description="as in BIDS: letters and digits")
     tr_s: float = Field(ge=MIN_TR_S, lt=MAX_TR_S)

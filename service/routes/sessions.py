@@ -18,12 +18,12 @@ from service.blinding import may_see_truth
 from service.context import Gateway, GatewayDependency
 from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
-from service.routes.common import MAX_RUN, NAME_PATTERN, SESSION_PATTERN, Body, SessionId
+from service.routes.common import MAX_RUN, NAME_PATTERN, SESSION_PATTERN, Body, Sent, SessionId
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
 
-class Open(Body):
+class Open(Sent):
     subject: str
     session: str | None = Field(
         default=None,
@@ -43,7 +43,7 @@ class Open(Body):
     )
 
 
-class ChangeLimits(Body):
+class ChangeLimits(Sent):
     """The limits named here change from the next volume on; all others stay as they are."""
 
     change: str | None = Field(
@@ -71,7 +71,7 @@ class LimitsChanged(Body):
     duplicate: bool
 
 
-class ConsoleWarning(Body):
+class ConsoleWarning(Sent):
     """A fault that the sender of volumes noticed. Must not contain a name, a path or an address."""
 
     code: str = Field(pattern=r"^[a-z0-9_.]{1,64}$", description="for a program; stable")
@@ -125,7 +125,7 @@ def bundle_of(gateway: Gateway, subject: Subject, body: Open) -> str | None:
 @router.get(
     "",
     dependencies=[Depends(require("sessions:control", "events:read"))],
-    responses={**NEXT_PAGE, **responses()},
+    responses={**NEXT_PAGE, **responses(404)},
 )
 def list_sessions(gateway: GatewayDependency, page: PageDependency) -> list[SessionRecord]:
     """All sessions, in the order in which they were opened."""

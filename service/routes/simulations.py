@@ -22,7 +22,7 @@ from service.context import Gateway, GatewayDependency
 from service.demo_bundle import install_demo_bundle
 from service.problems import responses
 from service.routes import jobs
-from service.routes.common import SESSION_PATTERN, Body
+from service.routes.common import SESSION_PATTERN, Body, Sent
 
 KEY_S = 8 * 3600.0
 _CONSENT = Consent(
@@ -33,7 +33,7 @@ _TR_S = 1.5  # of the simulated scanner
 router = APIRouter(prefix="/v1/simulations", tags=["sessions"])
 
 
-class Simulate(Body):
+class Simulate(Sent):
     session: str | None = Field(
         default=None,
         pattern=SESSION_PATTERN,

@@ -14,19 +14,19 @@ from service.context import GatewayDependency
 from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
 from service.routes import jobs
-from service.routes.common import NAME_PATTERN, Body
+from service.routes.common import NAME_PATTERN, Sent
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"])
 
 
-class Enrol(Body):
+class Enrol(Sent):
     bundle: str | None = Field(
         default=None, pattern=NAME_PATTERN, description="the subject bundle that decodes this subject"
     )
     consent: Consent | None = Field(default=None, description="what the subject's data may be used for")
 
 
-class SetBundle(Body):
+class SetBundle(Sent):
     bundle: str = Field(pattern=NAME_PATTERN)
 
 
@@ -46,7 +46,7 @@ def enrol_subject(gateway: GatewayDependency, body: Enrol | None = None) -> Subj
 @router.get(
     "",
     dependencies=[Depends(require("subjects:write", "events:read"))],
-    responses={**NEXT_PAGE, **responses()},
+    responses={**NEXT_PAGE, **responses(404)},
 )
 def list_subjects(gateway: GatewayDependency, page: PageDependency) -> list[Subject]:
     """All subjects, by their pseudonyms."""

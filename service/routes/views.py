@@ -19,7 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from mindsight.bus import Questions
-from mindsight.errors import NotFound, ServiceUnavailable
+from mindsight.errors import Conflict, NotFound
 from mindsight.protocol import BetaReady, SpaceKnown, parse_message
 from mindsight.protocol.inputs import TakeVolume, parse_input, volume_key
 from mindsight.protocol.messages import Digest
@@ -108,7 +108,7 @@ async def get_beta_view(
     "/sessions/{session}/runs/{run}/voxel",
     response_model_exclude_none=True,
     dependencies=[Depends(require("events:read"))],
-    responses=responses(404, 503),
+    responses=responses(404, 409),
 )
 async def get_voxel(
     gateway: GatewayDependency,
@@ -121,7 +121,7 @@ async def get_voxel(
 ) -> VoxelCourse:
     """One voxel's data and fit so far, of the latest run of an open session.
 
-    An answer is at most two seconds old. 503 while ingest has volumes to process: try again.
+    An answer is at most two seconds old. 409 (``voxel.busy``) while ingest has volumes to process: try again.
     """
     record = await run_in_threadpool(gateway.sessions.get, session)
     if record.state != "open":
@@ -134,7 +134,7 @@ async def get_voxel(
     until = asyncio.get_running_loop().time() + ANSWER_S
     while answer is None:
         if asyncio.get_running_loop().time() > until:
-            raise ServiceUnavailable(
+            raise Conflict(
                 "expected ingest to have a moment, it is busy or this run is not the latest: try again",
                 code="voxel.busy",
             )

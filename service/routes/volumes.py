@@ -20,13 +20,13 @@ from mindsight.volume_codec import VolumeHeader, read_header
 from service.auth import require
 from service.context import GatewayDependency
 from service.problems import responses
-from service.routes.common import Body, RunNumber, SessionId, VolumeIndex
+from service.routes.common import Body, RunNumber, Sent, SessionId, VolumeIndex
 from service.transfer import pieces
 
 router = APIRouter(prefix="/v1/sessions/{session}/runs/{run}/volumes/{index}", tags=["volumes"])
 
 
-class Missing(Body):
+class Missing(Sent):
     reason: str = Field(default="not received", max_length=200)
 
 

@@ -108,3 +108,16 @@ def test_what_is_no_json_is_refused_by_the_route(admin: httpx.Client, body: str)
     answer = admin.post("/v1/subjects", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_wrong_method_is_told_all_that_the_address_has(admin: httpx.Client, session: str) -> None:
+    assert admin.delete("/v1/subjects").headers["allow"] == "GET, POST"
+    assert admin.put(f"/v1/sessions/{session}/runs").headers["allow"] == "GET, POST"
+    assert admin.options("/v1/sessions/check").headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("tr_s", [True, "2.0", [2.0]])
+def test_what_is_no_number_is_not_taken_for_one(admin: httpx.Client, session: str, tr_s: object) -> None:
+    run = {"run": 9, "task": "view", "tr_s": tr_s}
+    assert admin.post(f"/v1/sessions/{session}/runs", json=run).status_code == 422
+    assert admin.post(f"/v1/sessions/{session}/runs", json=run | {"tr_s": 2}).status_code == 201

@@ -1,6 +1,7 @@
 """The interface does what its description says: requests made from the description itself, valid ones and broken ones.
 
-No response is a 5xx, has an undescribed status or content type, or a body that its schema does not allow.
+No response is a 5xx, has an undescribed status or content type, or a body that its schema does not allow; nothing that
+the description forbids is accepted.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
+    negative_data_rejection,
     response_headers_conformance,
     response_schema_conformance,
     status_code_conformance,
+    unsupported_method,
 )
 
 from mindsight.bus import EmbeddedServer
@@ -42,6 +45,8 @@ CHECKS = [
     content_type_conformance,
     response_headers_conformance,
     response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
 ]
 ENDLESS = {"/v1/sessions/{session}/events"}  # a stream: tests/service/routes/test_messages.py reads it
 N_LONG = 5000
