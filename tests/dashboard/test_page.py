@@ -12,13 +12,18 @@ from mindsight.protocol.messages import Candidate, Captioned, Reconstruction, Re
 from support.dashboard_browser import SIZES, Tab
 from support.dashboard_feeder import KEY, Feeder
 from support.dashboard_record import N_VOLUMES, Record, iter_trials, widest
-from support.dashboard_text import misfits
+from support.dashboard_text import TWO_FRAMES, misfits
 
 FITS = "document.documentElement.scrollHeight <= innerHeight && document.documentElement.scrollWidth <= innerWidth"
 BLANK = """[...document.querySelectorAll('.live canvas')].filter((canvas) => {
     const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
     return new Set(new Uint32Array(data.buffer)).size < 20;
 }).map((canvas) => canvas.getAttribute('aria-label'))"""
+# What every panel says that counts or lists something.
+SAID = (
+    "[...document.querySelectorAll(':is(ms-motion, ms-displacement, ms-trials) .aside, ms-accuracy tbody, ms-events ol,"
+)
+SAID += " ms-displacement .readings, ms-latency .reading')].map((el) => el.textContent)"
 PICTURES = "[...document.querySelectorAll('.live img')].filter((i) => !i.hidden && i.naturalWidth > 0).length"
 
 
@@ -202,6 +207,12 @@ def test_a_lost_connection_is_reported_and_resumed_without_a_loss_or_a_repetitio
     tab.until("document.querySelector('ms-header').textContent.includes('51 / 100')")
     ids = [m["id"] for m in map(json.loads, tab.frames) if m["type"] != "tick"]
     assert ids == list(range(1, open_record.until(2, 50) + 1))
+    tab.until(f"document.querySelector('.live').dataset.last === '{ids[-1]}'")
+    resumed = tab.page.evaluate(SAID)
+    tab.page.reload()  # a page that was never disconnected
+    tab.until(f"document.querySelector('.live')?.dataset.last === '{ids[-1]}'")
+    tab.page.evaluate(TWO_FRAMES)
+    assert tab.page.evaluate(SAID) == resumed
 
 
 def test_a_connection_that_falls_silent_is_replaced(tab: Tab, feeder: Feeder, open_record: Record) -> None:

@@ -25,6 +25,7 @@ export function wilson(k, n) {
   return [Math.max(0, centre - half), Math.min(1, centre + half)];
 }
 
+const counted = new WeakMap(); // volumes of a run -> how many of them are usable
 const sorted = new WeakMap(); // runs -> their trials: runs are never changed in place
 
 /** Every trial of the session in the order of the experiment. */
@@ -170,9 +171,13 @@ export function motionMeasured(run) {
  * motion was not measured.
  */
 export function usable(run) {
+  const known = counted.get(run.volumes);
+  if (known) return known;
   const due = run.volumes.filter((v) => v?.censored !== undefined || v?.missing);
   const ok = motionMeasured(run) ? due.filter((v) => !v.missing && !v.censored).length : null;
-  return { ok, due: due.length, minutes: ((ok ?? 0) * (run.trS ?? 0)) / 60 };
+  const of = { ok, due: due.length, minutes: ((ok ?? 0) * (run.trS ?? 0)) / 60 };
+  counted.set(run.volumes, of);
+  return of;
 }
 
 /** Minutes of usable data of all runs so far. */

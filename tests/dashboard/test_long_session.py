@@ -1,0 +1,101 @@
+"""Four hours in minutes: what the page holds, and how long a frame takes, stay as they were at the beginning."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.dashboard_browser import SIZES, Tab
+from support.dashboard_feeder import KEY, Feeder
+from support.dashboard_long import RUNS, TRIALS, VOLUMES, long_session
+from support.dashboard_record import Record
+from support.dashboard_text import misfits
+
+STEP = 24  # messages at once: the page draws some hundred times a run
+
+# What each frame's callbacks took, in milliseconds, of the last two thousand frames.
+TIMED_FRAMES = """(() => {
+  const plain = requestAnimationFrame.bind(window);
+  window.frames_ms = [];
+  window.requestAnimationFrame = (work) => plain((t) => {
+    const began = performance.now();
+    work(t);
+    frames_ms.push(performance.now() - began);
+    if (frames_ms.length > 2000) frames_ms.shift();
+  });
+})()"""
+
+
+@pytest.fixture(scope="module")
+def record() -> Record:
+    return long_session()
+
+
+@pytest.fixture(scope="module")
+def feeder(record: Record) -> Iterator[Feeder]:
+    with Feeder([record]) as feeder:
+        yield feeder
+
+
+def _measured(tab: Tab, console: Any) -> dict[str, float]:
+    """Heap and elements after a collection of garbage, and the frames since the last call."""
+    console.send("HeapProfiler.collectGarbage")
+    metrics = {m["name"]: m["value"] for m in console.send("Performance.getMetrics")["metrics"]}
+    frames = tab.page.evaluate("frames_ms.splice(0)")
+    return {
+        "heap_mb": round(metrics["JSHeapUsedSize"] / 2**20, 1),
+        "elements": metrics["Nodes"],
+        "frame_p50_ms": round(statistics.median(frames), 2),
+        "frame_p95_ms": round(statistics.quantiles(frames, n=20)[-1], 2),
+        "frames": len(frames),
+    }
+
+
+@pytest.mark.slow
+def test_four_hours_leave_memory_and_frame_time_as_they_were(
+    tab: Tab, feeder: Feeder, record: Record, tmp_path: Path
+) -> None:
+    tab.page.add_init_script(TIMED_FRAMES)
+    console = tab.page.context.new_cdp_session(tab.page)
+    console.send("Performance.enable")
+    starts = [n for n, m in enumerate(record.messages, 1) if m.type == "run.started"]
+    ends = [*starts[1:], len(record.messages) + 1]
+    feeder.publish(record.session, 2, last_was_s_ago=0.2)
+    tab.page.goto(f"{feeder.url}/#key={KEY}&session={record.session}")
+    measured, n = [], 2
+    for end in ends:
+        while n < end - 1:
+            n = min(n + STEP, end - 1)
+            feeder.publish(record.session, n)
+            tab.until(f"Number(document.querySelector('.live')?.dataset.last) >= {n}")
+        measured.append(_measured(tab, console))
+        print(f"run {len(measured)}: {json.dumps(measured[-1])}")
+    early, late = measured[1], measured[-1]
+    assert late["heap_mb"] - early["heap_mb"] < 40, "of the betas, results and volumes of nine runs"
+    assert late["elements"] < early["elements"] * 1.1
+    assert late["frame_p50_ms"] < 2 * early["frame_p50_ms"] + 2
+    assert late["frame_p95_ms"] < 2 * early["frame_p95_ms"] + 4
+    _readable(tab, tmp_path)
+    assert tab.problems == []
+
+
+def _readable(tab: Tab, folder: Path) -> None:
+    """Every trial has a place of its own, which can be clicked."""
+    tab.until("document.querySelector('ms-trials .aside').textContent.includes('693')")
+    for width, height in SIZES:
+        tab.page.set_viewport_size({"width": width, "height": height})
+        assert misfits(tab.page) == [], (width, height)
+        tab.page.screenshot(path=folder / f"long-{width}.png")
+        cells = tab.page.evaluate("document.querySelector('ms-trials').cells.map((c) => [c.w, c.h])")
+        assert len(cells) == RUNS * TRIALS
+        assert min(w for w, _ in cells) >= 2
+        assert min(h for _, h in cells) >= 8, (width, height)
+    assert (
+        tab.page.evaluate("Number(document.querySelector('ms-header').textContent.match(/(\\d+) \\/ /)[1])") == VOLUMES
+    )
+    print(f"screenshots in {folder}")
