@@ -101,5 +101,5 @@ def test_keys_move_the_crosshair_and_zoom(live: Tab) -> None:
 
 def test_lines_are_told_apart_without_their_colour(live: Tab) -> None:
     for lines in ("ms-motion .dash", "ms-accuracy tbody .dash"):
-        styles = f"[...document.querySelectorAll('{lines}')].map((el) => getComputedStyle(el).borderTopStyle)"
+        styles = f"[...document.querySelectorAll('{lines}')].map((el) => getComputedStyle(el).backgroundImage)"
         assert len(set(live.page.evaluate(styles)[:3])) == 3

@@ -223,6 +223,7 @@ class Feeder:
             while cursor < feed.published:
                 cursor += 1
                 await socket.send_text(feed.wire(cursor).decode())
+                await asyncio.sleep(0)  # sending waits for nothing: images and pings would wait for the last message
             if feed.ticking and time.monotonic() - ticked > TICK_S:
                 ticked = time.monotonic()
                 await socket.send_text(json.dumps({"type": "tick", "t": time.time()}))

@@ -24,7 +24,7 @@ class AccuracyPanel extends Panel {
     const row = (stage) => {
       const cells = Object.fromEntries(["top1", "band", "n"].map((name) => [name, h("td", { class: name })]));
       const swatch = h("i", { class: `dash ${LINES[stage].dash}` });
-      swatch.style.borderColor = LINES[stage].stroke;
+      swatch.style.color = LINES[stage].stroke;
       return { el: h("tr", {}, h("th", { scope: "row", "data-stage": stage }, swatch, stage), ...Object.values(cells)), ...cells };
     };
     this.rows = Object.fromEntries(STAGES.map((stage) => [stage, row(stage)]));
@@ -72,7 +72,7 @@ class AccuracyPanel extends Panel {
 
   #setTitle(last, at) {
     const title = last ? `Top-1 of ${count(last.poolSize)}` : "Top-1";
-    const what = last ? `╌ chance ${chanceText(last.chance)} · last ${WINDOW} results of a stage` : "no result with its truth yet";
+    const what = last ? `╌ chance ${chanceText(last.chance)} · last ${WINDOW} of a stage` : "no result with its truth yet";
     this.setHeading(title, at ? `at trial ${at.trial} of run ${at.run}` : what);
   }
 

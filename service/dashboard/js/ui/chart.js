@@ -42,7 +42,7 @@ export class Chart {
     host.append(this.el);
     options.lines.forEach((line, i) => {
       const swatch = rows[i] && rows[i].firstChild;
-      if (swatch) swatch.style.borderColor = line.stroke;
+      if (swatch) swatch.style.color = line.stroke;
     });
     options.axis?.add(this);
     this.observer = new ResizeObserver(() => this.#resize());
