@@ -26,6 +26,7 @@ from service.json_bodies import UniqueNames
 from service.limits import BoundedBodies
 from service.metrics import Measured
 from service.routes import (
+    archives,
     betas,
     calibrations,
     console_keys,
@@ -55,6 +56,7 @@ from service.routes import (
 from service.static import PackedFiles
 
 ROUTES = (
+    archives,
     images,  # first: it is asked for most
     subjects,
     calibrations,

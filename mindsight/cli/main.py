@@ -17,12 +17,14 @@ from mindsight.cli.demo import demo
 from mindsight.cli.doctor import doctor
 from mindsight.cli.engine import engine_app
 from mindsight.cli.evaluate import evaluate
+from mindsight.cli.export import export
 from mindsight.cli.init import init
 from mindsight.cli.inspect import inspect
 from mindsight.cli.job import job_app
 from mindsight.cli.key import key_app
 from mindsight.cli.pool import pool_app
 from mindsight.cli.replay import replay
+from mindsight.cli.report import report
 from mindsight.cli.serve import serve
 from mindsight.cli.session import session_app
 from mindsight.cli.stream import stream
@@ -93,6 +95,10 @@ app.command(
 app.command(epilog=example("mindsight evaluate mindsight-data/archive/ses-1 --bundle bundle/"), rich_help_panel=MODELS)(
     evaluate
 )
+app.command(
+    epilog=example("mindsight export study/", "mindsight export study/ --subject sub-abc234"), rich_help_panel=VISIT
+)(export)
+app.command(epilog=example("mindsight report mindsight-data/archive/sub-abc234_ses-1"), rich_help_panel=MODELS)(report)
 app.add_typer(job_app, name="job", rich_help_panel=PROCESSES)
 app.add_typer(audit_app, name="audit", rich_help_panel=PROCESSES)
 app.command(epilog=example("mindsight backup /backups/decoder"), rich_help_panel=PROCESSES)(backup)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import secrets
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from mindsight.cli.options import Key, Subject, To
 from mindsight.cli.style import AsJson, example, show, show_rows
 
-session_app = typer.Typer(help="Sessions of the service: open, list, look into, close.", no_args_is_help=True)
+session_app = typer.Typer(help="Sessions of the service: open, list, look into, close, download.", no_args_is_help=True)
 
 SessionId = Annotated[str, typer.Argument(help="the session's id")]
 
@@ -37,6 +38,29 @@ def open_session(
     with sessions(to, key) as service:
         opened = service.open_session(subject, **given, options={"blinded": blinded})
     show(opened["session"], opened, as_json)
+
+
+@session_app.command(
+    "simulate", epilog=example("mindsight session simulate", "mindsight session simulate --runs 1 --speed 10")
+)
+def simulate_session(
+    runs: Annotated[int, typer.Option(min=1, max=24, help="number of runs")] = 2,
+    trials: Annotated[int, typer.Option(min=6, max=100, help="images in each run")] = 30,
+    speed: Annotated[float, typer.Option(min=0.1, max=1000.0, help="times real time")] = 4.0,
+    into: Annotated[
+        str | None, typer.Option(help="an open session; default: a simulated subject is enrolled and one is opened")
+    ] = None,
+    keep_open: Annotated[bool, typer.Option("--keep-open", help="do not close the session after the last run")] = False,
+    to: To = "",
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Let the service scan its simulated participant, and print the session: to try a page, a script or a plan."""
+    from mindsight.cli.service import sessions
+
+    with sessions(to, key) as service:
+        session = service.simulate(runs=runs, trials=trials, speed=speed, session=into, close=not keep_open).session
+    show(session, {"session": session}, as_json)
 
 
 @session_app.command("list", epilog=example("mindsight session list"))
@@ -77,6 +101,38 @@ def close_session(session: SessionId, to: To = "", key: Key = "", as_json: AsJso
     with sessions(to, key) as service:
         closed = service.close_session(session)
     show(f"{session} is closed; its archive follows", closed, as_json)
+
+
+@session_app.command("export", epilog=example("mindsight session export ses-1 ses-1.tar"))
+def export_session(
+    session: SessionId,
+    file: Annotated[Path, typer.Argument(help="tar file to make; manifest.json in it has the sha256 of every file")],
+    to: To = "",
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Download an archived session: BIDS raw data and derivatives. The subject must have agreed to an export."""
+    from mindsight.cli.service import sessions
+
+    with sessions(to, key) as service:
+        service.export(session, file)
+    show(str(file), {"file": str(file)}, as_json)
+
+
+@session_app.command("report", epilog=example("mindsight session report ses-1 ses-1.html"))
+def session_report(
+    session: SessionId,
+    file: Annotated[Path, typer.Argument(help="HTML file to make")],
+    to: To = "",
+    key: Key = "",
+    as_json: AsJson = False,
+) -> None:
+    """Download an archived session's report: quality, motion, accuracy by stage, latency, pictures, methods."""
+    from mindsight.cli.service import sessions
+
+    with sessions(to, key) as service:
+        service.report(session, file)
+    show(str(file), {"file": str(file)}, as_json)
 
 
 def _run(run: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -71,6 +72,14 @@ class Service:
         """Open a session of the subject. given : of the request, as ``session`` and ``options``"""
         opened: dict[str, Any] = self._http.call("POST", "/v1/sessions", json={"subject": subject, **given})
         return opened
+
+    def export(self, session: str, file: Path) -> None:
+        """Write the archived session as a tar file, whole or not at all; ``manifest.json`` in it has every sha256."""
+        self._http.download(f"/v1/sessions/{session}/export", file)
+
+    def report(self, session: str, file: Path) -> None:
+        """Write the archived session's report, one HTML page. Raises NotFound."""
+        self._http.download(f"/v1/sessions/{session}/report.html", file)
 
     def close_session(self, session: str) -> dict[str, Any]:
         """Close it: the service accepts nothing more, decodes what it has, and archives the session."""

@@ -21,7 +21,7 @@ router = APIRouter(
 )
 
 Number = Annotated[int, Path(ge=1, description="the version's number")]
-_OWN_STYLE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
+OWN_STYLE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
 
 @router.get(
@@ -32,7 +32,7 @@ _OWN_STYLE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; fram
 def report_page(gateway: GatewayDependency, subject: str, number: Number) -> Response:
     """One page that loads nothing from elsewhere."""
     content = _read(gateway, subject, number, REPORT_PAGE)
-    return Response(content, media_type="text/html", headers={"Content-Security-Policy": _OWN_STYLE})
+    return Response(content, media_type="text/html", headers={"Content-Security-Policy": OWN_STYLE})
 
 
 @router.get(

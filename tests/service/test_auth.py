@@ -89,6 +89,8 @@ REQUESTS: dict[str, tuple[str, str, set[Role]]] = {
     "limits": ("POST", "/v1/sessions/x/limits", {"admin", "experimenter", "console"}),
     "warn": ("POST", "/v1/sessions/x/warnings", {"admin", "experimenter", "console"}),
     "results": ("GET", "/v1/sessions/x/results", {"admin", "experimenter", "viewer"}),
+    "session report": ("GET", "/v1/sessions/x/report.html", {"admin", "experimenter"}),
+    "export session": ("GET", "/v1/sessions/x/export", {"admin", "experimenter"}),
     "beta": ("GET", "/v1/sessions/x/betas/" + "0" * 64, {"admin", "experimenter", "viewer"}),
     "sse": ("GET", "/v1/sessions/x/events", {"admin", "experimenter", "viewer"}),
     "regions": ("GET", "/v1/sessions/x/rois", {"admin", "experimenter", "console", "viewer"}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -122,3 +123,26 @@ def make_session(**changes: Any) -> ArchivedSession:
         "provenance": {"mindsight": "0.1.0", "model": "0" * 64, "options": {"fast_s": 6.0}},
     }
     return ArchivedSession(**(values | changes))
+
+
+def make_decoded_session(**changes: Any) -> ArchivedSession:
+    """The same, with the details of results as the service archives them; its events name their candidates."""
+    made = make_session(**changes)
+    candidates = [{"id": "a", "label": "tree", "score": 0.5}, {"id": "b", "score": 0.1}]
+    results = [
+        replace(
+            result,
+            details={
+                "result": {
+                    "candidates": candidates, "confidence": result.confidence, "chance": 0.025, "pool_size": 40,
+                    "normalised_by": "run", "latency_ms": {"retrieval": 100.0 * result.trial}, "pairs": [],
+                }
+            },
+        )
+        for result in made.results
+    ]  # fmt: skip
+    runs = [
+        replace(run, events=[replace(event, candidate="a") if event.trial else event for event in run.events])
+        for run in made.runs
+    ]
+    return replace(made, results=results, runs=runs)

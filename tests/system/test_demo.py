@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 from bids_validator import BIDSValidator
 
+from mindsight.evaluation.visit_report import report_file
+
 COMMAND = ["-m", "mindsight.cli", "demo", "--once", "--data-dir"]
 ONE_RUN = """
 import pathlib, sys
@@ -75,6 +77,7 @@ def test_every_stage_has_its_latency(summary: dict[str, Any]) -> None:
 
 def test_the_archive_is_bids_and_opens(summary: dict[str, Any]) -> None:
     archive = Path(summary["archive"])
+    assert "<h2>Reconstructions" in report_file(archive).read_text()
     validator = BIDSValidator()
     raw = [path for path in (archive / "rawdata").rglob("*") if path.is_file()]
     assert [p for p in raw if not validator.is_bids(f"/{p.relative_to(archive / 'rawdata').as_posix()}")] == []

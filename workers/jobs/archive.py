@@ -16,6 +16,7 @@ from typing import TypeGuard
 from mindsight.archive import write_archive
 from mindsight.bus import Bus, Lease, WorkQueue
 from mindsight.errors import BusUnavailable, Conflict, MindsightError
+from mindsight.evaluation.visit_report import write_report
 from mindsight.journal.declare import Recorder
 from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
@@ -83,6 +84,7 @@ class Archivist:
         if not any(isinstance(message, SessionArchived) for message in messages):
             shutil.rmtree(folder, ignore_errors=True)  # it may be complete, but was not logged: write it again
             files = write_archive(gather_session(self.journal, self.session, messages, self.settings), folder)
+            _report(folder)
             recorder.archive(f"archive/{name}", len(files))
         else:
             Sessions(self.bus).advance(self.session, "archived")
@@ -132,6 +134,14 @@ class Archivist:
             return False
         is_refined = message.stage == "final" and self.settings.refiner_dir is not None
         return message.version == ("refined" if is_refined else "full")
+
+
+def _report(folder: Path) -> None:
+    """The session's page beside its derivatives. Without it, what was measured is archived all the same."""
+    try:
+        write_report(folder)
+    except (MindsightError, OSError, ArithmeticError, LookupError, ValueError) as error:
+        print(f"archive: {folder.name} has no report; mindsight report makes it: {error}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
