@@ -79,7 +79,7 @@ def test_volume_betas_and_the_voxel_under_the_crosshair_are_there(tab: Tab, worl
     before, where = page.evaluate(CHART), page.evaluate(f"{VIEWER}.dataset.voxel")
     chart = pixels(page, "ms-brain .voxel")
     box = page.query_selector("ms-brain canvas").bounding_box()
-    page.mouse.click(box["x"] + box["width"] * 0.13, box["y"] + box["height"] * 0.4)
+    page.mouse.click(box["x"] + box["width"] * 0.17, box["y"] + box["height"] * 0.6)
     tab.until(f"{VIEWER}.dataset.voxel !== '{where}'")
     assert page.evaluate(CHART) != before
     assert not np.array_equal(pixels(page, "ms-brain .voxel"), chart)

@@ -3,6 +3,7 @@
 // every two seconds.
 
 import { STAGES } from "../model/figures.js";
+import { referenceToVolume } from "../model/pose.js";
 import { fetchBeta, fetchOutline, fetchReference, fetchVolume, fetchVoxel } from "../net/views.js";
 import { BrainView } from "../ui/brain_view.js";
 import { Chart } from "../ui/chart.js";
@@ -36,6 +37,7 @@ export class BrainViewer {
   #voxel = null;
   #voxelAt = 0;
   #place = "";
+  #isPlaced = false; // the crosshair was put somewhere, by us or by a person
   #most = MOST;
 
   /** @param {HTMLElement} host @param {object} axis the charts' */
@@ -55,6 +57,7 @@ export class BrainViewer {
     this.chart = new Chart(this.trace, { lines: LINES, caption: "", axis, bands: [{ series: [3, 4], fill: "rgb(90 169 230 / 25%)" }] });
     this.brain = new BrainView(this.canvas, (mm) => this.#pointed(mm));
     this.canvas.addEventListener("keydown", (event) => this.#key(event));
+    this.canvas.addEventListener("pointerdown", () => (this.#isPlaced = true));
   }
 
   /** Raises an error where the browser cannot draw volumes. */
@@ -110,8 +113,9 @@ export class BrainViewer {
     if (wanted === null || wanted === this.#shown.base || performance.now() < this.#next) return;
     this.#once("base", async () => {
       this.#next = performance.now() + VOLUME_MS;
-      const toRun = wantsReference ? null : (run.registration?.reference_to_run ?? null);
-      await this.brain.showVolume(await (wantsReference ? fetchReference(wanted) : fetchVolume(name, run.run, index)), toRun);
+      const buffer = await (wantsReference ? fetchReference(wanted) : fetchVolume(name, run.run, index));
+      const moved = wantsReference ? null : referenceToVolume(this.#view.session.runs[run.run], index);
+      await this.brain.showVolume(buffer, moved);
       this.#shown.base = wanted;
       this.el.dataset.base = wanted;
     });
@@ -134,6 +138,7 @@ export class BrainViewer {
       const buffer = await fetchOutline(digest);
       if (name === "mask") this.#grid = header(buffer);
       await this.brain.showOutline(name, buffer, colour, opacity);
+      if (name !== "mask") this.#begin(buffer, Uint8Array);
       this.#shown[`outline ${name}`] = digest;
     });
   }
@@ -148,9 +153,17 @@ export class BrainViewer {
       const buffer = beta && (await fetchBeta(name, beta.run, beta.trial, beta.stage));
       if (buffer) this.#scale(buffer);
       await this.brain.showBeta(buffer, this.#cut, this.#most);
+      if (buffer) this.#begin(buffer, Int16Array);
       this.#shown.beta = wanted;
       this.el.dataset.beta = wanted;
     });
+  }
+
+  /** The crosshair starts where something is: in the first region, or else amid the voxels of the beta. */
+  #begin(buffer, Type) {
+    if (this.#isPlaced) return;
+    this.#isPlaced = true;
+    this.brain.goTo(middle(buffer, Type));
   }
 
   get #cut() {
@@ -180,6 +193,7 @@ export class BrainViewer {
     if (!step[event.key]) return;
     event.preventDefault();
     event.stopPropagation(); // the page's arrow keys look back at trials
+    this.#isPlaced = true;
     this.brain.step(...step[event.key]);
   }
 
@@ -188,7 +202,7 @@ export class BrainViewer {
     if (String(voxel) === String(this.#voxel)) return;
     this.#voxel = voxel;
     this.#voxelAt = 0;
-    this.#place = voxel ? `voxel ${voxel.join(" ")} · ${mm.map((x) => x.toFixed(0)).join(" ")} mm` : "outside of the volume";
+    this.#place = voxel ? `voxel ${voxel.join(" ")} · ${mm.map((x) => Math.round(x) + 0).join(" ")} mm` : "outside of the volume";
     setText(this.where, this.#place);
   }
 
@@ -217,6 +231,7 @@ export class BrainViewer {
     const left = new Set(excluded);
     const kept = (values) => values.map((x, i) => (left.has(i) ? null : x));
     const band = (side) => kept(error ? fit.map((x, i) => x + side * BAND * error[i]) : fit.map(() => null));
+    this.trace.classList.toggle("empty", data.length === 0);
     const all = data.filter((_, i) => !left.has(i)).sort((a, b) => a - b);
     const [low, high] = all.length ? [all[0], all.at(-1)] : [0, 1];
     const room = (high - low || 1) * 0.08;
@@ -230,4 +245,16 @@ export class BrainViewer {
       label: `voxel ${this.#voxel?.join(" ") ?? ""}: ${words}`,
     });
   }
+}
+
+/** The point, in millimetres, of the voxel that is nearest to the centre of all voxels that are not 0. */
+function middle(buffer, Type) {
+  const { shape: [nx, ny], affine } = header(buffer);
+  const values = new Type(buffer.slice(352));
+  const places = Array.from(values.keys()).filter((i) => values[i] !== 0)
+    .map((i) => [i % nx, Math.floor(i / nx) % ny, Math.floor(i / (nx * ny))]);
+  const centre = [0, 1, 2].map((axis) => places.reduce((sum, place) => sum + place[axis], 0) / places.length);
+  const far = (place) => place.reduce((sum, i, axis) => sum + (i - centre[axis]) ** 2, 0);
+  const voxel = places.reduce((best, place) => (far(place) < far(best) ? place : best), places[0] ?? [0, 0, 0]);
+  return [0, 1, 2].map((row) => affine[row][3] + voxel.reduce((sum, i, c) => sum + affine[row][c] * i, 0));
 }

@@ -1,5 +1,7 @@
 // The little that the page needs of a NIfTI-1 header, as the gateway writes it: where the voxels are. Pure.
 
+import { inverse, product } from "../model/pose.js";
+
 const ROWS = 280; // srow_x, srow_y, srow_z
 const EXTRA = [0, 0, 0, 1];
 
@@ -13,13 +15,12 @@ export function header(buffer) {
   };
 }
 
-/** The same image in the reference's space; `toRun` is the rigid map from there (16 numbers, row by row). */
-export function moved(buffer, toRun) {
-  const { affine } = header(buffer);
-  const rows = multiply(rigidInverse(toRun), affine);
+/** The same image in the reference's space; `toVolume` is the rigid map from there (16 numbers, row by row). */
+export function moved(buffer, toVolume) {
+  const placed = product(inverse(toVolume), header(buffer).affine.flat());
   const copy = buffer.slice(0);
   const view = new DataView(copy);
-  rows.slice(0, 3).forEach((row, r) => row.forEach((x, c) => view.setFloat32(ROWS + 16 * r + 4 * c, x, true)));
+  for (let i = 0; i < 12; i++) view.setFloat32(ROWS + 4 * i, placed[i], true);
   return copy;
 }
 
@@ -27,19 +28,8 @@ export function moved(buffer, toRun) {
 export function voxelAt({ shape, affine }, mm) {
   const m = inverse3(affine);
   const d = [0, 1, 2].map((i) => mm[i] - affine[i][3]);
-  const voxel = m.map((row) => Math.round(row[0] * d[0] + row[1] * d[1] + row[2] * d[2]));
+  const voxel = m.map((row) => Math.round(row[0] * d[0] + row[1] * d[1] + row[2] * d[2]) + 0);
   return voxel.every((i, axis) => i >= 0 && i < shape[axis]) ? voxel : null;
-}
-
-function multiply(a, b) {
-  return a.map((row) => [0, 1, 2, 3].map((c) => row.reduce((sum, x, k) => sum + x * b[k][c], 0)));
-}
-
-function rigidInverse(m) {
-  const at = (r, c) => m[4 * r + c];
-  const turned = [0, 1, 2].map((r) => [0, 1, 2].map((c) => at(c, r)));
-  const rows = turned.map((row) => [...row, -row.reduce((sum, x, k) => sum + x * at(k, 3), 0)]);
-  return [...rows, EXTRA];
 }
 
 function inverse3(a) {
