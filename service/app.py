@@ -47,6 +47,7 @@ from service.routes import (
     session_checks,
     sessions,
     simulations,
+    subject_rois,
     subjects,
     tickets,
     versions,
@@ -59,6 +60,7 @@ ROUTES = (
     archives,
     images,  # first: it is asked for most
     subjects,
+    subject_rois,
     calibrations,
     versions,
     reports,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
-from pydantic import Field, ValidationError
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
-from mindsight.errors import BadRequest
 from mindsight.protocol.inputs import SetRoi
 from mindsight.protocol.messages import Digest
 from mindsight.protocol.rois import RoiBaseline
@@ -25,6 +24,13 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 RoiNamed = Annotated[
     str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$", description="as it is shown, e.g. left-amygdala")
 ]
+
+
+Kind = Annotated[str, Query(pattern="^(rest|seconds|label)$", description="kind of baseline")]
+FromS = Annotated[float, Query(ge=0, le=86_400, description="kind seconds: begin, of the run")]
+UntilS = Annotated[float, Query(ge=0, le=86_400, description="kind seconds: end, of the run")]
+Label = Annotated[str | None, Query(max_length=200, description="kind label: trial_type of its events")]
+BINARY = {"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}}
 
 
 class Roi(Body):
@@ -47,17 +53,17 @@ class RoiAdded(Body):
     status_code=201,
     dependencies=[Depends(require("sessions:control"))],
     responses=responses(404, 408, 409, 413, 507),
-    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}},
+    openapi_extra=BINARY,
 )
 async def put_roi(
     request: Request,
     gateway: GatewayDependency,
     session: SessionId,
     name: RoiNamed,
-    baseline: Annotated[str, Query(pattern="^(rest|seconds|label)$", description="kind of baseline")] = "rest",
-    from_s: Annotated[float, Query(ge=0, le=86_400, description="kind seconds: begin, of the run")] = 0.0,
-    until_s: Annotated[float, Query(ge=0, le=86_400, description="kind seconds: end, of the run")] = 0.0,
-    label: Annotated[str | None, Query(max_length=200, description="kind label: trial_type of its events")] = None,
+    baseline: Kind = "rest",
+    from_s: FromS = 0.0,
+    until_s: UntilS = 0.0,
+    label: Label = None,
 ) -> RoiAdded:
     """Declare a region by its mask: NIfTI of one volume, gzipped or not, in which its voxels are above 0.
 
@@ -65,14 +71,7 @@ async def put_roi(
     and where they are is kept of the file. It is measured from the next volume on; ``roi.measured`` has the values.
     """
     content = await read_body(request, rois.MAX_ROI_BYTES)
-    try:
-        relative_to = RoiBaseline.model_validate(
-            {"kind": baseline, "from_s": from_s, "until_s": until_s, "label": label}
-        )
-    except ValidationError as error:
-        raise BadRequest(error.errors()[0]["msg"].lower(), code="roi.baseline") from None
-    if baseline == "label" and label is None:
-        raise BadRequest("expected the label of the baseline's events, got none", code="roi.baseline")
+    relative_to = rois.baseline_of(baseline, from_s, until_s, label)
     await run_in_threadpool(gateway.sessions.get, session)
     mask = await run_in_threadpool(rois.mask_of, content)
     added, duplicate = await run_in_threadpool(rois.declare, gateway, session, name, mask, relative_to)

@@ -139,18 +139,25 @@ def test_a_viewer_declares_no_region_and_is_not_told_what_a_baseline_shows(runni
         assert (shown["baseline"]["kind"], shown["baseline"]["label"]) == ("label", None)
 
 
-def test_the_regions_in_the_subject_s_folder_are_declared_with_its_sessions(
-    admin: httpx.Client, running: Running
-) -> None:
+def test_a_subject_s_regions_are_declared_with_its_sessions(admin: httpx.Client, running: Running) -> None:
     subject = admin.post("/v1/subjects").json()["subject"]
+    own, address = f"/v1/subjects/{subject}/rois", "baseline=seconds&from_s=0&until_s=20"
+    assert admin.put(f"{own}/left?{address}", content=nifti(MASK, "Jane Doe")).status_code == 201
+    assert admin.put(f"{own}/right", content=nifti(MASK)).status_code == 201
     folder: Path = running.settings.data_dir / "rois" / subject
-    folder.mkdir(parents=True)
-    (folder / "left.nii").write_bytes(nifti(MASK))
-    (folder / "torn.nii.gz").write_bytes(b"\x1f\x8b torn")
+    assert not any(b"Jane" in path.read_bytes() for path in folder.iterdir())
+    (folder / "torn.nii.gz").write_bytes(b"\x1f\x8b torn")  # put there by hand, as people do
+
     session = admin.post("/v1/sessions", json={"subject": subject}).json()["session"]
-    assert [roi["name"] for roi in admin.get(f"/v1/sessions/{session}/rois").json()] == ["left"]
+    declared = admin.get(f"/v1/sessions/{session}/rois").json()
+    assert [(roi["name"], roi["baseline"]["kind"]) for roi in declared] == [("left", "seconds"), ("right", "rest")]
     log = list(Journal(Bus.from_settings(running.settings), session).read_messages())
     assert [m.code for m in log if m.type == "warning"] == ["roi.file"]
+
+    assert admin.delete(f"{own}/left").status_code == 204
+    problem(admin.delete(f"{own}/left"), 404, "roi.unknown")
+    assert [roi["name"] for roi in admin.get(own).json()] == ["right", "torn"]
+    problem(admin.get("/v1/subjects/sub-none/rois"), 404, "subject.unknown")
 
 
 def test_a_voxel_s_fit_needs_an_open_session_and_a_worker(admin: httpx.Client, session: str) -> None:
