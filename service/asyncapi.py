@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 import mindsight
 from mindsight.protocol import Message
+from mindsight.protocol.feedback import Drawn, Ping, Pong, Show, ShowPlan
 from mindsight.protocol.stream import LatestHeader, Tick, Want
 from service.describing import complete
 
@@ -53,6 +54,16 @@ CHANNELS = {
         "A session, live, as server-sent events",
         "The same messages as events with id and data; ticks are events of the type tick. Last-Event-ID resumes.",
         (*LOGGED, Tick),
+    ),
+    "participant": Channel(
+        "/v1/sessions/{session}/participant",
+        "WS",
+        "A participant's screen",
+        "What the experimenter chose to feed back, and nothing else. A picture comes as a binary frame: four bytes"
+        " (big-endian) with the length of show, show as JSON, the picture. The screen reports what it has drawn. Scope"
+        " feedback:read.",
+        (ShowPlan, Show, Pong),
+        (Drawn, Ping),
     ),
 }
 

@@ -24,21 +24,30 @@ from mindsight.files.digest import sha256_of
 from mindsight.files.durable import make_folder, write_durably
 
 Scope = Literal[
-    "subjects:write", "subjects:export", "sessions:control", "volumes:write", "events:read", "truth:read", "admin"
+    "subjects:write",
+    "subjects:export",
+    "sessions:control",
+    "volumes:write",
+    "events:read",
+    "truth:read",
+    "feedback:read",
+    "admin",
 ]
-Role = Literal["admin", "experimenter", "console", "viewer"]
+Role = Literal["admin", "experimenter", "console", "viewer", "participant"]
 
 ROLES: dict[Role, frozenset[Scope]] = {
     "admin": frozenset(get_args(Scope)),
     "experimenter": frozenset(get_args(Scope)) - {"admin"},
     "console": frozenset({"subjects:write", "sessions:control", "volumes:write"}),
     "viewer": frozenset({"events:read"}),
+    "participant": frozenset({"feedback:read"}),
 }
 PURPOSES: dict[Role, str] = {
     "admin": "everything, and keys, audit and erasure: for whoever runs the service",
     "experimenter": "opens, steers and watches sessions, and sees what was shown: for the control room",
     "console": "sends volumes and events, reads nothing: for the scanner's console and the stimulus computer",
     "viewer": "watches, and never sees what was shown: for a blinded observer",
+    "participant": "shows what the experimenter feeds back, and nothing else: for the screen in the scanner room",
 }
 """What a person gives each key to."""
 TICKET_S = 30.0

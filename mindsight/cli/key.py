@@ -30,7 +30,9 @@ def list_keys(as_json: AsJson = False) -> None:
     "new", epilog=example("mindsight key new viewer", "mindsight key new console --note 'stimulus computer, room 2'")
 )
 def new_key(
-    role: Annotated[Literal["admin", "experimenter", "console", "viewer"], typer.Argument(help="what it may do")],
+    role: Annotated[
+        Literal["admin", "experimenter", "console", "viewer", "participant"], typer.Argument(help="what it may do")
+    ],
     note: Annotated[str, typer.Option(help="whom or what it is for, to know it by in the list; never a name")] = "",
     as_json: AsJson = False,
 ) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from mindsight.protocol.feedback import FeedbackPlan
 from mindsight.protocol.rois import RoiBaseline, RoiName, RoiValue
 from mindsight.stages import Stage, Version
 
@@ -421,6 +422,30 @@ class Warned(_Base):
     stage: Stage | None = None
 
 
+class FeedbackChosen(_Base):
+    """What the participant is shown of each trial from here on."""
+
+    type: Literal["feedback.chosen"] = "feedback.chosen"
+    plan: FeedbackPlan = Field(description="what, by when, and what instead")
+
+
+class FeedbackDrawn(_Base):
+    """Something that a participant's screen has drawn. Times by the service's clock, seconds since the Unix epoch."""
+
+    type: Literal["feedback.drawn"] = "feedback.drawn"
+    screen: str = Field(description="the screen's connection")
+    number: int = Field(ge=1, description="counts up on one connection")
+    run: int
+    trial: int
+    what: Literal["nothing", "text", "bar", "picture", "hold"] = Field(description="what it was")
+    fallback: bool = Field(description="whether the result had not come in time")
+    sent_t: float = Field(description="when the service sent it")
+    requested_t: float = Field(description="when the screen asked for it to be drawn")
+    drawn_t: float = Field(description="when the frame with it was presented, as the browser tells")
+    patch: Literal["black", "white"] = Field(description="the photodiode's patch in that frame")
+    clock_ms: float = Field(ge=0, description="how far the screen's clock and the service's may differ")
+
+
 Message = Annotated[
     SessionOpened
     | SessionClosed
@@ -444,6 +469,8 @@ Message = Annotated[
     | ReconstructionSkipped
     | ReconstructionFit
     | Captioned
+    | FeedbackChosen
+    | FeedbackDrawn
     | Warned,
     Field(discriminator="type"),
 ]

@@ -22,6 +22,8 @@ class Ticket(Body):
 
 
 @router.post("", status_code=201, responses=responses())
-def make_ticket(gateway: GatewayDependency, caller: Annotated[Caller, Depends(require("events:read"))]) -> Ticket:
+def make_ticket(
+    gateway: GatewayDependency, caller: Annotated[Caller, Depends(require("events:read", "feedback:read"))]
+) -> Ticket:
     """A single-use password for one WebSocket."""
     return Ticket(ticket=gateway.keys.ticket(caller.key), expires_s=TICKET_S)

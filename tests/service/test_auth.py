@@ -38,7 +38,10 @@ def test_every_route_asks_for_a_scope(tmp_path: Path) -> None:
     routes = _routes(settings)
     described = create_app(settings).openapi()["paths"]
     assert {route.path for route in routes if isinstance(route, APIRoute)} == set(described), "the walk missed some"
-    assert [route.path for route in routes if isinstance(route, APIWebSocketRoute)] == ["/v1/sessions/{session}/stream"]
+    assert [route.path for route in routes if isinstance(route, APIWebSocketRoute)] == [
+        "/v1/sessions/{session}/participant",
+        "/v1/sessions/{session}/stream",
+    ]
     for route in routes:
         guarded = any(hasattr(dependency.call, "scopes") for dependency in route.dependant.dependencies)
         assert guarded != (route.path in PUBLIC), route.path
@@ -85,7 +88,7 @@ REQUESTS: dict[str, tuple[str, str, set[Role]]] = {
     "simulate": ("POST", "/v1/simulations", {"admin", "experimenter", "console"}),
     "service": ("GET", "/v1/service", {"admin", "experimenter", "console"}),
     "audit": ("GET", "/v1/service/audit", {"admin"}),
-    "own key": ("GET", "/v1/keys/own", {"admin", "experimenter", "console", "viewer"}),
+    "own key": ("GET", "/v1/keys/own", {"admin", "experimenter", "console", "viewer", "participant"}),
     "limits": ("POST", "/v1/sessions/x/limits", {"admin", "experimenter", "console"}),
     "warn": ("POST", "/v1/sessions/x/warnings", {"admin", "experimenter", "console"}),
     "results": ("GET", "/v1/sessions/x/results", {"admin", "experimenter", "viewer"}),
@@ -104,7 +107,9 @@ REQUESTS: dict[str, tuple[str, str, set[Role]]] = {
     "voxel": ("GET", "/v1/sessions/x/runs/1/voxel", {"admin", "experimenter", "viewer"}),
     "post image": ("POST", "/v1/images", {"admin", "experimenter", "console"}),
     "image": ("GET", "/v1/images/" + "0" * 64, {"admin", "experimenter", "viewer"}),
-    "ticket": ("POST", "/v1/ws-tickets", {"admin", "experimenter", "viewer"}),
+    "ticket": ("POST", "/v1/ws-tickets", {"admin", "experimenter", "viewer", "participant"}),
+    "feedback": ("GET", "/v1/sessions/x/feedback", {"admin", "experimenter", "console", "viewer"}),
+    "feed back": ("PUT", "/v1/sessions/x/feedback", {"admin", "experimenter", "console"}),
     "keys": ("GET", "/v1/keys", {"admin"}),
     "metrics": ("GET", "/v1/metrics", {"admin", "experimenter", "viewer"}),
     "mint": ("POST", "/v1/keys", {"admin"}),
@@ -151,6 +156,7 @@ def test_the_viewer_never_sees_the_truth() -> None:
     assert "truth:read" not in ROLES["viewer"]
     assert "truth:read" not in ROLES["console"]
     assert ROLES["viewer"] == {"events:read"}
+    assert ROLES["participant"] == {"feedback:read"}
 
 
 def test_keys_are_shown_once_and_kept_as_digests_only(tmp_path: Path) -> None:
