@@ -44,12 +44,12 @@ class Tab:
         for event, handler in handlers.items():
             self.page.remove_listener(event, handler)
 
-    def until(self, javascript: str) -> None:
-        """Waits, at most half a minute, until an expression holds: the page's policy forbids Playwright's own wait."""
-        deadline = time.monotonic() + 30
+    def until(self, javascript: str, deadline_s: float = 30.0) -> None:
+        """Waits until an expression holds, by default for half a minute: the page's policy forbids Playwright's own."""
+        deadline = time.monotonic() + deadline_s
         while not self.page.evaluate(javascript):
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within 30 s: {javascript}")
+                raise AssertionError(f"not within {deadline_s:g} s: {javascript}")
             self.page.wait_for_timeout(30)
 
     def text(self, selector: str) -> str:

@@ -1,6 +1,8 @@
 // The gateway's REST calls that the page needs, and the key it makes them with. The key lives in sessionStorage only.
 
 const KEY = "mindsight.key";
+const REPORT_MS = 60_000;
+const DOWNLOAD_MS = 3_600_000; // an archive has gigabytes
 
 export const storedKey = () => sessionStorage.getItem(KEY);
 export const keepKey = (key) => sessionStorage.setItem(KEY, key);
@@ -14,11 +16,11 @@ export class ApiError extends Error {
   }
 }
 
-export async function request(path, options = {}) {
+export async function request(path, options = {}, timeoutMs = 10_000) {
   const response = await fetch(path, {
     ...options,
     headers: { Authorization: `Bearer ${storedKey() ?? ""}`, ...options.headers },
-    signal: AbortSignal.timeout(10_000),
+    signal: AbortSignal.timeout(timeoutMs),
   });
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
@@ -81,7 +83,7 @@ export const auditLog = (last) => call("GET", `/v1/service/audit?last=${last}`);
 
 /** Saves what an address gives as a file of this name: the key travels in a header, so that no link can do it. */
 export async function download(path, name) {
-  const url = URL.createObjectURL(await (await request(path)).blob());
+  const url = URL.createObjectURL(await (await request(path, {}, DOWNLOAD_MS)).blob());
   const link = document.createElement("a");
   link.href = url;
   link.download = name;
@@ -90,7 +92,7 @@ export async function download(path, name) {
 }
 
 /** The text of a page of the service, such as a report. */
-export const fetchText = async (path) => (await request(path)).text();
+export const fetchText = async (path) => (await request(path, {}, REPORT_MS)).text();
 
 /**
  * @typedef {{session: string, subject: string, bundle: ?string, state: "open"|"closed"|"archived", opened_t: number,

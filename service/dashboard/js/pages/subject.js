@@ -61,7 +61,7 @@ export class SubjectPage extends Page {
     this.end.hidden = !may("admin");
     this.#drawOverview(subject, may);
     this.#drawVersions(subject, held, may);
-    this.#drawSessions(sessions.filter((s) => s.subject === this.subject).reverse());
+    this.#drawSessions(sessions.filter((s) => s.subject === this.subject).reverse(), may);
     this.#drawConsent(subject, may("subjects:write"));
   }
 
@@ -97,11 +97,20 @@ export class SubjectPage extends Page {
     return h("span", { class: "row" }, ...(version.removed ? [] : buttons));
   }
 
-  #drawSessions(sessions) {
+  #drawSessions(sessions, may) {
     this.sessions.replaceChildren(table("sessions", ["Session", "State", "Decoded by", "Opened", ""], sessions.map((s) => [
       h("a", { href: `#session=${encodeURIComponent(s.session)}`, text: s.session }), s.state, s.bundle ? bundleName(s.bundle) : "nothing", when(s.opened_t),
-      s.state === "open" ? "" : h("a", { href: `#replay=${encodeURIComponent(s.session)}`, text: "Replay", "aria-label": `Replay ${s.session}` }),
+      h("span", { class: "row" }, ...this.#reviewsOf(s, may)),
     ]), "No session yet."));
+  }
+
+  #reviewsOf({ session, state }, may) {
+    const base = `/v1/sessions/${encodeURIComponent(session)}`;
+    const shown = [];
+    if (state !== "open") shown.push(h("a", { class: "button", href: `#replay=${encodeURIComponent(session)}`, text: "Replay", "aria-label": `Replay ${session}` }));
+    if (state === "archived" && may("truth:read")) shown.push(action("Report", this.notice, () => openReport(`${base}/report.html`, `Session ${session}`), { "aria-label": `Report of ${session}` }));
+    if (state === "archived" && may("subjects:export")) shown.push(action("Export", this.notice, () => download(`${base}/export`, `${this.subject}_${session}.tar`), { "aria-label": `Export ${session}` }));
+    return shown;
   }
 
   #drawConsent(subject, may) {
