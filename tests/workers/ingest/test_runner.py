@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -17,8 +19,9 @@ from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.quality.baseline import Baseline
-from mindsight.protocol import BetaReady, Message, VolumeProcessed, Warned
-from mindsight.protocol.inputs import AddEvent, Limits, SetLimits, StartRun, parse_input
+from mindsight.protocol import BetaReady, Instructed, Message, VolumeProcessed, Warned
+from mindsight.protocol.inputs import AddEvent, Instruct, Limits, SetLimits, StartRun, parse_input
+from mindsight.protocol.messages import Instruction
 from mindsight.protocol.work import BetaWork, parse_work
 from mindsight.retrieval import Calibration, CandidatePool
 from mindsight.simulator.experiment import RunPlan
@@ -62,9 +65,18 @@ def bundle(house: House, volumes: list[Volume]) -> Bundle:
 
 
 def run_session(
-    house: House, name: str, plan: RunPlan, volumes: list[Volume], resume_at: set[int], **options: object
+    house: House,
+    name: str,
+    plan: RunPlan,
+    volumes: list[Volume],
+    resume_at: set[int],
+    instructions: Mapping[int, Instruction] = MappingProxyType({}),
+    **options: object,
 ) -> tuple[list[Message], list[BetaWork]]:
-    """All messages and jobs of a session whose worker is replaced at some volumes by one that reads the snapshot."""
+    """All messages and jobs of a session whose worker is replaced at some volumes by one that reads the snapshot.
+
+    instructions : after which volume each is given
+    """
     recorder = house.open(name, "made", **options)  # type: ignore[arg-type]
     recorder.start_run(StartRun(t=time.time(), run=1, task="view", tr_s=plan.tr_s, n_volumes=plan.n_volumes))
     events = [
@@ -81,6 +93,9 @@ def run_session(
     recorder.add_events(1, events)
     for volume in volumes:
         house.put(recorder, volume)
+        if volume.index in instructions:
+            given = instructions[volume.index]
+            recorder.instruct(Instruct(t=time.time(), change=given, instruction=given))
         if volume.index == 24:
             limits = Limits(signal_percent="off", drift_percent=50.0)
             recorder.set_limits(SetLimits(t=time.time(), change="c", fd_mm=1e-4, limits=limits))
@@ -150,6 +165,22 @@ def test_without_being_asked_nothing_is_averaged(
     assert jobs
     assert all(work.repeats == () for work in jobs)
     assert {work.normalised_by for work in jobs} == {"running_including"}
+
+
+def test_between_pause_and_resume_betas_are_kept_and_not_decoded(
+    house: House, bundle: Bundle, plan: RunPlan, volumes: list[Volume]
+) -> None:
+    paused: dict[int, Instruction] = {10: "pause", 16: "resume"}
+    messages, jobs = run_session(house, "ses-paused", plan, volumes, {20}, paused)
+    taken = [(m.instruction, m.run, m.index) for m in messages if isinstance(m, Instructed)]
+    assert taken == [("start", 1, 0), ("pause", 1, 11), ("resume", 1, 17), ("end", 1, len(volumes))]
+    betas = [(m.trial, m.stage) for m in messages if isinstance(m, BetaReady)]
+    assert {stage for _, stage in betas} == {"fast", "revised", "final"}, "they are estimated"
+    decoded = [(job.trial, job.stage) for job in jobs]
+    missing = [beta for beta in betas if beta not in decoded]
+    assert missing
+    assert {stage for _, stage in missing} <= {"fast", "revised"}
+    assert [stage for _, stage in decoded].count("final") == len(plan.shown), "the run's end comes after the pause"
 
 
 def test_an_input_that_the_machine_fails_is_not_put_in_quarantine(
