@@ -136,7 +136,7 @@ def _decode(tab: Tab, subject: str) -> None:
 
 def _review(tab: Tab, subject: str) -> None:
     _to(tab, "replay")
-    tab.until("document.querySelectorAll('a[href^=\"#replay=\"]').length === 2 + 1")
+    tab.until("document.querySelectorAll('a[href^=\"#replay=\"]').length === 2")
     write(tab, "[name=speed]", "20")
     go_to(tab, "a.button[href$='speed=20']")
     tab.page.keyboard.press("Enter")
