@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo lint test test-portable test-slow fuzz chaos check bench lock audit sbom licences clean
+.PHONY: setup demo docs lint test test-portable test-slow fuzz chaos check bench lock audit sbom licences clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -21,6 +21,10 @@ setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
 demo: setup ## a simulated session through the real service; ONCE=1 ends by itself and prints JSON
 	$(BIN)/mindsight demo $(if $(ONCE),--once)
+
+docs: setup ## the documentation as a site, into build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo build/site/index.html
 
 lint: setup ## style, types, import rules
 	$(CHECK)
