@@ -14,6 +14,7 @@ from PIL import Image
 
 from mindsight.preprocessing import brain_mask
 from mindsight.volume import Volume
+from support.dashboard_axe import violations
 from support.dashboard_browser import SIZES, Tab
 from support.ingest_world import TR_S, head_data
 from support.watched_brain import Watched, watched
@@ -88,6 +89,7 @@ def test_volume_betas_and_the_voxel_under_the_crosshair_are_there(tab: Tab, worl
     page.evaluate(HIGHEST)
     page.wait_for_timeout(100)
     assert (np.ptp(pixels(page, "ms-brain .planes"), axis=2) > 60).mean() < (colour > 60).mean()
+    assert violations(page) == []
     page.select_option("ms-brain select", "reference")
     tab.until(f"{VIEWER}.dataset.base?.length === 64")
     assert not problems(tab)

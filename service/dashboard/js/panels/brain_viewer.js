@@ -215,16 +215,27 @@ export class BrainViewer {
     const wanted = `${run.run} ${this.#voxel} ${of} ${n}`;
     const isNew = !this.#shown.course?.startsWith(`${run.run} ${this.#voxel} `);
     if (!this.#voxel || wanted === this.#shown.course || (!isNew && performance.now() < this.#voxelAt)) return;
-    if (session.closedT !== null) return this.#draw(NONE, "its data are in the archive");
+    if (session.closedT !== null || run.run !== session.run) {
+      this.#shown.course = wanted;
+      return this.#draw(NONE, `run ${run.run} is over: its data are in the archive`);
+    }
     const voxel = this.#voxel;
     this.#once("course", async () => {
       this.#voxelAt = performance.now() + VOXEL_MS;
-      const course = await fetchVoxel(name, run.run, voxel, of);
-      if (voxel !== this.#voxel) return;
+      const course = await fetchVoxel(name, run.run, voxel, of).catch((error) => this.#without(error, wanted));
+      if (!course || voxel !== this.#voxel) return;
       this.#shown.course = wanted;
       this.#draw(course, course.in_mask ? of === null ? "fit of all events" : `fit of trial ${of}` : "not in the mask");
       this.el.dataset.voxel = voxel.join(" ");
     });
+  }
+
+  /** A voxel of another run than the latest, or of a session that is closed, has none; one that is busy is asked again. */
+  #without(error, wanted) {
+    if (error.status !== 404) return null;
+    this.#shown.course = wanted;
+    this.#draw(NONE, "the session is closed: its data are in the archive");
+    return null;
   }
 
   #draw({ data = [], fit = [], error = null, excluded = [] }, words) {

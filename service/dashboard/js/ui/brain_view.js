@@ -33,7 +33,7 @@ export class BrainView {
   async open() {
     this.#nv = new Niivue({
       logLevel: "silent", loadingText: "", dragAndDropEnabled: false, show3Dcrosshair: false, backColor: [0.082, 0.102, 0.129, 1],
-      crosshairColor: [0.84, 0.87, 0.91, 0.8], crosshairWidth: 0.8, crosshairWidthUnit: "mm", crosshairGap: 2, multiplanarLayout: ROW,
+      crosshairColor: [0.84, 0.87, 0.91, 0.8], crosshairWidth: 1.5, crosshairWidthUnit: "mm", crosshairGap: 2, multiplanarLayout: ROW,
       multiplanarShowRender: NO_RENDER, multiplanarEqualSize: true, tileMargin: 4, isOrientationTextVisible: true,
       isColorbar: false, sliceType: MULTIPLANAR, isNearestInterpolation: true, fontMinPx: 11, fontColor: [0.57, 0.62, 0.68, 1],
     });
