@@ -62,10 +62,11 @@ class DisplacementPanel extends ChartPanel {
 
   /** Below the value: the limit, and how many volumes are lost to what. */
   #list(chart, view, rows, shown) {
+    const nCensored = rows.filter((v) => v?.censored).length;
     const of = (why) => rows.filter((v) => v?.censoredBy === why).length;
     const lost = [
       ["╌", `limit ${view.fdLimitMm.toFixed(2)}`, ""],
-      ["✕", `${count(rows.filter((v) => v?.censored).length)} censored`, "bad"],
+      ["✕", `${count(nCensored)} censored`, nCensored ? "bad" : ""],
       ["▨", `${count(rows.filter((v) => v?.missing).length)} missing`, ""],
     ];
     if (view.at !== null) lost[1] = shown?.censored ? ["✕", `censored: ${shown.censoredBy ?? "yes"}`, "bad"] : ["·", "used", ""];

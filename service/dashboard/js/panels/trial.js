@@ -126,15 +126,16 @@ class TrialPanel extends Panel {
     const drawing = drawingOf(view.session, trial);
     const made = reconstructionOf(trial);
     // until the trial has one of its own, the one before it stays, dimmed
-    const shown = made ?? (drawing.state === "drawing" ? lastBefore(view.session, trial) : null);
+    const shown = made ?? (drawing.state === "drawing" ? this.#kept(view, trial) : null);
     this.#drawCaption(made && captionOf(trial, made));
     this.#drawFit(trial, made);
     this.#setDrawing(drawing.state === "drawing" ? "drawing…" : "", shown);
     const version = made && (made.version === "full" || made.version === undefined ? made.stage : `${made.stage} · ${made.version}`);
     if (shown) {
-      this.#drawImage(part, shown.image, `reconstruction of trial ${shown.trial}, ${version ?? "of an earlier trial"}`);
+      if (made) this.last = made;
+      this.#drawImage(part, shown.image, `reconstruction of trial ${shown.trial}, ${version ?? "dimmed"}`, true);
       setText(part.caption, made ? `Reconstruction · ${version}` : "Reconstruction");
-      setText(part.note, made ? `${count(made.evaluations)} steps` : `dimmed: trial ${shown.trial}`);
+      setText(part.note, made ? `${count(made.evaluations)} steps` : `dimmed: ${shown.run === trial.run ? "" : `run ${shown.run} `}trial ${shown.trial}`);
       return;
     }
     setText(part.caption, "Reconstruction");
@@ -144,6 +145,13 @@ class TrialPanel extends Panel {
     else if (drawing.state === "waiting") this.#drawPlaceholder(part, "waiting for the response");
     else if (!result) this.#drawPlaceholder(part, isDecoded(view.session, trial) ? "no result" : "not decoded", drawing.why);
     else this.#drawPlaceholder(part, nameOf(result.candidates[0] ?? { id: "no candidate" }), `closest candidate; ${drawing.why}`, "large");
+  }
+
+  /** What stays in the frame while a trial's first reconstruction is drawn: what was there, or else the one before it. */
+  #kept({ session }, trial) {
+    const known = this.last && session.runs[this.last.run]?.trials[this.last.trial];
+    this.last = known ? this.last : lastBefore(session, trial);
+    return this.last;
   }
 
   /** The reconstruction in the frame is not yet this stage's. */
@@ -158,10 +166,10 @@ class TrialPanel extends Panel {
     setAttr(this.reconstruction.sentence, "title", caption ? `${caption.text}\ncaption, by the captioner ${short(caption.model)}` : null);
   }
 
-  #drawImage(part, digest, alt) {
+  #drawImage(part, digest, alt, keep = false) {
     setText(part.words, "");
     part.img.alt = alt;
-    show(part.img, digest, () => this.#drawPlaceholder(part, "image not available"));
+    show(part.img, digest, () => this.#drawPlaceholder(part, "image not available"), keep);
   }
 
   #drawPlaceholder(part, words, more = "", size = "") {

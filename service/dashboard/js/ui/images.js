@@ -37,19 +37,27 @@ function release(newest) {
   }
 }
 
-/** Shows an image in an <img>; `failed` is called if it cannot be loaded. Never shows the previous one under a new caption. */
-export async function show(img, digest, failed = () => {}) {
+/**
+ * Shows an image in an <img>; `failed` is called if it cannot be loaded. Until it is there nothing is shown, or with `keep` the
+ * previous one, dimmed: it is never shown as if it were the new one.
+ */
+export async function show(img, digest, failed = () => {}, keep = false) {
   if (img.dataset.digest === digest) return;
   img.dataset.digest = digest;
-  img.hidden = true;
+  if (keep) img.classList.add("previous");
+  else img.hidden = true;
   try {
     const url = await imageUrl(digest);
     if (img.dataset.digest !== digest) return;
     img.src = url;
+    if (keep) await img.decode();
+    if (img.dataset.digest !== digest) return;
+    img.classList.remove("previous");
     img.hidden = false;
   } catch {
     if (img.dataset.digest !== digest) return;
     img.dataset.digest = "";
+    img.hidden = true;
     failed();
   }
 }
