@@ -254,3 +254,18 @@ test("a seed keeps all its digits", () => {
   assert.equal(parse('{"type":"reconstruction","seed":12,"id":1}').seed, 12);
   assert.equal(parse('{"text":"\\"seed\\":1234567890123456789"}').text, '"seed":1234567890123456789');
 });
+
+test("a beta that comes while decoding is paused is not awaited, until a later stage is decoded", () => {
+  const at = (id, stage) => ({ type: "beta.ready", id, t: 1, session: "s", run: 1, trial: 1, stage });
+  const told = (id, instruction) => ({ type: "instructed", id, t: 1, session: "s", change: `c${id}`, instruction });
+  const run = { type: "run.started", id: 2, t: 1, session: "s", run: 1, task: "x", tr_s: 1.5 };
+  const opened = { type: "session.opened", id: 1, t: 1, session: "s", subject: "sub-1", bundle: "b" };
+  const paused = play([opened, run, told(3, "pause"), at(4, "fast")]);
+  const trial = (session) => session.runs[1].trials[1];
+  assert.equal(figures.trialState(paused, trial(paused)), "undecoded");
+  assert.deepEqual(figures.drawingOf(paused, trial(paused)), { state: "none", stage: null, why: "decoding was paused" });
+  const result = { type: "result", id: 7, t: 1, session: "s", run: 1, trial: 1, stage: "revised", candidates: [], to_be_drawn: true };
+  const resumed = play([told(5, "resume"), at(6, "revised"), result], paused);
+  assert.equal(figures.trialState(resumed, trial(resumed)), "revised");
+  assert.equal(figures.drawingOf(resumed, trial(resumed)).state, "drawing");
+});

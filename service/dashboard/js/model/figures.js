@@ -83,7 +83,10 @@ export function laterVersion(a, b) {
 export function drawingOf(session, trial) {
   const stage = stageOf(trial);
   if (!isDecoded(session, trial)) return { state: "none", stage, why: "no bundle: betas are not decoded" };
-  if (!stage) return { state: session.closedT === null ? "waiting" : "none", stage, why: failureOf(trial) ?? "no result" };
+  if (!stage) {
+    const why = failureOf(trial);
+    return { state: session.closedT === null && !why ? "waiting" : "none", stage, why: why ?? "no result" };
+  }
   const { result, reconstruction, skipped, failed } = trial.stages[stage];
   const over = reconstruction || skipped || failed || session.archive;
   if (result.to_be_drawn && !over) return { state: "drawing", stage, why: "" };
@@ -92,8 +95,14 @@ export function drawingOf(session, trial) {
   return { state: "none", stage, why: skipped?.text ?? failed ?? (result.to_be_drawn === undefined ? "no reconstruction" : unsaid) };
 }
 
-/** Why a trial has no result at its latest stage, or null. */
-export const failureOf = (trial) => STAGES.map((stage) => trial.stages[stage]?.failed).findLast(Boolean) ?? null;
+/** Why a stage that has no result will have none, or null. */
+function lackOf(stage) {
+  if (!stage || stage.result) return null;
+  return stage.failed ?? (stage.paused ? "decoding was paused" : null);
+}
+
+/** Why a trial has no result, or null. */
+export const failureOf = (trial) => STAGES.map((stage) => lackOf(trial.stages[stage])).findLast(Boolean) ?? null;
 
 /** The fit of a reconstruction, or null until this very image is measured. */
 export function fitOf(trial, made) {

@@ -199,7 +199,7 @@ const HANDLERS = {
     return withLatency(next, { ...m.latency_ms, volume: volumeTotal(next, m) });
   },
   "beta.ready": (s, m) => {
-    const next = withLatency(withStage(s, m, { beta: m }), m.latency_ms);
+    const next = withLatency(withStage(s, m, { beta: m, paused: s.paused }), m.latency_ms);
     const isAll = next.runs[m.run].decoded === false; // no result will follow
     return isAll && after(m, s.newest) ? { ...next, newest: { run: m.run, trial: m.trial } } : next;
   },

@@ -42,6 +42,7 @@ export class NewSession extends Page {
         field("Runs", input("n_runs", { inputmode: "numeric" }), "empty if not known"),
         field("Fast result, s after onset", input("fast_s", { inputmode: "decimal", placeholder: "7.5" })),
         field("Revised result, s after onset", input("revised_s", { inputmode: "decimal", placeholder: "27.5" })),
+        field("Usable data wanted, minutes", input("usable_min", { inputmode: "decimal" }), "the live page shows what is still needed"),
         this.blinded.element));
     this.form.addEventListener("change", () => this.#unchecked());
     this.result = h("div", { class: "opened" });
@@ -77,7 +78,7 @@ export class NewSession extends Page {
     const chosen = data.get("decoder");
     const decodes = chosen !== NONE && chosen !== CALIBRATION;
     const options = { blinded: this.blinded.box.checked };
-    for (const name of ["fast_s", "revised_s"]) if (number(data, name) !== null) options[name] = number(data, name);
+    for (const name of ["fast_s", "revised_s", "usable_min"]) if (number(data, name) !== null) options[name] = number(data, name);
     return {
       subject: data.get("subject"), session: this.id, bundle: decodes ? chosen : null, decoding: decodes,
       calibration: chosen === CALIBRATION, options,

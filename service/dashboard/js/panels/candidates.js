@@ -43,7 +43,7 @@ class CandidatesPanel extends Panel {
   #absence({ session, trial }) {
     if (session.session === null) return "";
     if (trial ? !isDecoded(session, trial) : session.bundle === null) return "no bundle: betas are not decoded";
-    if (trial && failureOf(trial) && !resultOf(trial)) return "no result: see the events";
+    if (trial && failureOf(trial) && !resultOf(trial)) return "no result";
     return session.closedT === null ? "no result yet" : "no result";
   }
 
