@@ -20,8 +20,8 @@ CALLER = "mindsight.caller"
 """Name in a request's scope of the key that it came with."""
 MAX_NAME = 100  # of what an address names: longer ones are refused, and their beginning tells enough
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-_FREQUENT = ("/volumes/", "/events", "/warnings", "/v1/ws-tickets", "/v1/sessions/check")
-_EXPORT = "/export"
+_FREQUENT = ("/volumes/", "/events", "/warnings", "/v1/ws-tickets")
+_EXPORT, _DRY_RUN = "/export", "/v1/sessions/check"
 
 
 class Audited:
@@ -53,7 +53,7 @@ def _is_of_interest(scope: Scope) -> bool:
     path: str = scope["path"]
     if scope["method"] in _READS:
         return path.endswith(_EXPORT)
-    return not any(part in path for part in _FREQUENT)
+    return path != _DRY_RUN and not any(part in path for part in _FREQUENT)
 
 
 def _record(scope: Scope, status: int) -> dict[str, Any]:

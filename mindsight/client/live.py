@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from mindsight.client import planned
 from mindsight.client.console import Console, RunState
 from mindsight.client.events import declare_events, report_unmeasured
 from mindsight.client.report import Report
 from mindsight.client.send import Sent
 from mindsight.client.trail import Trail
-from mindsight.errors import BadVolume, MindsightError
+from mindsight.errors import BadVolume, Conflict, MindsightError
 from mindsight.events import DeclaredEvent
 from mindsight.scanner.transports import FAILED, Item, RunEnded, TransportWarning
 from mindsight.volume import Volume
@@ -94,6 +95,13 @@ class LiveStream:
                 text = f"run {volume.run}: volume {volume.index}: {error}"
                 self._forward(TransportWarning(error.code, text, volume.index, volume.run, missing=True))
                 return
+            except Conflict as error:
+                if error.code != "run.ended":
+                    raise
+                self._is_over = True
+                text = f"run {self._run} was ended on the dashboard: its volumes from {volume.index} on are left out"
+                self._warn(error.code, text, self._run, volume.index)
+                return
             self._n_sent += 1
             self._report.progress(self._n_sent, self._n_missing)
 
@@ -111,8 +119,12 @@ class LiveStream:
             self._forward(trouble)
 
     def _declare(self, first: Volume, *, is_new: bool) -> None:
-        run = self._run
-        self._next_index = self._console.start_run(run, task=self._task, tr_s=first.tr_s, n_volumes=self._n_volumes)
+        run, self._next_index = planned.start_run(
+            self._console, self._run, task=self._task, tr_s=first.tr_s, n_volumes=self._n_volumes
+        )
+        if run != self._run:
+            self._run = self._runs[first.run] = run
+            self._last_run = max(run, self._last_run)
         if self._trail is not None and is_new:
             self._trail.save_run(first, run)
         if self._events_of in (None, run):

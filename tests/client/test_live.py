@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_a_warning_after_the_end_of_a_run_names_that_run(
     assert "run 5: volumes came after its end" in capsys.readouterr().err
 
 
-def sent_live(running: Running, session: str, items: list[Item]) -> Sent:
+def sent_live(running: Running, session: str, items: Iterable[Item]) -> Sent:
     with Console(running.url, running.keys["console"], session=session) as console:
         live = LiveStream(
             console,
@@ -87,3 +88,29 @@ def test_what_was_lost_is_counted_and_a_transport_that_died_is_an_error(running:
     with pytest.raises(MindsightError) as caught:
         sent_live(running, session, [TransportWarning(FAILED, "watching the folder has ended")])
     assert caught.value.code == FAILED
+
+
+def test_a_run_that_was_planned_otherwise_makes_room_for_the_scanners(running: Running, bus: Bus, session: str) -> None:
+    with Console(running.url, running.keys["console"], session=session) as console:
+        console.start_run(1, task="view", tr_s=2.0)  # on the dashboard, before the scanner's first volume
+        volume = Volume(np.zeros((8, 8, 8), np.int16), np.eye(4), 1.5, 1, 0)
+        assert sent_live(running, session, [volume, RunEnded(1, 1)]).is_whole
+        states = [(state.run, state.next_index, state.ended) for state in console.runs()]
+    assert states == [(1, 0, True), (2, 1, True)]
+    codes = [m.code for e in Log(bus, session, "messages").read() if isinstance(m := parse_message(e.payload), Warned)]
+    assert codes == ["run.planned"]
+
+
+def test_a_run_that_is_ended_on_the_dashboard_takes_no_more_and_the_next_one_does(
+    running: Running, session: str
+) -> None:
+    def items() -> Iterator[Item]:
+        for run, index in ((1, 0), (1, 1), (2, 0)):
+            yield Volume(np.zeros((8, 8, 8), np.int16), np.eye(4), 1.5, run, index)
+            if (run, index) == (1, 0):
+                console.end_run(1)
+        yield RunEnded(2, 1)
+
+    with Console(running.url, running.keys["console"], session=session) as console:
+        assert sent_live(running, session, items()).n_volumes == 2
+        assert [(state.run, state.next_index, state.ended) for state in console.runs()] == [(1, 1, True), (2, 1, True)]

@@ -145,15 +145,28 @@ def _review(tab: Tab, subject: str) -> None:
 
 
 def _export(tab: Tab, subject: str, folder: Path) -> None:
+    """The last session's report, its archive, and the version that decoded it."""
     _to(tab, "subjects")
+    tab.until(f"document.querySelector('a[href=\"#subject={subject}\"]')")
     press(tab, f"a[href='#subject={subject}']")
-    tab.until("document.querySelector('[aria-label^=Export]')")
+    tab.until("document.querySelector('[aria-label^=\"Report of ses-\"]')")
     check_accessible(tab)
-    with tab.page.expect_download() as waiting:
-        press(tab, "[aria-label^=Export]")
-    waiting.value.save_as(folder / "bundle.tar")
-    with tarfile.open(folder / "bundle.tar") as tar:
-        assert any(name.endswith("bundle.json") for name in tar.getnames())
+    press(tab, "[aria-label^='Report of ses-']")
+    tab.until("document.querySelector('dialog.report .content')?.shadowRoot.textContent.includes('ses-')")
+    check_accessible(tab)
+    tab.page.keyboard.press("Escape")
+    tab.until("!document.querySelector('dialog[open]')")
+    assert any(name.endswith("manifest.json") for name in _download(tab, "Export ses-", folder / "session.tar"))
+    assert any(name.endswith("bundle.json") for name in _download(tab, "Export version", folder / "bundle.tar"))
+
+
+def _download(tab: Tab, label: str, file: Path) -> list[str]:
+    """Names in the archive that a button gives."""
+    with tab.page.expect_download(timeout=LONG_S * 1000) as waiting:
+        press(tab, f"[aria-label^='{label}']")
+    waiting.value.save_as(file)
+    with tarfile.open(file) as tar:
+        return tar.getnames()
 
 
 def _erase(tab: Tab, service: WholeService, subject: str) -> None:

@@ -6,13 +6,15 @@ Knows nothing of decoding. A job that was ended goes on after the last volume th
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from mindsight import assets
-from mindsight.client import Console
+from mindsight.client import Console, planned
 from mindsight.client.address import gateway_url
 from mindsight.encoders.demo import DemoEncoder
-from mindsight.errors import NotFound
+from mindsight.errors import Conflict, NotFound
+from mindsight.journal.states import Refusal
 from mindsight.protocol.jobs import SimulationTask
 from mindsight.settings import Settings
 from mindsight.simulator.demo import demo_visit
@@ -22,6 +24,7 @@ from mindsight.subjects.bundle.pool import load_pool
 from workers.jobs.desk import Desk
 
 KEY = "console.key"
+ENDED, CLOSED = Refusal.RUN_ENDED.value, Refusal.CLOSED.value
 DEADLINE_S = 60.0  # for one request, with its repeats
 
 
@@ -45,12 +48,17 @@ def simulate(desk: Desk, task: SimulationTask) -> str:
         desk.progress("participant", 0, 1)
         visit, images = _visit(task), _images()
         desk.progress("participant", 1, 1)
-        sent, n = 0, sum(plan.n_volumes for plan in visit.plans)
-        for plan in visit.plans:
-            sent = _run(desk, console, visit, plan, images, task.speed, (sent, n))
+        number, sent, n = 0, 0, sum(plan.n_volumes for plan in visit.plans)
+        try:
+            for plan in visit.plans:
+                number, sent = _run(desk, console, visit, plan, number, images, task.speed, (sent, n))
+        except Conflict as error:
+            if error.code != CLOSED:
+                raise
+            return f"stopped after run {number}: the session was closed"
         if task.close:
             console.close_session()
-    return f"{n} volumes of {len(visit.plans)} runs"
+    return f"{len(visit.plans)} runs, {n} volumes"
 
 
 def _visit(task: SimulationTask) -> SimulatedSession:
@@ -64,19 +72,24 @@ def _run(
     console: Console,
     visit: SimulatedSession,
     plan: RunPlan,
+    after: int,
     images: dict[str, bytes],
     speed: float,
     count: tuple[int, int],
-) -> int:
-    """Send one run from the volume that the service expects next. count : volumes before it, and of all runs"""
+) -> tuple[int, int]:
+    """Send one run from the volume that the service expects next; its number in the session, and the volumes so far.
+
+    after : number of the run before; count : volumes before this run, and of all runs
+    """
     before, n = count
-    if any(state.run == plan.run and state.ended for state in console.runs()):
-        return before + plan.n_volumes
-    first = console.start_run(plan.run, task="view", tr_s=plan.tr_s, n_volumes=plan.n_volumes)
+    run, first = planned.start_run(console, after + 1, task="view", tr_s=plan.tr_s, n_volumes=plan.n_volumes)
+    if first == plan.n_volumes:  # by this job before it was ended
+        console.end_run(run)
+        return run, before + plan.n_volumes
     for shown in plan.shown:
         candidate = f"scene-{shown.candidate:03d}"
         console.add_event(
-            plan.run,
+            run,
             onset_s=shown.onset_s,
             duration_s=shown.duration_s,
             trial=shown.trial,
@@ -89,10 +102,15 @@ def _run(
         if volume.index < first:
             continue
         time.sleep(max(0.0, began_s + volume.index * plan.tr_s / speed - time.monotonic()))
-        console.send(volume)
+        try:
+            console.send(replace(volume, run=run))
+        except Conflict as error:
+            if error.code != ENDED:
+                raise
+            break  # stopped by a person: the next run follows
         desk.progress("volumes", before + volume.index + 1, n)
-    console.end_run(plan.run)
-    return before + plan.n_volumes
+    console.end_run(run)
+    return run, before + plan.n_volumes
 
 
 def _images() -> dict[str, bytes]:
