@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, EmbeddedServer, Log
+from mindsight.files.images import png_bytes
 from mindsight.journal.sessions import SessionRecord, Sessions
-from mindsight.protocol.messages import dump_message
+from mindsight.protocol.messages import Reconstruction, dump_message
 from mindsight.settings import Settings
 from service.keys import create_keys
 from support.dashboard_browser import Tab
@@ -29,6 +31,7 @@ class Running:
     keys: dict[str, str]
     session: str
     n_messages: int
+    settings: Settings
 
 
 def _fill(settings: Settings, record: Record, n_messages: int) -> None:
@@ -55,7 +58,8 @@ def gateway(open_record: Record, tmp_path_factory: pytest.TempPathFactory) -> It
         root = Path(__file__).parents[2]
         process = subprocess.Popen([sys.executable, "-m", "service"], env=environment, cwd=root)
         try:
-            yield Running(_address(settings.data_dir / "gateway.json", process), keys, open_record.session, n_messages)
+            url = _address(settings.data_dir / "gateway.json", process)
+            yield Running(url, keys, open_record.session, n_messages, settings)
         finally:
             process.terminate()
             process.wait(timeout=10)
@@ -99,3 +103,22 @@ def test_a_viewer_never_receives_what_was_shown(tab: Tab, gateway: Running, open
 def test_a_console_key_is_refused_in_words(tab: Tab, gateway: Running) -> None:
     tab.page.goto(f"{gateway.url}/#key={gateway.keys['console']}&session={gateway.session}")
     tab.until("document.querySelector('.key-form .problem')?.textContent.includes('may not watch')")
+
+
+def test_a_picture_that_comes_while_one_watches_is_pushed_and_not_fetched(
+    tab: Tab, gateway: Running, open_record: Record
+) -> None:
+    _open(tab, gateway, "viewer")
+    pixels_HW3 = np.full((32, 32, 3), (10, 200, 90), np.uint8)
+    image = BlobStore(gateway.settings.blobs_dir).put(png_bytes(pixels_HW3))
+    bus = Bus.from_settings(gateway.settings)
+    log = Log(bus, gateway.session, "messages")
+    for message in open_record.messages[gateway.n_messages :]:
+        ours = message.model_copy(update={"image": image}) if isinstance(message, Reconstruction) else message
+        log.append(f"message-{message.id}", dump_message(ours.model_copy(update={"t": time.time()})))
+        if ours is not message:
+            break
+    bus.close()
+    tab.until(f"document.querySelector('ms-trial img[data-digest=\"{image}\"]:not([hidden])')?.naturalWidth === 32")
+    assert not [request for request in tab.requests if image in request]
+    assert tab.problems == []

@@ -46,3 +46,22 @@ def test_a_gateway_that_is_stopped_while_it_starts_stops(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     assert "ready at" in done.stdout
     assert not (tmp_path / "gateway.json").exists()
+
+
+NUMERICAL = {
+    "torch", "torchvision", "scipy", "numba", "nibabel", "pandas", "h5py", "safetensors", "PIL", "pydicom",
+    "pynetdicom", "diffusers", "transformers", "open_clip", "onnxruntime", "matplotlib", "nilearn", "sklearn",
+}  # fmt: skip
+
+
+def test_the_gateway_imports_none_of_the_numerical_stack() -> None:
+    """Not even while it makes its routes. numpy alone is there: with it the header of each volume is checked."""
+    code = """
+import pathlib, sys, tempfile
+from mindsight.settings import Settings
+from service.__main__ import create_app
+create_app(Settings(data_dir=pathlib.Path(tempfile.mkdtemp())))
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+    found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert NUMERICAL & set(found.stdout.split()) == set()

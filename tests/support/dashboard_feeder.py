@@ -211,7 +211,7 @@ class Feeder:
         feed = self.feeds[socket.path_params["session"]]
         await socket.accept(subprotocol="mindsight.v1")
         feed.sockets.add(socket)
-        gone = asyncio.create_task(socket.receive())
+        gone = asyncio.create_task(_disconnected(socket))
         with contextlib.suppress(RuntimeError):
             await self._play(feed, socket, int(socket.query_params["after"]), gone)
         gone.cancel()
@@ -228,6 +228,12 @@ class Feeder:
                 ticked = time.monotonic()
                 await socket.send_text(json.dumps({"type": "tick", "t": time.time()}))
             await asyncio.wait([gone], timeout=0.02)
+
+
+async def _disconnected(socket: WebSocket) -> None:
+    """Until the page is gone; what lanes it wants is not answered."""
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
 
 
 class Policy(BaseHTTPMiddleware):

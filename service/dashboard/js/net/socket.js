@@ -20,11 +20,13 @@ export class SessionSocket {
   #watchdog = null;
   #attempt = 0;
   #stopped = false;
+  #before = Infinity; // number of the last message that was there when it connected; those after it are live
 
   /**
    * @param {string} session
    * @param {{lastId: () => number, onMessage: (m: object) => void, onTick: (t: number) => void,
-   *   onRecord: (record: object) => void, onState: (state: object) => void}} hooks
+   *   onRecord: (record: object) => void, onState: (state: object) => void, onComing?: (digest: string) => void,
+   *   onPicture?: (digest: string, blob: Blob) => void}} hooks
    * @param {?number} speed times its own pace, for a replay; null: live
    */
   constructor(session, hooks, speed = null) {
@@ -83,11 +85,17 @@ export class SessionSocket {
     const socket = new WebSocket(address, ["mindsight.v1", `mindsight.ticket.${ticket}`]);
     this.#socket = socket;
     this.#armWatchdog(CONNECT_MS);
-    socket.onopen = () => this.#armWatchdog(SILENT_MS);
+    socket.binaryType = "arraybuffer";
+    this.#before = Infinity;
+    socket.onopen = () => {
+      this.#armWatchdog(SILENT_MS);
+      if (!this.speed) socket.send('{"type":"want","lanes":["pictures"]}');
+    };
     socket.onmessage = (event) => {
       if (socket !== this.#socket) return;
       this.#armWatchdog(SILENT_MS);
-      this.#receive(parse(event.data));
+      if (typeof event.data === "string") this.#receive(parse(event.data));
+      else this.#unpack(event.data);
     };
     socket.onclose = () => {
       if (socket !== this.#socket) return;
@@ -101,8 +109,20 @@ export class SessionSocket {
       this.live = true;
       this.#report("open");
     }
-    if (message.type === "tick") this.hooks.onTick(message.t);
-    else this.hooks.onMessage(message);
+    if (message.type === "tick") {
+      if (this.#before === Infinity) this.#before = message.last ?? Infinity;
+      this.hooks.onTick(message.t);
+      return;
+    }
+    if (message.type === "reconstruction" && message.id > this.#before) this.hooks.onComing?.(message.image);
+    this.hooks.onMessage(message);
+  }
+
+  /** The newest item of a lane: four bytes with the length of its header, the header, the picture. */
+  #unpack(buffer) {
+    const length = new DataView(buffer).getUint32(0);
+    const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+    this.hooks.onPicture?.(header.details.image, new Blob([new Uint8Array(buffer, 4 + length)], { type: header.media_type }));
   }
 
   #armWatchdog(ms) {

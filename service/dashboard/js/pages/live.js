@@ -10,6 +10,7 @@ import { allTrials, sessionState, trialState } from "../model/figures.js";
 import { emptySession, reduce, skipGap } from "../model/store.js";
 import { SessionSocket } from "../net/socket.js";
 import { h } from "../ui/dom.js";
+import { expectImage, takeImage } from "../ui/images.js";
 import { VolumeAxis } from "../ui/volume_axis.js";
 import "../panels/accuracy.js";
 import "../panels/banner.js";
@@ -67,6 +68,8 @@ export class LivePage {
       lastId: () => this.#session.lastId,
       onMessage: (message) => this.#receive(message),
       onTick: (t) => this.#tick(t),
+      onComing: expectImage,
+      onPicture: takeImage,
       onRecord: (record) => this.#opened(record),
       onState: (state) => this.#connected(state),
     }, replay);

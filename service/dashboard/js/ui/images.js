@@ -4,7 +4,22 @@ import { fetchImage } from "../net/api.js";
 
 const KEPT_BYTES = 64 * 2 ** 20;
 const urls = new Map(); // digest -> {url: Promise<string>, bytes}, least recently used first
+const coming = new Map(); // digest -> what to do with its bytes
+const COMING_MS = 500; // longer than a picture takes on its lane, shorter than a person waits
 let bytes = 0;
+
+/** The image is on its way: whoever asks for it waits for that, but not for long, instead of fetching it. */
+export function expectImage(digest) {
+  if (urls.has(digest)) return;
+  const pushed = new Promise((resolve) => {
+    coming.set(digest, resolve);
+    setTimeout(resolve, COMING_MS, null);
+  }).finally(() => coming.delete(digest));
+  urls.set(digest, load(digest, pushed.then((blob) => blob ?? fetchImage(digest))));
+}
+
+/** An image that came by itself; kept only if it was expected. */
+export const takeImage = (digest, blob) => coming.get(digest)?.(blob);
 
 /** An object URL of the image; rejects if it cannot be loaded (and may be requested again). */
 export function imageUrl(digest) {
@@ -14,9 +29,9 @@ export function imageUrl(digest) {
   return known.url;
 }
 
-function load(digest) {
+function load(digest, blob = fetchImage(digest)) {
   const item = { bytes: 0 };
-  item.url = fetchImage(digest).then((blob) => {
+  item.url = blob.then((blob) => {
     item.bytes = blob.size;
     bytes += blob.size;
     release(digest);
