@@ -56,6 +56,9 @@ def enrolled(house: House, session: str, run: SidesRun) -> str:
     series.parent.mkdir(parents=True, exist_ok=True)
     series.write_bytes(b"voxels")
     (house.settings.jobs_dir / record.job).mkdir(parents=True)
+    regions = house.settings.data_dir / "rois" / subject
+    regions.mkdir(parents=True)
+    (regions / "left.nii").write_bytes(b"mask")
     with (house.settings.data_dir / "logs" / "ingest.log").open("a") as log:
         log.write(f"mindsight archive written: archive/{subject}_{session}\n")
     return subject
