@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-EVERY_S = 2.0
+EVERY_S, SOON_S = 2.0, 0.5  # between two lines of a file; where the second names something else
 _KNOWN = 0.1  # share that must be done before the rest can be estimated
 
 
@@ -53,7 +53,7 @@ class Progress:
             self._end()
         elif self._bar is not None:
             self._bar.update(self._task, description=what, completed=done)
-        elif what != self._what or now_s - self._reported_s >= EVERY_S:
+        elif now_s - self._reported_s >= (EVERY_S if what == self._what else SOON_S):
             self._reported_s = now_s
             left = self._left(now_s)
             typer.echo(f"{what}, {done:.0%} done{left and f', {left}'}", err=True)

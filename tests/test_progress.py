@@ -11,11 +11,12 @@ from mindsight.progress import Progress, time_of
 def test_a_line_names_what_is_done_and_the_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now_s = iter([0.0, 1.0, 1.5, 30.0, 60.0])
+    now_s = iter([0.0, 1.0, 1.2, 1.4, 30.0, 60.0])
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: next(now_s))
     with Progress() as progress:
         progress("reading", 0.0)
         progress("reading", 0.01)  # a moment later: no line
+        progress("sorting", 0.02)
         progress("fitting", 0.5)
         progress("done", 1.0)  # the result follows
     printed = capsys.readouterr()

@@ -1,6 +1,7 @@
 """Requests to a gateway, repeated until an answer or a deadline; its problems become our errors.
 
-Knows nothing of sessions. All of the gateway's requests are idempotent, so one whose answer was lost is repeated.
+Knows nothing of sessions. A request whose answer was lost is repeated: the gateway's are idempotent, or named by a key
+under which they are carried out once.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import functools
 import json
 import random
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +23,7 @@ from mindsight.errors import MindsightError, ServiceUnavailable
 from mindsight.files.durable import rename_durably
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 2.0
+_RUNS = "/runs/"
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504, 507})
 _BY_CODE = {
     kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MindsightError)
@@ -86,6 +89,8 @@ class Http:
         *,
         as_json: bool,
     ) -> Any:
+        if method == "POST" and json is not None and _RUNS not in path:  # a run's requests are the same if repeated
+            headers = {**(headers or {}), "Idempotency-Key": str(uuid.uuid4())}
         until = time.monotonic() + self.deadline_s
         for pause_s in pauses():
             outcome = self._try(method, path, json, content, headers, as_json)

@@ -9,7 +9,7 @@ import time
 from functools import cached_property
 
 from mindsight.decoding import TrialDecoder
-from mindsight.errors import ModelMismatch
+from mindsight.errors import ModelMismatch, NotFound
 from mindsight.generators.base import Generator
 from mindsight.settings import Settings
 from mindsight.subjects.bundle.description import DESCRIPTION
@@ -36,6 +36,12 @@ class InferenceCheck:
     def generator(self) -> str:
         """The generator draws one image with the engine that is set."""
         named = self._settings.generator_dir
+        if named is not None and not named.exists():
+            raise NotFound(
+                f"expected a generator at MINDSIGHT_GENERATOR_DIR, got no folder {named.absolute()}: correct it, or"
+                " unset it to use the one that ships",
+                code="generator.folder",
+            )
         source = "the demo's" if named is None else named.name
         return f"{source}, {self._generator.image_size} pixels, engine {self._settings.engine}: one image drawn"
 

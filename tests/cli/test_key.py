@@ -12,7 +12,7 @@ from mindsight.cli.main import app
 from mindsight.errors import NotAllowed, NotFound
 from mindsight.files.chain import Chain
 from mindsight.settings import Settings
-from service.keys import KeyStore, create_keys
+from service.keys import ROLES, KeyStore, create_keys
 
 
 def run(folder: Path, *arguments: str) -> Result:
@@ -32,7 +32,7 @@ def test_a_key_is_made_listed_and_revoked_while_the_gateway_runs(tmp_path: Path)
     listed = run(tmp_path, "list").stdout
     assert f"{key.id}  console" in listed
     assert "stimulus computer, room 2" in listed
-    assert len(listed.splitlines()) == 6
+    assert len(listed.splitlines()) == 2 + len(ROLES)
     assert text.split("_", 2)[2] not in listed
 
     assert run(tmp_path, "revoke", text).exit_code == 0
@@ -58,3 +58,8 @@ def test_a_new_key_opens_the_dashboard_of_the_service_that_runs(tmp_path: Path) 
     assert "sha256" not in made
     assert KeyStore(tmp_path).check(made["key"]).role == "viewer"
     assert "dashboard" not in json.loads(run(tmp_path, "new", "console", "--json").stdout)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_can_be_given(tmp_path: Path, role: str) -> None:
+    assert json.loads(run(tmp_path, "new", role, "--json").stdout)["purpose"]

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from mindsight import assets
-from mindsight.errors import BadRequest, Conflict, MindsightError, ModelMismatch
+from mindsight.errors import BadRequest, Conflict, MindsightError, ModelMismatch, NotFound
 from mindsight.operations import machine_check
 from mindsight.operations.doctor import _bus, _device, _engines
 from mindsight.operations.inference_check import InferenceCheck
 from mindsight.operations.machine_check import Noted
 from mindsight.settings import Settings
-from service.keys import create_keys
+from service.keys import ROLES, create_keys
 from support.linear_bundle import linear_bundle
 
 
@@ -93,7 +93,7 @@ def test_keys_that_others_read_are_found(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     assert machine_check.keys(settings).startswith("none yet")
     create_keys(tmp_path)
-    assert machine_check.keys(settings) == "1 admin, 1 experimenter, 1 console, 1 viewer (mindsight key list)"
+    assert machine_check.keys(settings) == f"{', '.join(f'1 {role}' for role in ROLES)} (mindsight key list)"
     (tmp_path / "keys.json").chmod(0o644)
     with pytest.raises(RuntimeError, match="chmod 600"):
         machine_check.keys(settings)
@@ -110,3 +110,8 @@ def test_the_disk_the_clock_the_bus_and_the_engines_are_described(
     assert "synchronised" in machine_check.clock() or "host" in machine_check.clock()
     assert "server v" in _bus(settings).lower()
     assert _engines(settings) == "eager is set; built here: none (mindsight engine build)"
+
+
+def test_a_missing_generator_is_named_where_it_is_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match=f"MINDSIGHT_GENERATOR_DIR, got no folder {tmp_path}/unclip: correct it"):
+        InferenceCheck(Settings(generator_dir=tmp_path / "unclip")).generator()
