@@ -37,8 +37,12 @@ async def get_results(
     run: Annotated[int | None, Query(ge=1)] = None,
     trial: Annotated[int | None, Query(ge=1)] = None,
     stage: Stage | None = None,
+    after: Annotated[int, Query(ge=0, description="only what came after the message of this id")] = 0,
 ) -> Response:
-    """All results, reconstructions, their fits and captions so far, in the order in which they came."""
+    """All results, reconstructions, their fits and captions so far, in the order in which they came.
+
+    Each has the ``id`` of its message: asked again with the highest as ``after``, it gives what came since.
+    """
 
     truth = await sees_truth(gateway, session, caller)
 
@@ -47,6 +51,7 @@ async def get_results(
             message if truth else without_truth(message)
             for message in gateway.journal(session).read_messages()
             if isinstance(message, Result | Reconstruction | ReconstructionFit | Captioned)
+            and message.id > after
             and run in (None, message.run)
             and trial in (None, message.trial)
             and stage in (None, message.stage)

@@ -9,6 +9,8 @@ from typing import Any, get_args
 import httpx
 import pytest
 from fastapi.routing import APIRoute, APIWebSocketRoute
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from mindsight.errors import NotAllowed, NotFound
 from mindsight.settings import Settings
@@ -79,6 +81,8 @@ REQUESTS: dict[str, tuple[str, str, set[Role]]] = {
     "run": ("GET", "/v1/sessions/x/runs/1", {"admin", "experimenter", "console", "viewer"}),
     "end": ("POST", "/v1/sessions/x/runs/1/end", {"admin", "experimenter", "console"}),
     "events": ("POST", "/v1/sessions/x/runs/1/events", {"admin", "experimenter", "console"}),
+    "run's events": ("GET", "/v1/sessions/x/runs/1/events", {"admin", "experimenter", "viewer"}),
+    "run's volumes": ("GET", "/v1/sessions/x/runs/1/volumes", {"admin", "experimenter", "viewer"}),
     "volume": ("PUT", "/v1/sessions/x/runs/1/volumes/0", {"admin", "experimenter", "console"}),
     "missing": ("POST", "/v1/sessions/x/runs/1/volumes/0/missing", {"admin", "experimenter", "console"}),
     "check": ("POST", "/v1/sessions/check", {"admin", "experimenter", "console"}),
@@ -150,6 +154,25 @@ def test_who_may_do_what(running: Running, name: str) -> None:
             answer = client.request(method, path, headers=headers)
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+STREAMS: dict[str, set[Role]] = {
+    "/v1/sessions/x/stream": {"admin", "experimenter", "viewer"},
+    "/v1/sessions/x/participant": {"admin", "experimenter", "participant"},
+}
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_who_may_open_which_stream(running: Running, path: str) -> None:
+    url = f"ws{running.url.removeprefix('http')}{path}"
+    for role in get_args(Role):
+        with pytest.raises(InvalidStatus) as refused:  # there is no such session: 404 means that the role was let in
+            connect(url, additional_headers={"Authorization": f"Bearer {running.keys[role]}"})
+        allowed = role in STREAMS[path]
+        assert refused.value.response.status_code == (404 if allowed else 403), role
+    with pytest.raises(InvalidStatus) as refused:
+        connect(url)
+    assert refused.value.response.status_code == 401
 
 
 def test_the_viewer_never_sees_the_truth() -> None:
