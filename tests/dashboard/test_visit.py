@@ -152,7 +152,7 @@ def _export(tab: Tab, subject: str, folder: Path) -> None:
     tab.until("document.querySelector('[aria-label^=\"Report of ses-\"]')")
     check_accessible(tab)
     press(tab, "[aria-label^='Report of ses-']")
-    tab.until("document.querySelector('dialog.report .content')?.shadowRoot.textContent.includes('ses-')")
+    tab.until("document.querySelector('dialog.report .content')?.shadowRoot.textContent.includes('Quality')")
     check_accessible(tab)
     tab.page.keyboard.press("Escape")
     tab.until("!document.querySelector('dialog[open]')")
