@@ -6,22 +6,22 @@
 import { fetchText } from "../net/api.js";
 import { h } from "./dom.js";
 
+const SHEET = /<style[^>]*>([\s\S]*?)<\/style>/g;
+
 /** Shows a page of the service that loads nothing from elsewhere. */
 export async function openReport(path, title) {
-  const report = new DOMParser().parseFromString(await fetchText(path), "text/html");
+  const text = await fetchText(path);
   const host = h("div", { class: "content", tabindex: "0", role: "document", "aria-label": title });
   const tree = host.attachShadow({ mode: "open" });
-  tree.adoptedStyleSheets = [...report.querySelectorAll("style")].map((style) => {
+  tree.adoptedStyleSheets = [...text.matchAll(SHEET)].map(([, rules]) => {
     const sheet = new CSSStyleSheet();
-    sheet.replaceSync(style.textContent.replaceAll(/(^|[},\s])(html|body|:root)(?=[\s,{])/g, "$1:host"));
+    sheet.replaceSync(rules.replaceAll(/(^|[},\s])(html|body|:root)(?=[\s,{])/g, "$1:host"));
     return sheet;
   });
-  for (const unwanted of report.querySelectorAll("script, link, iframe, style")) unwanted.remove();
-  for (const styled of report.querySelectorAll("[style]")) {
-    const text = styled.getAttribute("style");
-    styled.removeAttribute("style");
-    styled.dataset.style = text;
-  }
+  // styles are taken out before it is parsed: even a document that is shown nowhere keeps the page's policy
+  const plain = text.replaceAll(SHEET, "").replaceAll(/(<[a-z][^<>]*?)\sstyle=(["'])/gi, "$1 data-style=$2");
+  const report = new DOMParser().parseFromString(plain, "text/html");
+  for (const unwanted of report.querySelectorAll("script, link, iframe")) unwanted.remove();
   tree.append(...[...report.body.childNodes].map((node) => document.importNode(node, true)));
   for (const styled of tree.querySelectorAll("[data-style]")) styled.style.cssText = styled.dataset.style;
   const dialog = h("dialog", { class: "sheet report", "aria-label": title },
