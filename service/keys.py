@@ -12,7 +12,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
@@ -126,6 +126,13 @@ class KeyStore:
             if id not in self._keys:
                 raise NotFound("there is no such key: mindsight key list names them", code="key.unknown")
             self._write({other: key for other, key in self._keys.items() if other != id})
+
+    def forget(self, sessions: Collection[str]) -> None:
+        """Remove the keys that open one of these sessions alone."""
+        with self._changing():
+            kept = {id: key for id, key in self._keys.items() if key.session not in sessions}
+            if len(kept) < len(self._keys):
+                self._write(kept)
 
     def list(self) -> list[Key]:
         self._follow()

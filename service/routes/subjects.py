@@ -92,7 +92,9 @@ def erase_subject(gateway: GatewayDependency, subject: str) -> JobRecord:
             f"expected no unfinished session of this subject, {unfinished[0]} is: close it, and wait for its archive",
             code="subject.busy",
         )
-    return jobs.create(gateway, ErasureTask(subject=subject), None)
+    created = jobs.create(gateway, ErasureTask(subject=subject), None)
+    gateway.keys.forget({record.session for record in gateway.sessions.list() if record.subject == subject})
+    return created
 
 
 @router.put(

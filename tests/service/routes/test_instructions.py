@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from mindsight.bus import Bus, Log
+from mindsight.journal.declare import Recorder
 from mindsight.protocol.inputs import Instruct, parse_input
 from support.gateway_harness import Running
 from support.rest import inputs, problem
@@ -79,3 +81,14 @@ def test_a_console_key_opens_its_session_and_no_other(admin: httpx.Client, conso
     for method, path in (("GET", f"/v1/sessions/{other}/runs"), ("POST", "/v1/subjects"), ("POST", "/v1/sessions")):
         problem(console.request(method, path), 403, "auth.session")
     problem(console.post(f"/v1/sessions/{session}/keys"), 403, "auth.scope")
+
+
+def test_an_erasure_takes_the_keys_of_the_subjects_sessions(
+    running: Running, admin: httpx.Client, bus: Bus, console: httpx.Client, session: str
+) -> None:
+    subject = admin.get(f"/v1/sessions/{session}").json()["subject"]
+    admin.post(f"/v1/sessions/{session}/close")
+    Recorder(bus, session, time.time).archive(f"archive/{session}", 1)
+    assert admin.delete(f"/v1/subjects/{subject}").status_code == 202
+    assert console.get(f"/v1/sessions/{session}").status_code == 401
+    assert session not in (running.settings.data_dir / "keys.json").read_text()
