@@ -1,4 +1,4 @@
-"""The charts over a run's volumes: one crosshair and one zoom for all of them, by mouse and by keys."""
+"""The charts over a run's volumes: one crosshair and one zoom for all of them; and the form for limits of quality."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from mindsight.protocol.messages import VolumeProcessed
+from mindsight.protocol.messages import LimitsChanged, VolumeProcessed
 from support.dashboard_browser import Tab
 from support.dashboard_feeder import KEY, Feeder
 from support.dashboard_record import Record
 from support.dashboard_text import TWO_FRAMES
 
+FORM = "document.querySelector('ms-signal dialog[open]')"
+N = 90
 CHARTS = "ms-motion, ms-displacement, ms-signal"
 CROSSHAIRS = f"""[...document.querySelectorAll(':is({CHARTS}) .u-over')].map((over) => {{
     const x = over.querySelector('.u-cursor-x');
@@ -22,8 +24,21 @@ SCALES = """[...document.querySelectorAll('ms-displacement canvas')].flatMap((c)
 
 
 @pytest.fixture(scope="module")
-def feeder(open_record: Record) -> Iterator[Feeder]:
-    with Feeder([open_record]) as feeder:
+def changed_record(open_record: Record) -> Record:
+    """The same session, with limits changed in the middle of the first run."""
+    record = Record("ses-changed", images=open_record.images)
+    for message in open_record.messages:
+        if message.id == N:
+            record.add(
+                LimitsChanged(session=record.session, t=message.t, fd_mm=0.9, limits={"fd_mm": 1.0, "spikes": "off"})
+            )
+        record.add(message.model_copy(update={"session": record.session}))
+    return record
+
+
+@pytest.fixture(scope="module")
+def feeder(open_record: Record, changed_record: Record) -> Iterator[Feeder]:
+    with Feeder([open_record, changed_record]) as feeder:
         yield feeder
 
 
@@ -103,3 +118,42 @@ def test_lines_are_told_apart_without_their_colour(live: Tab) -> None:
     for lines in ("ms-motion .dash", "ms-accuracy tbody .dash"):
         styles = f"[...document.querySelectorAll('{lines}')].map((el) => getComputedStyle(el).backgroundImage)"
         assert len(set(live.page.evaluate(styles)[:3])) == 3
+
+
+def test_limits_are_set_by_a_form_and_shown(tab: Tab, feeder: Feeder, changed_record: Record) -> None:
+    feeder.publish(changed_record.session, N - 1, last_was_s_ago=0.2)
+    tab.page.goto(f"{feeder.url}/#key={KEY}&session={changed_record.session}")
+    tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
+    tab.page.click("ms-signal button.small")
+    tab.until(FORM)
+    assert tab.page.get_attribute("#limit-drift_percent", "placeholder") == "2"  # the session's own
+    assert tab.page.get_attribute("#limit-spikes", "placeholder") == "0"  # the default
+    tab.page.fill("#limit-residual", "a lot")
+    tab.page.keyboard.press("Enter")
+    tab.until("document.querySelector('ms-signal .problem').textContent.includes('neither a number nor')")
+    assert feeder.limits == []
+    tab.page.fill("#limit-residual", "-1")
+    tab.page.keyboard.press("Enter")
+    tab.until("document.querySelector('ms-signal .problem').textContent.includes('limits.residual: expected a number')")
+    tab.page.fill("#limit-residual", "0,3")
+    tab.page.fill("#limit-spikes", "off")
+    tab.page.fill("#limit-fd_mm", "0.9")
+    tab.page.keyboard.press("Enter")
+    tab.until(f"!{FORM}")
+    assert feeder.limits == [{"fd_mm": 0.9, "limits": {"residual": 0.3, "spikes": "off"}}]
+
+    feeder.publish(changed_record.session, N + 20)
+    tab.until("document.querySelector('ms-events').textContent.includes('limits changed: censoring fd_mm 0.9')")
+    tab.page.click("ms-signal button.small")
+    tab.until(FORM)
+    assert tab.page.get_attribute("#limit-fd_mm", "placeholder") == "0.9"
+    assert tab.page.get_attribute("#limit-spikes", "placeholder") == "off"
+    tab.page.keyboard.press("Escape")
+    tab.until(f"!{FORM}")
+    assert [problem for problem in tab.problems if "422" not in problem] == []
+
+
+def test_a_closed_session_has_no_limits_to_set(tab: Tab, feeder: Feeder, changed_record: Record) -> None:
+    feeder.publish(changed_record.session, len(changed_record.messages), last_was_s_ago=100)
+    tab.page.goto(f"{feeder.url}/#key={KEY}&session={changed_record.session}")
+    tab.until("document.querySelector('ms-signal button.small')?.hidden")

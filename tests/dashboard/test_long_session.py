@@ -15,6 +15,7 @@ from support.dashboard_long import RUNS, TRIALS, VOLUMES, long_session
 from support.dashboard_record import Record
 from support.dashboard_text import misfits
 
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"  # to be looked at
 STEP = 24  # messages at once: the page draws some hundred times a run
 
 COUNTED_FRAMES = """(() => {
@@ -60,9 +61,7 @@ class Meter:
 
 
 @pytest.mark.slow
-def test_four_hours_leave_memory_and_frame_time_as_they_were(
-    tab: Tab, feeder: Feeder, record: Record, tmp_path: Path
-) -> None:
+def test_four_hours_leave_memory_and_frame_time_as_they_were(tab: Tab, feeder: Feeder, record: Record) -> None:
     tab.page.add_init_script(COUNTED_FRAMES)
     starts = [n for n, m in enumerate(record.messages, 1) if m.type == "run.started"]
     ends = [*starts[1:], len(record.messages) + 1]
@@ -80,17 +79,17 @@ def test_four_hours_leave_memory_and_frame_time_as_they_were(
     assert late["heap_mb"] - early["heap_mb"] < 40, "of the betas, results and volumes of nine runs"
     assert late["elements"] < early["elements"] * 1.1
     assert late["script_ms_per_frame"] < 1.5 * early["script_ms_per_frame"] + 2
-    _readable(tab, tmp_path)
+    _readable(tab)
     assert tab.problems == []
 
 
-def _readable(tab: Tab, folder: Path) -> None:
+def _readable(tab: Tab) -> None:
     """Every trial has a place of its own, which can be clicked."""
     tab.until("document.querySelector('ms-trials .aside').textContent.includes('693')")
     for width, height in SIZES:
         tab.page.set_viewport_size({"width": width, "height": height})
         assert misfits(tab.page) == [], (width, height)
-        tab.page.screenshot(path=folder / f"long-{width}.png")
+        tab.page.screenshot(path=SCREENSHOTS / f"four-hours-{width}.png")
         cells = tab.page.evaluate("document.querySelector('ms-trials').cells.map((c) => [c.w, c.h])")
         assert len(cells) == RUNS * TRIALS
         assert min(w for w, _ in cells) >= 2
@@ -98,4 +97,3 @@ def _readable(tab: Tab, folder: Path) -> None:
     assert (
         tab.page.evaluate("Number(document.querySelector('ms-header').textContent.match(/(\\d+) \\/ /)[1])") == VOLUMES
     )
-    print(f"screenshots in {folder}")

@@ -1,12 +1,14 @@
-"""At every size and moment each text is where it belongs: letters are measured, with the widest figures."""
+"""At every size and moment each text, as wide as it can be, is where it belongs; axe-core has nothing to object to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mindsight.protocol.messages import Reconstruction, Result, RunPlaced, VolumeProcessed
+from support.dashboard_axe import violations
 from support.dashboard_browser import SIZES, Tab
 from support.dashboard_feeder import KEY, Feeder
 from support.dashboard_moments import placed, without_bundle
@@ -14,6 +16,7 @@ from support.dashboard_record import Record, remade, widest
 from support.dashboard_text import misfits
 
 EACH_MS = 8_888.0
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"  # of the slow form, to be looked at
 LONG = "12.3 mm from the session's first volume, 88% of the voxels covered, margin 0.08 (at least 0.10), overlap 0.88"
 
 
@@ -50,7 +53,11 @@ def _moments(records: dict[str, Record]) -> Iterator[tuple[str, Record, int]]:
     yield "blinded", records["blinded"], records["blinded"].until(2, 63)
 
 
-def test_every_text_fits_at_every_moment_and_size(tab: Tab, feeder: Feeder, records: dict[str, Record]) -> None:
+@pytest.mark.parametrize("sizes", [SIZES[-1:], pytest.param(SIZES[:-1], marks=pytest.mark.slow)], ids=["720", "all"])
+def test_every_text_fits_at_every_moment(
+    tab: Tab, feeder: Feeder, records: dict[str, Record], sizes: list[tuple[int, int]]
+) -> None:
+    feeder.reset()
     shown = None
     for moment, record, n in _moments(records):
         feeder.publish(record.session, n, last_was_s_ago=8_800.0)
@@ -59,9 +66,11 @@ def test_every_text_fits_at_every_moment_and_size(tab: Tab, feeder: Feeder, reco
         shown = record
         tab.until(f"document.querySelector('.live')?.dataset.last === '{n}'")
         tab.until("[...document.querySelectorAll('.live img:not([hidden])')].every((img) => img.complete)")
-        for width, height in SIZES:
+        for width, height in sizes:
             tab.page.set_viewport_size({"width": width, "height": height})
             assert misfits(tab.page) == [], (moment, width, height)
+            if len(sizes) > 1:
+                tab.page.screenshot(path=SCREENSHOTS / f"{moment.replace(' ', '-')}-{width}.png")
     assert tab.problems == []
 
 
@@ -82,3 +91,19 @@ def test_a_text_that_does_not_fit_is_found(tab: Tab, feeder: Feeder, records: di
     for fault, change in spoilt.items():
         tab.page.evaluate(f"() => {{ {change} }}")
         assert any(fault in misfit for misfit in misfits(tab.page)), fault
+
+
+@pytest.mark.parametrize("n_moments", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_the_live_page_breaks_no_rule_of_axe(
+    tab: Tab, feeder: Feeder, records: dict[str, Record], n_moments: int
+) -> None:
+    feeder.reset()
+    tab.page.goto(f"{feeder.url}/")
+    tab.until("document.querySelector('.key-form') !== null")
+    assert violations(tab.page) == []
+    latest_first = list(_moments(records))[::-1]
+    for moment, record, n in latest_first[:n_moments]:
+        feeder.publish(record.session, n, last_was_s_ago=8_800.0)
+        tab.page.goto(f"{feeder.url}/#key={KEY}&session={record.session}")
+        tab.until(f"document.querySelector('.live')?.dataset.last === '{n}'")
+        assert violations(tab.page) == [], moment

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from mindsight.protocol.messages import Reconstruction, Result, RunStarted, VolumeProcessed
-from support.dashboard_browser import SIZES, Tab
+from support.dashboard_browser import Tab
 from support.dashboard_feeder import KEY, Feeder
 from support.dashboard_moments import (
     hurried,
@@ -20,7 +20,7 @@ from support.dashboard_moments import (
     without_motion,
 )
 from support.dashboard_record import Record, remade
-from support.dashboard_text import TWO_FRAMES, misfits
+from support.dashboard_text import TWO_FRAMES
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +112,10 @@ def test_nothing_jumps_from_the_first_moment_to_the_last(tab: Tab, feeder: Feede
     result = _first(record, Result, run=1, trial=2, stage="fast")
     moments = {
         "before the first volume": 1,
-        "a volume, no trial": _first(record, VolumeProcessed),
         "waiting": record.until(1, 6),
         "drawing": result,
-        "a preview": result + 1,
         "drawn": result + 4,
-        "revised": record.until(1, 40),
         "between runs": _first(record, RunStarted, start=10) - 1,
-        "the second run": _first(record, RunStarted, start=10) + 20,
         "over": len(record.messages),
     }
     tab.page.set_viewport_size({"width": 1366, "height": 768})
@@ -180,9 +176,6 @@ def test_without_a_bundle_betas_are_shown_and_nothing_is_awaited(
     assert "no bundle" in tab.text("ms-candidates header")
     tab.page.keyboard.press("Home")
     tab.until("document.querySelector('ms-registration').textContent.includes('on the first volume')")
-    for width, height in SIZES:
-        tab.page.set_viewport_size({"width": width, "height": height})
-        assert misfits(tab.page) == [], (width, height)
     assert tab.problems == []
 
 
