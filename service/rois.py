@@ -7,6 +7,7 @@ of its header.
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ from service.context import Gateway
 from service.nifti import nifti_bytes
 
 MAX_ROI_BYTES = 32 * 1024 * 1024
+MAX_ROI_VOXELS = 8 * 1024 * 1024  # a gzip of little may promise more
 FOLDER = "rois"
 
 
@@ -100,6 +102,12 @@ def read_mask(path: Path) -> Volume:
     """The voxels above 0 in a NIfTI file of one volume. Raises BadRequest (``roi.mask``)."""
     try:
         header = read_nifti_header(path)
+        if math.prod(header.shape) > MAX_ROI_VOXELS:
+            raise BadRequest(
+                f"expected a mask on the grid of the volumes, at most {MAX_ROI_VOXELS} voxels, got one of"
+                f" {' x '.join(map(str, header.shape))}: resample it to a volume",
+                code="roi.mask",
+            )
         if header.n_volumes != 1:
             raise BadRequest(f"expected a mask of one volume, got {header.n_volumes}", code="roi.mask")
         volume = next(nifti_volumes(path, tr_s=1.0, run=1))

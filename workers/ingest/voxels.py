@@ -5,6 +5,8 @@ Knows nothing of the log: an answer changes nothing.
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -14,10 +16,15 @@ from mindsight.errors import MindsightError
 from mindsight.ingest import IngestSession
 from mindsight.protocol.voxels import VoxelCourse, VoxelQuestion
 
+BUDGET_S = 0.05  # a volume that comes meanwhile waits so long at most, and for one answer
+
 
 def answer_questions(questions: Questions, ingest: IngestSession) -> None:
-    """Answer those that wait; one that cannot be answered now is dropped, and asked again."""
+    """Answer those that wait, within ``BUDGET_S``; one that cannot be answered now is dropped, and asked again."""
+    until_s = time.monotonic() + BUDGET_S
     for text in questions.take():
+        if time.monotonic() > until_s:
+            return
         try:
             answer = _answer(ingest, VoxelQuestion.model_validate_json(text))
         except (MindsightError, ValidationError):

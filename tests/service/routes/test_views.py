@@ -117,6 +117,7 @@ def test_a_region_is_kept_without_what_its_file_says(
         (nifti(np.zeros((4, 4, 4), np.uint8)), "", "roi.mask"),
         (nifti(np.ones((4, 4, 4), np.uint8)), "", "roi.mask"),
         (nifti(np.ones((4, 4, 4, 3), np.uint8)), "", "roi.mask"),
+        (gzip.compress(nifti(np.zeros((300, 300, 100), np.uint8)), 1), "", "roi.mask"),
         (nifti(MASK), "?baseline=seconds", "roi.baseline"),
         (nifti(MASK), "?baseline=label", "roi.baseline"),
     ],
