@@ -115,6 +115,8 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.gateway = gateway
+    for lane, source in views.sources(gateway).items():
+        gateway.hub.add_source(lane, source)
     problems.install(app)
     openapi.describe(app)
     for module in ROUTES:

@@ -20,15 +20,17 @@ from starlette.responses import Response
 
 from mindsight.bus import Questions
 from mindsight.errors import Conflict, NotFound
-from mindsight.protocol import BetaReady, SpaceKnown, parse_message
+from mindsight.protocol import BetaReady, Message, SpaceKnown, VolumeProcessed, parse_message
 from mindsight.protocol.inputs import TakeVolume, parse_input, volume_key
 from mindsight.protocol.messages import Digest
+from mindsight.protocol.stream import Lane, LatestHeader
 from mindsight.protocol.voxels import VoxelCourse, VoxelQuestion
 from mindsight.stages import Stage
 from mindsight.volume import MAX_SIDE, Volume
 from mindsight.volume_codec import decode_volume
 from service.auth import require
 from service.context import Gateway, GatewayDependency
+from service.lanes import Made, Source
 from service.problems import responses
 from service.routes.common import RunNumber, SessionId, VolumeIndex
 from service.views import beta_view, outline_view, volume_view
@@ -73,11 +75,7 @@ async def get_volume_view(
     request: Request, gateway: GatewayDependency, session: SessionId, run: RunNumber, index: VolumeIndex
 ) -> Response:
     """A volume as it was received, in scanner coordinates; ``run.placed`` has the way to the subject's space."""
-    entry = await run_in_threadpool(gateway.journal(session).inputs.find, volume_key(run, index))
-    taken = None if entry is None else parse_input(entry.payload)
-    if not isinstance(taken, TakeVolume):
-        raise NotFound("there is no such volume", code="volume.unknown")
-    digest = taken.digest
+    digest = await run_in_threadpool(_digest_of, gateway, session, run, index)
     return await _respond(request, gateway, f"volume-{digest}", lambda: volume_view(_volume(gateway, digest)))
 
 
@@ -96,12 +94,8 @@ async def get_beta_view(
     stage: Annotated[Stage, Query()] = "final",
 ) -> Response:
     """A trial's beta at one stage, in percent of the reference's signal, on the reference's grid."""
-    found = await run_in_threadpool(gateway.journal(session).messages.look, [f"beta-{run}-{trial}-{stage}", "space"])
-    beta, space = (None if entry is None else parse_message(entry.payload) for entry in found[0])
-    if not isinstance(beta, BetaReady) or not isinstance(space, SpaceKnown):
-        raise NotFound(f"there is no {stage} beta of trial {trial} in run {run}", code="beta.unknown")
-    name = f"beta-{beta.beta}-{space.mask}-{space.reference}"
-    return await _respond(request, gateway, name, partial(_beta, gateway, beta, space))
+    name, make = await run_in_threadpool(_beta_of, gateway, session, run, trial, stage)
+    return await _respond(request, gateway, name, make)
 
 
 @router.get(
@@ -141,6 +135,51 @@ async def get_voxel(
         await asyncio.sleep(_LOOK_S)
         answer = await run_in_threadpool(questions.read, asked)
     return VoxelCourse.model_validate_json(answer)
+
+
+def sources(gateway: Gateway) -> dict[Lane, Source]:
+    """The lanes of views: the newest volume that ingest is done with, and the newest beta, as gzipped NIfTI."""
+
+    def volume(session: str, message: Message) -> Made | None:
+        assert isinstance(message, VolumeProcessed)
+        digest = _digest_of(gateway, session, message.run, message.index)
+        packed = gateway.views.get(f"volume-{digest}", lambda: volume_view(_volume(gateway, digest)))
+        return _header(gateway, "volumes", message, run=message.run, index=message.index), packed
+
+    def beta(session: str, message: Message) -> Made | None:
+        assert isinstance(message, BetaReady)
+        name, make = _beta_of(gateway, session, message.run, message.trial, message.stage)
+        named = {"run": message.run, "trial": message.trial, "stage": message.stage}
+        return _header(gateway, "betas", message, **named), gateway.views.get(name, make)
+
+    return {
+        "volumes": Source(frozenset({"volume.processed"}), volume),
+        "betas": Source(frozenset({"beta.ready"}), beta),
+    }
+
+
+def _header(gateway: Gateway, lane: Lane, message: Message, **named: int | str) -> LatestHeader:
+    return LatestHeader(
+        lane=lane, message=message.id, t=gateway.now(), media_type="application/gzip", details={**named}
+    )
+
+
+def _digest_of(gateway: Gateway, session: str, run: int, index: int) -> str:
+    """A volume's payload. Raises NotFound (``volume.unknown``)."""
+    entry = gateway.journal(session).inputs.find(volume_key(run, index))
+    taken = None if entry is None else parse_input(entry.payload)
+    if not isinstance(taken, TakeVolume):
+        raise NotFound("there is no such volume", code="volume.unknown")
+    return taken.digest
+
+
+def _beta_of(gateway: Gateway, session: str, run: int, trial: int, stage: Stage) -> tuple[str, Callable[[], bytes]]:
+    """Name of a beta's view, and what makes it. Raises NotFound (``beta.unknown``)."""
+    found = gateway.journal(session).messages.look([f"beta-{run}-{trial}-{stage}", "space"])
+    beta, space = (None if entry is None else parse_message(entry.payload) for entry in found[0])
+    if not isinstance(beta, BetaReady) or not isinstance(space, SpaceKnown):
+        raise NotFound(f"there is no {stage} beta of trial {trial} in run {run}", code="beta.unknown")
+    return f"beta-{beta.beta}-{space.mask}-{space.reference}", partial(_beta, gateway, beta, space)
 
 
 def _volume(gateway: Gateway, digest: str) -> Volume:

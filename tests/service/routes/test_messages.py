@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import json
 import random
@@ -18,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Log
-from mindsight.protocol import EventAdded, Reconstruction, Warned, dump_message
+from mindsight.protocol import EventAdded, Reconstruction, VolumeProcessed, Warned, dump_message
 from mindsight.protocol.stream import LatestHeader, unpack_latest
 from service.__main__ import listen
 from service.app import create_app
@@ -359,3 +360,20 @@ def test_a_replay_brings_the_same_messages_again_from_any_of_them(running: Runni
     with pytest.raises(InvalidStatus) as refused:
         connect(f"{url}&speed=21", additional_headers=key)
     assert refused.value.response.status_code == 422
+
+
+def test_the_newest_volume_comes_on_its_lane_as_a_page_shows_it(
+    running: Running, admin: httpx.Client, bus: Bus, session: str, make_payload: Callable[..., bytes]
+) -> None:
+    run = f"/v1/sessions/{session}/runs/1"
+    with connect(ws_url(running, session, after=2), additional_headers=bearer(running, "viewer")) as socket:
+        socket.send('{"type": "want", "lanes": ["volumes"]}')
+        for index in (0, 1):
+            assert admin.put(f"{run}/volumes/{index}", content=make_payload(index=index)).status_code == 200
+            done = VolumeProcessed(session=session, t=1.0, run=1, index=index, censored=False)
+            Log(bus, session, "messages").append(f"processed-1-{index}", dump_message(done))
+        header, payload = take_item(socket)
+        while header.details["index"] != 1:  # the first one may have been made before the second came
+            header, payload = take_item(socket)
+    assert (header.lane, header.media_type, header.message) == ("volumes", "application/gzip", 6)
+    assert gzip.decompress(payload) == admin.get(f"{run}/volumes/1/view").content
