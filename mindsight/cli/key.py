@@ -48,7 +48,9 @@ def new_key(
     lines = [text, f"  {_purpose(key)}"]
     if role != "console":  # it reads nothing
         try:
-            facts["dashboard"] = dashboard(gateway_url(read_settings().data_dir), text)
+            url = gateway_url(read_settings().data_dir)
+            screen = f"{url}/participant.html#session=SESSION&key={text}"
+            facts["dashboard"] = screen if role == "participant" else dashboard(url, text)
             lines.append(f"  {facts['dashboard']}")
         except ServiceUnavailable:
             pass  # the key is good from the service's next start on

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mindsight.cli.main import app
+from mindsight.cli.main import app, main
+from mindsight.settings import Settings
+
+Run = Callable[..., tuple[int, str, str]]
 
 NO_RESULT = {
     *("demo", "serve", "ingest", "infer", "work", "init", "calibrate", "train distil", "train pretrain"),
@@ -43,10 +45,6 @@ COMMANDS = dict(leaves(ROOT))
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_command(name: str) -> None:
     command = COMMANDS[name]
-    runner = CliRunner()
-    shown = runner.invoke(app, [*name.split(), "--help"])
-    assert shown.exit_code == 0
-    assert "mindsight" in shown.stdout
     assert command.help
     options = {option for parameter in command.params for option in parameter.opts}
     assert ("--json" in options) is (name not in NO_RESULT)
@@ -59,7 +57,18 @@ def test_the_command(name: str) -> None:
         command.make_context(name, words[1 + len(name.split()) :])  # raises for a wrong command line
 
     if name != "calibrate":  # its arguments are passed on
-        assert runner.invoke(app, [*name.split(), "--no-such-option"]).exit_code == 2
+        with pytest.raises(Exception, match="No such option") as wrong:
+            command.make_context(name, ["--no-such-option"])
+        assert getattr(wrong.value, "exit_code", None) == 2
+
+
+@pytest.mark.parametrize("name", ["session open", "calibrate", "doctor"])
+def test_help_is_printed_with_its_example(name: str) -> None:
+    shown = CliRunner().invoke(app, [*name.split(), "--help"])
+    assert shown.exit_code == 0
+    assert f"mindsight {name}" in shown.stdout
+    if name != "calibrate":
+        assert CliRunner().invoke(app, [*name.split(), "--no-such-option"]).exit_code == 2
 
 
 def test_the_version_and_completion_are_options_of_the_whole() -> None:
@@ -69,30 +78,37 @@ def test_the_version_and_completion_are_options_of_the_whole() -> None:
     assert "--install-completion" in runner.invoke(app, ["--help"]).stdout
 
 
-def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mindsight.cli", *arguments],
-        env={name: value for name, value in os.environ.items() if name != "MINDSIGHT_KEY"} | environment,
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The console script in an empty folder, in this process: exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MINDSIGHT_KEY", raising=False)
+
+    def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
+        with monkeypatch.context() as patched:
+            for name, value in environment.items():
+                patched.setenv(name, value)
+            patched.setattr(sys, "argv", ["mindsight", *arguments])
+            with pytest.raises(SystemExit) as ended:
+                main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
 
 
-def test_what_is_wrong_is_one_line_without_a_traceback(tmp_path: Path) -> None:
-    refused = run("session", "list", "--to", "http://127.0.0.1:1", cwd=tmp_path)
-    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "set MINDSIGHT_KEY" in refused.stderr
+def test_what_is_wrong_is_one_line(run: Run, tmp_path: Path) -> None:
+    code, _, error = run("session", "list", "--to", "http://127.0.0.1:1")
+    assert (code, error.count("\n")) == (1, 1)
+    assert "set MINDSIGHT_KEY" in error
 
-    misspelt = run("key", "list", cwd=tmp_path, MINDSIGHT_DATADIR="/elsewhere")
-    assert (misspelt.returncode, misspelt.stderr.count("\n")) == (1, 1)
-    assert "did you mean MINDSIGHT_DATA_DIR?" in misspelt.stderr
+    code, _, error = run("key", "list", MINDSIGHT_DATADIR="/elsewhere")
+    assert (code, error.count("\n")) == (1, 1)
+    assert "did you mean MINDSIGHT_DATA_DIR?" in error
 
     (tmp_path / "file").write_text("")
-    no_folder = run("key", "new", "viewer", cwd=tmp_path, MINDSIGHT_DATA_DIR=str(tmp_path / "file" / "data"))
-    assert (no_folder.returncode, no_folder.stderr.count("\n")) == (1, 1), no_folder.stderr
+    code, _, error = run("key", "new", "viewer", MINDSIGHT_DATA_DIR=str(tmp_path / "file" / "data"))
+    assert (code, error.count("\n")) == (1, 1), error
 
 
 def test_ctrl_c_ends_a_command_with_130_and_without_a_traceback(tmp_path: Path) -> None:
@@ -110,21 +126,18 @@ def test_ctrl_c_ends_a_command_with_130_and_without_a_traceback(tmp_path: Path) 
     assert "Traceback" not in error
 
 
-def test_init_writes_every_setting_and_what_it_writes_is_read(tmp_path: Path) -> None:
-    from mindsight.settings import Settings
-
-    done = run("init", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_init_writes_every_setting_and_what_it_writes_is_read(run: Run, tmp_path: Path) -> None:
+    assert run("init")[0] == 0
     file = tmp_path / "mindsight.env"
     text = file.read_text()
     for name in Settings.model_fields:
         assert f"#MINDSIGHT_{name.upper()}=" in text
-    assert run("init", cwd=tmp_path).returncode == 1  # it is never overwritten
+    assert run("init")[0] == 1  # it is never overwritten
 
     file.write_text(text.replace("#MINDSIGHT_DATA_DIR=mindsight-data", "MINDSIGHT_DATA_DIR=elsewhere"))
-    assert run("key", "new", "viewer", cwd=tmp_path).returncode == 0
+    assert run("key", "new", "viewer")[0] == 0
     assert (tmp_path / "elsewhere" / "keys.json").exists()
     file.write_text("MINDSIGHT_DATADIR=elsewhere\n")
-    wrong = run("key", "list", cwd=tmp_path)
-    assert wrong.returncode == 1
-    assert "MINDSIGHT_DATADIR in mindsight.env: did you mean MINDSIGHT_DATA_DIR?" in wrong.stderr
+    code, _, error = run("key", "list")
+    assert code == 1
+    assert "MINDSIGHT_DATADIR in mindsight.env: did you mean MINDSIGHT_DATA_DIR?" in error

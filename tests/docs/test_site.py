@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -19,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 END = {"|", ">", ">>", "2>", "2>&1", "&", "&&", "||", ";", "<"}
+COMMAND: Any = typer.main.get_command(app)
 BIN = Path(sys.executable).parent
 
 
@@ -45,7 +47,7 @@ def _words(text: str) -> Iterator[str]:
 def test_every_command_in_the_page_is_one(page: Path) -> None:
     """Its name, options and number of arguments; what ``calibrate`` passes on is another program's."""
     for words in commands_in(page):
-        command = typer.main.get_command(app)
+        command = COMMAND
         rest = list(words)
         while hasattr(command, "commands") and rest and rest[0] in command.commands:
             command = command.commands[rest.pop(0)]
