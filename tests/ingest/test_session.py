@@ -170,6 +170,7 @@ def test_missing_volumes_flag_the_trials_they_fall_into_and_no_others() -> None:
         answers += session.mark_missing(1, i) if i in (22, 23) else session.push(volume(data, i)).betas
     final = session.end_run(1)
     assert {a.trial: a.flagged for a in final} == {1: False, 2: True, 3: False}
+    assert {a.trial: a.flagged_by for a in final} == {1: (), 2: ("missing",), 3: ()}
     assert {a.n_volumes for a in final} == {58}
     assert {(a.trial, a.stage): a.flagged for a in answers if a.trial == 2} == {(2, "fast"): True, (2, "revised"): True}
 
@@ -209,7 +210,7 @@ def test_a_run_that_ends_too_early_flags_what_had_not_risen() -> None:
     data = slice_data(20)
     session = new_session()
     play(session, data, events=[Event(3.0, 1.0, 1), Event(27.0, 1.0, 2), Event(29.9, 1.0, 3)])
-    assert [(a.trial, a.flagged) for a in session.end_run(1)] == [(1, False), (2, True)]
+    assert [(a.trial, a.flagged, a.flagged_by) for a in session.end_run(1)] == [(1, False, ()), (2, True, ("early",))]
 
 
 def test_motion_is_followed_and_jumps_are_censored() -> None:
@@ -217,8 +218,15 @@ def test_motion_is_followed_and_jumps_are_censored() -> None:
     data[7] = np.roll(data[7], 1, axis=1)  # one voxel of 3 mm, for one volume
     session = new_session()
     session.start_run(1, TR_S)
-    reports = [session.push(volume(data, i)).report for i in range(12)]
-    assert [i for i, report in enumerate(reports) if report.censored] == [7, 8]
+    session.add_event(1, Event(6.0, 0.0, 1))
+    outputs = [session.push(volume(data, i)) for i in range(12)]
+    reports = [output.report for output in outputs]
+    assert {i: report.censored_by for i, report in enumerate(reports) if report.censored} == {7: "motion", 8: "motion"}
+    assert [a.flagged_by for output in outputs for a in output.betas] == [("motion",)]
+    placed = outputs[0].registration
+    assert placed is not None
+    assert placed.against == "first_volume", "there is no calibration to compare with"
+    assert "from the session's first volume" in placed.describe()
     assert reports[0].fd_mm is None
     assert reports[7].translation_mm[1] == pytest.approx(3.0, abs=0.2)
     assert reports[11].translation_mm[0] == pytest.approx(0.33, abs=0.1)
@@ -426,7 +434,7 @@ def test_a_trial_before_the_run_is_modelled_as_the_glm_does_and_flagged_where_vo
     session = new_session()
     play(session, data, events=[Event(-0.5, 1.0, 1), Event(-6.0, 1.0, 2), Event(9.0, 1.0, 3), Event(-3.0, 0.0, None)])
     finals = {answer.trial: answer for answer in session.end_run(1)}
-    assert {trial: answer.flagged for trial, answer in finals.items()} == {1: False, 2: True, 3: False}
+    assert {trial: answer.flagged_by for trial, answer in finals.items()} == {1: (), 2: ("early",), 3: ()}
     glm = StreamingGLM(session.space.n_voxels, TR_S, noise="ar1")
     for event in (Event(-0.5, 1.0, 1), Event(-6.0, 1.0, 2), Event(9.0, 1.0, 3), Event(-3.0, 0.0, None)):
         glm.add_event(event)

@@ -22,6 +22,7 @@ def test_a_session_from_enrolment_to_its_close(
     opened = admin.post("/v1/sessions", json=body)
     assert opened.status_code == 201
     assert (opened.json()["bundle"], opened.json()["state"]) == ("bundle-1", "open")
+    assert admin.get("/v1/sessions/visit-1").json()["sees_truth"] is False, "blinded while it is open"
     run = {"run": 1, "task": "view", "tr_s": 2.0, "n_volumes": 3}
     assert admin.post("/v1/sessions/visit-1/runs", json=run).json()["next_index"] == 0
     event = {"onset_s": 0.5, "duration_s": 3, "trial": 1, "label": "face"}
@@ -33,6 +34,7 @@ def test_a_session_from_enrolment_to_its_close(
     assert missing.json()["next_index"] == 3
     assert admin.post("/v1/sessions/visit-1/runs/1/end").json()["ended"] is True
     assert admin.post("/v1/sessions/visit-1/close").json()["state"] == "closed"
+    assert admin.get("/v1/sessions/visit-1").json()["sees_truth"] is True
 
     order = ["session", "run-1", "event-1-1", "volume-1-0", "volume-1-1", "volume-1-2", "run-1-ended", "session-closed"]
     assert inputs(bus, "visit-1") == messages(bus, "visit-1") == order

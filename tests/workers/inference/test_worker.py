@@ -163,6 +163,7 @@ def test_a_result_states_how_many_trials_it_averages(house: House, bundle: Bundl
     with at_work(house):
         messages = house.wait("ses-a", lambda messages: drawn(messages) == 1)
     (result,) = (m for m in messages if isinstance(m, Result))
+    assert result.to_be_drawn is True
     assert (result.n_repeats, result.n_statistics) == (3, N)
     assert (result.n_run, result.warming_up) == (2, WarmingUp(n=2, of=6))
     assert [candidate.id for candidate in result.candidates[:2]] == ["picture-3", "picture-6"]
