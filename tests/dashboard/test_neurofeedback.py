@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import nibabel
@@ -17,6 +16,7 @@ from support.watched_brain import watched
 from workers.ingest.runner import series_path
 from workers.ingest.snapshot import read_snapshot
 
+SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"  # to be looked at
 MASKS = {"left": "lROI_1.nii", "right": "rROI_2.nii"}
 
 
@@ -40,9 +40,8 @@ def test_the_first_day_of_a_neurofeedback_laboratory(tab: Tab, tmp_path: Path, s
         tab.until(f"document.querySelector('ms-brain .viewer')?.dataset.base === '1 {len(volumes) - 1}'")
         tab.until("Boolean(document.querySelector('ms-brain .viewer').dataset.voxel)")
         tab.page.wait_for_timeout(500)
-        shot = Path(os.environ.get("MINDSIGHT_SCREENSHOTS", tmp_path)) / "neurofeedback.png"
-        tab.page.screenshot(path=shot)
-        print(f"screenshot: {shot}")
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        tab.page.screenshot(path=SCREENSHOTS / "neurofeedback.png")
         world.console.end_run(1)
         world.console.close_session()
         messages = list(Watch(world.url, world.key, world.session, until="session.closed"))
