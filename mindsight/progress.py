@@ -78,7 +78,9 @@ class Progress:
             max_refresh = 0.5
 
             def render(self, task: Task) -> Text:
-                return Text(progress._left(time.monotonic()), "dim")
+                now_s = time.monotonic()
+                so_far = f"{time_of(now_s - progress._started_s)} so far"  # where the rest cannot be estimated
+                return Text(progress._left(now_s) or so_far, "dim")
 
         columns = (SpinnerColumn(), BarColumn(24), TextColumn("{task.percentage:>3.0f} %"), Left())
         return Bar(*columns, TextColumn("{task.description}", markup=False), console=console, transient=True)
