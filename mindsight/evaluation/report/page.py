@@ -68,7 +68,7 @@ def _table(evaluation: Evaluation) -> str:
             kind = line.kind
             rows.append(f"<tr class='head'><td colspan='{len(line.cells) + 1}'>{escape(HEADINGS[kind])}</td></tr>")
         rows.append(_line(line))
-    return f"<div class='scroll'><table><tr><th></th>{heads}</tr>{''.join(rows)}</table></div>"
+    return f"<div class='scroll'><table><tr><td></td>{heads}</tr>{''.join(rows)}</table></div>"
 
 
 def _live(evaluation: Evaluation) -> str:

@@ -60,7 +60,7 @@ def accuracy_table(figures: Sequence[LiveFigure]) -> str:
         f"<td>{'' if figure.confidence is None else f'{figure.confidence:.1%}'}</td></tr>"
         for figure in figures
     )
-    heads = "<th></th><th>right</th><th>95 % interval</th><th>n</th><th>chance</th><th>mean confidence</th>"
+    heads = "<td></td><th>right</th><th>95 % interval</th><th>n</th><th>chance</th><th>mean confidence</th>"
     return f"<div class='scroll'><table><tr>{heads}</tr>{rows}</table></div>"
 
 
