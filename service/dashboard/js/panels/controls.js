@@ -7,6 +7,7 @@ import { age } from "../model/format.js";
 import { closeSession, endRun, getSession, instruct, newId, ownKey, startRun } from "../net/api.js";
 import { h, setAttr, setText } from "../ui/dom.js";
 import { explain } from "../ui/forms.js";
+import { openReport } from "../ui/report.js";
 import { KeysDialog, MarkDialog, RunDialog } from "./controls_dialogs.js";
 
 const HOLD_MS = 1000; // a run is not ended by a slip
@@ -56,15 +57,22 @@ class Controls extends HTMLElement {
     this.runDialog = new RunDialog((plan) => this.#begin(plan));
     this.keysDialog = new KeysDialog();
     this.bar = h("div", { class: "bar", role: "toolbar", "aria-label": "session" }, ...[this.start, this.pause, this.mark, this.blind, this.stop, this.help].map(({ el }) => el));
+    this.replayed = h("a", { class: "button", text: "Replay" });
+    this.report = h("button", { type: "button", text: "Report", onclick: () => this.#report() });
+    this.review = h("div", { class: "bar review" }, this.replayed, this.report);
     this.said = h("ol", { class: "sent", "aria-live": "polite", "aria-label": "instructions" });
-    this.append(this.bar, this.said, this.markDialog.element, this.runDialog.element, this.keysDialog.element);
+    this.append(this.bar, this.review, this.said, this.markDialog.element, this.runDialog.element, this.keysDialog.element);
   }
 
   update(view) {
     if (this.name !== view.name) this.#ask(view.name);
     this.view = view;
     const { session } = view;
-    this.hidden = !this.may || session.closedT !== null || view.replay !== null;
+    this.bar.hidden = !this.may || session.closedT !== null || view.replay !== null;
+    this.review.hidden = session.archive === null || view.replay !== null;
+    this.report.hidden = !this.seesTruth;
+    setAttr(this.replayed, "href", `#replay=${encodeURIComponent(view.name)}&speed=10`);
+    this.hidden = this.bar.hidden && this.review.hidden;
     for (const [id, sent] of this.#sent) this.#follow(id, sent, session);
     this.#drawSent();
     const run = session.runs[session.run];
@@ -90,6 +98,7 @@ class Controls extends HTMLElement {
       const [record, key] = await Promise.all([getSession(name), ownKey()]);
       this.record = record;
       this.may = key.scopes.includes("sessions:control");
+      this.seesTruth = key.scopes.includes("truth:read");
     } catch {
       this.name = null; // the page reports what is wrong with the connection; asked again with the next view
     }
@@ -129,6 +138,15 @@ class Controls extends HTMLElement {
     const run = this.view.session.runs[this.view.session.run];
     if (run && !run.ended) this.#post(`run-${run.run}-ended`, `Stop of run ${run.run}`, () => endRun(this.name, run.run));
     else this.#post("session-closed", "Closing the session", () => closeSession(this.name));
+  }
+
+  async #report() {
+    try {
+      await openReport(`/v1/sessions/${encodeURIComponent(this.name)}/report.html`, `Session ${this.name}`);
+    } catch (error) {
+      this.#sent.set("report", { what: "Report", state: "failed", at: Date.now(), text: explain(error) });
+    }
+    this.#drawSent();
   }
 
   async #post(id, what, request) {
@@ -179,7 +197,7 @@ class Controls extends HTMLElement {
 
   #down = (event) => {
     const isTyped = event.target.closest?.("input, textarea, select, dialog");
-    if (this.hidden || isTyped || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (this.bar.hidden || isTyped || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     const act = { s: () => this.#start(), p: () => this.#pause(), m: () => this.markDialog.open(), b: () => this.#blind(), x: () => this.#hold(), "?": () => this.keysDialog.open() }[event.key.toLowerCase()];
     if (!act) return;
     event.preventDefault();
