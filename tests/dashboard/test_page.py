@@ -401,6 +401,6 @@ def test_without_a_session_the_list_has_them_all_and_leads_to_each(
     tab.page.click(".cards a")
     tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
     assert tab.page.url.endswith(f"#session={blinded_record.session}")
-    tab.page.click("ms-header a.button")
+    tab.page.click("ms-header > a.button")
     tab.until("document.querySelector('nav [aria-current]')?.textContent === 'Sessions'")
     assert tab.problems == []
