@@ -6,7 +6,8 @@ import { field, input } from "../ui/forms.js";
 const KEYS = [
   ["S", "start the next run"], ["hold X", "stop the run; between runs, close the session"], ["P", "pause decoding, or decode again"],
   ["M", "mark this moment, with a text"], ["B", "blind, or unblind"], ["← →", "look back at trials, and forward"],
-  ["Home", "the first trial"], ["Esc", "back to the newest trial"], ["?", "this list"],
+  ["Home", "the first trial"], ["Esc", "back to the newest trial"], [", .", "the crosshair, by volumes"],
+  ["+ − 0", "charts closer, wider, the whole run"], ["?", "this list"],
 ];
 
 /** A dialog with a form; what is typed in it is no key of the page. */

@@ -14,7 +14,7 @@ const LINES = [
 ];
 
 class DisplacementPanel extends ChartPanel {
-  title_ = "FD, usable data";
+  title_ = "FD";
 
   makeCharts(axis) {
     const levels = ([, high]) => [0, high / HIGHEST, high];
@@ -31,7 +31,7 @@ class DisplacementPanel extends ChartPanel {
     const rows = run?.volumes ?? [];
     const measured = run ? motionMeasured(run) : null;
     const { ok, due } = run ? usable(run) : { ok: null, due: 0 };
-    this.setHeading("FD, usable data", view.at === null ? this.#dataOf(view, measured, ok, due) : this.headingOf(view));
+    this.setHeading("FD", view.at === null ? this.#dataOf(view, measured, ok, due) : this.headingOf(view));
     this.setInstead(measured === false ? "motion is not measured in this run: which volumes are usable is not known" : "");
     const [chart] = this.charts;
     const shown = view.at === null ? rows.findLast((v) => typeof v?.fdMm === "number") : rows[view.at];
@@ -57,7 +57,7 @@ class DisplacementPanel extends ChartPanel {
     if (view.usableMin === null) return `${share} · ${minutes.toFixed(1)} min`;
     const left = view.usableMin - minutes;
     const need = left > 0 ? `${left.toFixed(1)} min more of ${view.usableMin}` : `all ${view.usableMin} min`;
-    return `${share} · ${need}`;
+    return `${need} · ${share}`;
   }
 
   /** Below the value: the limit, and how many volumes are lost to what. */

@@ -35,7 +35,7 @@ class LatencyPanel extends Panel {
     const tr = view.run?.trS ? view.run.trS * 1000 : null;
     const interval = view.run ? stimulusInterval(view.run) : null;
     const pace = hurry(view.session);
-    this.setHeading("Where the time goes", pace ? `sent ${pace.toFixed(1)} × real time` : "p50 | p99 of the last 100");
+    this.setHeading("Where the time goes", pace ? `sent ${pace.toFixed(1)} × real time` : "p50 | p99, last 100");
     this.#setBudget(this.volume, latency.volume, tr, "TR", pace);
     const results = latency.reconstruction ?? latency.result;
     this.#setBudget(this.result, results, interval && interval * 1000, "per trial", pace);
