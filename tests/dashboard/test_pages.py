@@ -27,7 +27,7 @@ from support.keyboard import check_accessible, go_to, hold, press, write
 from workers.ingest.runner import SessionRunner
 
 _LOGGED = "document.querySelector('ms-controls .sent').textContent.includes('✓ {}: logged')"
-PAGES = ("sessions", "new", "subjects", "calibrate", "replay", "admin")
+PAGES = ("calibrate", "replay", "admin")
 
 
 @dataclass
@@ -144,12 +144,13 @@ def _logged(tab: Tab, what: str) -> None:
     tab.until(_LOGGED.format(what))
 
 
-@pytest.mark.parametrize("address", PAGES)
-def test_every_page_is_accessible_and_says_nothing_on_the_console(tab: Tab, place: Place, address: str) -> None:
-    place.open(tab, address)
-    tab.until("document.querySelector('nav [aria-current]')")
-    tab.page.wait_for_timeout(300)
-    check_accessible(tab)
+def test_the_other_pages_are_accessible_and_say_nothing_on_the_console(tab: Tab, place: Place) -> None:
+    place.open(tab, "calibrate")
+    for address in PAGES:
+        press(tab, f"nav a[href='#{address}']")
+        tab.until(f"document.querySelector('nav [aria-current]').hash === '#{address}'")
+        tab.until("document.querySelector('main section > :nth-child(3)')")
+        check_accessible(tab)
     assert tab.problems == []
 
 
