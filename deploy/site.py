@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 PARAMETER = re.compile(r"\n(?=\w+(?:, \w+)* : )")
@@ -86,6 +87,13 @@ def messages() -> str:
 
 
 GENERATED: dict[str, Callable[[], str]] = {"commands": commands, "settings": settings, "messages": messages}
+
+
+def on_config(config: Any) -> Any:
+    """Every decision has its place, in its order."""
+    house = next(section["The house"] for section in config.nav if "The house" in section)
+    house += sorted(f"adr/{path.name}" for path in (Path(config.docs_dir) / "adr").glob("*.md"))
+    return config
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
