@@ -54,6 +54,9 @@ NEED_THE_SERVER = [
     ["pool", "verify", "pool"],
     ["convert", "mindeye2", "last.pth", "weights"],
     ["evaluate", "archive"],
+    ["key", "list"],
+    ["export", "study"],
+    ["report", "archive"],
 ]
 
 
