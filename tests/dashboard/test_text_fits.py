@@ -53,7 +53,7 @@ def _moments(records: dict[str, Record]) -> Iterator[tuple[str, Record, int]]:
     yield "blinded", records["blinded"], records["blinded"].until(2, 63)
 
 
-@pytest.mark.parametrize("sizes", [SIZES[-1:], pytest.param(SIZES[:-1], marks=pytest.mark.slow)], ids=["720", "all"])
+@pytest.mark.parametrize("sizes", [SIZES[-1:], pytest.param(SIZES, marks=pytest.mark.slow)], ids=["720", "all"])
 def test_every_text_fits_at_every_moment(
     tab: Tab, feeder: Feeder, records: dict[str, Record], sizes: list[tuple[int, int]]
 ) -> None:
