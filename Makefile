@@ -46,8 +46,8 @@ test-slow: setup ## the long forms of checks that `make test` makes in short
 fuzz: setup ## changed inputs through every reader; N=1000000 of each
 	$(BIN)/python tests/fuzz.py $(if $(N),--n $(N))
 
-chaos: setup ## kills and pauses of every process while sessions stream; BLOWS=200 SESSIONS=4 SEED=1
-	$(BIN)/python tests/chaos.py $(if $(BLOWS),--blows $(BLOWS)) $(if $(SESSIONS),--sessions $(SESSIONS)) $(if $(SEED),--seed $(SEED))
+chaos: setup ## kills and pauses of every process while sessions stream; BLOWS=200 SESSIONS=4 SEED=1, or FAIL_POINTS=1
+	$(BIN)/python tests/chaos.py $(if $(BLOWS),--blows $(BLOWS)) $(if $(SESSIONS),--sessions $(SESSIONS)) $(if $(SEED),--seed $(SEED)) $(if $(FAIL_POINTS),--fail-points)
 
 .venv/.bench: .venv/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import mindsight  # noqa: F401 - first of all: makes torchvision importable
 from support.chaos import Plan, campaign
+from support.fail_points import every_point, try_points
 from support.live import free_port
 
 
@@ -21,9 +22,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--blows", type=int, default=200, help="kills and pauses (default 200)")
     parser.add_argument("--sessions", type=int, default=4, help="that stream at once (default 4)")
+    parser.add_argument("--fail-points", action="store_true", help="instead: each durable step fails once, in each way")
     parser.add_argument("--seed", type=int, default=1, help="decides which process, when and how (default 1)")
     given = parser.parse_args()
     started_s = time.monotonic()
+    if given.fail_points:
+        return _fail_points()
     with tempfile.TemporaryDirectory() as folder:
         plan = Plan(seed=given.seed, n_blows=given.blows, n_sessions=given.sessions)
         found = campaign(Path(folder), plan, free_port())
@@ -31,6 +35,16 @@ def main() -> int:
     for fault in found.faults:
         print(fault, file=sys.stderr)
     return 1 if found.faults else 0
+
+
+def _fail_points() -> int:
+    points = every_point()
+    with tempfile.TemporaryDirectory() as folder:
+        faults, unreached = try_points(Path(folder), points, free_port())
+    print(json.dumps({"points": len(points), "not_reached": unreached, "faults": len(faults)}, indent=1))
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    return 1 if faults or unreached else 0
 
 
 if __name__ == "__main__":

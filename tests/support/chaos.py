@@ -200,7 +200,7 @@ def campaign(folder: Path, plan: Plan, port: int) -> Found:
             if thread.fault is not None or thread.is_alive():
                 found.faults.append(f"a console ended or hangs: {thread.fault!r}")
         for session, of_session in acks.items():
-            _compare(service, session, runs, of_session, truth, found)
+            compare(service, session, runs, of_session, truth, found)
             _recovery(service.read(session)[1], struck_s, found)
     return found
 
@@ -248,7 +248,7 @@ def _wake(pid: int) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-def _compare(
+def compare(
     service: Service, session: str, runs: Any, acks: dict[Any, str], truth: Sequence[Message], found: Found
 ) -> None:
     taken, messages = service.archived(session)

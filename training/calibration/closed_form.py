@@ -20,12 +20,15 @@ from numpy.typing import NDArray
 
 from mindsight.decoders.linear.inversion import inverted_encoding
 from mindsight.decoders.linear.readout import Readout
+from mindsight.decoders.linear.structured import structured_encoding
 from mindsight.errors import ModelMismatch
 
-Method = Literal["ridge", "inversion"]
+Method = Literal["ridge", "inversion", "structured", "whitened"]
 
 # of ``inverted_encoding``: the decoder room's own, and one for errors that voxels share less, or that fewer trials show
 DIAGONALS = (0.85, 0.96)
+# of ``structured_encoding``: of the latent's variance
+SHARES = (0.96, 0.98)
 
 # relative to the mean variance along the directions that the trials span
 _RELATIVE_PENALTIES = np.logspace(-2.0, 4.0, 25)
@@ -38,7 +41,8 @@ class CrossFit:
 
     predicted_KH : (K, H) float32
     penalty : of ridge, with the least error over all trials that were left out; of an inverted encoding model, the
-        weight of the diagonal in its error covariance
+        weight of the diagonal in its error covariance; of one with structured errors, the share of the latent's
+        variance
     """
 
     predicted_KH: NDArray[np.float32]
@@ -100,6 +104,8 @@ class GrowingTrials:
         z_KV, target_KH = (each if whole else each[rows] for each in (self.z_KV, self.target_KH))
         if method == "inversion":
             return inverted_encoding(z_KV, target_KH, penalty)
+        if method != "ridge":
+            return structured_encoding(z_KV, target_KH, penalty, whitened=method == "whitened")
         gram_KK = self._gram_KK[: self.n, : self.n] if whole else self._gram_KK[np.ix_(rows, rows)]
         values_K, vectors_KK = np.linalg.eigh(_centred(gram_KK))
         solved_KK = (vectors_KK / (values_K.clip(0.0) + penalty)) @ vectors_KK.T
@@ -110,19 +116,19 @@ class GrowingTrials:
         right_KH = target_KH.astype(np.float64)
         return Readout(left_VK, right_KH, mean_H - (mean_V @ left_VK).astype(np.float64) @ right_KH)
 
-    def cross_fit(self, method: Method, fold_K: NDArray[np.intp], diagonal: float = DIAGONALS[0]) -> CrossFit:
+    def cross_fit(self, method: Method, fold_K: NDArray[np.intp], part: float = DIAGONALS[0]) -> CrossFit:
         """Every trial predicted by a readout of the other folds.
 
         fold_K : (K,) the fold of each trial; trials that showed one image belong in one fold
-        diagonal : of an inverted encoding model
+        part : of an inverted encoding model, the penalty of ``CrossFit``
         """
         predicted_KH = np.empty(self.target_KH.shape, np.float32)
         folds = [(np.flatnonzero(fold_K != fold), np.flatnonzero(fold_K == fold)) for fold in np.unique(fold_K)]
-        if method == "inversion":
+        if method != "ridge":
             for fitted, left_out in folds:
-                readout = self.fit(method, diagonal, fitted)
+                readout = self.fit(method, part, fitted)
                 predicted_KH[left_out] = readout.predict(self.z_KV[left_out])
-            return CrossFit(predicted_KH, diagonal)
+            return CrossFit(predicted_KH, part)
         duals = [_Dual.of(self._gram_KK, self._target_gram_KK, *fold) for fold in folds]
         penalties_P = _RELATIVE_PENALTIES * float(np.mean([dual.values_T.mean() for dual in duals]))
         errors_P = [sum(dual.error(penalty) for dual in duals) for penalty in penalties_P]

@@ -19,6 +19,7 @@ from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoders.linear.readout import Readout
 from mindsight.retrieval import CandidatePool
 from mindsight.retrieval.confidence import Score
+from training.calibration.closed_form import Method
 
 if TYPE_CHECKING:
     from mindsight.decoders.mindeye2 import MindEye2
@@ -27,10 +28,15 @@ _BATCH = 64
 
 
 class Head(Protocol):
-    """score, centred : what is compared, see ``Calibration``; the choices of ``centred`` that calibration may try"""
+    """score, centred : what is compared, see ``Calibration``; the choices of ``centred`` that calibration may try
+
+    structured : the form of an encoding model with structured errors: "whitened" where its predictions are projected
+        on candidates, "structured" where a network reads them
+    """
 
     score: Score
     centred: tuple[bool, ...]
+    structured: Method
 
     @property
     def what(self) -> str:
@@ -54,6 +60,7 @@ class LinearHead:
 
     score: Score = "projection"
     centred: tuple[bool, ...] = (False, True)
+    structured: Method = "whitened"
     what = "a linear decoder"
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -80,6 +87,7 @@ class BackboneHead:
 
     score: Score = "cosine"
     centred: tuple[bool, ...] = (False,)
+    structured: Method = "structured"
 
     def __init__(self, model: MindEye2) -> None:
         self._model = model

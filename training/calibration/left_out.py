@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mindsight.accuracy import Accuracy, top_k
 from mindsight.retrieval import Calibration, CandidatePool, cosine_scores, fit_temperature
 from mindsight.retrieval.confidence import log_losses
-from training.calibration.closed_form import DIAGONALS, GrowingTrials, Method
+from training.calibration.closed_form import DIAGONALS, SHARES, GrowingTrials, Method
 from training.calibration.heads import Head
 
 N_FOLDS = 5
@@ -23,6 +23,7 @@ _LOG_TEMPERATURES = (-7.0, 5.0)  # of a typical highest score
 _MAX_INVERTED = (
     20_000  # voxels: an inverted encoding model weighs voxels by their errors, which takes a pass for each fold
 )
+_MAX_STRUCTURED = 2_000_000  # numbers in the betas: one with structured errors takes forty passes for each fold
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +54,10 @@ class Way:
     def __str__(self) -> str:
         if self.method == "ridge":
             fitted = f"ridge, penalty {self.penalty:.3g}"
-        else:
+        elif self.method == "inversion":
             fitted = f"an encoding model, inverted, errors with {self.penalty:.0%} of their diagonal"
+        else:
+            fitted = f"an encoding model with structured errors, inverted, {self.penalty:.0%} of the latents' variance"
         return fitted + (", centred" if self.centred else "")
 
 
@@ -103,6 +106,8 @@ def choose_way(
     ways: list[tuple[Method, float]] = [("ridge", DIAGONALS[0])]
     if trials.z_KV.shape[1] <= _MAX_INVERTED:
         ways += [("inversion", diagonal) for diagonal in DIAGONALS]
+    if trials.z_KV.size <= _MAX_STRUCTURED:
+        ways += [(head.structured, share) for share in SHARES]
     tried = [left_out for way in ways for left_out in left_out_scores(trials, head, images, shown_K, fold_K, *way)]
     usual, best = tried[0], min(tried, key=lambda each: float(each.log_loss_K.mean()))
     gain_K = usual.log_loss_K - best.log_loss_K
@@ -116,10 +121,10 @@ def left_out_scores(
     shown_K: NDArray[np.intp],
     fold_K: NDArray[np.intp],
     method: Method,
-    diagonal: float,
+    part: float,
 ) -> list[LeftOut]:
     """One for each choice of centring that the head may take."""
-    fit, n = trials.cross_fit(method, fold_K, diagonal), len(images.pool)
+    fit, n = trials.cross_fit(method, fold_K, part), len(images.pool)
     found = []
     for centred in head.centred:
         scores_KN = np.empty((trials.n, n), np.float32)

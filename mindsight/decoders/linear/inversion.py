@@ -45,7 +45,7 @@ def inverted_encoding(betas_KV: NDArray[Any], latent_KH: NDArray[Any], diagonal:
     mean_V, mean_H = betas_KV.mean(axis=0), latent.mean(axis=0)
     prior_H = latent.var(axis=0)
     centred_KV = betas_KV - mean_V
-    left_KR, lengths_R, right_RH = _directions(latent - mean_H)
+    left_KR, lengths_R, right_RH = directions(latent - mean_H)
     loads_RV = left_KR.astype(betas_KV.dtype).T @ centred_KV
     total = float(np.einsum("kv,kv->", centred_KV, centred_KV, dtype=np.float64))
     power_R = np.einsum("rv,rv->r", loads_RV, loads_RV, dtype=np.float64)
@@ -63,10 +63,10 @@ def inverted_encoding(betas_KV: NDArray[Any], latent_KH: NDArray[Any], diagonal:
     return Readout(precise_VR, shrunk_RH, mean_H - seen_R @ shrunk_RH)
 
 
-def _directions(
+def directions(
     latent_KH: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Singular vectors and values of centred latents, without those that are zero: (K, R), (R,), (R, H)."""
+    """Singular vectors and values of centred latents, largest first and none that is zero: (K, R), (R,), (R, H)."""
     values, vectors_KK = np.linalg.eigh(latent_KH @ latent_KH.T)
     kept = values > max(latent_KH.shape) * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
     left_KR, lengths_R = vectors_KK[:, kept][:, ::-1], np.sqrt(values[kept][::-1])

@@ -1,0 +1,19 @@
+"""Each durable step fails once while a session streams; every acknowledged volume, beta and result is there once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.fail_points import every_point, try_points
+from support.live import free_port
+
+
+@pytest.mark.slow
+def test_a_failure_at_any_durable_step_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
+    points = every_point()
+    faults, unreached = try_points(tmp_path, points, free_port())
+    print(f"{len(points)} points, {len(unreached)} not reached: {unreached}")
+    assert faults == []
+    assert len(unreached) == 0
