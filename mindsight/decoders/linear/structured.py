@@ -72,7 +72,7 @@ class _Model:
     def _from_residuals(cls, betas_KV: NDArray[np.float64], seen_KQ: NDArray[np.float64]) -> _Model:
         """Responses by ridge regression; shared patterns are the largest of what that leaves beside the responses."""
         inner_QQ = seen_KQ.T @ seen_KQ + _PENALTY * np.eye(seen_KQ.shape[1])
-        response_QV = np.linalg.solve(inner_QQ, seen_KQ.T @ betas_KV)
+        response_QV = np.asarray(np.linalg.solve(inner_QQ, seen_KQ.T @ betas_KV), np.float64)
         left_KV = betas_KV - seen_KQ @ response_QV
         variance_V = np.maximum((left_KV**2).mean(axis=0), _LEAST_NOISE)
         left_KV /= np.sqrt(variance_V)
@@ -83,7 +83,8 @@ class _Model:
         patterns_SV = vectors_KK[:, len(values_K) - n_shared :].T @ left_KV
         patterns_SV /= np.linalg.norm(patterns_SV, axis=1, keepdims=True)
         sizes_S = 0.5 * np.sqrt(values_K[len(values_K) - n_shared :])
-        return cls(response_QV, sizes_S[:, None] * patterns_SV * np.sqrt(variance_V), 0.8 * variance_V)
+        shared_SV = sizes_S[:, None] * patterns_SV * np.sqrt(variance_V)
+        return cls(response_QV, shared_SV, 0.8 * variance_V)
 
     def _improve(self, betas_KV: NDArray[np.float64], seen_KQ: NDArray[np.float64]) -> None:
         """One round: what each trial's deviations probably were, then all parts by regression on them."""
