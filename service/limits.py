@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.transfer import SILENCE_S, TooLarge, TooSlow
 
-MAX_BYTES = 1024 * 1024
+MAX_BYTES = 2 * 1024 * 1024  # ten thousand images of a pool, by name
 WHOLE_S = 30.0  # for a body of this size
 PIECEWISE = re.compile(r"/volumes/\d+$|^/v1/images$")
 

@@ -106,7 +106,7 @@ def test_images_come_back_and_nothing_else_does(running: Running, admin: httpx.C
 
 def test_a_body_is_bounded_before_anybody_looks_at_the_key(running: Running) -> None:
     """The whole of it is never read: neither as announced, nor in chunks that never end."""
-    for body in (b" " * (2 * 1024 * 1024), iter([b" " * 65536] * 10_000)):
+    for body in (b" " * (3 * 1024 * 1024), iter([b" " * 65536] * 10_000)):
         try:
             answer = httpx.post(f"{running.url}/v1/sessions", content=body, timeout=20.0, verify=TLS)
         except httpx.TransportError:
@@ -202,7 +202,7 @@ def test_a_first_start_prints_the_keys_and_a_second_does_not(tmp_path: Path) -> 
         assert process.returncode == 0
         return [line.split()[0] for line in out.splitlines()]
 
-    assert printed() == ["admin", "experimenter", "console", "viewer", "mindsight"]
+    assert printed() == ["admin", "experimenter", "console", "viewer", "participant", "mindsight"]
     assert printed() == ["mindsight"]
 
 
@@ -262,8 +262,8 @@ def test_a_full_disk_is_reported_and_the_gateway_lives_on(tmp_path: Path) -> Non
     with EmbeddedServer(settings):
         process = subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        lines = [process.stdout.readline().split() for _ in range(5)]
-        client = httpx.Client(base_url=lines[4][-1], headers={"Authorization": f"Bearer {lines[0][-1]}"}, timeout=10)
+        lines = [process.stdout.readline().split() for _ in range(6)]
+        client = httpx.Client(base_url=lines[5][-1], headers={"Authorization": f"Bearer {lines[0][-1]}"}, timeout=10)
         with client:
             subject = client.post("/v1/subjects").json()["subject"]
             session = client.post("/v1/sessions", json={"subject": subject}).json()["session"]
