@@ -78,7 +78,7 @@ def test_a_killed_part_comes_back_and_all_stop_in_order(ended: Ended) -> None:
     assert ended.all_lived
     # SIGTERM was enough for each, also for the one that the supervisor started again
     assert ended.exit_codes == [0, 0, 0]
-    assert sum("key: ms_" in line for line in ended.lines) == 4
+    assert sum("key: ms_" in line for line in ended.lines) == 5
     assert "ms_" not in "".join(path.read_text() for path in ended.logs_dir.iterdir())
 
 
