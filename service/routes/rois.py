@@ -13,6 +13,7 @@ from mindsight.protocol.messages import Digest
 from mindsight.protocol.rois import RoiBaseline
 from service import rois
 from service.auth import Caller, require
+from service.blinding import may_see_truth
 from service.context import GatewayDependency
 from service.problems import responses
 from service.routes.common import Body, SessionId
@@ -87,14 +88,16 @@ def list_rois(
     caller: Annotated[Caller, Depends(require("sessions:control", "events:read"))],
     session: SessionId,
 ) -> list[Roi]:
-    """The session's regions, in the order of their declaration. A viewer is not told a baseline's label."""
-    gateway.sessions.get(session)
+    """The session's regions, in the order of their declaration. A baseline's label is not told where what is shown is
+    hidden.
+    """
+    tells = may_see_truth(gateway.sessions.get(session), caller)
     declared = {entry.name: entry for entry in gateway.journal(session).read_inputs() if isinstance(entry, SetRoi)}
     return [
         Roi(
             name=roi.name,
             mask=roi.mask,
-            baseline=roi.baseline if caller.sees_truth else roi.baseline.without_truth(),
+            baseline=roi.baseline if tells else roi.baseline.without_truth(),
         )
         for roi in declared.values()
     ]

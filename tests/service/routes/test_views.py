@@ -138,6 +138,10 @@ def test_a_viewer_declares_no_region_and_is_not_told_what_a_baseline_shows(runni
         assert viewer.put(f"{address}/left", content=nifti(MASK)).status_code == 403
         (shown,) = viewer.get(address).json()
         assert (shown["baseline"]["kind"], shown["baseline"]["label"]) == ("label", None)
+    with running.client("experimenter") as experimenter:
+        blind = {"instruction": "blind", "change": "b1"}
+        assert experimenter.post(f"/v1/sessions/{session}/instructions", json=blind).status_code == 201
+        assert experimenter.get(address).json()[0]["baseline"]["label"] is None
 
 
 def test_a_subject_s_regions_are_declared_with_its_sessions(admin: httpx.Client, running: Running) -> None:
