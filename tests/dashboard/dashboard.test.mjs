@@ -269,3 +269,11 @@ test("a beta that comes while decoding is paused is not awaited, until a later s
   assert.equal(figures.trialState(resumed, trial(resumed)), "revised");
   assert.equal(figures.drawingOf(resumed, trial(resumed)).state, "drawing");
 });
+
+test("how fast volumes come is not known before four have come", () => {
+  const session = (...arrivals) => ({ run: 1, runs: { 1: { trS: 1.5 } }, arrivals });
+  assert.equal(figures.hurry(session()), undefined);
+  assert.equal(figures.hurry(session(0, 0.5, 1)), undefined);
+  assert.equal(figures.hurry(session(0, 0.5, 1, 1.5)), 3);
+  assert.equal(figures.hurry(session(0, 1.5, 3, 4.5)), null);
+});

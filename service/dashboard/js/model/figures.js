@@ -194,11 +194,14 @@ export const usableMinutes = (session) => Object.values(session.runs).reduce((su
 
 const FASTER = 1.25; // times real time: above this a run is being sent from a record, not from a scanner
 
-/** How many times faster than real time volumes arrive, or null if they do not: then no latency is late. */
+/**
+ * How many times faster than real time volumes arrive; null if they do not, undefined while a run has too few to tell.
+ * A latency is late only where it is null.
+ */
 export function hurry(session) {
   const trS = session.runs[session.run]?.trS;
   const gaps = session.arrivals.slice(1).map((t, i) => t - session.arrivals[i]);
-  if (!trS || gaps.length < 3) return null;
+  if (!trS || gaps.length < 3) return undefined;
   const pace = trS / Math.max(1e-3, quantile(gaps, 0.5));
   return pace > FASTER ? pace : null;
 }
