@@ -1,4 +1,4 @@
-"""Each durable step fails once while a session streams; every acknowledged volume, beta and result is there once."""
+"""Each durable step fails while a session streams; every acknowledged volume, beta and result is there once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from support.live import free_port
 
 @pytest.mark.slow
 def test_a_failure_at_any_durable_step_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
-    points = every_point()
+    """Each step before and after, in turn by a kill, an error and a full disk; ``make chaos FAIL_POINTS=1`` tries all."""
+    points = [point for i, point in enumerate(every_point()) if i % 3 == i // 3 % 3]
+    assert len({point.mode for point in points}) == 3
     faults, unreached = try_points(tmp_path, points, free_port())
     print(f"{len(points)} points, {len(unreached)} not reached: {unreached}")
     assert faults == []
