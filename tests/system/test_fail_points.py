@@ -12,7 +12,7 @@ from support.live import free_port
 
 @pytest.mark.slow
 def test_a_failure_at_any_durable_step_loses_nothing_and_doubles_nothing(tmp_path: Path) -> None:
-    """Each step before and after, in turn by a kill, an error and a full disk; ``make chaos FAIL_POINTS=1`` tries all."""
+    """Before and after each step, in turn by a kill, an error and a full disk; all by ``make chaos FAIL_POINTS=1``."""
     points = [point for i, point in enumerate(every_point()) if i % 3 == i // 3 % 3]
     assert len({point.mode for point in points}) == 3
     faults, unreached = try_points(tmp_path, points, free_port())
