@@ -25,6 +25,7 @@ from mindsight.files.durable import rename_durably
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 2.0
 _RUNS = "/runs/"
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504, 507})
+_UNDERWAY = "request.underway"  # a first try whose response was lost
 _BY_CODE = {
     kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MindsightError)
 }
@@ -154,7 +155,7 @@ class Http:
             except ValueError:
                 return _no_gateway(self._client.base_url)
         refusal = error_of(answer.status_code, answer.content)
-        if answer.status_code not in _AGAIN:
+        if answer.status_code not in _AGAIN and refusal.code != _UNDERWAY:
             raise refusal
         return refusal
 

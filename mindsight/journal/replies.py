@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mindsight.bus.connection import Bus, Script
 from mindsight.errors import Conflict
+from mindsight.processes import is_gone, process_name
 
 KEPT_S = 86_400.0
 UNDERWAY_S = 60.0  # a request that takes longer, or whose gateway died, may be made again
@@ -36,12 +37,13 @@ return false
 
 
 class Reply(BaseModel):
-    """A request's response. ``status`` 0: the request is underway."""
+    """A request's response. ``status`` 0: the request is underway, in the process ``by``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     t: float
     request: str
+    by: str = ""
     status: int = 0
     body: str = ""
 
@@ -61,13 +63,14 @@ class Replies:
         Raises Conflict: ``request.other`` if the name stands for another request, ``request.underway`` if the first one
         is not done yet.
         """
-        fresh = Reply(t=self.now(), request=request)
+        fresh = Reply(t=self.now(), request=request, by=process_name())
         while True:
             written = self.bus.run(_BEGIN, [_KEY], [name, fresh.model_dump_json(), fresh.t - KEPT_S, MOST])
             if written is None:
                 return None
             reply = Reply.model_validate_json(written)
-            if reply.t >= fresh.t - (UNDERWAY_S if reply.status == 0 else KEPT_S):
+            ended = reply.status == 0 and is_gone(reply.by)  # the gateway was killed while it carried it out
+            if not ended and reply.t >= fresh.t - (UNDERWAY_S if reply.status == 0 else KEPT_S):
                 break
             self.give_up(name)
         if reply.request != request:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import httpx
 import pytest
 
 from mindsight.bus import Bus
+from mindsight.errors import Conflict
 from mindsight.journal import replies as module
 from mindsight.journal.replies import Replies
 from service.idempotency import REPEATED
@@ -82,7 +87,7 @@ def test_a_request_that_is_underway_is_not_made_twice(bus: Bus) -> None:
     replies = Replies(bus, lambda: now)
     replies.forget()
     assert replies.begin("a", "request") is None
-    with pytest.raises(module.Conflict, match="underway"):
+    with pytest.raises(Conflict, match="underway"):
         replies.begin("a", "request")
     now += module.UNDERWAY_S + 1  # its gateway died meanwhile
     assert replies.begin("a", "request") is None
@@ -92,6 +97,22 @@ def test_a_request_that_is_underway_is_not_made_twice(bus: Bus) -> None:
     assert (reply.status, reply.body) == (201, "{}")
     now += module.KEPT_S + 1
     assert replies.begin("a", "another") is None
+    replies.forget()
+
+
+def test_the_request_of_a_gateway_that_was_killed_is_made_again_at_once(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies = Replies(bus, lambda: 1000.0)
+    replies.forget()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        with monkeypatch.context() as there:
+            there.setattr(os, "getpid", lambda: other.pid)
+            assert replies.begin("a", "request") is None
+        with pytest.raises(Conflict, match="underway"):
+            replies.begin("a", "request")
+        other.kill()
+    assert replies.begin("a", "request") is None
     replies.forget()
 
 
