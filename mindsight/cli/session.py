@@ -127,7 +127,7 @@ def session_report(
     key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """Download an archived session's report: quality, motion, accuracy by stage, latency, pictures, methods."""
+    """Download an archived session's report: quality, motion, accuracy by stage, latency, reconstructions, methods."""
     from mindsight.cli.service import sessions
 
     with sessions(to, key) as service:

@@ -16,7 +16,7 @@ from mindsight.errors import Conflict
 from mindsight.processes import is_gone, process_name
 
 KEPT_S = 86_400.0
-UNDERWAY_S = 60.0  # a request that takes longer, or whose gateway died, may be made again
+UNDERWAY_S = 60.0  # a request that takes longer, or whose gateway died elsewhere, may be made again
 MOST = 10_000
 
 _KEY = "replies:{all}"
@@ -33,6 +33,12 @@ if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return false
+""")
+
+# KEYS: hash of records; ARGV: name, the record that is out of date: another one may have begun anew meanwhile
+_DROP = Script("""
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 0
 """)
 
 
@@ -72,7 +78,7 @@ class Replies:
             ended = reply.status == 0 and is_gone(reply.by)  # the gateway was killed while it carried it out
             if not ended and reply.t >= fresh.t - (UNDERWAY_S if reply.status == 0 else KEPT_S):
                 break
-            self.give_up(name)
+            self.bus.run(_DROP, [_KEY], [name, written])
         if reply.request != request:
             raise Conflict(
                 "expected the request that this idempotency key was first used for, got another: use a new key",
