@@ -44,8 +44,16 @@ class KnownSpace:
         calibrated: bool,
     ) -> KnownSpace:
         """For a session that begins in this space. ``calibrated``: not found with its first volume."""
-        # x fastest in memory: the realigner sums in that order, which reading from a file may change.
-        volume = replace(space.reference, data=np.asfortranarray(space.reference.data))
+        # x fastest in memory: the realigner sums in that order, which reading from a file may change. When the volume
+        # came says nothing of the space: a session that is resumed publishes the same one.
+        volume = replace(
+            space.reference,
+            data=np.asfortranarray(space.reference.data),
+            acquired_s=None,
+            arrived_s=None,
+            trigger_s=None,
+            motion_6=None,
+        )
         space = replace(space, reference=volume)
         reference = None
         if min(volume.shape) >= MIN_SLICES:

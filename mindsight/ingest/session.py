@@ -364,6 +364,8 @@ class IngestSession:
                 reference = self._known.space.reference
                 arrays["space.data"], arrays["space.affine"] = reference.data, reference.affine
                 arrays["space.mask"] = self._known.space.mask_XYZ
+                if reference.slice_times_s is not None:
+                    arrays["space.slice_times"] = reference.slice_times_s
                 meta["space"] = {"tr_s": reference.tr_s, "run": reference.run, "index": reference.index}
         return IngestState(arrays, meta)
 
@@ -392,7 +394,12 @@ class IngestSession:
         session = cls(options, space, statistics, baseline=baseline, clock=clock, motion_device=motion_device)
         session._limits, session._fd_threshold_mm = QualityLimits(**meta["limits"]), meta["fd_threshold_mm"]
         if meta["space"] is not None:
-            reference = Volume(data=arrays["space.data"], affine=arrays["space.affine"], **meta["space"])
+            reference = Volume(
+                data=arrays["space.data"],
+                affine=arrays["space.affine"],
+                slice_times_s=arrays.get("space.slice_times"),
+                **meta["space"],
+            )
             session._known = session._know(SubjectSpace(reference, arrays["space.mask"].astype(np.bool_)))
         session._runs = list(meta["runs"])
         rows_T6 = arrays["motion_T6"].astype(np.float64) if "motion_T6" in arrays else None

@@ -162,7 +162,10 @@ class SessionRunner:
         """Once a process: the same again is a duplicate."""
         if self._space_published or self.ingest is None or self.ingest.space is None:
             return
-        self.publish.space(self.ingest.space)
+        try:
+            self.publish.space(self.ingest.space)
+        except Diverged as error:
+            self.publish.error("diverged-space", error)  # as for an entry: the first one stands
         self._space_published = True
 
     def _publish_registration(self) -> None:
@@ -171,7 +174,10 @@ class SessionRunner:
         (report, volume), self._unpublished = self._unpublished, None
         assert self.ingest is not None
         assert self.ingest.space is not None
-        self.publish.registration(report, volume, self.ingest.space.reference)
+        try:
+            self.publish.registration(report, volume, self.ingest.space.reference)
+        except Diverged as error:
+            self.publish.error(f"diverged-placed-{report.run}-{report.index}", error)
 
     def take(self, entry: Entry) -> None:
         """Apply the next entry of the input log, or skip it if it is in quarantine.

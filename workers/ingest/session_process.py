@@ -11,13 +11,18 @@ import resource
 import signal
 import sys
 import threading
+import time
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, Fence, Lease, WorkQueue, read_many
 from mindsight.errors import LeaseLost, MindsightError
+from mindsight.files.digest import sha256_of
+from mindsight.journal.read import Journal
 from mindsight.processes import end_with_parent
+from mindsight.protocol.messages import Warned, dump_message
 from mindsight.settings import read_settings
 
 if TYPE_CHECKING:
@@ -71,6 +76,8 @@ def lead(session: str, holder: str, ttl_s: float, token: int, position: Position
             ended = Ended.LEASE_LOST
         else:
             ended = Ended.LATER if error.is_transient else Ended.REFUSED
+            if ended is Ended.REFUSED:
+                _report(lease, error)
     except Exception:
         print(f"ingest: session {session} is resumed from its snapshot after this fault:", file=sys.stderr)
         traceback.print_exc()
@@ -96,6 +103,16 @@ def follow(runner: SessionRunner, position: Position, stop: threading.Event) -> 
             runner.look_up()
     runner.save()
     return Ended.STOPPED
+
+
+def _report(lease: Lease, error: MindsightError) -> None:
+    """Once in the session's messages: who waits for its betas reads no worker's log."""
+    text = f"the session cannot be led and is tried again every few seconds: {error}"
+    message = Warned(session=lease.session, t=time.time(), code=error.code, text=text, level="error")
+    with suppress(MindsightError):
+        Journal(lease.bus, lease.session).messages.append(
+            f"refused-{sha256_of(text.encode())}", dump_message(message), identity=text, fence=lease.fence
+        )
 
 
 def _bound_memory() -> None:

@@ -6,12 +6,13 @@ import errno
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
 import pytest
 
-from mindsight.bus import Lease, Log, Quarantine, WorkQueue
+from mindsight.bus import Entry, Lease, Log, Quarantine, WorkQueue
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.errors import StorageFull
 from mindsight.glm import Statistics
@@ -19,7 +20,7 @@ from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
 from mindsight.preprocessing.quality.baseline import Baseline
-from mindsight.protocol import BetaReady, Instructed, Message, VolumeProcessed, Warned
+from mindsight.protocol import BetaReady, Instructed, Message, SpaceKnown, VolumeProcessed, Warned
 from mindsight.protocol.inputs import AddEvent, Instruct, Limits, SetLimits, StartRun, parse_input
 from mindsight.protocol.messages import Instruction
 from mindsight.protocol.work import BetaWork, parse_work
@@ -29,6 +30,7 @@ from mindsight.simulator.participant import Participant
 from mindsight.simulator.scanner import Noise, SimulatedScanner
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
+from mindsight.volume_codec import decode_volume
 from support.house import House
 from workers.ingest.runner import SessionRunner
 
@@ -205,6 +207,52 @@ def test_an_input_that_the_machine_fails_is_not_put_in_quarantine(
     assert fails(OSError(errno.EMFILE, "too many open files")) == []
     assert fails(StorageFull("the disk is full")) == []
     assert fails(ZeroDivisionError()) == [entry.seq]
+
+
+def dated(house: House, session: str, plan: RunPlan, volumes: list[Volume]) -> tuple[Lease, list[Entry]]:
+    """A session without a bundle, of volumes as scanners send them: with clocks and slice times."""
+    recorder = house.open(session)
+    house.declare(recorder, plan)
+    times_s = np.arange(volumes[0].shape[2]) * 0.01
+    for volume in volumes:
+        at_s = 1.8e9 + volume.index * plan.tr_s
+        house.put(recorder, replace(volume, acquired_s=at_s, arrived_s=at_s + 1.0, slice_times_s=times_s))
+    lease = Lease.acquire(house.bus, session, "test", 60.0)
+    assert lease is not None
+    return lease, Log(house.bus, session, "input").read(0, 1000)
+
+
+def test_a_session_without_bundle_has_the_same_space_for_every_worker(
+    house: House, plan: RunPlan, volumes: list[Volume]
+) -> None:
+    lease, entries = dated(house, "ses-dated", plan, volumes[:12])
+    fresh = (lease, house.bus, house.blobs, WorkQueue(house.bus, "none"), house.settings)
+    runner = SessionRunner("ses-dated", *fresh)
+    for entry in entries:
+        runner.take(entry)
+        runner.save()  # which publishes the space
+        runner = SessionRunner.resume("ses-dated", *fresh)
+    messages = house.messages("ses-dated")
+    assert [m.index for m in messages if isinstance(m, VolumeProcessed)] == list(range(12))
+    (known,) = (m for m in messages if isinstance(m, SpaceKnown))
+    reference = decode_volume(house.blobs.get(known.reference))
+    assert reference.slice_times_s is not None
+    assert len(reference.slice_times_s) == reference.shape[2]
+    assert not [m for m in messages if isinstance(m, Warned) and m.code == "log.diverged"]
+
+
+def test_a_space_that_was_published_otherwise_is_reported_and_the_session_goes_on(
+    house: House, plan: RunPlan, volumes: list[Volume]
+) -> None:
+    lease, entries = dated(house, "ses-other", plan, volumes[:3])
+    runner = SessionRunner("ses-other", lease, house.bus, house.blobs, WorkQueue(house.bus, "none"), house.settings)
+    runner.publish.space(SubjectSpace(volumes[1], brain_mask(volumes[1].data)))
+    for entry in entries:
+        runner.take(entry)
+        runner.tidy()
+    messages = house.messages("ses-other")
+    assert [m.index for m in messages if isinstance(m, VolumeProcessed)] == [0, 1, 2]
+    assert [m.code for m in messages if isinstance(m, Warned)].count("log.diverged") == 1
 
 
 def test_a_session_whose_bundle_cannot_be_read_stops_no_other(
