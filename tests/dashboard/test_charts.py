@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from mindsight.protocol.messages import LimitsChanged, VolumeProcessed
-from support.dashboard_browser import Tab
+from support.dashboard_browser import TWO_FRAMES, Tab
 from support.dashboard_feeder import KEY, Feeder
 from support.dashboard_record import Record
-from support.dashboard_text import TWO_FRAMES
 
 FORM = "document.querySelector('ms-signal dialog[open]')"
 N = 90
@@ -47,7 +46,7 @@ def live(tab: Tab, feeder: Feeder, open_record: Record) -> Tab:
     n = open_record.until(2, 80)
     feeder.publish(open_record.session, n, last_was_s_ago=0.2)
     tab.page.goto(f"{feeder.url}/#key={KEY}&session={open_record.session}")
-    tab.until(f"document.querySelector('.live')?.dataset.last === '{n}'")
+    tab.until_message(n)
     tab.until("document.querySelectorAll('ms-signal .u-over').length === 2")
     return tab
 

@@ -21,7 +21,7 @@ from mindsight.protocol.messages import (
 from support.dashboard_browser import SIZES, Tab
 from support.dashboard_feeder import KEY, Feeder
 from support.dashboard_record import N_VOLUMES, Record, iter_trials, remade, widest
-from support.dashboard_text import TWO_FRAMES, misfits
+from support.dashboard_text import misfits
 
 FITS = "document.documentElement.scrollHeight <= innerHeight && document.documentElement.scrollWidth <= innerWidth"
 BLANK = """[...document.querySelectorAll('.live canvas')].filter((canvas) => {
@@ -93,6 +93,7 @@ def _open(tab: Tab, feeder: Feeder, record: Record, n: int, last_was_s_ago: floa
     feeder.publish(record.session, n, last_was_s_ago=last_was_s_ago)
     tab.page.goto(f"{feeder.url}/#key={KEY}&session={record.session}")
     tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
+    tab.until_message(n)
 
 
 def _state_is(tab: Tab, state: str) -> None:
@@ -232,11 +233,10 @@ def test_a_lost_connection_is_reported_and_resumed_without_a_loss_or_a_repetitio
     tab.until("document.querySelector('ms-header').textContent.includes('51 / 100')")
     ids = [m["id"] for m in map(json.loads, tab.frames) if m["type"] != "tick"]
     assert ids == list(range(1, open_record.until(2, 50) + 1))
-    tab.until(f"document.querySelector('.live').dataset.last === '{ids[-1]}'")
+    tab.until_message(ids[-1])
     resumed = tab.page.evaluate(SAID)
     tab.page.reload()  # a page that was never disconnected
-    tab.until(f"document.querySelector('.live')?.dataset.last === '{ids[-1]}'")
-    tab.page.evaluate(TWO_FRAMES)
+    tab.until_message(ids[-1])
     assert tab.page.evaluate(SAID) == resumed
 
 

@@ -64,7 +64,7 @@ def test_every_text_fits_at_every_moment(
         if record is not shown:
             tab.page.goto(f"{feeder.url}/#key={KEY}&session={record.session}")
         shown = record
-        tab.until(f"document.querySelector('.live')?.dataset.last === '{n}'")
+        tab.until_message(n)
         tab.until("[...document.querySelectorAll('.live img:not([hidden])')].every((img) => img.complete)")
         for width, height in sizes:
             tab.page.set_viewport_size({"width": width, "height": height})
@@ -105,5 +105,5 @@ def test_the_live_page_breaks_no_rule_of_axe(
     for moment, record, n in latest_first[:n_moments]:
         feeder.publish(record.session, n, last_was_s_ago=8_800.0)
         tab.page.goto(f"{feeder.url}/#key={KEY}&session={record.session}")
-        tab.until(f"document.querySelector('.live')?.dataset.last === '{n}'")
+        tab.until_message(n)
         assert violations(tab.page) == [], moment

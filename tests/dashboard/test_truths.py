@@ -20,7 +20,6 @@ from support.dashboard_moments import (
     without_motion,
 )
 from support.dashboard_record import Record, remade
-from support.dashboard_text import TWO_FRAMES
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def _open(tab: Tab, feeder: Feeder, record: Record, n: int) -> None:
     tab.page.goto(f"{feeder.url}/#key={KEY}&session={record.session}")
     tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
     tab.until("document.querySelector('ms-header h1').textContent.startsWith('sub-')")
-    tab.page.evaluate(TWO_FRAMES)
+    tab.until_message(n)
 
 
 def _first(record: Record, kind: type, start: int = 0, **where: object) -> int:
@@ -124,8 +123,7 @@ def test_nothing_jumps_from_the_first_moment_to_the_last(tab: Tab, feeder: Feede
         if not first:
             _open(tab, feeder, record, n)
         feeder.publish(record.session, n)
-        tab.until(f"document.querySelector('.live').dataset.last === '{n}'")
-        tab.page.evaluate(TWO_FRAMES)
+        tab.until_message(n)
         places = tab.page.evaluate(PLACES)
         first = first or places
         assert places.split("\n") == first.split("\n"), moment

@@ -18,6 +18,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 SIZES = [(3840, 2160), (1920, 1080), (1440, 900), (1366, 768), (1280, 720)]
 
 
@@ -51,6 +52,11 @@ class Tab:
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {deadline_s:g} s: {javascript}")
             self.page.wait_for_timeout(30)
+
+    def until_message(self, n: int) -> None:
+        """Waits until the Live page shows what follows from the first ``n`` messages."""
+        self.until(f"document.querySelector('.live')?.dataset.last === '{n}'")
+        self.page.evaluate(TWO_FRAMES)
 
     def text(self, selector: str) -> str:
         return str(self.page.inner_text(selector))

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from support.dashboard_browser import TWO_FRAMES
+
 HERE = Path(__file__).parent
 
 REMEMBER_PAINTED_TEXT = (HERE / "painted_text.js").read_text()
 MISFITS = (HERE / "misfits.js").read_text()
-TWO_FRAMES = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 def misfits(page: Any) -> list[str]:

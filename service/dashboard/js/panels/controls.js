@@ -196,7 +196,8 @@ class Controls extends HTMLElement {
   }
 
   #down = (event) => {
-    const isTyped = event.target.closest?.("input, textarea, select, dialog");
+    // what has just been closed has the focus until the browser's next turn
+    const isTyped = event.target.closest?.("dialog[open], :is(input, textarea, select):not(dialog:not([open]) *)");
     if (this.bar.hidden || isTyped || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     const act = { s: () => this.#start(), p: () => this.#pause(), m: () => this.markDialog.open(), b: () => this.#blind(), x: () => this.#hold(), "?": () => this.keysDialog.open() }[event.key.toLowerCase()];
     if (!act) return;

@@ -16,7 +16,7 @@ function dialog(label, submit, send, ...children) {
     h("div", { class: "row" }, submit ? h("button", { type: "submit", class: "primary", value: "go", text: submit }) : "",
       h("button", { type: "submit", value: "", formnovalidate: true, text: submit ? "Cancel" : "Close" })));
   const element = h("dialog", { class: "sheet", "aria-label": label }, form);
-  element.addEventListener("keydown", (event) => event.stopPropagation());
+  element.addEventListener("keydown", (event) => element.open && event.stopPropagation());
   element.addEventListener("close", () => element.returnValue === "go" && send());
   return element;
 }

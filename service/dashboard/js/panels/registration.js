@@ -28,7 +28,7 @@ class RegistrationPanel extends Panel {
     this.dialog = h("dialog", { "aria-label": "the run's first volume on its reference" },
       this.img, this.none, h("form", { method: "dialog" }, close));
     // Escape closes the image and does nothing else
-    this.dialog.addEventListener("keydown", (event) => event.stopPropagation());
+    this.dialog.addEventListener("keydown", (event) => this.dialog.open && event.stopPropagation());
     body.append(h("div", { class: "row" }, this.text, this.open), this.dialog);
   }
 

@@ -31,7 +31,7 @@ export class LimitsForm {
       h("div", { class: "row" }, h("button", { type: "button", text: "cancel", onclick: () => this.element.close() }),
         h("button", { text: "set" })));
     this.element = h("dialog", { "aria-label": "limits of quality" }, form);
-    this.element.addEventListener("keydown", (event) => event.stopPropagation());
+    this.element.addEventListener("keydown", (event) => this.element.open && event.stopPropagation());
   }
 
   /** @param {Object<string, number|string>} known this session's limits, by name */
