@@ -27,7 +27,7 @@ from service.lanes import Made, Source
 from service.metrics import Meter
 from service.pictures import Pictures
 from service.rates import Buckets
-from service.views import Views
+from service.view_store import Views
 
 REQUESTS_S, REQUEST_BURST = (
     50.0,

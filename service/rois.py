@@ -1,47 +1,49 @@
-"""Masks of regions of interest: read from NIfTI, reduced to which voxels they hold and where these are.
+"""Regions of interest: declared in a session, and a subject's own, which are declared in each of its sessions.
 
 Knows nothing of HTTP. A subject's own lie in ``rois/<subject>/`` of the data folder, where a person may put files too:
 ``<name>.nii`` or ``<name>.nii.gz``. Of a file that is sent nothing else is kept: no name, no description, no extension
-of its header.
+of its header. ``service.masks``, and numpy with it, is imported where a mask is read, in that thread.
 """
 
 from __future__ import annotations
 
-import math
 import re
-import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import ValidationError
 
-from mindsight.errors import BadRequest, BadVolume, MindsightError, NotFound
+from mindsight.errors import BadRequest, MindsightError, NotFound
 from mindsight.files.durable import write_durably
 from mindsight.protocol.inputs import SetRoi
 from mindsight.protocol.rois import RoiBaseline
-from mindsight.scanner.formats.nifti import nifti_volumes, read_nifti_header
-from mindsight.volume import Volume
-from mindsight.volume_codec import encode_volume
 from service.context import Gateway
-from service.nifti import nifti_bytes
+
+if TYPE_CHECKING:
+    from mindsight.volume import Volume
 
 MAX_ROI_BYTES = 32 * 1024 * 1024
-MAX_ROI_VOXELS = 8 * 1024 * 1024  # a gzip of little may promise more
 FOLDER = "rois"
 
 
 def declare(gateway: Gateway, session: str, name: str, mask: Volume, baseline: RoiBaseline) -> tuple[str, bool]:
     """Measure the region in this session from the next volume on. Returns the mask's digest, and whether it was
     declared so before."""
-    digest = gateway.blobs.put(encode_volume(mask))
+    from service.masks import payload_of
+
+    digest = gateway.blobs.put(payload_of(mask))
     declared = SetRoi(t=gateway.now(), name=name, mask=digest, baseline=baseline)
-    appended = gateway.recorder(session).set_roi(declared, int(np.count_nonzero(mask.data)))
+    appended = gateway.recorder(session).set_roi(declared, int(mask.data.sum()))
     return digest, appended.duplicate
 
 
 def declare_known(gateway: Gateway, session: str, subject: str) -> None:
     """Declare the subject's regions in a session; a file that is no mask becomes a warning of the session."""
-    for path in _files(gateway, subject):
+    if not (paths := _files(gateway, subject)):
+        return
+    from service.masks import read_mask
+
+    for path in paths:
         name = re.sub(r"[^A-Za-z0-9_-]", "_", path.name.partition(".")[0])[:32].lstrip("_-") or "roi"
         try:
             declare(gateway, session, name, read_mask(path), _baseline(path))
@@ -51,9 +53,11 @@ def declare_known(gateway: Gateway, session: str, subject: str) -> None:
 
 def keep(gateway: Gateway, subject: str, name: str, mask: Volume, baseline: RoiBaseline) -> None:
     """Declare the region in every session of the subject that is opened from now on. Raises StorageFull."""
+    from service.masks import file_of
+
     path = _folder(gateway, subject) / f"{name}.nii"
     write_durably(path.with_suffix(".json"), baseline.model_dump_json().encode())
-    write_durably(path, nifti_bytes(mask.data, mask.affine, intent="region"))
+    write_durably(path, file_of(mask))
 
 
 def kept(gateway: Gateway, subject: str) -> list[tuple[str, RoiBaseline]]:
@@ -98,33 +102,8 @@ def baseline_of(kind: str, from_s: float, until_s: float, label: str | None) -> 
         raise BadRequest(error.errors()[0]["msg"].lower(), code="roi.baseline") from None
 
 
-def read_mask(path: Path) -> Volume:
-    """The voxels above 0 in a NIfTI file of one volume. Raises BadRequest (``roi.mask``)."""
-    try:
-        header = read_nifti_header(path)
-        if math.prod(header.shape) > MAX_ROI_VOXELS:
-            raise BadRequest(
-                f"expected a mask on the grid of the volumes, at most {MAX_ROI_VOXELS} voxels, got one of"
-                f" {' x '.join(map(str, header.shape))}: resample it to a volume",
-                code="roi.mask",
-            )
-        if header.n_volumes != 1:
-            raise BadRequest(f"expected a mask of one volume, got {header.n_volumes}", code="roi.mask")
-        volume = next(nifti_volumes(path, tr_s=1.0, run=1))
-    except BadVolume as error:
-        raise BadRequest(f"expected a mask as NIfTI: {error}", code="roi.mask") from None
-    inside = np.nan_to_num(volume.data, nan=0.0) > 0
-    if not inside.any() or inside.all():
-        raise BadRequest(
-            f"expected a mask that is above 0 in some voxels, got {int(inside.sum())} of {inside.size}",
-            code="roi.mask",
-        )
-    return Volume(data=inside.astype(np.uint8), affine=header.affine, tr_s=1.0, run=1, index=0)
-
-
 def mask_of(content: bytes) -> Volume:
-    """``read_mask`` of a file's content."""
-    with tempfile.NamedTemporaryFile(suffix=".nii") as file:
-        file.write(content)
-        file.flush()
-        return read_mask(Path(file.name))
+    """The mask in a NIfTI file's content. Raises BadRequest (``roi.mask``)."""
+    from service import masks
+
+    return masks.mask_of(content)

@@ -1,27 +1,39 @@
-"""Volumes, masks and betas as a page shows them: small, eight or sixteen bits, as NIfTI. Made once, for all who look.
+"""Volumes, masks and betas as a page shows them: small, eight or sixteen bits, as NIfTI.
 
-Knows nothing of HTTP or of sessions.
+Knows nothing of HTTP or of sessions. It imports numpy: the gateway imports it in the thread that makes the first view.
 """
 
 from __future__ import annotations
 
-import gzip
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 import numpy as np
 from numpy.typing import NDArray
 
+from mindsight.blobs import BlobStore
 from mindsight.errors import NotFound
 from mindsight.volume import Volume
+from mindsight.volume_codec import decode_volume
+from mindsight.volume_header import MAGIC
 from service.nifti import nifti_bytes
 
 MAX_VIEW_VOXELS = 600_000
 MAX_PERCENT = 50.0  # of a beta: a voxel at the edge of the head has hardly any signal to be relative to
-KEPT_BYTES = 32 * 1024 * 1024
 _BRIGHT = 99.8  # percentile that is white: some vessels are brighter than all else
+
+
+def volume_of(blobs: BlobStore, digest: str) -> bytes:
+    """``volume_view`` of what is stored. Raises NotFound (``view.unknown``)."""
+    return volume_view(_stored(blobs, digest))
+
+
+def outline_of(blobs: BlobStore, digest: str) -> bytes:
+    """``outline_view`` of what is stored. Raises NotFound (``view.unknown``)."""
+    return outline_view(_stored(blobs, digest))
+
+
+def beta_of(blobs: BlobStore, beta: str, mask: str, reference: str) -> bytes:
+    """``beta_view`` of what is stored. Raises NotFound (``view.unknown``)."""
+    beta_V = np.frombuffer(blobs.get(beta), "<f4")
+    return beta_view(beta_V, _stored(blobs, mask), _stored(blobs, reference))
 
 
 def volume_view(volume: Volume) -> bytes:
@@ -62,6 +74,13 @@ def beta_view(beta_V: NDArray[np.float32], mask: Volume, reference: Volume) -> b
     return nifti_bytes(hundredths, mask.affine, 0.01, "percent")
 
 
+def _stored(blobs: BlobStore, digest: str) -> Volume:
+    payload = blobs.get(digest)
+    if payload[:4] != MAGIC:
+        raise NotFound("there is no such volume", code="view.unknown")
+    return decode_volume(payload)
+
+
 def _down_sampled(
     data_XYZ: NDArray[np.float32], affine: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -75,24 +94,3 @@ def _down_sampled(
         wider[axis, axis], wider[axis, 3] = 2.0, 0.5
         affine = affine @ wider
     return data_XYZ, affine
-
-
-@dataclass
-class Views:
-    """Finished views, gzipped, the least recently used leave first. May be used by several threads."""
-
-    _kept: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
-    _n_bytes: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def get(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """The view of this name, gzipped; made by ``make`` if it is not there. One is made at a time."""
-        with self._lock:
-            found = self._kept.pop(name, None)
-            if found is None:
-                found = gzip.compress(make(), 1, mtime=0)
-                self._n_bytes += len(found)
-            self._kept[name] = found
-            while self._n_bytes > KEPT_BYTES and len(self._kept) > 1:
-                self._n_bytes -= len(self._kept.popitem(last=False)[1])
-            return found

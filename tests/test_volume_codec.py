@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mindsight.errors import BadVolume
-from mindsight.volume import MAX_TR_S, MIN_TR_S, Volume
-from mindsight.volume_codec import MAGIC, decode_volume, encode_volume, read_header
+from mindsight.volume import Volume
+from mindsight.volume_bounds import MAX_TR_S, MIN_TR_S
+from mindsight.volume_codec import decode_volume, encode_volume
+from mindsight.volume_header import MAGIC, read_header
 
 DTYPES = ["<i1", "<u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f4", "<f8", ">i2", ">u2", ">i4", ">f4", ">f8"]
 AFFINE = np.array([[-3.0, 0.1, 0, 90], [0, 2.9, 0.2, -126], [0.1, -0.3, 3.1, -72], [0, 0, 0, 1]])
@@ -86,7 +88,7 @@ def test_the_header_reads_without_the_data() -> None:
     payload = encode_volume(make(acquired_s=12.5))
     offset = read_header(payload).offset
     header = read_header(payload[:offset])
-    assert (header.shape, header.dtype, header.run, header.index) == ((4, 3, 2), np.dtype("<i2"), 2, 7)
+    assert (header.shape, header.dtype, header.run, header.index) == ((4, 3, 2), "<i2", 2, 7)
     assert header.acquired_s == 12.5
     assert (header.data_bytes, header.total_bytes) == (48, len(payload))
 

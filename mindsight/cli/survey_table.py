@@ -11,7 +11,7 @@ from rich.text import Text
 from mindsight.scanner.beside import NO_EVENTS
 from mindsight.scanner.formats.image_type import MAGNITUDE
 from mindsight.scanner.survey import AS_STORED, Survey, Surveyed
-from mindsight.volume import same_tr
+from mindsight.volume_bounds import same_tr
 
 PIPE_WIDTH = 120  # of output that goes to a file
 MAX_LISTED = 8  # volumes or reasons, then the rest is counted

@@ -21,7 +21,8 @@ from mindsight.preprocessing.motion.realign import MIN_SLICES
 from mindsight.preprocessing.quality.rules import Alert, VolumeFigures
 from mindsight.preprocessing.registration.report import RegistrationReport
 from mindsight.preprocessing.registration.session_reference import SessionReference
-from mindsight.volume import Volume, same_tr
+from mindsight.volume import Volume
+from mindsight.volume_bounds import same_tr
 
 Float64Array = NDArray[np.float64]
 Triple = tuple[float, float, float]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mindsight.bus.connection import Bus, Script
 from mindsight.errors import Conflict, NotFound
 from mindsight.protocol.inputs import SessionOptions
-from mindsight.volume import MAX_TR_S, MIN_TR_S
+from mindsight.volume_bounds import MAX_TR_S, MIN_TR_S
 
 _RECORDS = "sessions:{all}:records"
 _STATES = "sessions:{all}:states"

@@ -26,7 +26,7 @@ from pydantic_core import PydanticCustomError
 from mindsight.protocol.messages import MAX_MARK, Digest, Instruction, MotionOrder
 from mindsight.protocol.rois import RoiBaseline, RoiName
 from mindsight.stages import STAGES
-from mindsight.volume import MAX_TR_S, MIN_TR_S
+from mindsight.volume_bounds import MAX_TR_S, MIN_TR_S
 
 _TIMES = {"t", "acked_t", "acquired_s"}
 _IN_KEY = {"occurrence"}

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadVolume
-from mindsight.volume import MAX_TR_S, MIN_TR_S, is_tr, same_tr
+from mindsight.volume_bounds import MAX_TR_S, MIN_TR_S, is_tr, same_tr
 
 Float64Array = NDArray[np.float64]
 

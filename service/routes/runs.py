@@ -10,7 +10,7 @@ from pydantic import Field
 from mindsight.journal.read import RunStatus
 from mindsight.protocol.inputs import StartRun
 from mindsight.protocol.messages import MotionOrder
-from mindsight.volume import MAX_TR_S, MIN_TR_S
+from mindsight.volume_bounds import MAX_TR_S, MIN_TR_S
 from service.auth import require
 from service.context import GatewayDependency
 from service.paging import NEXT_PAGE, PageDependency

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -26,14 +25,12 @@ from mindsight.protocol.messages import Digest
 from mindsight.protocol.stream import Lane, LatestHeader
 from mindsight.protocol.voxels import VoxelCourse, VoxelQuestion
 from mindsight.stages import Stage
-from mindsight.volume import MAX_SIDE, Volume
-from mindsight.volume_codec import decode_volume
+from mindsight.volume_bounds import MAX_SIDE
 from service.auth import require
 from service.context import Gateway, GatewayDependency
 from service.lanes import Made, Source
 from service.problems import responses
 from service.routes.common import RunNumber, SessionId, VolumeIndex
-from service.views import beta_view, outline_view, volume_view
 
 ANSWER_S = 3.0
 _LOOK_S = 0.05
@@ -61,8 +58,8 @@ async def get_view(
     kind: Annotated[Literal["volume", "outline"], Query(description="outline: of a mask")] = "volume",
 ) -> Response:
     """A reference, or the outline of a mask, by the digest that ``space.known`` or ``roi.declared`` names."""
-    view = volume_view if kind == "volume" else outline_view
-    return await _respond(request, gateway, f"{kind}-{digest}", lambda: view(_volume(gateway, digest)))
+    make = partial(_draw_volume if kind == "volume" else _draw_outline, gateway, digest)
+    return await _respond(request, gateway, f"{kind}-{digest}", make)
 
 
 @router.get(
@@ -76,7 +73,7 @@ async def get_volume_view(
 ) -> Response:
     """A volume as it was received, in scanner coordinates; ``run.placed`` has the way to the subject's space."""
     digest = await run_in_threadpool(_digest_of, gateway, session, run, index)
-    return await _respond(request, gateway, f"volume-{digest}", lambda: volume_view(_volume(gateway, digest)))
+    return await _respond(request, gateway, f"volume-{digest}", partial(_draw_volume, gateway, digest))
 
 
 @router.get(
@@ -143,7 +140,7 @@ def sources(gateway: Gateway) -> dict[Lane, Source]:
     def volume(session: str, message: Message) -> Made | None:
         assert isinstance(message, VolumeProcessed)
         digest = _digest_of(gateway, session, message.run, message.index)
-        packed = gateway.views.get(f"volume-{digest}", lambda: volume_view(_volume(gateway, digest)))
+        packed = gateway.views.get(f"volume-{digest}", partial(_draw_volume, gateway, digest))
         return _header(gateway, "volumes", message, run=message.run, index=message.index), packed
 
     def beta(session: str, message: Message) -> Made | None:
@@ -179,19 +176,28 @@ def _beta_of(gateway: Gateway, session: str, run: int, trial: int, stage: Stage)
     beta, space = (None if entry is None else parse_message(entry.payload) for entry in found[0])
     if not isinstance(beta, BetaReady) or not isinstance(space, SpaceKnown):
         raise NotFound(f"there is no {stage} beta of trial {trial} in run {run}", code="beta.unknown")
-    return f"beta-{beta.beta}-{space.mask}-{space.reference}", partial(_beta, gateway, beta, space)
+    return f"beta-{beta.beta}-{space.mask}-{space.reference}", partial(_draw_beta, gateway, beta, space)
 
 
-def _volume(gateway: Gateway, digest: str) -> Volume:
-    payload = gateway.blobs.get(digest)
-    if payload[:4] != b"MSV1":
-        raise NotFound("there is no such volume", code="view.unknown")
-    return decode_volume(payload)
+# numpy is imported with the first view, in the thread that makes it: the gateway starts without, and no request waits.
 
 
-def _beta(gateway: Gateway, beta: BetaReady, space: SpaceKnown) -> bytes:
-    beta_V = np.frombuffer(gateway.blobs.get(beta.beta), "<f4")
-    return beta_view(beta_V, _volume(gateway, space.mask), _volume(gateway, space.reference))
+def _draw_volume(gateway: Gateway, digest: str) -> bytes:
+    from service.views import volume_of
+
+    return volume_of(gateway.blobs, digest)
+
+
+def _draw_outline(gateway: Gateway, digest: str) -> bytes:
+    from service.views import outline_of
+
+    return outline_of(gateway.blobs, digest)
+
+
+def _draw_beta(gateway: Gateway, beta: BetaReady, space: SpaceKnown) -> bytes:
+    from service.views import beta_of
+
+    return beta_of(gateway.blobs, beta.beta, space.mask, space.reference)
 
 
 async def _respond(request: Request, gateway: Gateway, name: str, make: Callable[[], bytes]) -> Response:

@@ -15,8 +15,8 @@ from mindsight.bus import Appended
 from mindsight.errors import BadVolume
 from mindsight.protocol.inputs import SkipVolume, StartRun, TakeVolume
 from mindsight.protocol.messages import Digest
-from mindsight.volume import same_tr
-from mindsight.volume_codec import VolumeHeader, read_header
+from mindsight.volume_bounds import same_tr
+from mindsight.volume_header import VolumeHeader, read_header
 from service.auth import require
 from service.context import GatewayDependency
 from service.problems import responses

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mindsight.errors import NotFound
 from mindsight.volume import Volume
-from service.views import MAX_VIEW_VOXELS, Views, beta_view, outline_view, volume_view
+from service.view_store import Views
+from service.views import MAX_VIEW_VOXELS, beta_view, outline_view, volume_view
 
 AFFINE = np.array([[-2.9, 0, 0.1, 110.0], [0, 2.8, -1.1, -81.5], [0, 0.9, 3.6, -70.1], [0, 0, 0, 1]])
 
@@ -102,7 +103,7 @@ def test_many_who_look_at_once_have_a_view_made_once() -> None:
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.views.KEPT_BYTES", 4000)
+    monkeypatch.setattr("service.view_store.KEPT_BYTES", 4000)
     views = Views()
     noise = np.random.default_rng(2).bytes(1000)
     for k in range(8):

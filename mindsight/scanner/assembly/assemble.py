@@ -32,7 +32,8 @@ from mindsight.scanner.formats.scaling import SeriesScales
 from mindsight.scanner.formats.slices import slices_volume
 from mindsight.scanner.guard import guarded
 from mindsight.scanner.timing import pace_of
-from mindsight.volume import Volume, is_tr
+from mindsight.volume import Volume
+from mindsight.volume_bounds import is_tr
 
 _COMBINED = "combined "
 

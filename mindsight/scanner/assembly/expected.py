@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mindsight.scanner.echoes import EchoChoice
 from mindsight.scanner.formats.image_type import MAGNITUDE, Kind
-from mindsight.volume import same_tr
+from mindsight.volume_bounds import same_tr
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from mindsight.errors import MindsightError
 from mindsight.scanner.assembly.items import Item, TransportWarning
 from mindsight.scanner.formats.files import no_tr
 from mindsight.scanner.timing import pace_of
-from mindsight.volume import is_tr
+from mindsight.volume_bounds import is_tr
 
 Make = Callable[[float], Iterator[Item]]
 """Makes the volume once its repetition time is known."""

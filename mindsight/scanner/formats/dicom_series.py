@@ -34,7 +34,8 @@ from mindsight.scanner.formats.mosaic import directed, is_mosaic, mosaic_note, m
 from mindsight.scanner.formats.object_numbers import object_numbers
 from mindsight.scanner.formats.scaling import of_another_scale
 from mindsight.scanner.formats.slices import group_slices, slices_volume
-from mindsight.volume import Volume, is_tr
+from mindsight.volume import Volume
+from mindsight.volume_bounds import is_tr
 
 
 def record_volume(record: DicomRecord, run: int, index: int, tr_s: float | None = None) -> Volume:

@@ -25,7 +25,8 @@ from mindsight.errors import BadVolume
 from mindsight.scanner.formats.nifti_fields import best_affine, header_fields, slice_times
 from mindsight.scanner.formats.sidecar import Sidecar, read_sidecar
 from mindsight.scanner.timing import Agreed, agreed_tr, jumps_of, jumps_text, pace_of, why_not_times
-from mindsight.volume import MAX_SIDE, MAX_TR_S, MAX_VOXELS, Volume, is_tr, same_tr
+from mindsight.volume import Volume
+from mindsight.volume_bounds import MAX_SIDE, MAX_TR_S, MAX_VOXELS, is_tr, same_tr
 
 MAX_EXTENSION_BYTES = 1024 * 1024
 MAX_RUN_BYTES = 16 * 1024**3

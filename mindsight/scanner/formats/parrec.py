@@ -24,7 +24,8 @@ from mindsight.scanner.formats.geometry import stack
 from mindsight.scanner.formats.par_geometry import PSL_TO_RAS, affine_ras
 from mindsight.scanner.formats.par_header import ParHeader, read_par, refuse
 from mindsight.scanner.timing import Agreed, Pace, agreed_tr, pace_of
-from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume, is_tr
+from mindsight.volume import Volume
+from mindsight.volume_bounds import MAX_SIDE, MAX_VOXELS, is_tr
 
 Float64Array = NDArray[np.float64]
 

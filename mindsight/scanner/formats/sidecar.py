@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.volume import is_tr
+from mindsight.volume_bounds import is_tr
 
 MAX_BYTES = 8 * 1024 * 1024
 

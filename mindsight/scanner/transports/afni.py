@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from mindsight.errors import BadVolume
 from mindsight.scanner.echoes import Echo
 from mindsight.scanner.formats.geometry import LPS_TO_RAS
-from mindsight.volume import MAX_SIDE, Volume
+from mindsight.volume import Volume
+from mindsight.volume_bounds import MAX_SIDE
 
 END_OF_RUN = b"Et Earello Endorenna utulien!!"
 MAX_HEADER_BYTES = 64 * 1024

@@ -27,7 +27,8 @@ from mindsight.scanner.formats.dicom_record import Frame
 from mindsight.scanner.formats.geometry import affine_ras, plane_axes, rescaled, slice_order, stack
 from mindsight.scanner.formats.image_type import MAGNITUDE, Kind
 from mindsight.scanner.transports.mrd_headers import ImageHeader, WaveformHeader
-from mindsight.volume import MAX_SIDE, MAX_VOXELS, Volume, is_tr
+from mindsight.volume import Volume
+from mindsight.volume_bounds import MAX_SIDE, MAX_VOXELS, is_tr
 
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
 TICK_S = 0.0025

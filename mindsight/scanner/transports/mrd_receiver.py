@@ -33,7 +33,7 @@ from mindsight.scanner.transports.mrd_headers import HEADER_BYTES, WAVEFORM_HEAD
 from mindsight.scanner.transports.mrd_stacks import Stacks
 from mindsight.scanner.transports.receiver import Receiver, ReceiverOptions
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
-from mindsight.volume import is_tr
+from mindsight.volume_bounds import is_tr
 
 CONFIG_FILE, CONFIG_TEXT, HEADER, CLOSE, TEXT, ACQUISITION, IMAGE, WAVEFORM = 1, 2, 3, 4, 5, 1008, 1022, 1026
 CONFIG_FILE_BYTES = 1024

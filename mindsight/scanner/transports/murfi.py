@@ -23,7 +23,8 @@ from mindsight.scanner.assembly.arrivals import Arrival, NumberedVolume
 from mindsight.scanner.formats.image_type import Kind
 from mindsight.scanner.transports.receiver import Receiver, ReceiverOptions
 from mindsight.scanner.transports.tcp import Listener, Network, Wire
-from mindsight.volume import MAX_SIDE, Volume
+from mindsight.volume import Volume
+from mindsight.volume_bounds import MAX_SIDE
 
 MAGICS = (b"ERTI", b"SIMU")
 # Of 616 bytes: magic, series UID, data type, little-endian?, mosaic?, pixels of read, phase and slice, three rows of
