@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo docs lint test test-portable test-slow fuzz chaos check bench lock audit sbom licences clean
+.PHONY: setup demo docs lint test test-portable test-slow fuzz chaos check bench lock audit sbom licences release clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -78,6 +78,9 @@ sbom: .venv/.release ## what each install holds (CycloneDX), into build/sbom/
 
 licences: .venv/.release ## the licence of every package that is installed, into docs/licences.md
 	$(BIN)/python deploy/licences.py
+
+release: .venv/.release ## wheel and source archive of the tag that is checked out, into build/release/
+	$(BIN)/python deploy/release.py
 
 clean:
 	rm -rf .venv build *.egg-info mindsight-data

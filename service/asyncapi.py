@@ -12,9 +12,9 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-import mindsight
 from mindsight.protocol import Message
 from mindsight.protocol.feedback import Drawn, Ping, Pong, Show, ShowPlan
+from mindsight.protocol.messages import VERSION
 from mindsight.protocol.stream import LatestHeader, Tick, Want
 from service.describing import complete
 
@@ -77,7 +77,7 @@ def document() -> dict[str, Any]:
         "asyncapi": "3.0.0",
         "info": {
             "title": "Mindsight live streams",
-            "version": mindsight.__version__,
+            "version": str(VERSION),  # of the messages, which changes with them alone
             "description": "What happens in a session, while it happens.",
         },
         "defaultContentType": "application/json",
