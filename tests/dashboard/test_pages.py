@@ -23,7 +23,7 @@ from mindsight.settings import Settings
 from service.keys import create_keys
 from support.dashboard_browser import Tab
 from support.gateway_harness import start_gateway, stop
-from support.keyboard import check_accessible, go_to, hold, press, write
+from support.keyboard import check_accessible, choose, go_to, hold, press, write
 from workers.ingest.runner import SessionRunner
 
 _LOGGED = "document.querySelector('ms-controls .sent').textContent.includes('✓ {}: logged')"
@@ -132,12 +132,30 @@ def _steer(tab: Tab) -> None:
     keyboard.press("b")
     _logged(tab, "Blinding")
     tab.until("document.querySelector('ms-controls .blind').dataset.on === ''")
+    _choose_feedback(tab)
     keyboard.press("?")
     tab.until("document.querySelector('ms-controls dialog[open] dl')")
     keyboard.press("Escape")
     tab.until("!document.querySelector('dialog[open]')")
     hold(tab, "x", until="document.querySelector('ms-header .chip').dataset.state === 'CLOSED'")
     tab.until("document.querySelector('ms-controls').hidden")
+
+
+def _choose_feedback(tab: Tab) -> None:
+    """With the keyboard, twice: the form begins with what was chosen last."""
+    for show in ("bar", "name"):
+        tab.page.keyboard.press("f")
+        tab.until("document.activeElement.id === 'feedback-show'")
+        tab.page.keyboard.type(show)
+        choose(tab, "#feedback-fallback", "a")
+        tab.until("document.querySelector('#feedback-text').offsetParent")
+        write(tab, "#feedback-text", "—")
+        check_accessible(tab)
+        tab.page.keyboard.press("Enter")
+        tab.until("!document.querySelector('dialog[open]')")
+        _logged(tab, "Feedback")
+        words = {"bar": "a bar of the probability", "name": "the first candidate’s name"}[show]
+        tab.until(f"document.querySelector('ms-events').textContent.includes('{words}, fast, within 12.0 s')")
 
 
 def _logged(tab: Tab, what: str) -> None:

@@ -1,6 +1,7 @@
 // The log: what happened, in plain words, newest last. Pure.
 
 import { bundle, count, duration, plural } from "./format.js";
+import { described } from "./feedback.js";
 import { earlierResult, warmingUp } from "./figures.js";
 
 /** What a candidate is called. */
@@ -102,6 +103,7 @@ const WORDS = {
     return { level: "info", text: `limits changed: ${changes.map(([name, limit]) => `${name} ${limit}`).join(", ")}` };
   },
   "instructed": (_, m) => (m.instruction in INSTRUCTED ? { level: "info", text: INSTRUCTED[m.instruction](m) + where(m) } : null),
+  "feedback.chosen": (_, m) => ({ level: "info", text: described(m.plan) }),
   "roi.declared": (_, m) => ({ level: "info", text: `region ${m.name}: ${plural(m.n_voxels, "voxel")}` }),
   "bundle.changed": (_, m) => ({ level: "info", text: `from the next run on bundle ${bundle(m.bundle)}: ${m.text}` }),
   "result": decoded,

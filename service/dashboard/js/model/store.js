@@ -30,6 +30,7 @@ export const emptySession = () => ({
   lastVolumeT: null,
   newest: null, // {run, trial} of the trial that the live view shows
   space: null, // the space.known message: reference and mask
+  feedback: null, // what the participant is shown, as it was chosen last
   rois: {}, // regions of interest by name: {name, mask, nVoxels, baseline}
   latency: {},
   arrivals: [],
@@ -177,6 +178,7 @@ const HANDLERS = {
     paused: m.instruction === "pause" || (s.paused && m.instruction !== "resume"),
     blinded: m.instruction === "blind" || (s.blinded && m.instruction !== "unblind"),
   }),
+  "feedback.chosen": (s, m) => ({ ...s, feedback: m.plan }),
   "space.known": (s, m) => ({ ...s, space: m }),
   "roi.declared": (s, m) => {
     const roi = { name: m.name, mask: m.mask, nVoxels: m.n_voxels, baseline: m.baseline ?? { kind: "rest" } };

@@ -52,6 +52,7 @@ export const simulate = (body) => call("POST", "/v1/simulations", body);
 export const startRun = (session, body) => call("POST", at("sessions", session, "runs"), body);
 export const endRun = (session, run) => call("POST", at("sessions", session, "runs", run, "end"));
 export const listRuns = (session) => get("sessions", session, "runs");
+export const chooseFeedback = (session, plan) => call("PUT", at("sessions", session, "feedback"), plan);
 export const instruct = (session, body) => call("POST", at("sessions", session, "instructions"), body);
 
 export const listSubjects = () => get("subjects");

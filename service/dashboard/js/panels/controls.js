@@ -1,14 +1,16 @@
-// What an experimenter does with a session while it runs: start and stop, pause, mark, blind; with keys.
+// What an experimenter does with a session while it runs: start and stop, pause, mark, blind, feed back; with keys.
 //
 // Each instruction is pending until the service has it, then acknowledged, and logged once the worker's own message about
 // it has come through the session's log.
 
+import { samePlan } from "../model/feedback.js";
 import { age } from "../model/format.js";
-import { closeSession, endRun, getSession, instruct, newId, ownKey, startRun } from "../net/api.js";
+import { chooseFeedback, closeSession, endRun, getSession, instruct, newId, ownKey, startRun } from "../net/api.js";
 import { h, setAttr, setText } from "../ui/dom.js";
 import { explain } from "../ui/forms.js";
 import { openReport } from "../ui/report.js";
 import { KeysDialog, MarkDialog, RunDialog } from "./controls_dialogs.js";
+import { FeedbackDialog } from "./feedback_dialog.js";
 
 const HOLD_MS = 1000; // a run is not ended by a slip
 const SHOWN_MS = 7000; // how long what was logged stays to be read
@@ -47,6 +49,7 @@ class Controls extends HTMLElement {
     this.pause = button("pause", "❚❚", "Pause", "P", () => this.#pause());
     this.mark = button("mark", "⚑", "Mark", "M", () => this.markDialog.open());
     this.blind = button("blind", "◧", "Blind", "B", () => this.#blind());
+    this.feedback = button("feedback", "◉", "Feedback", "F", () => this.#choose());
     this.stop = button("stop", "■", "Stop", "hold X", () => {});
     this.help = button("help", "?", "Keys", "?", () => this.keysDialog.open());
     this.stop.el.addEventListener("pointerdown", () => this.#hold());
@@ -55,13 +58,15 @@ class Controls extends HTMLElement {
     this.stop.el.addEventListener("keyup", (event) => [" ", "Enter"].includes(event.key) && this.#release());
     this.markDialog = new MarkDialog((text) => this.#send("mark", "Mark", { text: text || null }));
     this.runDialog = new RunDialog((plan) => this.#begin(plan));
+    this.feedbackDialog = new FeedbackDialog((plan) => this.#feedBack(plan));
     this.keysDialog = new KeysDialog();
-    this.bar = h("div", { class: "bar", role: "toolbar", "aria-label": "session" }, ...[this.start, this.pause, this.mark, this.blind, this.stop, this.help].map(({ el }) => el));
+    this.buttons = [this.start, this.pause, this.mark, this.blind, this.feedback, this.stop, this.help];
+    this.bar = h("div", { class: "bar", role: "toolbar", "aria-label": "session" }, ...this.buttons.map(({ el }) => el));
     this.replayed = h("a", { class: "button", text: "Replay" });
     this.report = h("button", { type: "button", text: "Report", onclick: () => this.#report() });
     this.review = h("div", { class: "bar review" }, this.replayed, this.report);
     this.said = h("ol", { class: "sent", "aria-live": "polite", "aria-label": "instructions" });
-    this.append(this.bar, this.review, this.said, this.markDialog.element, this.runDialog.element, this.keysDialog.element);
+    this.append(this.bar, this.review, this.said, this.markDialog.element, this.runDialog.element, this.feedbackDialog.element, this.keysDialog.element);
   }
 
   update(view) {
@@ -85,7 +90,7 @@ class Controls extends HTMLElement {
     setText(this.blind.text, session.blinded ? "Unblind" : "Blind");
     setAttr(this.blind.el, "data-on", session.blinded ? "" : null);
     this.pause.el.hidden = !session.bundle;
-    for (const { el, text } of [this.start, this.pause, this.mark, this.blind, this.stop, this.help]) {
+    for (const { el, text } of this.buttons) {
       setAttr(el, "title", text.textContent);
       setAttr(el, "aria-label", text.textContent);
     }
@@ -134,6 +139,15 @@ class Controls extends HTMLElement {
     this.#post(change, what, () => instruct(this.name, { instruction, change, ...more }));
   }
 
+  #choose() {
+    this.feedbackDialog.open(this.name, this.view.session.feedback);
+  }
+
+  #feedBack(plan) {
+    const isLogged = ({ feedback }) => (samePlan(feedback, plan) ? {} : null);
+    this.#post(newId("feedback"), "Feedback", () => chooseFeedback(this.name, plan), isLogged);
+  }
+
   #end() {
     const run = this.view.session.runs[this.view.session.run];
     if (run && !run.ended) this.#post(`run-${run.run}-ended`, `Stop of run ${run.run}`, () => endRun(this.name, run.run));
@@ -149,8 +163,9 @@ class Controls extends HTMLElement {
     this.#drawSent();
   }
 
-  async #post(id, what, request) {
-    const sent = { what, state: "pending", at: Date.now(), text: "pending …" };
+  /** `taken(session)`: where the session's log has it, {run, index}, or nothing. */
+  async #post(id, what, request, taken = (session) => session.instructed[id]) {
+    const sent = { what, state: "pending", at: Date.now(), text: "pending …", taken };
     this.#sent.set(id, sent);
     this.#drawSent();
     try {
@@ -164,7 +179,7 @@ class Controls extends HTMLElement {
 
   /** What the log says of an instruction that was sent. */
   #follow(id, sent, session) {
-    const taken = session.instructed[id];
+    const taken = sent.taken?.(session);
     if (taken && sent.state !== "logged") Object.assign(sent, { state: "logged", at: Date.now(), text: `logged${spot(taken)}` });
     const waited = Date.now() - sent.at;
     if (sent.state === "acknowledged" && waited > LATE_MS) sent.text = `acknowledged; no worker has taken it for ${age(waited / 1000)}`;
@@ -199,7 +214,7 @@ class Controls extends HTMLElement {
     // what has just been closed has the focus until the browser's next turn
     const isTyped = event.target.closest?.("dialog[open], :is(input, textarea, select):not(dialog:not([open]) *)");
     if (this.bar.hidden || isTyped || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-    const act = { s: () => this.#start(), p: () => this.#pause(), m: () => this.markDialog.open(), b: () => this.#blind(), x: () => this.#hold(), "?": () => this.keysDialog.open() }[event.key.toLowerCase()];
+    const act = { s: () => this.#start(), p: () => this.#pause(), m: () => this.markDialog.open(), b: () => this.#blind(), f: () => this.#choose(), x: () => this.#hold(), "?": () => this.keysDialog.open() }[event.key.toLowerCase()];
     if (!act) return;
     event.preventDefault();
     act();

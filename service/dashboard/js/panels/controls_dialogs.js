@@ -5,13 +5,13 @@ import { field, input } from "../ui/forms.js";
 
 const KEYS = [
   ["S", "start the next run"], ["hold X", "stop the run; between runs, close the session"], ["P", "pause decoding, or decode again"],
-  ["M", "mark this moment, with a text"], ["B", "blind, or unblind"], ["← →", "look back at trials, and forward"],
+  ["M", "mark this moment, with a text"], ["B", "blind, or unblind"], ["F", "choose what the participant is shown"], ["← →", "look back at trials, and forward"],
   ["Home", "the first trial"], ["Esc", "back to the newest trial"], [", .", "the crosshair, by volumes"],
   ["+ − 0", "charts closer, wider, the whole run"], ["?", "this list"],
 ];
 
 /** A dialog with a form; what is typed in it is no key of the page. */
-function dialog(label, submit, send, ...children) {
+export function dialog(label, submit, send, ...children) {
   const form = h("form", { method: "dialog", class: "fields" }, h("h2", { text: label }), ...children,
     h("div", { class: "row" }, submit ? h("button", { type: "submit", class: "primary", value: "go", text: submit }) : "",
       h("button", { type: "submit", value: "", formnovalidate: true, text: submit ? "Cancel" : "Close" })));
