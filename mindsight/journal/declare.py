@@ -145,8 +145,18 @@ class Recorder:
     def set_roi(self, declared: SetRoi, n_voxels: int) -> Appended:
         """Measure a region of interest from the next volume on. Raises NotFound, Conflict (``session.closed``).
 
+        What was declared last under this name stands, also if it was declared before something else was; the same again
+        changes nothing.
+
         n_voxels : in its mask
         """
+        earlier = [
+            entry for entry in self._journal.read_inputs() if isinstance(entry, SetRoi) and entry.name == declared.name
+        ]
+        n_same = sum(entry.identity == declared.identity for entry in earlier)
+        stands = bool(earlier) and earlier[-1].identity == declared.identity
+        occurrence = n_same if stands else n_same + 1
+        declared = declared.model_copy(update={"occurrence": occurrence if occurrence > 1 else None})
         message = RoiDeclared(
             session=self._session,
             t=declared.t,

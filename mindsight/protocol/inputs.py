@@ -333,12 +333,16 @@ class SetBundle(_Base):
 
 
 class SetRoi(_Base):
-    """A region of interest is measured from the next volume on, in place of an earlier one of this name."""
+    """A region of interest is measured from the next volume on, in place of an earlier one of this name.
+
+    ``occurrence`` : n for the n-th time, from 2, that the same is declared after something else of this name was.
+    """
 
     type: Literal["roi.set"] = "roi.set"
     name: RoiName
     mask: Digest
     baseline: RoiBaseline = RoiBaseline()
+    occurrence: int | None = Field(default=None, ge=2)
 
     @model_validator(mode="after")
     def _check_label(self) -> SetRoi:
@@ -348,7 +352,8 @@ class SetRoi(_Base):
 
     @property
     def key(self) -> str:
-        return f"roi-{self.name}-{self.identity[:16]}"
+        again = "" if self.occurrence is None else f"-{self.occurrence}"
+        return f"roi-{self.name}-{self.identity[:16]}{again}"
 
 
 class Instruct(_Base):

@@ -129,6 +129,17 @@ def test_what_is_no_mask_or_no_baseline_is_refused(
     assert admin.get(f"/v1/sessions/{session}/rois").json() == []
 
 
+def test_of_a_region_s_declarations_the_last_one_stands(admin: httpx.Client, bus: Bus, session: str) -> None:
+    """Also where it is what another one replaced. The same twice in a row is one."""
+    address, contents = f"/v1/sessions/{session}/rois/left", (nifti(MASK), nifti(np.roll(MASK, 1, axis=0)))
+    taken = [admin.put(address, content=contents[k]).json() for k in (0, 1, 0, 0, 1, 0)]
+    assert [one["duplicate"] for one in taken] == [False, False, False, True, False, False]
+    (listed,) = admin.get(f"/v1/sessions/{session}/rois").json()
+    assert listed["mask"] == taken[0]["mask"] != taken[1]["mask"]
+    told = [m.mask for m in Journal(bus, session).read_messages() if m.type == "roi.declared"]
+    assert told == [taken[k]["mask"] for k in (0, 1, 0, 1, 0)]
+
+
 def test_a_viewer_declares_no_region_and_is_not_told_what_a_baseline_shows(running: Running, session: str) -> None:
     address = f"/v1/sessions/{session}/rois"
     with running.client("experimenter") as experimenter:
