@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
@@ -17,21 +17,10 @@ from service.blinding import may_see_truth
 from service.context import GatewayDependency
 from service.problems import responses
 from service.routes.common import Body, SessionId
+from service.routes.roi_query import BINARY, BaselineQuery, RoiNamed
 from service.transfer import read_body
 
 router = APIRouter(prefix="/v1/sessions/{session}/rois", tags=["regions of interest"])
-
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-RoiNamed = Annotated[
-    str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$", description="as it is shown, e.g. left-amygdala")
-]
-
-
-Kind = Annotated[str, Query(pattern="^(rest|seconds|label)$", description="kind of baseline")]
-FromS = Annotated[float, Query(ge=0, le=86_400, description="kind seconds: begin, of the run")]
-UntilS = Annotated[float, Query(ge=0, le=86_400, description="kind seconds: end, of the run")]
-Label = Annotated[str | None, Query(max_length=200, description="kind label: trial_type of its events")]
-BINARY = {"requestBody": {"required": True, "content": {"application/octet-stream": _BINARY}}}
 
 
 class Roi(Body):
@@ -61,10 +50,7 @@ async def put_roi(
     gateway: GatewayDependency,
     session: SessionId,
     name: RoiNamed,
-    baseline: Kind = "rest",
-    from_s: FromS = 0.0,
-    until_s: UntilS = 0.0,
-    label: Label = None,
+    baseline: BaselineQuery,
 ) -> RoiAdded:
     """Declare a region by its mask: NIfTI of one volume, gzipped or not, in which its voxels are above 0.
 
@@ -72,7 +58,7 @@ async def put_roi(
     and where they are is kept of the file. It is measured from the next volume on; ``roi.measured`` has the values.
     """
     content = await read_body(request, rois.MAX_ROI_BYTES)
-    relative_to = rois.baseline_of(baseline, from_s, until_s, label)
+    relative_to = baseline.checked()
     await run_in_threadpool(gateway.sessions.get, session)
     mask = await run_in_threadpool(rois.mask_of, content)
     added, duplicate = await run_in_threadpool(rois.declare, gateway, session, name, mask, relative_to)

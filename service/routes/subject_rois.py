@@ -15,7 +15,7 @@ from service.auth import Caller, require
 from service.context import GatewayDependency
 from service.problems import responses
 from service.routes.common import Body
-from service.routes.rois import BINARY, FromS, Kind, Label, RoiNamed, UntilS
+from service.routes.roi_query import BINARY, BaselineQuery, RoiNamed
 from service.transfer import read_body
 
 router = APIRouter(prefix="/v1/subjects/{subject}/rois", tags=["regions of interest"])
@@ -40,14 +40,11 @@ async def put_subject_roi(
     gateway: GatewayDependency,
     subject: str,
     name: RoiNamed,
-    baseline: Kind = "rest",
-    from_s: FromS = 0.0,
-    until_s: UntilS = 0.0,
-    label: Label = None,
+    baseline: BaselineQuery,
 ) -> SubjectRoi:
     """Keep a region, by its mask, for the sessions that are opened from now on; see the sessions' own."""
     content = await read_body(request, rois.MAX_ROI_BYTES)
-    relative_to = rois.baseline_of(baseline, from_s, until_s, label)
+    relative_to = baseline.checked()
     await run_in_threadpool(gateway.registry.get, subject)
     mask = await run_in_threadpool(rois.mask_of, content)
     await run_in_threadpool(rois.keep, gateway, subject, name, mask, relative_to)
