@@ -18,10 +18,12 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "docs": ("docs",),
     "report": ("server", "report"),
     "onnx": ("server", "onnx"),
+    "otel": ("server", "otel"),
     "tensorrt": ("server", "tensorrt"),
     "dev": ("dev",),
     "bench": ("dev", "bench"),
     "release": ("release",),
+    "chart": ("chart",),
 }
 OLDEST = {"base": "3.10"} | dict.fromkeys(("docs", "dev", "bench"), "3.11.5")
 """A console's; the site's and what holds it; the others need what the service needs."""

@@ -157,6 +157,12 @@ def read_settings(**given: Any) -> Settings:
         ) from None
 
 
+def traces_wanted() -> bool:
+    """Whether OpenTelemetry's own variables name where traces go. The rest of them its SDK reads itself."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return os.environ.get("OTEL_SDK_DISABLED", "") != "true" and any(os.environ.get(name) for name in names)
+
+
 def config_file() -> Path | None:
     """The file of settings that is in force; None without one. Raises BadRequest (``settings.file``)."""
     named = os.environ.get("MINDSIGHT_CONFIG")

@@ -22,7 +22,7 @@ class Worker(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str = Field(description="machine and number of its process")
-    kind: str = Field(description="ingest, inference or jobs")
+    kind: str = Field(description="ingest, inference, jobs or traces")
     version: str = Field(description="of Mindsight")
     about: str = Field(default="", description="where it computes")
     started_t: float = Field(description="seconds since the Unix epoch")

@@ -21,7 +21,7 @@ import httpx
 
 from mindsight.errors import Conflict, DeadlineExceeded, MindsightError
 from mindsight.processes import ending_with_parent, module_command
-from mindsight.settings import Settings
+from mindsight.settings import Settings, traces_wanted
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 10.0
@@ -33,8 +33,12 @@ MODULES = {
     "ingest": "workers.ingest",
     "inference": "workers.inference",
     "jobs": "workers.jobs",
+    "traces": "workers.traces",
 }
-USUAL_S = {"bus": 0.5, "gateway": 1.5, "ingest": 4.0, "jobs": 4.0, "inference": 8.0}  # from its start until it is ready
+USUAL_S = {  # from its start until it is ready
+    **{"bus": 0.5, "gateway": 1.5, "traces": 1.0},
+    **{"ingest": 4.0, "jobs": 4.0, "inference": 8.0},
+}
 # one thread per process makes betas reproducible to the bit, and leaves the cores to the processes
 THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
@@ -52,7 +56,8 @@ class Supervisor:
     """Starts the parts, restarts one that dies, stops them all. One supervisor per data folder, which it locks.
 
     settings : passed to every part through its environment
-    parts : which of ``MODULES``; without the bus if ``settings.redis_url`` names an external server
+    parts : which of ``MODULES``; without the bus if ``settings.redis_url`` names an external server, without the
+        traces if nothing names where they go
     announce : receives each line that the gateway prints, at the first start also the keys, which are in no log file
     report : receives what the start waits for, and the share of it that is over
     """
@@ -92,7 +97,8 @@ class Supervisor:
             (self.logs_dir / f"{part}.log").unlink(missing_ok=True)
         address_file = self.settings.data_dir / "gateway.json"
         address_file.unlink(missing_ok=True)
-        wanted = [part for part in self.parts if part != "bus" or self.settings.redis_url == "embedded://"]
+        has = {"bus": self.settings.redis_url == "embedded://", "traces": traces_wanted()}
+        wanted = [part for part in self.parts if has.get(part, True)]
         for part in wanted:
             self._spawn(part)
         threading.Thread(target=self._keep_alive, name="supervisor", daemon=True).start()
@@ -125,7 +131,7 @@ class Supervisor:
         """Ask every part to stop, the bus last; kill what has not stopped by the deadline."""
         self._stopping.set()
         with self._lock:
-            for part in ("jobs", "inference", "ingest", "gateway", "bus"):
+            for part in ("traces", "jobs", "inference", "ingest", "gateway", "bus"):
                 process = self._processes.pop(part, None)
                 if process is None:
                     continue
