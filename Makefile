@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo docs lint test test-portable test-slow fuzz chaos check bench lock audit sbom licences release clean
+.PHONY: setup demo docs lint test test-portable test-slow fuzz contract chaos check bench lock audit sbom licences release clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -45,6 +45,9 @@ test-slow: setup ## the long forms of checks that `make test` makes in short
 
 fuzz: setup ## changed inputs through every reader; N=1000000 of each
 	$(BIN)/python tests/fuzz.py $(if $(N),--n $(N))
+
+contract: setup ## requests made from the description of the interface, against a running gateway; N=50000
+	MINDSIGHT_TEST_CASES=$(or $(N),5000) $(BIN)/python -m pytest -q -s -m slow tests/service/test_contract.py
 
 chaos: setup ## kills and pauses of every process while sessions stream; BLOWS=200 SESSIONS=4 SEED=1, or FAIL_POINTS=1
 	$(BIN)/python tests/chaos.py $(if $(BLOWS),--blows $(BLOWS)) $(if $(SESSIONS),--sessions $(SESSIONS)) $(if $(SEED),--seed $(SEED)) $(if $(FAIL_POINTS),--fail-points)

@@ -98,7 +98,7 @@ def _made(url: str, key: str) -> dict[str, Any]:
 def run_cases(gateway: Gateway, per_operation: int, mode: GenerationMode, *, same: bool = True, every: int = 1) -> None:
     """``per_operation`` requests for each operation; fails with the first response that breaks the description.
 
-    same : the same requests each time
+    same : the same requests each time, and of one session; otherwise each operation has an open session of its own
     every : of how many operations one is tried
     """
     schema = schemathesis.openapi.from_dict(gateway.document)
@@ -106,6 +106,8 @@ def run_cases(gateway: Gateway, per_operation: int, mode: GenerationMode, *, sam
         operation = found.ok()
         if operation.path in ENDLESS:
             continue
+        if not same:  # an operation before it may have closed or erased the others
+            gateway.known = _made(gateway.url, gateway.key)
         with requests.Session() as session:
             _try(gateway, operation, session, per_operation, mode, same)
 
