@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response, StreamingResponse
 
 from mindsight.errors import NotFound
-from mindsight.files.tar_stream import tar_of
 from service.auth import require
 from service.context import Gateway, GatewayDependency
+from service.downloads import TAR_RESPONSE, as_tar
 from service.problems import responses
 from service.routes.common import SessionId
 from service.routes.reports import OWN_STYLE
@@ -43,10 +43,7 @@ def session_report(gateway: GatewayDependency, session: SessionId) -> Response:
     "/export",
     response_class=StreamingResponse,
     dependencies=[Depends(require("subjects:export"))],
-    responses={
-        200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}},
-        **responses(404, 409),
-    },
+    responses={**TAR_RESPONSE, **responses(404, 409)},
 )
 def export_session(gateway: GatewayDependency, session: SessionId) -> StreamingResponse:
     """The session's archive as a tar file: BIDS raw data and derivatives; its last file, ``manifest.json``, has the
@@ -54,8 +51,7 @@ def export_session(gateway: GatewayDependency, session: SessionId) -> StreamingR
     """
     folder = _archive(gateway, session)
     gateway.registry.get(folder.name.partition("_")[0]).check_use("export", gateway.now())
-    headers = {"Content-Disposition": f'attachment; filename="{folder.name}.tar"'}
-    return StreamingResponse(tar_of(folder, MANIFEST), media_type="application/x-tar", headers=headers)
+    return as_tar(folder, MANIFEST)
 
 
 def _archive(gateway: Gateway, session: str) -> Path:

@@ -11,11 +11,11 @@ from fastapi import APIRouter, Depends, Path
 from starlette.responses import StreamingResponse
 
 from mindsight.errors import NotFound
-from mindsight.files.tar_stream import tar_of
 from mindsight.subjects.registry import Subject
 from mindsight.subjects.versions import Versions
 from service.auth import require
 from service.context import GatewayDependency
+from service.downloads import TAR_RESPONSE, as_tar
 from service.problems import responses
 
 router = APIRouter(prefix="/v1/subjects/{subject}/bundles", tags=["bundles"])
@@ -47,10 +47,7 @@ def roll_back(gateway: GatewayDependency, subject: str) -> Subject:
     "/{number}/export",
     response_class=StreamingResponse,
     dependencies=[Depends(require("subjects:export"))],
-    responses={
-        200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}},
-        **responses(404, 409),
-    },
+    responses={**TAR_RESPONSE, **responses(404, 409)},
 )
 def export_version(gateway: GatewayDependency, subject: str, number: Number) -> StreamingResponse:
     """The version as a tar file; ``bundle.json`` in it lists the sha256 of every file. Needs consent to export."""
@@ -59,5 +56,4 @@ def export_version(gateway: GatewayDependency, subject: str, number: Number) -> 
     folder = gateway.settings.bundles_dir / version.bundle
     if version.removed or not folder.is_dir():
         raise NotFound("the files of this version were removed; export a newer one", code="version.removed")
-    headers = {"Content-Disposition": f'attachment; filename="{version.bundle}.tar"', "X-Bundle-Digest": version.digest}
-    return StreamingResponse(tar_of(folder), media_type="application/x-tar", headers=headers)
+    return as_tar(folder, headers={"X-Bundle-Digest": version.digest})
