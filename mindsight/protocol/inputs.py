@@ -23,8 +23,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from mindsight.protocol.messages import MAX_MARK, Digest, Instruction, MotionOrder
+from mindsight.protocol.base import Digest
 from mindsight.protocol.rois import RoiBaseline, RoiName
+from mindsight.protocol.session_messages import MAX_MARK, Instruction, MotionOrder
 from mindsight.stages import STAGES
 from mindsight.volume_bounds import MAX_TR_S, MIN_TR_S
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
-from mindsight.protocol.messages import Digest
+from mindsight.protocol.base import Digest
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 JOB_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
