@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo docs lint test test-portable test-slow fuzz contract chaos check bench lock audit sbom licences release clean
+.PHONY: setup demo docs lint test test-portable test-slow fuzz contract chaos check bench lock audit sbom licences release chart clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -84,6 +84,13 @@ licences: .venv/.release ## the licence of every package that is installed, into
 
 release: .venv/.release ## wheel and source archive of the tag that is checked out, into build/release/
 	$(BIN)/python deploy/release.py
+
+.venv/.chart: .venv/.ready deploy/locks/chart.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement deploy/locks/chart.txt
+	touch $@
+
+chart: .venv/.chart ## the Helm chart, linted and rendered by Helm and checked against Kubernetes' schemas
+	$(BIN)/python -m pytest -q tests/deploy/test_chart.py
 
 clean:
 	rm -rf .venv build *.egg-info mindsight-data
