@@ -30,14 +30,22 @@ def verify(
     if expect and not (number.isdecimal() and len(digest) == len(FIRST)):
         raise BadRequest("expected --expect NUMBER:DIGEST, as verify prints it", code="audit.expect")
     last, held = (0, FIRST), not expect or int(number) == 0
-    for link in Chain(read_settings().audit_file).verify():
+    chain = Chain(read_settings().audit_file)
+    for link in chain.verify():
         last = (link.number, link.digest)
         held = held or last == (int(number), digest)
     if not held:
         text = f"expected line {number} of the audit log as noted, got another or none: it was cut off or replaced"
         raise Diverged(text, code="audit.broken")
-    facts = {"lines": last[0], "last": f"{last[0]}:{last[1]}"}
-    show(f"{last[0]} lines, unchanged; last: {last[0]}:{last[1]}", facts, as_json)
+    _, begun = chain.ends()
+    facts = {"lines": last[0], "last": f"{last[0]}:{last[1]}", "begun_bytes": begun}
+    text = f"{last[0]} lines, unchanged; last: {last[0]}:{last[1]}"
+    if begun:
+        text += (
+            f"\nbehind it stand {begun} bytes of a line that was not written to its end: the machine stopped, or the"
+            " file was copied while it was written; the next entry takes its place"
+        )
+    show(text, facts, as_json)
 
 
 @audit_app.command("show", epilog=example("mindsight audit show", "mindsight audit show --json"))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mindsight.cli.options import LOST
 from mindsight.cli.style import AsJson, show
 from mindsight.progress import Progress
 
@@ -17,7 +19,8 @@ def backup(
 ) -> None:
     """Copy the data folder, while the service runs or not.
 
-    Into the folder of an earlier backup only what is new is copied, and what was erased since is removed.
+    Into the folder of an earlier backup only what is new is copied, and what was erased since is removed; what is
+    there is read, and copied again if it was damaged.
     """
     from mindsight.operations.backup import back_up
     from mindsight.settings import read_settings
@@ -34,6 +37,14 @@ def backup(
         asdict(made),
         as_json,
     )
+    if made.damaged:
+        n = len(made.damaged)
+        print(
+            f"{n} {'payload' if n == 1 else 'payloads'} of the data folder had been damaged before, and no earlier copy"
+            f" was there: {', '.join(made.damaged[:3])}{' ...' if n > 3 else ''}; another backup may have them whole",
+            file=sys.stderr,
+        )
+        raise typer.Exit(LOST)
 
 
 def restore(folder: Annotated[Path, typer.Argument(help="of a backup")], as_json: AsJson = False) -> None:

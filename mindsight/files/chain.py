@@ -1,6 +1,7 @@
 """Lines of which none can be changed, removed or put in between unnoticed: each holds the hash of the one before it.
 
 What the chain cannot show is that its last lines were cut off; for that, its length and last hash are noted elsewhere.
+A line is one when its end is written: what a machine that stopped left of one is no part of the chain.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mindsight.errors import Diverged
 from mindsight.files.digest import sha256_of_json
@@ -19,6 +21,7 @@ from mindsight.files.durable import make_folder, storage_errors, sync_file, sync
 
 FIRST = "0" * 64
 _TAIL_BYTES = 1 << 16  # longer than any line
+_PIECE_BYTES = 1 << 20
 MAX_RECORD_BYTES = 8192
 
 
@@ -62,20 +65,59 @@ class Chain:
         return link
 
     def verify(self) -> Iterator[Link]:
-        """Every line, as long as each follows from the one before. Raises Diverged (``audit.broken``) where one does
-        not.
+        """Every whole line, as long as each follows from the one before. Raises Diverged (``audit.broken``) where one
+        does not.
         """
         number, before = 0, FIRST
-        if not self.path.exists():
+        left, _ = self.ends()
+        if not left:
             return
         with self.path.open("rb") as file:
-            for line in file:
+            for line in _lines(file, left):
                 link = _parse(line)
                 number += 1
                 if link.number != number or link.digest != _digest(number, before, link.record):
                     raise _broken(number)
                 before = link.digest
                 yield link
+
+    def ends(self) -> tuple[int, int]:
+        """Bytes of its whole lines, and of one behind them that was begun and not written to its end.
+
+        Whoever appends is waited for: a line that was begun is of a machine that stopped, or in a copy made meanwhile.
+        """
+        if not self.path.exists():
+            return 0, 0
+        with self.path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            tail = file.read(_TAIL_BYTES)
+            begun = len(tail) - (tail.rfind(b"\n") + 1)
+        return size - begun, begun
+
+    def last(self, n: int) -> list[Link]:
+        """The last n whole lines, oldest first, unchecked. Raises Diverged where one cannot be read."""
+        left, _ = self.ends()
+        if not left:
+            return []
+        with self.path.open("rb") as file:
+            found = deque(_lines(file, left), maxlen=n)
+        return [_parse(line) for line in found]
+
+    def copy(self, target: Path) -> None:
+        """Its whole lines as they are now, into another file. What is appended meanwhile is not in it."""
+        left, _ = self.ends()
+        with self.path.open("rb") as file, target.open("wb") as copy:
+            while left > 0 and (piece := file.read(min(_PIECE_BYTES, left))):
+                left -= copy.write(piece)
+
+
+def _lines(file: BinaryIO, n_bytes: int) -> Iterator[bytes]:
+    """The lines in the next bytes; fewer where the file was cut off meanwhile."""
+    while n_bytes > 0 and (line := file.readline(n_bytes)):
+        n_bytes -= len(line)
+        yield line
 
 
 def _digest(number: int, before: str, record: Mapping[str, Any]) -> str:

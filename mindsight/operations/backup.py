@@ -22,6 +22,7 @@ from typing import Any
 
 from mindsight import __version__
 from mindsight.errors import BadRequest, Conflict, Diverged, NotFound, ServiceUnavailable
+from mindsight.files.chain import Chain
 from mindsight.files.digest import sha256_of_file
 from mindsight.files.durable import publish_folder, storage_errors, sync_path, write_durably
 from mindsight.settings import Settings
@@ -29,10 +30,11 @@ from mindsight.settings import Settings
 MANIFEST = "backup.json"
 LAYOUT = 1  # of the manifest and of the data folder
 _BUS = Path("bus", "appendonlydir")
+_AUDIT = Path("audit", "audit.jsonl")
 _LEFT_OUT = re.compile(
     r"bus/.*|logs/.*|service\.lock|gateway\.json|.*\.tmp|(blobs|shown)/incoming/.*|.*\.partial(/.*)?|backup\.json"
 )
-_IS_DIGEST = re.compile(r"[0-9a-f]{64}")
+_PAYLOAD = re.compile(r"(blobs|shown)/[0-9a-f]{2}/([0-9a-f]{64})")
 _TRIES = 5
 
 Progress = Callable[[int, int], None]
@@ -40,15 +42,22 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Copied:
-    """What a backup or a restoration holds. n_new : files that were copied, the others were there"""
+    """What a backup or a restoration holds.
+
+    n_new : files that were copied, the others were there
+    damaged : payloads of the data folder that are not what their names say, and of which no good copy was there
+    """
 
     n_files: int
     n_bytes: int
     n_new: int
+    damaged: tuple[str, ...] = ()
 
 
 def back_up(settings: Settings, folder: Path, report: Progress = lambda done, of: None) -> Copied:
     """Copy the data folder; a second time into the same folder copies what is new, and removes what was erased.
+
+    What is there is read again: a payload is kept if it is what its name says, also where the data folder's is not.
 
     A bus of the site's own (``MINDSIGHT_REDIS_URL``) is not in it: back that server up first, then call this.
 
@@ -84,7 +93,7 @@ def back_up(settings: Settings, folder: Path, report: Progress = lambda done, of
         document = {"layout": LAYOUT, "mindsight": __version__, "t": time.time(), "files": held}
         write_durably(folder / MANIFEST, json.dumps(document, indent=1).encode(), mode=0o600)
         _unfinished(folder).unlink()
-    return Copied(len(held), sum(of["bytes"] for of in held.values()), n_new)
+    return Copied(len(held), sum(of["bytes"] for of in held.values()), n_new, tuple(_damaged_in(held)))
 
 
 def restore(settings: Settings, folder: Path, report: Progress = lambda done, of: None) -> Copied:
@@ -140,17 +149,28 @@ def _copy(source: Path, folder: Path, paths: list[Path], held: dict[str, Any], r
 
 
 def _copy_file(source: Path, folder: Path, path: Path, held: dict[str, Any]) -> bool:
-    """Whether it was copied: a payload is named by its digest, and is not copied again."""
+    """Whether it was copied: a payload is named by its digest, and a copy that has it is kept."""
     copy = folder / path
     status = (source / path).stat()
-    is_there = _IS_DIGEST.fullmatch(path.name) is not None and copy.exists() and copy.stat().st_size == status.st_size
+    named = _PAYLOAD.fullmatch(path.as_posix())
+    is_there = named is not None and copy.exists() and sha256_of_file(copy) == named[2]
     if not is_there:
         copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copyfile(source / path, copy)
+        if path == _AUDIT:
+            Chain(source / path).copy(copy)  # it is appended to meanwhile
+        else:
+            shutil.copyfile(source / path, copy)
         sync_path(copy)
-    digest = path.name if is_there else sha256_of_file(copy)
+    digest = named[2] if is_there and named is not None else sha256_of_file(copy)
     held[path.as_posix()] = {"bytes": copy.stat().st_size, "mode": status.st_mode & 0o777, "sha256": digest}
     return not is_there
+
+
+def _damaged_in(held: dict[str, Any]) -> Iterator[str]:
+    for name, of in held.items():
+        named = _PAYLOAD.fullmatch(name)
+        if named is not None and of["sha256"] != named[2]:
+            yield name
 
 
 def _copy_bus(source: Path, folder: Path, held: dict[str, Any]) -> int:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections import deque
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 import mindsight
+from mindsight.files.chain import Chain
 from service.auth import require
-from service.context import REQUEST_BURST, REQUESTS_S, Gateway, GatewayDependency
+from service.context import REQUEST_BURST, REQUESTS_S, GatewayDependency
 from service.limits import MAX_BYTES
 from service.machine import BusState, Disk, Queue, WorkerState, bus_of, disk_of, queues_of, workers_of
 from service.problems import responses
@@ -62,20 +61,10 @@ def service_state(gateway: GatewayDependency) -> ServiceState:
     )
 
 
-@router.get("/audit", dependencies=[Depends(require("admin"))], responses=responses())
+@router.get("/audit", dependencies=[Depends(require("admin"))], responses=responses(409))
 def audit_log(
     gateway: GatewayDependency, last: Annotated[int, Query(ge=1, le=1000, description="lines at most")] = 100
 ) -> list[AuditLine]:
     """The last lines of the audit log, the newest first. ``mindsight audit verify`` checks that none was changed."""
-    return [AuditLine(**line) for line in reversed(_last_lines(gateway, last))]
-
-
-def _last_lines(gateway: Gateway, n: int) -> deque[dict[str, Any]]:
-    found: deque[dict[str, Any]] = deque(maxlen=n)
-    path = gateway.settings.audit_file
-    if path.exists():
-        with path.open("rb") as file:
-            for line in deque(file, maxlen=n):
-                held = json.loads(line)
-                found.append({name: held[name] for name in ("number", "record", "digest")})
-    return found
+    lines = Chain(gateway.settings.audit_file).last(last)
+    return [AuditLine(number=line.number, record=line.record, digest=line.digest) for line in reversed(lines)]

@@ -70,6 +70,24 @@ def test_half_a_line_of_a_machine_that_stopped_is_replaced(chain: Chain) -> None
     assert (link.number, [one.record["n"] for one in chain.verify()]) == (6, [0, 1, 2, 3, 4, 5])
 
 
+@pytest.mark.parametrize("left", [b'{"number": 6, "bef', b'{"number": 6}'])
+def test_half_a_line_is_no_line_and_no_change(chain: Chain, left: bytes) -> None:
+    size = chain.path.stat().st_size
+    assert chain.ends() == (size, 0)
+    with chain.path.open("ab") as file:
+        file.write(left)
+    assert [link.number for link in chain.verify()] == [1, 2, 3, 4, 5]
+    assert chain.ends() == (size, len(left))
+    copy = Chain(chain.path.with_name("copy.jsonl"))
+    chain.copy(copy.path)
+    assert copy.ends() == (size, 0)
+    assert list(copy.verify()) == list(chain.verify())
+    with chain.path.open("ab") as file:
+        file.write(b"\n")
+    with pytest.raises(Diverged, match="audit log"):
+        list(chain.verify())
+
+
 def test_many_may_append(tmp_path: Path) -> None:
     chain = Chain(tmp_path / "log.jsonl")
 

@@ -40,6 +40,19 @@ def test_changes_and_refusals_are_in_the_log_and_nothing_that_was_sent(running: 
     assert not any(key in text for key in running.keys.values())
 
 
+def test_the_last_lines_are_told_where_the_last_one_was_begun_only(running: Running, admin: httpx.Client) -> None:
+    chain = Chain(running.settings.audit_file)
+    for _ in range(2):
+        assert admin.post("/v1/subjects").is_success
+    told = admin.get("/v1/service/audit?last=2").json()
+    with chain.path.open("ab") as file:
+        file.write(b'{"number"')
+    assert admin.get("/v1/service/audit?last=2").json() == told
+    assert [line["digest"] for line in reversed(told)] == [link.digest for link in list(chain.verify())[-2:]]
+    assert admin.post("/v1/subjects").is_success
+    assert admin.get("/v1/service/audit?last=2").json()[1] == told[0]
+
+
 def command(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("sys.argv", ["mindsight", "audit", *arguments])
     with pytest.raises(SystemExit) as ended:
