@@ -19,6 +19,7 @@ from mindsight.generators.base import Generator
 from mindsight.preprocessing.figures.brain_map import draw_brain_map
 from mindsight.protocol import Captioned, Reconstruction, ReconstructionSkipped, StageLatency
 from mindsight.protocol.work import BetaWork
+from workers.clock import CLOCK
 from workers.inference.bundles import LoadedBundle
 from workers.inference.results import Betas
 
@@ -63,7 +64,7 @@ def reconstruction_of(
         generator=generator.digest,
         from_ranking=made.from_ranking,
         brain_map=brain_map,
-        latency_ms=StageLatency(**made.timings_ms, reconstruction=1e3 * max(0.0, now - work.logged_t)),
+        latency_ms=StageLatency(**made.timings_ms, reconstruction=CLOCK.since_ms(work.logged_t)),
     )
 
 

@@ -21,6 +21,7 @@ from mindsight.generators.refiner.refiner import Refiner
 from mindsight.protocol import StageLatency
 from mindsight.protocol.work import RefinementWork
 from mindsight.weights.device import Placement
+from workers.clock import CLOCK
 from workers.inference.fits import Fits
 from workers.inference.publish import SessionLogs
 
@@ -81,7 +82,7 @@ class Refining:
                 "generator": self.refiner.digest,
                 "latency_ms": StageLatency(
                     refine=1e3 * (time.perf_counter() - began_s),
-                    reconstruction=1e3 * max(0.0, now - work.logged_t),
+                    reconstruction=CLOCK.since_ms(work.logged_t),
                 ),
             }
         )

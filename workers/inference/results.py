@@ -18,6 +18,7 @@ from mindsight.decoding import Retrieval
 from mindsight.protocol import Candidate, PairChoice, Result, StageLatency
 from mindsight.protocol.work import BetaWork
 from mindsight.subjects.bundle.folder import Bundle
+from workers.clock import CLOCK
 from workers.inference.bundles import LoadedBundle
 
 FloatArray = NDArray[np.float32]
@@ -100,6 +101,6 @@ def result_of(work: BetaWork, loaded: LoadedBundle, retrieval: Retrieval) -> Res
         latency_ms=StageLatency(
             decode=retrieval.timings_ms["decode"],
             retrieve=retrieval.timings_ms["retrieve"],
-            retrieval=max(0.0, 1e3 * (now - work.logged_t)),
+            retrieval=CLOCK.since_ms(work.logged_t),
         ),
     )

@@ -42,6 +42,7 @@ from mindsight.protocol.messages import Instruction
 from mindsight.protocol.work import BetaWork, Repeat, dump_work
 from mindsight.volume import Volume
 from mindsight.volume_codec import encode_volume
+from workers.clock import CLOCK
 from workers.ingest.registered import run_placed
 
 _TIMES = {"t", "latency_ms", "id"}
@@ -168,10 +169,10 @@ class Publisher:
         )
         self.emit(f"rois-{entry.run}-{entry.index}", message)
 
-    def volume(self, entry: TakeVolume, output: VolumeOutput, taken_t: float, fd_threshold_mm: float) -> None:
+    def volume(self, entry: TakeVolume, output: VolumeOutput, queued_ms: float | None, fd_threshold_mm: float) -> None:
         """A volume's quality.
 
-        taken_t : when the worker took the volume, seconds since the epoch
+        queued_ms : from its acknowledgement until the worker took it; None: unknown
         fd_threshold_mm : framewise displacement above which it was censored
         """
         report, timings_ms = output.report, output.timings_ms
@@ -190,7 +191,7 @@ class Publisher:
             censored=report.censored,
             censored_by=report.censored_by,
             latency_ms=StageLatency(
-                queue=max(0.0, 1e3 * (taken_t - entry.acked_t)),
+                queue=queued_ms,
                 motion=timings_ms["motion"],
                 glm=timings_ms["glm"],
                 estimate=timings_ms["beta"] if output.betas else None,
@@ -249,7 +250,7 @@ class Publisher:
                 standard_errors=stored.errors,
                 statistics=stored.statistics,
                 n_run=beta.n_run,
-                latency_ms=StageLatency(beta=max(0.0, 1e3 * (logged_t - acked_t))),
+                latency_ms=StageLatency(beta=CLOCK.since_ms(acked_t)),
             )
             self.emit(f"beta-{beta.run}-{beta.trial}-{beta.stage}", ready)
             if decoded_by.bundle is not None:

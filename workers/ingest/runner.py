@@ -47,6 +47,7 @@ from mindsight.settings import Settings
 from mindsight.subjects.bundle.space import load_space
 from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume
+from workers.clock import CLOCK
 from workers.ingest.options import ingest_options
 from workers.ingest.publish import DecodedBy, Publisher, RepeatedBetas
 from workers.ingest.snapshot import Snapshot, read_snapshot, write_snapshot
@@ -322,12 +323,12 @@ class SessionRunner:
         ingest.declare_roi(Roi(entry.name, mask.data != 0, mask.affine, baseline))
 
     def _take(self, ingest: IngestSession, entry: TakeVolume) -> None:
-        taken_t = time.time()
+        queued_ms = CLOCK.since_ms(entry.acked_t)
         volume = decode_volume(self.blobs.get(entry.digest))
         output = ingest.push(volume)
         self.publish.rois(entry, output, volume.tr_s)
         self._publish_betas(output.betas, entry.acked_t)
-        self.publish.volume(entry, output, taken_t, ingest.fd_threshold_mm)
+        self.publish.volume(entry, output, queued_ms, ingest.fd_threshold_mm)
         if output.registration is not None:
             self._publish_registration()
             self._unpublished = output.registration, volume

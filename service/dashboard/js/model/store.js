@@ -106,22 +106,23 @@ function withLatency(s, latencies) {
 
 const after = (a, b) => b === null || a.run > b.run || (a.run === b.run && a.trial >= b.trial);
 
-/** The total latency of one volume (gateway to GLM), for comparison with the TR. */
+/** The total latency of one volume (gateway to GLM), for comparison with the TR; null where its wait is not known. */
 function volumeTotal(s, m) {
   const received = s.runs[m.run].volumes[m.index]?.receiveMs ?? 0;
-  const { queue = 0, motion = 0, glm = 0 } = m.latency_ms ?? {};
-  return received + queue + motion + glm;
+  const { queue = null, motion = 0, glm = 0 } = m.latency_ms ?? {};
+  return queue === null ? null : received + queue + motion + glm;
 }
 
 /**
  * The total latency of one result, from the acknowledged volume to candidates and to reconstruction, for comparison with
- * the stimulus interval. Final results come at the end of a run and are not urgent.
+ * the stimulus interval. Final results come at the end of a run and are not urgent. Where a clock was set, it is not known.
  */
 function withResultTotal(s, m) {
   if (m.stage === "final") return s;
   const { beta } = s.runs[m.run].trials[m.trial].stages[m.stage];
-  const since = m.latency_ms?.[m.type === "result" ? "retrieval" : "reconstruction"] ?? 0;
-  return withLatency(s, { [m.type]: (beta?.latency_ms?.beta ?? 0) + since });
+  const since = m.latency_ms?.[m.type === "result" ? "retrieval" : "reconstruction"] ?? null;
+  const until = beta ? (beta.latency_ms?.beta ?? null) : 0;
+  return since === null || until === null ? s : withLatency(s, { [m.type]: until + since });
 }
 
 /** One version of a reconstruction: the latest counts, whichever comes last. Latency is counted to the full image. */
