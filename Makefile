@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo docs lint test test-portable test-slow fuzz contract chaos check bench lock audit sbom licences release chart clean
+.PHONY: setup demo docs lint test test-portable test-slow fuzz contract chaos soak check bench lock audit sbom licences release chart clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -28,6 +28,9 @@ docs: setup ## the documentation as a site, into build/site; a broken link is an
 
 lint: setup ## style, types, import rules
 	$(CHECK)
+
+soak: setup ## eight consoles scan, one visit after another: does anything grow? MINUTES=240 to be sure (default 10)
+	$(BIN)/python tests/soak.py $(if $(MINUTES),--minutes $(MINUTES))
 
 check: lint audit ## and published faults of what is installed
 

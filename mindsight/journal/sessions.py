@@ -137,6 +137,10 @@ class Sessions:
             if payload is not None
         )
 
+    def archived(self) -> set[str]:
+        """Names of all sessions that are archived."""
+        return {name.decode() for name, state in self._all(_STATES).items() if state == b"archived"}
+
     def bundles_in_use(self) -> set[str]:
         """Of all sessions that are not archived: bundles that they were opened with, and that replaced these."""
         names = [name for name, state in self._all(_STATES).items() if state != b"archived"]

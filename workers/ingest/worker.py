@@ -75,27 +75,24 @@ class IngestWorker:
             self._end_all()
 
     def _take_sessions(self, name: str) -> None:
-        for record in Sessions(self.bus).list():
+        self._reap()
+        for record in sorted(Sessions(self.bus).unfinished(), key=lambda record: record.opened_t):
             session = record.session
-            if record.state == "archived" or session in self._held:
-                continue
-            if time.monotonic() < self._not_before_s.get(session, 0.0):
-                continue
-            if self._being_archived(session):
+            if session in self._held or session in self._archivists or session in self._not_before_s:
                 continue
             lease = Lease.acquire(self.bus, session, name, LEASE_S, is_gone)
             if lease is not None:
                 self._start(session, lease)
 
-    def _being_archived(self, session: str) -> bool:
-        """Whether this worker's archivist is at work; one that failed (or came second) is tried again later."""
-        archivist = self._archivists.get(session)
-        if archivist is None:
-            return False
-        if archivist.poll() is not None:
-            del self._archivists[session]
-            self._not_before_s[session] = time.monotonic() + (REFUSED_S if archivist.returncode else 0.0)
-        return True
+    def _reap(self) -> None:
+        """Let go of archivists that have ended; one that failed (or came second) is tried again later."""
+        now_s = time.monotonic()
+        self._not_before_s = {session: at_s for session, at_s in self._not_before_s.items() if at_s > now_s}
+        for session, archivist in list(self._archivists.items()):
+            if archivist.poll() is not None:
+                del self._archivists[session]
+                if archivist.returncode:
+                    self._not_before_s[session] = now_s + REFUSED_S
 
     def _start(self, session: str, lease: Lease) -> None:
         position: Position = self.processes.RawValue(ctypes.c_longlong, 0)

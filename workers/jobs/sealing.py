@@ -30,12 +30,10 @@ class Sealing:
 
     def tidy(self) -> None:
         """Seal what was archived at least ``after_s`` ago. Raises BusUnavailable, StorageFull: try again later."""
-        for record in Sessions(self.bus).list():
-            if record.state != "archived" or record.session in self._done:
-                continue
-            if self._archived_t(record.session) < time.time() - self.after_s:
-                seal(self.bus, record.session)
-                self._done.add(record.session)
+        for session in Sessions(self.bus).archived() - self._done:
+            if self._archived_t(session) < time.time() - self.after_s:
+                seal(self.bus, session)
+                self._done.add(session)
 
     def _archived_t(self, session: str) -> float:
         found = Journal(self.bus, session).messages.find("archived")

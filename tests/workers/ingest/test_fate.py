@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -154,3 +156,15 @@ def test_a_volume_in_quarantine_whose_run_never_opened_does_not_stop_the_session
     assert runner.closed
     warned = [m for m in house.messages("ses-unopened") if isinstance(m, Warned)]
     assert sum(m.code == "input.quarantined" for m in warned) == 2
+
+
+def test_an_archivist_that_has_ended_is_let_go(house: House) -> None:
+    """Else each archived session would leave an ended process behind for as long as the worker runs."""
+    worker = IngestWorker(house.settings, house.bus, threading.Event(), multiprocessing.get_context("forkserver"))
+    for session, code in (("ses-archived", 0), ("ses-failed", 1)):
+        worker._archivists[session] = subprocess.Popen([sys.executable, "-S", "-c", f"raise SystemExit({code})"])
+    for archivist in worker._archivists.values():
+        os.waitid(os.P_PID, archivist.pid, os.WEXITED | os.WNOWAIT)
+    worker._reap()
+    assert worker._archivists == {}
+    assert set(worker._not_before_s) == {"ses-failed"}, "what was not archived is tried again, later"
