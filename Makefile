@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo docs lint test test-portable test-slow fuzz contract chaos soak check bench lock audit sbom licences release chart clean
+.PHONY: setup demo docs lint test test-portable test-slow test-figures fuzz contract chaos soak check bench lock audit sbom licences release chart clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -45,6 +45,9 @@ test-portable: setup ## the numerical tests again with the kernels of other proc
 
 test-slow: setup ## the long forms of checks that `make test` makes in short
 	$(PYTEST) -m slow
+
+test-figures: setup ## published figures, measured again: an hour of two cores, before a release
+	$(PYTEST) -m figures
 
 fuzz: setup ## changed inputs through every reader; N=1000000 of each
 	$(BIN)/python tests/fuzz.py $(if $(N),--n $(N))

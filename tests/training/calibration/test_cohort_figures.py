@@ -36,7 +36,7 @@ def test_a_new_participant_of_a_small_cohort_is_calibrated() -> None:
     check(measured(plan, 0), 200)
 
 
-@pytest.mark.slow
+@pytest.mark.figures
 def test_an_hour_is_worth_more_than_four_hours_without_the_others() -> None:
     plan = Plan(calibration=(750,), scratch=(750, 3000))
     found = measured(plan, 3)

@@ -29,7 +29,7 @@ def test_a_visit_overstates_nothing(bundle: Bundle) -> None:
     assert live >= later, "statistics of the run so far are no worse than those of the whole run"
 
 
-@pytest.mark.slow
+@pytest.mark.figures
 def test_ten_visits_overstate_nothing_and_state_what_is_observed_of_settled_runs(bundle: Bundle) -> None:
     for one in figures(list(decode_visits(bundle, range(FIRST_VISIT, FIRST_VISIT + 10), 3)), 0.01):
         assert one.gap <= 0.08, str(one)

@@ -21,7 +21,7 @@ def test_responses_drift_by_what_is_asked_for() -> None:
     np.testing.assert_allclose(Drift(0.0, 0.0).of(before_NV, rng), before_NV)
 
 
-@pytest.mark.slow
+@pytest.mark.figures
 def test_the_runs_own_statistics_take_the_drift_out() -> None:
     bundle, drift = Bundle.load(assets.BUNDLE), Drift(2.0, 0.3, 1.0)
     found = {one.policy: one for one in figures(bundle, drift, [FIRST_VISIT], 2) if one.stage == "final"}

@@ -28,7 +28,7 @@ from training.recipes.small_unclip import Recipe, make
 RECIPE = Recipe()
 
 
-@pytest.mark.slow
+@pytest.mark.figures
 def test_a_student_gives_its_teachers_latents_in_a_tenth_of_the_steps(
     tmp_path: Path, record_property: pytest.RecordProperty
 ) -> None:

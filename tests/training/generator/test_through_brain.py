@@ -69,7 +69,7 @@ def require_floors(pool: dict[str, Any], new: dict[str, Any]) -> None:
     assert new["guided_by_the_ranking"]["from_ranking"]["value"] < 0.05
 
 
-@pytest.mark.slow
+@pytest.mark.figures
 def test_two_runs_of_both_visits_reach_the_floors(bundle: Bundle, generator: DemoGenerator) -> None:
     encoder, judge = DemoEncoder.load(assets.ENCODER), train_judge(64)
     assert min(own_accuracy(judge).values()) > 0.97
