@@ -95,6 +95,7 @@ def test_volume_betas_and_the_voxel_under_the_crosshair_are_there(tab: Tab, worl
     assert not problems(tab)
 
 
+@pytest.mark.slow
 def test_regions_have_the_middle_where_nothing_is_decoded(tab: Tab, world: Watched) -> None:
     page = tab.page
     page.goto(f"{world.url}/#session={world.session}&key={world.key}")

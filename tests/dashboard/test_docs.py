@@ -29,6 +29,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     listener.close()
 
 
+@pytest.mark.slow
 def test_the_interface_is_a_page_of_its_own(tab: Tab, url: str) -> None:
     tab.page.goto(f"{url}/docs")
     tab.until("document.querySelectorAll('main > section > details').length > 40")

@@ -118,6 +118,7 @@ def _fits(tab: Tab, sizes: list[tuple[int, int]]) -> None:
         assert tab.page.evaluate(FITS), (width, height)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", range(len(EACH_MS)), ids=[f"{ms:.0f} ms" for ms in EACH_MS])
 def test_the_widest_figures_that_can_occur_fit(
     tab: Tab, feeder: Feeder, wide_records: list[Record], place: int
@@ -162,6 +163,7 @@ def test_states_from_waiting_to_archived(tab: Tab, feeder: Feeder, open_record: 
     assert tab.problems == []
 
 
+@pytest.mark.slow
 def test_a_silent_scanner_turns_amber_then_red_and_reports_it(tab: Tab, feeder: Feeder, slow_record: Record) -> None:
     for trs, level, word in ((2.0, "amber", "late"), (3.5, "red", "silent")):
         feeder.reset()
@@ -170,6 +172,7 @@ def test_a_silent_scanner_turns_amber_then_red_and_reports_it(tab: Tab, feeder: 
         assert word in tab.text("ms-header .alive")
 
 
+@pytest.mark.slow
 def test_between_runs_silence_is_no_alarm(tab: Tab, feeder: Feeder, open_record: Record) -> None:
     second_run = [m.type for m in open_record.messages].index("run.ended") + 1
     _open(tab, feeder, open_record, second_run, last_was_s_ago=60)
@@ -240,6 +243,7 @@ def test_a_lost_connection_is_reported_and_resumed_without_a_loss_or_a_repetitio
     assert tab.page.evaluate(SAID) == resumed
 
 
+@pytest.mark.slow
 def test_a_connection_that_falls_silent_is_replaced(tab: Tab, feeder: Feeder, open_record: Record) -> None:
     _open(tab, feeder, open_record, open_record.until(1, 40))
     feed = feeder.feeds[open_record.session]
@@ -249,6 +253,7 @@ def test_a_connection_that_falls_silent_is_replaced(tab: Tab, feeder: Feeder, op
     tab.until("document.querySelector('ms-banner').hidden")
 
 
+@pytest.mark.slow
 def test_older_trials_are_looked_at_with_keys_and_clicks_and_escape_returns(
     tab: Tab, feeder: Feeder, open_record: Record
 ) -> None:
@@ -271,6 +276,7 @@ def test_older_trials_are_looked_at_with_keys_and_clicks_and_escape_returns(
     assert slider == "trial 1 of run 1, final"
 
 
+@pytest.mark.slow
 def test_a_reconstruction_is_never_without_its_own_fit_and_how_it_was_made(
     tab: Tab, feeder: Feeder, open_record: Record
 ) -> None:
@@ -297,6 +303,7 @@ def test_a_reconstruction_is_never_without_its_own_fit_and_how_it_was_made(
         tab.page.keyboard.press("ArrowLeft")
 
 
+@pytest.mark.slow
 def test_a_preview_is_named_so_and_the_image_takes_its_place(tab: Tab, feeder: Feeder, open_record: Record) -> None:
     last = max(
         n for n, m in enumerate(open_record.messages) if isinstance(m, Reconstruction) and m.version == "preview"
@@ -312,6 +319,7 @@ def test_a_preview_is_named_so_and_the_image_takes_its_place(tab: Tab, feeder: F
     assert tab.problems == []
 
 
+@pytest.mark.slow
 def test_a_fit_that_is_not_there_or_not_calibrated_is_said_to_be_so(
     tab: Tab, feeder: Feeder, open_record: Record
 ) -> None:
@@ -339,6 +347,7 @@ def _look_at(tab: Tab, trial: int) -> None:
     raise AssertionError(f"trial {trial} is not shown")
 
 
+@pytest.mark.slow
 def test_a_caption_is_shown_on_its_own_reconstruction(tab: Tab, feeder: Feeder, open_record: Record) -> None:
     last = max(n for n, m in enumerate(open_record.messages) if isinstance(m, Reconstruction))
     drawn = open_record.messages[last]
@@ -355,6 +364,7 @@ def test_a_caption_is_shown_on_its_own_reconstruction(tab: Tab, feeder: Feeder, 
     assert tab.problems == []
 
 
+@pytest.mark.slow
 def test_an_alert_keeps_its_level_in_the_list_of_events(tab: Tab, feeder: Feeder, failing_record: Record) -> None:
     _open(tab, feeder, failing_record, len(failing_record.messages))
     tab.until("document.querySelectorAll('ms-events li.error').length === 1")
@@ -381,11 +391,13 @@ def test_a_wrong_key_is_asked_for_again(tab: Tab, feeder: Feeder, open_record: R
     tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
 
 
+@pytest.mark.slow
 def test_a_session_that_does_not_exist_is_reported(tab: Tab, feeder: Feeder) -> None:
     tab.page.goto(f"{feeder.url}/#key={KEY}&session=ses-nowhere")
     tab.until("document.querySelector('ms-banner')?.textContent.includes('no session “ses-nowhere”')")
 
 
+@pytest.mark.slow
 def test_without_a_session_the_list_has_them_all_and_leads_to_each(
     tab: Tab, feeder: Feeder, open_record: Record, blinded_record: Record
 ) -> None:

@@ -62,6 +62,7 @@ def open_page(tab: Tab, feeder: Feeder, record: Record) -> None:
     tab.until("document.querySelector('ms-registration')?.textContent.includes('mm away')")
 
 
+@pytest.mark.slow
 def test_a_registered_run_shows_figures_and_image(tab: Tab, feeder: Feeder, records: list[Record]) -> None:
     open_page(tab, feeder, records[0])
     assert "registered to calibration" in tab.text("ms-registration")
@@ -78,6 +79,7 @@ def test_a_registered_run_shows_figures_and_image(tab: Tab, feeder: Feeder, reco
     assert tab.problems == []
 
 
+@pytest.mark.slow
 def test_low_coverage_and_refusal_stand_out(tab: Tab, feeder: Feeder, records: list[Record]) -> None:
     open_page(tab, feeder, records[1])
     assert "77 % covered" in tab.text("ms-registration")
