@@ -66,8 +66,10 @@ class Bench:
     def console(self, name: str) -> Console:
         return Console(self.url, self.key, spool_dir=self.folder / f"spool-{name}", deadline_s=60.0)
 
-    def quiet(self, name: str) -> list[float]:
-        """Milliseconds from a volume's acknowledgement until its beta is in the log, of one run."""
+    def quiet(self, name: str) -> tuple[list[float], list[float]]:
+        """Milliseconds from a volume's acknowledgement until its beta is in the log, of one run; and until ingest took
+        the volume, of all of its volumes.
+        """
         with self.console(name) as console:
             console.open_session(console.enrol("demo"), session=name)
             plan = self.plan
@@ -81,7 +83,11 @@ class Bench:
             console.end_run(1)
             console.close_session()
         betas = [m for m in messages if isinstance(m, BetaReady) and m.stage != "final"]
-        return [m.latency_ms.beta for m in betas if m.latency_ms.beta is not None]
+        volumes = [m for m in messages if isinstance(m, VolumeProcessed)]
+        return (
+            [m.latency_ms.beta for m in betas if m.latency_ms.beta is not None],
+            [m.latency_ms.queue for m in volumes if m.latency_ms.queue is not None],
+        )
 
     def _until_processed(self, session: str, n: int) -> list[Message]:
         until_s = time.monotonic() + DEADLINE_S
@@ -176,8 +182,9 @@ def measure(bench: Bench, names: list[str]) -> tuple[dict[str, dict[str, float]]
         beside = bench.quiet(f"beside-{number}")
         stop.set()
         thread.join(DEADLINE_S)
-        rows[f"alone, before {name}"] = {"n": len(alone), **report.spread(alone)}
-        rows[f"beside {name}"] = {"n": len(beside), **report.spread(beside)}
+        for when, (betas, waits) in ((f"alone, before {name}", alone), (f"beside {name}", beside)):
+            rows[when] = {"n": len(betas), **report.spread(betas)}
+            rows[f"{when}: until taken"] = {"n": len(waits), **report.spread(waits)}
         what[name] = told.refused or told.fault or f"{told.n_sent} volumes acknowledged"
     return rows, what
 
