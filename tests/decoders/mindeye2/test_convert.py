@@ -193,6 +193,7 @@ def elsewhere(
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_memory_stays_below_the_file(elsewhere: tuple[Path, list[str], int]) -> None:
     """1.3 times the file is what is promised.
 

@@ -103,6 +103,7 @@ def inputs(networks: Sequence[Network], batch: int) -> tuple[Tensor, Tensor, Ten
     return noise, *networks[1].example(batch), vector
 
 
+@pytest.mark.slow
 def test_a_transformers_graph_is_read_by_tensorrt(transformer: tuple[Network, Path]) -> None:
     check_graph(*transformer, blocks=1, least=20)
 

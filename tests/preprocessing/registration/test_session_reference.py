@@ -156,7 +156,8 @@ def few_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_starts")
-@pytest.mark.parametrize("tries", [1, pytest.param(MAX_TRIES, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("tries", [1, MAX_TRIES])
 def test_a_run_that_fits_nowhere_is_refused_and_the_place_stays(
     head: Head, space: SubjectSpace, monkeypatch: pytest.MonkeyPatch, tries: int
 ) -> None:

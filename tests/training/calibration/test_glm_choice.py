@@ -98,6 +98,7 @@ def test_what_is_not_in_the_data_stays_off() -> None:
     assert chosen.noise_pool_V is None
 
 
+@pytest.mark.slow
 def test_common_noise_switches_components_on() -> None:
     runs = simulated(2, np.full(N_VOXELS, 9), common=5.0, response=2.0)
     chosen = choose(runs, POOL, OPTIONS)
