@@ -6,6 +6,7 @@ Knows nothing of other sessions. The worker holds the lease and renews it; this 
 from __future__ import annotations
 
 import enum
+import multiprocessing
 import os
 import resource
 import signal
@@ -21,7 +22,6 @@ from mindsight.bus import Bus, Fence, Lease, WorkQueue, read_many
 from mindsight.errors import LeaseLost, MindsightError
 from mindsight.files.digest import sha256_of
 from mindsight.journal.read import Journal
-from mindsight.processes import end_with_parent
 from mindsight.protocol.messages import Warned, dump_message
 from mindsight.settings import read_settings
 
@@ -58,7 +58,7 @@ def lead(session: str, holder: str, ttl_s: float, token: int, position: Position
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C goes to the worker too, which then stops this
-    end_with_parent()
+    _end_with_the_worker()
     _bound_memory()
     from workers.ingest.runner import SessionRunner  # loaded before the fork; the worker itself does without
 
@@ -103,6 +103,18 @@ def follow(runner: SessionRunner, position: Position, stop: threading.Event) -> 
             runner.look_up()
     runner.save()
     return Ended.STOPPED
+
+
+def _end_with_the_worker() -> None:
+    """This process's parent is the server of processes, which outlives a worker that is killed as long as this does."""
+    worker = multiprocessing.parent_process()
+    assert worker is not None
+
+    def follow() -> None:
+        worker.join()
+        os._exit(Ended.STOPPED)  # as by a kill: what is written is in the log and in the snapshot
+
+    threading.Thread(target=follow, name="worker", daemon=True).start()
 
 
 def _report(lease: Lease, error: MindsightError) -> None:

@@ -78,6 +78,7 @@ def of_slab(typical: Truth, slab: Volume) -> Registration:
     return register(slab, typical.volumes[0])
 
 
+@pytest.mark.slow
 def test_an_inverted_slab_is_found_from_thirty_degrees_and_forty_millimetres(
     typical: Truth, of_slab: Registration
 ) -> None:

@@ -130,6 +130,7 @@ def test_trials_that_showed_one_image_are_no_mismatch(halves: list[Reconstructio
     assert both.mismatched_KK[labels[:, None] != labels[None]].all()
 
 
+@pytest.mark.slow
 def test_every_stage_is_calibrated_as_a_session_decodes_it(reconstructor: Reconstructor) -> None:
     bundle, encoder = Bundle.load(assets.BUNDLE), DemoEncoder.load(assets.ENCODER)
     runs = simulated_runs(

@@ -150,7 +150,8 @@ def saved(found: list[Calibrated], folder: Path) -> list[str]:
     return [each.bundle.save(folder / f"bundle-{i}").digest for i, each in enumerate(found)]
 
 
-@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 4])
 def test_an_interrupted_calibration_goes_on_and_finds_the_same(
     step: int, backbone: Path, whole: list[str], tmp_path: Path
 ) -> None:

@@ -24,7 +24,8 @@ def make(stage: str) -> EncoderTraining | UnetTraining:
     return UnetTraining(DemoEncoder(ENCODER).eval().requires_grad_(False), GENERATOR, batch=16, seed=1)
 
 
-@pytest.mark.parametrize("stage", [pytest.param("encoder", marks=pytest.mark.slow), "unet"])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["encoder", "unet"])
 def test_the_loss_comes_down(stage: str) -> None:
     training = make(stage)
     optimiser = torch.optim.AdamW(training.model.parameters(), lr=2e-3)

@@ -104,6 +104,7 @@ def drawn(messages: list[Message]) -> int:
     return len(full(messages))
 
 
+@pytest.mark.slow
 def test_every_beta_has_one_result_and_one_reconstruction_though_the_worker_is_killed(
     house: House, bundle: Bundle
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -122,3 +123,34 @@ def test_a_paused_worker_that_wakes_up_late_writes_nothing(house: House, plan: R
     assert len(betas(messages)) >= len(plan.shown)
     assert successor.poll() is None
     assert sleeper.poll() is None  # it goes on, without this session
+
+
+def descendants(pid: int) -> list[int]:
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    parents = [(int(child), int(parent)) for child, parent in map(str.split, listed.splitlines())]
+    found = [pid]
+    for parent in found:
+        found += [child for child, its_parent in parents if its_parent == parent]
+    return found[1:]
+
+
+def runs(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return state.strip() != "" and not state.startswith("Z")
+
+
+def test_a_worker_that_is_killed_leaves_no_process_behind(house: House, plan: RunPlan, volumes: list[Volume]) -> None:
+    """As the system kills for want of memory: the worker alone, not its group."""
+    recorder = house.open("ses-orphan")
+    house.declare(recorder, plan)
+    worker = house.running("workers.ingest")
+    house.put(recorder, volumes[0])
+    house.wait("ses-orphan", lambda messages: processed(messages) == [0])
+    of_worker = descendants(worker.pid)
+    assert len(of_worker) >= 2, "the server of processes, and the session's"
+    worker.kill()
+    worker.wait(10)
+    until = time.monotonic() + 30.0
+    while any(map(runs, of_worker)):
+        assert time.monotonic() < until, "still there after half a minute"
+        time.sleep(0.1)
