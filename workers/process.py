@@ -22,6 +22,7 @@ from mindsight.journal.presence import BEAT_S, Presence, Worker
 from mindsight.settings import Settings, read_settings
 
 BUS_DEADLINE_S = 30.0
+NICE = 5  # of what nobody waits for: volumes and results come first
 
 
 def run_process(

@@ -119,10 +119,11 @@ def test_ctrl_c_ends_a_command_with_130_and_without_a_traceback(tmp_path: Path) 
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         silent.settimeout(60)
         asked, _ = silent.accept()
+        assert asked.recv(1)  # it has asked, and waits
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=60)
         asked.close()
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (130, ""), error
     assert "Traceback" not in error
 
 

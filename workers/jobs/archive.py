@@ -5,6 +5,7 @@ Knows nothing of how results are computed: it reads the session's logs and blobs
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -37,7 +38,7 @@ from mindsight.protocol.inputs import StartRun
 from mindsight.settings import Settings, read_settings
 from workers.ingest.runner import series_path, snapshot_path
 from workers.jobs.gather import gather_session
-from workers.process import BUS_DEADLINE_S
+from workers.process import BUS_DEADLINE_S, NICE
 
 RESULTS_DEADLINE_S = 120.0
 POLL_S = 0.25
@@ -148,6 +149,7 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m workers.jobs.archive SESSION", file=sys.stderr)
         return 2
+    os.nice(NICE)
     try:
         settings = read_settings()
         bus = Bus.from_settings(settings)

@@ -19,9 +19,8 @@ from mindsight.protocol.jobs import CalibrationTask, ErasureTask, PoolTask, Simu
 from mindsight.settings import Settings, read_settings
 from workers.jobs.desk import Desk, lease_name
 from workers.jobs.worker import LATER, LEASE_S, REFUSED
-from workers.process import BUS_DEADLINE_S
+from workers.process import BUS_DEADLINE_S, NICE
 
-NICE = 5  # volumes and results come first
 
 
 def carry_out(desk: Desk) -> str:
