@@ -22,7 +22,6 @@ from workers.jobs.worker import LATER, LEASE_S, REFUSED
 from workers.process import BUS_DEADLINE_S, NICE
 
 
-
 def carry_out(desk: Desk) -> str:
     """Do the job; what was done, in words. What each kind needs is imported with it."""
     task = desk.record.task
