@@ -49,6 +49,7 @@ def rows(gpu: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 @without_a_card
 def test_every_section_measures(rows: dict[str, dict[str, Any]]) -> None:
     failed = {name: row["error"] for name, row in rows.items() if "error" in row}
@@ -64,6 +65,7 @@ def test_every_section_measures(rows: dict[str, dict[str, Any]]) -> None:
     assert rows["motion, one volume from the host"]["error_mm"] < 0.1
 
 
+@pytest.mark.slow
 def test_targets_are_met_missed_or_not_measured(gpu: Any, rows: dict[str, dict[str, Any]]) -> None:
     """By the names that the sections give: those of the full size, times as they are asked, and one missing."""
     measured = {

@@ -19,6 +19,8 @@ from support.dashboard_browser import SIZES, Tab
 from support.ingest_world import TR_S, head_data
 from support.watched_brain import Watched, watched
 
+pytestmark = pytest.mark.slow
+
 N_VOLUMES = 12
 DATA_TXYZ = head_data(N_VOLUMES)
 AFFINE = np.diag([-3.0, 3.0, 3.0, 1.0])  # as scanners store it, from right to left
@@ -95,7 +97,6 @@ def test_volume_betas_and_the_voxel_under_the_crosshair_are_there(tab: Tab, worl
     assert not problems(tab)
 
 
-@pytest.mark.slow
 def test_regions_have_the_middle_where_nothing_is_decoded(tab: Tab, world: Watched) -> None:
     page = tab.page
     page.goto(f"{world.url}/#session={world.session}&key={world.key}")

@@ -12,6 +12,8 @@ from support.dashboard_browser import TWO_FRAMES, Tab
 from support.dashboard_feeder import KEY, Feeder
 from support.dashboard_record import Record
 
+pytestmark = pytest.mark.slow
+
 FORM = "document.querySelector('ms-signal dialog[open]')"
 N = 90
 CHARTS = "ms-motion, ms-displacement, ms-signal"
@@ -79,7 +81,6 @@ def test_the_mouse_shows_one_volume_in_every_chart(live: Tab, open_record: Recor
     assert live.problems == []
 
 
-@pytest.mark.slow
 def test_a_drag_zooms_every_chart_and_a_double_click_shows_all(live: Tab) -> None:
     whole = live.page.evaluate(SCALES)
     over = live.page.locator("ms-motion .u-over").first.bounding_box()
@@ -100,7 +101,6 @@ def test_a_drag_zooms_every_chart_and_a_double_click_shows_all(live: Tab) -> Non
     assert live.page.evaluate(SCALES) == whole
 
 
-@pytest.mark.slow
 def test_keys_move_the_crosshair_and_zoom(live: Tab) -> None:
     live.page.mouse.move(5, 5)
     live.page.keyboard.press(",")
@@ -115,7 +115,6 @@ def test_keys_move_the_crosshair_and_zoom(live: Tab) -> None:
     assert live.problems == []
 
 
-@pytest.mark.slow
 def test_lines_are_told_apart_without_their_colour(live: Tab) -> None:
     for lines in ("ms-motion .dash", "ms-accuracy tbody .dash"):
         styles = f"[...document.querySelectorAll('{lines}')].map((el) => getComputedStyle(el).backgroundImage)"
@@ -155,7 +154,6 @@ def test_limits_are_set_by_a_form_and_shown(tab: Tab, feeder: Feeder, changed_re
     assert [problem for problem in tab.problems if "422" not in problem] == []
 
 
-@pytest.mark.slow
 def test_a_closed_session_has_no_limits_to_set(tab: Tab, feeder: Feeder, changed_record: Record) -> None:
     feeder.publish(changed_record.session, len(changed_record.messages), last_was_s_ago=100)
     tab.page.goto(f"{feeder.url}/#key={KEY}&session={changed_record.session}")

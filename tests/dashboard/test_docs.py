@@ -14,6 +14,8 @@ from service.__main__ import listen
 from service.app import create_app
 from support.dashboard_browser import SIZES, Tab
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
@@ -29,7 +31,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     listener.close()
 
 
-@pytest.mark.slow
 def test_the_interface_is_a_page_of_its_own(tab: Tab, url: str) -> None:
     tab.page.goto(f"{url}/docs")
     tab.until("document.querySelectorAll('main > section > details').length > 40")

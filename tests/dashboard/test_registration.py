@@ -13,6 +13,8 @@ from support.dashboard_browser import SIZES, Tab
 from support.dashboard_feeder import KEY, Feeder
 from support.dashboard_record import Record
 
+pytestmark = pytest.mark.slow
+
 FITS = "document.documentElement.scrollHeight <= innerHeight && document.documentElement.scrollWidth <= innerWidth"
 OVERFLOWING = """[...document.querySelectorAll('ms-registration :is(.body, header, .row)')]
     .filter((el) => el.scrollHeight > el.clientHeight + 1 || el.scrollWidth > el.clientWidth + 1).length"""
@@ -62,7 +64,6 @@ def open_page(tab: Tab, feeder: Feeder, record: Record) -> None:
     tab.until("document.querySelector('ms-registration')?.textContent.includes('mm away')")
 
 
-@pytest.mark.slow
 def test_a_registered_run_shows_figures_and_image(tab: Tab, feeder: Feeder, records: list[Record]) -> None:
     open_page(tab, feeder, records[0])
     assert "registered to calibration" in tab.text("ms-registration")
@@ -79,7 +80,6 @@ def test_a_registered_run_shows_figures_and_image(tab: Tab, feeder: Feeder, reco
     assert tab.problems == []
 
 
-@pytest.mark.slow
 def test_low_coverage_and_refusal_stand_out(tab: Tab, feeder: Feeder, records: list[Record]) -> None:
     open_page(tab, feeder, records[1])
     assert "77 % covered" in tab.text("ms-registration")

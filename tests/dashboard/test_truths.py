@@ -21,6 +21,8 @@ from support.dashboard_moments import (
 )
 from support.dashboard_record import Record, remade
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def records(open_record: Record, blinded_record: Record) -> dict[str, Record]:
@@ -96,7 +98,6 @@ def test_while_it_is_drawn_the_last_reconstruction_stays_dimmed(
     assert tab.problems == []
 
 
-@pytest.mark.slow
 def test_a_reconstruction_that_cannot_be_made_is_not_being_drawn(
     tab: Tab, feeder: Feeder, records: dict[str, Record]
 ) -> None:
@@ -107,7 +108,6 @@ def test_a_reconstruction_that_cannot_be_made_is_not_being_drawn(
     assert "drawing" not in tab.text("ms-trial")
 
 
-@pytest.mark.slow
 def test_nothing_jumps_from_the_first_moment_to_the_last(tab: Tab, feeder: Feeder, records: dict[str, Record]) -> None:
     record = records["open"]
     result = _first(record, Result, run=1, trial=2, stage="fast")
@@ -158,7 +158,6 @@ def test_each_stage_has_its_own_accuracy_which_stays(tab: Tab, feeder: Feeder, r
     assert "chance 0.01" in tab.text("ms-accuracy .aside")
 
 
-@pytest.mark.slow
 def test_without_a_bundle_betas_are_shown_and_nothing_is_awaited(
     tab: Tab, feeder: Feeder, records: dict[str, Record]
 ) -> None:
@@ -180,7 +179,6 @@ def test_without_a_bundle_betas_are_shown_and_nothing_is_awaited(
     assert tab.problems == []
 
 
-@pytest.mark.slow
 def test_where_motion_was_not_measured_no_usable_share_and_no_motion_is_claimed(
     tab: Tab, feeder: Feeder, records: dict[str, Record]
 ) -> None:
@@ -197,7 +195,6 @@ def test_where_motion_was_not_measured_no_usable_share_and_no_motion_is_claimed(
     assert "head moved" not in tab.text("ms-events")
 
 
-@pytest.mark.slow
 def test_what_was_not_declared_is_hidden_from_nobody(tab: Tab, feeder: Feeder, records: dict[str, Record]) -> None:
     record = records["ses-undeclared"]
     _open(tab, feeder, record, record.until(1, 10))
@@ -210,7 +207,6 @@ def test_what_was_not_declared_is_hidden_from_nobody(tab: Tab, feeder: Feeder, r
     assert "no result with its truth yet" in tab.text("ms-accuracy")
 
 
-@pytest.mark.slow
 def test_only_a_blinded_viewer_is_told_that_it_is_not_sent(
     tab: Tab, feeder: Feeder, records: dict[str, Record]
 ) -> None:
@@ -222,7 +218,6 @@ def test_only_a_blinded_viewer_is_told_that_it_is_not_sent(
     assert "not sent to this client" in tab.text("ms-trial")
 
 
-@pytest.mark.slow
 def test_a_record_that_is_sent_faster_than_real_time_is_not_late(
     tab: Tab, feeder: Feeder, records: dict[str, Record]
 ) -> None:
@@ -237,7 +232,6 @@ def test_a_record_that_is_sent_faster_than_real_time_is_not_late(
     assert "▲ late: 9." in tab.text("ms-latency")
 
 
-@pytest.mark.slow
 def test_the_minutes_that_are_still_needed_are_of_all_runs(
     tab: Tab, feeder: Feeder, records: dict[str, Record]
 ) -> None:
@@ -248,7 +242,6 @@ def test_the_minutes_that_are_still_needed_are_of_all_runs(
     assert f"{8 - used * 1.5 / 60:.1f} min more of 8" in tab.text("ms-displacement .aside")
 
 
-@pytest.mark.slow
 def test_early_results_say_that_they_warm_up(tab: Tab, feeder: Feeder, records: dict[str, Record]) -> None:
     record = records["open"]
     _open(tab, feeder, record, _first(record, Result, run=1, trial=3, stage="fast"))

@@ -152,6 +152,7 @@ def test_published_rows_stand_only_where_the_images_are_theirs(report: tuple[Pat
     assert "images ranked (compare with the published column Brain): 30 draws of 8" in table
 
 
+@pytest.mark.slow
 def test_rows_on_the_same_images_stand_together(lab: Path, tmp_path: Path) -> None:
     measured = evaluate_folder(lab / "answers", lab / "images", tmp_path)
     table = text_table(replace(measured, image_set=NSD_1000))
@@ -201,6 +202,7 @@ def test_the_page_needs_nothing_else(report: tuple[Path, dict[str, Any]]) -> Non
     assert held["made_from_sha256"]["pictures"] in text
 
 
+@pytest.mark.slow
 def test_the_same_files_give_the_same_report(lab: Path, report: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     run(lab, tmp_path, **full(lab))
     for name in ("evaluation.json", "evaluation.html", "table.txt"):
@@ -252,6 +254,7 @@ def plain(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
     return run(copy_of(lab, folder), folder / "out")
 
 
+@pytest.mark.slow
 def test_repeats_of_an_image_are_one_cluster(lab: Path, plain: dict[str, Any], tmp_path: Path) -> None:
     own = copy_of(lab, tmp_path, image_ids=[1, 1, 1, 1, 2, 2, 2, 2], training_image_ids=[])
     repeated = run(own, tmp_path / "out")
@@ -275,6 +278,7 @@ def test_files_that_are_not_there_are_named(lab: Path, tmp_path: Path) -> None:
         evaluate_folder(lab / "images", lab / "images", tmp_path)
 
 
+@pytest.mark.slow
 def test_captions_stand_beside_the_published_ones(lab: Path, tmp_path: Path) -> None:
     people = [
         ["a red circle", "a circle in red"],

@@ -71,6 +71,7 @@ def once(folder: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -
     return lines_of(folder, bundle, tmp_path_factory.mktemp("once") / "results")
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(folder: Path, bundle: Path, tmp_path: Path, once: list[str]) -> None:
     assert lines_of(folder, bundle, tmp_path / "again") == once
     assert len(once) == 24

@@ -35,6 +35,7 @@ def drawn(keys_values: KeysValues) -> tuple[torch.Tensor, ...]:
     return (torch.randn(1, 4, 8, 8), torch.full((1,), 300.0), keys_values(torch.randn(1, 5, 24)), torch.randn(1, 16))
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_what_is_alike_is_compiled_once(unet: Any) -> None:
     keys_values, denoiser, counting = KeysValues(unet), Denoiser(unet), Counting()

@@ -207,6 +207,7 @@ def test_a_verdict_can_be_read_off_the_image(phantom: Phantom) -> None:
     assert bad[..., 0].sum() > 2 * bad[..., 1].sum()
 
 
+@pytest.mark.slow
 def test_an_averaged_reference_is_no_worse_than_its_first_volume(typical: Truth) -> None:
     points = typical.points()
 

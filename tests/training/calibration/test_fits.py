@@ -115,12 +115,14 @@ def test_a_mismatched_reconstruction_has_any_percentile_alike(halves: list[Recon
     assert np.mean(shares) == pytest.approx(0.5, abs=3 * 0.29 / np.sqrt(N_TRIALS))
 
 
+@pytest.mark.slow
 def test_a_reconstruction_of_the_tokens_own_fits_better(halves: list[Reconstructions]) -> None:
     calibration, held_out = mismatched_fit(halves[0]), halves[1]
     own = [share_below(float(c), calibration.quantiles) for c in np.diag(held_out.cosines_KK)]
     assert np.median(own) > 0.95
 
 
+@pytest.mark.slow
 def test_trials_that_showed_one_image_are_no_mismatch(halves: list[Reconstructions]) -> None:
     both = together([None, *halves])
     assert both is not None

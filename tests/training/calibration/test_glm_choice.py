@@ -107,6 +107,7 @@ def test_common_noise_switches_components_on() -> None:
     assert chosen.noise_pool_V.shape == (N_VOXELS,)
 
 
+@pytest.mark.slow
 def test_responses_that_differ_switch_the_library_on() -> None:
     hrf_V = np.where(np.arange(N_VOXELS) % 2 == 0, 0, 18)
     chosen = choose(simulated(3, hrf_V, common=0.0, response=1.0, n_runs=12), POOL, OPTIONS)

@@ -44,7 +44,8 @@ def finals(n: int, placed: int = 0) -> Callable[[list[Message]], bool]:
     return done
 
 
-@pytest.mark.parametrize("n_kills", [2, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n_kills", [2, 6])
 def test_killed_at_any_volume_it_loses_nothing_and_doubles_nothing(
     house: House, plan: RunPlan, volumes: list[Volume], n_kills: int
 ) -> None:
