@@ -23,6 +23,7 @@ from mindsight.moved import old_names
 
 MAX_PIXELS = 4096 * 4096
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
+FORMATS = ("PNG", "JPEG")  # others take the memory of the size that they state before it can be looked at
 # what Pillow raises for a file that is not as it was written
 _UNREADABLE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, struct.error, Image.DecompressionBombError,
@@ -93,7 +94,7 @@ class FolderImages:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of notes beside the pixels that are not as they should be
-                with Image.open(self.files[index]) as image:
+                with Image.open(self.files[index], formats=FORMATS) as image:
                     if image.width * image.height > MAX_PIXELS:
                         raise BadRequest(
                             f"expected an image of at most {MAX_PIXELS / 1e6:.1f} megapixels in"

@@ -181,7 +181,7 @@ def _folder(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
-    images = [np.asarray(Image.open(file).convert("RGB")) for file in files]
+    images = [np.asarray(Image.open(file, formats=("PNG", "JPEG")).convert("RGB")) for file in files]
     shapes = {image.shape for image in images}
     if len(shapes) != 1:
         raise BadRequest(

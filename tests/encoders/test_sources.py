@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from mindsight.cli import app
 from mindsight.encoders.openclip import ImageTower
-from mindsight.encoders.sources import Hdf5Images
+from mindsight.encoders.sources import FolderImages, Hdf5Images
 from mindsight.errors import BadRequest, NotFound
 from mindsight.retrieval import CandidatePool
 from mindsight.retrieval.from_files import build_from_files
@@ -75,6 +75,14 @@ def run(*arguments: object, code: int = 0) -> str:
     found = CliRunner().invoke(app, ["pool", *map(str, arguments)])
     assert found.exit_code == code, found.output
     return found.output
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "TIFF", "GIF", "BMP"])
+def test_another_format_under_the_name_of_a_png_is_refused_before_it_takes_memory(kind: str, tmp_path: Path) -> None:
+    """A WebP of 200 bytes that states 13,575 x 7,086 pixels takes 0.7 GB as soon as Pillow opens it."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.png", kind)
+    with pytest.raises(BadRequest, match=r"expected a PNG or JPEG image in one\.png"):
+        FolderImages(tmp_path, 16).read(0)
 
 
 def test_the_command_embeds_with_an_unclip_checkpoints_tower(squares: np.ndarray, tmp_path: Path) -> None:

@@ -193,9 +193,10 @@ def _image(folder: Path) -> Reader:
 
     folder.mkdir()
     seeds = []
-    for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"):
+    whole = Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8))
+    for kind, mode in (("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK")):
         content = io.BytesIO()
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)).save(content, kind)
+        whole.convert(mode).save(content, kind)
         seeds.append(content.getvalue())
     return Reader(seeds, _of_file(folder / "one.png", lambda _: FolderImages(folder, 16).read(0)))
 

