@@ -105,7 +105,7 @@ class FolderImages:
                     upright = ImageOps.exif_transpose(image).convert("RGB")
         except _UNREADABLE as error:
             raise BadRequest(
-                f"expected an image in {self.files[index].name}: it cannot be read ({type(error).__name__})",
+                f"expected a PNG or JPEG image in {self.files[index].name}: it cannot be read ({type(error).__name__})",
                 code="pictures.unreadable",
             ) from None
         return _square(upright, self.size_px)
