@@ -111,12 +111,19 @@ def test_what_is_wrong_is_one_line(run: Run, tmp_path: Path) -> None:
     assert (code, error.count("\n")) == (1, 1), error
 
 
+def heeds_ctrl_c() -> None:
+    """As from a terminal: what a shell starts in the background ignores it, and so do its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_ends_a_command_with_130_and_without_a_traceback(tmp_path: Path) -> None:
     """While it waits for a gateway that does not answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         command = [sys.executable, "-m", "mindsight.cli", "session", "list", "--to", address, "--key", "ms_x"]
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c
+        )
         silent.settimeout(60)
         asked, _ = silent.accept()
         assert asked.recv(1)  # it has asked, and waits
