@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mindsight.errors import BadRequest
+from mindsight.files.images import GIVEN_FORMATS
 from mindsight.moved import old_names
 
 MAX_PIXELS = 4096 * 4096
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
-FORMATS = ("PNG", "JPEG")  # others take the memory of the size that they state before it can be looked at
 # what Pillow raises for a file that is not as it was written
 _UNREADABLE = (
     OSError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, struct.error, Image.DecompressionBombError,
@@ -94,7 +94,7 @@ class FolderImages:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of notes beside the pixels that are not as they should be
-                with Image.open(self.files[index], formats=FORMATS) as image:
+                with Image.open(self.files[index], formats=GIVEN_FORMATS) as image:
                     if image.width * image.height > MAX_PIXELS:
                         raise BadRequest(
                             f"expected an image of at most {MAX_PIXELS / 1e6:.1f} megapixels in"

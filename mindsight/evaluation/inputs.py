@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.evaluation.records import LiveFigure, Outputs
 from mindsight.evaluation.splits import require_disjoint
+from mindsight.files.images import GIVEN_FORMATS
 from mindsight.moved import old_names
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
@@ -181,7 +182,7 @@ def _folder(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
-    images = [np.asarray(Image.open(file, formats=("PNG", "JPEG")).convert("RGB")) for file in files]
+    images = [np.asarray(Image.open(file, formats=GIVEN_FORMATS).convert("RGB")) for file in files]
     shapes = {image.shape for image in images}
     if len(shapes) != 1:
         raise BadRequest(

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ImageKind = Literal["png", "jpeg", "webp"]
+# Pillow's names of what others may hand in; in other formats a file takes the memory of the size that it states before
+# that can be looked at
+GIVEN_FORMATS = ("PNG", "JPEG")
 
 
 def png_bytes(pixels_HW3: NDArray[np.uint8], compress_level: int = 6) -> bytes:
