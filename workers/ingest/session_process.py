@@ -118,8 +118,8 @@ def _end_with_the_worker() -> None:
 
 
 def _report(lease: Lease, error: MindsightError) -> None:
-    """Once in the session's messages: who waits for its betas reads no worker's log."""
-    text = f"the session cannot be led and is tried again every few seconds: {error}"
+    """Once in the session's messages: people who wait for its betas read no worker's log."""
+    text = f"the session cannot be processed, and is tried again every few seconds: {error}"
     message = Warned(session=lease.session, t=time.time(), code=error.code, text=text, level="error")
     with suppress(MindsightError):
         Journal(lease.bus, lease.session).messages.append(

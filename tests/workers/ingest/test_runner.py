@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mindsight.bus import Entry, Lease, Log, Quarantine, WorkQueue
 from mindsight.decoders.linear.decoder import LinearDecoder
-from mindsight.errors import StorageFull
+from mindsight.errors import NotFound, StorageFull
 from mindsight.glm import Statistics
 from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
@@ -32,6 +33,7 @@ from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume
 from support.house import House
+from workers.ingest import session_process
 from workers.ingest.runner import SessionRunner
 
 ITEMS = ("tree", "house", "tree", "dog", "house", "tree")
@@ -275,3 +277,26 @@ def test_a_session_whose_bundle_cannot_be_read_stops_no_other(
     assert runner.closed
     (warned,) = (m for m in house.messages("ses-spoilt") if isinstance(m, Warned))
     assert (warned.code, warned.level) == ("bundle.tampered", "error")
+
+
+def test_a_session_that_is_refused_says_so_once_in_its_messages(
+    house: House, plan: RunPlan, volumes: list[Volume], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bundle was there at its start, and is gone when the next process takes the session over."""
+    lease, _ = dated(house, "ses-refused", plan, volumes[:1])
+
+    def resume(*_: object) -> SessionRunner:
+        raise NotFound("there is no bundle made", code="bundle.unknown")
+
+    monkeypatch.setattr(SessionRunner, "resume", resume)
+    monkeypatch.setattr(session_process, "read_settings", lambda: house.settings)
+    monkeypatch.setattr(session_process, "_end_with_the_worker", lambda: None)
+    monkeypatch.setattr(session_process, "_bound_memory", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            session_process.lead("ses-refused", lease.holder, lease.ttl_s, lease.fence.token, SimpleNamespace(value=0))
+        assert ended.value.code == session_process.Ended.REFUSED
+    (warned,) = (m for m in house.messages("ses-refused") if isinstance(m, Warned))
+    assert (warned.code, warned.level) == ("bundle.unknown", "error")
+    assert "cannot be processed, and is tried again" in warned.text
