@@ -12,6 +12,8 @@ import numpy as np
 
 from mindsight.glm.noise import AR_BINS
 
+# Small functions are inlined here: as calls from the innermost loop they cost a third of its time.
+_INLINED: Any = {"nogil": True, "cache": True, "fastmath": {"reassoc", "contract"}, "inline": "always"}
 # A coefficient this close to a cut, in hundredths, is computed again from the residuals themselves.
 _DOUBT = 1e-7
 
@@ -166,7 +168,7 @@ def estimate(
             error_VK[v, k] = np.sqrt(max(left, 0.0) / n_left * variance_BK[b, k])
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@numba.njit(**_INLINED)
 def _shared_products(inverse_RR: Any, shared_R: Any, last_R: Any, probe_R: Any, solved_R: Any) -> Any:
     """Fills G^-1 Q'He and returns its products with Q'He, Q's last row and the probe."""
     square, with_last, with_probe = 0.0, 0.0, 0.0
@@ -181,7 +183,7 @@ def _shared_products(inverse_RR: Any, shared_R: Any, last_R: Any, probe_R: Any, 
     return square, with_last, with_probe
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+@numba.njit(**_INLINED)
 def _dot(a_R: Any, b_R: Any) -> float:
     total = 0.0
     for r in range(a_R.size):
