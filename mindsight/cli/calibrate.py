@@ -36,7 +36,11 @@ def calibrate_subject(
         str | None, typer.Option(help="candidate pool of the service; default: the labels are the candidates")
     ] = None,
     fine_tuning: Annotated[
-        bool, typer.Option("--fine-tuning", help="gradient steps after the closed form; hours without a card")
+        bool,
+        typer.Option(
+            "--fine-tuning",
+            help="gradient steps after the closed form, on processors alone; needs a pool and a shared backbone",
+        ),
     ] = False,
     activate: Annotated[
         Literal["better", "never"], typer.Option(help="whether a version that is not worse replaces the active one")

@@ -66,7 +66,7 @@ def follow(service: Enrolment, job: str) -> None:
 
 def line_of(message: JobMessage) -> str | None:
     """One message as a line; None for one that says nothing new."""
-    from mindsight.protocol.jobs import JobBegan, JobEnded, JobLearned, JobNote, JobProgress, VersionMade
+    from mindsight.protocol.jobs import JobBegan, JobEnded, JobLearned, JobNote, JobProgress, JobTuned, VersionMade
 
     match message:
         case JobBegan():
@@ -84,6 +84,9 @@ def line_of(message: JobMessage) -> str | None:
                 f" {message.accuracy:.1%} (n {message.n}, 95 % interval {message.low:.1%} to {message.high:.1%}, chance"
                 f" {message.chance:.1%})"
             )
+        case JobTuned():
+            loss = "not finite" if message.loss is None else f"{message.loss:.3f}"
+            return f"{message.steps} gradient steps: loss of held-out images {loss}"
         case VersionMade():
             return f"version {message.version} ({'active' if message.active else 'not active'}): {message.text}"
         case JobEnded():

@@ -162,6 +162,16 @@ class JobLearned(_Message):
     chance: float = Field(ge=0, le=1)
 
 
+class JobTuned(_Message):
+    """A look, between gradient steps, at images that are not trained on: they decide when to stop."""
+
+    type: Literal["job.tuned"] = "job.tuned"
+    steps: int = Field(ge=0, description="gradient steps so far, from the closed form")
+    loss: float | None = Field(
+        default=None, description="mean negative log probability of what held-out trials showed; null: not finite"
+    )
+
+
 class VersionMade(_Message):
     """A version of the subject's bundle, and whether sessions use it from now on."""
 
@@ -181,7 +191,7 @@ class JobEnded(_Message):
 
 
 JobMessage = Annotated[
-    JobBegan | JobProgress | JobNote | JobLearned | VersionMade | JobEnded, Field(discriminator="type")
+    JobBegan | JobProgress | JobNote | JobLearned | JobTuned | VersionMade | JobEnded, Field(discriminator="type")
 ]
 
 _MESSAGE: TypeAdapter[JobMessage] = TypeAdapter(JobMessage)

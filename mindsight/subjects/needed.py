@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from mindsight.errors import BadRequest
 
 MIN_TRIALS, MIN_RUNS = 12, 2
+MIN_TUNED = 10  # images for gradient steps: two in each of five parts, of which two are left out
 
 
 def check_labels(
@@ -59,4 +60,15 @@ def check_labels(
             "expected labels that are shown in two or more runs, got none that repeats: show the same again, or give a"
             " pool of images",
             code="calibration.repeats",
+        )
+
+
+def check_tuned(labels_of_runs: Sequence[Collection[str]]) -> None:
+    """Refuse gradient steps that could not be shown to be worth having. Raises BadRequest (``calibration.images``)."""
+    n = len({label for run in labels_of_runs for label in run})
+    if n < MIN_TUNED:
+        raise BadRequest(
+            f"expected at least {MIN_TUNED} different images for fine-tuning, some of which are left out to judge it,"
+            f" got {n}: show more, or calibrate without fine-tuning",
+            code="calibration.images",
         )

@@ -10,7 +10,7 @@ from pydantic import Field
 from mindsight.errors import Conflict, NotFound
 from mindsight.protocol.inputs import AddEvent
 from mindsight.protocol.jobs import JOB_PATTERN, CalibrationTask, JobRecord
-from mindsight.subjects.needed import check_labels
+from mindsight.subjects.needed import check_labels, check_tuned
 from service import bundles
 from service.auth import require
 from service.context import Gateway, GatewayDependency
@@ -64,7 +64,10 @@ def start_calibration(gateway: GatewayDependency, subject: str, body: Calibrate)
     if body.live is not None:
         _check_live(gateway, subject, body.live)
     else:
-        _check_archived(gateway, subject, sessions, body.pool)
+        runs = _archived_labels(gateway, subject, sessions, body.pool)
+        check_labels(runs, bundles.pool_candidates(gateway.settings, body.pool))
+        if body.fine_tuning:
+            check_tuned(runs)
     return jobs.create(gateway, task, body.job)
 
 
@@ -109,8 +112,8 @@ def _check_live(gateway: Gateway, subject: str, session: str) -> None:
         )
 
 
-def _check_archived(gateway: Gateway, subject: str, sessions: list[str], pool: str | None) -> None:
-    """The session's own log says how many trials and labels there are."""
+def _archived_labels(gateway: Gateway, subject: str, sessions: list[str], pool: str | None) -> list[list[str]]:
+    """What the trials of each run showed, as the sessions' own logs say."""
     runs: list[list[str]] = []
     for session in sessions:
         record = gateway.sessions.get(session)
@@ -128,4 +131,4 @@ def _check_archived(gateway: Gateway, subject: str, sessions: list[str], pool: s
                 if shown is not None:
                     labels.setdefault(entry.run, []).append(shown)
         runs += labels.values()
-    check_labels(runs, bundles.pool_candidates(gateway.settings, pool))
+    return runs

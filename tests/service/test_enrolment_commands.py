@@ -18,7 +18,7 @@ from mindsight.cli.main import app
 from mindsight.client import Enrolment
 from mindsight.errors import Conflict, DeadlineExceeded
 from mindsight.journal.jobs import Jobs, log_name
-from mindsight.protocol.jobs import JobLearned, JobProgress, VersionMade, dump_job_message
+from mindsight.protocol.jobs import JobLearned, JobProgress, JobTuned, VersionMade, dump_job_message
 from mindsight.subjects.registry import Registry
 from mindsight.subjects.versions import Measured, Version, VersionStore
 from support.gateway_harness import Running
@@ -98,7 +98,8 @@ def test_a_calibration_is_followed_to_its_end(shell: Shell, bus: Bus, admin: htt
             "b": JobLearned(
                 **named, n_runs=3, n_trials=24, minutes=15.1, accuracy=0.5, low=0.3, high=0.7, n=24, chance=0.125
             ),
-            "c": VersionMade(**named, version=1, bundle="x", digest="0" * 64, active=True, text="the first version"),
+            "c": JobTuned(**named, steps=20, loss=2.5),
+            "d": VersionMade(**named, version=1, bundle="x", digest="0" * 64, active=True, text="the first version"),
         }.items():
             jobs.log(record.job).append(key, dump_job_message(message))
         jobs.finish(record, "done", "version 1", fence=lease.fence)
@@ -113,6 +114,7 @@ def test_a_calibration_is_followed_to_its_end(shell: Shell, bus: Bus, admin: htt
             "betas: 300 of 900, 12 min left",
             "24 trials in 3 runs, 15.1 min of scanning: held-out accuracy 50.0% (n 24, 95 % interval 30.0% to 70.0%,"
             " chance 12.5%)",
+            "20 gradient steps: loss of held-out images 2.500",
             "version 1 (active): the first version",
             "done: version 1",
         ],

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mindsight.errors import BadRequest
-from mindsight.subjects.needed import check_labels
+from mindsight.subjects.needed import check_labels, check_tuned
 
 FINE = [["a", "b"] * 3, ["b", "a"] * 3]
 
@@ -32,3 +32,10 @@ def test_what_cannot_be_calibrated_is_refused_with_what_is_needed(
     with pytest.raises(BadRequest, match="expected") as refused:
         check_labels(runs, candidates)
     assert refused.value.code == code
+
+
+def test_gradient_steps_need_images_that_can_be_left_out() -> None:
+    check_tuned([list("abcdef"), list("fghij")])
+    with pytest.raises(BadRequest, match="at least 10 different images") as refused:
+        check_tuned([list("abcdef")] * 3)
+    assert refused.value.code == "calibration.images"

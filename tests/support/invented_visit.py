@@ -53,13 +53,19 @@ OPTIONS = IngestOptions(normalise="run")
 
 
 def run_of(
-    pool: CandidatePool, number: int, person: int = 9, n_trials: int = 40, repeats: int = 8, noise: float = 1.0
+    pool: CandidatePool,
+    number: int,
+    person: int = 9,
+    n_trials: int = 40,
+    repeats: int = 8,
+    noise: float = 1.0,
+    n_voxels: int = V,
 ) -> CalibrationRun:
     """Images that no other run shows (of five), then ``repeats`` of them again."""
     rng = np.random.default_rng([person, number])
     drawn = (np.arange(n_trials - repeats) + 32 * (number - 1)) % len(pool)
     shown_K = np.concatenate([drawn, drawn[:repeats]])
-    clean_KV = responses(person, np.asarray(pool.embeddings))[shown_K]
+    clean_KV = responses(person, np.asarray(pool.embeddings), n_voxels)[shown_K]
     betas = []
     for stage in STAGES:
         noisy_KV = (clean_KV + noise * NOISE[stage] * rng.normal(size=clean_KV.shape)).astype(np.float32)

@@ -54,12 +54,13 @@ def fine_tune(
     way: Way,
     recipe: Recipe,
     scratch: Path | None = None,
-    report: Callable[[Look], bool] = lambda look: True,
+    report: Callable[[Look, int | None], bool] = lambda look, until: True,
 ) -> FineTuned | None:
     """In the voxels of ``z_KV``; goes on from ``scratch`` after an interruption.
 
     way : how the closed form is fitted
-    report : told of each look; False ends it, and None is returned
+    report : told of each look, and how many steps will be made: None while held-out images decide it. False ends it,
+        and None is returned
     """
     parts_K = folds_by_image(shown_K, _PARTS)
     own, stop, judge = (np.flatnonzero(np.isin(parts_K, parts)) for parts in ([0, 2, 4], [1], [3]))
@@ -80,7 +81,7 @@ def fine_tune(
             model, material, recipe, lambda model: finite(float(losses(model, stop)[1].mean())), file, until
         )
         for look in steps:
-            if not report(look):
+            if not report(look, until):
                 return None
         return start, model, steps
 

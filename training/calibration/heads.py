@@ -122,7 +122,7 @@ class BackboneHead:
         pulled = None if self._reads_images else PullBack.of(self._model)
         found = []
         for chunk in images.chunks():
-            tokens_KX = torch.from_numpy(np.asarray(chunk, np.float32))
+            tokens_KX = torch.from_numpy(np.array(chunk, np.float32))  # a pool from a folder cannot be written to
             found.append(latents(self._model, tokens_KX[:, None]) if pulled is None else pulled.latents(tokens_KX))
         targets_NH: NDArray[np.float32] = torch.cat(found).numpy()
         return targets_NH

@@ -40,7 +40,7 @@ from training.calibration.visit_record import record_of
 from training.calibration.visit_runs import CalibrationRun
 
 if TYPE_CHECKING:
-    from training.calibration.gradient import Recipe
+    from training.calibration.gradient import Look, Recipe
 
 _WAIT = {"calibration.trials", "calibration.repeats", "calibration.labels"}  # more runs may bring what is missing
 
@@ -107,16 +107,18 @@ class Progress:
     """Where a calibration is.
 
     stage : what has just been done, or is being done
-    done, total : runs, or looks of fine-tuning, at most; total is None while it is not known
+    done, total : runs, or gradient steps at most; total is None while it is not known
     left_s : of computing, not of scanning; None while it is not known
     curve : accuracy on each run of the decoder of the runs before it
+    look : at the images that decide when gradient steps stop
     """
 
-    stage: Literal["betas", "closed form", "fine-tuning"]
+    stage: Literal["betas", "closed form", "fine-tuning", "fine-tuning, all trials"]
     done: int
     total: int | None
     left_s: float | None
     curve: tuple[LearningPoint, ...] = ()
+    look: Look | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -141,6 +143,7 @@ def calibrate_visit(
     scratch: Path,
     *,
     n_runs: int | None = None,
+    once: bool = False,
     report_progress: Callable[[Progress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Calibrated]:
@@ -150,6 +153,7 @@ def calibrate_visit(
     scratch : a folder of this calibration alone; it is made if it does not exist. What a bundle's consumer did not take
         (it did not ask for the next) is yielded again after an interruption
     n_runs : how many there will be, if it is known
+    once : fit after the last of the ``n_runs`` runs only
     cancelled : asked between steps; the iterator then ends, and may be started again
 
     Raises Conflict (``calibration.scratch``) for the scratch folder of another calibration; BadRequest, see
@@ -159,7 +163,7 @@ def calibrate_visit(
     head = load_head(visit.backbone, visit.ranked)
     images = Images(visit.stimuli, head.targets(visit.stimuli))
     log = _Log.open(scratch, visit)
-    yield from _Calibration(visit, head, images, log, n_runs, report_progress, cancelled).over(runs)
+    yield from _Calibration(visit, head, images, log, n_runs, once, report_progress, cancelled).over(runs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,6 +218,7 @@ class _Calibration:
     images: Images
     log: _Log
     n_runs: int | None
+    once: bool
     report_progress: Callable[[Progress], None]
     cancelled: Callable[[], bool]
     present: Fitted | None = None
@@ -226,6 +231,8 @@ class _Calibration:
                 return
             so_far.add(run, self._shown(run), self.visit.space.n_voxels)
             self._report("betas", so_far)
+            if self.once and self.n_runs is not None and len(so_far.done) < self.n_runs:
+                continue
             if run.run in self.log.done:
                 if run.run in self.log.fitted_after[-1:]:
                     self.present = so_far.fit(self.head, self.images)
@@ -278,13 +285,18 @@ class _Calibration:
         recipe, fitted = self.visit.fine_tuning, self.present
         if recipe is None or fitted is None or not isinstance(self.head, BackboneHead):
             return None
-        n_looks, started = -(-recipe.steps // recipe.look_every), time.perf_counter()
 
-        def report(step: int) -> bool:
-            done = step // recipe.look_every
-            left_s = (time.perf_counter() - started) / done * (n_looks - done) if done else None
-            curve = tuple(self.log.curve)
-            self.report_progress(Progress(stage="fine-tuning", done=done, total=n_looks, left_s=left_s, curve=curve))
+        def report(look: Look, until: int | None) -> bool:
+            self.report_progress(
+                Progress(
+                    stage="fine-tuning" if until is None else "fine-tuning, all trials",
+                    done=look.step,
+                    total=until or recipe.steps,
+                    left_s=None,
+                    curve=tuple(self.log.curve),
+                    look=look if until is None else None,
+                )
+            )
             return not self.cancelled()
 
         found = fine_tuned_claims(self.head, self.images, so_far, fitted, recipe, self.log.scratch, report)

@@ -19,7 +19,7 @@ from mindsight.retrieval import CandidatePool, cosine_scores
 from mindsight.weights.state_dict import write_state_dict
 from training.calibration.fine_tuning import fine_tune
 from training.calibration.fitted import Fitted
-from training.calibration.gradient import Recipe, retrieval_features
+from training.calibration.gradient import Look, Recipe, retrieval_features
 from training.calibration.heads import BackboneHead
 from training.calibration.left_out import Gain, Images
 from training.calibration.so_far import Claims, SoFar
@@ -32,7 +32,7 @@ def fine_tuned_claims(
     fitted: Fitted,
     recipe: Recipe,
     scratch: Path,
-    report: Callable[[int], bool],
+    report: Callable[[Look, int | None], bool],
 ) -> tuple[Claims, DecoderWeights, Gain] | None:
     """None if steps made the decoder no better, or ``report`` gave False.
 
@@ -40,9 +40,7 @@ def fine_tuned_claims(
     on three fifths; the decoder itself has seen all images.
     """
     z_KV, shown_K, keep_V = so_far.z_KV, so_far.shown_K, fitted.keep_V
-    found = fine_tune(
-        head, images, z_KV[:, keep_V], shown_K, fitted.way, recipe, scratch, lambda look: report(look.step)
-    )
+    found = fine_tune(head, images, z_KV[:, keep_V], shown_K, fitted.way, recipe, scratch, report)
     if found is None or found.model is None:
         return None
     file = scratch / "decoder-fine-tuned.safetensors"

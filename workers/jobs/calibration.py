@@ -15,13 +15,14 @@ from training.calibration.archived import ArchivedRuns, open_archived
 from training.calibration.gradient import Recipe
 from training.calibration.linear_bundle import BY_RUN, calibrate_runs, space_of
 from training.calibration.runs import Labels
-from training.calibration.visit import Calibrated, Progress, Visit, calibrate_visit
+from training.calibration.visit import Progress, Visit, calibrate_visit
 from training.calibration.visit_runs import ingest_visit
 from workers.jobs.desk import Desk
 from workers.jobs.pools import check_encoder, open_pool
 from workers.jobs.release import Made, already, release
+from workers.jobs.reports import gained, report_visit
 
-ARCHIVED = "archived"
+ARCHIVED, TUNED = "archived", "archived, fine-tuned"  # what a version is made of
 PASSES = 2  # over the volumes: one to choose the options of the model, one for the betas
 
 
@@ -31,7 +32,7 @@ def calibrate(desk: Desk, task: CalibrationTask) -> str:
         from workers.jobs.live import calibrate_live
 
         return calibrate_live(desk, task, task.live)
-    done = already(desk, task.subject, ARCHIVED) or _from_archives(desk, task)
+    done = already(desk, task.subject, TUNED if task.fine_tuning else ARCHIVED) or _from_archives(desk, task)
     return f"version {done.number}: {done.verdict}"
 
 
@@ -53,8 +54,9 @@ def _from_archives(desk: Desk, task: CalibrationTask) -> Version:
     found = open_archived(archives, pool, tell)
     for note in found.notes:
         desk.note(note.code, note.text, note.level)
-    made = _fitted(desk, task, found, pool) if pool is not None and by_backbone else _linear(task, found, pool)
-    return release(desk, task, made)
+    if pool is not None and by_backbone:
+        return _fitted(desk, task, found, pool)
+    return release(desk, task, _linear(task, found, pool))
 
 
 def _linear(task: CalibrationTask, found: ArchivedRuns, pool: CandidatePool | None) -> Made:
@@ -64,8 +66,11 @@ def _linear(task: CalibrationTask, found: ArchivedRuns, pool: CandidatePool | No
     return Made(made.bundle, made.record, ARCHIVED, task.sessions, n_runs=len(found.runs), n_trials=found.n_trials)
 
 
-def _fitted(desk: Desk, task: CalibrationTask, found: ArchivedRuns, pool: CandidatePool) -> Made:
-    """With the backbone that subjects share. Runs that were ingested before this job was ended are kept."""
+def _fitted(desk: Desk, task: CalibrationTask, found: ArchivedRuns, pool: CandidatePool) -> Version:
+    """With the backbone that subjects share: in closed form, and then by gradient steps if these are asked for.
+
+    Runs that were ingested before this job was ended are kept.
+    """
     space = space_of(found.runs[0].recorded)
     visit = Visit(
         subject=task.subject,
@@ -79,28 +84,33 @@ def _fitted(desk: Desk, task: CalibrationTask, found: ArchivedRuns, pool: Candid
     )
 
     def report(progress: Progress) -> None:
-        if progress.stage != "betas":
-            desk.progress(progress.stage, progress.done, progress.total, progress.left_s)
+        if progress.stage != "betas":  # these are counted by volumes
+            report_visit(desk, progress)
 
-    fits = desk.scratch / "visit"
-
-    def decoders() -> list[Calibrated]:
-        runs = ingest_visit(found.runs, space, BY_RUN, desk.scratch)
-        return list(calibrate_visit(visit, runs, fits, n_runs=len(found.runs), report_progress=report))
-
-    better = decoders()
-    if not better:  # they were taken by a process that ended before it released the last
-        shutil.rmtree(fits)
-        better = decoders()
-    last = better[-1]
-    return Made(
-        last.bundle,
-        last.record,
-        ARCHIVED,
-        task.sessions,
-        n_runs=len(last.runs),
-        n_trials=last.bundle.statistics.n,
-    )
+    fits, n_runs = desk.scratch / "visit", len(found.runs)
+    version = already(desk, task.subject, ARCHIVED)
+    if version is None:  # fits may have been taken by a process that ended before it listed them
+        shutil.rmtree(fits, ignore_errors=True)
+    runs = ingest_visit(found.runs, space, BY_RUN, desk.scratch)
+    for made in calibrate_visit(visit, runs, fits, n_runs=n_runs, once=True, report_progress=report):
+        source = ARCHIVED if made.gain is None else TUNED
+        version = already(desk, task.subject, source) or release(
+            desk,
+            task,
+            Made(
+                made.bundle,
+                made.record,
+                source,
+                task.sessions,
+                n_runs=n_runs,
+                n_trials=made.bundle.statistics.n,
+                better=gained(made.gain),
+            ),
+        )
+    assert version is not None
+    if task.fine_tuning and version.source != TUNED:
+        desk.note("calibration.no_gain", "gradient steps made the decoder no better on images left out of both", "info")
+    return version
 
 
 def _archive(desk: Desk, subject: str, session: str) -> Path:

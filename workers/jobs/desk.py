@@ -5,6 +5,7 @@ Knows nothing of what the job does.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from mindsight.protocol.jobs import (
     JobNote,
     JobProgress,
     JobRecord,
+    JobTuned,
     VersionMade,
     dump_job_message,
 )
@@ -102,6 +104,11 @@ class Desk:
             **measured.model_dump(),
         )
         self._append(point, f"learned-{n_runs}-{n_trials}")
+
+    def tuned(self, steps: int, loss: float) -> None:
+        """A look between gradient steps, once for each, also if the job is ended and goes on."""
+        look = JobTuned(job=self.record.job, t=time.time(), steps=steps, loss=loss if math.isfinite(loss) else None)
+        self._append(look, f"tuned-{steps}")
 
     def made(self, version: Version, *, active: bool) -> None:
         message = VersionMade(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 
@@ -24,13 +25,14 @@ from mindsight.protocol.jobs import CalibrationTask
 from mindsight.retrieval import CandidatePool
 from mindsight.subjects.versions import Version
 from training.calibration.gradient import Recipe
-from training.calibration.visit import Calibrated, Progress, Visit, calibrate_visit
+from training.calibration.visit import Calibrated, Visit, calibrate_visit
 from training.calibration.visit_runs import CalibrationRun
 from workers.ingest.options import ingest_options
 from workers.jobs.desk import Desk
 from workers.jobs.followed import FollowedSession
 from workers.jobs.pools import check_encoder, open_pool
 from workers.jobs.release import Made, already, release
+from workers.jobs.reports import gained, report_visit
 
 SILENCE_S = 1800.0  # without any message of the session, until the calibration ends with what it has
 
@@ -100,7 +102,9 @@ class _Live:
             fine_tuning=Recipe() if self._task.fine_tuning else None,
         )
         scratch = self._desk.scratch / f"visit-{visit.digest()[:16]}"
-        found = calibrate_visit(visit, self._runs(len(runs), names), scratch, report_progress=self._report)
+        found = calibrate_visit(
+            visit, self._runs(len(runs), names), scratch, report_progress=partial(report_visit, self._desk)
+        )
         for calibrated in found:
             self._release(calibrated, space, names)
 
@@ -129,17 +133,13 @@ class _Live:
                 self._heard_s = time.monotonic()
                 self._desk.progress("trials", self._followed.n_trials, None)
 
-    def _report(self, progress: Progress) -> None:
-        self._desk.progress(progress.stage, progress.done, progress.total, progress.left_s)
-
     def _release(self, calibrated: Calibrated, space: SubjectSpace, names: Sequence[str]) -> None:
         n_runs = len(calibrated.runs)
         source = f"{self._session}-{n_runs}-{len(names)}-{sha256_of(calibrated.how.encode())[:8]}"
         version = already(self._desk, self._task.subject, source)
         if version is None:
-            gain = calibrated.gain
-            why = None if gain is None else f"better than the version before, on trials left out of both: {gain}"
-            if gain is None and self._made():
+            why = gained(calibrated.gain)
+            if why is None and self._made():
                 why = f"it knows {len(names)} labels"
             version = release(
                 self._desk,

@@ -28,8 +28,8 @@ class Made:
     """A bundle that is not saved yet.
 
     source : names it within its job, so that a job that goes on makes no second one
-    better : why it replaces the version before it in the same job; None: it is the job's first, and held-out accuracies
-        are compared
+    better : why it replaces the version before it in the same job, if that is the active one; else, and if it is None,
+        held-out accuracies are compared
     minutes : of scanning that its trials took; None: unknown
     """
 
@@ -61,7 +61,8 @@ def release(desk: Desk, task: CalibrationTask, made: Made) -> Version:
     desk.lease.renew()  # a worker that was replaced must not write
     held = desk.versions.read(task.subject)
     measured = None if made.bundle.accuracy is None else measured_of(made.bundle.accuracy)
-    replaces, verdict = judge(measured, held.active, made.better, task)
+    follows = held.active is not None and held.active.job == desk.record.job
+    replaces, verdict = judge(measured, held.active, made.better if follows else None, task)
     number, folder = desk.versions.next_folder(task.subject)
     saved = save_with_report(made.bundle, made.record, folder)
     version = Version(

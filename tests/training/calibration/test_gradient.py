@@ -77,4 +77,4 @@ def test_fine_tuning_replaces_the_closed_form_only_if_it_is_better_on_images_lef
     assert none is not None
     assert none.model is None
     assert none.gain.interval[0] <= 0.0
-    assert fine_tune(head, known, noise, material.image_K, way, recipe, report=lambda look: look.step < 20) is None
+    assert fine_tune(head, known, noise, material.image_K, way, recipe, report=lambda look, _: look.step < 20) is None

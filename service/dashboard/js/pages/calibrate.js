@@ -8,7 +8,7 @@ import { h } from "../ui/dom.js";
 import { action, checkbox, field, fill, form, select } from "../ui/forms.js";
 import { jobLine } from "../ui/job.js";
 import { openReport } from "../ui/report.js";
-import { learningCurve } from "../ui/curve.js";
+import { learningCurve, tuningCurve } from "../ui/curve.js";
 import { table } from "../ui/table.js";
 import { Page } from "./page.js";
 import { measuredText } from "./subject.js";
@@ -110,7 +110,7 @@ export class CalibratePage extends Page {
 
   #drawMessages() {
     const points = this.#messages.filter((m) => m.type === "job.learned");
-    this.curve.replaceChildren(learningCurve(points));
+    this.curve.replaceChildren(learningCurve(points), tuningCurve(this.#messages.filter((m) => m.type === "job.tuned")));
     const notes = this.#messages.filter((m) => m.type === "job.note");
     const ended = this.#messages.findLast((m) => m.type === "job.ended");
     const began = this.#messages.find((m) => m.type === "job.began");

@@ -37,3 +37,25 @@ export function learningCurve(points) {
     `${p.accuracy.toFixed(2)} [${p.low.toFixed(2)}, ${p.high.toFixed(2)}]`, String(p.n), chanceText(p.chance)]);
   return h("figure", { class: "learning" }, figure, table("learning curve", ["Runs", "Trials", "Minutes", "Accuracy, 95 %", "n", "Chance"], rows));
 }
+
+/** Gradient steps: the loss of held-out images, which decides when they stop. Nothing without any.
+ *  @param {{steps: number, loss: ?number}[]} looks */
+export function tuningCurve(looks) {
+  const finite = looks.filter((look) => look.loss != null);
+  if (!finite.length) return "";
+  const losses = finite.map((look) => look.loss);
+  const low = Math.min(...losses);
+  const high = Math.max(...losses, low + 1e-3);
+  const most = Math.max(...finite.map((look) => look.steps), 1);
+  const best = finite.find((look) => look.loss === low);
+  const x = (look) => LEFT + (W - LEFT - 12) * (look.steps / most);
+  const y = (loss) => TOP + (H - TOP - BOTTOM) * (1 - (loss - low) / (high - low));
+  const grid = [low, high].flatMap((v) => [s("line", { x1: LEFT, x2: W, y1: y(v), y2: y(v), class: "grid" }),
+    s("text", { x: LEFT - 6, y: y(v) + 4, "text-anchor": "end" }, v.toFixed(2))]);
+  const line = s("polyline", { points: finite.map((look) => `${x(look)},${y(look.loss)}`).join(" "), class: "curve" });
+  const dots = finite.map((look) => s("circle", { cx: x(look), cy: y(look.loss), r: look === best ? 5 : 3, class: "dot" }));
+  const axis = s("text", { x: W, y: H - 6, "text-anchor": "end" }, `gradient steps, up to ${most}`);
+  const text = `Loss of held-out images (mean −log probability of what was shown): lowest, ${low.toFixed(3)}, after ${best.steps} gradient steps`;
+  const figure = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": text }, ...grid, line, ...dots, axis);
+  return h("figure", { class: "learning tuning" }, figure, h("figcaption", { class: "caption", text: `${text}.` }));
+}
