@@ -1,22 +1,23 @@
 """All archived sessions of a data folder as one BIDS dataset: raw data at its root, Mindsight's derivatives below.
 
-The files are the archives' own (hard links where the disk allows it). What BIDS has no name for yet, such as
-single-trial betas, is listed in ``derivatives/mindsight/.bidsignore``, so that a validator judges the rest. Knows
-nothing of subjects' consent or of the service.
+The files are the archives' own (hard links where the disk allows it), but for sidecars. Knows nothing of subjects'
+consent or of the service.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mindsight import __version__
-from mindsight.archive.names import DERIVED, EVENTS, MASK, PROVENANCE, RAWDATA, STIMULI
+from mindsight.archive import study_derivatives
+from mindsight.archive.names import DERIVED, EVENTS, PROVENANCE, RAWDATA, STIMULI
 from mindsight.archive.read import is_archive, read_session_name
+from mindsight.archive.study_derivatives import IMAGE, LOGS, placed, write_sidecar
 from mindsight.archive.write.raw import BIDS_VERSION
 from mindsight.archive.write.tables import write_json, write_tsv
 from mindsight.errors import BadRequest, Conflict
@@ -28,20 +29,10 @@ README = """\
 Real-time fMRI sessions, exported by Mindsight: volumes and events as they came, in BIDS.
 
 derivatives/mindsight has what was computed while the participants were scanned: realigned series, confounds under
-fMRIPrep's names, single-trial betas at three stages, results, reconstructions, and where they came from (provenance/).
+fMRIPrep's names, single-trial betas at three stages, results, reconstructions, and a report of each session.
 A participant is a random pseudonym; its key is not part of the dataset.
 """
-IGNORED = """\
-# what BIDS 1.10 has no rules for, or rules that ask for what a real-time session does not have
-provenance
-images
-figures
-*_timeseries.*
-*_statmap.*
-*_results.*
-*_xfm.*
-*.html
-"""
+_TASK = re.compile(r"_task-([A-Za-z0-9]+)_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,44 +84,32 @@ def write_study(
 
 
 def _write_heads(root: Path, name: str) -> None:
-    derived = root / DERIVED
-    derived.mkdir(parents=True)
     described = {"BIDSVersion": BIDS_VERSION, "GeneratedBy": [{"Name": "Mindsight", "Version": __version__}]}
+    study_derivatives.write_heads(root / DERIVED, name, described)
     write_json(root / "dataset_description.json", {"Name": name, "DatasetType": "raw", **described})
     (root / "README").write_text(README, encoding="utf-8")
-    of_derived = {"Name": f"{name}: as decoded live", "DatasetType": "derivative", "SourceDatasets": [{"URL": "../.."}]}
-    write_json(derived / "dataset_description.json", of_derived | described)
-    (derived / "README").write_text(README, encoding="utf-8")
-    (derived / ".bidsignore").write_text(IGNORED, encoding="utf-8")
 
 
 def _add_session(archive: Path, root: Path) -> str:
     """Returns the subject's label."""
     subject, session = read_session_name(archive)
     raw, derived = archive / RAWDATA, archive / DERIVED
-    tasks = sorted(path.name for path in raw.glob("task-*_events.json"))
+    images = [name for name in files_in(raw) if name.startswith(f"sub-{subject}/") and name.endswith(IMAGE)]
+    tasks = sorted({_TASK.findall(name)[0] for name in images})
+    columns = {f"task-{task}_events.json" for task in tasks}
     for name in files_in(raw):
-        if name.startswith((f"sub-{subject}/", f"{STIMULI}/")) or name in tasks:
+        if name.startswith((f"sub-{subject}/", f"{STIMULI}/")) or name in columns:
             _put(raw / name, root / name)
             if name.endswith(f"_{EVENTS}"):
                 _name_absent_images(root / name, raw / STIMULI)
-    provenance = root / DERIVED / "provenance" / f"sub-{subject}_ses-{session}.json"
     for name in files_in(derived):
-        of_session = name.startswith(f"sub-{subject}/") or name == f"sub-{subject}_ses-{session}.html"
-        if of_session and not name.endswith(MASK):
-            _put(derived / name, root / DERIVED / name)
-    _put(derived / PROVENANCE, provenance)
-    for mask in derived.glob(f"sub-*/ses-*/func/*_{MASK}"):  # BIDS wants the task in its name
-        task = json.loads(_first_sidecar(raw))["TaskName"] if not tasks else tasks[0].partition("_")[0][5:]
-        where = root / DERIVED / mask.relative_to(derived)
-        _put(mask, where.with_name(where.name.replace(f"_{MASK}", f"_task-{task}_{MASK}")))
-        sidecar = where.with_name(where.name.replace(f"_{MASK}", f"_task-{task}_{MASK}")).with_suffix("")
-        write_json(sidecar.with_suffix(".json"), {"Type": "Brain", "Sources": [f"bids:raw:sub-{subject}"]})
+        if name.startswith(f"sub-{subject}/") or name == f"sub-{subject}_ses-{session}.html":
+            for target in placed(name, tasks):
+                _put(derived / name, root / DERIVED / target)
+                if name.endswith(IMAGE):
+                    write_sidecar(root / DERIVED, target, images)
+    _put(derived / PROVENANCE, root / DERIVED / LOGS / f"sub-{subject}_ses-{session}_{PROVENANCE}")
     return subject
-
-
-def _first_sidecar(raw: Path) -> str:
-    return next(iter(sorted(raw.glob("sub-*/ses-*/func/*_bold.json")))).read_text(encoding="utf-8")
 
 
 def _name_absent_images(events: Path, stimuli: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -50,13 +51,45 @@ def test_raw_data_and_derivatives_pass_the_validator_of_the_schema(archives: lis
 def test_every_file_of_the_archives_is_there(archives: list[Path], tmp_path: Path) -> None:
     write_study(archives, tmp_path / "study")
     there = {path.name for path in (tmp_path / "study").rglob("*") if path.is_file()}
-    renamed = {"provenance.json"}
+    renamed = {"provenance.json"}  # the session's name is in front of it, in logs/
     for archive in archives:
         names = {path.name for path in archive.rglob("*") if path.is_file()} - renamed
         assert {name for name in names - there if "_mask" not in name} == set()
     assert len([name for name in there if name.endswith("_desc-decoder_mask.nii.gz")]) == 3
-    assert len(list((tmp_path / "study" / DERIVED / "provenance").iterdir())) == 3
+    assert len(list((tmp_path / "study" / DERIVED / "logs").glob("*_provenance.json"))) == 3
     assert read_mask(archives[0])[0].any()
+
+
+def test_images_say_what_they_are_and_what_they_were_made_of(archives: list[Path], tmp_path: Path) -> None:
+    write_study(archives, tmp_path / "study")
+    derived = tmp_path / "study" / DERIVED
+    described = {row.split("\t")[0] for row in (derived / "descriptions.tsv").read_text().splitlines()[1:]}
+    images = list(derived.rglob("sub-*.nii.gz"))
+    assert len(images) == 3 * (1 + 2 * 4)  # a mask; of each run the series, betas at two stages, variances at one
+    for path in images:
+        assert re.findall(r"_(desc-[A-Za-z0-9]+)_", path.name)[0] in described
+        sidecar = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+        assert sidecar["Description"]
+        for source in sidecar["Sources"]:
+            assert (tmp_path / "study" / source.removeprefix("bids:raw:")).is_file()
+        assert len(sidecar["Sources"]) == (2 if "_mask" in path.name else 1)
+    assert "Sources" not in json.loads(next(archives[0].rglob("*desc-preproc_bold.json")).read_text())
+
+
+@pytest.mark.slow
+def test_what_the_validator_leaves_out_is_what_it_does_not_know(archives: list[Path], tmp_path: Path) -> None:
+    """Each line of .bidsignore names files, and every file that it names has a name that BIDS has no rule for."""
+    write_study(archives, tmp_path / "study")
+    derived = tmp_path / "study" / DERIVED
+    lines = [line for line in (derived / ".bidsignore").read_text().splitlines() if line and line[0] != "#"]
+    named = {line: set(derived.rglob(line.rpartition("/")[2])) for line in lines}
+    assert [line for line, found in named.items() if not found] == []
+    (derived / ".bidsignore").unlink()
+    found = {path for paths in named.values() for path in paths}
+    files = {path for one in found for path in (one, *one.rglob("*")) if path.is_file()}
+    wrong = [one.split(" /", 1) for one in issues(derived)]
+    assert {code for code, _ in wrong} == {"NOT_INCLUDED"}
+    assert {derived / path for _, path in wrong if (derived / path).is_file()} == files
 
 
 def test_it_is_whole_or_not_there(archives: list[Path], tmp_path: Path) -> None:
