@@ -22,9 +22,12 @@ class Progress:
     """``progress(what, done)``: what is done now, and the share of all that is done; at 1 the line ends.
 
     The time left is from the share and the time so far, unless the caller knows better (``left_s``).
+
+    quiet : nothing is shown, for a command whose result is for a program
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self._started_s = time.monotonic()
         self._reported_s = -EVERY_S
         self._what = ""
@@ -35,7 +38,7 @@ class Progress:
         from rich.console import Console
 
         console = Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and not self._quiet:
             self._bar = self._live(console)
             self._bar.start()
             self._task = self._bar.add_task("", total=1.0)
@@ -45,6 +48,8 @@ class Progress:
         self._end()
 
     def __call__(self, what: str, done: float, left_s: float | None = None) -> None:
+        if self._quiet:
+            return
         now_s = time.monotonic()
         if left_s is None and _KNOWN < done < 1.0:
             left_s = (now_s - self._started_s) * (1.0 - done) / done

@@ -8,9 +8,11 @@ from typing import Any
 
 from starlette.responses import StreamingResponse
 
+from mindsight.files.manifest import files_in
 from mindsight.files.tar_stream import tar_of
 
 TAR = "application/x-tar"
+N_BYTES = "X-Folder-Bytes"  # of its files, for who shows how much is left: the tar's own length is not known before
 TAR_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {"content": {TAR: {"schema": {"type": "string", "format": "binary"}}}}
 }
@@ -18,5 +20,7 @@ TAR_RESPONSE: dict[int | str, dict[str, Any]] = {
 
 def as_tar(folder: Path, manifest: str | None = None, headers: Mapping[str, str] | None = None) -> StreamingResponse:
     """The folder as a file to save under its own name. manifest : see ``tar_of``"""
-    named = {"Content-Disposition": f'attachment; filename="{folder.name}.tar"', **(headers or {})}
+    n_bytes = sum((folder / name).stat().st_size for name in files_in(folder))
+    about = {N_BYTES: str(n_bytes)}
+    named = {"Content-Disposition": f'attachment; filename="{folder.name}.tar"', **about, **(headers or {})}
     return StreamingResponse(tar_of(folder, manifest), media_type=TAR, headers=named)

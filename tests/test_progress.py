@@ -24,5 +24,11 @@ def test_a_line_names_what_is_done_and_the_time_left(
     assert printed.out == ""
 
 
+def test_a_command_whose_result_is_for_a_program_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(quiet=True) as progress:
+        progress("reading", 0.0)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_times_are_short() -> None:
     assert [time_of(seconds) for seconds in (40.0, 720.0, 5400.0)] == ["40 s", "12 min", "1.5 h"]

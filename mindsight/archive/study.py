@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from mindsight.errors import BadRequest, Conflict
 from mindsight.events import NOT_AVAILABLE
 from mindsight.files.durable import publish_folder, storage_errors
 from mindsight.files.manifest import files_in
+from mindsight.shares import Count, Report, Shares, unreported
 
 README = """\
 Real-time fMRI sessions, exported by Mindsight: volumes and events as they came, in BIDS.
@@ -50,7 +51,7 @@ def write_study(
     folder: Path,
     *,
     name: str = "Real-time fMRI study",
-    report: Callable[[str, float], None] = lambda what, done: None,
+    report: Report = unreported,
 ) -> Study:
     """Write the dataset, whole or not at all.
 
@@ -71,9 +72,9 @@ def write_study(
     try:
         with storage_errors("the dataset", "free space and export again"):
             _write_heads(partial, name)
-            for k, archive in enumerate(archives):
-                report(archive.name, k / len(archives))
-                subjects.add(_add_session(archive, partial))
+            shares = Shares(report, sum(path.stat().st_size for archive in archives for path in archive.rglob("*")))
+            for archive in archives:
+                subjects.add(_add_session(archive, partial, shares.of(archive.name)))
             rows = [[f"sub-{subject}"] for subject in sorted(subjects)]
             write_tsv(partial / "participants.tsv", ["participant_id"], rows)
             n_files = len(files_in(partial))
@@ -90,8 +91,8 @@ def _write_heads(root: Path, name: str) -> None:
     (root / "README").write_text(README, encoding="utf-8")
 
 
-def _add_session(archive: Path, root: Path) -> str:
-    """Returns the subject's label."""
+def _add_session(archive: Path, root: Path, count: Count) -> str:
+    """Returns the subject's label. count : receives the bytes of each file"""
     subject, session = read_session_name(archive)
     raw, derived = archive / RAWDATA, archive / DERIVED
     images = [name for name in files_in(raw) if name.startswith(f"sub-{subject}/") and name.endswith(IMAGE)]
@@ -100,6 +101,7 @@ def _add_session(archive: Path, root: Path) -> str:
     for name in files_in(raw):
         if name.startswith((f"sub-{subject}/", f"{STIMULI}/")) or name in columns:
             _put(raw / name, root / name)
+            count((raw / name).stat().st_size)
             if name.endswith(f"_{EVENTS}"):
                 _name_absent_images(root / name, raw / STIMULI)
     for name in files_in(derived):
@@ -108,6 +110,7 @@ def _add_session(archive: Path, root: Path) -> str:
                 _put(derived / name, root / DERIVED / target)
                 if name.endswith(IMAGE):
                     write_sidecar(root / DERIVED, target, images)
+            count((derived / name).stat().st_size)
     _put(derived / PROVENANCE, root / DERIVED / LOGS / f"sub-{subject}_ses-{session}_{PROVENANCE}")
     return subject
 

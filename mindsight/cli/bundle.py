@@ -8,6 +8,7 @@ import typer
 
 from mindsight.cli.options import Key, Subject, To
 from mindsight.cli.style import AsJson, example, show, show_rows
+from mindsight.progress import Progress
 
 bundle_app = typer.Typer(
     help="Versions of a subject's bundle: list, activate, roll back, export.", no_args_is_help=True
@@ -61,8 +62,8 @@ def export(
     """Write a version as a tar file. The subject must have agreed to an export."""
     from mindsight.cli.service import enrolment
 
-    with enrolment(to, key) as service:
-        digest = service.export(subject, number, file)
+    with enrolment(to, key) as service, Progress(quiet=as_json) as progress:
+        digest = service.export(subject, number, file, progress)
     show(f"{file}, digest {digest}", {"file": str(file), "digest": digest}, as_json)
 
 

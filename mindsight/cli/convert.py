@@ -28,9 +28,9 @@ def convert_mindeye2(
 
     from mindsight.decoders.mindeye2 import convert_mindeye2 as convert
 
-    with Progress() as progress:
-        progress(f"converting {checkpoint.name}", 0.0)
-        done = convert(checkpoint, out, getattr(torch, dtype))
+    with Progress(quiet=as_json) as progress:
+        progress(f"reading {checkpoint.name}", 0.0)
+        done = convert(checkpoint, out, getattr(torch, dtype), progress)
     who = ", ".join(f"{s.voxels:,} voxels" + (f" (NSD {s.nsd})" if s.nsd else "") for s in done.subjects)
     text = (
         f"{out}: {len(done.subjects)} subject{'s' if len(done.subjects) > 1 else ''}: {who}\n"
@@ -63,9 +63,9 @@ def convert_unclip(
     from mindsight.generators.unclip.sdxl.convert import convert_unclip as convert
 
     written = getattr(torch, dtype)
-    with Progress() as progress:
-        progress(f"converting {checkpoint.name}", 0.0)
-        done = convert(checkpoint, out, written, head_dim=head_dim, tower_model=tower, size_px=size_px)
+    with Progress(quiet=as_json) as progress:
+        progress(f"reading {checkpoint.name}", 0.0)
+        done = convert(checkpoint, out, written, head_dim=head_dim, tower_model=tower, size_px=size_px, report=progress)
     tokens = (
         "no image tower, so it cannot be used as a generator"
         if done.space is None
@@ -94,9 +94,8 @@ def convert_lora(
     need_server("mindsight convert")
     from mindsight.generators.unclip.sdxl.lora import convert_lora as convert
 
-    with Progress() as progress:
-        progress(f"adding {lora.name}", 0.0)
-        done = convert(lora, unclip, out)
+    with Progress(quiet=as_json) as progress:
+        done = convert(lora, unclip, out, progress)
     text = (
         f"{out}: {len(done.merged)} layers changed, {len(done.skipped)} skipped (keys and values of tokens of another"
         " width), none unknown; its preset is distilled: 2 to 4 steps without guidance"

@@ -39,7 +39,7 @@ def build(
     from mindsight.settings import read_settings
 
     settings = read_settings()
-    with Progress() as progress:
+    with Progress(quiet=as_json) as progress:
         folder = build_engine(_folder(generator), engine, settings.engines_dir, card or [], progress)
     description = read_description(folder)
     n_bytes = sum(path.stat().st_size for path in folder.iterdir())

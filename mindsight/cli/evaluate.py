@@ -56,8 +56,8 @@ def evaluate(
     from mindsight.evaluation.run import evaluate_archive, evaluate_folder
 
     out = out or Path(f"evaluation-{results.resolve().name}")
-    with Progress() as progress:
-        progress(f"measuring {results.resolve().name}", 0.0)
+    with Progress(quiet=as_json) as progress:
+        progress(f"reading {results.resolve().name}", 0.0)
         if is_archive(results):
             if images or image_tokens or betas or masks or captions or allow_best_of_n:
                 raise BadRequest(
@@ -73,6 +73,7 @@ def evaluate(
                 networks=networks,
                 seed=seed,
                 device=device,
+                report=progress,
             )
         elif images is None:
             raise BadRequest(
@@ -83,6 +84,7 @@ def evaluate(
             measured = evaluate_folder(
                 results, images, out, networks=networks, image_tokens=image_tokens, betas=betas, masks=masks,
                 captions=captions, allow_best_of_n=allow_best_of_n, seed=seed, device=device,
+                report=progress,
             )  # fmt: skip
     if as_json:
         typer.echo((out / "evaluation.json").read_text(encoding="utf-8"))

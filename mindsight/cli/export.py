@@ -47,7 +47,7 @@ def export(
             f"expected archived sessions of subjects who agreed to an export in {settings.archive_dir}, got none",
             code="study.empty",
         )
-    with Progress() as progress:
+    with Progress(quiet=as_json) as progress:
         done = write_study(archives, out, name=name, report=progress)
     text = f"{out}: {done.n_sessions} sessions of {done.n_subjects} subjects, {done.n_files} files"
     facts = {"folder": str(out), "subjects": done.n_subjects, "sessions": done.n_sessions, "files": done.n_files}

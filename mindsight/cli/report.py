@@ -22,7 +22,7 @@ def report(
     from mindsight.evaluation.visit_report import write_report
     from mindsight.progress import Progress
 
-    with Progress() as progress:
+    with Progress(quiet=as_json) as progress:
         progress(f"reading {archive.name}", 0.0)
         file = write_report(archive, out)
     show(str(file), {"file": str(file)}, as_json)

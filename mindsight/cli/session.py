@@ -9,6 +9,7 @@ import typer
 
 from mindsight.cli.options import Key, Subject, To
 from mindsight.cli.style import AsJson, example, show, show_rows
+from mindsight.progress import Progress
 
 session_app = typer.Typer(help="Sessions of the service: open, list, look into, close, download.", no_args_is_help=True)
 
@@ -114,8 +115,8 @@ def export_session(
     """Download an archived session: BIDS raw data and derivatives. The subject must have agreed to an export."""
     from mindsight.cli.service import sessions
 
-    with sessions(to, key) as service:
-        service.export(session, file)
+    with sessions(to, key) as service, Progress(quiet=as_json) as progress:
+        service.export(session, file, progress)
     show(str(file), {"file": str(file)}, as_json)
 
 
@@ -130,8 +131,8 @@ def session_report(
     """Download an archived session's report: quality, motion, accuracy by stage, latency, reconstructions, methods."""
     from mindsight.cli.service import sessions
 
-    with sessions(to, key) as service:
-        service.report(session, file)
+    with sessions(to, key) as service, Progress(quiet=as_json) as progress:
+        service.report(session, file, progress)
     show(str(file), {"file": str(file)}, as_json)
 
 

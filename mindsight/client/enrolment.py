@@ -13,6 +13,7 @@ from typing import Any
 from mindsight.client.http import Http
 from mindsight.errors import BadRequest, DeadlineExceeded
 from mindsight.protocol.jobs import JobEnded, JobMessage, parse_job_message
+from mindsight.shares import Report, unreported
 
 LOOK_S = 0.5
 SILENCE_S = 3600.0  # of a job without any message, until following it gives up
@@ -116,9 +117,9 @@ class Enrolment:
         bundle: str = self._http.call("POST", f"/v1/subjects/{subject}/bundles/rollback")["bundle"]
         return bundle
 
-    def export(self, subject: str, number: int, file: Path) -> str:
+    def export(self, subject: str, number: int, file: Path, report: Report = unreported) -> str:
         """Write a version as a tar file, whole or not at all; returns the digest of the bundle in it."""
-        headers = self._http.download(f"/v1/subjects/{subject}/bundles/{number}/export", file)
+        headers = self._http.download(f"/v1/subjects/{subject}/bundles/{number}/export", file, report)
         return headers["x-bundle-digest"]
 
     def job(self, job: str) -> dict[str, Any]:

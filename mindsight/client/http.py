@@ -21,6 +21,7 @@ import httpx
 from mindsight import errors
 from mindsight.errors import MindsightError, ServiceUnavailable
 from mindsight.files.durable import rename_durably
+from mindsight.shares import Report, Shares, unreported
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 2.0
 _RUNS = "/runs/"
@@ -102,8 +103,10 @@ class Http:
             time.sleep(pause_s)
         raise AssertionError("the pauses never end")
 
-    def download(self, path: str, file: Path) -> dict[str, str]:
+    def download(self, path: str, file: Path, report: Report = unreported) -> dict[str, str]:
         """Write the response's body into a new file, whole or not at all; returns its headers, in lower case.
+
+        report : receives the share that has come, by the length that the gateway states
 
         It is not repeated. Raises the error of the gateway's problem, ServiceUnavailable; Conflict (``file.exists``).
         """
@@ -114,9 +117,12 @@ class Http:
             with self._client.stream("GET", path) as answer:
                 if not answer.is_success:
                     raise error_of(answer.status_code, answer.read())
+                n_bytes = int(answer.headers.get("content-length") or answer.headers.get("x-folder-bytes") or 0)
+                shares = Shares(report, n_bytes)
                 with partial.open("wb") as target:
                     for piece in answer.iter_bytes():
                         target.write(piece)
+                        shares.add(f"receiving {file.name}, {n_bytes / 1e6:.0f} MB", len(piece))
             rename_durably(partial, file)
             return dict(answer.headers)
         except httpx.TransportError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mindsight.client.http import Http
 from mindsight.client.session import Session
+from mindsight.shares import Report, unreported
 
 
 class Service:
@@ -73,13 +74,13 @@ class Service:
         opened: dict[str, Any] = self._http.call("POST", "/v1/sessions", json={"subject": subject, **given})
         return opened
 
-    def export(self, session: str, file: Path) -> None:
+    def export(self, session: str, file: Path, report: Report = unreported) -> None:
         """Write the archived session as a tar file, whole or not at all; ``manifest.json`` in it has every sha256."""
-        self._http.download(f"/v1/sessions/{session}/export", file)
+        self._http.download(f"/v1/sessions/{session}/export", file, report)
 
-    def report(self, session: str, file: Path) -> None:
+    def report(self, session: str, file: Path, report: Report = unreported) -> None:
         """Write the archived session's report, one HTML page. Raises NotFound."""
-        self._http.download(f"/v1/sessions/{session}/report.html", file)
+        self._http.download(f"/v1/sessions/{session}/report.html", file, report)
 
     def close_session(self, session: str) -> dict[str, Any]:
         """Close it: the service accepts nothing more, decodes what it has, and archives the session."""

@@ -28,6 +28,7 @@ from mindsight.evaluation.from_session import statistics_of, summary_of
 from mindsight.evaluation.inputs import Manifest
 from mindsight.evaluation.live import live_figures
 from mindsight.evaluation.metrics.resize import as_unit_images
+from mindsight.shares import Count, Report, Shares, unreported
 from mindsight.stages import Stage
 
 _Betas = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
@@ -42,6 +43,7 @@ def export_session(
     bundle: Path | None = None,
     generator: Path | None = None,
     seed: int = 0,
+    report: Report = unreported,
 ) -> None:
     """Write what ``evaluate_folder`` reads: ``answers/``, ``images.npy``, and with a bundle ``image_tokens.npy``.
 
@@ -66,6 +68,7 @@ def export_session(
     outputs = out / "answers"
     outputs.mkdir(parents=True, exist_ok=True)
     _remove_controls(out)
+    report("reading images", 0.0)
     _write_images(out / "images.npy", [_read_image(trials[0].image) for trials in shown])
     recons = [[_read_image(session.reconstructions[*trial.key, stage]) for trial in trials] for trials in shown]
     np.save(outputs / "reconstructions.npy", np.stack([np.stack(samples) for samples in recons]))
@@ -76,7 +79,7 @@ def export_session(
     manifest = _manifest(session, shown, stage)
     (outputs / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     if bundle is not None:
-        _Decoding(archive, bundle, generator, seed).write(shown, out)
+        _Decoding(archive, bundle, generator, seed).write(shown, out, report)
 
 
 def _showings(session: DecodedSession, stage: Stage) -> list[list[ShownTrial]]:
@@ -141,7 +144,7 @@ class _Decoding:
         self._betas = read_final_betas(archive)
         self._seed = seed
 
-    def write(self, shown: Sequence[Sequence[ShownTrial]], out: Path) -> None:
+    def write(self, shown: Sequence[Sequence[ShownTrial]], out: Path, report: Report) -> None:
         pool = self._bundle.pool
         if any(trials[0].candidate not in pool.ids for trials in shown):
             raise ModelMismatch(
@@ -154,26 +157,32 @@ class _Decoding:
             out / "image_tokens.npy", np.stack([pool.embeddings[pool.index_of(str(t[0].candidate))] for t in shown])
         )
         np.save(out / "answers" / "tokens.npy", np.stack([self._embed(trials) for trials in shown]))
+        drawn = Shares(report, 2 * len(shown)).of("drawing controls")
         order = exchanged(np.zeros(len(shown)), rng)
         others = [shown[i] for i in order]
         shuffled = out / "answers" / "controls" / _SHUFFLED
         shuffled.mkdir(parents=True, exist_ok=True)
         np.save(shuffled / "tokens.npy", np.stack([self._embed(trials) for trials in others]))
-        np.save(shuffled / "reconstructions.npy", np.stack([self._reconstruct(trials) for trials in others]))
+        np.save(shuffled / "reconstructions.npy", np.stack([self._reconstruct(trials, drawn) for trials in others]))
         needed = list(self._generator.spaces.values())
         if len(needed) == 1 and pool.space.matches(needed[0]):
             noise = out / "answers" / "controls" / _NOISE
             noise.mkdir(parents=True, exist_ok=True)
             tokens = noise_tokens(np.array(pool.embeddings, np.float32), rng)[rng.integers(len(pool), size=len(shown))]
             options = self._bundle.sampling.generator
-            drawn = [self._generator({needed[0].name: one[None]}, self._seed, options)[0] for one in tokens]
-            np.save(noise / "reconstructions.npy", np.stack(drawn))
+            images = []
+            for one in tokens:
+                images.append(self._generator({needed[0].name: one[None]}, self._seed, options)[0])
+                drawn(1)
+            np.save(noise / "reconstructions.npy", np.stack(images))
 
     def _embed(self, trials: Sequence[ShownTrial]) -> NDArray[np.float32]:
         return self._decoder.embed(*self._beta(trials))
 
-    def _reconstruct(self, trials: Sequence[ShownTrial]) -> NDArray[np.uint8]:
-        return self._decoder.reconstruct(self._decoder.retrieve(*self._beta(trials[:1])), self._seed).pixels
+    def _reconstruct(self, trials: Sequence[ShownTrial], drawn: Count) -> NDArray[np.uint8]:
+        pixels = self._decoder.reconstruct(self._decoder.retrieve(*self._beta(trials[:1])), self._seed).pixels
+        drawn(1)
+        return pixels
 
     def _beta(self, trials: Sequence[ShownTrial]) -> _Betas:
         """(R, V) betas, means and standard deviations."""

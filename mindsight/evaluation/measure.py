@@ -25,8 +25,10 @@ from mindsight.evaluation.metrics.resize import as_unit_images
 from mindsight.evaluation.metrics.similarity import cosine_matrix
 from mindsight.evaluation.networks.catalog import NETWORKS, NetworkSpec
 from mindsight.evaluation.records import Evaluation, LiveFigure, Outputs, Row, Truth
+from mindsight.shares import Report, Shares, unreported, within
 
 EXCHANGED = "pairs exchanged"
+_IMAGES = 0.8  # share of the time that comparing images takes, as for the demo's session; the rest is intervals
 
 
 def measure(
@@ -39,6 +41,7 @@ def measure(
     encoder: BrainEncoder | None = None,
     allow_best_of_n: bool = False,
     live: Sequence[LiveFigure] = (),
+    report: Report = unreported,
 ) -> Evaluation:
     """Every metric that the given arrays allow, for the outputs and for each control.
 
@@ -54,7 +57,8 @@ def measure(
     table: list[dict[str, Score]] = [{} for _ in range(len(measured) + 1)]  # the last are the exchanged pairs
     captions: list[dict[str, Score]] = [{} for _ in table]
     _caption_scores(truth, measured, order_K, captions)  # first: it is quick, and raises if captions do not fit
-    _image_scores(truth, measured, networks, order_K, table)
+    _image_scores(truth, measured, networks, order_K, table, within(report, 0.0, _IMAGES))
+    report("ranking both ways", _IMAGES)
     pool = min(POOL, len(truth.images_KHWC))
     _retrieval_scores(truth, measured, order_K, pool, seed, table)
     _brain_scores(truth, measured, encoder, table)
@@ -64,6 +68,7 @@ def measure(
     titles = [_title(given) for given in measured] + [EXCHANGED]
     rows = []
     for i, (title, scores) in enumerate(zip(titles, table, strict=True)):
+        report(f"intervals of {title}", _IMAGES + (1.0 - _IMAGES) * i / len(titles))
         rng = np.random.default_rng([seed, 2, i])
         intervals = {key: score.interval(rng, truth.clusters_K) for key, score in scores.items()}
         rows.append(Row(title, i > 0, scores, intervals))
@@ -105,9 +110,21 @@ def _image_scores(
     networks: Sequence[FeatureSource],
     order_K: NDArray[np.int64],
     table: list[dict[str, Score]],
+    report: Report,
 ) -> None:
     images = as_unit_images(truth.images_KHWC)
-    shown = [network.features(images) for network in networks]
+    n_sets = sum(0 if given.recons_KSHWC is None else given.recons_KSHWC.shape[1] for given in measured)
+    shares = Shares(report, len(networks) + n_sets * (len(networks) + 1))
+
+    def features_of(what: str, pictures: NDArray[np.float32]) -> list[dict[str, NDArray[np.float32]]]:
+        found = []
+        for network in networks:
+            shares.add(f"{what}: {network.spec.key}", 0)
+            found.append(network.features(pictures))
+            shares.add(f"{what}: {network.spec.key}", 1)
+        return found
+
+    shown = features_of("images shown", images)
     for i, given in enumerate(measured):
         if given.recons_KSHWC is None:
             continue
@@ -115,8 +132,10 @@ def _image_scores(
         mixed: list[dict[str, Score]] = []
         for sample in range(given.recons_KSHWC.shape[1]):
             recons = as_unit_images(given.recons_KSHWC[:, sample])
-            features = [network.features(recons) for network in networks]
+            features = features_of(given.name, recons)
+            shares.add(f"{given.name}: pixels", 0)
             samples.append(_of_pairs(images, recons, networks, shown, features))
+            shares.add(f"{given.name}: pixels", 1)
             if i == 0:
                 moved = [{layer: values[order_K] for layer, values in held.items()} for held in features]
                 mixed.append(_of_pairs(images, recons[order_K], networks, shown, moved))

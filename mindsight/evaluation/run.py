@@ -35,8 +35,10 @@ from mindsight.evaluation.report.session_page import session_page, session_page_
 from mindsight.evaluation.report.session_section import session_json
 from mindsight.evaluation.report.table import as_json, text_table
 from mindsight.evaluation.session_summary import SessionSummary
+from mindsight.shares import Report, unreported, within
 from mindsight.stages import STAGES
 
+_AGAIN = 0.85  # share of the time that decoding the betas again takes, as for the demo's session
 _UNCHECKED = (
     "Not checked: whether the decoder was trained on these images or near-duplicates of them. Give the manifest's"
     " training_image_ids and cluster_of to have it checked."
@@ -57,6 +59,7 @@ def evaluate_folder(
     allow_best_of_n: bool = False,
     n_shown: int = 60,
     device: str = "cpu",
+    report: Report = unreported,
 ) -> Evaluation:
     """Measure the outputs by every metric that the given files allow; write ``table.txt``, ``evaluation.json`` and
     ``evaluation.html`` into ``out``.
@@ -69,6 +72,7 @@ def evaluate_folder(
     betas, masks : ``.npy`` (K, V) measured activity and ``.npz`` region -> (V,) bool, for brain correlation
     captions : JSON with K captions by people, or lists of them
     n_shown : number of images on the page
+    report : receives what is being measured, and the share of all that is done
 
     Raises BadRequest if the files do not fit each other, a test image was trained on, or reconstructions were
     selected among several; NotFound if a named file does not exist.
@@ -81,7 +85,14 @@ def evaluate_folder(
     controls = read_controls(outputs)
     loaded = _load_networks(networks, device)
     evaluation = measure(
-        truth, given, controls, loaded, seed=seed, allow_best_of_n=allow_best_of_n, live=read_live(outputs)
+        truth,
+        given,
+        controls,
+        loaded,
+        seed=seed,
+        allow_best_of_n=allow_best_of_n,
+        live=read_live(outputs),
+        report=report,
     )
     session = SessionSummary.load(outputs)
     if not manifest.training_image_ids:
@@ -107,6 +118,7 @@ def evaluate_archive(
     networks: Path | None = None,
     seed: int = 0,
     device: str = "cpu",
+    report: Report = unreported,
 ) -> Evaluation | SessionEvaluation:
     """Measure a session by its archive.
 
@@ -129,7 +141,10 @@ def evaluate_archive(
         evaluation = evaluate_session(archive, bundle=bundle, seed=seed)
         _write(out, session_text(evaluation), session_page_json(evaluation), session_page(evaluation))
         return evaluation
-    export_session(archive, out, known, bundle=bundle, generator=generator, seed=seed)
+    again = 0.0 if bundle is None else _AGAIN
+    export_session(
+        archive, out, known, bundle=bundle, generator=generator, seed=seed, report=within(report, 0.0, again)
+    )
     return evaluate_folder(
         out / "answers",
         out / "images.npy",
@@ -138,6 +153,7 @@ def evaluate_archive(
         image_tokens=None if bundle is None else out / "image_tokens.npy",
         seed=seed,
         device=device,
+        report=within(report, again, 1.0),
     )
 
 

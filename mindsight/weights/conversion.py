@@ -22,6 +22,7 @@ from torch import Tensor
 from mindsight.errors import Conflict, ModelMismatch, StorageFull
 from mindsight.files.digest import sha256_of, sha256_of_file
 from mindsight.files.durable import is_full, publish_folder
+from mindsight.shares import Count, uncounted
 
 DTYPE_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _PIECE = 1 << 22  # numbers that are converted and written at a time
@@ -62,8 +63,10 @@ def size_of(state: Mapping[str, Tensor], dtype_of: DtypeOf) -> int:
     return sum(tensor.numel() * dtype_of(key).itemsize for key, tensor in state.items())
 
 
-def write_streamed(path: Path, state: Mapping[str, Tensor], dtype_of: DtypeOf) -> str:
+def write_streamed(path: Path, state: Mapping[str, Tensor], dtype_of: DtypeOf, count: Count = uncounted) -> str:
     """Write a safetensors file and return its sha256. Wider numbers come first, so that all are aligned.
+
+    count : receives the bytes of each piece that is written
 
     Raises ModelMismatch (``checkpoint.not_finite``) if a weight is not finite in its dtype.
     """
@@ -87,14 +90,15 @@ def write_streamed(path: Path, state: Mapping[str, Tensor], dtype_of: DtypeOf) -
         for piece in content():
             digest.update(piece)
             file.write(piece)
+            count(len(piece))
     return digest.hexdigest()
 
 
-def digest_of_files(files: list[Path]) -> str:
+def digest_of_files(files: list[Path], count: Count = uncounted) -> str:
     """sha256 of the file; of several, of their names and digests."""
     if len(files) == 1:
-        return sha256_of_file(files[0])
-    return sha256_of("".join(f"{path.name} {sha256_of_file(path)}\n" for path in files).encode())
+        return sha256_of_file(files[0], count)
+    return sha256_of("".join(f"{path.name} {sha256_of_file(path, count)}\n" for path in files).encode())
 
 
 def _pieces(key: str, tensor: Tensor, dtype: torch.dtype) -> Iterator[bytes | memoryview]:

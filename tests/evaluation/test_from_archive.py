@@ -33,6 +33,7 @@ from mindsight.simulator.scenes import random_scenes, render_batch
 from mindsight.stages import Stage
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
+from support.reported import Reported
 
 N, V, SIDE = 8, 600, 64
 PAIRS = [("scene-0", "scene-1"), ("scene-2", "scene-3")]
@@ -223,7 +224,9 @@ def test_showings_are_samples_of_their_image(visit: Any, tmp_path: Path) -> None
 
 def test_with_the_bundle_there_is_retrieval_and_controls_through_the_whole_path(visit: Any, tmp_path: Path) -> None:
     archive, bundle, _, _ = visit
-    evaluate_archive(archive, tmp_path / "out", bundle=bundle)
+    reported = Reported()
+    evaluate_archive(archive, tmp_path / "out", bundle=bundle, report=reported)
+    reported.check(n_lines=2 * N)
     rows = {row["title"]: row["scores"] for row in held(tmp_path / "out")["rows"]}
     assert set(rows) == {"final results", "betas of other trials", "noise into the generator", "pairs exchanged"}
     assert rows["final results"]["images_ranked"]["value"] == 1.0

@@ -29,6 +29,7 @@ from mindsight.evaluation.report.table import text_table
 from mindsight.evaluation.run import evaluate_folder
 from mindsight.simulator.scenes import random_scenes, render_batch
 from support.closed_form import closed_form_weights
+from support.reported import Reported
 
 K = 8
 
@@ -96,7 +97,10 @@ def read_images(lab: Path) -> NDArray[np.float32]:
 @pytest.fixture(scope="module")
 def report(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("report")
-    return out, run(lab, out, **full(lab))
+    reported = Reported()
+    held = run(lab, out, report=reported, **full(lab))
+    reported.check()
+    return out, held
 
 
 def test_each_figure_is_the_mean_over_the_samples(lab: Path, report: tuple[Path, dict[str, Any]]) -> None:

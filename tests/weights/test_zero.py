@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mindsight.decoders.mindeye2 import convert_mindeye2, load_mindeye2
 from mindsight.errors import ModelMismatch
+from support.reported import Reported
 
 BUFFERS = "diffusion_prior.noise_scheduler."
 FROZEN = ".rotary_emb.freqs"
@@ -74,7 +75,9 @@ def test_float32_weights_come_out_of_the_shards(
 def test_the_folder_converts_and_latest_names_it(weights: dict[str, Tensor], tmp_path: Path) -> None:
     write_zero(tmp_path / "run/epoch149", weights, 2, frozen=False)
     (tmp_path / "run/latest").write_text("epoch149\n")
-    converted = convert_mindeye2(tmp_path / "run", tmp_path / "out")
+    reported = Reported()
+    converted = convert_mindeye2(tmp_path / "run", tmp_path / "out", report=reported)
+    reported.check()
     assert converted.source == "run"
     assert converted.source_bytes == sum(path.stat().st_size for path in (tmp_path / "run/epoch149").iterdir())
     expected = load_mindeye2(weights).state_dict()

@@ -14,6 +14,7 @@ import torch
 
 from mindsight.decoders.mindeye2.adapter import RECOMPUTED, dtype_of, fitting_state
 from mindsight.files.manifest import MANIFEST, Proof, read_manifest, verify_folder, write_manifest
+from mindsight.shares import Report, Shares, unreported
 from mindsight.weights.conversion import DTYPE_NAMES, digest_of_files, new_folder, size_of, write_streamed
 from mindsight.weights.state_dict import read_state_dict, source_files
 
@@ -54,7 +55,9 @@ class Converted:
     sha256: dict[str, str]
 
 
-def convert_mindeye2(source: Path, out: Path, dtype: torch.dtype = torch.float32) -> Converted:
+def convert_mindeye2(
+    source: Path, out: Path, dtype: torch.dtype = torch.float32, report: Report = unreported
+) -> Converted:
     """Write the folder ``out``: ``mindeye2.safetensors`` with the weights alone, and ``manifest.json``.
 
     Raises Conflict (``checkpoint.exists``) if ``out`` exists; ModelMismatch if the source is no MindEye2
@@ -68,19 +71,21 @@ def convert_mindeye2(source: Path, out: Path, dtype: torch.dtype = torch.float32
     def written_as(key: str) -> torch.dtype:
         return dtype_of(key, dtype)
 
-    with new_folder(out, size_of(state, written_as)) as partial:
+    n_source, n_written = sum(path.stat().st_size for path in files), size_of(state, written_as)
+    shares = Shares(report, n_source + n_written)
+    with new_folder(out, n_written) as partial:
         converted = Converted(
             dtype=DTYPE_NAMES[dtype],
             source=source.name,
-            source_sha256=digest_of_files(files),
-            source_bytes=sum(path.stat().st_size for path in files),
+            source_sha256=digest_of_files(files, shares.of(f"reading {source.name}")),
+            source_bytes=n_source,
             layout=asdict(layout),
             subjects=tuple(
                 Subject(index=index, voxels=voxels, nsd=NSD_VOXELS.get(voxels))
                 for index, voxels in enumerate(layout.voxels)
             ),
             dropped=tuple(key for key in found if key.startswith(RECOMPUTED)),
-            sha256={WEIGHTS: write_streamed(partial / WEIGHTS, state, written_as)},
+            sha256={WEIGHTS: write_streamed(partial / WEIGHTS, state, written_as, shares.of(f"writing {WEIGHTS}"))},
         )
         described = asdict(converted)
         write_manifest(partial, KIND, described.pop("sha256"), **described)

@@ -31,6 +31,7 @@ from mindsight.generators.unclip.sdxl.folder import (
 from mindsight.generators.unclip.sdxl.released import SIZE_PX, Released, read_released
 from mindsight.generators.unclip.sdxl.unet import UnetLayout, build_unet
 from mindsight.generators.unclip.sdxl.vae import VaeLayout, build_vae
+from mindsight.shares import Count, Report, Shares, uncounted, unreported
 from mindsight.weights.conversion import DTYPE_NAMES, digest_of_files, new_folder, size_of, write_streamed
 from mindsight.weights.fit import require_fit
 from mindsight.weights.state_dict import source_files
@@ -60,6 +61,7 @@ def convert_unclip(
     head_dim: int = 64,
     tower_model: str | Path = "ViT-bigG-14",
     size_px: int = SIZE_PX,
+    report: Report = unreported,
 ) -> Converted:
     """Write the folder ``out``: ``unet/``, ``vae/``, ``tower.safetensors``, ``config.json`` and ``manifest.json``.
 
@@ -71,10 +73,12 @@ def convert_unclip(
     """
     files = source_files(source)
     parts = read_released(source, head_dim)
-    origin = {"source": source.name, "source_sha256": digest_of_files(files)}
+    shares = Shares(report, sum(path.stat().st_size for path in files) + sum(_sizes(parts, dtype)))
+    origin = {"source": source.name, "source_sha256": digest_of_files(files, shares.of(f"reading {source.name}"))}
     space = token_space(parts.tower, tower_model) if parts.tower else None
     described = Path(tower_model) if Path(tower_model).is_file() else None
-    return write_unclip(out, parts, dtype, space=space, size_px=size_px, described=described, **origin)
+    count = shares.of(f"writing {out.name}")
+    return write_unclip(out, parts, dtype, space=space, size_px=size_px, described=described, count=count, **origin)
 
 
 def write_unclip(
@@ -85,42 +89,44 @@ def write_unclip(
     space: FeatureSpace | None,
     size_px: int,
     described: Path | None = None,
+    count: Count = uncounted,
     **origin: str,
 ) -> Converted:
     """The folder of these weights; see ``convert_unclip``.
 
     space : of the tokens
     described : the tower's configuration, if open_clip does not know it by the name in ``space``
+    count : receives the bytes of each piece of weights that is written
     origin : what the manifest records beside them
     """
     with torch.device("meta"):
         require_fit("an SDXL U-Net", parts.unet, build_unet(parts.unet_layout).state_dict())
         require_fit("SDXL's autoencoder", parts.vae, build_vae(parts.vae_layout).state_dict())
     tower = {f"visual.{key}": tensor for key, tensor in parts.tower.items()}
-
-    def kept(key: str) -> torch.dtype:
-        return tower[key].dtype
-
-    with new_folder(
-        out, sum(size_of(state, lambda _: dtype) for state in (parts.unet, parts.vae)) + size_of(tower, kept)
-    ) as folder:
+    with new_folder(out, sum(_sizes(parts, dtype))) as folder:
         for name in (UNET, VAE):
             (folder / name).parent.mkdir()
         sums = {
             UNET_CONFIG: _write_json(folder / UNET_CONFIG, unet_config(parts.unet_layout, size_px)),
-            UNET: write_streamed(folder / UNET, parts.unet, lambda _: dtype),
+            UNET: write_streamed(folder / UNET, parts.unet, lambda _: dtype, count),
             VAE_CONFIG: _write_json(folder / VAE_CONFIG, vae_config(parts.vae_layout, size_px)),
-            VAE: write_streamed(folder / VAE, parts.vae, lambda _: dtype),
+            VAE: write_streamed(folder / VAE, parts.vae, lambda _: dtype, count),
             CONFIG: _write_json(folder / CONFIG, {"size_px": size_px, "space": space and space.to_json()}),
         }
         if tower:
-            sums[TOWER] = write_streamed(folder / TOWER, tower, kept)
+            sums[TOWER] = write_streamed(folder / TOWER, tower, lambda key: tower[key].dtype, count)
         if described is not None:
             sums[described.name] = _write_json(folder / described.name, json.loads(described.read_bytes()))
         write_manifest(folder, KIND, sums, dtype=DTYPE_NAMES[dtype], left_out=list(parts.left_out), **origin)
     return Converted(
         dtype=DTYPE_NAMES[dtype], unet=parts.unet_layout, vae=parts.vae_layout, space=space, left_out=parts.left_out
     )
+
+
+def _sizes(parts: Released, dtype: torch.dtype) -> list[int]:
+    """Bytes that the U-Net, the autoencoder and the image tower will take; the tower keeps its dtype."""
+    tower = size_of(parts.tower, lambda key: parts.tower[key].dtype)
+    return [size_of(parts.unet, lambda _: dtype), size_of(parts.vae, lambda _: dtype), tower]
 
 
 def _write_json(path: Path, document: Mapping[str, Any]) -> str:

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindsight.errors import ModelMismatch
+from mindsight.files.manifest import files_in
 from mindsight.generators.unclip.sdxl.folder import read_folder
 from mindsight.generators.unclip.sdxl.lora_file import Factors, read_lora
 from mindsight.generators.unclip.sdxl.names import unet_name
 from mindsight.generators.unclip.sdxl.other_unet import described, write_with_unet
 from mindsight.generators.unclip.sdxl.released import State
+from mindsight.shares import Report, Shares, unreported
 from mindsight.weights.conversion import digest_of_files
 
 PRESET = "distilled"  # LoRAs for few steps have their guidance in them
@@ -36,7 +38,7 @@ class Merged:
     unknown: tuple[str, ...] = ()
 
 
-def convert_lora(lora: Path, source: Path, out: Path) -> Merged:
+def convert_lora(lora: Path, source: Path, out: Path, report: Report = unreported) -> Merged:
     """Write the folder ``out``: ``source`` with the LoRA in its U-Net, to be sampled in few steps. The rest is copied.
 
     source : a folder of ``mindsight convert unclip``
@@ -44,21 +46,27 @@ def convert_lora(lora: Path, source: Path, out: Path) -> Merged:
     Raises Conflict (``checkpoint.exists``), StorageFull, ModelMismatch: ``checkpoint.*`` for a damaged folder or file,
     ``lora.keys`` if the file is no LoRA, ``lora.targets`` if it is another network's.
     """
+    size = sum((source / name).stat().st_size for name in files_in(source))
+    shares = Shares(report, 3 * size)  # it is checked, its layers are changed, it is written
+    shares.add(f"checking {source.name}", 0)
     factors = read_lora(lora)
     before = described(source)
     read = read_folder(source)
+    shares.add(f"adding {lora.name}", size)
     found = weights_of(factors, read.unet, read.unet_layout.resnets)
-    report = fitting(factors, found, read.unet)
-    require_sdxl(lora.name, report)
+    fit = fitting(factors, found, read.unet)
+    require_sdxl(lora.name, fit)
     own = {
         "file": lora.name,
         "sha256": digest_of_files([lora]),
-        "merged": len(report.merged),
-        "skipped": len(report.skipped),
+        "merged": len(fit.merged),
+        "skipped": len(fit.skipped),
     }
-    weights = merged(read.unet, {found[name]: one for name, one in factors.items()}, report)
-    write_with_unet(source, out, weights, {"preset": PRESET}, loras=[*before.get("loras", []), own])
-    return report
+    weights = merged(read.unet, {found[name]: one for name, one in factors.items()}, fit)
+    shares.add(f"checking {source.name} again", size)
+    count = shares.of(f"writing {out.name}")
+    write_with_unet(source, out, weights, {"preset": PRESET}, count, loras=[*before.get("loras", []), own])
+    return fit
 
 
 def weights_of(factors: Iterable[str], unet: State, resnets: int) -> dict[str, str | None]:

@@ -18,6 +18,7 @@ from mindsight.files.manifest import MANIFEST, files_in, read_manifest, verify_f
 from mindsight.generators.unclip.sdxl.folder import CONFIG, KIND, PROOF, UNET, VERIFIED, read_folder
 from mindsight.generators.unclip.sdxl.released import State
 from mindsight.generators.unclip.sdxl.unet import build_unet
+from mindsight.shares import Count, uncounted
 from mindsight.weights.conversion import new_folder, write_streamed
 from mindsight.weights.fit import require_fit
 
@@ -29,12 +30,20 @@ def described(source: Path) -> dict[str, Any]:
     return {key: value for key, value in held.items() if key not in ("format", "kind", "sha256")}
 
 
-def write_with_unet(source: Path, out: Path, unet: State, config: Mapping[str, Any] | None = None, **more: Any) -> None:
+def write_with_unet(
+    source: Path,
+    out: Path,
+    unet: State,
+    config: Mapping[str, Any] | None = None,
+    count: Count = uncounted,
+    **more: Any,
+) -> None:
     """Write the folder ``out``: ``source`` with these weights, each in its own dtype. The rest of it is copied.
 
     source : a folder of ``mindsight convert unclip``
     unet : under diffusers' names
     config : what changes in ``config.json``
+    count : receives the bytes of each file that is copied, and of each piece of the U-Net that is written
     more : what the manifest says beside what that of ``source`` does
 
     Raises Conflict (``checkpoint.exists``), StorageFull, and ModelMismatch: as ``load_unclip`` does for ``source``, for
@@ -51,7 +60,8 @@ def write_with_unet(source: Path, out: Path, unet: State, config: Mapping[str, A
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if name not in (UNET, MANIFEST):
                 shutil.copyfile(source / name, folder / name)
-        sums[UNET] = write_streamed(folder / UNET, unet, lambda key: unet[key].dtype)
+                count((folder / name).stat().st_size)
+        sums[UNET] = write_streamed(folder / UNET, unet, lambda key: unet[key].dtype, count)
         if config:
             changed = json.loads((source / CONFIG).read_bytes()) | dict(config)
             (folder / CONFIG).write_text(json.dumps(changed, indent=2, sort_keys=True) + "\n")

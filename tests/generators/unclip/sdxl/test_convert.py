@@ -18,6 +18,7 @@ from mindsight.generators.base import SampleOptions
 from mindsight.generators.registry import load_generator
 from mindsight.generators.unclip import Unclip, load_unclip
 from mindsight.generators.unclip.sdxl.convert import convert_unclip
+from support.reported import Reported
 from support.tiny_open_clip import UNCLIP, make_clip, write_config
 
 
@@ -72,7 +73,10 @@ def test_the_tower_is_apart_and_names_the_tokens_as_a_pool_does(folder: Path) ->
 
 
 def test_half_precision_takes_half_the_room(checkpoint: Path, folder: Path, tmp_path: Path) -> None:
-    convert_unclip(checkpoint, tmp_path / "half", head_dim=16, tower_model="tiny")
+    reported = Reported()
+    convert_unclip(checkpoint, tmp_path / "half", head_dim=16, tower_model="tiny", report=reported)
+    reported.check()
+    assert reported.whats == ["reading unclip6.ckpt", "writing half"]
     name = "unet/diffusion_pytorch_model.safetensors"
     assert {tensor.dtype for tensor in load_file(tmp_path / "half" / name).values()} == {torch.float16}
     assert {tensor.dtype for tensor in load_file(tmp_path / "half" / "tower.safetensors").values()} == {torch.float32}

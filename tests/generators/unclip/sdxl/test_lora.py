@@ -20,6 +20,7 @@ from mindsight.generators.unclip import load_unclip
 from mindsight.generators.unclip.sdxl.lora import convert_lora, fitting, require_sdxl, weights_of
 from mindsight.generators.unclip.sdxl.lora_file import Factors, read_lora
 from mindsight.generators.unclip.sdxl.released import State, take_apart
+from support.reported import Reported
 from support.tiny_unclip import UNET, tiny_parts, write_tiny
 
 RANK, ALPHA = 4, 8.0
@@ -133,7 +134,9 @@ def test_every_layout_gives_the_same_weights(
         else:
             metadata = {"lora_adapter_metadata": json.dumps({f"unet.{key}": value for key, value in config.items()})}
     save_file({key: tensor.contiguous() for key, tensor in state.items()}, path, metadata)
-    report = convert_lora(path, folder, tmp_path / "merged")
+    reported = Reported()
+    report = convert_lora(path, folder, tmp_path / "merged", reported)
+    reported.check()
     changed, before = (load_unclip(place).unet.state_dict() for place in (tmp_path / "merged", folder))
     skipped = {f"{name}.weight" for name in factors if name.endswith(OF_TOKENS)}
     assert set(report.skipped) == skipped
