@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import pytest
 
 from mindsight.blobs import BlobStore
@@ -22,6 +23,7 @@ from mindsight.journal.sessions import Sessions
 from mindsight.settings import Settings
 from service.keys import create_keys
 from support.dashboard_browser import Tab
+from support.dialogs import check_dialog, check_middle
 from support.gateway_harness import start_gateway, stop
 from support.keyboard import check_accessible, choose, go_to, hold, press, write
 from workers.ingest.runner import SessionRunner
@@ -135,6 +137,7 @@ def _steer(tab: Tab) -> None:
     _choose_feedback(tab)
     keyboard.press("?")
     tab.until("document.querySelector('ms-controls dialog[open] dl')")
+    check_middle(tab)
     keyboard.press("Escape")
     tab.until("!document.querySelector('dialog[open]')")
     hold(tab, "x", until="document.querySelector('ms-header .chip').dataset.state === 'CLOSED'")
@@ -160,6 +163,27 @@ def _choose_feedback(tab: Tab) -> None:
 
 def _logged(tab: Tab, what: str) -> None:
     tab.until(_LOGGED.format(what))
+
+
+@pytest.mark.slow
+def test_every_dialog_of_the_live_page_opens_in_the_middle_at_every_size(tab: Tab, place: Place) -> None:
+    with httpx.Client(base_url=place.url, headers={"Authorization": f"Bearer {place.keys['admin']}"}) as admin:
+        subject = admin.post("/v1/subjects").json()["subject"]
+        session = admin.post("/v1/sessions", json={"subject": subject}).json()["session"]
+    place.open(tab, f"session={session}")
+    tab.until("document.querySelector('ms-controls .control')?.offsetParent")
+    for key in ("m", "s", "f", "?"):
+        tab.page.keyboard.press(key)
+        tab.until("document.querySelector('ms-controls dialog[open]')")
+        check_accessible(tab)
+        check_dialog(tab)
+    go_to(tab, "ms-signal button.small")
+    tab.page.keyboard.press("Enter")
+    tab.until("document.querySelector('ms-signal dialog[open]')")
+    check_accessible(tab)
+    check_dialog(tab)
+    assert tab.page.evaluate("document.activeElement.matches('ms-signal button.small')")  # where one came from
+    assert tab.problems == []
 
 
 def test_the_other_pages_are_accessible_and_say_nothing_on_the_console(tab: Tab, place: Place) -> None:

@@ -12,6 +12,7 @@ from mindsight.protocol.messages import RunPlaced, VolumeProcessed
 from support.dashboard_browser import SIZES, Tab
 from support.dashboard_feeder import KEY, Feeder
 from support.dashboard_record import Record
+from support.dialogs import check_middle
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +76,7 @@ def test_a_registered_run_shows_figures_and_image(tab: Tab, feeder: Feeder, reco
         assert tab.page.evaluate(OVERFLOWING) == 0, (width, height)
     tab.page.click("ms-registration button")
     tab.until("document.querySelector('ms-registration dialog[open] img')?.naturalWidth === 768")
+    check_middle(tab)
     tab.page.keyboard.press("Escape")
     tab.until("!document.querySelector('ms-registration dialog[open]')")
     assert tab.problems == []
