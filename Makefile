@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo docs lint test test-portable test-slow test-figures fuzz contract chaos soak check bench lock audit sbom licences release chart clean
+.PHONY: setup demo docs lint test test-portable test-slow test-figures fuzz contract chaos soak check bench lock audit sbom licences release chart bucket clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -97,6 +97,13 @@ release: .venv/.release ## wheel and source archive of the tag that is checked o
 
 chart: .venv/.chart ## the Helm chart, linted and rendered by Helm and checked against Kubernetes' schemas
 	$(BIN)/python -m pytest -q tests/deploy/test_chart.py
+
+.venv/.bucket: .venv/.ready deploy/locks/bucket.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement deploy/locks/bucket.txt
+	touch $@
+
+bucket: .venv/.bucket ## payloads in a bucket: a server of S3's protocol, a whole session, an outage
+	$(BIN)/python -m pytest -q -m 'slow or not slow' tests/blobs tests/system/test_bucket.py tests/operations/test_doctor.py
 
 clean:
 	rm -rf .venv build *.egg-info mindsight-data

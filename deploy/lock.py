@@ -19,11 +19,13 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "report": ("server", "report"),
     "onnx": ("server", "onnx"),
     "otel": ("server", "otel"),
+    "s3": ("s3",),
     "tensorrt": ("server", "tensorrt"),
     "dev": ("dev",),
     "bench": ("dev", "bench"),
     "release": ("release",),
     "chart": ("chart",),
+    "bucket": ("bucket",),
 }
 OLDEST = {"base": "3.10"} | dict.fromkeys(("docs", "dev", "bench"), "3.11.5")
 """A console's; the site's and what holds it; the others need what the service needs."""

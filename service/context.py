@@ -9,7 +9,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import open_blobs, open_shown
 from mindsight.bus import Bus
 from mindsight.journal.declare import Recorder
 from mindsight.journal.jobs import Jobs
@@ -44,7 +44,7 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.bus = Bus.from_settings(settings)
-        self.blobs, self.shown = BlobStore(settings.blobs_dir), BlobStore(settings.shown_dir)
+        self.blobs, self.shown = open_blobs(settings), open_shown(settings)
         self.registry = Registry(settings.subjects_dir)
         self.sessions = Sessions(self.bus)
         self.jobs = Jobs(self.bus, self.now)

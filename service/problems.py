@@ -35,6 +35,7 @@ from mindsight.errors import (
     OutOfOrder,
     ServiceUnavailable,
     StorageFull,
+    StorageUnavailable,
 )
 from service.auth import Forbidden
 from service.rates import TooMany
@@ -59,6 +60,7 @@ STATUS: dict[type[MindsightError], HTTPStatus] = {
     BusUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     ServiceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+    StorageUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
     MindsightError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }

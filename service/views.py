@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import Blobs
 from mindsight.errors import NotFound
 from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume
@@ -20,17 +20,17 @@ MAX_PERCENT = 50.0  # of a beta: a voxel at the edge of the head has hardly any 
 _BRIGHT = 99.8  # percentile that is white: some vessels are brighter than all else
 
 
-def volume_of(blobs: BlobStore, digest: str) -> bytes:
+def volume_of(blobs: Blobs, digest: str) -> bytes:
     """``volume_view`` of what is stored. Raises NotFound (``view.unknown``)."""
     return volume_view(_stored(blobs, digest))
 
 
-def outline_of(blobs: BlobStore, digest: str) -> bytes:
+def outline_of(blobs: Blobs, digest: str) -> bytes:
     """``outline_view`` of what is stored. Raises NotFound (``view.unknown``)."""
     return outline_view(_stored(blobs, digest))
 
 
-def beta_of(blobs: BlobStore, beta: str, mask: str, reference: str) -> bytes:
+def beta_of(blobs: Blobs, beta: str, mask: str, reference: str) -> bytes:
     """``beta_view`` of what is stored. Raises NotFound (``view.unknown``)."""
     beta_V = np.frombuffer(blobs.get(beta), "<f4")
     return beta_view(beta_V, _stored(blobs, mask), _stored(blobs, reference))
@@ -74,7 +74,7 @@ def beta_view(beta_V: NDArray[np.float32], mask: Volume, reference: Volume) -> b
     return nifti_bytes(hundredths, mask.affine, 0.01, "percent")
 
 
-def _stored(blobs: BlobStore, digest: str) -> Volume:
+def _stored(blobs: Blobs, digest: str) -> Volume:
     payload = blobs.get(digest)
     if payload[:4] != MAGIC:
         raise NotFound("there is no such volume", code="view.unknown")

@@ -56,6 +56,22 @@ def test_another_bus_is_refused_and_its_password_not_printed(url: str, monkeypat
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("url", ["s3://lab", "s3://lab.decoder/scanner-a/1", ""])
+def test_payloads_are_in_a_bucket_that_is_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINDSIGHT_BLOBS_URL", url)
+    assert read_settings().blobs_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["lab", "https://s3.lab.example/x", "s3://key:secret@lab/x", "s3://L", "s3://lab/a b", "s3:"]
+)
+def test_another_place_for_payloads_is_refused_and_not_printed(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINDSIGHT_BLOBS_URL", url)
+    with pytest.raises(BadRequest, match="MINDSIGHT_BLOBS_URL") as error:
+        read_settings()
+    assert "secret" not in str(error.value)
+
+
 def test_an_address_of_the_bus_that_cannot_be_read_is_refused() -> None:
     with pytest.raises(BadRequest, match="MINDSIGHT_REDIS_URL") as error:
         Bus("redis://:secret@host:port/0").ping()

@@ -6,74 +6,85 @@ Knows nothing of what the payloads are.
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from mindsight.errors import Diverged, NotFound
+from mindsight.blobs.protocol import SIDE_BY_SIDE, Stored, checked, unknown
+from mindsight.errors import Diverged
 from mindsight.files.digest import sha256_of
 from mindsight.files.durable import make_folder, rename_durably, storage_errors, sync_file
 
-_SIDE_BY_SIDE = 8
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-
 
 class BlobStore:
-    """A folder of payloads, ``<root>/<first two digits>/<sha256>``. May be used by several processes at once.
+    """``Blobs`` in a folder, ``<root>/<first two digits>/<sha256>``.
 
     Raises StorageFull if a payload cannot be made durable: no space, no quota, a failing disk.
     """
+
+    is_near = True
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self._incoming = root / "incoming"
 
     def put(self, payload: bytes) -> str:
-        """Make the payload durable and return its digest. Putting a payload again repairs a damaged one."""
         with self.writer() as writer:
             writer.write(payload)
             return writer.commit()
 
     def put_many(self, payloads: Sequence[bytes]) -> list[str]:
-        """``put`` each payload, several at a time: most of the time is spent waiting for the disk."""
         if len(payloads) <= 1:
             return [self.put(payload) for payload in payloads]
-        with ThreadPoolExecutor(min(len(payloads), _SIDE_BY_SIDE)) as threads:
+        with ThreadPoolExecutor(min(len(payloads), SIDE_BY_SIDE)) as threads:
             return list(threads.map(self.put, payloads))
 
-    def writer(self) -> BlobWriter:
-        """For a payload that arrives in pieces. A ``with`` block left without ``commit`` leaves nothing on the disk."""
-        return BlobWriter(self.root, self._incoming)
+    def writer(self) -> FileWriter:
+        return FileWriter(self.root, self._incoming)
 
     def get(self, digest: str) -> bytes:
-        """The payload, checked against its digest.
-
-        Raises NotFound; Diverged (``blob.corrupt``) if the file does not match its digest: put it again.
-        """
         try:
             payload = self.path(digest).read_bytes()
         except FileNotFoundError:
-            raise NotFound("there is no such payload", code="blob.unknown") from None
+            raise unknown() from None
         if sha256_of(payload) != digest:
             raise Diverged("a stored payload does not match its digest: send it again", code="blob.corrupt")
         return payload
 
+    def beginning(self, digest: str, n_bytes: int) -> bytes:
+        try:
+            with self.path(digest).open("rb") as file:
+                return file.read(n_bytes)
+        except FileNotFoundError:
+            raise unknown() from None
+
+    def size(self, digest: str) -> int:
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            raise unknown() from None
+
     def path(self, digest: str) -> Path:
         """The payload's file, which need not exist. Raises NotFound if ``digest`` is no sha256."""
-        if not _DIGEST.fullmatch(digest):
-            raise NotFound("expected a sha256 in lower-case hexadecimal", code="blob.unknown")
-        return self.root / digest[:2] / digest
+        return self.root / checked(digest)[:2] / digest
 
     def exists(self, digest: str) -> bool:
         return self.path(digest).exists()
 
+    def listed(self) -> Iterator[Stored]:
+        for path in list(self.root.glob("[0-9a-f][0-9a-f]/*")):
+            with suppress(FileNotFoundError):  # just removed
+                yield Stored(path.name, path.stat().st_mtime)
+
+    def remove(self, digests: Collection[str]) -> None:
+        for digest in digests:
+            self.path(digest).unlink(missing_ok=True)
+
     def sweep(self, older_than_s: float = 86_400.0) -> int:
-        """Remove the files that killed writers left behind; return their number."""
         before = time.time() - older_than_s
         n_removed = 0
         for path in self._incoming.glob("*"):
@@ -84,8 +95,8 @@ class BlobStore:
         return n_removed
 
 
-class BlobWriter:
-    """One payload while it is received. ``nbytes`` : bytes received so far."""
+class FileWriter:
+    """One payload while it is received, as a file beside the others. ``nbytes`` : bytes received so far."""
 
     def __init__(self, root: Path, incoming: Path) -> None:
         self._root = root
@@ -96,7 +107,7 @@ class BlobWriter:
             incoming.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("xb", buffering=0)
 
-    def __enter__(self) -> BlobWriter:
+    def __enter__(self) -> FileWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -32,8 +32,9 @@ def backup(
     own = (
         "" if settings.redis_url == "embedded://" else "; the bus of MINDSIGHT_REDIS_URL is not in it: back it up, too"
     )
+    bucket = f"; payloads are in {made.blobs_url} and not in it: copy the bucket now" if made.blobs_url else ""
     show(
-        f"{made.n_files} files, {size}, of which {made.n_new} files were copied now: {folder}{own}",
+        f"{made.n_files} files, {size}, of which {made.n_new} files were copied now: {folder}{own}{bucket}",
         asdict(made),
         as_json,
     )
@@ -56,4 +57,5 @@ def restore(folder: Annotated[Path, typer.Argument(help="of a backup")], as_json
     with Progress() as progress:
         made = restore_(settings, folder, lambda done, of: progress("files are checked", done / of))
     size = f"{made.n_bytes / MEGABYTE:.0f} MB"
-    show(f"{made.n_files} files, {size}, are in {settings.data_dir}: start the service", asdict(made), as_json)
+    bucket = f"; payloads were in {made.blobs_url}: set MINDSIGHT_BLOBS_URL to where they are" if made.blobs_url else ""
+    show(f"{made.n_files} files, {size}, are in {settings.data_dir}{bucket}: start the service", asdict(made), as_json)

@@ -46,12 +46,14 @@ class Copied:
 
     n_new : files that were copied, the others were there
     damaged : payloads of the data folder that are not what their names say, and of which no good copy was there
+    blobs_url : the bucket that the payloads are in instead, at the time of the backup; empty without one
     """
 
     n_files: int
     n_bytes: int
     n_new: int
     damaged: tuple[str, ...] = ()
+    blobs_url: str = ""
 
 
 def back_up(settings: Settings, folder: Path, report: Progress = lambda done, of: None) -> Copied:
@@ -59,7 +61,8 @@ def back_up(settings: Settings, folder: Path, report: Progress = lambda done, of
 
     What is there is read again: a payload is kept if it is what its name says, also where the data folder's is not.
 
-    A bus of the site's own (``MINDSIGHT_REDIS_URL``) is not in it: back that server up first, then call this.
+    A bus of the site's own (``MINDSIGHT_REDIS_URL``) is not in it: back that server up first, then call this. Nor is a
+    bucket of payloads (``MINDSIGHT_BLOBS_URL``): copy it last, so that it has all that is referred to.
 
     report : gets the number of files that are done, and of all
 
@@ -91,9 +94,11 @@ def back_up(settings: Settings, folder: Path, report: Progress = lambda done, of
         n_new += _copy(source, folder, rest, held, report)
         _remove_others(folder, held)
         document = {"layout": LAYOUT, "mindsight": __version__, "t": time.time(), "files": held}
+        document["blobs_url"] = settings.blobs_url
         write_durably(folder / MANIFEST, json.dumps(document, indent=1).encode(), mode=0o600)
         _unfinished(folder).unlink()
-    return Copied(len(held), sum(of["bytes"] for of in held.values()), n_new, tuple(_damaged_in(held)))
+    n_bytes = sum(of["bytes"] for of in held.values())
+    return Copied(len(held), n_bytes, n_new, tuple(_damaged_in(held)), settings.blobs_url)
 
 
 def restore(settings: Settings, folder: Path, report: Progress = lambda done, of: None) -> Copied:
@@ -103,7 +108,7 @@ def restore(settings: Settings, folder: Path, report: Progress = lambda done, of
     (``backup.damaged``), BadRequest (``backup.layout``: of a newer version), StorageFull.
     """
     target = settings.data_dir.absolute()
-    held = _manifest(folder)
+    held, blobs_url = _manifest(folder)
     if target.exists() and any(target.iterdir()):
         text = (
             f"expected an empty data folder, got {target} with files: move it away, or set another MINDSIGHT_DATA_DIR"
@@ -127,7 +132,7 @@ def restore(settings: Settings, folder: Path, report: Progress = lambda done, of
         if target.exists():
             target.rmdir()
         publish_folder(partial, target)
-    return Copied(len(held), sum(of["bytes"] for of in held.values()), len(held))
+    return Copied(len(held), sum(of["bytes"] for of in held.values()), len(held), blobs_url=blobs_url)
 
 
 def _files(source: Path) -> Iterator[Path]:
@@ -207,10 +212,11 @@ def _remove_others(folder: Path, held: dict[str, Any]) -> None:
                 Path(parent, name).rmdir()
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _manifest(folder: Path) -> tuple[dict[str, Any], str]:
+    """The files, and the bucket that the payloads were in."""
     try:
         document = json.loads((folder / MANIFEST).read_bytes())
-        layout, held = document["layout"], document["files"]
+        layout, held, blobs_url = document["layout"], document["files"], str(document.get("blobs_url", ""))
         names = [Path(name) for name in held]
     except (OSError, ValueError, KeyError, TypeError):
         text = f"expected a finished backup in {folder}, found no readable {MANIFEST}: choose another folder"
@@ -222,7 +228,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
         raise BadRequest(text, code="backup.layout")
     if any(name.is_absolute() or ".." in name.parts for name in names):
         raise _damaged(MANIFEST)
-    return dict(held)
+    return dict(held), blobs_url
 
 
 def _damaged(name: str) -> Diverged:

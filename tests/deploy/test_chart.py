@@ -35,6 +35,7 @@ SMALL = {
     "networkPolicy": {"enabled": False},
     "data": {"existingClaim": "mine"},
 }
+BUCKET = {**GIVEN, "blobs": {"url": "s3://lab/decoder", "endpoint": "https://s3.lab.example", "secret": "bucket"}}
 VERSIONS = ("1.27", "1.37")
 CUSTOM = "keda.sh/v1alpha1"  # of KEDA, whose schemas no package has
 
@@ -69,14 +70,14 @@ def test_the_chart_names_our_modules_and_settings() -> None:
 def test_helm_finds_nothing_wrong() -> None:
     from helm_python import lint
 
-    for values in (WHOLE, SMALL):
+    for values in (WHOLE, SMALL, BUCKET):
         report = lint(CHART, values, strict=True)
         assert report["errors"] == []
         assert [one for one in report["messages"] if one["severity"] > 1] == []
 
 
 @helm
-@pytest.mark.parametrize("values", [GIVEN, WHOLE, SMALL], ids=["least", "whole", "small"])
+@pytest.mark.parametrize("values", [GIVEN, WHOLE, SMALL, BUCKET], ids=["least", "whole", "small", "bucket"])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_it_makes_passes_kubernetes_schemas(values: dict[str, Any], version: str) -> None:
     import kubernetes_validate
@@ -106,6 +107,23 @@ def test_a_process_is_locked_in_and_its_secret_is_a_reference(values: dict[str, 
         secrets = {one["name"]: one for one in pod["volumes"]}["secrets"]["secret"]
         assert secrets["secretName"] == "decoder-redis"
         assert secrets["items"] == [{"key": "url", "path": "mindsight_redis_url"}]
+
+
+@helm
+def test_a_bucket_is_reached_by_all_and_its_credentials_are_a_file() -> None:
+    found = pods(BUCKET)
+    for pod in found.values():
+        (container,) = pod["containers"]
+        given = {one["name"]: one["value"] for one in container["env"]}
+        assert given["MINDSIGHT_BLOBS_URL"] == "s3://lab/decoder"
+        assert given["AWS_ENDPOINT_URL_S3"] == "https://s3.lab.example"
+        assert given["AWS_SHARED_CREDENTIALS_FILE"] == "/run/bucket/credentials"
+        assert {"name": "bucket", "mountPath": "/run/bucket", "readOnly": True} in container["volumeMounts"]
+        assert {one["name"]: one for one in pod["volumes"]}["bucket"]["secret"]["secretName"] == "bucket"
+    ports = [one["ports"][0]["port"] for one in rendered(BUCKET)["NetworkPolicy", "decoder"]["spec"]["egress"]]
+    assert ports == [53, 6379, 443]
+    assert "AWS_REGION" not in given
+    assert not [one for one in pods(WHOLE)["decoder-gateway"]["containers"][0]["env"] if "AWS" in one["name"]]
 
 
 @helm
@@ -141,6 +159,7 @@ def test_a_card_is_asked_for_only_where_it_is_used() -> None:
         ({"redis": {"secret": "a"}}, "tag"),
         ({**GIVEN, "inference": {"device": "cuda:0"}}, "device"),
         ({**GIVEN, "autoscaling": {"enabled": True}}, "prometheus"),
+        ({**GIVEN, "blobs": {"url": "https://s3.lab.example/decoder"}}, "url"),
         ({**GIVEN, "gateway": {"ingress": {"enabled": True, "host": "a.example"}}}, "tlsSecret"),
     ],
 )

@@ -72,6 +72,20 @@ def test_what_is_named_is_declared_and_files_exist() -> None:
     assert re.search(r"reverse_proxy gateway:8420", (ROOT / "deploy" / "Caddyfile").read_text())
 
 
+def test_a_bucket_is_for_every_process_of_ours_and_leaves_the_rest_as_it_is() -> None:
+    added: dict[str, Any] = yaml.safe_load((ROOT / "deploy" / "bucket.yml").read_text())
+    assert set(added["services"]) == set(OURS)
+    for service in added["services"].values():
+        assert set(service) == {"build", "env_file", "environment", "networks", "secrets"}
+        assert service["build"] == {"args": {"S3": "1"}}
+        assert service["networks"] == list(added["networks"]) == ["bucket"]
+        (secret,) = service["secrets"]
+        assert service["environment"] == {"AWS_SHARED_CREDENTIALS_FILE": f"/run/secrets/{secret}"}
+        kept = (added["secrets"][secret]["file"], *service["env_file"])
+        assert all(name.startswith("deploy/secrets/") for name in kept), "git ignores that folder"
+    assert len(re.findall(r'^ARG S3=""$', DOCKERFILE, re.MULTILINE)) == 3
+
+
 def test_secrets_are_new_each_time_and_never_written_over(tmp_path: Path) -> None:
     made = runpy.run_path(str(ROOT / "deploy" / "new_secrets.py"))
     assert made["main"](tmp_path / "one") == made["main"](tmp_path / "two") == 0

@@ -143,6 +143,15 @@ def test_what_cannot_be_restored_is_refused_before_the_data_folder_is_there(
     assert not (tmp_path / "there").exists()
 
 
+def test_a_bucket_is_not_copied_and_named_on_the_way_back(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", blobs_url="s3://lab-payloads/decoder")
+    settings.data_dir.mkdir()
+    (settings.data_dir / "keys.json").write_text("{}")
+    made = back_up(settings, tmp_path / "copy")
+    assert (made.n_files, made.blobs_url) == (1, "s3://lab-payloads/decoder")
+    assert restore(Settings(data_dir=tmp_path / "there"), tmp_path / "copy").blobs_url == "s3://lab-payloads/decoder"
+
+
 def test_a_folder_that_is_no_backup_is_not_touched(
     settings: Settings, written: threading.Event, tmp_path: Path
 ) -> None:

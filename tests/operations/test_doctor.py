@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from mindsight import assets
-from mindsight.errors import BadRequest, Conflict, MindsightError, ModelMismatch, NotFound
+from mindsight.errors import BadRequest, Conflict, MindsightError, ModelMismatch, NotFound, StorageUnavailable
 from mindsight.operations import machine_check
-from mindsight.operations.doctor import _bus, _device, _engines
+from mindsight.operations.doctor import _bus, _device, _engines, _payloads
 from mindsight.operations.inference_check import InferenceCheck
 from mindsight.operations.machine_check import Noted
 from mindsight.settings import Settings
 from service.keys import ROLES, create_keys
+from support.bucket import needs_bucket, served_bucket
 from support.linear_bundle import linear_bundle
 
 
@@ -73,6 +74,20 @@ def test_a_bundle_of_another_encoder_than_the_generator_s_is_found_before_a_sess
     (settings.bundles_dir / "faces" / "bundle.json").write_text("{")
     with pytest.raises(ModelMismatch):
         InferenceCheck(settings).bundles()
+
+
+def test_payloads_are_in_the_data_folder_unless_a_bucket_is_named() -> None:
+    assert _payloads(Settings()) == "in the data folder"
+
+
+@needs_bucket
+def test_a_bucket_is_written_read_and_left_as_it_was() -> None:
+    with served_bucket() as bucket:
+        found = _payloads(Settings(blobs_url=bucket.url))
+        assert found.startswith(f"{bucket.url}, a volume of 2 MB is durable in ")
+        assert bucket.names() == []
+        with pytest.raises(StorageUnavailable, match="got NoSuchBucket: make the bucket"):
+            _payloads(Settings(blobs_url="s3://another-bucket"))
 
 
 def test_a_folder_that_is_set_and_not_there_is_named(tmp_path: Path) -> None:

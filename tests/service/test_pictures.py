@@ -38,3 +38,21 @@ def test_memory_holds_the_last_images_only_and_nothing_that_is_no_image(
     pictures.get(digests[2])
     assert [pictures.kept(digest) is not None for digest in digests] == [True, False, True, False]
     assert pictures.get(store.put(b"voxels")) is None
+
+
+def test_an_image_of_a_store_on_the_network_is_looked_for_again_after_some_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its store is not asked while an image is sent from memory; one that was erased is gone soon after."""
+    store = BlobStore(tmp_path)
+    monkeypatch.setattr(store, "is_near", False)
+    pictures, digest = Pictures(store), store.put(PNG)
+    assert pictures.get(digest) is not None
+    store.remove([digest])
+    assert pictures.kept(digest) is not None
+    monkeypatch.setattr(module, "SEEN_S", -1.0)
+    assert pictures.kept(digest) is None
+    assert pictures.get(digest) is None
+    store.put(PNG)
+    assert pictures.get(digest) is not None
+    assert pictures._n_bytes == len(PNG)

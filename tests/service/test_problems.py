@@ -289,4 +289,5 @@ def test_every_class_of_error_has_its_status() -> None:
         "DeadlineExceeded",
         "ServiceUnavailable",
         "StorageFull",
+        "StorageUnavailable",
     }

@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import open_blobs
 from mindsight.bus import Bus, Log
 from mindsight.client import Console
 from mindsight.operations.supervisor import Supervisor, environment
@@ -69,7 +69,7 @@ class Service:
 
     def arrived(self, session: str) -> dict[int, list[Volume]]:
         """Of each run, the volumes that were acknowledged, from the files that the betas are made of."""
-        blobs, found = BlobStore(self.settings.blobs_dir), dict[int, list[Volume]]()
+        blobs, found = open_blobs(self.settings), dict[int, list[Volume]]()
         for entry in self.inputs(session):
             if isinstance(entry, TakeVolume):
                 volume = decode_volume(blobs.get(entry.digest))
@@ -110,8 +110,8 @@ def _entries(log: Log, after: int = 0) -> Iterator[tuple[int, bytes]]:
 
 
 @contextlib.contextmanager
-def running_service(data_dir: Path) -> Iterator[Service]:
-    settings = Settings(data_dir=data_dir, port=0)
+def running_service(data_dir: Path, **given: Any) -> Iterator[Service]:
+    settings = Settings(data_dir=data_dir, port=0, **given)
     keys: dict[str, str] = {}
 
     def keep_key(line: str) -> None:

@@ -10,6 +10,7 @@ _TO_INSTALL = {
     "../shared": "put the real data beside the checkout",
     "chromium": "apt install chromium",
     "dcmtk": "apt install dcmtk",
+    "moto": "make bucket",
     "node": "apt install nodejs",
 }
 

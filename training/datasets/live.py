@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import Blobs
 from mindsight.errors import BadRequest
 from mindsight.journal.read import Journal, entries
 from mindsight.protocol import BetaReady, read_message
@@ -25,7 +25,7 @@ class LiveTrials:
     space : digest of the mask that the session's bundle or reference has; "" if it is unknown
     """
 
-    def __init__(self, journal: Journal, blobs: BlobStore, space: str = "") -> None:
+    def __init__(self, journal: Journal, blobs: Blobs, space: str = "") -> None:
         self._journal, self._blobs, self._space = journal, blobs, space
         self._subject = journal.opened().subject.removeprefix("sub-")
         self._read_inputs = self._read_messages = 0

@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import Blobs
 from mindsight.bus import Bus
 from mindsight.decoding import Retrieval, TrialDecoder
 from mindsight.errors import Conflict, MindsightError
@@ -45,7 +45,7 @@ class LoadedBundles:
 
     settings: Settings
     bus: Bus
-    blobs: BlobStore
+    blobs: Blobs
     generator: Generator
     placement: Placement = HOST
     lowlevel: bool = False

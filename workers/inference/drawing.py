@@ -11,7 +11,7 @@ import contextlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import Blobs
 from mindsight.bus import WorkQueue
 from mindsight.captions import Captioner
 from mindsight.decoding import Reconstructed, Retrieval
@@ -40,7 +40,7 @@ class Drawing:
     """
 
     logs: SessionLogs
-    blobs: BlobStore
+    blobs: Blobs
     bundles: LoadedBundles
     generator: Generator
     captioner: Captioner | None

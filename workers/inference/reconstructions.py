@@ -11,7 +11,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import Blobs
 from mindsight.captions import Captioner
 from mindsight.decoding import Reconstructed, z_scored
 from mindsight.files.images import png_bytes
@@ -40,7 +40,7 @@ def reconstruction_of(
     made: Reconstructed,
     seed: int,
     generator: Generator,
-    blobs: BlobStore,
+    blobs: Blobs,
     *,
     with_map: bool,
 ) -> Reconstruction:
@@ -68,7 +68,7 @@ def reconstruction_of(
     )
 
 
-def _brain_map(loaded: LoadedBundle, betas: Betas, blobs: BlobStore) -> str:
+def _brain_map(loaded: LoadedBundle, betas: Betas, blobs: Blobs) -> str:
     z_V = z_scored(*betas).reshape(-1, betas.beta.shape[-1]).mean(axis=0)
     space = loaded.bundle.space
     return blobs.put(png_bytes(draw_brain_map(space.reference, space.mask_XYZ, z_V)))

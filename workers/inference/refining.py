@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import Blobs
 from mindsight.errors import MindsightError
 from mindsight.files.images import png_bytes
 from mindsight.generators.refiner.refiner import Refiner
@@ -35,7 +35,7 @@ class Refining:
     """Refines one image at a time."""
 
     logs: SessionLogs
-    blobs: BlobStore
+    blobs: Blobs
     refiner: Refiner
     placement: Placement
     fits: Fits

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import Blobs
 from mindsight.decoding import Retrieval
 from mindsight.protocol import Candidate, PairChoice, Result, StageLatency
 from mindsight.protocol.work import BetaWork
@@ -32,7 +32,7 @@ class Betas(NamedTuple):
     std: FloatArray
 
 
-def read_betas(work: BetaWork, bundle: Bundle, blobs: BlobStore) -> Betas:
+def read_betas(work: BetaWork, bundle: Bundle, blobs: Blobs) -> Betas:
     """The job's beta, and those it is averaged with."""
     named = [(work.beta, work.statistics), *((repeat.beta, repeat.statistics) for repeat in work.repeats)]
     read = [_read_beta(beta, statistics, bundle, blobs) for beta, statistics in named]
@@ -44,7 +44,7 @@ def read_betas(work: BetaWork, bundle: Bundle, blobs: BlobStore) -> Betas:
     return read[0] if len(read) == 1 else Betas(*(np.stack(arrays) for arrays in zip(*read, strict=True)))
 
 
-def _read_beta(beta: str, statistics: str | None, bundle: Bundle, blobs: BlobStore) -> Betas:
+def _read_beta(beta: str, statistics: str | None, bundle: Bundle, blobs: Blobs) -> Betas:
     beta_V = np.frombuffer(blobs.get(beta), dtype="<f4")
     if statistics is None:
         return Betas(beta_V, bundle.statistics.mean_V, bundle.statistics.std_V)

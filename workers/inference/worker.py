@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mindsight import assets
-from mindsight.blobs import BlobStore
+from mindsight.blobs import open_blobs
 from mindsight.bus import MAX_DELIVERIES, Bus, Job, WorkQueue
 from mindsight.captions import Captioner
 from mindsight.errors import BusUnavailable, MindsightError, StorageFull
@@ -107,7 +107,7 @@ class InferenceWorker:
     def __post_init__(self) -> None:
         self.betas = WorkQueue(self.bus, "inference", stale_s=STALE_S)
         self.pictures = WorkQueue(self.bus, "pictures", stale_s=STALE_S)
-        self.blobs = BlobStore(self.settings.blobs_dir)
+        self.blobs = open_blobs(self.settings)
         self.logs = SessionLogs(self.bus)
         lowlevel = self.refiner is not None  # it is blended into the refined image
         self.bundles = LoadedBundles(
@@ -218,7 +218,7 @@ class InferenceWorker:
             task.job.ack()
 
     def _carry_out(self, task: Task) -> None:
-        """Until the disk can be written: no other job could be carried out meanwhile, and each delivery counts."""
+        """Until payloads can be stored: no other job could be carried out meanwhile, and each delivery counts."""
         refused = False
         while True:
             try:
@@ -232,7 +232,7 @@ class InferenceWorker:
                 if self.stop.wait(STORAGE_S):
                     raise
         if refused:
-            print("inference: the disk can be written again", file=sys.stderr, flush=True)
+            print("inference: payloads can be stored again", file=sys.stderr, flush=True)
 
     def _give_up(self, task: Task, error: MindsightError) -> None:
         self.logs.warn(task.work, error, task.lack)

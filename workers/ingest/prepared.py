@@ -3,9 +3,13 @@
 Knows nothing of sessions.
 """
 
+from mindsight.settings import read_settings
 from workers.ingest import runner, session_process
 from workers.ingest.warm_up import warm_up
 
 __all__ = ["runner", "session_process"]
+
+if read_settings().blobs_url:
+    import mindsight.blobs.s3  # noqa: F401 -- half a second
 
 warm_up()

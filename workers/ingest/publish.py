@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import Blobs
 from mindsight.bus import Lease, Log, WorkQueue
 from mindsight.errors import MindsightError
 from mindsight.events import Note
@@ -79,7 +79,7 @@ class Publisher:
 
     session: str
     messages: Log
-    blobs: BlobStore
+    blobs: Blobs
     queue: WorkQueue
     lease: Lease
 

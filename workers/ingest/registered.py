@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import Blobs
 from mindsight.errors import BadVolume
 from mindsight.files.images import png_bytes
 from mindsight.preprocessing.figures.pose import draw_pose
@@ -16,9 +16,7 @@ from mindsight.protocol import RunPlaced
 from mindsight.volume import Volume
 
 
-def run_placed(
-    session: str, report: RegistrationReport, volume: Volume, reference: Volume, blobs: BlobStore
-) -> RunPlaced:
+def run_placed(session: str, report: RegistrationReport, volume: Volume, reference: Volume, blobs: Blobs) -> RunPlaced:
     """The message; its image is put into the blob store.
 
     volume : the volume that was registered
@@ -43,7 +41,7 @@ def run_placed(
     )
 
 
-def _picture(report: RegistrationReport, volume: Volume, reference: Volume, blobs: BlobStore) -> str | None:
+def _picture(report: RegistrationReport, volume: Volume, reference: Volume, blobs: Blobs) -> str | None:
     """Digest of the image; None if the volume has no head to draw."""
     try:
         pixels = draw_pose(volume, reference, report.rigid, report.describe(), report.trusted)

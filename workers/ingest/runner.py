@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import Blobs
 from mindsight.bus import Bus, Entry, Lease, Quarantine, Questions, WorkQueue
 from mindsight.errors import BadVolume, Diverged, LeaseLost, MindsightError, ModelMismatch
 from mindsight.events import Note, unmeasured
@@ -63,7 +63,7 @@ class SessionRunner:
     session: str
     lease: Lease
     bus: Bus
-    blobs: BlobStore
+    blobs: Blobs
     queue: WorkQueue
     settings: Settings
     opened: OpenSession | None = None
@@ -88,7 +88,7 @@ class SessionRunner:
 
     @classmethod
     def resume(
-        cls, session: str, lease: Lease, bus: Bus, blobs: BlobStore, queue: WorkQueue, settings: Settings
+        cls, session: str, lease: Lease, bus: Bus, blobs: Blobs, queue: WorkQueue, settings: Settings
     ) -> SessionRunner:
         """Continue from the last worker's snapshot; from the beginning of the log if there is none that can be used."""
         runner = cls(session, lease, bus, blobs, queue, settings)

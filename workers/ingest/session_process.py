@@ -17,7 +17,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import open_blobs
 from mindsight.bus import Bus, Fence, Lease, WorkQueue, read_many
 from mindsight.errors import LeaseLost, MindsightError
 from mindsight.files.digest import sha256_of
@@ -66,9 +66,7 @@ def lead(session: str, holder: str, ttl_s: float, token: int, position: Position
     bus = Bus.from_settings(settings)
     lease = Lease(bus, session, holder, ttl_s, Fence(session, token))
     try:
-        runner = SessionRunner.resume(
-            session, lease, bus, BlobStore(settings.blobs_dir), WorkQueue(bus, "inference"), settings
-        )
+        runner = SessionRunner.resume(session, lease, bus, open_blobs(settings), WorkQueue(bus, "inference"), settings)
         ended = follow(runner, position, stop)
     except MindsightError as error:
         print(f"ingest: session {session}: {error}", file=sys.stderr, flush=True)

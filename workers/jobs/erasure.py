@@ -13,9 +13,9 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import Blobs, Stored, open_blobs, open_shown
 from mindsight.bus.forget import compact, forget_jobs, forget_logs, mentions
-from mindsight.errors import Conflict
+from mindsight.errors import Conflict, NotFound
 from mindsight.files.images import image_kind
 from mindsight.journal.jobs import QUEUE, log_name
 from mindsight.journal.read import Journal, entries
@@ -26,7 +26,7 @@ from mindsight.settings import Settings
 from workers.jobs.desk import Desk
 from workers.jobs.sealing import QUEUES, forget_work
 
-IN_FLIGHT_S = 600.0  # a payload is on the disk before the log refers to it
+IN_FLIGHT_S = 1800.0  # a payload is stored before the log refers to it, by a clock that may be 15 minutes behind ours
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _TEXT = {".json", ".jsonl", ".tsv", ".log", ".html", ""}
 _MAX_TEXT_BYTES = 16 * 1024 * 1024
@@ -39,7 +39,7 @@ def erase(desk: Desk, task: ErasureTask) -> str:
     sessions = [record.session for record in Sessions(desk.bus).list() if record.subject == subject]
     jobs = [record for record in desk.jobs.list() if _is_of(record, subject) and record.job != desk.record.job]
     desk.progress("logs", 0, len(sessions))
-    n_blobs = _remove_blobs(desk, sessions)
+    n_blobs, n_kept = _remove_blobs(desk, sessions)
     for done, session in enumerate(sessions, 1):
         _remove_session(desk, session)
         desk.progress("logs", done, len(sessions))
@@ -51,7 +51,7 @@ def erase(desk: Desk, task: ErasureTask) -> str:
     n_files = _remove_files(settings, subject, sessions)
     Replies(desk.bus, time.time).forget()  # which may name the subject
     compact(desk.bus)
-    left = _left(desk, subject, sessions)
+    left = _left(desk, subject, sessions) + ["payload in the store"] * n_kept
     if left:
         raise Conflict(
             f"expected nothing of the subject to be left, found {len(left)}, e.g. {left[0]}: resume this job",
@@ -76,33 +76,35 @@ def _remove_session(desk: Desk, session: str) -> None:
     Sessions(desk.bus).forget(session)
 
 
-def _remove_blobs(desk: Desk, sessions: Sequence[str]) -> int:
-    """The payloads that only these sessions' logs refer to, and those that no log refers to."""
+def _remove_blobs(desk: Desk, sessions: Sequence[str]) -> tuple[int, int]:
+    """Remove the payloads that only these sessions' logs refer to, and those that no log refers to.
+
+    How many went, and how many of these sessions are there all the same.
+    """
     own = {digest for session in sessions for digest in _digests(desk, session)}
     others = [record.session for record in Sessions(desk.bus).list() if record.session not in set(sessions)]
     shared = {digest for session in others for digest in _digests(desk, session)}
     for queue in QUEUES:
         for _, fields in desk.bus.command("XRANGE", f"q:{{{queue}}}:log", "-", "+"):
             shared |= {digest for value in fields for digest in _found(value)}
-    n = 0
-    for store in (BlobStore(desk.settings.blobs_dir), BlobStore(desk.settings.shown_dir)):
-        for path in list(store.root.glob("??/*")):
-            if path.name in shared:
-                continue
-            if path.name in own or (store.root == desk.settings.blobs_dir and _is_orphan(path)):
-                path.unlink(missing_ok=True)
-                n += 1
-    return n
+    n_removed = n_kept = 0
+    blobs, shown = open_blobs(desk.settings), open_shown(desk.settings)
+    for store in (blobs, shown):
+        unshared = [stored for stored in store.listed() if stored.digest not in shared]
+        going = [one.digest for one in unshared if one.digest in own or (store is blobs and _is_orphan(blobs, one))]
+        store.remove(going)
+        n_removed += len(going)
+        n_kept += len({stored.digest for stored in store.listed()} & (own - shared))
+    return n_removed, n_kept
 
 
-def _is_orphan(path: Path) -> bool:
+def _is_orphan(blobs: Blobs, stored: Stored) -> bool:
     """Whether it is a payload that was never referred to: statistics of betas, which earlier releases did not log."""
+    if stored.modified_t > time.time() - IN_FLIGHT_S:
+        return False
     try:
-        if path.stat().st_mtime > time.time() - IN_FLIGHT_S:
-            return False
-        with path.open("rb") as file:
-            return image_kind(file.read(16)) is None  # a pool's images are put there before the first result
-    except FileNotFoundError:
+        return image_kind(blobs.beginning(stored.digest, 16)) is None  # a pool's images come before the first result
+    except NotFound:
         return False
 
 

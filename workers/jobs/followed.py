@@ -12,7 +12,7 @@ from math import inf
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import open_blobs
 from mindsight.bus import Bus, read_many
 from mindsight.ingest.outputs import TrialBeta
 from mindsight.ingest.space import SubjectSpace
@@ -147,7 +147,7 @@ class FollowedSession:
                 pass
 
     def _beta(self, ready: BetaReady) -> TrialBeta:
-        blobs = BlobStore(self.settings.blobs_dir)
+        blobs = open_blobs(self.settings)
         beta_V = np.frombuffer(blobs.get(ready.beta), dtype="<f4")
         mean_V, std_V = np.zeros_like(beta_V), np.ones_like(beta_V)
         if ready.statistics is not None:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from mindsight import __version__
 from mindsight.archive import ArchivedEvent, ArchivedRegistration, ArchivedResult, ArchivedRun, ArchivedSession
-from mindsight.blobs import BlobStore
-from mindsight.errors import MindsightError
+from mindsight.blobs import Blobs, open_blobs, open_shown
+from mindsight.errors import Diverged, NotFound
 from mindsight.events import RunEvent
 from mindsight.journal.read import Journal
 from mindsight.protocol import (
@@ -45,11 +45,11 @@ from workers.ingest.snapshot import Snapshot, read_snapshot
 class _Images(Mapping[str, bytes]):
     """Images by digest, read on access: those that were made, and those that were shown."""
 
-    stores: Sequence[BlobStore]
+    stores: Sequence[Blobs]
 
     def __getitem__(self, digest: str) -> bytes:
         for store in self.stores:
-            with suppress(MindsightError):
+            with suppress(NotFound, Diverged):
                 return store.get(digest)
         raise KeyError(digest)
 
@@ -64,7 +64,7 @@ class _Images(Mapping[str, bytes]):
 class _Betas(Mapping[tuple[int, Stage], NDArray[np.float32]]):
     """One run's betas by trial and stage, read on access."""
 
-    store: BlobStore
+    store: Blobs
     digests: dict[tuple[int, Stage], str]
 
     def __getitem__(self, result: tuple[int, Stage]) -> NDArray[np.float32]:
@@ -83,7 +83,7 @@ def gather_session(journal: Journal, session: str, messages: Sequence[Message], 
     opened = journal.opened()
     measured = {entry.run for entry in inputs if isinstance(entry, TakeVolume)}  # a run may be declared and never come
     runs = [entry for entry in inputs if isinstance(entry, StartRun) and entry.run in measured]
-    blobs = BlobStore(settings.blobs_dir)
+    blobs = open_blobs(settings)
     spaces = {run.run: read_snapshot(series_path(settings, session, run.run)) for run in runs}
     space = next((found for found in spaces.values() if found is not None), None)
     return ArchivedSession(
@@ -93,13 +93,13 @@ def gather_session(journal: Journal, session: str, messages: Sequence[Message], 
         mask_XYZ=None if space is None else space.arrays["mask_XYZ"].astype(np.bool_),
         affine=None if space is None else space.arrays["affine"],
         results=_results(messages),
-        images=_Images((blobs, BlobStore(settings.shown_dir))),
+        images=_Images((blobs, open_shown(settings))),
         provenance=_provenance(opened, messages),
     )
 
 
 def _run(
-    run: StartRun, inputs: Sequence[Input], messages: Sequence[Message], blobs: BlobStore, space: Snapshot | None
+    run: StartRun, inputs: Sequence[Input], messages: Sequence[Message], blobs: Blobs, space: Snapshot | None
 ) -> ArchivedRun:
     taken = {e.index: e for e in inputs if isinstance(e, TakeVolume | SkipVolume) and e.run == run.run}
     reports = {m.index: m for m in messages if isinstance(m, VolumeProcessed) and m.run == run.run}

@@ -5,10 +5,9 @@ A build that was ended goes on from the pool's unfinished folder.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from mindsight.blobs import BlobStore
+from mindsight.blobs import open_shown
 from mindsight.errors import BadRequest, NotFound
 from mindsight.files.images import image_kind
 from mindsight.protocol.jobs import PoolTask
@@ -46,7 +45,7 @@ def _folder(desk: Desk, task: PoolTask) -> Path:
                 code="pool.images",
             )
         return folder
-    folder, store = desk.scratch / "images", BlobStore(desk.settings.shown_dir)
+    folder, store = desk.scratch / "images", open_shown(desk.settings)
     folder.mkdir(exist_ok=True)
     for image in task.images:
         payload = store.get(image.image)
@@ -55,7 +54,7 @@ def _folder(desk: Desk, task: PoolTask) -> Path:
             raise BadRequest(f"expected a PNG or a JPEG for {image.id}, got something else", code="image.format")
         path = folder / f"{_file_name(image.id)}{_SUFFIX[kind]}"
         if not path.exists():
-            shutil.copyfile(store.path(image.image), path)
+            path.write_bytes(payload)
     return folder
 
 

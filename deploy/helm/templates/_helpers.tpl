@@ -57,6 +57,20 @@ spec:
         - {name: {{ $name }}, value: {{ $value | quote }}}
         {{- end }}
         - {name: MINDSIGHT_DATA_DIR, value: /data}
+        {{- with .root.Values.blobs }}
+        {{- if .url }}
+        - {name: MINDSIGHT_BLOBS_URL, value: {{ .url | quote }}}
+        {{- with .endpoint }}
+        - {name: AWS_ENDPOINT_URL_S3, value: {{ . | quote }}}
+        {{- end }}
+        {{- with .region }}
+        - {name: AWS_REGION, value: {{ . | quote }}}
+        {{- end }}
+        {{- if .secret }}
+        - {name: AWS_SHARED_CREDENTIALS_FILE, value: /run/bucket/credentials}
+        {{- end }}
+        {{- end }}
+        {{- end }}
       {{- with .probes }}
       {{- . | nindent 6 }}
       {{- end }}
@@ -65,6 +79,9 @@ spec:
         - {name: data, mountPath: /data}
         - {name: tmp, mountPath: /tmp}
         - {name: secrets, mountPath: /run/secrets, readOnly: true}
+        {{- if and .root.Values.blobs.url .root.Values.blobs.secret }}
+        - {name: bucket, mountPath: /run/bucket, readOnly: true}
+        {{- end }}
   volumes:
     - name: data
       persistentVolumeClaim: {claimName: {{ include "mindsight.claim" .root }}}
@@ -75,4 +92,11 @@ spec:
         secretName: {{ .root.Values.redis.secret }}
         defaultMode: 0440
         items: [{key: url, path: mindsight_redis_url}]
+    {{- if and .root.Values.blobs.url .root.Values.blobs.secret }}
+    - name: bucket
+      secret:
+        secretName: {{ .root.Values.blobs.secret }}
+        defaultMode: 0440
+        items: [{key: credentials, path: credentials}]
+    {{- end }}
 {{- end -}}
