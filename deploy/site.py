@@ -16,7 +16,7 @@ REPOSITORY = re.compile(r"\[([^\]]+)\]\((?:\.\./)+([A-Za-z][\w./-]*)\)")  # of a
 
 
 def commands() -> str:
-    """Every command with its arguments, options and examples."""
+    """Every command with its arguments, options, examples and exit codes."""
     import typer
 
     from mindsight.cli.main import app
@@ -45,7 +45,8 @@ def _command(name: str, command: Any) -> Iterator[str]:
         yield from ("| | |", "|---|---|", *rows, "")
     examples = [line for line in (command.epilog or "").splitlines() if "mindsight" in line]
     if examples:
-        yield from ("```text", *examples, "```")
+        yield from ("```text", *examples, "```", "")
+    yield from (line for line in (command.epilog or "").splitlines() if line.startswith("Exit codes:"))
 
 
 def _text(text: str | None) -> str:

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mindsight.cli.options import LOST
-from mindsight.cli.style import AsJson, show
+from mindsight.cli.style import LOST, AsJson, show
 from mindsight.progress import Progress
 
 MEGABYTE = 1e6
@@ -26,7 +25,7 @@ def backup(
     from mindsight.settings import read_settings
 
     settings = read_settings()
-    with Progress() as progress:
+    with Progress(quiet=as_json) as progress:
         made = back_up(settings, folder, lambda done, of: progress("files are copied", done / of))
     size = f"{made.n_bytes / MEGABYTE:.0f} MB"
     own = (
@@ -54,7 +53,7 @@ def restore(folder: Annotated[Path, typer.Argument(help="of a backup")], as_json
     from mindsight.settings import read_settings
 
     settings = read_settings()
-    with Progress() as progress:
+    with Progress(quiet=as_json) as progress:
         made = restore_(settings, folder, lambda done, of: progress("files are checked", done / of))
     size = f"{made.n_bytes / MEGABYTE:.0f} MB"
     bucket = f"; payloads were in {made.blobs_url}: set MINDSIGHT_BLOBS_URL to where they are" if made.blobs_url else ""

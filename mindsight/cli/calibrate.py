@@ -7,12 +7,15 @@ import typer
 
 from mindsight.cli.become import become
 from mindsight.cli.options import Key, Subject, To
+from mindsight.cli.style import JOB_FAILED, JOB_STOPPED, exit_codes
 from mindsight.errors import BadRequest
 
 _SUBJECT = re.compile(r"sub-[a-z0-9]{6}")
-_EPILOG = """\
+_EPILOG = f"""\
 Without a service, from folders of recorded runs: mindsight calibrate RUN... --out BUNDLE.
 It is --out that tells the two apart; the other options of that form: mindsight calibrate --out BUNDLE --help
+
+{exit_codes(failed=JOB_FAILED, stopped=JOB_STOPPED)}
 """
 
 _at_service = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

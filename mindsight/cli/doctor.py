@@ -10,15 +10,12 @@ _COLOURS = {"ok": "green", "note": "yellow", "fail": "red"}
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check whether this machine can run Mindsight, and print what to do if it cannot.
-
-    Exit code: 0 it can (perhaps with notes), 1 something must be mended first.
-    """
+    """Check whether this machine can run Mindsight, and print what to do if it cannot."""
     from mindsight.cli.style import show
     from mindsight.operations.doctor import examine
     from mindsight.progress import Progress
 
-    with Progress() as progress:
+    with Progress(quiet=as_json) as progress:
         findings = examine(progress)
     lines = []
     for finding in findings:

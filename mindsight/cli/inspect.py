@@ -13,10 +13,7 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="a scanner's files: one file, or a folder of one or several series")],
     as_json: AsJson = False,
 ) -> None:
-    """Describe a scanner's files: matrix, TR, slice times, runs, what is left out and why, whether decoding can start.
-
-    Exit code: 0 decoding can start, 1 it cannot.
-    """
+    """Describe scans: matrix, TR, slice times, runs, what is left out and why, whether decoding can begin."""
     from mindsight.cli.survey_table import facts, print_survey
     from mindsight.scanner.survey import survey
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from mindsight.cli.options import Key, To
-from mindsight.cli.style import AsJson, example, show_rows
+from mindsight.cli.style import JOB_FAILED, JOB_STOPPED, AsJson, example, show_rows
 
 job_app = typer.Typer(help="Jobs of the service: calibrations, pools, erasures.", no_args_is_help=True)
 
@@ -23,7 +23,7 @@ def list_jobs(to: To = "", key: Key = "", as_json: AsJson = False) -> None:
     show_rows(("job", "kind", "of", "state"), rows, found, as_json, "no jobs")
 
 
-@job_app.command("watch", epilog=example("mindsight job watch job-1a2b3c4d"))
+@job_app.command("watch", epilog=example("mindsight job watch job-1a2b3c4d", failed=JOB_FAILED, stopped=JOB_STOPPED))
 def watch(job: JobId, to: To = "", key: Key = "") -> None:
     """Print what a job reports, from its beginning to its end."""
     from mindsight.cli.service import enrolment, follow
@@ -41,7 +41,7 @@ def cancel(job: JobId, to: To = "", key: Key = "") -> None:
         service.cancel(job)
 
 
-@job_app.command("resume", epilog=example("mindsight job resume job-1a2b3c4d"))
+@job_app.command("resume", epilog=example("mindsight job resume job-1a2b3c4d", failed=JOB_FAILED, stopped=JOB_STOPPED))
 def resume(job: JobId, to: To = "", key: Key = "") -> None:
     """Let a job go on that failed or was cancelled, and follow it."""
     from mindsight.cli.service import enrolment, follow

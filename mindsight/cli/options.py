@@ -9,10 +9,6 @@ import typer
 
 from mindsight.errors import BadRequest
 
-LOST = 3
-"""Exit code of a stream that finished without something that arrived or should have arrived; of a backup of a data
-folder in which something had been damaged."""
-
 Key = Annotated[
     str, typer.Option(envvar="MINDSIGHT_KEY", help="API key; safer in MINDSIGHT_KEY than on the command line")
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mindsight.cli.options import Key, To
-from mindsight.cli.style import AsJson, example, show
+from mindsight.cli.style import JOB_FAILED, JOB_STOPPED, AsJson, example, show
 from mindsight.extras import need_server
 from mindsight.progress import Progress as Bar
 
@@ -43,7 +43,7 @@ def build(
     need_server("mindsight pool")
     from mindsight.retrieval.from_files import build_from_files
 
-    with Bar() as bar:
+    with Bar(quiet=as_json) as bar:
         pool = build_from_files(
             images, out, weights=weights, model=model, embedding=embedding, values=values, rows=rows, batch=batch,
             device=device, report=_Counter(bar),
@@ -65,7 +65,9 @@ class _Counter:
         self._bar(f"{progress.done:,} of {progress.n:,} images", progress.done / max(1, progress.n))
 
 
-@pool_app.command("send", epilog=example("mindsight pool send pictures/ scenes"))
+@pool_app.command(
+    "send", epilog=example("mindsight pool send pictures/ scenes", failed=JOB_FAILED, stopped=JOB_STOPPED)
+)
 def send(
     images: Annotated[Path, typer.Argument(help="a folder of PNG and JPEG; a candidate's id is its file's name")],
     name: Annotated[str, typer.Argument(help="the pool's name at the service")],

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from mindsight.cli.options import LOST, Echo, Key, RunNumber, parse_speed
-from mindsight.cli.style import AsJson, show
+from mindsight.cli.options import Echo, Key, RunNumber, parse_speed
+from mindsight.cli.style import LOST, AsJson, show
 from mindsight.errors import BadRequest
 from mindsight.extras import need_server
 

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mindsight.cli.style import STOPPED
 from mindsight.progress import time_of
 
 if TYPE_CHECKING:
     from mindsight.client.enrolment import Enrolment
     from mindsight.client.service import Service
     from mindsight.protocol.jobs import JobMessage
-
-STOPPED = 130
 
 
 def enrolment(to: str, key: str) -> Enrolment:

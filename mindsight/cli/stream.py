@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mindsight.cli.options import LOST, Echo, Key, RunNumber, Session
-from mindsight.cli.style import AsJson, show
+from mindsight.cli.options import Echo, Key, RunNumber, Session
+from mindsight.cli.style import LOST, AsJson, show
 from mindsight.errors import BadRequest
 
 
@@ -56,11 +56,6 @@ def stream(
     cstore: ae=MINDSIGHT (our title), calling=A,B (who may send), cert, key, ca
     afni: data=7960 (port); afni, murfi and mrd: allow=192.168.1.0/24
     mrd: return=none (send no images back to the scanner)
-
-    Exit code: 0 the service has everything that arrived; 3 the stream finished,
-    but volumes are missing or something could not be read (see the messages);
-    1 the service could not be reached or refused; 2 wrong command line;
-    130 interrupted twice.
     """
     from mindsight.cli.terminal import Terminal
     from mindsight.operations.stream import Destination, RunOptions, is_live, stream_live, stream_recorded

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from mindsight.cli.options import Key, Subject, To
-from mindsight.cli.style import AsJson, example, show, show_rows
+from mindsight.cli.style import JOB_FAILED, JOB_STOPPED, AsJson, example, show, show_rows
 from mindsight.errors import BadRequest
 
 subject_app = typer.Typer(help="Subjects of the service: pseudonyms, consent, erasure.", no_args_is_help=True)
@@ -57,7 +57,9 @@ def consent(subject: Subject, use: Use = None, form: Form = "", to: To = "", key
     typer.echo(f"{subject}  {_words(stated)}")
 
 
-@subject_app.command("erase", epilog=example("mindsight subject erase sub-abc234"))
+@subject_app.command(
+    "erase", epilog=example("mindsight subject erase sub-abc234", failed=JOB_FAILED, stopped=JOB_STOPPED)
+)
 def erase(
     subject: Subject,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask; it cannot be undone")] = False,

@@ -17,6 +17,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+import mindsight.cli
 from mindsight.cli.main import app, main
 from mindsight.settings import Settings
 
@@ -28,6 +29,10 @@ NO_RESULT = {
     "pool reduce",
 }
 """Commands that run on, or whose result is a file or another state: they print what they do."""
+
+
+GOES_ON = {"stream", "replay", "backup"}
+"""Commands that go on to their end where something is missing, and end with 3."""
 
 
 def leaves(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -56,6 +61,10 @@ def test_the_command(name: str) -> None:
         assert words[: 1 + len(name.split())] == ["mindsight", *name.split()]
         command.make_context(name, words[1 + len(name.split()) :])  # raises for a wrong command line
 
+    codes = [line for line in (command.epilog or "").splitlines() if line.startswith("Exit codes: ")]
+    assert len(codes) == 1
+    assert re.findall(r"(?:: |; )(\d+) ", codes[0]) == ["0", "1", "2", *(["3"] if name in GOES_ON else []), "130"]
+
     if name != "calibrate":  # its arguments are passed on
         with pytest.raises(Exception, match="No such option") as wrong:
             command.make_context(name, ["--no-such-option"])
@@ -67,6 +76,7 @@ def test_help_is_printed_with_its_example(name: str) -> None:
     shown = CliRunner().invoke(app, [*name.split(), "--help"])
     assert shown.exit_code == 0
     assert f"mindsight {name}" in shown.stdout
+    assert "Exit codes: 0 " in shown.stdout
     if name != "calibrate":
         assert CliRunner().invoke(app, [*name.split(), "--no-such-option"]).exit_code == 2
 
@@ -149,3 +159,25 @@ def test_init_writes_every_setting_and_what_it_writes_is_read(run: Run, tmp_path
     code, _, error = run("key", "list")
     assert code == 1
     assert "MINDSIGHT_DATADIR in mindsight.env: did you mean MINDSIGHT_DATA_DIR?" in error
+
+
+def test_no_other_command_ends_with_3() -> None:
+    ends = {path.stem for path in Path(mindsight.cli.__file__).parent.glob("*.py") if "Exit(LOST)" in path.read_text()}
+    assert ends == GOES_ON
+
+
+RUNS_ON = {"demo", "serve", "ingest", "infer", "work", "calibrate", "train distil", "train pretrain"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(COMMANDS.keys() - RUNS_ON))
+def test_an_example_in_an_empty_folder_ends_with_0_or_with_1_and_one_line(name: str, run: Run) -> None:
+    """Nothing is there: no service, no key, no file that it names."""
+    example = next(line for line in (COMMANDS[name].epilog or "").splitlines() if "mindsight " in line)
+    words = [word for word in shlex.split(example) if not re.fullmatch(r"MINDSIGHT_\w+=.*", word)]
+    code, _, error = run(*words[1:], MINDSIGHT_KEY="")
+    assert code in (0, 1), error
+    if code == 1 and name not in ("doctor", "inspect"):  # whose findings are their result
+        *before, last = error.splitlines()  # its progress, before it failed
+        assert last.startswith("mindsight: "), error
+        assert not [line for line in before if not re.search(r"\d% done", line)], error
