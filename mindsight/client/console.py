@@ -104,13 +104,16 @@ class Console:
         self._session = opened
         return opened
 
-    def set_limits(self, *, fd_mm: float | None = None, **limits: float | Literal["off"]) -> None:
+    def set_limits(
+        self, *, fd_mm: float | None = None, usable_min: float | None = None, **limits: float | Literal["off"]
+    ) -> None:
         """Change quality limits from the next volume on; limits that are not named stay.
 
         fd_mm : framewise displacement above which a volume is censored; the alert's own ``fd_mm`` follows it
+        usable_min : minutes of usable data that the session shall give
         limits : those of ``protocol.inputs.Limits``, by name; "off" for never
         """
-        body = {"change": secrets.token_hex(8), "fd_mm": fd_mm, "limits": limits}
+        body = {"change": secrets.token_hex(8), "fd_mm": fd_mm, "usable_min": usable_min, "limits": limits}
         self._http.call("POST", f"{self._path}/limits", json=body)
 
     def declare_roi(

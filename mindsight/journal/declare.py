@@ -128,6 +128,7 @@ class Recorder:
             t=declared.t,
             fd_mm=declared.fd_mm,
             limits=declared.limits.model_dump(exclude_none=True),
+            usable_min=declared.usable_min,
         )
         return self._write("change_limits", declared, message)
 

@@ -31,7 +31,7 @@ from mindsight.volume_bounds import MAX_TR_S, MIN_TR_S
 
 _TIMES = {"t", "acked_t", "acquired_s"}
 _IN_KEY = {"occurrence"}
-_LATER = {"stim_file", "motion"}  # fields added after the first release: absent means None
+_LATER = {"stim_file", "motion", "usable_min"}  # fields added after the first release: absent means None
 
 SESSION_KEY = "session"
 CLOSED_KEY = "session-closed"
@@ -127,6 +127,7 @@ class Limits(BaseModel):
 
 
 FdThreshold = Annotated[float, Field(gt=0, lt=50)]
+UsableMinutes = Annotated[float, Field(gt=0, le=600)]
 Seconds = Annotated[float, Field(gt=0, lt=600)]
 Volumes = Annotated[int, Field(ge=1, le=1000)]
 CandidateId = Annotated[str, Field(min_length=1, max_length=200)]
@@ -175,7 +176,7 @@ class SessionOptions(BaseModel):
     event_lag_s: Annotated[float, Field(ge=-10, le=10)] | None = Field(
         default=None, description="added to every onset in the model, s (0)"
     )
-    usable_min: Annotated[float, Field(gt=0, le=600)] | None = Field(
+    usable_min: UsableMinutes | None = Field(
         default=None, description="minutes of usable data that the session shall give; what is still needed is shown"
     )
     average_repeats: bool = Field(
@@ -316,6 +317,7 @@ class SetLimits(_Base):
     change: str
     fd_mm: FdThreshold | None = None
     limits: Limits = Limits()
+    usable_min: UsableMinutes | None = None
 
     @property
     def key(self) -> str:

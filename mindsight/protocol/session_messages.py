@@ -92,13 +92,16 @@ class EventAdded(SessionMessage):
 
 
 class LimitsChanged(SessionMessage):
-    """New limits of quality from here on."""
+    """New limits of quality from here on, or another target of usable data."""
 
     type: Literal["limits.changed"] = "limits.changed"
     fd_mm: float | None = Field(
         default=None, description="framewise displacement above which a volume is censored, mm; None: unchanged"
     )
     limits: dict[str, float | Literal["off"]] = Field(default={}, description="the limits that change, by name")
+    usable_min: float | None = Field(
+        default=None, description="minutes of usable data that the session shall give; None: unchanged"
+    )
 
 
 class Instructed(SessionMessage):

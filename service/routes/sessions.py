@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mindsight.errors import BadRequest
 from mindsight.journal.sessions import Protocol, SessionRecord
-from mindsight.protocol.inputs import FdThreshold, Limits, SessionOptions, SetLimits
+from mindsight.protocol.inputs import FdThreshold, Limits, SessionOptions, SetLimits, UsableMinutes
 from mindsight.subjects.registry import Subject
 from service import bundles, rois
 from service.auth import Caller, require
@@ -57,6 +57,9 @@ class ChangeLimits(Sent):
         " limits.fd_mm is given",
     )
     limits: Limits = Limits()
+    usable_min: UsableMinutes | None = Field(
+        default=None, description="minutes of usable data that the session shall give; what is still needed is shown"
+    )
 
 
 class SessionShown(SessionRecord):
@@ -174,11 +177,13 @@ def add_warning(gateway: GatewayDependency, session: SessionId, body: ConsoleWar
     responses=responses(404, 409, 507),
 )
 def change_limits(gateway: GatewayDependency, session: SessionId, body: ChangeLimits) -> LimitsChanged:
-    """Change limits of quality during a session: what censors a volume, and what raises an alert.
+    """Change limits of quality during a session: what censors a volume, what raises an alert, how much data is enough.
 
     The change is recorded between two volumes of the session's input log, so that a replay gives the same betas.
     """
     change = body.change or secrets.token_hex(8)
-    declared = SetLimits(t=gateway.now(), change=change, fd_mm=body.fd_mm, limits=body.limits)
+    declared = SetLimits(
+        t=gateway.now(), change=change, fd_mm=body.fd_mm, limits=body.limits, usable_min=body.usable_min
+    )
     appended = gateway.recorder(session).set_limits(declared)
     return LimitsChanged(change=change, duplicate=appended.duplicate)

@@ -31,7 +31,13 @@ def changed_record(open_record: Record) -> Record:
     for message in open_record.messages:
         if message.id == N:
             record.add(
-                LimitsChanged(session=record.session, t=message.t, fd_mm=0.9, limits={"fd_mm": 1.0, "spikes": "off"})
+                LimitsChanged(
+                    session=record.session,
+                    t=message.t,
+                    fd_mm=0.9,
+                    limits={"fd_mm": 1.0, "spikes": "off"},
+                    usable_min=20,
+                )
             )
         record.add(message.model_copy(update={"session": record.session}))
     return record
@@ -139,16 +145,20 @@ def test_limits_are_set_by_a_form_and_shown(tab: Tab, feeder: Feeder, changed_re
     tab.page.fill("#limit-residual", "0,3")
     tab.page.fill("#limit-spikes", "off")
     tab.page.fill("#limit-fd_mm", "0.9")
+    tab.page.fill("#limit-usable_min", "20")
     tab.page.keyboard.press("Enter")
     tab.until(f"!{FORM}")
-    assert feeder.limits == [{"fd_mm": 0.9, "limits": {"residual": 0.3, "spikes": "off"}}]
+    assert feeder.limits == [{"fd_mm": 0.9, "usable_min": 20.0, "limits": {"residual": 0.3, "spikes": "off"}}]
 
     feeder.publish(changed_record.session, N + 20)
     tab.until("document.querySelector('ms-events').textContent.includes('limits changed: censoring fd_mm 0.9')")
+    assert "; usable data wanted: 20 min" in tab.text("ms-events")
+    assert re.search(r"[\d.]+ min more of 20", tab.text("ms-displacement .aside"))
     tab.page.click("ms-signal button.small")
     tab.until(FORM)
     assert tab.page.get_attribute("#limit-fd_mm", "placeholder") == "0.9"
     assert tab.page.get_attribute("#limit-spikes", "placeholder") == "off"
+    assert tab.page.get_attribute("#limit-usable_min", "placeholder") == "20"
     tab.page.keyboard.press("Escape")
     tab.until(f"!{FORM}")
     assert [problem for problem in tab.problems if "422" not in problem] == []

@@ -83,7 +83,7 @@ def test_limits_change_during_a_session_and_a_repeat_changes_nothing(
     other = admin.post(url, json={"change": "louder", "fd_mm": 0.7})
     assert (other.status_code, other.json()["code"]) == (409, "log.diverged")
     with Console(running.url, running.keys["admin"], session=session) as console:
-        console.set_limits(drift_percent=5)
+        console.set_limits(drift_percent=5, usable_min=25)
     entries = [parse_input(entry.payload) for entry in Log(bus, session, "input").read()]
     changes = [entry for entry in entries if isinstance(entry, SetLimits)]
     assert [entry.change == "louder" for entry in changes] == [True, False]
@@ -94,10 +94,11 @@ def test_limits_change_during_a_session_and_a_repeat_changes_nothing(
     )
     expected = [parse_message(entry.payload) for entry in Log(bus, session, "messages").read()]
     changed = [message for message in expected if isinstance(message, LimitsChanged)]
-    assert [(m.fd_mm, m.limits) for m in changed] == [
-        (0.8, {"fd_mm": 1.0, "residual": "off"}),
-        (None, {"drift_percent": 5.0}),
+    assert [(m.fd_mm, m.limits, m.usable_min) for m in changed] == [
+        (0.8, {"fd_mm": 1.0, "residual": "off"}, None),
+        (None, {"drift_percent": 5.0}, 25.0),
     ]
+    assert admin.post(url, json={"usable_min": 0}).status_code == 422
     assert admin.post(url, json={"limits": {"residuals": 1}}).status_code == 422
     assert admin.post("/v1/sessions/nowhere/limits", json={}).status_code == 404
     admin.post(f"/v1/sessions/{session}/close")

@@ -100,7 +100,9 @@ const WORDS = {
   }),
   "limits.changed": (_, m) => {
     const changes = [...(m.fd_mm ? [["censoring fd_mm", m.fd_mm]] : []), ...Object.entries(m.limits ?? {})];
-    return { level: "info", text: `limits changed: ${changes.map(([name, limit]) => `${name} ${limit}`).join(", ")}` };
+    const limits = changes.length ? [`limits changed: ${changes.map(([name, limit]) => `${name} ${limit}`).join(", ")}`] : [];
+    const target = m.usable_min ? [`usable data wanted: ${m.usable_min} min`] : [];
+    return { level: "info", text: [...limits, ...target].join("; ") };
   },
   "instructed": (_, m) => (m.instruction in INSTRUCTED ? { level: "info", text: INSTRUCTED[m.instruction](m) + where(m) } : null),
   "feedback.chosen": (_, m) => ({ level: "info", text: described(m.plan) }),

@@ -27,6 +27,7 @@ export const emptySession = () => ({
   paused: false, // whether betas are not decoded
   instructed: {}, // what the worker has taken, by the id that it was sent with
   limits: {}, // limits of quality that were changed during the session, by the gateway's names
+  usableMin: null, // minutes of usable data wanted, where that was changed during the session
   lastVolumeT: null,
   newest: null, // {run, trial} of the trial that the live view shows
   space: null, // the space.known message: reference and mask
@@ -172,7 +173,8 @@ const HANDLERS = {
   // the motion alert has a limit of its own, which the page does not show: fd_mm is the limit that censors a volume
   "limits.changed": (s, m) => {
     const { fd_mm: _, ...limits } = m.limits ?? {};
-    return { ...s, limits: { ...s.limits, ...limits, ...(typeof m.fd_mm === "number" ? { fd_mm: m.fd_mm } : {}) } };
+    const changed = { ...s.limits, ...limits, ...(typeof m.fd_mm === "number" ? { fd_mm: m.fd_mm } : {}) };
+    return { ...s, limits: changed, usableMin: m.usable_min ?? s.usableMin };
   },
   "instructed": (s, m) => ({
     ...s, instructed: { ...s.instructed, [m.change]: m },

@@ -106,11 +106,11 @@ export const listSessions = async () => (await request("/v1/sessions")).json();
 export const getSession = async (session) => (await request(`/v1/sessions/${encodeURIComponent(session)}`)).json();
 
 /** Changes limits of quality from the next volume on; `limits` by name, numbers or "off". */
-export const setLimits = async (session, fdMm, limits) =>
+export const setLimits = async (session, changes) =>
   (await request(`/v1/sessions/${encodeURIComponent(session)}/limits`, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ fd_mm: fdMm, limits }),
+    body: JSON.stringify(changes),
   })).json();
 
 /** A ticket for one WebSocket: single use, short-lived. */

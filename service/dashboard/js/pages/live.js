@@ -233,7 +233,7 @@ export class LivePage {
       settled: this.#settled,
       limits,
       fdLimitMm: limits.fd_mm ?? FD_LIMIT_MM,
-      usableMin: this.#record.usableMin,
+      usableMin: session.usableMin ?? this.#record.usableMin,
       axis: this.axis,
       at: this.axis.at,
       now: Date.now() / 1000 + (this.#offset ?? 0),

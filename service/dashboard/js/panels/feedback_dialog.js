@@ -6,7 +6,7 @@ import { field, input, select } from "../ui/forms.js";
 import { dialog } from "./controls_dialogs.js";
 
 const SHOWS = [
-  ["nothing", "nothing: the fixation cross"], ["reconstruction", "reconstruction"], ["candidate", "candidate’s name"],
+  ["nothing", "nothing: the cross"], ["reconstruction", "reconstruction"], ["candidate", "candidate’s name"],
   ["confidence", "bar of the probability"],
 ];
 const STAGES = [["fast", "fast"], ["revised", "revised"], ["final", "final"]];

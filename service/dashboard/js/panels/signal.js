@@ -17,7 +17,7 @@ class SignalPanel extends ChartPanel {
   build(body) {
     super.build(body);
     this.form = new LimitsForm();
-    const open = () => this.form.open(this.view.name, this.view.limits);
+    const open = () => this.form.open(this.view.name, { ...this.view.limits, usable_min: this.view.usableMin });
     this.set = h("button", { type: "button", class: "small", text: "limits", onclick: open });
     this.querySelector("header").append(this.set);
     this.append(this.form.element);

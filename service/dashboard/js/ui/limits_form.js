@@ -1,8 +1,10 @@
-// The form that changes a session's limits of quality while it runs. Empty fields stay as they are.
+// The form that changes a session's limits of quality, and how much usable data it shall give, while it runs. Empty fields
+// stay as they are.
 
 import { ApiError, setLimits } from "../net/api.js";
 import { h } from "./dom.js";
 
+const TARGET = ["usable_min", "usable data wanted, minutes", "not stated"];
 // The gateway's names; the first limit censors volumes, the others raise alerts.
 const FIGURES = [
   ["fd_mm", "motion that censors a volume, mm", "0.5"],
@@ -22,15 +24,15 @@ const FIGURES = [
 export class LimitsForm {
   constructor() {
     this.problem = h("p", { class: "problem", role: "alert" });
-    this.inputs = Object.fromEntries(FIGURES.map(([name, , usual]) =>
+    this.inputs = Object.fromEntries([TARGET, ...FIGURES].map(([name, , usual]) =>
       [name, h("input", { name, id: `limit-${name}`, autocomplete: "off", inputmode: "decimal", placeholder: usual })]));
-    const rows = FIGURES.flatMap(([name, label]) => [h("label", { for: `limit-${name}`, text: label }), this.inputs[name]]);
+    const rows = [TARGET, ...FIGURES].flatMap(([name, label]) => [h("label", { for: `limit-${name}`, text: label }), this.inputs[name]]);
     const form = h("form", { method: "dialog", onsubmit: (event) => this.#send(event) },
-      h("p", { class: "caption", text: "Applies from the next volume. A number, or “off” for never; empty fields stay as they are." }),
+      h("p", { class: "caption", text: "Applies from the next volume. A number, or for a limit “off” for never; empty fields stay as they are." }),
       h("div", { class: "limits" }, ...rows), this.problem,
       h("div", { class: "row" }, h("button", { type: "button", text: "cancel", onclick: () => this.element.close() }),
         h("button", { text: "set" })));
-    this.element = h("dialog", { "aria-label": "limits of quality" }, form);
+    this.element = h("dialog", { "aria-label": "limits of quality, and usable data wanted" }, form);
     this.element.addEventListener("keydown", (event) => this.element.open && event.stopPropagation());
   }
 
@@ -38,7 +40,7 @@ export class LimitsForm {
   open(session, known) {
     this.session = session;
     this.problem.textContent = "";
-    for (const [name, , usual] of FIGURES) {
+    for (const [name, , usual] of [TARGET, ...FIGURES]) {
       this.inputs[name].value = "";
       this.inputs[name].placeholder = known[name] ?? usual;
     }
@@ -47,14 +49,14 @@ export class LimitsForm {
 
   async #send(event) {
     event.preventDefault();
-    const given = FIGURES.map(([name]) => [name, this.inputs[name].value.trim()]).filter(([, text]) => text);
-    const { fd_mm: fdMm = null, ...limits } = Object.fromEntries(
+    const given = [TARGET, ...FIGURES].map(([name]) => [name, this.inputs[name].value.trim()]).filter(([, text]) => text);
+    const { fd_mm = null, usable_min = null, ...limits } = Object.fromEntries(
       given.map(([name, text]) => [name, text === "off" ? text : Number(text.replace(",", "."))]));
     try {
       // NaN is null in JSON, which would leave a limit as it is
       const wrong = given.find(([name, text]) => text !== "off" && !Number.isFinite(Number(text.replace(",", "."))));
       if (wrong) throw new ApiError(422, `“${wrong[1]}” is neither a number nor “off”`);
-      if (given.length) await setLimits(this.session, fdMm, limits);
+      if (given.length) await setLimits(this.session, { fd_mm, usable_min, limits });
       this.element.close();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
