@@ -29,7 +29,8 @@ class Settings(BaseSettings):
 
     data_dir : the folder of everything durable: bus, blobs, subjects, bundles, snapshots, archive
     redis_url : ``embedded://`` starts a server of our own in ``data_dir``; ``redis://``, ``rediss://`` and ``unix://``
-        use a server that is running
+        use a server that is running, ``redis+cluster://HOST:PORT,HOST:PORT/`` a Cluster, and
+        ``redis+sentinel://HOST:PORT,HOST:PORT/SERVICE`` the primary that sentinels name (``rediss+``: with TLS)
     blobs_url : where volumes, betas and images are kept: ``s3://BUCKET`` or ``s3://BUCKET/PREFIX``, in a bucket of an
         S3-compatible server, which AWS_ENDPOINT_URL_S3 names, with the credentials of AWS_SHARED_CREDENTIALS_FILE (and
         all of AWS's other variables); if empty, in ``data_dir``
@@ -58,7 +59,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", secrets_dir=_SECRETS, env_ignore_empty=True)
 
     data_dir: Path = Path("mindsight-data")
-    redis_url: str = Field("embedded://", pattern=r"^(embedded://|(rediss?|unix)://.+)$")
+    redis_url: str = Field("embedded://", pattern=r"^(embedded://|(rediss?(\+cluster|\+sentinel)?|unix)://.+)$")
     blobs_url: str = Field("", pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?)?$")
     redis_server: str = ""
     host: str = "127.0.0.1"

@@ -47,10 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _refuse(error)
     for role, key in create_keys(settings.data_dir).items():
         print(f"{role} key: {key}", flush=True)
+    try:
+        app = create_app(settings)
+    except MindsightError as error:
+        return _refuse(error)
     allow_files()
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings),
+            app,
             log_level="warning",
             http=BoundedConnections,
             ws="websockets-sansio",

@@ -1,32 +1,33 @@
-"""The one connection to Redis: explicit timeouts, no hidden retries, its errors translated into ours.
+"""The bus as the rest of the room uses it: commands and scripts within explicit times, errors translated into ours.
 
-Knows nothing of logs or queues. Replies are those of RESP2 as they are (bytes, integers, lists), so that neither a
-newer redis-py nor RESP3 changes what the rest of the room reads.
+Knows nothing of logs or queues, and lets ``mindsight.bus.servers`` find the server that has a key.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis.crc import key_slot
+from redis.sentinel import MasterNotFoundError
 
+from mindsight.bus.address import read_address
+from mindsight.bus.cluster import Cluster
 from mindsight.bus.sealed import SealedLogs
-from mindsight.errors import BadRequest, BusUnavailable, StorageFull
+from mindsight.bus.servers import Argument, Command, EmbeddedOne, OneServer, Sentinels, Server, Servers, client_of
+from mindsight.errors import BusUnavailable, StorageFull
 from mindsight.settings import Settings
 
-MAX_BLOCK_S = 5.0
-MIN_VERSION = (7, 0)
 REFUSED = "bus.password"
-URL_FILE = "url"
-
-Argument: TypeAlias = str | bytes | int | float
+_PAUSE_S = 0.02  # while a slot is on its way from one node to another
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Script:
 
 
 class Bus:
-    """A Redis server, version 7 or newer (or Valkey), connected to when first needed.
+    """Redis servers, version 7 or newer (or Valkey), connected to when first needed.
 
-    url : ``redis://``, ``rediss://``, ``unix://``; ``embedded://`` is the server of ``bus_dir``, started by
+    url : see ``mindsight.bus.address``; ``embedded://`` is the server of ``bus_dir``, started by
         ``python -m mindsight.bus``
     timeout_s : how long connecting, and one command, may take each
     sealed_dir : of the logs to which nothing is added any more; without one, none is sealed
@@ -58,24 +59,20 @@ class Bus:
         self, url: str, timeout_s: float = 2.0, bus_dir: Path | None = None, sealed_dir: Path | None = None
     ) -> None:
         self.sealed = None if sealed_dir is None else SealedLogs(sealed_dir)
-        self._url = url
-        self._bus_dir = bus_dir
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._address = ""
-        self._clients: tuple[redis.Redis, redis.Redis] | None = None
-        self._checked = False
+        self._replicas = 0
+        self._servers = self._servers_of(url, bus_dir)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Bus:
         return cls(settings.redis_url, settings.bus_timeout_s, settings.bus_dir, settings.sealed_dir)
 
     def ping(self) -> None:
-        """Raises BusUnavailable if the server does not answer."""
-        self.command("PING")
+        """Raises BusUnavailable if a server does not answer."""
+        self.each("PING")
 
     def wait_ready(self, deadline_s: float) -> None:
-        """Ping until the server answers, or raise the last BusUnavailable after ``deadline_s``, at once if it refused
+        """Ping until every server answers. Raises the last BusUnavailable after ``deadline_s``, at once if one refuses
         the password.
         """
         until = time.monotonic() + deadline_s
@@ -89,110 +86,187 @@ class Bus:
 
     def command(self, *args: Argument, block_s: float = 0.0) -> Any:
         """One command's raw reply. ``block_s`` is how long the server itself may wait in it, at most MAX_BLOCK_S."""
+        return self._ask([args], blocking=block_s > 0)[0]
+
+    def commands(self, commands: Sequence[Command]) -> list[Any]:
+        """The raw replies to commands that only read, each of one slot, in one round trip for each server."""
+        found: dict[int, Any] = {}
+        with self._told():
+            places: dict[Server, list[int]] = defaultdict(list)
+            for place, command in enumerate(commands):
+                places[self._servers.at(_key_of(command))].append(place)
+            for server, of_server in places.items():
+                with self._lost(server):
+                    replies = server.ask([commands[place] for place in of_server])
+                found.update(zip(of_server, replies, strict=True))
+        return [
+            self.command(*commands[place]) if isinstance(found[place], Exception) else found[place]
+            for place in range(len(commands))
+        ]
+
+    def run(self, script: Script, keys: list[str], args: list[Argument]) -> Any:
+        """A script's raw reply. Its keys lie in one slot, as those of any command do."""
+        if len({key_slot(key.encode()) for key in keys}) > 1:
+            raise ValueError(f"expected keys of one hash slot, got {keys}: a Redis Cluster may keep them apart")
         try:
-            ordinary, blocking = self._connected()
-            client = blocking if block_s > 0 else ordinary
-            if not self._checked:
-                self._check_version(ordinary)
-            return client.execute_command(*args)  # type: ignore[no-untyped-call]
+            return self._write("EVALSHA", script.sha1, len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:
+            return self._write("EVAL", script.text, len(keys), *keys, *args)
+
+    def slot(self, key: str) -> int:
+        """A command may name several keys only of one slot; on one server, all are of the same."""
+        return self._servers.slot(key.encode())
+
+    def all_keys(self) -> Iterator[bytes]:
+        """All keys of the bus."""
+        with self._told():
+            primaries = self._servers.primaries()
+        for server in primaries:
+            cursor = b"0"
+            while True:
+                cursor, keys = self._ask([("SCAN", cursor, "COUNT", 1000)], of=server)[0]
+                yield from keys
+                if cursor in (b"0", 0):
+                    break
+
+    def each(self, *args: Argument, replicas: bool = False) -> list[Any]:
+        """The raw replies of all servers, to one that refuses the command the error.
+
+        replicas : whether those that hold copies are asked, too
+        """
+        with self._told():
+            servers = self._servers.primaries() + (self._servers.replicas() if replicas else [])
+        found: list[Any] = []
+        for server in servers:
+            try:
+                found += self._ask([args], of=server)
+            except redis.exceptions.ResponseError as error:
+                found.append(error)
+        return found
+
+    def about(self) -> str:
+        """What it is connected to, in words."""
+        with self._told():
+            return self._servers.about()
+
+    def close(self) -> None:
+        self._servers.close()
+
+    def _servers_of(self, url: str, bus_dir: Path | None) -> Servers:
+        timeout_s = self._timeout_s
+        if url == "embedded://":
+            if bus_dir is None:
+                raise ValueError("an embedded:// bus needs its bus_dir")
+            return EmbeddedOne(bus_dir, timeout_s)
+        address = read_address(url)
+        self._replicas = address.replicas
+        if address.form == "cluster":
+            return Cluster(address, timeout_s)
+        if address.form == "sentinel":
+            return Sentinels(address, timeout_s)
+        return OneServer(partial(client_of, address.url, timeout_s), timeout_s, address.shown)
+
+    def _write(self, *args: Argument) -> Any:
+        if not self._replicas:
+            return self._ask([args])[0]
+        reply, confirmed = self._ask([args, ("WAIT", self._replicas, round(500 * self._timeout_s))])
+        if confirmed < self._replicas:
+            raise BusUnavailable(
+                f"a write was confirmed by {confirmed} of the {self._replicas} replicas that must: are they running?",
+                code="bus.replicas",
+            )
+        return reply
+
+    def _ask(self, commands: Sequence[Command], *, of: Server | None = None, blocking: bool = False) -> list[Any]:
+        """The replies to commands that are sent together, to the server that has the first one's key."""
+        with self._told():
+            until_s = time.monotonic() + self._timeout_s
+            server, before = of or self._servers.at(_key_of(commands[0])), 0
+            while True:
+                with self._lost(server):
+                    replies = server.ask([("ASKING",), *commands] if before else commands, blocking=blocking)[before:]
+                error = next((reply for reply in replies if isinstance(reply, Exception)), None)
+                if error is None:
+                    return replies
+                if isinstance(error, redis.exceptions.ClusterDownError | redis.exceptions.ReadOnlyError):
+                    self._servers.lost(server)
+                if not isinstance(error, _ELSEWHERE) or time.monotonic() > until_s:
+                    raise error
+                if isinstance(error, redis.exceptions.AskError):
+                    moved = isinstance(error, redis.exceptions.MovedError)
+                    server = self._servers.redirected(error.host, error.port, server, for_good=moved)
+                    before = 0 if moved else 1
+                else:
+                    time.sleep(_PAUSE_S)
+
+    @contextmanager
+    def _lost(self, server: Server) -> Iterator[None]:
+        try:
+            yield
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+            self._servers.lost(server)
+            raise
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Errors of redis-py as ours."""
+        try:
+            yield
+        except redis.exceptions.OutOfMemoryError as error:
+            raise _full() from error
+        except _ELSEWHERE as error:
+            raise BusUnavailable("the bus is moving its keys to other servers: try again") from error
+        except (redis.exceptions.ClusterDownError, redis.exceptions.ReadOnlyError) as error:
+            raise BusUnavailable(
+                "the bus cannot serve this now, one of its servers is away or being replaced: try again"
+            ) from error
+        except redis.exceptions.NoPermissionError:
+            raise _refused() from None
         except redis.exceptions.ResponseError as error:
-            if str(error).startswith(("MISCONF", "OOM")):
-                raise StorageFull(
-                    "the bus cannot write, its disk or memory is full: free some", code="bus.full"
-                ) from error
-            if str(error).startswith(("READONLY", "MASTERDOWN")):
-                raise BusUnavailable("the bus accepts no writes now, it is a replica: try again") from error
-            if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-                raise _refused() from None
+            if str(error).startswith("MISCONF"):
+                raise _full() from error
+            if str(error).startswith(("UNBLOCKED", "NOREPLICAS")):
+                raise BusUnavailable("the bus accepts no writes now, too few replicas follow it: try again") from error
             raise
         except (redis.exceptions.AuthenticationError, redis.exceptions.AuthorizationError):
             raise _refused() from None
         except redis.exceptions.BusyLoadingError as error:
             raise BusUnavailable("the bus is still loading its data: try again", code="bus.loading") from error
+        except MasterNotFoundError as error:
+            raise BusUnavailable(
+                "the sentinels of the bus name no primary, or do not answer: is the name in MINDSIGHT_REDIS_URL theirs?"
+            ) from error
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
-            self._forget_moved_server()
             reason = "did not answer" if isinstance(error, redis.exceptions.TimeoutError) else "could not be reached"
             raise BusUnavailable(
                 f"the bus {reason} within {self._timeout_s:g} s; is it running? (python -m mindsight.bus)"
             ) from error
 
-    def run(self, script: Script, keys: list[str], args: list[Argument]) -> Any:
-        """A script's raw reply."""
-        try:
-            return self.command("EVALSHA", script.sha1, len(keys), *keys, *args)
-        except redis.exceptions.NoScriptError:
-            return self.command("EVAL", script.text, len(keys), *keys, *args)
 
-    def close(self) -> None:
-        with self._lock:
-            if self._clients is not None:
-                for client in self._clients:
-                    client.connection_pool.disconnect()
-                self._clients = None
+_ELSEWHERE = (redis.exceptions.AskError, redis.exceptions.TryAgainError)
+_KEYLESS = ("PING", "INFO", "TIME", "CONFIG", "KEYS", "SCAN", "CLUSTER", "BGREWRITEAOF")
 
-    def _connected(self) -> tuple[redis.Redis, redis.Redis]:
-        with self._lock:
-            if self._clients is None:
-                self._address = self._resolve()
-                self._clients = (
-                    _client(self._address, self._timeout_s, self._timeout_s),
-                    _client(self._address, self._timeout_s, self._timeout_s + MAX_BLOCK_S),
-                )
-            return self._clients
 
-    def _resolve(self) -> str:
-        if self._url != "embedded://":
-            return self._url
-        try:
-            return _url_file(self._bus_dir).read_text().strip()
-        except FileNotFoundError:
-            raise BusUnavailable("no bus runs for this data folder; start it with: python -m mindsight.bus") from None
+def _key_of(command: Command) -> bytes | None:
+    """The first key that a command names; all others are of its slot."""
+    name = command[0]
+    if name in _KEYLESS:
+        return None
+    if name in ("EVAL", "EVALSHA"):
+        place = 3
+    elif "STREAMS" in command:
+        place = command.index("STREAMS") + 1
+    else:
+        place = 2 if name in ("XGROUP", "MEMORY") else 1
+    key = command[place]
+    return key if isinstance(key, bytes) else str(key).encode()
 
-    def _forget_moved_server(self) -> None:
-        """A restarted embedded server may listen elsewhere: look its address up again."""
-        if self._url == "embedded://":
-            file = _url_file(self._bus_dir)
-            if not file.exists() or file.read_text().strip() != self._address:
-                self.close()
 
-    def _check_version(self, client: redis.Redis) -> None:
-        info = client.execute_command("INFO", "server")  # type: ignore[no-untyped-call]
-        lines = dict(line.split(b":", 1) for line in info.splitlines() if b":" in line)
-        version = tuple(int(part) for part in lines[b"redis_version"].split(b".")[:2])
-        if version < MIN_VERSION:
-            raise BusUnavailable(
-                f"expected Redis 7.0 or newer, got {version[0]}.{version[1]}; upgrade it, or unset MINDSIGHT_REDIS_URL",
-                code="bus.version",
-            )
-        self._checked = True
+def _full() -> StorageFull:
+    return StorageFull("the bus cannot write, its disk or memory is full: free some", code="bus.full")
 
 
 def _refused() -> BusUnavailable:
     return BusUnavailable(
         "the bus does not accept the user or the password, or needs one: check MINDSIGHT_REDIS_URL", code=REFUSED
     )
-
-
-def _url_file(bus_dir: Path | None) -> Path:
-    if bus_dir is None:
-        raise ValueError("an embedded:// bus needs its bus_dir")
-    return bus_dir / URL_FILE
-
-
-def _client(address: str, connect_s: float, answer_s: float) -> redis.Redis:
-    try:
-        pool = redis.ConnectionPool.from_url(
-            address,
-            protocol=2,
-            socket_connect_timeout=connect_s,
-            socket_timeout=answer_s,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError:
-        text = (
-            "expected MINDSIGHT_REDIS_URL like redis://:PASSWORD@HOST:6379/0, got one that cannot be read: correct it"
-        )
-        raise BadRequest(text, code="bus.url") from None
-    client = redis.Redis(connection_pool=pool)
-    client.response_callbacks.clear()
-    return client

@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
-from mindsight.bus.connection import URL_FILE, Bus
+from mindsight.bus.connection import Bus
+from mindsight.bus.servers import URL_FILE
 from mindsight.errors import BusUnavailable, Conflict
 from mindsight.files.digest import sha256_of
 from mindsight.files.durable import sync_path, write_whole

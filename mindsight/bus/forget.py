@@ -9,9 +9,8 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 
-import redis
-
 from mindsight.bus.connection import Bus
+from mindsight.bus.queue import WorkQueue
 
 _COMPACT_S, _LOOK_S = 120.0, 0.1
 
@@ -20,7 +19,7 @@ def forget_logs(bus: Bus, name: str) -> None:
     """Remove the logs, leases and fences under this name, sealed logs included."""
     if bus.sealed is not None:
         bus.sealed.forget(name)
-    keys = [key for key in _keys(bus) if key.startswith(f"s:{{{name}}}:".encode())]
+    keys = [key for key in bus.all_keys() if key.startswith(f"s:{{{name}}}:".encode())]
     if keys:
         bus.command("DEL", *keys)
 
@@ -39,6 +38,11 @@ def forget_jobs(bus: Bus, queue: str, key: str) -> None:
         bus.command("HDEL", put, *fields)
 
 
+def forget_holder(bus: Bus, queue: str, session: str) -> None:
+    """Take no more jobs of this session under any fence."""
+    bus.command("DEL", WorkQueue(bus, queue).fence_key(session))
+
+
 def mentions(bus: Bus, texts: Sequence[str]) -> list[str]:
     """Keys that have one of the texts in their name, their fields or their values; all of the bus is read."""
     wanted = [text.encode() for text in texts]
@@ -46,30 +50,18 @@ def mentions(bus: Bus, texts: Sequence[str]) -> list[str]:
     def has(value: bytes) -> bool:
         return any(text in value for text in wanted)
 
-    return [key.decode(errors="replace") for key in _keys(bus) if has(key) or any(map(has, _values(bus, key)))]
+    return [key.decode(errors="replace") for key in bus.all_keys() if has(key) or any(map(has, _values(bus, key)))]
 
 
 def compact(bus: Bus) -> None:
-    """Let the server write its append-only file again, without what was removed; waits until it has."""
-    try:
-        bus.command("BGREWRITEAOF")
-    except redis.exceptions.ResponseError:  # a server that writes none, or is about to
-        return
+    """Let every server, replicas too, write its append-only file again without what was removed; waits until it has."""
+    bus.each("BGREWRITEAOF", replicas=True)  # refused by one that is about to
     until_s = time.monotonic() + _COMPACT_S
     while time.monotonic() < until_s:
-        info = bus.command("INFO", "persistence")
-        if b"aof_rewrite_in_progress:0" in info and b"aof_rewrite_scheduled:0" in info:
+        found = bus.each("INFO", "persistence", replicas=True)
+        if all(b"aof_rewrite_in_progress:0" in info and b"aof_rewrite_scheduled:0" in info for info in found):
             return
         time.sleep(_LOOK_S)
-
-
-def _keys(bus: Bus) -> Iterator[bytes]:
-    cursor = b"0"
-    while True:
-        cursor, keys = bus.command("SCAN", cursor, "COUNT", 1000)
-        yield from keys
-        if cursor in (b"0", 0):
-            return
 
 
 def _values(bus: Bus, key: bytes) -> Iterator[bytes]:

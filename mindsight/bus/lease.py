@@ -72,7 +72,7 @@ class Lease:
 
 
 def _keys(session: str) -> list[str]:
-    return [f"s:{{{session}}}:lease", fence_key(Fence(session, 0))]
+    return [f"s:{{{session}}}:lease", fence_key(session)]
 
 
 def _milliseconds(seconds: float) -> int:

@@ -7,17 +7,20 @@ its own entry, and a writer that lost its lease is refused at the moment of writ
 A log to which nothing will be added can be sealed: its entries then lie on the disk (``mindsight.bus.sealed``), and are
 read, found and recognised as before.
 
-Keys of a session share a hash tag, ``s:{session}:...``, so that a Redis Cluster keeps them on one node.
+Keys of a session share a hash tag, ``s:{session}:...``, so that a Redis Cluster keeps them on one node and a script may
+use them together.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mindsight.bus.connection import MAX_BLOCK_S, Argument, Bus, Script
+from mindsight.bus.connection import Bus, Script
 from mindsight.bus.sealed import SealedEntry, SealedLog
+from mindsight.bus.servers import MAX_BLOCK_S, Argument
 from mindsight.errors import Conflict, Diverged, LeaseLost, MindsightError, OutOfOrder
 from mindsight.files.digest import sha256_of
 
@@ -96,6 +99,9 @@ return 1
 """)
 
 
+_LOOK_S = 0.02  # a page is drawn as often
+
+
 class ConditionFailed(Conflict):
     """An append's condition does not hold: ``key`` is in the log (``present``) and must not be, or the other way."""
 
@@ -169,7 +175,7 @@ class Log:
         identity : what makes two entries the same; by default the payload's sha256
         order : counter and index; the index must be the counter's (0 for the first), which then moves on by one
         trait : what all entries of a counter share with the first one that has a trait (a run's volumes: their shape)
-        fence : of the lease under which the caller writes
+        fence : of the lease on this log's session under which the caller writes
         requires, unless : keys that must, and must not, be in the log
 
         Duplicates are recognised before the conditions are checked: an entry that was accepted stays accepted.
@@ -179,10 +185,12 @@ class Log:
         there; append it again. When the bus's disk fills up, Redis reports it one write late: an entry is known to be
         on the disk once a later write has succeeded. (The gateway's message after each input is such a write.)
         """
+        if fence is not None and fence.session != self.session:
+            raise ValueError(f"expected a fence of {self.session!r}, got one of {fence.session!r}")
         identity = sha256_of(payload) if identity is None else identity
         reply = append_entry(
             self.bus,
-            [self._key("log"), self._key("keys"), self._key("order"), fence_key(fence)],
+            [self._key("log"), self._key("keys"), self._key("order"), fence_key(self.session)],
             key,
             payload,
             identity,
@@ -280,15 +288,29 @@ def read_many(after: Mapping[Log, int], block_s: float, limit: int = 1000) -> di
     """
     if not 0 < block_s <= MAX_BLOCK_S:
         raise ValueError(f"expected 0 < block_s <= {MAX_BLOCK_S:g}, got {block_s!r}")
-    by_key = {log._key("log").encode(): log for log in after}
+    by_key = {log._key("log"): log for log in after}
     bus = next(iter(after)).bus
-    read: list[Argument] = ["XREAD", "COUNT", limit, "BLOCK", max(1, round(block_s * 1000)), "STREAMS"]
-    reply = bus.command(*read, *by_key, *(f"{seq}-0" for seq in after.values()), block_s=block_s)
-    return {by_key[name]: [_entry(item) for item in items] for name, items in reply or []}
+    since = dict(zip(by_key, (f"{seq}-0" for seq in after.values()), strict=True))
+    if len({bus.slot(key) for key in by_key}) > 1:
+        reply = _look_at_each(bus, since, block_s, limit)
+    else:
+        read: list[Argument] = ["XREAD", "COUNT", limit, "BLOCK", max(1, round(block_s * 1000)), "STREAMS"]
+        reply = bus.command(*read, *since, *since.values(), block_s=block_s) or []
+    return {by_key[name.decode()]: [_entry(item) for item in items] for name, items in reply}
 
 
-def fence_key(fence: Fence | None) -> str:
-    return f"s:{{{fence.session if fence else ''}}}:fence"
+def _look_at_each(bus: Bus, since: Mapping[str, str], block_s: float, limit: int) -> list[Any]:
+    """No command waits for streams of several slots."""
+    until_s = time.monotonic() + block_s
+    while True:
+        replies = bus.commands([("XREAD", "COUNT", limit, "STREAMS", key, after) for key, after in since.items()])
+        if (found := [item for reply in replies for item in reply or []]) or time.monotonic() >= until_s:
+            return found
+        time.sleep(_LOOK_S)
+
+
+def fence_key(session: str) -> str:
+    return f"s:{{{session}}}:fence"
 
 
 def append_entry(

@@ -33,7 +33,7 @@ class Quarantine:
 
     def add(self, seq: int, reason: str, fence: Fence) -> None:
         """Skip an entry from now on; the first reason stands. Raises LeaseLost."""
-        if not self.bus.run(_ADD, [self._key, fence_key(fence)], [fence.token, seq, reason]):
+        if not self.bus.run(_ADD, [self._key, fence_key(self.session)], [fence.token, seq, reason]):
             raise LeaseLost("another worker holds this session now; stop writing to it")
 
     @property

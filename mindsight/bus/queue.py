@@ -13,14 +13,29 @@ from typing import Any, TypeVar
 
 import redis
 
-from mindsight.bus.connection import MAX_BLOCK_S, Argument, Bus, Script
+from mindsight.bus.connection import Bus, Script
 from mindsight.bus.log import Appended, Fence, append_entry, appended_from, fence_key
+from mindsight.bus.servers import MAX_BLOCK_S, Argument
+from mindsight.errors import LeaseLost
 from mindsight.files.digest import sha256_of
 
 T = TypeVar("T")
 
 MAX_DELIVERIES = 3
 _GROUP = "workers"
+
+# KEYS: the fence of a session at this queue; ARGV: token. Holders are admitted in their order, or not at all.
+_ADMIT = Script("""
+if tonumber(redis.call('GET', KEYS[1]) or '0') > tonumber(ARGV[1]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1
+""")
+
+# KEYS, ARGV: as above
+_WITHDRAW = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+""")
 
 _ACK = Script("""
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
@@ -106,13 +121,26 @@ class WorkQueue:
     name: str
     stale_s: float = 30.0
 
+    def admit(self, fence: Fence) -> None:
+        """From now on take this session's jobs under this fence only. Its holder calls it before it reads anything of
+        the session: what an earlier holder adds until then is what it finds. Raises LeaseLost if there is a later one.
+        """
+        at_queue: tuple[list[str], list[Argument]] = [self.fence_key(fence.session)], [fence.token]
+        admitted = self.bus.run(_ADMIT, *at_queue)
+        # A holder that was paused on its way here may come when the session is done and its fence at the queue removed.
+        if admitted and self.bus.command("GET", fence_key(fence.session)) == str(fence.token).encode():
+            return
+        self.bus.run(_WITHDRAW, *at_queue)
+        raise LeaseLost("another worker holds this session now; stop writing to it")
+
     def put(self, key: str, payload: bytes, identity: str | None = None, fence: Fence | None = None) -> Appended:
         """Queue a job, once per key, even if it was done long ago. Raises Diverged, LeaseLost as ``Log.append``.
 
-        With a fence the keys of two hash tags meet in one script: one Redis server, not a Cluster.
+        fence : of a lease that was admitted (``admit``)
         """
         identity = sha256_of(payload) if identity is None else identity
-        keys = [self._key("log"), self._key("keys"), self._key("order"), fence_key(fence)]
+        fenced = self.fence_key(fence.session if fence else "")
+        keys = [self._key("log"), self._key("keys"), self._key("order"), fenced]
         return appended_from(append_entry(self.bus, keys, key, payload, identity, None, fence, []), key)
 
     def take(self, consumer: str, block_s: float) -> Job | None:
@@ -236,6 +264,10 @@ class WorkQueue:
         except redis.exceptions.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
+
+    def fence_key(self, session: str) -> str:
+        """The queue's own copy of a session's fence: one script reaches one hash slot of a Redis Cluster."""
+        return f"{self._key('fence')}:{session}"
 
     def _key(self, kind: str) -> str:
         return f"q:{{{self.name}}}:{kind}"

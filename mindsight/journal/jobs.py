@@ -13,7 +13,6 @@ from typing import Literal, TypeAlias
 from mindsight.bus import Bus, Fence, Log, WorkQueue
 from mindsight.bus.connection import Script
 from mindsight.bus.forget import compact, forget_logs
-from mindsight.bus.log import fence_key
 from mindsight.errors import Conflict, LeaseLost, NotFound
 from mindsight.journal.read import entries
 from mindsight.protocol.jobs import (
@@ -44,8 +43,8 @@ JOB: Mapping[State, Mapping[JobEvent, State]] = {
 FINISHED: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 _OUTCOME: Mapping[Outcome, JobEvent] = {"done": "done", "failed": "fail", "cancelled": "stop"}
 
-_RECORDS, _STATES, _ATTEMPTS, _HOLDERS = (
-    f"jobs:{{all}}:{name}" for name in ("records", "states", "attempts", "holders")
+_RECORDS, _STATES, _ATTEMPTS, _HOLDERS, _TOKENS = (
+    f"jobs:{{all}}:{name}" for name in ("records", "states", "attempts", "holders", "tokens")
 )
 
 # KEYS: records, states, attempts, holders; ARGV: job, record, what it holds
@@ -61,12 +60,17 @@ redis.call('HSET', KEYS[4], ARGV[3], ARGV[1])
 return {'FOUND', ARGV[2]}
 """)
 
-# KEYS: states, attempts, holders, fence; ARGV: job, what it holds, token or "", then pairs: state, the state after it
-# What a job holds is free once it is finished, and taken again when it is resumed.
+# KEYS: states, attempts, holders, tokens; ARGV: job, what it holds, token or "", then pairs: state, the state after it
+# What a job holds is free once it is finished, and taken again when it is resumed. The first thing that a holder of its
+# lease does is such a step, whose token is kept here: earlier holders are refused from then on. (The fence itself may
+# lie on another server.)
 _ADVANCE = Script("""
-if ARGV[3] ~= '' and (redis.call('GET', KEYS[4]) or '0') ~= ARGV[3] then return {'FENCED'} end
 local state = redis.call('HGET', KEYS[1], ARGV[1])
 if not state then return {'UNKNOWN'} end
+if ARGV[3] ~= '' then
+  if tonumber(redis.call('HGET', KEYS[4], ARGV[1]) or '0') > tonumber(ARGV[3]) then return {'FENCED'} end
+  redis.call('HSET', KEYS[4], ARGV[1], ARGV[3])
+end
 for i = 4, #ARGV, 2 do
   if ARGV[i] == state then
     local after = ARGV[i + 1]
@@ -172,7 +176,7 @@ class Jobs:
 
     def forget(self, record: JobRecord) -> None:
         """Remove a finished job and its log."""
-        for name in (_RECORDS, _STATES, _ATTEMPTS):
+        for name in (_RECORDS, _STATES, _ATTEMPTS, _TOKENS):
             self.bus.command("HDEL", name, record.job)
         forget_logs(self.bus, log_name(record.job))
 
@@ -203,7 +207,7 @@ class Jobs:
         token = "" if fence is None else str(fence.token)
         status, *rest = self.bus.run(
             _ADVANCE,
-            [_STATES, _ATTEMPTS, _HOLDERS, fence_key(fence or Fence(log_name(record.job), 0))],
+            [_STATES, _ATTEMPTS, _HOLDERS, _TOKENS],
             [record.job, record.exclusive, token, *allowed],
         )
         if status == b"OK":

@@ -155,7 +155,7 @@ def _open_clip() -> str:
 
 
 def _bus(settings: Settings) -> str:
-    """The embedded server's version, or that the external one answers."""
+    """The embedded server's version, or what the site's own is: it answers."""
     from mindsight.bus import Bus
     from mindsight.bus.embedded import find_server
 
@@ -163,9 +163,9 @@ def _bus(settings: Settings) -> str:
         bus = Bus.from_settings(settings)
         try:
             bus.ping()
+            return bus.about()
         finally:
             bus.close()
-        return "the server in MINDSIGHT_REDIS_URL answers"
     server = find_server(settings)
     done = subprocess.run([server, "--version"], capture_output=True, text=True, timeout=10.0, check=False)  # noqa: S603
     if done.returncode:

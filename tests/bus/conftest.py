@@ -7,16 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from mindsight.bus import Bus, EmbeddedServer
+from mindsight.bus import Bus
 from mindsight.settings import Settings
+from support.redis_forms import FORMS
 
 _numbers = itertools.count(1)
 
 
-@pytest.fixture(scope="session")
-def bus_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with EmbeddedServer(Settings(data_dir=tmp_path_factory.mktemp("bus"))) as server:
-        yield server.url
+@pytest.fixture(
+    scope="session", params=["one", *(pytest.param(form, marks=pytest.mark.slow) for form in ("cluster", "sentinel"))]
+)
+def bus_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The contract of logs, leases and queues holds on each form of bus."""
+    with FORMS[request.param](tmp_path_factory.mktemp("bus")) as form:
+        yield form.url
 
 
 @pytest.fixture

@@ -117,6 +117,7 @@ def test_leases_jobs_and_counters_outlive_the_server(settings: Settings, open_bu
     assert lease is not None
     log, queue = Log(bus, "s", "input"), WorkQueue(bus, "inference")
     log.append("volume-1-0", b"", order=("run-1", 0), fence=lease.fence)
+    queue.admit(lease.fence)
     queue.put("job", b"beta", fence=lease.fence)
     assert queue.take("worker", 0.1) is not None
     assert server.process is not None

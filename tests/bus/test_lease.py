@@ -5,6 +5,7 @@ import time
 import pytest
 
 from mindsight.bus import Bus, Lease, Log, WorkQueue
+from mindsight.bus.forget import forget_holder, forget_logs, mentions
 from mindsight.errors import LeaseLost
 
 
@@ -24,10 +25,13 @@ def test_a_zombie_is_refused_in_every_write(bus: Bus, name: str) -> None:
     log, queue = Log(bus, name, "messages"), WorkQueue(bus, name)
     zombie = Lease.acquire(bus, name, "zombie", ttl_s=0.05)
     assert zombie is not None
+    queue.admit(zombie.fence)
     log.append("before", b"", fence=zombie.fence)
+    queue.put("before", b"", fence=zombie.fence)
     time.sleep(0.1)  # paused for longer than its lease
     successor = Lease.acquire(bus, name, "successor", ttl_s=30)
     assert successor is not None
+    queue.admit(successor.fence)
     log.append("takeover", b"", fence=successor.fence)
     with pytest.raises(LeaseLost):
         log.append("late", b"", fence=zombie.fence)
@@ -36,12 +40,59 @@ def test_a_zombie_is_refused_in_every_write(bus: Bus, name: str) -> None:
     with pytest.raises(LeaseLost):
         queue.put("late", b"", fence=zombie.fence)
     with pytest.raises(LeaseLost):
+        queue.put("before", b"", fence=zombie.fence)
+    with pytest.raises(LeaseLost):
+        queue.admit(zombie.fence)
+    with pytest.raises(LeaseLost):
         zombie.renew()
     zombie.release()
     successor.renew()
     queue.put("job", b"", fence=successor.fence)
     assert [entry.key for entry in log.read()] == ["before", "takeover"]
+    assert queue.were_put(["before", "late", "job"]) == [True, False, True]
+
+
+def test_a_queue_takes_jobs_from_holders_that_it_admitted(bus: Bus, name: str) -> None:
+    queue = WorkQueue(bus, name)
+    zombie = Lease.acquire(bus, name, "zombie", ttl_s=0.05)
+    assert zombie is not None
+    with pytest.raises(LeaseLost):
+        queue.put("early", b"", fence=zombie.fence)
+    queue.admit(zombie.fence)
+    time.sleep(0.1)
+    successor = Lease.acquire(bus, name, "successor", ttl_s=30)
+    assert successor is not None
+    queue.put("before the successor looks", b"", fence=zombie.fence)
+    queue.admit(successor.fence)
+    queue.admit(successor.fence)
+    with pytest.raises(LeaseLost):
+        queue.put("after", b"", fence=zombie.fence)
     assert len(queue) == 1
+    assert queue.were_put(["before the successor looks"]) == [True], "the successor finds it, and adds it no more"
+
+
+def test_nothing_is_queued_for_a_session_that_is_done(bus: Bus, name: str) -> None:
+    """A holder that was paused before it was admitted wakes when the session is sealed, or erased."""
+    queue = WorkQueue(bus, name)
+    paused, last = (Lease.acquire(bus, name, "worker", ttl_s=30, is_gone=lambda _: True) for _ in range(2))
+    assert paused is not None
+    assert last is not None
+    queue.admit(last.fence)
+    forget_holder(bus, name, name)
+    for late in (paused, last):
+        with pytest.raises(LeaseLost):
+            queue.put("late", b"", fence=late.fence)
+    with pytest.raises(LeaseLost):
+        queue.admit(paused.fence)
+    forget_holder(bus, name, name)
+    forget_logs(bus, name)
+    for late in (paused, last):
+        with pytest.raises(LeaseLost):
+            queue.admit(late.fence)
+        with pytest.raises(LeaseLost):
+            queue.put("late", b"", fence=late.fence)
+    assert len(queue) == 0
+    assert mentions(bus, [f"fence:{name}"]) == []
 
 
 def test_a_lease_that_ran_out_is_taken_up_again_if_no_other_worker_took_it(bus: Bus, name: str) -> None:

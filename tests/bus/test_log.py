@@ -87,8 +87,10 @@ def test_three_writers_racing_leave_no_gap_and_write_each_key_once(bus_url: str,
     assert all(sorted(duplicate) == [False, True, True] for duplicate in zip(*outcomes, strict=True))
 
 
-def test_reading_several_logs_wakes_for_the_first_entry_and_gives_up_in_time(bus: Bus, name: str) -> None:
-    quiet, busy = Log(bus, name, "quiet"), Log(bus, name, "busy")
+@pytest.mark.parametrize("other", ["", "-other"])
+def test_reading_several_logs_wakes_for_the_first_entry_and_gives_up_in_time(bus: Bus, name: str, other: str) -> None:
+    """Of one session, and of two, which a Cluster may keep on two servers."""
+    quiet, busy = Log(bus, name + other, "quiet"), Log(bus, name, "busy")
     busy.append("old", b"")
     assert read_many({quiet: 0, busy: 1}, block_s=0.05) == {}
     writer = threading.Timer(0.1, lambda: busy.append("new", b"news"))
@@ -97,6 +99,11 @@ def test_reading_several_logs_wakes_for_the_first_entry_and_gives_up_in_time(bus
     assert read_many({quiet: 0, busy: 1}, block_s=5.0) == {busy: [Entry(2, "new", b"news")]}
     assert time.monotonic() - started < 4.0, "it slept through the entry"
     writer.join()
+    quiet.append("also", b"")
+    assert read_many({quiet: 0, busy: 0}, block_s=5.0, limit=1) == {
+        quiet: [Entry(1, "also", b"")],
+        busy: [Entry(1, "old", b"")],
+    }
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -82,6 +82,7 @@ class SessionRunner:
     def __post_init__(self) -> None:
         journal = Journal(self.bus, self.session)
         self.inputs, self.messages = journal.inputs, journal.messages
+        self.queue.admit(self.lease.fence)  # before anything is read: no predecessor adds a job from here on
         self.publish = Publisher(self.session, self.messages, self.blobs, self.queue, self.lease)
         self.quarantine = Quarantine(self.bus, self.session)
         self.questions = Questions(self.bus, self.session)

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from mindsight.bus import Bus
-from mindsight.bus.forget import forget_jobs
+from mindsight.bus.forget import forget_holder, forget_jobs
 from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
 from mindsight.protocol import read_message
@@ -49,6 +49,7 @@ def seal(bus: Bus, session: str) -> None:
 
 
 def forget_work(bus: Bus, session: str) -> None:
-    """Remove the session's jobs from every queue, and that they were ever put."""
+    """Remove the session's jobs from every queue, and that they were ever put; nothing more is put for it."""
     for queue in QUEUES:
+        forget_holder(bus, queue, session)
         forget_jobs(bus, queue, rf"{re.escape(session)}-\d+-\d+-[a-z]+")
