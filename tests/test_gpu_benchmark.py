@@ -92,6 +92,7 @@ def test_targets_are_met_missed_or_not_measured(gpu: Any, rows: dict[str, dict[s
     ]
 
 
+@pytest.mark.slow
 def test_a_section_that_fails_or_takes_too_long_says_so_in_one_line(
     gpu: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -206,6 +206,7 @@ def test_the_page_has_pairs(commanded: tuple[Path, Result]) -> None:
     assert "look-alike pairs" in (out / "evaluation.html").read_text()
 
 
+@pytest.mark.slow
 def test_showings_are_samples_of_their_image(visit: Any, tmp_path: Path) -> None:
     archive, _, pictures, _ = visit
     evaluation = evaluate_archive(archive, tmp_path / "out", stage="fast")
@@ -222,6 +223,7 @@ def test_showings_are_samples_of_their_image(visit: Any, tmp_path: Path) -> None
     assert held(tmp_path / "out")["rows"][0]["scores"]["pixcorr"]["value"] > 0.8
 
 
+@pytest.mark.slow
 def test_with_the_bundle_there_is_retrieval_and_controls_through_the_whole_path(visit: Any, tmp_path: Path) -> None:
     archive, bundle, _, _ = visit
     reported = Reported()

@@ -245,6 +245,7 @@ def test_outputs_that_would_mislead_are_refused(lab: Path, tmp_path: Path, chang
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_best_of_n_can_be_allowed_and_is_then_marked(lab: Path, tmp_path: Path) -> None:
     held = run(copy_of(lab, tmp_path, selection="by_truth"), tmp_path / "out", allow_best_of_n=True)
     assert held["rows"][0]["title"] == "ours <b> [best of n, BY THE TRUTH]"
@@ -266,6 +267,7 @@ def test_repeats_of_an_image_are_one_cluster(lab: Path, plain: dict[str, Any], t
     assert spans[0] != spans[1]
 
 
+@pytest.mark.slow
 def test_images_in_the_references_file_are_the_same_images(lab: Path, plain: dict[str, Any], tmp_path: Path) -> None:
     own = copy_of(lab, tmp_path)
     images = np.stack([np.asarray(Image.open(path)) for path in sorted((lab / "images").iterdir())])

@@ -77,6 +77,7 @@ def test_the_same_run_gives_the_same_bytes(folder: Path, bundle: Path, tmp_path:
     assert len(once) == 24
 
 
+@pytest.mark.slow
 def test_no_volume_changes_earlier_results(folder: Path, bundle: Path, tmp_path: Path, once: list[str]) -> None:
     def scramble(data_XYZT: np.ndarray) -> np.ndarray:
         later = data_XYZT[..., LAST:]

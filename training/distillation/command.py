@@ -35,7 +35,7 @@ from training.distillation.fidelity import Fidelity, Sampler, Shown, as_json, me
 from training.distillation.networks import make_networks
 from training.distillation.train import Training, run
 
-STUDENT, FIDELITY = "generator", "fidelity.json"
+STUDENT, FIDELITY, CARD = "generator", "fidelity.json", "README.md"
 STUDENT_STEPS = (4, 2)
 
 
@@ -63,7 +63,7 @@ def distil(config: Config, team: Team) -> Fidelity | None:
     Raises ModelMismatch, BadRequest, Conflict and StorageFull, of reading and writing; MindsightError
     (``training.diverged``).
     """
-    if (config.out / STUDENT).exists():
+    if (config.out / STUDENT / CARD).exists():  # what is written last
         raise Conflict(
             f"expected a run that is not finished, {config.out.name} holds its {STUDENT} already: name another folder",
             code="training.finished",
@@ -82,9 +82,13 @@ def distil(config: Config, team: Team) -> Fidelity | None:
     run(Training(config, networks, examples, teacher, team), config.out, described, time.monotonic)
     if not team.leads:
         return None
-    weights = networks.merged(read.unet)
-    write_with_unet(config.teacher, config.out / STUDENT, weights, {"preset": "distilled"}, distilled_from=read.digest)
-    del networks, teacher, weights  # their memory is needed again
+    if not (config.out / STUDENT).exists():  # else an earlier run was stopped while it measured
+        weights = networks.merged(read.unet)
+        write_with_unet(
+            config.teacher, config.out / STUDENT, weights, {"preset": "distilled"}, distilled_from=read.digest
+        )
+        del weights
+    del networks, teacher  # their memory is needed again
     return _measured(config, read, examples, team.device)
 
 
@@ -121,5 +125,5 @@ def _measured(config: Config, read: Read, examples: Examples, device: str) -> Fi
     fidelity = measure(samplers, shown)
     figures: dict[str, Any] = {"config": config.curve, "teacher": read.digest, **as_json(fidelity)}
     write_durably(config.out / FIDELITY, json.dumps(figures, indent=2).encode() + b"\n")
-    write_durably(config.out / STUDENT / "README.md", card(config, read.digest, device, table(fidelity)).encode())
+    write_durably(config.out / STUDENT / CARD, card(config, read.digest, device, table(fidelity)).encode())
     return fidelity

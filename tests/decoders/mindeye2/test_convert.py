@@ -301,6 +301,7 @@ def test_nothing_is_left_of_what_could_not_be_converted(weights: dict[str, Tenso
     assert os.listdir(folder) == ["out"]
 
 
+@pytest.mark.slow
 def test_a_disk_without_room(elsewhere: tuple[Path, list[str], int], monkeypatch: pytest.MonkeyPatch) -> None:
     """Full from the start, and full while it is written: a file of that process cannot grow beyond the limit."""
     folder, lines, _ = elsewhere

@@ -70,9 +70,8 @@ BY_HAND = {
 }
 
 
-@pytest.mark.parametrize(
-    "key", ["inception", *(pytest.param(key, marks=pytest.mark.slow) for key in MADE if key != "inception")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("key", MADE)
 def test_features_are_those_of_another_implementation(key: str, tmp_path: Path) -> None:
     spec = SPECS[key]
     torch.save(closed_form_weights(build(spec).state_dict()), tmp_path / "w.pth")

@@ -108,6 +108,7 @@ def test_a_transformers_graph_is_read_by_tensorrt(transformer: tuple[Network, Pa
     check_graph(*transformer, blocks=1, least=20)
 
 
+@pytest.mark.slow
 def test_a_transformer_through_onnxruntime_is_that_of_eager(transformer: tuple[Network, Path]) -> None:
     network, folder = transformer
     (run,) = onnx.load(folder, description_of([network]), None).networks.values()
@@ -118,6 +119,7 @@ def test_a_transformer_through_onnxruntime_is_that_of_eager(transformer: tuple[N
         torch.testing.assert_close(run(*given), expected, rtol=0.0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_tensorrt_builds_a_transformer_for_three_cards_in_one_without_any(transformer: tuple[Network, Path]) -> None:
     check_plan(*transformer)
 

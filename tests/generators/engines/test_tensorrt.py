@@ -62,6 +62,7 @@ def test_a_damaged_plan_is_named(engine: Path) -> None:
     assert refused.startswith("preview.plan: expected a whole plan, got a damaged one")
 
 
+@pytest.mark.slow
 def test_a_probe_that_fails_is_one_line_too(tmp_path: Path) -> None:
     with pytest.raises(
         ModelMismatch, match="expected an engine that runs here, got a trial that failed with"

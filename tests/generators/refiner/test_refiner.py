@@ -114,6 +114,7 @@ def test_an_image_is_refined_as_diffusers_does_it_and_a_quarter_of_the_low_level
     assert np.abs(blended - 0.75 * refined).max() <= 1.0
 
 
+@pytest.mark.slow
 def test_caption_and_seed_decide(refiner: Refiner, image: np.ndarray) -> None:
     one, again, caption, seed = (
         list(refiner.refine(image, *given))[-1] for given in ((CAPTION, 5), (CAPTION, 5), ("a cat", 5), (CAPTION, 6))

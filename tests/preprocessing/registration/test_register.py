@@ -175,6 +175,7 @@ def test_what_holds_no_head_is_refused(phantom: Phantom) -> None:
     assert refused.value.code == "mask.empty"
 
 
+@pytest.mark.slow
 def test_the_image_shows_whether_outlines_lie_on_edges(typical: Truth, slab: Volume, of_slab: Registration) -> None:
     target = typical.volumes[0]
     picture = draw_registration(slab, target, of_slab)

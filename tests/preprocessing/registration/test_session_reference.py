@@ -111,6 +111,7 @@ def test_under_another_contrast_it_is_registered_once_and_again_to_the_same_bits
     assert bits(killed.end_run(1)) == bits(straight.finals)
 
 
+@pytest.mark.slow
 def test_voxels_outside_the_slices_have_no_influence(
     head: Head, space: SubjectSpace, at_rest: Played, elsewhere: np.ndarray
 ) -> None:

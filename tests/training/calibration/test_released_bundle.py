@@ -105,6 +105,7 @@ def test_one_of_several_subjects_layers_is_taken_and_a_large_pools_index(lab: Pa
     assert torch.equal(kept["ridge.linears.0.weight"], state["ridge.linears.0.weight"].float())
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_one_line(lab: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def printed(*more: str, weights: str = "weights.safetensors") -> str:
         assert calibrated(lab, tmp_path / "no", *more, weights=weights) == 1

@@ -72,7 +72,7 @@ def hits(bundle: Bundle, run: CalibrationRun) -> int:
     return right
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["backbone", "linear"])
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["backbone", "linear"])
 def test_each_bundle_decodes_a_later_run(shared: bool, backbone: Path, tmp_path: Path) -> None:
     curve: list[Progress] = []
     found = list(

@@ -63,6 +63,14 @@ def test_a_student_is_trained_measured_and_loads_as_a_generator(
     assert main([str(config)]) == 1
     assert "holds its generator already" in capsys.readouterr().err
 
+    (folder / "README.md").unlink()  # as if it had been stopped while it measured
+    (tmp_path / "run/fidelity.json").unlink()
+    weights = [path.stat().st_mtime_ns for path in sorted(folder.rglob("*.safetensors"))]
+    assert main([str(config)]) == 0
+    again = {row["title"]: row for row in json.loads((tmp_path / "run/fidelity.json").read_text())["rows"]}
+    assert again["student, 2 steps"]["pixcorr"] == rows["student, 2 steps"]["pixcorr"]
+    assert [path.stat().st_mtime_ns for path in sorted(folder.rglob("*.safetensors"))] == weights
+
 
 def refused(config: Path, capsys: pytest.CaptureFixture[str]) -> str:
     assert main([str(config)]) == 1

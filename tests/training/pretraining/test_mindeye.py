@@ -65,11 +65,13 @@ def fitted(shared_model: MindEye2, calibration: Seen) -> MindEye2:
     return finetune(shared_model, *calibration, CONFIG, seed=0)
 
 
+@pytest.mark.slow
 def test_a_new_participant_is_decoded(fitted: MindEye2, test_trials: Seen) -> None:
     assert fitted.layout.voxels == (VOXELS,)
     assert top1(fitted, test_trials) > 60
 
 
+@pytest.mark.slow
 def test_shuffled_pairs_leave_it_at_chance(shared_model: MindEye2, calibration: Seen, test_trials: Seen) -> None:
     order = torch.randperm(120, generator=torch.Generator().manual_seed(3))
     fitted = finetune(shared_model, calibration.betas_KV, calibration.tokens_KND[order], CONFIG, seed=0)
@@ -77,6 +79,7 @@ def test_shuffled_pairs_leave_it_at_chance(shared_model: MindEye2, calibration: 
     assert top1(fitted, test_trials) <= 13
 
 
+@pytest.mark.slow
 def test_the_prior_learns_what_images_look_like(fitted: MindEye2, test_trials: Seen) -> None:
     assert fitted.prior is not None
     condition = fold(fitted).tokens(test_trials.betas_KV).backbone
@@ -86,6 +89,7 @@ def test_the_prior_learns_what_images_look_like(fitted: MindEye2, test_trials: S
     assert F.mse_loss(drawn, target) < 0.8 * F.mse_loss(others, target)
 
 
+@pytest.mark.slow
 def test_seeded_and_deterministic(shared_model: MindEye2, fitted: MindEye2, calibration: Seen) -> None:
     before = [parameter.clone() for parameter in shared_model.parameters()]
     state = torch.get_rng_state()
@@ -102,6 +106,7 @@ def test_pretraining_is_deterministic() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_shared_weights_calibrate_as_the_pretrained_model_does(
     shared_model: MindEye2, fitted: MindEye2, calibration: Seen
 ) -> None:

@@ -109,6 +109,7 @@ def test_held_out_images_are_retrieved_as_it_goes(make: Make, tmp_path: Path) ->
         assert figures["chance"] == pytest.approx(2 / figures["n"], rel=0.2)
 
 
+@pytest.mark.slow
 def test_it_learns_images_that_it_was_not_shown() -> None:
     config = small_config(steps=120, learning_rate=1e-2, batch=40, evaluate_every=120)
     many = small_data(trials=600, images=550, noise=0.3)
@@ -179,6 +180,7 @@ def test_a_checkpoint_of_another_run_is_refused(make: Make, tmp_path: Path) -> N
         follow(make(steps=2, learning_rate=0.5), tmp_path)
 
 
+@pytest.mark.slow
 def test_half_the_memory_learns_as_much(tmp_path: Path) -> None:
     """Also stopped and continued to the same bits; the exported weights are the whole ones."""
     many = small_data(trials=600, images=550, noise=0.3)

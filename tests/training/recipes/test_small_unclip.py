@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from mindsight import assets
@@ -16,6 +17,7 @@ from training.distillation.examples import latents_of
 from training.recipes.small_unclip import SIZE_PX, Recipe, make
 
 
+@pytest.mark.slow
 def test_it_writes_a_generator_of_the_demos_tokens_whose_latents_have_unit_scale(tmp_path: Path) -> None:
     make(tmp_path, Recipe(scenes=24, held_out=4, vae_steps=2, unet_steps=2))
     [space] = load_generator(tmp_path / "unclip").spaces.values()
