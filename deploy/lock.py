@@ -19,6 +19,7 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "report": ("server", "report"),
     "onnx": ("server", "onnx"),
     "otel": ("server", "otel"),
+    "oidc": ("gateway", "oidc"),
     "s3": ("s3",),
     "tensorrt": ("server", "tensorrt"),
     "dev": ("dev",),

@@ -53,6 +53,10 @@ class Settings(BaseSettings):
         empty, decoders are linear
     refiner_dir : folder of an SDXL base (diffusers), which refines final images by their captions; if empty, none is
         refined
+    oidc_issuer, oidc_audience : address of a site's identity provider (OpenID Connect), and this service's name there:
+        its access tokens are taken beside keys (``mindsight[oidc]``); if empty, keys alone
+    oidc_claim, oidc_roles : the claim of its tokens that holds roles, with dots for one within another; and which value
+        means which role, as ``VALUE=ROLE,VALUE=ROLE``; if empty, the roles' own names
     """
 
     # a container's secrets are files, as mindsight_redis_url; a variable comes first, and an empty one is not set
@@ -75,6 +79,10 @@ class Settings(BaseSettings):
     encoder_weights: Path | None = None
     backbone_dir: Path | None = None
     refiner_dir: Path | None = None
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    oidc_claim: str = "roles"
+    oidc_roles: str = ""
 
     @property
     def sealed_dir(self) -> Path:

@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = settings.model_copy(update={"host": given.host, "port": given.port})
     try:
         check_address(settings)
+        app = create_app(settings)
         listener = listen(settings)
     except MindsightError as error:
         return _refuse(error)

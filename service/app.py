@@ -101,7 +101,11 @@ def create_app(settings: Settings) -> FastAPI:
         gateway.blobs.sweep()
         gateway.shown.sweep()
         gateway.hub.start()
+        if gateway.issuer is not None:
+            gateway.issuer.start()
         yield
+        if gateway.issuer is not None:
+            gateway.issuer.stop()
         await gateway.hub.stop()
         gateway.bus.close()
 

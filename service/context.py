@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from anyio import CapacityLimiter
 from fastapi import Depends
@@ -29,6 +29,9 @@ from service.pictures import Pictures
 from service.rates import Buckets
 from service.view_store import Views
 
+if TYPE_CHECKING:
+    from service.oidc import Issuer
+
 REQUESTS_S, REQUEST_BURST = (
     50.0,
     500.0,
@@ -50,7 +53,8 @@ class Gateway:
         self.jobs = Jobs(self.bus, self.now)
         self.replies = Replies(self.bus, self.now)
         self.versions = VersionStore(settings.versions_dir, settings.bundles_dir, self.registry)
-        self.keys = KeyStore(settings.data_dir)
+        self.issuer = _issuer(settings)
+        self.keys = KeyStore(settings.data_dir, None if self.issuer is None else self.issuer.check)
         self.pictures, self.shown_pictures = Pictures(self.blobs), Pictures(self.shown)
         self.hub = Hub(self.bus)
         self.hub.add_source("pictures", Source(frozenset({"reconstruction"}), self._reconstruction))
@@ -84,6 +88,15 @@ class Gateway:
             details={"image": message.image, "run": message.run, "trial": message.trial, "stage": message.stage},
         )
         return header, picture.payload
+
+
+def _issuer(settings: Settings) -> Issuer | None:
+    """The site's identity provider, whose tokens are taken beside keys; imported only where there is one."""
+    if not settings.oidc_issuer:
+        return None
+    from service.oidc import Issuer
+
+    return Issuer(settings)
 
 
 async def _gateway(connection: HTTPConnection) -> Gateway:

@@ -12,7 +12,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
@@ -51,6 +51,7 @@ PURPOSES: dict[Role, str] = {
 }
 """What a person gives each key to."""
 TICKET_S = 30.0
+OF_ISSUER = "oidc-"  # begins the id of what an identity provider has signed
 MAX_NOTE = 100
 _KEY = re.compile(r"ms_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 
@@ -76,6 +77,11 @@ class Key(BaseModel):
     def scopes(self) -> frozenset[Scope]:
         return ROLES[self.role]
 
+    @property
+    def is_of_issuer(self) -> bool:
+        """Whether it is a token of the site's identity provider, which is stored nowhere."""
+        return self.id.startswith(OF_ISSUER)
+
 
 _FILE: TypeAdapter[list[Key]] = TypeAdapter(list[Key])
 
@@ -86,8 +92,9 @@ class KeyStore:
     Several processes may change them: the gateway, and ``mindsight key`` beside it, which the gateway follows at once.
     """
 
-    def __init__(self, data_dir: Path) -> None:
-        self._path = data_dir / "keys.json"
+    def __init__(self, data_dir: Path, issuer: Callable[[str], Key] | None = None) -> None:
+        """issuer : takes what is no key of ours, and returns it as one; None: there are no others"""
+        self._path, self._issuer = data_dir / "keys.json", issuer
         self._lock = threading.RLock()
         self._read: tuple[int, int] | None = None
         self._keys: dict[str, Key] = {}
@@ -139,7 +146,9 @@ class KeyStore:
         return sorted(self._keys.values(), key=lambda key: key.created_t)
 
     def check(self, text: str) -> Key:
-        """The key that ``text`` is. Raises NotAllowed."""
+        """The key that ``text`` is. Raises NotAllowed; ServiceUnavailable while the issuer's keys are unknown."""
+        if self._issuer is not None and not text.startswith("ms_"):
+            return self._issuer(text)
         self._follow()
         match = _KEY.fullmatch(text)
         key = self._keys.get(match[1]) if match else None
@@ -152,7 +161,7 @@ class KeyStore:
     def is_valid(self, key: Key) -> bool:
         """False once it was revoked or has expired."""
         self._follow()
-        return key.id in self._keys and not _has_expired(key)
+        return (key.id in self._keys or key.is_of_issuer) and not _has_expired(key)
 
     def ticket(self, key: Key) -> str:
         """A password for one WebSocket, within TICKET_S: browsers cannot send headers with it."""
