@@ -205,6 +205,19 @@ def log_losses(scores_KN: NDArray[Any], right_KN: NDArray[np.bool_], temperature
     return np.asarray(-np.log(np.maximum(right_K, np.finfo(np.float64).tiny)))
 
 
+def stated_losses(scores_KN: NDArray[Any], right_KN: NDArray[np.bool_], temperature: float) -> NDArray[np.float64]:
+    """(K,) negative log of the probability that the confidence gives to what is the case: that the first candidate is
+    right, or that it is not.
+    """
+    scaled_KN = np.asarray(scores_KN, dtype=np.float64) / temperature
+    rows_K, first_K = np.arange(len(scaled_KN)), scaled_KN.argmax(axis=1)
+    weights_KN = np.exp(scaled_KN - scaled_KN[rows_K, first_K][:, None])
+    weights_KN[rows_K, first_K] = 0.0
+    others_K = weights_KN.sum(axis=1)  # relative to the first candidate's
+    tiny = np.finfo(np.float64).tiny
+    return np.log1p(others_K) - np.where(right_KN[rows_K, first_K], 0.0, np.log(np.maximum(others_K, tiny)))
+
+
 def uniform_loss(null_scores_MN: NDArray[Any], temperature: float) -> float:
     """Mean negative log probability against a uniform target."""
     scaled_MN = np.asarray(null_scores_MN, dtype=np.float64) / temperature

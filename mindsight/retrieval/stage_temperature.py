@@ -2,6 +2,9 @@
 
 Knows nothing of how betas were made. Letters: K trials, N candidates, M null trials, G temperatures of the grid.
 
+Fitted is what is stated, the confidence that the first candidate is right (``stated_losses``). The probability of the
+candidate that is right would count more: a few results that are far off then lower the confidence of all others.
+
 A stage has two parameters: the logarithm of the temperature is linear in the logarithm of the betas of the run so far.
 Each of a run's first six trials has a factor besides, since their betas are estimated and z-scored from too few others
 to follow that line; its logarithm has a normal prior about 0. A stage with few trials stays close to the calibration as
@@ -20,7 +23,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mindsight.retrieval.confidence import Calibration, StageTemperature, log_losses, softmax, uniform_loss
+from mindsight.retrieval.confidence import (
+    Calibration,
+    StageTemperature,
+    log_losses,
+    softmax,
+    stated_losses,
+    uniform_loss,
+)
 from mindsight.stages import STAGES, Stage
 
 _STEP = 0.1
@@ -76,12 +86,12 @@ def _fit(
     trials: StageTrials, null_MN: NDArray[Any], common: float, usual_exponent: float, doubt: float
 ) -> StageTemperature:
     temperatures_G = common * np.exp(_GRID)
-    losses_GK = np.stack([log_losses(trials.scores_KN, trials.right_KN, float(t)) for t in temperatures_G])
+    losses_GK = np.stack([stated_losses(trials.scores_KN, trials.right_KN, float(t)) for t in temperatures_G])
     doubts_G = np.array([uniform_loss(null_MN, float(t)) for t in temperatures_G])
     log_n_K = np.log(np.maximum(trials.n_run_K, 1))
     from_mean_K = log_n_K - log_n_K.mean()
     prior_G = 0.5 * (_GRID / _LOG_TEMPERATURE_SD) ** 2
-    best = (math.inf, 0.0, 0.0, 0.0)
+    best = (math.inf, 0.0, 0.0)
     for exponent in _EXPONENTS:
         shifted_GK = _GRID[:, None] - exponent * from_mean_K
         own_G = _at(losses_GK, shifted_GK).sum(axis=1)
@@ -89,19 +99,21 @@ def _fit(
         prior = 0.5 * ((exponent - usual_exponent) / _EXPONENT_SD) ** 2
         cost_G = own_G + doubt * unsure_G + prior_G + prior
         at = int(np.argmin(cost_G))
-        best = min(best, (float(cost_G[at]), float(_GRID[at]), float(exponent), float(own_G[at])))
-    _, log_temperature, exponent, loss = best
+        best = min(best, (float(cost_G[at]), float(_GRID[at]), float(exponent)))
+    _, log_temperature, exponent = best
     fitted = StageTemperature(
         temperature=common * math.exp(log_temperature + exponent * log_n_K.mean()),
         exponent=exponent,
         n_run=max(1, int(trials.n_run_K.max())),
         null_confidence=(),
-        log_loss=loss / len(log_n_K),
+        log_loss=math.nan,
         n=len(log_n_K),
     )
+    scaled_KN = trials.scores_KN / np.array([fitted.temperature_at(int(n)) for n in trials.n_run_K])[:, None]
+    log_loss = float(log_losses(scaled_KN, trials.right_KN, 1.0).mean())
     amounts = [2**power for power in range(math.ceil(math.log2(fitted.n_run)) + 1)]
     nulls = tuple(float(softmax(null_MN, fitted.temperature_at(n)).max(axis=1).mean()) for n in amounts)
-    return _with_first(replace(fitted, null_confidence=nulls), trials, null_MN)
+    return _with_first(replace(fitted, null_confidence=nulls, log_loss=log_loss), trials, null_MN)
 
 
 def _with_first(fitted: StageTemperature, trials: StageTrials, null_MN: NDArray[Any]) -> StageTemperature:
@@ -118,7 +130,7 @@ def _with_first(fitted: StageTemperature, trials: StageTrials, null_MN: NDArray[
         for log_factor in _LOG_FACTORS:
             factor = math.exp(log_factor)
             scaled_KN = trials.scores_KN[rows] / (factor * usual_K[:, None])
-            own = float(log_losses(scaled_KN, trials.right_KN[rows], 1.0).sum())
+            own = float(stated_losses(scaled_KN, trials.right_KN[rows], 1.0).sum())
             costs.append(own + 0.5 * (log_factor / _FIRST_SD) ** 2)
         factors.append(math.exp(_LOG_FACTORS[int(np.argmin(costs))]))
         nulls.append(float(softmax(null_MN, factors[-1] * typical).max(axis=1).mean()))

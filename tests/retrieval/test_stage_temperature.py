@@ -63,8 +63,10 @@ def with_first(seed: int) -> StageTrials:
 def test_the_first_trials_of_a_run_have_factors_of_their_own() -> None:
     found = fit_stages(COMMON, {"fast": with_first(0)}, NULL_MN).stages["fast"]
     for number in range(1, 7):
-        own = found.temperature_at(number, number)
-        assert own == pytest.approx(0.6 * number**-0.5 * FACTORS[number - 1], rel=0.45), number
+        own, true = found.temperature_at(number, number), 0.6 * number**-0.5 * FACTORS[number - 1]
+        any_KN = np.random.default_rng(3).uniform(-1, 1, (500, 20))
+        stated, known = (softmax(any_KN, temperature).max(axis=1).mean() for temperature in (own, true))
+        assert stated == pytest.approx(known, abs=0.06), number
         nulls = softmax(NULL_MN, own).max(axis=1).mean()
         assert found.null_confidence_at(number, number) == pytest.approx(nulls, abs=0.02)
     assert found.temperature_at(7, 7) == found.temperature_at(7) == found.temperature_at(7, None)
@@ -77,6 +79,16 @@ def test_the_first_trials_of_a_run_have_factors_of_their_own() -> None:
             stated.append(probabilities_N.max())
             observed.append(right_N[probabilities_N.argmax()])
     assert np.mean(stated) == pytest.approx(np.mean(observed), abs=0.06)
+
+
+def test_results_that_are_far_off_do_not_lower_what_is_stated_of_the_others() -> None:
+    trials = drawn(0.3, 0.0, 600)
+    right_KN = trials.right_KN.copy()
+    right_KN[::6] = np.eye(20, dtype=bool)[trials.scores_KN[::6].argmin(axis=1)]  # the right one comes last
+    far_off = StageTrials(trials.scores_KN, right_KN, trials.n_run_K)
+    found = fit_stages(COMMON, {"fast": far_off}, NULL_MN)
+    stated, observed = stated_and_observed(found, far_off, np.ones(600, np.bool_))
+    assert stated == pytest.approx(observed, abs=0.02)
 
 
 def test_one_run_moves_the_first_trials_little_and_unknown_numbers_not_at_all() -> None:
