@@ -17,6 +17,7 @@ from mindsight.subjects.registry import Consent
 from mindsight.volume import Volume
 from support.house import House
 
+SIDES = SessionOptions(normalise="run", revised_s=None)
 TR_S, EVERY_S, N_TRIALS = 2.0, 8.0, 12
 N_VOLUMES = 56
 CONSENT = Consent(uses={"decoding": "laboratory", "calibration": "laboratory", "export": "institution"}, form="v1")
@@ -116,14 +117,6 @@ def _archive(subject: str, session: str, runs: list[SidesRun], candidate_of: Map
         images={},
         provenance={"models": []},
     )
-
-
-def open_live(house: House, subject: str, session: str) -> Recorder:
-    """A session to calibrate from."""
-    recorder = Recorder(house.bus, session, time.time)
-    options = SessionOptions(normalise="run", revised_s=None)
-    recorder.open(SessionRecord(session=session, subject=subject, options=options, opened_t=time.time()))
-    return recorder
 
 
 def scan(house: House, recorder: Recorder, run: SidesRun) -> None:

@@ -15,7 +15,7 @@ from mindsight.events import Note
 from mindsight.ingest.feed import number_trials
 from mindsight.retrieval import CandidatePool
 from mindsight.scanner import RecordedRun, open_run
-from mindsight.subjects.needed import check_labels
+from mindsight.subjects.needed import MIN_RUNS, check_labels
 from mindsight.volume import Volume
 from training.calibration.runs import LabelledRun
 
@@ -52,24 +52,34 @@ class ArchivedRuns:
 
 
 def open_archived(
-    archives: Sequence[Path], pool: CandidatePool | None, tell: Callable[[], None] = lambda: None
+    archives: Sequence[Path],
+    pool: CandidatePool | None,
+    tell: Callable[[], None] = lambda: None,
+    *,
+    as_live: bool = False,
 ) -> ArchivedRuns:
     """The runs of these archives that have labelled trials.
 
     pool : its candidates are what trials showed; None: the labels are (``trial_type``)
     tell : called with every volume that is read later
+    as_live : one run is enough, and trials that show what is not in the pool have no label
 
     Raises what ``check_labels`` and reading the runs raise.
     """
     runs: list[LabelledRun] = []
     notes: list[Note] = []
+    known = frozenset(pool.ids) if as_live and pool is not None else None
     for archive in archives:
         shown = {trial.key: trial.label if pool is None else trial.candidate for trial in read_shown(archive)}
         for path in sorted((archive / RAWDATA).glob(_BOLD), key=lambda path: run_of(path.name)):
             before, number = run_of(path.name), len(runs) + 1
             recorded = open_run(path, number)
             trials = number_trials(recorded.events, "trial_type")
-            labels = {n: label for n in trials.onsets_s if (label := shown.get((before, n))) is not None}
+            labels = {
+                n: label
+                for n in trials.onsets_s
+                if (label := shown.get((before, n))) is not None and (known is None or label in known)
+            }
             if not labels:
                 notes.append(Note("calibration.run", f"run {before} of a session is left out: no trial has a label"))
                 continue
@@ -84,6 +94,7 @@ def open_archived(
             )
             runs.append(LabelledRun(counted, replace(trials, labels=labels)))
             notes += [replace(note, text=f"run {number}: {note.text}") for note in (*recorded.notes, *trials.notes)]
-    check_labels([list(run.trials.labels.values()) for run in runs], None if pool is None else pool.ids)
+    labels_of_runs = [list(run.trials.labels.values()) for run in runs]
+    check_labels(labels_of_runs, None if pool is None else pool.ids, min_runs=1 if as_live else MIN_RUNS)
     names = tuple(sorted({label for run in runs for label in run.trials.labels.values()}))
     return ArchivedRuns(runs, names, notes)

@@ -75,23 +75,32 @@ class Chosen:
     lag_V: NDArray[np.float32] | None = None
     noise_pool_V: NDArray[np.bool_] | None = None
 
+    def differs_from(self, options: IngestOptions) -> bool:
+        """Whether anything was chosen that is not in these options."""
+        of_voxels = (self.hrf_V, self.lag_V, self.noise_pool_V)
+        return self.options != options or any(values is not None for values in of_voxels)
+
 
 def choose(
     runs: Sequence[VoxelRun],
     pool: CandidatePool,
     options: IngestOptions,
     lag_V: NDArray[np.float32] | None = None,
+    *,
+    noise_components: bool = True,
 ) -> Chosen:
     """``options`` with the changes that these runs (two or more) support.
 
     lag_V : see ``slice_lags``; None if slice times are unknown
+    noise_components : whether they are tried
     """
-    explained_RO = np.array([[_explained(run, replace(options, event_lag_s=lag)) for lag in LAGS_S] for run in runs])
-    lag = _best(explained_RO, LAGS_S.index(options.event_lag_s), standard_errors=2.0)
-    options = replace(options, event_lag_s=LAGS_S[lag])
-    losses_OR = [_log_losses(runs, Chosen(replace(options, high_pass_hz=cut)), pool) for cut in HIGH_PASSES_HZ]
-    high_pass = _best(-np.array(losses_OR).T, HIGH_PASSES_HZ.index(options.high_pass_hz), standard_errors=1.0)
-    chosen, losses_R = Chosen(replace(options, high_pass_hz=HIGH_PASSES_HZ[high_pass])), losses_OR[high_pass]
+    lags_s, cuts_hz = _with(options.event_lag_s, LAGS_S), _with(options.high_pass_hz, HIGH_PASSES_HZ)
+    explained_RO = np.array([[_explained(run, replace(options, event_lag_s=lag)) for lag in lags_s] for run in runs])
+    lag = _best(explained_RO, lags_s.index(options.event_lag_s), standard_errors=2.0)
+    options = replace(options, event_lag_s=lags_s[lag])
+    losses_OR = [_log_losses(runs, Chosen(replace(options, high_pass_hz=cut)), pool) for cut in cuts_hz]
+    high_pass = _best(-np.array(losses_OR).T, cuts_hz.index(options.high_pass_hz), standard_errors=1.0)
+    chosen, losses_R = Chosen(replace(options, high_pass_hz=cuts_hz[high_pass])), losses_OR[high_pass]
 
     def improve(candidates: Sequence[Chosen]) -> None:
         nonlocal chosen, losses_R
@@ -104,10 +113,15 @@ def choose(
         improve([replace(chosen, lag_V=lag_V)])
     improve([replace(chosen, hrf_V=responses(runs, chosen.options))])
     improve([replace(chosen, options=replace(chosen.options, ridge_fraction=f)) for f in RIDGE_FRACTIONS])
-    pool_V = noise_pool(runs, chosen.options)
-    with_pool = replace(chosen, noise_pool_V=pool_V)
-    improve([replace(with_pool, options=replace(chosen.options, n_noise_components=n)) for n in N_COMPONENTS])
+    if noise_components:
+        with_pool = replace(chosen, noise_pool_V=noise_pool(runs, chosen.options))
+        improve([replace(with_pool, options=replace(chosen.options, n_noise_components=n)) for n in N_COMPONENTS])
     return chosen
+
+
+def _with(present: float, usual: tuple[float, ...]) -> tuple[float, ...]:
+    """What is tried: the usual values, and the one that the runs were estimated with."""
+    return usual if present in usual else (*usual, present)
 
 
 def _best(gain_RO: NDArray[np.float64], default: int, standard_errors: float) -> int:

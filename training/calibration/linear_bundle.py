@@ -1,12 +1,11 @@
 """A bundle with a linear decoder, fitted to a subject's own runs.
 
 The runs go through ingest twice: once to choose the GLM's options on the voxels' time series, once with these options
-for the betas that the decoder is fitted to. Letters: V voxels, T volumes of a run, C confounds.
+for the betas that the decoder is fitted to. Letters: V voxels.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,15 +13,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mindsight.decoders.linear.decoder import LinearDecoder
-from mindsight.errors import BadRequest
 from mindsight.evaluation.calibration_record import CalibrationRecord
-from mindsight.events import unmeasured
 from mindsight.files.digest import sha256_of
-from mindsight.ingest import IngestOptions, IngestSession
-from mindsight.ingest.outputs import VolumeReport
+from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.preprocessing import brain_mask
 from mindsight.retrieval import CandidatePool, fit_stages
@@ -31,28 +26,26 @@ from mindsight.scanner.echoes import EchoChoice
 from mindsight.subjects.bundle.folder import Bundle
 from training.calibration.completed import completed
 from training.calibration.fits import LeftOut, Reconstructor
-from training.calibration.glm_choice import VoxelRun, choose, slice_lags
 from training.calibration.linear_choice import HeldOut, RunTrials, choose_linear, fit_linear, scores_of
 from training.calibration.linear_curve import learning_curve, shuffled_control
 from training.calibration.live import LeftOutScores, by_stage, score_left_out
+from training.calibration.model_choice import choose_model, in_space
 from training.calibration.record import Calibrated, record_of
 from training.calibration.runs import (
     LabelledRun,
     Labels,
     Report,
     final_betas,
-    ingest_run,
     ingest_runs,
     middle_volume,
     open_labelled_runs,
     part,
-    print_notes,
     run_trials,
     silent,
     statistics_of,
 )
 
-INGESTED, CHOSEN, TWICE, SCORED, DRAWN = 0.25, 0.4, 0.65, 0.75, 0.85  # shares of the time that are over, about
+CHOSEN, TWICE, SCORED, DRAWN = 0.4, 0.65, 0.75, 0.85  # shares of the time that are over, about
 BY_RUN = IngestOptions(normalise="run")
 
 
@@ -107,10 +100,8 @@ def calibrate_runs(
     # Options are chosen among the candidates that were shown: a pool of ten thousand would make each of them slow.
     shown = replace(classes, embeddings=pool.embeddings[[index_of[name] for name in names]])
     space = space_of(runs[0].recorded)
-    voxel_runs = _voxel_runs(runs, space, options, shown, part(report, 0.0, INGESTED))
-    report("choosing the model of the response", INGESTED)
-    chosen = choose(voxel_runs, shown, options, slice_lags(space))
-    space = replace(space, hrf_V=chosen.hrf_V, lag_V=chosen.lag_V, noise_pool_V=chosen.noise_pool_V)
+    chosen = choose_model(runs, space, options, shown, part(report, 0.0, CHOSEN))
+    space = in_space(chosen, space)
     ingested, baseline = ingest_runs(runs, space, chosen.options, part(report, CHOSEN, TWICE))
     report("fitting the decoder, each run left out once", TWICE)
     finals = [final_betas(run, one) for run, one in zip(runs, ingested, strict=True)]
@@ -162,45 +153,3 @@ def space_of(recorded: RecordedRun) -> SubjectSpace:
     """The middle volume of the run, and the head in it."""
     reference = middle_volume(recorded)
     return SubjectSpace(reference, brain_mask(reference.data))
-
-
-def _voxel_runs(
-    runs: Sequence[LabelledRun], space: SubjectSpace, options: IngestOptions, pool: CandidatePool, report: Report
-) -> list[VoxelRun]:
-    session = IngestSession(options, space, clock=time.perf_counter)
-    voxel_runs = []
-    for k, run in enumerate(runs):
-        ingested = ingest_run(session, run, part(report, k / len(runs), (k + 1) / len(runs)))
-        unseen = session.unmeasured_trials(run.recorded.run)
-        print_notes(unmeasured(run.recorded.run, unseen))
-        shown = {trial: pool.index_of(label) for trial, label in run.trials.labels.items() if trial not in unseen}
-        if not shown:
-            raise BadRequest(
-                f"expected trials in every run, got none that the volumes of run {run.recorded.run} show; leave it out",
-                code="calibration.labels",
-            )
-        voxel_runs.append(
-            VoxelRun(
-                series_TV=session.run_series(run.recorded.run),
-                confounds_TC=_confounds(run.recorded, ingested.reports),
-                censored_T=ingested.censored_T,
-                events=run.trials.events,
-                shown=shown,
-                tr_s=run.recorded.tr_s,
-            )
-        )
-    return voxel_runs
-
-
-def _confounds(recorded: RecordedRun, reports: Sequence[VolumeReport | None]) -> NDArray[np.float64]:
-    """(T, C) the confounds that ingest took: the motion recorded with the run, else the motion it estimated, if any."""
-    if recorded.motion_T6 is not None:
-        return recorded.motion_T6[: len(reports)]
-    motion: dict[int, list[float]] = {
-        index: [*report.translation_mm, *report.rotation_rad]
-        for index, report in enumerate(reports)
-        if report is not None and report.translation_mm is not None and report.rotation_rad is not None
-    }
-    # A missing volume has a regressor of its own, so that its motion does not matter.
-    nothing = [0.0] * (6 if motion else 0)
-    return np.array([motion.get(index, nothing) for index in range(len(reports))], dtype=np.float64)

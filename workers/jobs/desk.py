@@ -93,17 +93,17 @@ class Desk:
         )
         self._append(note, f"note-{sha256_of(f'{code} {text}'.encode())[:16]}")
 
-    def learned(self, n_runs: int, n_trials: int, measured: Measured, minutes: float | None = None) -> None:
-        """One point of the learning curve, once for a number of runs and trials."""
+    def learned(self, version: Version, measured: Measured, minutes: float | None = None) -> None:
+        """One point of the learning curve, once for a version."""
         point = JobLearned(
             job=self.record.job,
             t=time.time(),
-            n_runs=n_runs,
-            n_trials=n_trials,
+            n_runs=version.n_runs,
+            n_trials=version.n_trials,
             minutes=minutes,
             **measured.model_dump(),
         )
-        self._append(point, f"learned-{n_runs}-{n_trials}")
+        self._append(point, f"learned-{version.number}")
 
     def tuned(self, steps: int, loss: float) -> None:
         """A look between gradient steps, once for each, also if the job is ended and goes on."""

@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from mindsight.errors import BadRequest, Conflict
+from mindsight.errors import BadRequest, Conflict, NotFound
 from mindsight.files.digest import sha256_of
 from mindsight.ingest.space import SubjectSpace
 from mindsight.journal.declare import Recorder
@@ -24,10 +24,10 @@ from mindsight.journal.sessions import Sessions
 from mindsight.protocol.jobs import CalibrationTask
 from mindsight.retrieval import CandidatePool
 from mindsight.subjects.versions import Version
-from training.calibration.gradient import Recipe
 from training.calibration.visit import Calibrated, Visit, calibrate_visit
 from training.calibration.visit_runs import CalibrationRun
 from workers.ingest.options import ingest_options
+from workers.jobs.archived import FromArchives
 from workers.jobs.desk import Desk
 from workers.jobs.followed import FollowedSession
 from workers.jobs.pools import check_encoder, open_pool
@@ -60,6 +60,18 @@ class _Live:
         self._heard_s = time.monotonic()
 
     def carry_out(self) -> str:
+        if not self._is_archived:  # a job that was ended may go on after its session
+            self._follow()
+        self._estimate_again()
+        made = self._made()
+        if not made:
+            raise BadRequest("expected trials that a decoder can be made of, got others", code="calibration.trials")
+        last = made[-1]
+        end = "" if self._is_archived else "; the session was silent for too long"
+        return f"{len(made)} versions, the last of {last.n_trials} trials: {last.verdict}{end}"
+
+    def _follow(self) -> None:
+        """A version after each run that has a better decoder, until no more runs come."""
         while True:
             runs = self._await(0)
             if runs is None:
@@ -72,22 +84,40 @@ class _Live:
                 self._visit(runs)
             except NewLabels:
                 continue
-            made = self._made()
-            if not made:
-                raise BadRequest("expected trials that a decoder can be made of, got others", code="calibration.trials")
-            last = made[-1]
-            end = "" if self._followed.archived else "; the session was silent for too long"
-            return f"{len(made)} versions, the last of {last.n_trials} trials: {last.verdict}{end}"
+            return
+
+    @property
+    def _is_archived(self) -> bool:
+        return Sessions(self._desk.bus).get(self._session).state == "archived"
+
+    def _estimate_again(self) -> None:
+        """When the session is archived: choose how betas are estimated on all its runs, which the session could not
+        know, estimate them so, and make gradient steps if these are asked for. Later sessions decode with what is
+        better; this one keeps its model.
+        """
+        found = FromArchives(
+            desk=self._desk,
+            task=self._task,
+            sessions=(self._session,),
+            pool=self._pool,
+            scratch=self._desk.scratch / "archived",
+            source=f"{self._session}, estimated again",
+            options=self._options,
+            as_live=True,
+        )
+        try:
+            if self._task.fine_tuning or found.chosen.differs_from(self._options):
+                found.version()
+        except (NotFound, BadRequest) as error:
+            if not self._made():
+                raise
+            self._desk.note("calibration.again", f"the runs were not estimated again as a whole: {error}")
 
     def _visit(self, runs: Sequence[int]) -> None:
         """All runs, with the labels of the first of them. Raises NewLabels."""
         space = self._followed.space
         if space is None:
-            raise Conflict(
-                "expected the voxels of a run that has ended, got none: the session was archived before it was"
-                " followed; calibrate from it as an archived session",
-                code="calibration.space",
-            )
+            return  # the session was archived before it was followed: its archive has everything
         names = self._followed.labels(runs)
         pool = self._pool or CandidatePool(names, np.eye(len(names), dtype=np.float32), names)
         visit = Visit(
@@ -99,7 +129,6 @@ class _Live:
             backbone=None if self._pool is None else self._desk.settings.backbone_dir,
             hold_out="run" if self._pool is None else "image",
             labels="trial_type" if self._pool is None else "stim_file",
-            fine_tuning=Recipe() if self._task.fine_tuning else None,
         )
         scratch = self._desk.scratch / f"visit-{visit.digest()[:16]}"
         found = calibrate_visit(

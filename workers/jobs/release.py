@@ -97,7 +97,7 @@ def _in_use(desk: Desk) -> set[str]:
 
 def _announce(desk: Desk, version: Version, *, active: bool, minutes: float | None = None) -> None:
     if version.measured is not None:
-        desk.learned(version.n_runs, version.n_trials, version.measured, minutes)
+        desk.learned(version, version.measured, minutes)
     desk.made(version, active=active)
 
 

@@ -25,7 +25,7 @@ from training.calibration.archived import open_archived
 from training.calibration.gradient import Recipe
 from training.calibration.linear_bundle import space_of
 from training.calibration.visit_runs import keep_run
-from workers.jobs import calibration as calibration_module
+from workers.jobs import archived as archived_module
 from workers.jobs import worker as worker_module
 from workers.jobs.calibration import calibrate
 from workers.jobs.desk import Desk, version_store
@@ -95,7 +95,7 @@ def test_steps_that_make_it_better_give_the_next_version(
         write_artefact(tmp_path / "random", "mindeye2", {}, shared_weights(MindEye2(layout)))
     house.settings.backbone_dir = tmp_path / "random"
     recipe = Recipe(steps=60, batch=24, learning_rate=5e-3, look_every=20)
-    monkeypatch.setattr(calibration_module, "Recipe", lambda: recipe)
+    monkeypatch.setattr(archived_module, "Recipe", lambda: recipe)
     pool = stimuli()
     task = scanned(house, pool)
     jobs = Jobs(house.bus, time.time)

@@ -2,130 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 import time
-import traceback
-from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from mindsight.blobs import BlobStore
-from mindsight.bus import Lease, WorkQueue
-from mindsight.decoding import TrialDecoder
-from mindsight.errors import BadRequest, LeaseLost
+from mindsight.errors import BadRequest
 from mindsight.journal.declare import Recorder
-from mindsight.journal.jobs import Jobs, log_name
-from mindsight.journal.read import Journal, entries
+from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
 from mindsight.protocol import BundleChanged, Warned
-from mindsight.protocol.jobs import CalibrationTask, JobRecord
-from mindsight.protocol.work import BetaWork, parse_work
+from mindsight.protocol.inputs import AddEvent
 from mindsight.subjects.bundle.folder import Bundle
-from mindsight.subjects.registry import Registry
-from mindsight.subjects.versions import Version
 from support.house import House
-from support.two_sides import CONSENT, SidesRun, open_live, scan
-from workers.inference.results import read_betas
-from workers.ingest.runner import SessionRunner
+from support.live_visit import DEADLINE_S, Visit
+from support.two_sides import SidesRun
 from workers.jobs import followed as followed_module
 from workers.jobs import live as live_module
-from workers.jobs.calibration import calibrate
-from workers.jobs.desk import Desk
-
-DEADLINE_S = 30.0
-
-
-class Visit:
-    """A session, what ingest does with it, and the job that follows it in a thread."""
-
-    def __init__(self, house: House, **task: Any) -> None:
-        self.house = house
-        self.subject = Registry(house.settings.subjects_dir).enrol(1.0, consent=CONSENT).subject
-        self.recorder = open_live(house, self.subject, "ses-a")
-        queue = WorkQueue(house.bus, "inference")
-        lease = Lease.acquire(house.bus, "ses-a", "test", 60.0)
-        assert lease is not None
-        self._resume: Callable[[], SessionRunner] = lambda: SessionRunner.resume(
-            "ses-a", lease, house.bus, BlobStore(house.settings.blobs_dir), queue, house.settings
-        )
-        jobs = Jobs(house.bus, time.time)
-        self.record = jobs.create(
-            JobRecord(job="job-a", task=CalibrationTask(subject=self.subject, live="ses-a", **task), created_t=1.0)
-        )
-        self.said: str | Exception = ""
-        self._thread: threading.Thread | None = None
-
-    def follow(self) -> None:
-        """Start the job, as its process would."""
-        lease = Lease.acquire(self.house.bus, log_name("job-a"), "test", 60.0, lambda _: True)
-        assert lease is not None
-        desk = Desk(self.house.settings, self.house.bus, self.record, lease)
-
-        def work() -> None:
-            try:
-                assert isinstance(self.record.task, CalibrationTask)
-                self.said = calibrate(desk, self.record.task)
-            except LeaseLost:
-                pass  # another has taken the job over
-            except Exception as error:
-                traceback.print_exc()
-                self.said = error
-
-        self._thread = threading.Thread(target=work)
-        self._thread.start()
-
-    def scan(self, run: SidesRun) -> None:
-        scan(self.house, self.recorder, run)
-        self.ingest()
-
-    def ingest(self) -> None:
-        """All that is in the log, by a worker that has just taken the session over."""
-        runner = self._resume()
-        for entry in entries(runner.inputs, runner.position):
-            runner.take(entry)
-        runner.save()
-
-    def end(self) -> str | Exception:
-        self.recorder.close()
-        self.ingest()
-        self.recorder.archive("archive/ses-a", 1)
-        assert self._thread is not None
-        self._thread.join(DEADLINE_S)
-        assert not self._thread.is_alive()
-        return self.said
-
-    @property
-    def versions(self) -> tuple[Version, ...]:
-        from workers.jobs.desk import version_store
-
-        return version_store(self.house.settings).read(self.subject).versions
-
-    def until(self, n: int) -> None:
-        """Wait for so many versions, and for the session to name the last."""
-        until_s = time.monotonic() + DEADLINE_S
-        while time.monotonic() < until_s and not isinstance(self.said, Exception):
-            held = self.versions
-            if len(held) >= n and Sessions(self.house.bus).get("ses-a").bundle == held[-1].bundle:
-                return
-            time.sleep(0.02)
-        raise AssertionError(f"waited in vain for version {n}: {self.versions}, {self.said!r}")
-
-    def work_of(self, run: int) -> list[BetaWork]:
-        """The final betas of a run that were queued to be decoded."""
-        stream = self.house.bus.command("XRANGE", "q:{inference}:log", "-", "+")
-        works = [parse_work(dict(zip(f[::2], f[1::2], strict=True))[b"p"]) for _, f in stream]
-        return [work for work in works if (work.run, work.stage) == (run, "final")]
-
-    def right(self, run: SidesRun) -> int:
-        """How many of the run's final betas are decoded to what was shown, by the bundle that each names."""
-        (name,) = {work.bundle for work in self.work_of(run.run)}
-        assert name is not None
-        bundle = Bundle.load(self.house.settings.bundles_dir / name)
-        decoder, blobs = TrialDecoder(bundle, clock=time.perf_counter), BlobStore(self.house.settings.blobs_dir)
-        found = [decoder.retrieve(*read_betas(work, bundle, blobs)) for work in self.work_of(run.run)]
-        return sum(r.candidates[0].id == label for r, label in zip(found, run.labels, strict=True))
 
 
 @pytest.fixture(autouse=True)
@@ -207,6 +101,36 @@ def test_a_bundle_of_other_voxels_does_not_replace_one(house: House) -> None:
     warned = [m for m in Journal(house.bus, "ses-a").read_messages() if isinstance(m, Warned)]
     assert [message.code for message in warned] == ["bundle.space"]
     assert visit.work_of(2) == []
+
+
+@dataclass(frozen=True)
+class EarlyRun(SidesRun):
+    """Its responses come 4.5 s before those of the events that are declared."""
+
+    def events(self) -> list[AddEvent]:
+        return [event.model_copy(update={"onset_s": event.onset_s + 4.5}) for event in SidesRun.events(self)]
+
+
+@pytest.mark.slow
+def test_betas_are_estimated_again_as_the_whole_session_supports(house: House) -> None:
+    visit = Visit(house)
+    visit.follow()
+    for number in (1, 2, 3):
+        visit.scan(EarlyRun(number, noise=2.0))
+        visit.until(1)
+    said = visit.end(archives=True)
+    assert isinstance(said, str), said
+    *live, again = visit.versions
+    assert [version.source for version in (*live, again) if "again" in version.source] == ["ses-a, estimated again"]
+    options = Bundle.load(house.settings.bundles_dir / again.bundle).options
+    assert options.event_lag_s in (-4.5, 3.0), "trials come every 8 s"
+    assert again.measured is not None
+    print(f"{live[-1].measured} -> {again.measured}: {again.verdict}")
+    assert again.measured.accuracy >= 0.8
+    assert Sessions(house.bus).get("ses-a").bundle != again.bundle, "its own session keeps its model"
+    visit.follow()  # a job that was ended before it was done, and goes on
+    assert visit.end_of_job() == said
+    assert visit.versions == (*live, again)
 
 
 @pytest.mark.slow
