@@ -25,8 +25,6 @@ def _open(settings: Settings, folder: Path) -> Blobs:
         return BlobStore(folder)
     try:
         from mindsight.blobs.s3 import S3Blobs
-    except ModuleNotFoundError as error:
-        raise NotInstalled(
-            f'MINDSIGHT_BLOBS_URL needs {error.name}, not installed here: pip install "mindsight[s3]"'
-        ) from None
+    except ModuleNotFoundError:
+        raise NotInstalled('MINDSIGHT_BLOBS_URL needs s3fs, not installed here: pip install "mindsight[s3]"') from None
     return S3Blobs(settings.blobs_url, folder.name)

@@ -30,15 +30,16 @@ from mindsight.errors import Diverged, MindsightError, NotFound, StorageFull, St
 from mindsight.files.digest import sha256_of
 from mindsight.files.durable import storage_errors
 
-DEADLINE_S = 10.0  # of a request with its repeat, and of its first answer
+DEADLINE_S = 6.0  # of a request with its repeat: a console waits 10 s for the gateway
 READ_DEADLINE_S = 30.0  # of a whole payload
 SLOWEST_BYTES_S = 10e6  # that a payload may be sent with
+READY_S = 60.0
 AWAY_S = 1.0  # for which a store that did not answer is not asked again: who waits behind is told at once
 MEMORY_BYTES = 4 * 1024 * 1024  # of a payload that is received; a longer one goes to a file without a name
 
 _CONFIG = {
-    "connect_timeout": 3.0,
-    "read_timeout": 8.0,
+    "connect_timeout": 2.0,
+    "read_timeout": 5.0,
     "retries": {"total_max_attempts": 2, "mode": "standard"},
     "max_pool_connections": 32,
     "s3": {"payload_signing_enabled": True},
@@ -67,7 +68,14 @@ _REFUSED = {
     "PermanentRedirect": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
     "RequestTimeTooSkewed": "set this machine's clock right",
-    "ValueError": "correct AWS_ENDPOINT_URL_S3",
+    "an address that cannot be read": "correct AWS_ENDPOINT_URL_S3",
+}
+_WORDS = {
+    "ValueError": "an address that cannot be read",
+    "EndpointConnectionError": "no connection",
+    "ConnectTimeoutError": "no connection",
+    "ReadTimeoutError": "no answer",
+    "FSTimeoutError": "no answer",
 }
 
 T = TypeVar("T")
@@ -75,6 +83,13 @@ T = TypeVar("T")
 
 class _Files(S3FileSystem):  # type: ignore[misc]  # has no types
     retries = 1  # botocore repeats, and rewinds what it sends
+    is_ready = False
+
+    def get_ready(self) -> None:
+        """Read the environment and the protocol's description, which takes a moment of no request's time."""
+        if not self.is_ready:
+            self.connect(timeout=READY_S)
+            self.is_ready = True
 
 
 @functools.cache
@@ -185,6 +200,7 @@ class S3Blobs:
         if time.monotonic() < self._away_until_s:
             raise _no_answer("none a moment ago")
         try:
+            self._files.get_ready()
             return call(*arguments, **named)
         except _FAULTS as error:
             code = _code(error)
@@ -240,7 +256,8 @@ def _code(error: BaseException) -> str:
     for one in (error, error.__cause__):
         if isinstance(one, ClientError):
             return str(one.response.get("Error", {}).get("Code", "an error"))
-    return type(error).__name__
+    name = type(error).__name__
+    return _WORDS.get(name, name)
 
 
 def _explained(code: str) -> MindsightError:

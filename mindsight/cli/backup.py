@@ -56,5 +56,5 @@ def restore(folder: Annotated[Path, typer.Argument(help="of a backup")], as_json
     with Progress(quiet=as_json) as progress:
         made = restore_(settings, folder, lambda done, of: progress("files are checked", done / of))
     size = f"{made.n_bytes / MEGABYTE:.0f} MB"
-    bucket = f"; payloads were in {made.blobs_url}: set MINDSIGHT_BLOBS_URL to where they are" if made.blobs_url else ""
-    show(f"{made.n_files} files, {size}, are in {settings.data_dir}{bucket}: start the service", asdict(made), as_json)
+    bucket = f", with MINDSIGHT_BLOBS_URL where the payloads are (then {made.blobs_url})" if made.blobs_url else ""
+    show(f"{made.n_files} files, {size}, are in {settings.data_dir}: start the service{bucket}", asdict(made), as_json)

@@ -121,7 +121,7 @@ def test_a_bucket_that_is_not_there_is_no_missing_payload(bucket: Bucket, tmp_pa
     ("variable", "value", "code", "do"),
     [
         ("AWS_ACCESS_KEY_ID", None, "NoCredentialsError", "AWS_SHARED_CREDENTIALS_FILE"),
-        ("AWS_ENDPOINT_URL_S3", "no address", "ValueError", "correct AWS_ENDPOINT_URL_S3"),
+        ("AWS_ENDPOINT_URL_S3", "no address", "an address that cannot be read", "correct AWS_ENDPOINT_URL_S3"),
     ],
 )
 def test_what_is_wrong_with_the_environment_is_named(
@@ -138,6 +138,21 @@ def test_what_is_wrong_with_the_environment_is_named(
         refused(error.value, code, do)
     finally:
         s3._files.cache_clear()
+
+
+def test_a_key_that_the_server_does_not_know(bucket: Bucket, store: Blobs) -> None:
+    digest = store.put(b"before")
+    bucket.check_keys()
+    try:
+        for ask in (lambda: store.put(b"x"), lambda: store.get(digest), lambda: store.remove([digest])):
+            with pytest.raises(StorageUnavailable) as error:
+                ask()
+            refused(error.value, "InvalidAccessKeyId", "AWS_SHARED_CREDENTIALS_FILE")
+        with pytest.raises(StorageUnavailable):
+            store.exists(digest)
+    finally:
+        bucket.check_keys(False)
+    assert store.get(digest) == b"before"
 
 
 class Answering(BaseHTTPRequestHandler):

@@ -82,7 +82,7 @@ def test_payloads_are_in_the_data_folder_unless_a_bucket_is_named() -> None:
 
 @needs_bucket
 def test_a_bucket_is_written_read_and_left_as_it_was() -> None:
-    with served_bucket() as bucket:
+    with served_bucket("tried-by-doctor") as bucket:
         found = _payloads(Settings(blobs_url=bucket.url))
         assert found.startswith(f"{bucket.url}, a volume of 2 MB is durable in ")
         assert bucket.names() == []

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 
 from support.proxy_harness import Proxy
@@ -28,7 +29,7 @@ class Bucket:
         from s3fs import S3FileSystem
 
         self.url, self.proxy = f"s3://{name}/{prefix}", proxy
-        self._name = name
+        self._name, self._server = name, server
         given = {"key": "AKIAOPERATOR", "secret": "x", "endpoint_url": server, "use_listings_cache": False}
         self._files = S3FileSystem(**given, skip_instance_cache=True)
         self._ask("create_bucket")
@@ -52,6 +53,10 @@ class Bucket:
     def keep_versions(self) -> None:
         self._ask("put_bucket_versioning", VersioningConfiguration={"Status": "Enabled"})
 
+    def check_keys(self, checks: bool = True) -> None:
+        """Whether the server asks who a key belongs to; it knows none."""
+        httpx.post(f"{self._server}/moto-api/reset-auth", content="0" if checks else "inf", trust_env=False)
+
     def n_versions(self) -> int:
         """Of all objects, with the marks that tell that one was removed."""
         found = self._ask("list_object_versions")
@@ -63,7 +68,9 @@ class Bucket:
 
 @contextmanager
 def served_bucket(name: str = "lab-payloads", prefix: str = "decoder") -> Iterator[Bucket]:
-    """An empty bucket; this process's environment leads to it meanwhile, and so does that of those it starts."""
+    """A bucket, which is new to this process by its name; the environment of this process leads to it meanwhile, and so
+    does that of those it starts.
+    """
     from moto.server import ThreadedMotoServer
 
     from mindsight.blobs import s3

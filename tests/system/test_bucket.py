@@ -21,7 +21,7 @@ from mindsight.protocol import Message, Reconstruction, Result, SessionArchived,
 from mindsight.volume import Volume
 from mindsight.volume_codec import encode_volume
 from support.bucket import SECRET, Bucket, needs_bucket, served_bucket
-from support.live import is_archived, running_service, same
+from support.live import is_archived, running_service
 from support.whole_service import ARCHIVE_S, WholeService, whole_service
 
 pytestmark = [pytest.mark.slow, needs_bucket]
@@ -123,6 +123,8 @@ def test_an_outage_of_the_store_loses_nothing(how: str, bucket: Bucket, tmp_path
         console.end_run(1)
         console.close_session()
         messages = service.wait(session, is_archived, ARCHIVE_S)
-        same(service.arrived(session)[1], volumes)
+        arrived = service.arrived(session)[1]
+        assert [each.index for each in arrived] == list(range(len(volumes)))
+        assert all(np.array_equal(each.data, true.data) for each, true in zip(arrived, volumes, strict=True))
         assert service.missing(session) == []
         assert [m.index for m in messages if isinstance(m, VolumeProcessed)] == list(range(len(volumes)))
