@@ -215,7 +215,8 @@ def stated_losses(scores_KN: NDArray[Any], right_KN: NDArray[np.bool_], temperat
     weights_KN[rows_K, first_K] = 0.0
     others_K = weights_KN.sum(axis=1)  # relative to the first candidate's
     tiny = np.finfo(np.float64).tiny
-    return np.log1p(others_K) - np.where(right_KN[rows_K, first_K], 0.0, np.log(np.maximum(others_K, tiny)))
+    is_not_K = np.log(np.maximum(others_K, tiny))
+    return np.asarray(np.log1p(others_K) - np.where(right_KN[rows_K, first_K], 0.0, is_not_K))
 
 
 def uniform_loss(null_scores_MN: NDArray[Any], temperature: float) -> float:
