@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from mindsight.bus import Bus, EmbeddedServer
+from mindsight.bus.servers import Server
 from mindsight.settings import Settings
 from mindsight.volume import Volume
 from mindsight.volume_codec import encode_volume
@@ -41,15 +42,15 @@ def test_a_volume_costs_three_round_trips_to_the_bus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_payload: Callable[..., bytes]
 ) -> None:
     """Its run's declaration, its entry in the input log, its message: none of them can be left out or joined."""
-    n_commands = 0
-    command = Bus.command
+    n_asked = 0
+    ask = Server.ask
 
-    def counted(bus: Bus, *args: Any, **options: Any) -> Any:
-        nonlocal n_commands
-        n_commands += 1
-        return command(bus, *args, **options)
+    def counted(server: Server, *args: Any, **options: Any) -> Any:
+        nonlocal n_asked
+        n_asked += 1
+        return ask(server, *args, **options)
 
-    monkeypatch.setattr(Bus, "command", counted)
+    monkeypatch.setattr(Server, "ask", counted)
     settings = Settings(data_dir=tmp_path)
     key = {"Authorization": f"Bearer {create_keys(tmp_path)['admin']}"}
     with EmbeddedServer(settings), TestClient(create_app(settings), base_url="http://localhost", headers=key) as client:
@@ -58,9 +59,9 @@ def test_a_volume_costs_three_round_trips_to_the_bus(
         client.post(f"{base}/runs", json={"run": 1, "task": "view", "tr_s": 2.0})
 
         def cost(send: Callable[[], httpx.Response]) -> int:
-            before = n_commands
+            before = n_asked
             assert send().is_success
-            return n_commands - before
+            return n_asked - before
 
         def put(index: int) -> httpx.Response:
             return client.put(f"{base}/runs/1/volumes/{index}", content=make_payload(index))
