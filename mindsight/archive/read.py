@@ -89,23 +89,38 @@ def is_archive(folder: Path) -> bool:
 
 
 def read_session(archive: Path) -> DecodedSession:
-    """Read an archive; images stay in their files. Raises BadRequest (``archive.answers``) without results."""
+    """Read an archive; images stay in their files.
+
+    Raises BadRequest (``archive.answers``) without results, or with a line that is none.
+    """
     files = sorted((archive / DERIVED).glob(f"{_SESSION}/func/*_{RESULTS}"))
     if len(files) != 1:
         raise BadRequest(
             f"expected the archive of one session with results in {archive.name}, got {len(files)} tables of results",
             code="archive.answers",
         )
-    results = {}
-    for line in files[0].read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        results[row["run"], row["trial"], row["stage"]] = row["result"]
+    results = _results(files[0])
     reconstructions = {}
     for path in files[0].parent.parent.glob("images/*_reconstruction.*"):
         key = reconstruction_of(path.name)
         if key is not None:
             reconstructions[key] = path
     return DecodedSession(archive.name, list(_trials(archive / RAWDATA)), results, reconstructions)
+
+
+def _results(table: Path) -> dict[tuple[int, int, Stage], Mapping[str, Any]]:
+    results = {}
+    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            row = json.loads(line)
+            results[row["run"], row["trial"], row["stage"]] = row["result"]
+        except (ValueError, KeyError, TypeError):
+            raise BadRequest(
+                f"expected a result in line {number} of {table.name}, got something else: export the session again, or"
+                " restore the file from a backup",
+                code="archive.answers",
+            ) from None
+    return results
 
 
 def read_bundle_digests(archive: Path) -> list[str]:
