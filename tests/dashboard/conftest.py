@@ -33,6 +33,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any) -> Iterator[Any]:
     """One for a file: a page of its own for each test, a process of the browser, would cost more than the test."""
     page = browser.new_page()
+    page.set_default_timeout(120_000)  # a machine that does much else is slow, not wrong
     page.add_init_script(REMEMBER_PAINTED_TEXT)
     yield page
     page.close()

@@ -55,6 +55,7 @@ def feeder(server: Feeder) -> Feeder:
 
 def _open(tab: Tab, feeder: Feeder, record: Record, n: int) -> None:
     feeder.publish(record.session, n, last_was_s_ago=0.2)
+    tab.page.goto("about:blank")  # else only what follows # is another, and the session before is seen a moment longer
     tab.page.goto(f"{feeder.url}/#key={KEY}&session={record.session}")
     tab.until("document.querySelector('ms-header .link')?.textContent.includes('connected')")
     tab.until("document.querySelector('ms-header h1').textContent.startsWith('sub-')")
