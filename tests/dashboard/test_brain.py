@@ -36,8 +36,8 @@ ALL_IN_SIGHT = """[...document.querySelectorAll('ms-rois, ms-rois .chart, ms-bra
 
 
 def problems(tab: Tab) -> list[str]:
-    """Without what the driver says about the speed of drawing without a card, and without 409 ``voxel.busy``: ingest was
-    busy when the page asked, which asks again.
+    """Without what the driver says about the speed of drawing without a card, and without 409 ``voxel.busy``: ingest
+    was busy when the page asked, which asks again.
     """
     return [text for text in tab.problems if "GL Driver Message" not in text and "409 (Conflict)" not in text]
 
