@@ -84,7 +84,7 @@ class Service:
         """Code and text of each warning in the session's log of messages."""
         return [(m.code, m.text) for m in self.messages(session) if isinstance(m, Warned)]
 
-    def wait(self, session: str, done: Callable[[list[Message]], bool], deadline_s: float = 60.0) -> list[Message]:
+    def wait(self, session: str, done: Callable[[list[Message]], bool], deadline_s: float = 180.0) -> list[Message]:
         """The session's messages as soon as they satisfy ``done``; fails at the deadline."""
         until = time.monotonic() + deadline_s
         messages: list[Message] = []
@@ -163,7 +163,7 @@ class StreamProcess:
         for reader in self._readers:
             reader.join(10)
 
-    def until(self, words: str, deadline_s: float = 60.0) -> str:
+    def until(self, words: str, deadline_s: float = 180.0) -> str:
         """The first line from now on with these words; fails where the process ends before."""
         until = time.monotonic() + deadline_s
         while True:
