@@ -30,7 +30,6 @@ class Cluster:
         self._nodes: dict[Place, Server] = {}
         self._places = list(address.places)  # in the order in which they are asked
         self._slots: list[Server | None] | None = None
-        self._replicas: list[Server] = []
 
     def at(self, key: bytes | None) -> Server:
         if key is None:
@@ -50,8 +49,15 @@ class Cluster:
         return [server for server in found if server is not None]
 
     def replicas(self) -> list[Server]:
-        self._known()
-        return list(self._replicas)
+        """Asked anew, and of every primary: others learn late who follows it."""
+        found: dict[Place, None] = {}
+        for primary in self.primaries():
+            (rows,) = primary.ask([("CLUSTER", "SLOTS")])
+            if isinstance(rows, Exception):
+                raise rows
+            found.update(dict.fromkeys(_followers(rows, primary)))
+        with self._lock:
+            return [self._node(place) for place in found]
 
     def redirected(self, host: str, port: int, by: Server, *, for_good: bool) -> Server:
         place = (host or by.host, port)
@@ -70,7 +76,7 @@ class Cluster:
 
     def about(self) -> str:
         primaries = self.primaries()
-        return f"a Cluster, primaries: {len(primaries)}, replicas: {len(self._replicas)} ({primaries[0].about()})"
+        return f"a Cluster, primaries: {len(primaries)}, replicas: {len(self.replicas())} ({primaries[0].about()})"
 
     def close(self) -> None:
         with self._lock:
@@ -106,14 +112,11 @@ class Cluster:
         """rows : first and last slot, then primary and replicas, each with host and port"""
         slots: list[Server | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         places: list[Place] = []
-        replicas: dict[Place, None] = {}
-        for first, last, primary, *others in rows:
+        for first, last, primary, *_ in rows:
             place = _place(primary, by)
             places.append(place)
             slots[first : last + 1] = [self._node(place)] * (last + 1 - first)
-            replicas.update((_place(other, by), None) for other in others)
-        self._replicas = [self._node(place) for place in replicas]
-        self._places = list(dict.fromkeys([*places, *replicas, *self._address.places]))
+        self._places = list(dict.fromkeys([*places, *_followers(rows, by), *self._address.places]))
         return slots
 
     def _node(self, place: Place) -> Server:
@@ -124,6 +127,11 @@ class Cluster:
 
     def _first(self, place: Place) -> None:
         self._places = list(dict.fromkeys([place, *self._places]))
+
+
+def _followers(rows: Sequence[Any], by: Server) -> list[Place]:
+    """Where the replicas of a slot table are."""
+    return [_place(replica, by) for _, _, _, *replicas in rows for replica in replicas]
 
 
 def _place(node: Sequence[Any], by: Server) -> Place:

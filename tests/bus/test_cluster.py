@@ -16,7 +16,7 @@ from mindsight.bus.forget import compact, forget_logs, mentions
 from mindsight.errors import BadRequest, BusUnavailable
 from support.chaos import insist
 from support.failover import appended_through
-from support.redis_forms import Forms, a_cluster, until
+from support.redis_forms import Forms, a_cluster, meet, node_of_a_cluster, started, until
 
 
 def test_a_script_of_two_slots_is_refused_on_every_form_of_bus() -> None:
@@ -115,18 +115,26 @@ def test_nothing_acknowledged_is_lost_when_primaries_are_killed(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_an_erasure_reaches_the_files_of_replicas(tmp_path: Path) -> None:
-    with a_cluster(tmp_path, replicas=1) as cluster, closing(Bus(f"{cluster.url}?replicas=1")) as bus:
+    """Those too that began to follow after the bus had learnt who is there."""
+    late = node_of_a_cluster(tmp_path / "late")
+    with (
+        a_cluster(tmp_path, replicas=1) as cluster,
+        closing(Bus(f"{cluster.url}?replicas=1")) as bus,
+        started([late]),
+    ):
         assert "replicas: 3" in bus.about()
         Log(bus, "ses-erased", "input").append("a", b"")
-        folders = [node.folder for node in cluster.nodes]
-        assert sum(_holds(folder, b"ses-erased") for folder in folders) == 2
+        meet(late, cluster.nodes[0])
+        cluster.join(late, cluster.primary_of(key_slot(b"ses-erased")))
+        folders = [node.folder for node in (*cluster.nodes, late)]
+        until(lambda: sum(_holds(folder, b"ses-erased") for folder in folders) == 3)
         forget_logs(bus, "ses-erased")
         compact(bus)
         assert not any(_holds(folder, b"ses-erased") for folder in folders)
 
 
 def _holds(folder: Path, text: bytes) -> bool:
-    return any(text in path.read_bytes() for path in folder.rglob("*.aof"))
+    return any(text in path.read_bytes() for path in (folder / "appendonlydir").iterdir())
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from support.live import free_port
 
 SERVICE = "decoder"
 N_SLOTS = 16384
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0  # a sentinel that was held up for two seconds does nothing for thirty ("tilt")
 
 
 @dataclass
@@ -86,6 +86,14 @@ class Forms:
                     return next(one for one in self.nodes if one.port == primary[1])
         raise AssertionError(f"no node has slot {slot}")
 
+    def join(self, node: Node, primary: Node) -> None:
+        """Let a node of a Cluster follow a primary; waits until both have it so."""
+        followed = primary.ask("CLUSTER", "MYID")
+        until(lambda: followed in node.ask("CLUSTER", "NODES"))
+        node.ask("CLUSTER", "REPLICATE", followed)
+        until(lambda: node.info("replication").get("master_link_status") == "up")
+        until(lambda: str(node.port) in str(primary.ask("CLUSTER", "SLOTS")))
+
     def primary(self) -> Node:
         """Of those that a sentinel watches: it is the last node."""
         _, port = self.nodes[-1].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
@@ -114,27 +122,25 @@ def started(nodes: Sequence[Node]) -> Iterator[None]:
         yield
 
 
-DURABLE = ("--appendonly", "yes", "--appendfsync", "no", "--save", "", "--repl-diskless-sync-delay", "0")
+DURABLE = (
+    *("--appendonly", "yes", "--appendfsync", "no", "--save", "", "--repl-diskless-sync-delay", "0"),
+    *("--rdbcompression", "no"),  # what a file holds can be read in it
+)
+
+
+def node_of_a_cluster(folder: Path) -> Node:
+    cluster = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port")
+    return Node(folder, [*DURABLE, *cluster, str(free_port())])
+
+
+def meet(node: Node, known: Node) -> None:
+    node.ask("CLUSTER", "MEET", "127.0.0.1", known.port, known.options[-1])
 
 
 @contextmanager
 def a_cluster(folder: Path, replicas: int = 0) -> Iterator[Forms]:
     """Three primaries, and ``replicas`` of each."""
-    nodes = [
-        Node(
-            folder / f"node-{number}",
-            [
-                *DURABLE,
-                "--cluster-enabled",
-                "yes",
-                "--cluster-node-timeout",
-                "1000",
-                "--cluster-port",
-                str(free_port()),
-            ],
-        )
-        for number in range(3 * (1 + replicas))
-    ]
+    nodes = [node_of_a_cluster(folder / f"node-{number}") for number in range(3 * (1 + replicas))]
     with started(nodes):
         primaries, others = nodes[:3], nodes[3:]
         for number, node in enumerate(primaries):
@@ -142,13 +148,13 @@ def a_cluster(folder: Path, replicas: int = 0) -> Iterator[Forms]:
             node.ask("CLUSTER", "ADDSLOTSRANGE", first, last)
             node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
         for node in nodes[1:]:
-            node.ask("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].options[-1])
+            meet(node, nodes[0])
         until(lambda: all(node.ask("CLUSTER", "INFO").count(f"known_nodes:{len(nodes)}\r") for node in nodes))
+        found = Forms(f"redis+cluster://127.0.0.1:{nodes[0].port},127.0.0.1:{nodes[1].port}/", nodes)
         for number, node in enumerate(others):
-            node.ask("CLUSTER", "REPLICATE", primaries[number % 3].ask("CLUSTER", "MYID"))
+            found.join(node, primaries[number % 3])
         until(lambda: all("cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in nodes))
-        until(lambda: all(node.info("replication").get("master_link_status") == "up" for node in others))
-        yield Forms(f"redis+cluster://127.0.0.1:{nodes[0].port},127.0.0.1:{nodes[1].port}/", nodes)
+        yield found
 
 
 @contextmanager
@@ -158,7 +164,8 @@ def with_a_sentinel(folder: Path) -> Iterator[Forms]:
     replica = Node(folder / "replica", [*DURABLE, "--replicaof", "127.0.0.1", str(primary.port)])
     lines = (
         f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 1",
-        f"sentinel down-after-milliseconds {SERVICE} 1000",
+        # after a failover it needs up to a second to reach the new primary: that is not "down"
+        f"sentinel down-after-milliseconds {SERVICE} 3000",
         f"sentinel failover-timeout {SERVICE} 3000",
     )
     folder.mkdir(exist_ok=True)
