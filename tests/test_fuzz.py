@@ -54,6 +54,7 @@ def test_a_reader_that_lets_another_error_through_is_found() -> None:
     assert "KeyError" in run("broken", Reader([b"abc"], broken), range(3)).findings[0]
 
 
+@pytest.mark.slow
 def test_a_reader_that_takes_too_long_or_too_much_is_found() -> None:
     def slow(_: bytes) -> None:
         end_s = time.process_time() + 2 * MAX_S

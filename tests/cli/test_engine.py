@@ -53,6 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
+@pytest.mark.slow
 def test_build_list_verify_bench(generator: Path, tmp_path: Path, run: Any) -> None:
     assert run("list")[1].startswith("no engines in ")
 

@@ -100,6 +100,7 @@ def wait_for(done: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_first_volume_that_waited_for_the_second_survives_a_kill(
     running: Running, bus: Bus, session: str, port: int, tmp_path: Path
 ) -> None:

@@ -181,6 +181,7 @@ def through(
     return reports, all_alerts(session, reports), finals
 
 
+@pytest.mark.slow
 def test_the_undisturbed_run_raises_no_alert(quiet: Quiet) -> None:
     assert quiet.alerts == []
     assert not any(report.censored for report in quiet.reports)

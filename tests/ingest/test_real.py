@@ -94,6 +94,7 @@ def test_a_still_participant_is_not_censored(
     assert max(report.fd_mm for report in reports[1:]) < 0.5
 
 
+@pytest.mark.slow
 def test_killed_in_a_real_run_the_betas_are_the_same(trio: RecordedRun) -> None:
     options = IngestOptions(fast_s=6.0, revised_s=None)
     straight = declared(IngestSession(options, clock=time.perf_counter), trio)

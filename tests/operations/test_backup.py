@@ -57,6 +57,7 @@ def restored(settings: Settings, folder: Path, name: str) -> Settings:
     return there
 
 
+@pytest.mark.slow
 def test_a_copy_made_while_it_is_written_holds_together(
     settings: Settings, written: threading.Event, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_second_copy_takes_what_is_new_and_leaves_out_what_was_erased(
     assert not (tmp_path / "copy" / "subjects").exists()
 
 
+@pytest.mark.slow
 def test_a_copy_that_was_damaged_is_made_again_and_a_good_one_outlives_its_source(
     settings: Settings, written: threading.Event, tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ def case() -> tuple[CandidatePool, np.ndarray, ReducedIndex]:
     return pool, own, ReducedIndex.build(pool, np.random.default_rng(1), 1024)
 
 
+@pytest.mark.slow
 def test_the_projection_is_orthogonal(case: tuple[CandidatePool, np.ndarray, ReducedIndex]) -> None:
     index = case[2]
     assert set(np.bincount(index.slot_D // 2, minlength=1024).tolist()) == {8}  # so that rows are disjoint and equal

@@ -45,9 +45,10 @@ def ends(messages: list[Message]) -> list[tuple[int, int, int]]:
     return [(m.run, m.n_volumes, m.n_missing) for m in messages if isinstance(m, RunEnded)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "n"),
-    [("siemens_xa30_enhanced", 20), pytest.param("philips_elition_slices8", 8, marks=pytest.mark.slow)],
+    [("siemens_xa30_enhanced", 20), ("philips_elition_slices8", 8)],
 )
 def test_storescu_sends_a_folder(service: Service, shared: Path, name: str, n: int) -> None:
     """Siemens' enhanced objects of a volume each, and 504 of Philips' slices, time fastest, as dcmtk sends them."""
@@ -113,7 +114,8 @@ def shorts(volumes: list[Volume]) -> list[Volume]:
     ]
 
 
-@pytest.mark.parametrize("n", [60, pytest.param(155, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [60, 155])
 def test_dimon_sends_a_run_and_another_and_one_more(
     service: Service, run155: list[Volume], tmp_path: Path, n: int
 ) -> None:

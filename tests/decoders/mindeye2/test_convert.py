@@ -97,9 +97,8 @@ def test_the_full_layout_at_an_eighth(checkpoint: Path, eighth: dict[str, Tensor
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize(
-    ("section", "keys", "subjects"), [pytest.param("B", 161, 7, marks=pytest.mark.slow), ("B2", 149, 1)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("section", "keys", "subjects"), [("B", 161, 7), ("B2", 149, 1)])
 def test_layouts_without_lowlevel_head_and_with_many_subjects(
     shared: Path, tmp_path: Path, section: str, keys: int, subjects: int
 ) -> None:
@@ -116,7 +115,9 @@ def test_layouts_without_lowlevel_head_and_with_many_subjects(
     "layout",
     [
         Layout(voxels=(11,), hidden=24, tokens=3, dim=10, n_blocks=1),
-        Layout(voxels=(5, 9, 7), hidden=16, tokens=6, dim=12, n_blocks=7, lowlevel=True),
+        pytest.param(
+            Layout(voxels=(5, 9, 7), hidden=16, tokens=6, dim=12, n_blocks=7, lowlevel=True), marks=pytest.mark.slow
+        ),
         Layout(
             voxels=(30, 20),
             hidden=8,

@@ -34,6 +34,7 @@ def test_it_belongs_to_the_encoder_beside_it() -> None:
     assert read_artefact(DEMO / "mindeye2", "mindeye2").config["encoder"] == DemoEncoder.load(DEMO / "encoder").digest
 
 
+@pytest.mark.slow
 def test_an_invented_brain_is_decoded_after_200_trials(shipped: MindEye2) -> None:
     """Random linear voxels, unlike the simulator's; noise as strong as the signal. Chance is 1 of 100."""
     rng = torch.Generator().manual_seed(3)

@@ -34,6 +34,7 @@ def every(grid: Grid) -> NDArray[np.bool_]:
     return np.ones(grid.n_slices, np.bool_)
 
 
+@pytest.mark.slow
 def test_a_receive_field_of_second_order_an_offset_and_a_gain_are_no_motion(stage) -> None:
     points, frame, values, grid = stage
     u = [(np.arange(n) - (n - 1) / 2) / n for n in grid.shape]

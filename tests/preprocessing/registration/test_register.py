@@ -108,6 +108,7 @@ def test_a_t1_like_contrast_with_a_receive_field_is_found(typical: Truth, search
     assert errors_mm(found, motion, typical.points()).max() < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("search")
 def test_another_acquisition_of_a_real_head_lies_where_realignment_finds_it(trio: list[Volume], shared: Path) -> None:
     image = nib.load(shared / "data" / "trio_run155" / "fanon-0007-00006-000006-01.nii")

@@ -67,6 +67,7 @@ def test_where_the_calibration_was_its_reference_stays(at_rest: Played) -> None:
     assert not registration_codes(at_rest)
 
 
+@pytest.mark.slow
 def test_a_head_elsewhere_in_other_slices_gives_the_betas_it_gave_at_rest(
     head: Head, space: SubjectSpace, at_rest: Played, elsewhere: np.ndarray
 ) -> None:

@@ -121,6 +121,7 @@ def test_phases_alone_are_no_run_and_two_raw_series_are_two(data: Path, tmp_path
     assert caught.value.code == "series.several"
 
 
+@pytest.mark.slow
 def test_philips_puts_both_into_one_series(data: Path, tmp_path: Path) -> None:
     source = data / "philips_elition_slices8"
     alone = open_series(source)

@@ -47,6 +47,7 @@ def test_a_real_run_arrives_identical(trio: list[Volume], tmp_path: Path) -> Non
     assert "Doe" not in repr(items)
 
 
+@pytest.mark.slow
 def test_the_whole_real_run(data: Path) -> None:
     run = list(read_series(data / "trio_run155" / "dcm"))
     with receiver() as transport:

@@ -250,6 +250,7 @@ def test_no_such_folder(tmp_path: Path) -> None:
     assert "Doe" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_whole_real_run(data: Path, tmp_path: Path) -> None:
     files = sorted((data / "trio_run155" / "dcm").iterdir())
 

@@ -24,6 +24,7 @@ def check(found: dict[tuple[str, int], Accuracy], n: int) -> None:
     assert calibrated.value > found["from scratch", n].value
 
 
+@pytest.mark.slow
 def test_a_new_participant_of_a_small_cohort_is_calibrated() -> None:
     plan = Plan(participants=2, trials_each=400, voxels=150, hidden=32, families=30, calibration=(200,), scratch=(200,))
     short = replace(plan.from_scratch, steps=40, look_every=20)

@@ -153,6 +153,7 @@ def commanded(real_runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -
     return Bundle.load(out), printed.getvalue()
 
 
+@pytest.mark.slow
 def test_a_bundle_remembers_when_results_are_due_and_what_the_signal_was_like(
     real_runs: list[Path], commanded: tuple[Bundle, str]
 ) -> None:

@@ -61,6 +61,7 @@ def test_it_keeps_the_best_look_and_stops_when_nothing_gets_better(material: Mat
     assert torch.equal(weights(start), weights(again))
 
 
+@pytest.mark.slow
 def test_fine_tuning_replaces_the_closed_form_only_if_it_is_better_on_images_left_out(material: Material) -> None:
     """A backbone with random weights: its closed form is at chance, and steps make it better."""
     head = BackboneHead(MindEye2(LIKE).eval())

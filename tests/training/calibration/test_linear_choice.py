@@ -36,6 +36,7 @@ def runs(of: CandidatePool, noise: float, common: float, seed: int = 0, signal: 
     return made
 
 
+@pytest.mark.slow
 def test_an_inverted_encoding_model_and_the_mean_embedding_where_they_help() -> None:
     candidates = pool(shared=3.0)
     trials = runs(candidates, noise=2.0, common=1.0)

@@ -92,6 +92,7 @@ def test_each_bundle_decodes_a_later_run(shared: bool, backbone: Path, tmp_path:
     assert curve[-1].left_s == 0.0
 
 
+@pytest.mark.slow
 def test_the_record_holds_every_left_out_trial_and_a_control_at_chance(tmp_path: Path) -> None:
     *_, last = calibrate_visit(visit(), runs(3), tmp_path / "s")
     (tmp_path / "record").mkdir()
@@ -109,6 +110,7 @@ def test_the_record_holds_every_left_out_trial_and_a_control_at_chance(tmp_path:
     assert abs(np.mean(confident) - right) < 0.15
 
 
+@pytest.mark.slow
 def test_a_worse_decoder_does_not_replace_a_better_one(tmp_path: Path) -> None:
     """A third run whose labels are those of other images."""
     good = runs(2, noise=0.6)

@@ -44,6 +44,7 @@ def warm(training: Training) -> Training:
     return training
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_with_the_same_bits(
     make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,6 +82,7 @@ def curve(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_batch_has_the_same_gradients_in_parts_and_among_processes(make: Make) -> None:
     whole = warm(make())
     expected_loss, expected = whole.gradients(), flat(whole)

@@ -33,6 +33,7 @@ def test_uniform_percentiles_are_found_so_and_others_are_not() -> None:
     assert high["50"]["interval"][1] < 50.0
 
 
+@pytest.mark.slow
 def test_a_rank_correlation_has_an_interval_of_its_trials() -> None:
     left, noise = rng.normal(size=N), rng.normal(size=N)
     same, partly, none = (rank_correlation(left, right) for right in (left**3, left + noise, noise))

@@ -18,6 +18,7 @@ def judge() -> Judge:
     return train_judge(SIZE_PX, steps=25, batch=24)
 
 
+@pytest.mark.slow
 def test_a_short_training_is_already_better_than_chance(judge: Judge) -> None:
     """Chance is 1 of 90 for two different colours. Kinds take a hundred steps more."""
     scenes = random_scenes(np.random.default_rng(8), 100)

@@ -45,6 +45,7 @@ def test_the_first_loss_follows_from_the_seed(stage: str) -> None:
     assert make(stage).loss().item() == make(stage).loss().item()
 
 
+@pytest.mark.slow
 def test_training_goes_on_from_its_checkpoint_and_leaves_folders_that_load(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,7 @@ def pixels(house: House, made: Reconstruction) -> np.ndarray:
         return np.array(image)
 
 
+@pytest.mark.slow
 def test_a_final_image_is_refined_by_its_caption_when_nothing_else_waits(
     lasting_house: House, bundle: Bundle, worker: InferenceWorker, parts: dict[str, Any]
 ) -> None:
@@ -115,6 +116,7 @@ def test_a_final_image_is_refined_by_its_caption_when_nothing_else_waits(
     assert len(worker.refinements) == 0
 
 
+@pytest.mark.slow
 def test_a_refinement_makes_way_between_two_steps_and_is_done_later(
     lasting_house: House, bundle: Bundle, worker: InferenceWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,7 @@ def run_session(
     return house.messages(name), jobs
 
 
+@pytest.mark.slow
 def test_limits_repeats_and_uncertainty_survive_the_worker(
     house: House, bundle: Bundle, plan: RunPlan, volumes: list[Volume]
 ) -> None:

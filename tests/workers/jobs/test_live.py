@@ -54,6 +54,7 @@ def test_each_run_is_decoded_by_the_runs_before_it(house: House) -> None:
     assert bundle.space.n_voxels <= len(np.frombuffer(house.blobs.get(visit.work_of(3)[0].beta), "<f4"))
 
 
+@pytest.mark.slow
 def test_a_job_that_was_ended_makes_no_version_twice(house: House) -> None:
     visit = Visit(house)
     visit.scan(SidesRun(1))
