@@ -192,6 +192,7 @@ def starting(tmp_path_factory: pytest.TempPathFactory) -> UnclipGenerator:
     return UnclipGenerator.load(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["sdedit", "fast"])
 def test_the_low_level_image_of_repeats_is_the_mean_of_their_latents(
     beta: tuple[np.ndarray, np.ndarray, np.ndarray], starting: UnclipGenerator, tmp_path: Path, preset: str

@@ -94,6 +94,7 @@ def layout(published: Any) -> GitLayout:
     return GitLayout(heads=4, layers=3, begin=2, end=3)
 
 
+@pytest.mark.slow
 def test_the_same_words_as_transformers(published: Any) -> None:
     decoder = GitDecoder(published.state_dict(), layout(published))
     features = torch.randn(6, M, C, generator=torch.Generator().manual_seed(3))

@@ -154,6 +154,7 @@ def commanded(visit: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return out, CliRunner().invoke(app, ["evaluate", str(visit[0]), "--out", str(out)])
 
 
+@pytest.mark.slow
 def test_live_results_are_counted(visit: Any, commanded: tuple[Path, Result], tmp_path: Path) -> None:
     archive, _, _, outputs = visit
     assert is_archive(archive)

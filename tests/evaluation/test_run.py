@@ -103,6 +103,7 @@ def report(lab: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, d
     return out, held
 
 
+@pytest.mark.slow
 def test_each_figure_is_the_mean_over_the_samples(lab: Path, report: tuple[Path, dict[str, Any]]) -> None:
     scores = report[1]["rows"][0]["scores"]
     images = read_images(lab)

@@ -38,6 +38,7 @@ def drawn(best: float, half: float, chance: float, rng: np.random.Generator, n: 
     return points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("best", "half", "chance"), [(4.0, 30.0, 0.01), (5.0, 600.0, 1 / 300), (2.5, 1500.0, 0.125)])
 def test_the_truth_lies_in_the_intervals(best: float, half: float, chance: float) -> None:
     rng = np.random.default_rng(1)

@@ -38,6 +38,7 @@ def test_the_projection_is_orthogonal(case: tuple[CandidatePool, np.ndarray, Red
     assert 0.45 < (index.slot_D % 2).mean() < 0.55
 
 
+@pytest.mark.slow
 def test_sketches_are_the_signed_sums(case: tuple[CandidatePool, np.ndarray, ReducedIndex]) -> None:
     pool, _, index = case
     unit = pool.embeddings[7].astype(np.float64)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
 from starlette.testclient import TestClient
 
 from mindsight.settings import Settings
@@ -35,6 +36,7 @@ def test_names_without_end_take_no_memory_without_end() -> None:
     assert len(buckets._left) == MAX_NAMES
 
 
+@pytest.mark.slow
 def test_a_reader_without_measure_is_slowed_and_a_volume_is_taken_meanwhile(
     running: Running, session: str, make_payload: Callable[..., bytes]
 ) -> None:

@@ -208,6 +208,7 @@ def test_the_whole_run_arrives_as_it_is_in_the_files(service: Service, night: Ni
     assert "SEED" not in repr((night.messages, night.lines, night.errors))
 
 
+@pytest.mark.slow
 def test_betas_after_kills_are_the_bytes_of_a_run_without(night: Night, trio: tuple[Path, list[Message]]) -> None:
     """The ingest worker was killed (SIGKILL) at two volumes of the live run, each time other ones."""
     undisturbed = betas(trio[1])

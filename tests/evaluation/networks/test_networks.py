@@ -26,6 +26,7 @@ def weights(key: str) -> dict[str, Tensor]:
     return closed_form_weights(build(SPECS[key]).state_dict())
 
 
+@pytest.mark.slow
 def test_files_as_published_load(tmp_path: Path) -> None:
     """With classifier, counters and heads that features do not need; SwAV's from a wrapper; the old file form."""
     alexnet = SPECS["alexnet"]

@@ -141,6 +141,7 @@ def test_a_pose_that_is_one_of_many_is_not_accepted(typical: Truth) -> None:
     assert errors_mm(found, near, typical.points()).mean() < 0.5 or not found.converged
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("search")
 def test_a_flipped_head_is_not_accepted(trio: list[Volume]) -> None:
     flipped = Volume(np.ascontiguousarray(trio[0].data[::-1]), trio[0].affine, trio[0].tr_s, 1, 0)

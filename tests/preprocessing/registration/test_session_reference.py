@@ -60,6 +60,7 @@ def registration_codes(played: Played) -> list[str]:
     return [code for code in played.codes if code.startswith("place.")]
 
 
+@pytest.mark.slow
 def test_where_the_calibration_was_its_reference_stays(at_rest: Played) -> None:
     (registration,) = at_rest.registrations
     assert (registration.how, registration.run, registration.index, registration.coverage) == ("subject", 1, 0, 1.0)

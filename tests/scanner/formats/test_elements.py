@@ -137,6 +137,7 @@ def test_other_syntaxes_are_left_to_the_parser(change: Callable[[Dataset], None]
     assert_same_both_ways(content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mosaic of unknown VRs", "enhanced", "philips"])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())

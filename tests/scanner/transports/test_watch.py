@@ -98,6 +98,7 @@ def test_a_run_with_all_that_goes_wrong(mode: Mode, data: Path, trio: list[Volum
     assert "Doe" not in repr(warnings_in(items))
 
 
+@pytest.mark.slow
 def test_two_series_at_once_and_a_restart(data: Path, tmp_path: Path) -> None:
     xa30 = sorted((data / "siemens_xa30_enhanced").iterdir())
     with watch(tmp_path, expected=Expected(tr_s=1.97)) as transport:

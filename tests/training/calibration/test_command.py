@@ -86,6 +86,7 @@ def test_runs_are_decoded_by_the_runs_before_them(
     assert total.value >= 0.45
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tested", [SHORT, LONG])
 def test_shuffled_labels_fall_to_chance(folders: list[Path], tmp_path: Path, tested: range) -> None:
     tables = [(folder / "events.tsv").read_text().splitlines() for folder in folders]
@@ -252,6 +253,7 @@ def simulated(rng: np.random.Generator, lag_s: float, response: float, n_runs: i
     return runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lag_s", [3.0, 0.0])
 def test_the_lag_in_the_data_is_found(lag_s: float) -> None:
     pool = CandidatePool(("a", "b"), np.eye(2, dtype=np.float32))

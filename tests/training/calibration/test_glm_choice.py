@@ -176,6 +176,7 @@ def test_a_wait_that_makes_no_sense_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "expected --fast like 7.5s or 5v, got 'soon'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_bundle_remembers_a_fixed_basis(commanded: tuple[Bundle, str], tmp_path: Path) -> None:
     bundle, printed = commanded
     assert bundle.options.mode == "fixed"

@@ -54,6 +54,7 @@ def test_an_inverted_encoding_model_and_the_mean_embedding_where_they_help() -> 
     assert top_k(seen, right, 1).value > top_k(plain, right, 1).value
 
 
+@pytest.mark.slow
 def test_where_there_is_nothing_to_gain_it_stays_ridge_from_zero() -> None:
     candidates = pool(shared=0.0)
     chosen = choose_linear(runs(candidates, noise=1.0, common=0.0, signal=0.0), candidates, np.random.default_rng(0))

@@ -61,6 +61,7 @@ def test_shuffled_labels_are_at_chance(runs: list[RunTrials], pool: CandidatePoo
     assert held_out.accuracy.interval[0] > held_out.accuracy.chance
 
 
+@pytest.mark.slow
 def test_confidence_is_of_the_other_half_of_the_runs(
     runs: list[RunTrials], pool: CandidatePool, held_out: HeldOut
 ) -> None:

@@ -29,6 +29,7 @@ def test_a_short_training_is_already_better_than_chance(judge: Judge) -> None:
     assert wrong["both_backgrounds_right"] <= 0.1
 
 
+@pytest.mark.slow
 def test_there_is_a_verdict_for_each_picture_and_each_shape(judge: Judge) -> None:
     scenes = random_scenes(np.random.default_rng(9), 5)
     verdict = judge.judge(render_batch(scenes, SIZE_PX), scenes)

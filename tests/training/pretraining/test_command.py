@@ -50,6 +50,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.mark.slow
 def test_a_cohort_is_trained_on_and_the_model_is_read_by_all_that_read_released_ones(
     write: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,6 +80,7 @@ def step(training: Pretraining, *, whole: bool = True) -> MetaCard:
     return card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_fine_tuning_everything_fits_into_24_gigabytes(monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
     training = make(monkeypatch, memory="half")

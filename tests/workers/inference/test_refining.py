@@ -140,6 +140,7 @@ def test_a_refinement_makes_way_between_two_steps_and_is_done_later(
     assert (len(worker.refinements), worker.refinements.dead()) == (0, [])
 
 
+@pytest.mark.slow
 def test_without_memory_for_it_a_session_goes_on_without_refinement(
     lasting_house: House, bundle: Bundle, worker: InferenceWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
