@@ -100,8 +100,8 @@ def short_visit(n_runs: int = 1) -> list[tuple[RunPlan, list[Volume]]]:
 class Service:
     """The parts as ``mindsight serve`` runs them, with the demo's bundle."""
 
-    def __init__(self, data_dir: Path, port: int) -> None:
-        self.settings = Settings(data_dir=data_dir, port=port)
+    def __init__(self, data_dir: Path, port: int, redis_url: str = "embedded://") -> None:
+        self.settings = Settings(data_dir=data_dir, port=port, redis_url=redis_url)
         shutil.copytree(assets.BUNDLE, self.settings.bundles_dir / "demo")
         self.key = create_keys(data_dir)["experimenter"]
         self.supervisor = Supervisor(self.settings, announce=lambda _: None, parts=(*PARTS, "jobs"))
@@ -134,8 +134,8 @@ class Service:
 
 
 @contextmanager
-def served(data_dir: Path, port: int) -> Iterator[Service]:
-    service = Service(data_dir, port)
+def served(data_dir: Path, port: int, redis_url: str = "embedded://") -> Iterator[Service]:
+    service = Service(data_dir, port, redis_url)
     try:
         yield service
     finally:
