@@ -32,7 +32,7 @@ TRIALS = 6
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Bucket]:
-    with served_bucket() as bucket:
+    with served_bucket("whole-sessions") as bucket:
         yield bucket
 
 
