@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -70,6 +71,8 @@ def erase(
     from mindsight.cli.service import enrolment, follow
 
     if not yes:
+        if not sys.stdin.isatty():
+            raise BadRequest("nobody can be asked here whether to erase it: add --yes", code="cli.yes")
         typer.confirm(f"Erase {subject} with all its sessions? It cannot be undone", abort=True)
     with enrolment(to, key) as service:
         follow(service, service.erase(subject))

@@ -181,3 +181,8 @@ def test_an_example_in_an_empty_folder_ends_with_0_or_with_1_and_one_line(name: 
         *before, last = error.splitlines()  # its progress, before it failed
         assert last.startswith("mindsight: "), error
         assert not [line for line in before if not re.search(r"\d% done", line)], error
+
+
+def test_nothing_is_erased_where_nobody_can_be_asked(run: Run) -> None:
+    code, _, error = run("subject", "erase", "sub-abc234", MINDSIGHT_KEY="")
+    assert (code, error) == (1, "mindsight: nobody can be asked here whether to erase it: add --yes [cli.yes]\n")
