@@ -72,7 +72,7 @@ def erase(
 
     if not yes:
         if not sys.stdin.isatty():
-            raise BadRequest("nobody can be asked here whether to erase it: add --yes", code="cli.yes")
+            raise BadRequest("expected a terminal to confirm the erasure on, or --yes", code="cli.yes")
         typer.confirm(f"Erase {subject} with all its sessions? It cannot be undone", abort=True)
     with enrolment(to, key) as service:
         follow(service, service.erase(subject))

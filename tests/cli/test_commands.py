@@ -185,4 +185,4 @@ def test_an_example_in_an_empty_folder_ends_with_0_or_with_1_and_one_line(name: 
 
 def test_nothing_is_erased_where_nobody_can_be_asked(run: Run) -> None:
     code, _, error = run("subject", "erase", "sub-abc234", MINDSIGHT_KEY="")
-    assert (code, error) == (1, "mindsight: nobody can be asked here whether to erase it: add --yes [cli.yes]\n")
+    assert (code, error) == (1, "mindsight: expected a terminal to confirm the erasure on, or --yes [cli.yes]\n")
