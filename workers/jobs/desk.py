@@ -44,6 +44,7 @@ class Desk:
     _began_s: float = 0.0
     _began_at: int = 0
     _reported_s: float = field(default=-1e9)
+    _pace_told: bool = False
 
     @property
     def jobs(self) -> Jobs:
@@ -65,17 +66,19 @@ class Desk:
         return version_store(self.settings)
 
     def progress(self, step: str, done: int, n: int | None, left_s: float | None = None) -> None:
-        """Report at most once a second, and the beginning and the end of each step.
+        """Report at most once a second, and of each step the beginning, the first pace and the end.
 
         left_s : if it is known; None: by the pace of this step so far
         """
         now_s = self.clock()
         if step != self._step:
             self._step, self._began_s, self._began_at, self._reported_s = step, now_s, done, -1e9
-        if now_s < self._reported_s + EVERY_S and done != n:
-            return
-        self._reported_s = now_s
+            self._pace_told = False
         passed = done - self._began_at
+        pace_is_new = passed > 0 and not self._pace_told  # a step of less than a second also says how long it takes
+        if now_s < self._reported_s + EVERY_S and done != n and not pace_is_new:
+            return
+        self._reported_s, self._pace_told = now_s, passed > 0
         if left_s is None and n is not None and passed > 0:
             left_s = round((now_s - self._began_s) / passed * max(n - done, 0), 1)
         self._append(
