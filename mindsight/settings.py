@@ -20,7 +20,7 @@ CONFIG = "mindsight.env"
 PREFIX = "MINDSIGHT_"
 _NO_SETTINGS = ("MINDSIGHT_KEY", "MINDSIGHT_CONFIG")  # read elsewhere
 _NEAR, _NEAR_WHOLE = 0.7, 0.93  # of difflib: a letter or two, or two in another order; with the prefix
-_HIDDEN = ("redis_url", "blobs_url")  # they may hold a password
+_HIDDEN = ("redis_url", "blobs_url", "oidc_secret")  # they may hold a password
 _SECRETS = "/run/secrets" if Path("/run/secrets").is_dir() else None
 
 
@@ -57,6 +57,8 @@ class Settings(BaseSettings):
         its access tokens are taken beside keys (``mindsight[oidc]``); if empty, keys alone
     oidc_claim, oidc_roles : the claim of its tokens that holds roles, with dots for one within another; and which value
         means which role, as ``VALUE=ROLE,VALUE=ROLE``; if empty, the roles' own names
+    oidc_client, oidc_secret, oidc_scope : this service's client at the provider, with which people sign in on the
+        dashboard, its secret if it has one, and the scopes that it asks for; without a client there is no sign-in
     """
 
     # a container's secrets are files, as mindsight_redis_url; a variable comes first, and an empty one is not set
@@ -83,6 +85,9 @@ class Settings(BaseSettings):
     oidc_audience: str = ""
     oidc_claim: str = "roles"
     oidc_roles: str = ""
+    oidc_client: str = ""
+    oidc_secret: str = ""
+    oidc_scope: str = "openid"
 
     @property
     def sealed_dir(self) -> Path:

@@ -48,6 +48,7 @@ from service.routes import (
     service,
     session_checks,
     sessions,
+    sign_in,
     simulations,
     subject_rois,
     subjects,
@@ -87,6 +88,7 @@ ROUTES = (
     metrics,
     tickets,
     keys,
+    sign_in,
     service,
 )
 DASHBOARD = Path(__file__).parent / "dashboard"

@@ -1,4 +1,4 @@
-"""Who did what: every request that changes something, and every export, as a line of the audit log.
+"""Who did what: every request that changes something, every export and every sign-in, as a line of the audit log.
 
 A line names the key (its id and role), the route and the pseudonyms in its address: never a body, never a name, and
 nothing of volumes, of which a scan has thousands. Requests that were refused for their key's role are in it too.
@@ -18,10 +18,12 @@ from mindsight.files.chain import Chain
 
 CALLER = "mindsight.caller"
 """Name in a request's scope of the key that it came with."""
+ABOUT = "mindsight.about"
+"""Name in a request's scope of pseudonyms that its line names beside those in the address, by what they are."""
 MAX_NAME = 100  # of what an address names: longer ones are refused, and their beginning tells enough
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 _FREQUENT = ("/volumes/", "/events", "/warnings", "/v1/ws-tickets")
-_EXPORT, _DRY_RUN = "/export", "/v1/sessions/check"
+_EXPORT, _SIGNED_IN, _DRY_RUN = "/export", "/v1/sign-in/callback", "/v1/sessions/check"
 
 
 class Audited:
@@ -52,18 +54,18 @@ class Audited:
 def _is_of_interest(scope: Scope) -> bool:
     path: str = scope["path"]
     if scope["method"] in _READS:
-        return path.endswith(_EXPORT)
+        return path.endswith((_EXPORT, _SIGNED_IN))
     return path != _DRY_RUN and not any(part in path for part in _FREQUENT)
 
 
 def _record(scope: Scope, status: int) -> dict[str, Any]:
-    key = scope[CALLER]
+    key, named = scope[CALLER], {**scope.get("path_params", {}), **scope.get(ABOUT, {})}
     return {
         "t": round(time.time(), 3),
         "key": key.id,
         "role": key.role,
         "method": scope["method"],
         "route": getattr(scope.get("route"), "path", ""),
-        "of": {name: str(value)[:MAX_NAME] for name, value in scope.get("path_params", {}).items()},
+        "of": {name: str(value)[:MAX_NAME] for name, value in named.items()},
         "status": status,
     }

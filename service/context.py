@@ -31,6 +31,7 @@ from service.view_store import Views
 
 if TYPE_CHECKING:
     from service.oidc import Issuer
+    from service.sign_in import SignIn
 
 REQUESTS_S, REQUEST_BURST = (
     50.0,
@@ -55,6 +56,7 @@ class Gateway:
         self.versions = VersionStore(settings.versions_dir, settings.bundles_dir, self.registry)
         self.issuer = _issuer(settings)
         self.keys = KeyStore(settings.data_dir, None if self.issuer is None else self.issuer.check)
+        self.sign_in = None if self.issuer is None else _sign_in(settings, self.issuer, self.keys)
         self.pictures, self.shown_pictures = Pictures(self.blobs), Pictures(self.shown)
         self.hub = Hub(self.bus)
         self.hub.add_source("pictures", Source(frozenset({"reconstruction"}), self._reconstruction))
@@ -97,6 +99,14 @@ def _issuer(settings: Settings) -> Issuer | None:
     from service.oidc import Issuer
 
     return Issuer(settings)
+
+
+def _sign_in(settings: Settings, issuer: Issuer, keys: KeyStore) -> SignIn | None:
+    if not settings.oidc_client:
+        return None
+    from service.sign_in import SignIn
+
+    return SignIn(settings, issuer, keys)
 
 
 async def _gateway(connection: HTTPConnection) -> Gateway:

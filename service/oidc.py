@@ -51,6 +51,7 @@ class Issuer:
             raise _wrong("MINDSIGHT_OIDC_AUDIENCE", "the name of this service at the issuer", "none")
         _require_safe(self._issuer, "MINDSIGHT_OIDC_ISSUER")
         self._keys: dict[str, Any] = {}
+        self._described: dict[str, Any] = {}
         self._problem = "they have not been fetched yet"
         self._wanted, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name="oidc", daemon=True)
@@ -94,6 +95,19 @@ class Issuer:
             note="signed in at the identity provider",
             expires_t=float(claims["exp"]) + LEEWAY_S,
         )
+
+    def endpoint(self, name: str) -> str:
+        """An address that the issuer's discovery document names. Raises ServiceUnavailable (``auth.issuer``)."""
+        found = self._described.get(name)
+        if not isinstance(found, str):
+            self._wanted.set()
+            problem = f"{name} is not in its discovery document" if self._described else self._problem
+            raise ServiceUnavailable(
+                f"expected the address where {self._issuer} signs people in: {problem}; use a key meanwhile",
+                code="auth.issuer",
+            )
+        _require_safe(found, name)
+        return found
 
     def _key_of(self, header: Mapping[str, Any]) -> Any:
         """The issuer's key that the token names; its only one where none is named."""
@@ -142,11 +156,11 @@ class Issuer:
             print(f"mindsight gateway: signing keys of {self._issuer}: {problem}", file=sys.stderr, flush=True)
 
     def _fetched(self, client: httpx.Client) -> dict[str, Any]:
-        described = _json(client, f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
+        described = read_json(client, f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
         if described.get("issuer") != self._issuer:
             raise ValueError("its discovery document is of another issuer")
         _require_safe(described["jwks_uri"], "jwks_uri")
-        held = _json(client, described["jwks_uri"])["keys"]
+        held = read_json(client, described["jwks_uri"])["keys"]
         keys = {}
         for one in held:
             if one.get("use", "sig") == "sig" and one.get("kty") in KINDS:
@@ -154,13 +168,14 @@ class Issuer:
                     keys[str(one.get("kid", ""))] = self._jwt.PyJWK(one)
         if not keys:
             raise ValueError("it has no signing key of a kind that is accepted")
+        self._described = described
         return keys
 
 
-def _json(client: httpx.Client, url: str) -> dict[str, Any]:
-    """A document of at most MAX_BYTES, within FETCH_S."""
+def read_json(client: httpx.Client, url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A document of at most MAX_BYTES, within FETCH_S; the answer to a form, if there is one. Raises ValueError."""
     until, content = time.monotonic() + FETCH_S, b""
-    with client.stream("GET", url) as answer:
+    with client.stream("GET" if form is None else "POST", url, data=form) as answer:
         if answer.status_code != httpx.codes.OK:
             raise ValueError(f"status {answer.status_code} at {url}")
         for piece in answer.iter_bytes():

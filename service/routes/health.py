@@ -20,6 +20,7 @@ router = APIRouter(prefix="/v1/health", tags=["service"])
 class Health(Body):
     status: Literal["ok"] = "ok"
     version: str
+    sign_in: bool = Field(description="whether the dashboard can sign people in at the site's identity provider")
     waiting_betas: int = Field(description="betas waiting for an inference worker")
 
 
@@ -28,4 +29,8 @@ def health(gateway: GatewayDependency) -> Health:
     """200 while the gateway, its messages to watchers and the bus work, otherwise 503. Needs no key."""
     if not gateway.hub.reads:
         raise ServiceUnavailable("no new messages reach the watchers: restart the gateway", code="service.watchers")
-    return Health(version=mindsight.__version__, waiting_betas=len(WorkQueue(gateway.bus, "inference")))
+    return Health(
+        version=mindsight.__version__,
+        sign_in=gateway.sign_in is not None,
+        waiting_betas=len(WorkQueue(gateway.bus, "inference")),
+    )

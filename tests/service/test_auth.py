@@ -17,9 +17,7 @@ from mindsight.settings import Settings
 from service import keys as keys_module
 from service.app import create_app
 from service.keys import ROLES, KeyStore, Role, create_keys
-from support.gateway_harness import Running
-
-PUBLIC = {"/v1/health"}
+from support.gateway_harness import PUBLIC, Running
 
 
 def _routes(settings: Settings) -> list[APIRoute | APIWebSocketRoute]:

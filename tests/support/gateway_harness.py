@@ -21,6 +21,8 @@ from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume, encode_volume
 from service.keys import Role, create_keys
 
+PUBLIC = {"/v1/health", "/v1/sign-in", "/v1/sign-in/callback"}
+"""What needs no key."""
 TLS = ssl.create_default_context()
 """Given to every client: each would read all certificates of this machine, and no test speaks TLS."""
 

@@ -8,7 +8,11 @@ import { navigation } from "./ui/nav.js";
 const REASONS = {
   denied: "The server did not accept this key.",
   forbidden: "This key may not watch sessions: an experimenter's or a viewer's may.",
+  "auth.sign_in": "The sign-in was not completed. Sign in again.",
+  "auth.role": "Your account has no role here. Ask who runs this service for one.",
+  "auth.issuer": "The sign-in service does not respond. Use a key meanwhile, or try again.",
 };
+const NOT_SIGNED_IN = "The sign-in was refused. Sign in again, or use a key.";
 const container = document.getElementById("page");
 const bar = document.getElementById("bar");
 let current = null;
@@ -24,6 +28,14 @@ function takeKey() {
   parts.delete("key");
   const rest = parts.toString() && `#${parts}`;
   history.replaceState(null, "", location.pathname + location.search + rest);
+}
+
+/** Why the sign-in was refused, if the address says so; it says it once. */
+function takeRefusal() {
+  const code = fragment().get("refused");
+  if (code === null) return "";
+  history.replaceState(null, "", location.pathname + location.search);
+  return REASONS[code] ?? NOT_SIGNED_IN;
 }
 
 function open(next, nav = null) {
@@ -46,7 +58,8 @@ const refused = (why = "denied") => askForKey(REASONS[why]);
 
 function showPage() {
   takeKey();
-  if (!storedKey()) return askForKey();
+  const refusal = takeRefusal();
+  if (refusal || !storedKey()) return askForKey(refusal);
   const { page, name, isBare } = pageAt(fragment(), refused) ?? pageAt(new URLSearchParams("sessions"), refused);
   open(page, isBare ? null : navigation(name));
 }

@@ -40,6 +40,9 @@ const get = (...parts) => call("GET", at(...parts));
 /** An id of our own, so that a request may be repeated without doing it twice. */
 export const newId = (prefix) => `${prefix}-${Array.from(crypto.getRandomValues(new Uint8Array(4)), (b) => b.toString(16).padStart(2, "0")).join("")}`;
 
+/** Whether people can sign in at the site's identity provider. */
+export const hasSignIn = async () => (await (await request("/v1/health")).json()).sign_in;
+
 /** What this tab's key may do: {id, role, scopes, session}. */
 export const ownKey = () => get("keys", "own");
 

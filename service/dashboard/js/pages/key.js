@@ -1,5 +1,6 @@
-// Asks for the API key if neither the address nor the tab has one.
+// Asks for the API key if neither the address nor the tab has one; where the site has a sign-in, offers that first.
 
+import { hasSignIn } from "../net/api.js";
 import { h } from "../ui/dom.js";
 
 export class KeyForm {
@@ -14,6 +15,7 @@ export class KeyForm {
       h("label", { for: "key", text: "API key" }),
       this.input,
       h("button", { type: "submit", text: "Open" }),
+      (this.signIn = h("a", { class: "button sign-in", href: "/v1/sign-in", text: "Sign in with your account", hidden: "" })),
       h("p", { class: "hint", text: "The service printed it once, at its first start. The key stays in this tab." }),
     );
     this.element.addEventListener("submit", (event) => {
@@ -24,6 +26,7 @@ export class KeyForm {
 
   start() {
     this.input.focus();
+    hasSignIn().then((has) => { this.signIn.hidden = !has; }, () => {}); // a service that is away says so itself
   }
 
   stop() {}
