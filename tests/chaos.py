@@ -22,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--blows", type=int, default=200, help="kills and pauses (default 200)")
     parser.add_argument("--sessions", type=int, default=4, help="that stream at once (default 4)")
+    parser.add_argument("--every", type=float, help="seconds between two blows (default 1 to 3); 10 to see recoveries")
     parser.add_argument("--fail-points", action="store_true", help="instead: each durable step fails once, in each way")
     parser.add_argument("--seed", type=int, default=1, help="decides which process, when and how (default 1)")
     given = parser.parse_args()
@@ -29,7 +30,8 @@ def main() -> int:
     if given.fail_points:
         return _fail_points()
     with tempfile.TemporaryDirectory() as folder:
-        plan = Plan(seed=given.seed, n_blows=given.blows, n_sessions=given.sessions)
+        every_s = (1.0, 3.0) if given.every is None else (given.every, given.every)
+        plan = Plan(seed=given.seed, n_blows=given.blows, n_sessions=given.sessions, every_s=every_s)
         found = campaign(Path(folder), plan, free_port())
     print(json.dumps({"seed": given.seed, "took_s": round(time.monotonic() - started_s), **found.summary()}, indent=1))
     for fault in found.faults:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import random
 import shutil
@@ -44,6 +45,9 @@ from service.keys import create_keys
 PARTS = ("bus", "gateway", "ingest", "inference")
 PAUSES_S = (0.5, 2.0, 8.0)
 SETTLE_S = 180.0
+PACE_S = 0.5  # between two volumes of a session at most: time to recover cannot be seen finer than volumes come
+MAX_RUNS = 40  # volumes of all runs are held in memory
+RECOVERING = ("ingest", "bus")  # without which no volume is processed
 OUTAGES = (ServiceUnavailable, BusUnavailable, StorageFull)
 T = TypeVar("T")
 
@@ -69,21 +73,25 @@ class Found:
     n_betas: int = 0
     n_results: int = 0
     faults: list[str] = field(default_factory=list)
-    recovery_s: list[float] = field(default_factory=list)
+    recovery_s: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in RECOVERING})
     warnings: Counter[str] = field(default_factory=Counter)
 
     def summary(self) -> dict[str, Any]:
-        recovery = np.array(self.recovery_s) if self.recovery_s else np.array([np.nan])
         return {
             "blows": dict(self.blows),
             "acknowledged": self.n_acknowledged,
             "betas": self.n_betas,
             "results": self.n_results,
             "faults": len(self.faults),
-            "next_volume_after_a_blow_to_ingest_s": {
-                "n": len(self.recovery_s),
-                "median": round(float(np.median(recovery)), 2),
-                "p99": round(float(np.percentile(recovery, 99)), 2),
+            "next_processed_volume_after_a_kill_s": {
+                part: {
+                    "n": len(of_part),
+                    "median": round(float(np.median(of_part)), 2),
+                    "p99": round(float(np.percentile(of_part, 99)), 2),
+                    "max": round(max(of_part), 2),
+                }
+                for part, of_part in self.recovery_s.items()
+                if of_part
             },
             "warnings": dict(self.warnings),
         }
@@ -177,7 +185,9 @@ def play(console: Console, runs: Sequence[tuple[RunPlan, list[Volume]]], pace_s:
 
 def campaign(folder: Path, plan: Plan, port: int) -> Found:
     """Stream, strike, wait until all is archived, and compare."""
-    runs, found = short_visit(), Found()
+    found, total_s = Found(), plan.n_blows * sum(plan.every_s) / 2
+    of_one_run = sum(len(volumes) for _, volumes in short_visit())
+    runs = short_visit(min(max(math.ceil(total_s / PACE_S / of_one_run), 1), MAX_RUNS))
     n_volumes = sum(len(volumes) for _, volumes in runs)
     with served(folder / "data", port) as service:
         with service.console(folder / "calm") as console:
@@ -187,7 +197,7 @@ def campaign(folder: Path, plan: Plan, port: int) -> Found:
         play(calm, runs, 0.0, {})
         truth = service.archived("calm")[1]
         acks: dict[str, dict[Any, str]] = {f"wild-{number}": {} for number in range(plan.n_sessions)}
-        pace_s = plan.n_blows * sum(plan.every_s) / 2 / n_volumes
+        pace_s = total_s / n_volumes
         threads = []
         for session, of_session in acks.items():
             console = service.console(folder / session)
@@ -218,8 +228,8 @@ class _Player(threading.Thread):
             self.fault = error
 
 
-def _strike(service: Service, plan: Plan, blows: Counter[str]) -> list[float]:
-    """Kill or pause parts; returns when ingest was struck, in seconds since the Unix epoch."""
+def _strike(service: Service, plan: Plan, blows: Counter[str]) -> list[tuple[str, float]]:
+    """Kill or pause parts; returns which part was killed and when, in seconds since the Unix epoch."""
     random_ = random.Random(plan.seed)
     struck_s, paused = [], []
     for _ in range(plan.n_blows):
@@ -236,8 +246,7 @@ def _strike(service: Service, plan: Plan, blows: Counter[str]) -> list[float]:
             else:
                 os.kill(pid, signal.SIGKILL)
                 blows[f"kill {part}"] += 1
-                if part == "ingest":
-                    struck_s.append(time.time())
+                struck_s.append((part, time.time()))
     for timer in paused:
         timer.join()
     return struck_s
@@ -293,10 +302,10 @@ def _rankings(messages: Sequence[Message]) -> Counter[str]:
     )
 
 
-def _recovery(messages: Sequence[Message], struck_s: Sequence[float], found: Found) -> None:
-    """Time from a kill of the ingest worker until the session's next processed volume."""
+def _recovery(messages: Sequence[Message], struck_s: Sequence[tuple[str, float]], found: Found) -> None:
+    """Time from a kill of a part that volumes need until the session's next processed volume."""
     processed_s = sorted(m.t for m in messages if isinstance(m, VolumeProcessed))
-    for at_s in struck_s:
+    for part, at_s in struck_s:
         later = next(itertools.dropwhile(lambda t, at_s=at_s: t <= at_s, processed_s), None)
-        if later is not None and any(t < at_s for t in processed_s):
-            found.recovery_s.append(later - at_s)
+        if part in RECOVERING and later is not None and any(t < at_s for t in processed_s):
+            found.recovery_s[part].append(later - at_s)
