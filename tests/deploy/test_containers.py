@@ -77,13 +77,24 @@ def test_a_bucket_is_for_every_process_of_ours_and_leaves_the_rest_as_it_is() ->
     assert set(added["services"]) == set(OURS)
     for service in added["services"].values():
         assert set(service) == {"build", "env_file", "environment", "networks", "secrets"}
-        assert service["build"] == {"args": {"S3": "1"}}
+        assert service["build"] == {"args": {"EXTRAS": "s3 ${MINDSIGHT_EXTRAS:-}"}}
         assert service["networks"] == list(added["networks"]) == ["bucket"]
         (secret,) = service["secrets"]
         assert service["environment"] == {"AWS_SHARED_CREDENTIALS_FILE": f"/run/secrets/{secret}"}
         kept = (added["secrets"][secret]["file"], *service["env_file"])
         assert all(name.startswith("deploy/secrets/") for name in kept), "git ignores that folder"
-    assert len(re.findall(r'^ARG S3=""$', DOCKERFILE, re.MULTILINE)) == 3
+
+
+def test_every_image_takes_the_extras_that_a_service_may_have() -> None:
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)
+    installing = [stage for stage in stages if "pip install" in stage and "-r lock.txt" in stage]
+    assert len(installing) == 3
+    for stage in installing:
+        (copied,) = re.findall(r"^COPY (deploy/locks/s3\.txt .*) \./$", stage, re.MULTILINE)
+        assert re.findall(r"locks/(\w+)\.txt", copied) == ["s3", "otel", "oidc"]
+        assert 'ARG EXTRAS=""' in stage
+    for name in OURS:
+        assert COMPOSE["services"][name]["build"]["args"] == {"EXTRAS": "${MINDSIGHT_EXTRAS:-}"}, name
 
 
 def test_secrets_are_new_each_time_and_never_written_over(tmp_path: Path) -> None:
