@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 # The tests start some hundred processes: each would compile every module again where byte code is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo docs lint test test-portable test-slow test-figures fuzz contract chaos soak check bench lock audit sbom licences release chart bucket clean
+.PHONY: setup demo docs lint test test-portable test-slow test-figures fuzz contract chaos soak check bench lock audit sbom licences release chart bucket psychopy clean
 
 setup: .venv/.ready ## a virtual environment with the pinned dependencies
 
@@ -104,6 +104,16 @@ chart: .venv/.chart ## the Helm chart, linted and rendered by Helm and checked a
 
 bucket: .venv/.bucket ## payloads in a bucket: a server of S3's protocol, a whole session, an outage
 	$(BIN)/python -m pytest -q -m 'slow or not slow' tests/blobs tests/system/test_bucket.py tests/operations/test_doctor.py
+
+# A laboratory's own: PsychoPy's packages are not ours, and Mindsight is there as a console has it.
+.venv/.psychopy/ready: .venv/.ready
+	$(BIN)/python -m venv .venv/.psychopy
+	.venv/.psychopy/bin/pip install --quiet psychopy==2026.2.5
+	.venv/.psychopy/bin/pip install --quiet --editable .
+	touch $@
+
+psychopy: .venv/.psychopy/ready ## the examples for PsychoPy with PsychoPy itself, on a screen in memory (Xvfb)
+	$(BIN)/python -m pytest -q -m slow tests/examples/test_psychopy.py
 
 clean:
 	rm -rf .venv build *.egg-info mindsight-data

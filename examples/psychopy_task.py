@@ -3,8 +3,9 @@
     MINDSIGHT_URL=http://127.0.0.1:8420 MINDSIGHT_KEY=ms_... python psychopy_task.py ses-1 pictures/ --run 1
 
 Needs psychopy. ``mindsight stream`` sends the volumes of the same session and run, from the scanner's console: it
-declares the run, and its events are declared here, each with the onset that was really on the screen. A result is
-awaited until shortly before the next image; without one in time the task goes on, and says so in its log.
+declares the run, and its events are declared here, each with the onset that was really on the screen. Events wait for
+the service, the screen does not. A result is awaited until shortly before the next image; without one in time the task
+goes on, and says so in its log.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import argparse
 import csv
 import os
 import random
+import sys
 from pathlib import Path
 
 from psychopy import core, event, visual
 
-from mindsight.client import Console, Session
+from mindsight.client import Console, EventSender, Session
 from mindsight.errors import DeadlineExceeded, NotFound
 
 ON_S, OFF_S, LEAD_IN_S = 3.0, 1.0, 6.0
@@ -32,15 +34,21 @@ def main() -> None:
     with Console(url, key, session=given.session) as console, Session(url, key, given.session) as session:
         # The service knows each image before it is shown: uploading takes time, and the screen must not wait.
         shown = [(path, console.post_image(path.read_bytes())) for path in files[: given.trials]]
-        log = run_task(console, session, given.run, shown)
+        events = EventSender(console)
+        log = run_task(events, session, given.run, shown)
+        left = [str(event["trial"]) for event in events.close()]
+        for event, why in events.refused:
+            print(f"the service refused trial {event['trial']}: {why}", file=sys.stderr)
+        if left:
+            print(f"the service has not taken trials {', '.join(left)}; the onsets are in {given.log}", file=sys.stderr)
     with given.log.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["trial", "image", "onset_s", "decoded", "confidence", "waited_s"])
         writer.writeheader()
         writer.writerows(log)
 
 
-def run_task(console: Console, session: Session, run: int, shown: list[tuple[Path, str]]) -> list[dict[str, object]]:
-    """Show the images; returns one row for each trial. The run must be declared, as ``mindsight stream`` does."""
+def run_task(events: EventSender, session: Session, run: int, shown: list[tuple[Path, str]]) -> list[dict[str, object]]:
+    """Show the images; returns one row for each trial. ``mindsight stream`` declares the run at its first volume."""
     window = visual.Window(fullscr=True, color="gray", units="height")
     fixation = visual.TextStim(window, text="+")
     pictures = [visual.ImageStim(window, image=str(path), size=0.6) for path, _ in shown]
@@ -56,7 +64,7 @@ def run_task(console: Console, session: Session, run: int, shown: list[tuple[Pat
             picture.draw()
             window.flip()
             onset_s = clock.getTime()
-            console.add_event(run, onset_s=onset_s, duration_s=ON_S, trial=trial, stimulus=digest, candidate=path.stem)
+            events.add_event(run, onset_s=onset_s, duration_s=ON_S, trial=trial, stimulus=digest, candidate=path.stem)
             _wait_until(clock, due_s + ON_S)
             fixation.draw()
             window.flip()

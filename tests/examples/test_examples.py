@@ -1,6 +1,7 @@
 """Every example, run against one gateway and one session, whose decoder is simulated.
 
-PsychoPy is stood in for (``support/psychopy_standin``): the part that talks to Mindsight really runs.
+PsychoPy is stood in for (``support/psychopy_standin``): the part that talks to Mindsight really runs. ``make psychopy``
+runs the task, and Builder's component, with PsychoPy itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import matplotlib as mpl
@@ -106,36 +107,6 @@ def test_the_psychopy_task_declares_what_it_shows_and_logs_what_was_decoded(
     events = events_of(running, console)
     assert [events[k].candidate for k in (1, 2, 3, 4)] == [Path(name).stem for name in shown]
     assert [round(events[k].onset_s) for k in (1, 2, 3, 4)] == [6, 10, 14, 18]
-
-
-def test_the_builder_component_writes_a_program_that_waits_for_its_trial(
-    psychopy: None, environment: None, console: Console
-) -> None:
-    component = example("psychopy_builder/mindsight_result").MindsightResultComponent(
-        SimpleNamespace(requirePsychopyLibs=lambda libraries: None), "trial", name="decoder", session=console.session
-    )
-
-    def written(part: str) -> str:
-        lines: list[str] = []
-        getattr(component, part)(SimpleNamespace(writeIndentedLines=lines.append))
-        return "".join(lines)
-
-    saved: dict[str, Any] = {}
-    names: dict[str, Any] = {
-        "trials": SimpleNamespace(thisN=20),
-        "image": SimpleNamespace(tStartRefresh=90.0),
-        "image_file": "scene-021",
-        "thisExp": SimpleNamespace(addData=saved.__setitem__),
-    }
-    exec(written("writeInitCode"), names)
-    exec(written("writeRoutineStartCode"), names)
-    until_s = time.monotonic() + 20.0
-    while names["decoder"].decoded is None and time.monotonic() < until_s:
-        exec(written("writeFrameCode"), names)
-        time.sleep(0.01)
-    exec(written("writeRoutineEndCode"), names)
-    exec(written("writeExperimentEndCode"), names)
-    assert saved == {"decoder.decoded": "scene-021", "decoder.confidence": 0.8}
 
 
 def test_results_go_out_as_markers_and_markers_come_in_as_events(

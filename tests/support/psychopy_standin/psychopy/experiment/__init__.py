@@ -1,1 +1,0 @@
-"""What a Builder component is written against."""
