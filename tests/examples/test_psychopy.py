@@ -95,9 +95,12 @@ def pictures(folder: Path, n: int) -> list[Path]:
 
 def run(command: list[str | Path], environment: dict[str, str], folder: Path) -> None:
     said = folder / "said.txt"
-    with said.open("w") as file, subprocess.Popen(
-        [PYTHON, *command], env=environment, cwd=folder, stdout=file, stderr=file, start_new_session=True
-    ) as process:
+    with (
+        said.open("w") as file,
+        subprocess.Popen(
+            [PYTHON, *command], env=environment, cwd=folder, stdout=file, stderr=file, start_new_session=True
+        ) as process,
+    ):
         try:
             code = process.wait(DEADLINE_S)
         finally:  # PsychoPy starts processes of its own
