@@ -57,7 +57,7 @@ class EventSender:
         until_s = time.monotonic() + deadline_s
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting, timeout=max(0.0, until_s - time.monotonic()))
-            left = [event for _, event in self._waiting]
+            left: list[Mapping[str, Any]] = [event for _, event in self._waiting]
             self._closing.set()
             self._changed.notify_all()
         self._thread.join(timeout=AGAIN_S)  # one that waits for the service holds up nobody: it ends with the program
