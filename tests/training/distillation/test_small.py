@@ -32,7 +32,10 @@ RECIPE = Recipe()
 def test_a_student_gives_its_teachers_latents_in_a_tenth_of_the_steps(
     tmp_path: Path, record_property: pytest.RecordProperty
 ) -> None:
-    """Nearer to the guided teacher's than the teacher's own weights come in as few steps, from the same noise."""
+    """Nearer to the guided teacher's than the teacher's own weights come in as few steps, from the same noise.
+
+    By how much depends on the teacher, which differs with the processor that trains it: the held-out images decide.
+    """
     make(tmp_path, RECIPE)
     config = Config(
         teacher=tmp_path / "unclip", pool=tmp_path / "pool", images=tmp_path / "scenes.h5", out=tmp_path / "run",
@@ -47,21 +50,25 @@ def test_a_student_gives_its_teachers_latents_in_a_tenth_of_the_steps(
     student = built(replace(read, unet=networks.merged(read.unet)), torch.float32, "cpu")
     tokens = torch.from_numpy(examples.tokens(range(examples.n_trained, len(examples.pool))))
     wanted = latents(unclip, tokens, "reference", 38)
-    off = distance_to(wanted)
+    off_B = distances_to(wanted)
     found = {
-        (whose, steps): off(latents(network, tokens, "distilled", steps))
+        (whose, steps): off_B(latents(network, tokens, "distilled", steps))
         for whose, network in (("teacher", unclip), ("student", student))
         for steps in (4, 2)
     }
-    listed = ", ".join(f"{whose} in {steps} steps {distance:.3f}" for (whose, steps), distance in found.items())
-    others = off(wanted.roll(1, 0))
+    listed = ", ".join(
+        f"{whose} in {steps} steps {distance_B.mean():.3f}" for (whose, steps), distance_B in found.items()
+    )
+    others_B = off_B(wanted.roll(1, 0))
     record_property(
         "figures",
         f"distillation at small size: root mean square distance of latents from the teacher's in 38 steps, {listed};"
-        f" from those of other tokens and the same noise {others:.3f}",
+        f" from those of other tokens and the same noise {others_B.mean():.3f}",
     )
     for steps in (4, 2):
-        assert found["student", steps] < 0.9 * found["teacher", steps] < 0.9 * others
+        for near_B, far_B in ((found["student", steps], found["teacher", steps]), (found["teacher", steps], others_B)):
+            gain_B = far_B - near_B
+            assert gain_B.mean() > 1.96 * gain_B.std() / len(gain_B) ** 0.5, (steps, listed)
 
 
 def latents(unclip: Unclip, tokens: Tensor, preset: str, steps: int) -> Tensor:
@@ -71,5 +78,6 @@ def latents(unclip: Unclip, tokens: Tensor, preset: str, steps: int) -> Tensor:
         return unclip.latents(table, unclip.inputs(table, tokens, seed=3))
 
 
-def distance_to(wanted: Tensor) -> Callable[[Tensor], float]:
-    return lambda found: float((found - wanted).square().mean().sqrt())
+def distances_to(wanted: Tensor) -> Callable[[Tensor], Tensor]:
+    """Root mean square distance of each image's latents, (B,)."""
+    return lambda found: (found - wanted).square().flatten(1).mean(1).sqrt()
