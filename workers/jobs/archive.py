@@ -38,7 +38,7 @@ from mindsight.protocol.inputs import StartRun
 from mindsight.settings import Settings, read_settings
 from workers.ingest.runner import series_path, snapshot_path
 from workers.jobs.gather import gather_session
-from workers.process import BUS_DEADLINE_S, NICE
+from workers.process import BUS_DEADLINE_S, NICE, outlive_full_logs
 
 RESULTS_DEADLINE_S = 120.0
 POLL_S = 0.25
@@ -149,6 +149,7 @@ def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m workers.jobs.archive SESSION", file=sys.stderr)
         return 2
+    outlive_full_logs()
     os.nice(NICE)
     try:
         settings = read_settings()
