@@ -23,6 +23,7 @@ from mindsight.journal.presence import BEAT_S, Presence, Worker
 from mindsight.settings import Settings, read_settings
 
 BUS_DEADLINE_S = 30.0
+STORAGE_S = 1.0  # between tries to write to a disk that is full
 NICE = 5  # of what nobody waits for: volumes and results come first
 
 
