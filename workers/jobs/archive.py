@@ -85,8 +85,7 @@ class Archivist:
         if not any(isinstance(message, SessionArchived) for message in messages):
             shutil.rmtree(folder, ignore_errors=True)  # it may be complete, but was not logged: write it again
             files = write_archive(gather_session(self.journal, self.session, messages, self.settings), folder)
-            _report(folder)
-            recorder.archive(f"archive/{name}", len(files))
+            recorder.archive(f"archive/{name}", len(files) + _report(folder))
         else:
             Sessions(self.bus).advance(self.session, "archived")
         self._remove_state()
@@ -137,12 +136,15 @@ class Archivist:
         return message.version == ("refined" if is_refined else "full")
 
 
-def _report(folder: Path) -> None:
-    """The session's page beside its derivatives. Without it, what was measured is archived all the same."""
+def _report(folder: Path) -> int:
+    """The session's page beside its derivatives; the number of files written. Without it, what was measured is archived
+    all the same."""
     try:
         write_report(folder)
+        return 1
     except (MindsightError, OSError, ArithmeticError, LookupError, ValueError) as error:
         print(f"archive: {folder.name} has no report; mindsight report makes it: {error}", file=sys.stderr, flush=True)
+        return 0
 
 
 def main() -> int:

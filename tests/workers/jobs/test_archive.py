@@ -22,6 +22,7 @@ from mindsight.protocol import (
     ReconstructionFit,
     ReconstructionSkipped,
     Result,
+    SessionArchived,
     Warned,
     dump_message,
 )
@@ -221,4 +222,6 @@ def test_one_archivist_at_a_time_writes_a_session(house: House) -> None:
     assert not list(house.settings.snapshots_dir.glob("ses-a*")), "the state that workers kept is gone"
     ended = Lease.acquire(house.bus, "ses-a-archive", f"{process_name()}0", 30.0)  # one that was killed while writing
     assert ended is not None
+    (archived,) = (m for m in house.messages("ses-a") if isinstance(m, SessionArchived))
+    assert archived.n_files == sum(path.is_file() for path in written.rglob("*")), "of all files, the report's too"
     assert Archivist(house.settings, house.bus, "ses-a", 20.0).archive() == written
