@@ -18,6 +18,7 @@ from mindsight.archive import write_archive
 from mindsight.bus import Bus, Lease, WorkQueue
 from mindsight.errors import BusUnavailable, Conflict, MindsightError
 from mindsight.evaluation.visit_report import write_report
+from mindsight.files.digest import sha256_of
 from mindsight.journal.declare import Recorder
 from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
@@ -33,6 +34,7 @@ from mindsight.protocol import (
     Result,
     SessionArchived,
     Warned,
+    dump_message,
 )
 from mindsight.protocol.inputs import StartRun
 from mindsight.settings import Settings, read_settings
@@ -72,6 +74,9 @@ class Archivist:
             raise Conflict("another process writes this archive now: wait for it", code="archive.running")
         try:
             return self._archive()
+        except (MindsightError, OSError) as error:
+            self._say(error)
+            raise
         finally:
             with suppress(BusUnavailable):
                 lease.release()
@@ -90,6 +95,17 @@ class Archivist:
             Sessions(self.bus).advance(self.session, "archived")
         self._remove_state()
         return folder
+
+    def _say(self, error: MindsightError | OSError) -> None:
+        """Once in the session's messages: people who wait for its archive read no worker's log."""
+        if isinstance(error, BusUnavailable):
+            return
+        reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)  # without paths
+        text = f"the archive cannot be written, and is tried again every few seconds: {reason}"
+        message = Warned(session=self.session, t=time.time(), code="archive.failed", text=text, level="error")
+        with suppress(MindsightError):
+            key = f"archive-failed-{sha256_of(text.encode())}"
+            self.journal.messages.append(key, dump_message(message), identity=text)
 
     def _remove_state(self) -> None:
         """An archived session is never taken up again: what its workers kept for that goes."""
