@@ -27,6 +27,7 @@ from mindsight.errors import BusUnavailable, StorageFull
 from mindsight.settings import Settings
 
 REFUSED = "bus.password"
+NO_DATABASE = "bus.database"
 _PAUSE_S = 0.02  # while a slot is on its way from one node to another
 
 
@@ -73,14 +74,14 @@ class Bus:
 
     def wait_ready(self, deadline_s: float) -> None:
         """Ping until every server answers. Raises the last BusUnavailable after ``deadline_s``, at once if one refuses
-        the password.
+        the password or has no such database.
         """
         until = time.monotonic() + deadline_s
         while True:
             try:
                 return self.ping()
             except BusUnavailable as error:
-                if time.monotonic() >= until or error.code == REFUSED:
+                if time.monotonic() >= until or error.code in (REFUSED, NO_DATABASE):
                     raise
                 time.sleep(0.05)
 
@@ -225,6 +226,11 @@ class Bus:
         except redis.exceptions.ResponseError as error:
             if str(error).startswith("MISCONF"):
                 raise _full() from error
+            if str(error).startswith("DB index"):
+                raise BusUnavailable(
+                    "the bus has no database of the number in MINDSIGHT_REDIS_URL: leave it out, or use 0",
+                    code=NO_DATABASE,
+                ) from None
             if str(error).startswith(("UNBLOCKED", "NOREPLICAS")):
                 raise BusUnavailable("the bus accepts no writes now, too few replicas follow it: try again") from error
             raise

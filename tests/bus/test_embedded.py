@@ -255,6 +255,15 @@ def test_a_wrong_password_is_told_apart_from_a_server_that_is_away(settings: Set
         inside.command("CONFIG", "SET", "requirepass", "")
 
 
+def test_a_database_that_the_server_does_not_have_is_told_at_once(settings: Settings) -> None:
+    with EmbeddedServer(settings) as server, closing(Bus(f"{server.url}?db=99")) as bus:
+        started_s = time.monotonic()
+        with pytest.raises(BusUnavailable, match="MINDSIGHT_REDIS_URL") as refused:
+            bus.wait_ready(30.0)
+        assert refused.value.code == "bus.database"
+        assert time.monotonic() - started_s < 10.0, "it does not wait for a database to appear"
+
+
 def test_what_is_written_is_synced_soon_and_not_again(
     settings: Settings, open_bus: Callable[[], Bus], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,10 +37,9 @@ from workers.inference.refining import Interrupted, Refining
 from workers.inference.results import identity_of, read_betas, result_of
 from workers.inference.schedule import choose as choose_picture
 from workers.inference.schedule import put_aside, read
-from workers.process import BUS_DEADLINE_S, run_process
+from workers.process import BUS_DEADLINE_S, STORAGE_S, run_process
 
 BLOCK_S = 0.25
-STORAGE_S = 1.0  # between tries to write to a disk that is full
 STALE_S = 10.0  # after this, the jobs of a worker that died go to another
 
 

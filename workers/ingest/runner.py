@@ -91,11 +91,14 @@ class SessionRunner:
     def resume(
         cls, session: str, lease: Lease, bus: Bus, blobs: Blobs, queue: WorkQueue, settings: Settings
     ) -> SessionRunner:
-        """Continue from the last worker's snapshot; from the beginning of the log if there is none that can be used."""
+        """Continue from the last worker's snapshot; from the beginning of the log if there is none that can be used.
+
+        A power failure may leave a snapshot that is ahead of the log, and of the messages that it stands for.
+        """
         runner = cls(session, lease, bus, blobs, queue, settings)
         runner._skipped = runner.quarantine.read()
         snapshot = read_snapshot(runner.snapshot_path)
-        if snapshot is None:
+        if snapshot is None or snapshot.position > runner.inputs.last_seq():  # the bus lost its last entries
             return runner
         try:
             runner._restore(snapshot)

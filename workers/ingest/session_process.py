@@ -24,6 +24,7 @@ from mindsight.files.digest import sha256_of
 from mindsight.journal.read import Journal
 from mindsight.protocol.messages import Warned, dump_message
 from mindsight.settings import read_settings
+from workers.process import outlive_full_logs
 
 if TYPE_CHECKING:
     from workers.ingest.runner import SessionRunner
@@ -55,6 +56,7 @@ def lead(session: str, holder: str, ttl_s: float, token: int, position: Position
 
     holder, ttl_s, token : of the lease, under which everything is written
     """
+    outlive_full_logs()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C goes to the worker too, which then stops this

@@ -18,12 +18,12 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from mindsight.bus import Bus, Lease, Quarantine
-from mindsight.errors import BusUnavailable, LeaseLost, MindsightError
+from mindsight.errors import BusUnavailable, LeaseLost, MindsightError, StorageFull
 from mindsight.journal.sessions import Sessions
 from mindsight.processes import is_gone, module_command, process_name
 from mindsight.settings import Settings
 from workers.ingest.session_process import Ended, Position, lead
-from workers.process import BUS_DEADLINE_S, run_process
+from workers.process import BUS_DEADLINE_S, STORAGE_S, run_process
 
 LEASE_S = 6.0
 RENEW_S = 2.0
@@ -57,7 +57,7 @@ class IngestWorker:
     _archivists: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Look for sessions, and for those whose process ended; waits for a bus that is away."""
+        """Look for sessions, and for those whose process ended; waits for a bus that is away or full."""
         name = process_name()
         threading.Thread(target=self._renew, name="leases", daemon=True).start()
         looked_s = 0.0
@@ -71,6 +71,8 @@ class IngestWorker:
                 except BusUnavailable as error:
                     print(f"ingest: {error}", file=sys.stderr, flush=True)
                     self.bus.wait_ready(BUS_DEADLINE_S)
+                except StorageFull:  # the process of a session reports it
+                    self.stop.wait(STORAGE_S)
         finally:
             self._end_all()
 

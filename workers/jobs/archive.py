@@ -18,6 +18,7 @@ from mindsight.archive import write_archive
 from mindsight.bus import Bus, Lease, WorkQueue
 from mindsight.errors import BusUnavailable, Conflict, MindsightError
 from mindsight.evaluation.visit_report import write_report
+from mindsight.files.digest import sha256_of
 from mindsight.journal.declare import Recorder
 from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
@@ -33,12 +34,13 @@ from mindsight.protocol import (
     Result,
     SessionArchived,
     Warned,
+    dump_message,
 )
 from mindsight.protocol.inputs import StartRun
 from mindsight.settings import Settings, read_settings
 from workers.ingest.runner import series_path, snapshot_path
 from workers.jobs.gather import gather_session
-from workers.process import BUS_DEADLINE_S, NICE
+from workers.process import BUS_DEADLINE_S, NICE, outlive_full_logs
 
 RESULTS_DEADLINE_S = 120.0
 POLL_S = 0.25
@@ -72,6 +74,9 @@ class Archivist:
             raise Conflict("another process writes this archive now: wait for it", code="archive.running")
         try:
             return self._archive()
+        except (MindsightError, OSError) as error:
+            self._say(error)
+            raise
         finally:
             with suppress(BusUnavailable):
                 lease.release()
@@ -85,12 +90,22 @@ class Archivist:
         if not any(isinstance(message, SessionArchived) for message in messages):
             shutil.rmtree(folder, ignore_errors=True)  # it may be complete, but was not logged: write it again
             files = write_archive(gather_session(self.journal, self.session, messages, self.settings), folder)
-            _report(folder)
-            recorder.archive(f"archive/{name}", len(files))
+            recorder.archive(f"archive/{name}", len(files) + _report(folder))
         else:
             Sessions(self.bus).advance(self.session, "archived")
         self._remove_state()
         return folder
+
+    def _say(self, error: MindsightError | OSError) -> None:
+        """Once in the session's messages: people who wait for its archive read no worker's log."""
+        if isinstance(error, BusUnavailable):
+            return
+        reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)  # without paths
+        text = f"the archive cannot be written, and is tried again every few seconds: {reason}"
+        message = Warned(session=self.session, t=time.time(), code="archive.failed", text=text, level="error")
+        with suppress(MindsightError):
+            key = f"archive-failed-{sha256_of(text.encode())}"
+            self.journal.messages.append(key, dump_message(message), identity=text)
 
     def _remove_state(self) -> None:
         """An archived session is never taken up again: what its workers kept for that goes."""
@@ -137,18 +152,22 @@ class Archivist:
         return message.version == ("refined" if is_refined else "full")
 
 
-def _report(folder: Path) -> None:
-    """The session's page beside its derivatives. Without it, what was measured is archived all the same."""
+def _report(folder: Path) -> int:
+    """The session's page beside its derivatives; the number of files written. Without it, what was measured is archived
+    all the same."""
     try:
         write_report(folder)
+        return 1
     except (MindsightError, OSError, ArithmeticError, LookupError, ValueError) as error:
         print(f"archive: {folder.name} has no report; mindsight report makes it: {error}", file=sys.stderr, flush=True)
+        return 0
 
 
 def main() -> int:
     if len(sys.argv) != 2:
         print("usage: python -m workers.jobs.archive SESSION", file=sys.stderr)
         return 2
+    outlive_full_logs()
     os.nice(NICE)
     try:
         settings = read_settings()

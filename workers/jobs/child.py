@@ -19,7 +19,7 @@ from mindsight.protocol.jobs import CalibrationTask, ErasureTask, PoolTask, Simu
 from mindsight.settings import Settings, read_settings
 from workers.jobs.desk import Desk, lease_name
 from workers.jobs.worker import LATER, LEASE_S, REFUSED
-from workers.process import BUS_DEADLINE_S, NICE
+from workers.process import BUS_DEADLINE_S, NICE, outlive_full_logs
 
 
 def carry_out(desk: Desk) -> str:
@@ -73,6 +73,7 @@ def main() -> int:
     if len(sys.argv) != 4:
         print("usage: python -m workers.jobs.child JOB HOLDER TOKEN", file=sys.stderr)
         return 2
+    outlive_full_logs()
     end_with_parent()
     os.nice(NICE)
     job, holder, token = sys.argv[1], sys.argv[2], int(sys.argv[3])

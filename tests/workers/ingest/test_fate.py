@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mindsight.bus import Lease, Log, Quarantine, WorkQueue
-from mindsight.errors import LeaseLost
+from mindsight.errors import LeaseLost, StorageFull
 from mindsight.protocol import BetaReady, Message, VolumeProcessed, Warned
 from mindsight.simulator.experiment import RunPlan
 from mindsight.volume import Volume
@@ -156,6 +156,22 @@ def test_a_volume_in_quarantine_whose_run_never_opened_does_not_stop_the_session
     assert runner.closed
     warned = [m for m in house.messages("ses-unopened") if isinstance(m, Warned)]
     assert sum(m.code == "input.quarantined" for m in warned) == 2
+
+
+def test_a_bus_whose_disk_is_full_ends_no_worker(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take every session's process with it, and need seconds to start again."""
+    stop, tries = threading.Event(), []
+    worker = IngestWorker(house.settings, house.bus, stop, multiprocessing.get_context("forkserver"))
+
+    def take(name: str) -> None:
+        tries.append(name)
+        if len(tries) == 1:
+            raise StorageFull("the bus cannot write", code="bus.full")
+        stop.set()
+
+    monkeypatch.setattr(worker, "_take_sessions", take)
+    worker.run()
+    assert len(tries) == 2
 
 
 def test_an_archivist_that_has_ended_is_let_go(house: House) -> None:

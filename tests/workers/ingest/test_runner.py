@@ -301,3 +301,17 @@ def test_a_session_that_is_refused_says_so_once_in_its_messages(
     (warned,) = (m for m in house.messages("ses-refused") if isinstance(m, Warned))
     assert (warned.code, warned.level) == ("bundle.unknown", "error")
     assert "cannot be processed, and is tried again" in warned.text
+
+
+def test_a_snapshot_ahead_of_its_log_is_not_used(house: House, plan: RunPlan, volumes: list[Volume]) -> None:
+    """A power failure takes the last entries from the bus, and not the file beside it."""
+    lease, entries = dated(house, "ses-ahead", plan, volumes[:3])
+    fresh = (lease, house.bus, house.blobs, WorkQueue(house.bus, "none"), house.settings)
+    runner = SessionRunner("ses-ahead", *fresh)
+    for entry in entries:
+        runner.take(entry)
+    runner.save()
+    assert SessionRunner.resume("ses-ahead", *fresh).position == entries[-1].seq
+    runner.position += 1
+    runner.save()
+    assert SessionRunner.resume("ses-ahead", *fresh).position == 0

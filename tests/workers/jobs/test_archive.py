@@ -11,7 +11,7 @@ import pytest
 
 from mindsight.archive import write_archive
 from mindsight.bus import Lease, Log, WorkQueue
-from mindsight.errors import Conflict
+from mindsight.errors import Conflict, MindsightError
 from mindsight.processes import is_gone, process_name
 from mindsight.protocol import (
     NO_FITS,
@@ -22,6 +22,7 @@ from mindsight.protocol import (
     ReconstructionFit,
     ReconstructionSkipped,
     Result,
+    SessionArchived,
     Warned,
     dump_message,
 )
@@ -221,4 +222,20 @@ def test_one_archivist_at_a_time_writes_a_session(house: House) -> None:
     assert not list(house.settings.snapshots_dir.glob("ses-a*")), "the state that workers kept is gone"
     ended = Lease.acquire(house.bus, "ses-a-archive", f"{process_name()}0", 30.0)  # one that was killed while writing
     assert ended is not None
+    (archived,) = (m for m in house.messages("ses-a") if isinstance(m, SessionArchived))
+    assert archived.n_files == sum(path.is_file() for path in written.rglob("*")), "of all files, the report's too"
     assert Archivist(house.settings, house.bus, "ses-a", 20.0).archive() == written
+
+
+def test_an_archive_that_cannot_be_written_is_told_once_to_those_who_watch(house: House) -> None:
+    house.open("ses-a").close()
+    house.settings.archive_dir.write_text("in the way")
+    for _ in range(2):
+        with pytest.raises((MindsightError, OSError)):
+            Archivist(house.settings, house.bus, "ses-a", 20.0).archive()
+    (told,) = (m for m in house.messages("ses-a") if isinstance(m, Warned))
+    assert (told.code, told.level) == ("archive.failed", "error")
+    assert str(house.settings.data_dir) not in told.text
+    house.settings.archive_dir.unlink()
+    Archivist(house.settings, house.bus, "ses-a", 20.0).archive()
+    assert any(isinstance(m, SessionArchived) for m in house.messages("ses-a"))
