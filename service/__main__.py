@@ -21,6 +21,7 @@ import uvicorn
 
 from mindsight.errors import Conflict, MindsightError
 from mindsight.files.durable import write_whole
+from mindsight.printing import outlive_full_logs
 from mindsight.settings import Settings, read_settings
 from service.app import create_app
 from service.connections import BoundedConnections, allow_files
@@ -128,4 +129,5 @@ def _announce(settings: Settings, listener: socket.socket) -> Path:
 
 
 if __name__ == "__main__":
+    outlive_full_logs()
     sys.exit(main())

@@ -14,41 +14,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TextIO
 
 import mindsight
 from mindsight.bus import Bus
 from mindsight.errors import MindsightError
 from mindsight.journal.presence import BEAT_S, Presence, Worker
+from mindsight.printing import outlive_full_logs
 from mindsight.settings import Settings, read_settings
 
 BUS_DEADLINE_S = 30.0
 STORAGE_S = 1.0  # between tries to write to a disk that is full
 NICE = 5  # of what nobody waits for: volumes and results come first
-
-
-class Losing:
-    """Text for people: what cannot be written, because the log's disk is full, is lost, and nothing else is."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
-
-
-def outlive_full_logs() -> None:
-    """A line that cannot be printed ends this process no more: it would be taken for an end by the input at hand."""
-    sys.stdout, sys.stderr = Losing(sys.stdout), Losing(sys.stderr)
 
 
 def run_process(

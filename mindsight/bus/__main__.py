@@ -11,6 +11,7 @@ import threading
 
 from mindsight.bus.embedded import EmbeddedServer
 from mindsight.errors import MindsightError
+from mindsight.printing import outlive_full_logs
 from mindsight.settings import read_settings
 
 
@@ -37,4 +38,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    outlive_full_logs()
     sys.exit(main())

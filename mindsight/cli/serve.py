@@ -10,6 +10,7 @@ def serve() -> None:
     need_server("mindsight serve")
     from mindsight.operations.supervisor import Supervisor, wait_for_stop
     from mindsight.operations.welcome import Heard, welcome
+    from mindsight.printing import outlive_full_logs
     from mindsight.progress import Progress
     from mindsight.settings import read_settings
 
@@ -20,4 +21,5 @@ def serve() -> None:
     typer.echo(f"Mindsight is up at {url} (data: {supervisor.settings.data_dir}; logs: {supervisor.logs_dir})")
     for line in welcome(url, heard.keys()):
         typer.echo(line)
+    outlive_full_logs()
     wait_for_stop(supervisor)

@@ -22,9 +22,9 @@ from mindsight.bus import Bus, Fence, Lease, WorkQueue, read_many
 from mindsight.errors import LeaseLost, MindsightError
 from mindsight.files.digest import sha256_of
 from mindsight.journal.read import Journal
+from mindsight.printing import outlive_full_logs
 from mindsight.protocol.messages import Warned, dump_message
 from mindsight.settings import read_settings
-from workers.process import outlive_full_logs
 
 if TYPE_CHECKING:
     from workers.ingest.runner import SessionRunner

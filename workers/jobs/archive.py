@@ -22,6 +22,7 @@ from mindsight.files.digest import sha256_of
 from mindsight.journal.declare import Recorder
 from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
+from mindsight.printing import outlive_full_logs
 from mindsight.processes import is_gone, process_name
 from mindsight.protocol import (
     NO_FITS,
@@ -40,7 +41,7 @@ from mindsight.protocol.inputs import StartRun
 from mindsight.settings import Settings, read_settings
 from workers.ingest.runner import series_path, snapshot_path
 from workers.jobs.gather import gather_session
-from workers.process import BUS_DEADLINE_S, NICE, outlive_full_logs
+from workers.process import BUS_DEADLINE_S, NICE
 
 RESULTS_DEADLINE_S = 120.0
 POLL_S = 0.25

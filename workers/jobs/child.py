@@ -14,12 +14,13 @@ import traceback
 from mindsight.bus import MAX_DELIVERIES, Bus, Fence, Lease
 from mindsight.errors import LeaseLost, MindsightError
 from mindsight.journal.jobs import Jobs
+from mindsight.printing import outlive_full_logs
 from mindsight.processes import end_with_parent
 from mindsight.protocol.jobs import CalibrationTask, ErasureTask, PoolTask, SimulationTask
 from mindsight.settings import Settings, read_settings
 from workers.jobs.desk import Desk, lease_name
 from workers.jobs.worker import LATER, LEASE_S, REFUSED
-from workers.process import BUS_DEADLINE_S, NICE, outlive_full_logs
+from workers.process import BUS_DEADLINE_S, NICE
 
 
 def carry_out(desk: Desk) -> str:

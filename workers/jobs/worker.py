@@ -25,7 +25,7 @@ from mindsight.processes import ending_with_parent, is_gone, module_command, pro
 from mindsight.protocol.jobs import JobBegan, JobRecord, dump_job_message
 from mindsight.settings import Settings
 from workers.jobs.sealing import Sealing
-from workers.process import BUS_DEADLINE_S, run_process
+from workers.process import BUS_DEADLINE_S, STORAGE_S, run_process
 
 SLOTS = 2  # jobs at a time: one that waits for a scanner must not keep others waiting
 LEASE_S, RENEW_S = 10.0, 2.0
@@ -58,7 +58,7 @@ class JobsWorker:
         return Jobs(self.bus, time.time)
 
     def run(self) -> None:
-        """Raises what ends one of the slots; waits for a bus that is away."""
+        """Raises what ends one of the slots; waits for a bus that is away or full."""
         slots = [threading.Thread(target=self._slot, args=(i,), name=f"slot-{i}") for i in range(self.slots)]
         for slot in slots:
             slot.start()
@@ -75,6 +75,9 @@ class JobsWorker:
                 except BusUnavailable as error:
                     print(f"jobs: {error}", file=sys.stderr, flush=True)
                     self.bus.wait_ready(BUS_DEADLINE_S)
+                except StorageFull as error:
+                    print(f"jobs: {error}", file=sys.stderr, flush=True)
+                    self.stop.wait(STORAGE_S)
         except Exception as error:  # handed to the main thread, which ends the process with it
             self._failure = error
             self.stop.set()

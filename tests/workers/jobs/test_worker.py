@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 
 import pytest
 
+from mindsight.errors import StorageFull
 from mindsight.journal.jobs import Jobs
 from mindsight.protocol.jobs import CalibrationTask, JobBegan, JobEnded, JobProgress, JobRecord, VersionMade
 from mindsight.subjects.bundle.folder import Bundle
@@ -18,6 +20,23 @@ from support.two_sides import CONSENT, SidesRun, archived_session
 from support.whole_service import child_of
 from workers.jobs import worker as worker_module
 from workers.jobs.desk import version_store
+from workers.jobs.worker import JobsWorker
+
+
+def test_a_bus_whose_disk_is_full_ends_no_worker(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take every job's process with it, and a job whose process ended too often is given up."""
+    stop, tries = threading.Event(), []
+    worker = JobsWorker(house.settings, house.bus, "test", stop, slots=1)
+
+    def take(consumer: str, *, first: bool) -> None:
+        tries.append(consumer)
+        if len(tries) == 1:
+            raise StorageFull("the bus cannot write", code="bus.full")
+        stop.set()
+
+    monkeypatch.setattr(worker, "_next", take)
+    worker.run()
+    assert len(tries) == 2
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What every worker process does around its loop."""
+"""A disk that is full where the logs are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.ingest.session_process import Ended
 FULL = Path("/dev/full")
 FORKED = """
 import multiprocessing, sys
-from workers.process import outlive_full_logs
+from mindsight.printing import outlive_full_logs
 
 def lead():
     outlive_full_logs()
