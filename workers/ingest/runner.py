@@ -16,6 +16,7 @@ from mindsight.blobs import Blobs
 from mindsight.bus import Bus, Entry, Lease, Quarantine, Questions, WorkQueue
 from mindsight.errors import BadVolume, Diverged, LeaseLost, MindsightError, ModelMismatch
 from mindsight.events import Note, unmeasured
+from mindsight.files.digest import sha256_of
 from mindsight.files.durable import is_of_the_machine
 from mindsight.glm import Event
 from mindsight.glm.normalise import Statistics
@@ -93,12 +94,13 @@ class SessionRunner:
     ) -> SessionRunner:
         """Continue from the last worker's snapshot; from the beginning of the log if there is none that can be used.
 
-        A power failure may leave a snapshot that is ahead of the log, and of the messages that it stands for.
+        A power failure may take the log's last entries and leave the snapshot, which is then of another log: the input
+        that it ends with is compared.
         """
         runner = cls(session, lease, bus, blobs, queue, settings)
         runner._skipped = runner.quarantine.read()
         snapshot = read_snapshot(runner.snapshot_path)
-        if snapshot is None or snapshot.position > runner.inputs.last_seq():  # the bus lost its last entries
+        if snapshot is None or snapshot.document.get("last_input") != runner._input_at(snapshot.position):
             return runner
         try:
             runner._restore(snapshot)
@@ -141,7 +143,10 @@ class SessionRunner:
         self._publish_space()
         self._publish_registration()  # a snapshot comes after every message that it stands for
         state = self.ingest.state()
+        if (last_input := self._input_at(self.position)) is None:
+            return  # the bus has lost what this state is of
         document = {
+            "last_input": last_input,
             "opened": self.opened.model_dump(mode="json"),
             "ingest": state.meta,
             "repeats": self.repeats.state(),
@@ -150,6 +155,11 @@ class SessionRunner:
         }
         write_snapshot(self.snapshot_path, self.position, document, state.arrays)
         self._n_unsaved = 0
+
+    def _input_at(self, position: int) -> str | None:
+        """Digest of the entry of this number; None if there is none."""
+        found = self.inputs.read(position - 1, 1)
+        return sha256_of(found[0].payload) if found and found[0].seq == position else None
 
     def tidy(self) -> None:
         """Do in idle time what no beta waits for."""

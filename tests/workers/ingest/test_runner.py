@@ -35,6 +35,7 @@ from mindsight.volume_codec import decode_volume
 from support.house import House
 from workers.ingest import session_process
 from workers.ingest.runner import SessionRunner
+from workers.ingest.snapshot import read_snapshot, write_snapshot
 
 ITEMS = ("tree", "house", "tree", "dog", "house", "tree")
 
@@ -303,8 +304,8 @@ def test_a_session_that_is_refused_says_so_once_in_its_messages(
     assert "cannot be processed, and is tried again" in warned.text
 
 
-def test_a_snapshot_ahead_of_its_log_is_not_used(house: House, plan: RunPlan, volumes: list[Volume]) -> None:
-    """A power failure takes the last entries from the bus, and not the file beside it."""
+def test_a_snapshot_of_another_log_is_not_used(house: House, plan: RunPlan, volumes: list[Volume]) -> None:
+    """A power failure takes the last entries from the bus, and not the file beside it; others may follow."""
     lease, entries = dated(house, "ses-ahead", plan, volumes[:3])
     fresh = (lease, house.bus, house.blobs, WorkQueue(house.bus, "none"), house.settings)
     runner = SessionRunner("ses-ahead", *fresh)
@@ -312,6 +313,8 @@ def test_a_snapshot_ahead_of_its_log_is_not_used(house: House, plan: RunPlan, vo
         runner.take(entry)
     runner.save()
     assert SessionRunner.resume("ses-ahead", *fresh).position == entries[-1].seq
-    runner.position += 1
-    runner.save()
-    assert SessionRunner.resume("ses-ahead", *fresh).position == 0
+    held = read_snapshot(runner.snapshot_path)
+    assert held is not None
+    for position, changed in ((held.position + 1, {}), (held.position, {"last_input": "0" * 64})):
+        write_snapshot(runner.snapshot_path, position, {**held.document, **changed}, held.arrays)
+        assert SessionRunner.resume("ses-ahead", *fresh).position == 0
