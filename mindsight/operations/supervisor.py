@@ -25,7 +25,8 @@ from mindsight.settings import Settings, traces_wanted
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 10.0
-RESTART_PAUSE_S = 1.0
+LOOK_S = 0.1  # how soon a part that ended is noticed
+RESTART_PAUSE_S = 1.0  # between two starts of one part: what ends at once is not started without a pause
 REFUSED = 1  # exit code of a part that gave its reason in one line; at the start, another attempt would not help
 MODULES = {
     "bus": "mindsight.bus",
@@ -70,6 +71,7 @@ class Supervisor:
     _refused: str | None = None
     _lock_file: int | None = None
     _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _started_s: dict[str, float] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -152,6 +154,7 @@ class Supervisor:
             return self._processes[part]
 
     def _spawn(self, part: str) -> None:
+        self._started_s[part] = time.monotonic()
         with (self.logs_dir / f"{part}.log").open("ab") as log:
             self._processes[part] = subprocess.Popen(  # noqa: S603
                 module_command(MODULES[part]),
@@ -174,12 +177,12 @@ class Supervisor:
 
     def _keep_alive(self) -> None:
         # this thread must outlive the parts it starts: PR_SET_PDEATHSIG follows the thread, not the process
-        while not self._stopped.wait(RESTART_PAUSE_S):
+        while not self._stopped.wait(LOOK_S):
             with self._lock:
                 if self._stopping.is_set():
                     continue
                 for part, process in list(self._processes.items()):
-                    if process.poll() is not None:
+                    if process.poll() is not None and time.monotonic() >= self._started_s[part] + RESTART_PAUSE_S:
                         if process.returncode == REFUSED:
                             self._refused = self._refused or part
                         self.restarts += 1

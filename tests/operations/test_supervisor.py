@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -172,3 +173,31 @@ def test_a_taken_port_is_reported_at_once(tmp_path: Path) -> None:
         with pytest.raises(MindsightError, match=f"gateway could not start: .*cannot listen on 127.0.0.1:{port}"):
             supervisor.start()
     assert supervisor.restarts <= 2
+
+
+def test_a_killed_part_is_started_at_once_and_one_that_always_ends_once_a_second(tmp_path: Path) -> None:
+    starts: list[float] = []
+    seconds = ["60", "0", "0", "60"]  # for which each process runs
+
+    class Counted(Supervisor):
+        def _spawn(self, part: str) -> None:
+            starts.append(time.monotonic())
+            self._started_s[part] = starts[-1]
+            self._processes[part] = subprocess.Popen(["sleep", seconds[len(starts) - 1]])
+
+    supervisor = Counted(Settings(data_dir=tmp_path), announce=lambda _: None)
+    supervisor._spawn("part")
+    thread = threading.Thread(target=supervisor._keep_alive)
+    thread.start()
+    time.sleep(1.5)
+    killed_s = time.monotonic()
+    supervisor.process("part").kill()
+    while len(starts) < 4 and time.monotonic() < killed_s + 30.0:
+        time.sleep(0.02)
+    supervisor._stopped.set()
+    thread.join()
+    supervisor.process("part").kill()
+    supervisor.process("part").wait()
+    assert starts[1] - killed_s < 1.0
+    assert min(starts[2] - starts[1], starts[3] - starts[2]) >= 1.0
+    assert len(starts) == 4
