@@ -130,12 +130,15 @@ class CStoreReceiver(Receiver):
     def close(self) -> None:
         if not self._closed.is_set():
             super().close()
+            end_s = self._clock.monotonic_s() + CLOSE_S
             for assoc in self._ae.active_associations:
-                assoc.abort()
+                if assoc.is_rejected:  # it ends by itself; aborted meanwhile, its thread would end with a traceback
+                    assoc.join(max(0.0, end_s - self._clock.monotonic_s()))
+                else:
+                    assoc.abort()
             with contextlib.suppress(OSError):  # wakes the accepting thread, which otherwise polls twice a second
                 self._server.socket.shutdown(socket.SHUT_RDWR)
             self._ae.shutdown()
-            end_s = self._clock.monotonic_s() + CLOSE_S
             for assoc, _ in self._peers:
                 assoc.join(max(0.0, end_s - self._clock.monotonic_s()))
             self._reap()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from pynetdicom import AE
+from pynetdicom import AE, Association
 from pynetdicom.sop_class import (
     CTImageStorage,
     EnhancedMRImageStorage,
@@ -156,3 +158,22 @@ def test_a_sender_in_rle_is_read() -> None:
         association.release()
         items = take(transport, lambda items: len(items) >= 2)
     assert [item.index for item in items[:2]] == [0, 1]  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_receiver_that_closes_while_it_turns_a_peer_away_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine the refused association still runs when the operator is told."""
+    told, kill = threading.Event(), Association.kill
+
+    def slow_kill(association: Association) -> None:
+        told.wait(5.0)
+        time.sleep(0.3)  # the receiver closes now
+        kill(association)
+
+    monkeypatch.setattr(Association, "kill", slow_kill)
+    with receiver() as transport:
+        peer = threading.Thread(target=call, args=(transport, [(MRImageStorage, [PLAIN])]), kwargs={"called": "OTHER"})
+        peer.start()
+        warned(transport, "peer.called")
+        told.set()
+    peer.join(10.0)
