@@ -20,7 +20,7 @@ from pathlib import Path
 from psychopy import core, event, visual
 
 from mindsight.client import Console, EventSender, Session
-from mindsight.errors import DeadlineExceeded, NotFound
+from mindsight.errors import MindsightError
 
 ON_S, OFF_S, LEAD_IN_S = 3.0, 1.0, 6.0
 TRIGGER, QUIT = "5", "escape"  # what the scanner's interface types for each volume, and who wants to stop
@@ -31,10 +31,13 @@ def main() -> None:
     url, key = os.environ["MINDSIGHT_URL"], os.environ["MINDSIGHT_KEY"]
     files = sorted(path for path in given.images.iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     random.Random(given.run).shuffle(files)  # noqa: S311 -- an order, no secret
-    with Console(url, key, session=given.session) as console, Session(url, key, given.session) as session:
+    with (
+        Console(url, key, session=given.session) as console,
+        Session(url, key, given.session) as session,
+        EventSender(console) as events,
+    ):
         # The service knows each image before it is shown: uploading takes time, and the screen must not wait.
         shown = [(path, console.post_image(path.read_bytes())) for path in files[: given.trials]]
-        events = EventSender(console)
         log = run_task(events, session, given.run, shown)
         left = [str(event["trial"]) for event in events.close()]
         for event, why in events.refused:
@@ -86,7 +89,7 @@ def _result(session: Session, run: int, trial: int, deadline_s: float, clock: co
     began_s = clock.getTime()
     try:
         result = session.wait(trial, stage="fast", deadline_s=max(0.0, deadline_s), run=run)
-    except (DeadlineExceeded, NotFound) as error:
+    except MindsightError as error:
         return {"decoded": f"none ({error.code})", "waited_s": round(clock.getTime() - began_s, 3)}
     found = {"decoded": result.candidates[0].id, "confidence": round(result.confidence, 3)}
     return found | {"waited_s": round(clock.getTime() - began_s, 3)}

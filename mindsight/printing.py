@@ -30,5 +30,5 @@ class Losing:
 
 
 def outlive_full_logs() -> None:
-    """A line that cannot be printed ends this process no more: it would be taken for an end by the input at hand."""
+    """A line that cannot be printed no longer ends this process, as if the input at hand had ended it."""
     sys.stdout, sys.stderr = Losing(sys.stdout), Losing(sys.stderr)

@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 
 from mindsight.blobs import open_blobs, open_shown
 from mindsight.bus import Bus
+from mindsight.errors import BadRequest
 from mindsight.journal.declare import Recorder
 from mindsight.journal.jobs import Jobs
 from mindsight.journal.read import Journal
@@ -56,7 +57,7 @@ class Gateway:
         self.versions = VersionStore(settings.versions_dir, settings.bundles_dir, self.registry)
         self.issuer = _issuer(settings)
         self.keys = KeyStore(settings.data_dir, None if self.issuer is None else self.issuer.check)
-        self.sign_in = None if self.issuer is None else _sign_in(settings, self.issuer, self.keys)
+        self.sign_in = _sign_in(settings, self.issuer, self.keys)
         self.pictures, self.shown_pictures = Pictures(self.blobs), Pictures(self.shown)
         self.hub = Hub(self.bus)
         self.hub.add_source("pictures", Source(frozenset({"reconstruction"}), self._reconstruction))
@@ -101,9 +102,14 @@ def _issuer(settings: Settings) -> Issuer | None:
     return Issuer(settings)
 
 
-def _sign_in(settings: Settings, issuer: Issuer, keys: KeyStore) -> SignIn | None:
+def _sign_in(settings: Settings, issuer: Issuer | None, keys: KeyStore) -> SignIn | None:
     if not settings.oidc_client:
         return None
+    if issuer is None:
+        raise BadRequest(
+            "expected MINDSIGHT_OIDC_ISSUER beside MINDSIGHT_OIDC_CLIENT, got none: set both or neither",
+            code="settings.invalid",
+        )
     from service.sign_in import SignIn
 
     return SignIn(settings, issuer, keys)

@@ -201,7 +201,10 @@ def _roles(text: str) -> dict[str, Role]:
 
 def _require_safe(url: str, name: str) -> None:
     """Keys that come in the clear could be anybody's."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _wrong(name, "an https:// address", repr(url)) from None
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         raise _wrong(name, "an https:// address", repr(url))
 

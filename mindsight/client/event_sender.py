@@ -6,7 +6,6 @@ Knows nothing of screens.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
@@ -25,14 +24,14 @@ class EventSender:
     declares a run with its first volume. What the service refuses for good is in ``refused``, and stops no other.
 
     console : used by this thread alone from now on
-    refused : each event that the service refused, and why
+    refused : each event that could not be sent as it is, or that the service refused, and why
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._waiting: deque[tuple[int, dict[str, Any]]] = deque()
         self._changed, self._closing = threading.Condition(), threading.Event()
-        self.refused: list[tuple[Mapping[str, Any], MindsightError]] = []
+        self.refused: list[tuple[Mapping[str, Any], Exception]] = []
         self._thread = threading.Thread(target=self._send, name="events", daemon=True)
         self._thread.start()
 
@@ -53,10 +52,9 @@ class EventSender:
         return len(self._waiting)
 
     def close(self, deadline_s: float = 30.0) -> list[Mapping[str, Any]]:
-        """Send what waits, for at most so long; returns the events that the service has not taken until then."""
-        until_s = time.monotonic() + deadline_s
+        """Send what waits, for at most so long; returns the events that the service has not taken. Again: at once."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting, timeout=max(0.0, until_s - time.monotonic()))
+            self._changed.wait_for(lambda: not self._waiting or self._closing.is_set(), timeout=deadline_s)
             left: list[Mapping[str, Any]] = [event for _, event in self._waiting]
             self._closing.set()
             self._changed.notify_all()
@@ -72,8 +70,8 @@ class EventSender:
                 run, event = self._waiting[0]
             try:
                 self._console.add_events(run, [event])
-            except MindsightError as error:
-                if error.is_transient or isinstance(error, NotFound):
+            except Exception as error:  # whatever a program hands in: its other events are sent
+                if isinstance(error, NotFound) or (isinstance(error, MindsightError) and error.is_transient):
                     self._closing.wait(AGAIN_S)
                     continue
                 self.refused.append((event, error))

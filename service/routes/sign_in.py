@@ -14,24 +14,23 @@ from starlette.responses import RedirectResponse
 
 from mindsight.errors import MindsightError, NotFound
 from service.audit import ABOUT, CALLER
-from service.context import GatewayDependency
+from service.context import Gateway, GatewayDependency
 from service.problems import responses
 from service.rates import TooMany
-from service.sign_in import MAX_CODE, Attempt
+from service.sign_in import Attempt, SignIn
 
 router = APIRouter(prefix="/v1/sign-in", tags=["service"])
 
 COOKIE, COOKIE_S = "mindsight_sign_in", 600
+MAX_CODE = 2048  # letters of what comes back
 
 
 @router.get("", status_code=303, response_class=RedirectResponse, responses=responses(404))
 def begin(request: Request, gateway: GatewayDependency) -> RedirectResponse:
     """For browsers: to the site's identity provider."""
-    if gateway.sign_in is None:
-        raise NotFound("this service has no sign-in: it needs MINDSIGHT_OIDC_CLIENT, or a key", code="auth.no_sign_in")
-    attempt = Attempt.new()
+    sign_in, attempt = _sign_in(gateway), Attempt.new()
     try:
-        response = _redirected(gateway.sign_in.address(attempt, _back(request)))
+        response = _redirected(sign_in.address(attempt, _back(request)))
     except MindsightError as error:
         return _refused(error)
     response.set_cookie(
@@ -57,10 +56,9 @@ def finish(
     ] = "",
 ) -> RedirectResponse:
     """For browsers: back from the identity provider to the page, with a key of its own, or with why there is none."""
-    if gateway.sign_in is None:
-        raise NotFound("this service has no sign-in: it needs MINDSIGHT_OIDC_CLIENT, or a key", code="auth.no_sign_in")
+    sign_in = _sign_in(gateway)
     try:
-        key, text, signed_in = gateway.sign_in.finish(Attempt.read(mindsight_sign_in), state, code, _back(request))
+        key, text, signed_in = sign_in.finish(Attempt.read(mindsight_sign_in), state, code, _back(request))
     except MindsightError as error:
         if not gateway.wrong_keys.take(request.client.host if request.client else ""):
             raise TooMany("expected a sign-in, got many wrong ones from this address: wait before the next") from None
@@ -69,6 +67,12 @@ def finish(
     response = _redirected(f"/#{urlencode({'key': text})}")
     response.delete_cookie(COOKIE, path=router.prefix)
     return response
+
+
+def _sign_in(gateway: Gateway) -> SignIn:
+    if gateway.sign_in is None:
+        raise NotFound("this service has no sign-in: it needs MINDSIGHT_OIDC_CLIENT, or a key", code="auth.no_sign_in")
+    return gateway.sign_in
 
 
 def _back(request: Request) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mindsight.client import Console, EventSender, Session, event_sender
+from mindsight.errors import BadRequest
 from mindsight.protocol import EventAdded
 from support.gateway_harness import Running
 from support.proxy_harness import Proxy
@@ -68,9 +69,9 @@ def test_what_is_refused_is_named_and_stops_no_other(running: Running, console: 
     console.start_run(1, task="pictures", tr_s=1.5)
     with EventSender(console) as events:
         events.add_event(1, trial=1, onset_s=6.0, duration_s=-3.0)
+        events.add_event(1, trial=3, onset_s=18.0, duration_s=3.0, label=object())
         events.add_event(1, trial=2, onset_s=12.0, duration_s=3.0)
-    ((event, why),) = events.refused
-    assert (event["trial"], why.code) == (1, "request.invalid")
+    assert [(event["trial"], type(why)) for event, why in events.refused] == [(1, BadRequest), (3, TypeError)]
     assert trials_of(running, console) == [(2, 12.0)]
 
 
@@ -80,4 +81,5 @@ def test_what_could_not_be_sent_is_returned(console: Console) -> None:
     began_s = time.monotonic()
     (left,) = events.close(deadline_s=0.3)
     assert left["trial"] == 1
+    assert events.close() == [left]
     assert time.monotonic() - began_s < 5.0

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from mindsight.errors import MindsightError
+from mindsight.errors import BadRequest, MindsightError
 from mindsight.settings import Settings
 from service.app import create_app
 from service.context import WRONG_KEY_BURST
@@ -147,6 +147,18 @@ def test_behind_a_proxy_the_browser_comes_back_over_tls(site: Site) -> None:
 def test_without_a_client_there_is_no_sign_in(site: Site) -> None:
     assert site.begin().json()["code"] == "auth.no_sign_in"
     assert site.browser.get("/v1/sign-in/callback?code=x&state=y").status_code == 404
+
+
+def test_a_client_without_an_issuer_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="MINDSIGHT_OIDC_ISSUER"):
+        create_app(Settings(data_dir=tmp_path, oidc_client=CLIENT))
+
+
+@pytest.mark.parametrize("address", ["http://[", "ftp://x", 1])
+def test_an_address_that_is_none_is_refused_in_words(site: Site, address: object) -> None:
+    at = site.back()
+    site.app.state.gateway.issuer._described.update(authorization_endpoint=address, token_endpoint=address)
+    assert set(site.come("/v1/sign-in")) == set(site.come(at)) == {"refused"}
 
 
 def test_many_wrong_ones_have_to_wait(site: Site) -> None:

@@ -142,9 +142,9 @@ class SessionRunner:
             return
         self._publish_space()
         self._publish_registration()  # a snapshot comes after every message that it stands for
-        state = self.ingest.state()
         if (last_input := self._input_at(self.position)) is None:
             return  # the bus has lost what this state is of
+        state = self.ingest.state()
         document = {
             "last_input": last_input,
             "opened": self.opened.model_dump(mode="json"),

@@ -75,8 +75,7 @@ class JobsWorker:
                 except BusUnavailable as error:
                     print(f"jobs: {error}", file=sys.stderr, flush=True)
                     self.bus.wait_ready(BUS_DEADLINE_S)
-                except StorageFull as error:
-                    print(f"jobs: {error}", file=sys.stderr, flush=True)
+                except StorageFull:
                     self.stop.wait(STORAGE_S)
         except Exception as error:  # handed to the main thread, which ends the process with it
             self._failure = error

@@ -1,4 +1,4 @@
-// Asks for the API key if neither the address nor the tab has one; where the site has a sign-in, offers that first.
+// Asks for the API key if neither the address nor the tab has one; where the site has a sign-in, offers that too.
 
 import { hasSignIn } from "../net/api.js";
 import { h } from "../ui/dom.js";
