@@ -9,7 +9,7 @@ const REASONS = {
   denied: "The server did not accept this key.",
   forbidden: "This key may not watch sessions: an experimenter's or a viewer's may.",
   "auth.sign_in": "The sign-in was not completed. Sign in again.",
-  "auth.role": "Your account has no role here. Ask who runs this service for one.",
+  "auth.role": "Your account has no role here. Ask an administrator of this service for one.",
   "auth.issuer": "The sign-in service does not respond. Use a key meanwhile, or try again.",
 };
 const NOT_SIGNED_IN = "The sign-in was refused. Sign in again, or use a key.";

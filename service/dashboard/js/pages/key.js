@@ -15,8 +15,8 @@ export class KeyForm {
       h("label", { for: "key", text: "API key" }),
       this.input,
       h("button", { type: "submit", text: "Open" }),
-      (this.signIn = h("a", { class: "button sign-in", href: "/v1/sign-in", text: "Sign in with your account", hidden: "" })),
       h("p", { class: "hint", text: "The service printed it once, at its first start. The key stays in this tab." }),
+      (this.signIn = h("a", { class: "button sign-in", href: "/v1/sign-in", text: "Sign in with your account", hidden: "" })),
     );
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();
