@@ -111,6 +111,28 @@ def test_one_screen_at_every_size_without_scrolling_overflow_or_a_console_messag
     assert tab.page.evaluate(BLANK) == []
 
 
+def test_an_image_that_cannot_be_loaded_yet_is_asked_for_again(tab: Tab, feeder: Feeder, open_record: Record) -> None:
+    feeder.unready = dict.fromkeys(open_record.images, 2)
+    missing = "[...document.querySelectorAll('.live .placeholder')].filter((el) => el.textContent !== '').length"
+    _open(tab, feeder, open_record, open_record.until(2, 63))
+    tab.until(f"({PICTURES}) === 0 && ({missing}) === 10")
+    assert "image not available" in tab.text("ms-trial .pair")
+    tab.until(f"({PICTURES}) === 10 && ({missing}) === 0")
+    assert len(feeder.unready) > 10
+    feeder.reset()
+    feeder.images, kept = {}, feeder.images  # gone for good: asked for once
+    try:
+        _open(tab, feeder, open_record, open_record.until(2, 64))
+        tab.page.reload()
+        tab.until(f"({missing}) === 10")
+        tab.page.wait_for_timeout(1500)
+        asked = [url for url in tab.requests if "/v1/images/" in url]
+        tab.page.wait_for_timeout(1500)
+        assert [url for url in tab.requests if "/v1/images/" in url] == asked
+    finally:
+        feeder.images = kept
+
+
 def _fits(tab: Tab, sizes: list[tuple[int, int]]) -> None:
     for width, height in sizes:
         tab.page.set_viewport_size({"width": width, "height": height})

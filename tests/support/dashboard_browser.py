@@ -45,8 +45,8 @@ class Tab:
         for event, handler in handlers.items():
             self.page.remove_listener(event, handler)
 
-    def until(self, javascript: str, deadline_s: float = 60.0) -> None:
-        """Waits until an expression holds, by default for a minute: the page's policy forbids Playwright's own."""
+    def until(self, javascript: str, deadline_s: float = 120.0) -> None:
+        """Waits until an expression holds, by default for two minutes: the page's policy forbids Playwright's own."""
         deadline = time.monotonic() + deadline_s
         while not self.page.evaluate(javascript):
             if time.monotonic() > deadline:

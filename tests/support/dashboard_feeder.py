@@ -70,6 +70,7 @@ class Feeder:
         self.images = {digest: data for record in records for digest, data in record.images.items()}
         self.tickets: set[str] = set()
         self.refuse = False
+        self.unready: dict[str, int] = {}  # how often each image is still refused
         self.limits: list[dict[str, Any]] = []
         config = uvicorn.Config(
             self._app(),
@@ -111,6 +112,7 @@ class Feeder:
     def reset(self) -> None:
         """As after the start: nothing published, nothing refused, no limits set."""
         self.refuse = False
+        self.unready = {}
         self.limits = []
         self.feeds = {session: Feed(feed.record) for session, feed in self.feeds.items()}
 
@@ -198,7 +200,11 @@ class Feeder:
     async def _image(self, request: Request) -> Response:
         if not self._allowed(request):
             return JSONResponse({"title": "wrong key", "status": 401}, 401)
-        data = self.images.get(request.path_params["digest"])
+        digest = request.path_params["digest"]
+        if (left := self.unready.get(digest, 0)) > 0:
+            self.unready[digest] = left - 1
+            return JSONResponse({"title": "storage unavailable", "status": 503}, 503)
+        data = self.images.get(digest)
         return Response(data, media_type="image/png") if data else JSONResponse({"title": "no such image"}, 404)
 
     async def _stream(self, socket: WebSocket) -> None:

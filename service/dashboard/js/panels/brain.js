@@ -53,15 +53,15 @@ class BrainPanel extends Panel {
 
   #drawPicture(view) {
     const made = brainMapOf(view.trial);
-    setText(this.words, made ? "" : "no map of this trial; “volumes” shows the scan itself");
     this.key.hidden = !made;
     if (!made) {
+      setText(this.words, "no map of this trial; “volumes” shows the scan itself");
       this.img.hidden = true;
       this.img.dataset.digest = "";
       return;
     }
     this.img.alt = `map of the beta of trial ${made.trial}`;
-    show(this.img, made.brain_map, () => setText(this.words, "map not available"));
+    show(this.img, made.brain_map, (missing) => setText(this.words, missing ? "map not available" : ""));
   }
 
   #name() {

@@ -74,7 +74,6 @@ class CandidatesPanel extends Panel {
       return;
     }
     const name = nameOf(candidate);
-    setText(tile.placeholder, candidate.image ? "" : name);
     setAttr(tile.placeholder, "title", name);
     setText(tile.name, candidate.image ? name : "");
     setAttr(tile.name, "title", name === candidate.id ? name : `${name}\n${candidate.id}`);
@@ -84,8 +83,9 @@ class CandidatesPanel extends Panel {
     tile.fill.style.width = `${100 * (p ?? 0)}%`;
     tile.img.alt = name;
     if (candidate.image) {
-      show(tile.img, candidate.image, () => setText(tile.placeholder, name));
+      show(tile.img, candidate.image, (missing) => setText(tile.placeholder, missing ? name : ""));
     } else {
+      setText(tile.placeholder, name);
       tile.img.hidden = true;
       tile.img.dataset.digest = "";
     }

@@ -70,8 +70,7 @@ class RegistrationPanel extends Panel {
   }
 
   #showImage() {
-    this.none.textContent = "";
-    show(this.img, this.image, () => (this.none.textContent = "image not available"));
+    show(this.img, this.image, (missing) => setText(this.none, missing ? "image not available" : ""));
     if (!this.dialog.open) this.dialog.showModal();
   }
 }

@@ -167,17 +167,20 @@ class TrialPanel extends Panel {
   }
 
   #drawImage(part, digest, alt, keep = false) {
-    setText(part.words, "");
     part.img.alt = alt;
-    show(part.img, digest, () => this.#drawPlaceholder(part, "image not available"), keep);
+    show(part.img, digest, (missing) => this.#drawWords(part, missing ? "image not available" : ""), keep);
   }
 
   #drawPlaceholder(part, words, more = "", size = "") {
     part.img.hidden = true;
     part.img.dataset.digest = "";
+    this.#drawWords(part, words, more, size);
+  }
+
+  #drawWords(part, words, more = "", size = "") {
     part.words.className = `placeholder ${size}`;
     part.words.title = more ? `${words}\n${more}` : words;
-    part.words.replaceChildren(h("span", { text: words }), h("small", { text: more }));
+    part.words.replaceChildren(...(words ? [h("span", { text: words }), h("small", { text: more })] : []));
   }
 
   /** What the reconstruction itself is worth; the ranking's confidence is with its candidates. */

@@ -1,11 +1,13 @@
 // Images by their digest: fetched once with the key, kept as object URLs; the least recently used is released, by bytes.
 
-import { fetchImage } from "../net/api.js";
+import { ApiError, fetchImage } from "../net/api.js";
 
 const KEPT_BYTES = 64 * 2 ** 20;
 const urls = new Map(); // digest -> {url: Promise<string>, bytes}, least recently used first
 const coming = new Map(); // digest -> what to do with its bytes
 const COMING_MS = 500; // longer than a picture takes on its lane, shorter than a person waits
+const FIRST_WAIT_MS = 1000;
+const LONGEST_WAIT_MS = 10_000;
 let bytes = 0;
 
 /** The image is on its way: whoever asks for it waits for that, but not for long, instead of fetching it. */
@@ -53,26 +55,37 @@ function release(newest) {
 }
 
 /**
- * Shows an image in an <img>; `failed` is called if it cannot be loaded. Until it is there nothing is shown, or with `keep` the
- * previous one, dimmed: it is never shown as if it were the new one.
+ * Shows an image in an <img>. Until it is there nothing is shown, or with `keep` the previous one, dimmed: it is never shown as if
+ * it were the new one. `missing` is told whether it could not be loaded; as long as it is wanted and the server has not said that
+ * there is none, it is asked for again.
  */
-export async function show(img, digest, failed = () => {}, keep = false) {
+export async function show(img, digest, missing = () => {}, keep = false) {
   if (img.dataset.digest === digest) return;
   img.dataset.digest = digest;
+  missing(false);
   if (keep) img.classList.add("previous");
   else img.hidden = true;
-  try {
-    const url = await imageUrl(digest);
-    if (img.dataset.digest !== digest) return;
-    img.src = url;
-    if (keep) await img.decode();
-    if (img.dataset.digest !== digest) return;
-    img.classList.remove("previous");
-    img.hidden = false;
-  } catch {
-    if (img.dataset.digest !== digest) return;
-    img.dataset.digest = "";
-    img.hidden = true;
-    failed();
+  const wanted = () => img.dataset.digest === digest;
+  for (let wait = FIRST_WAIT_MS; wanted(); wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
+    try {
+      const url = await imageUrl(digest);
+      if (!wanted()) return;
+      img.src = url;
+      if (keep) await img.decode();
+      if (!wanted()) return;
+      img.classList.remove("previous");
+      img.hidden = false;
+      return missing(false);
+    } catch (error) {
+      if (!wanted()) return;
+      img.hidden = true;
+      missing(true);
+      if (!mayComeYet(error)) img.dataset.digest = "";
+      await new Promise((resolve) => setTimeout(resolve, wait));
+      if (!img.isConnected) return;
+    }
   }
 }
+
+/** Silence, no connection and a server in trouble pass; "no such image", and bytes that are none, do not. */
+const mayComeYet = (error) => (error instanceof ApiError ? error.status >= 500 : error.name !== "EncodingError");
