@@ -5,6 +5,7 @@ Knows nothing of files, protocols or formats.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from mindsight.scanner.transports.contract import FAILED, Clock, Timeouts
 QUEUE_LENGTH = 256
 MAX_QUEUED_BYTES = 512 * 1024 * 1024
 TICK_S = 0.05
+MAX_TICK_S = 0.25  # a longer one was a machine that stood still
 
 
 class ReceiverOptions(TypedDict, total=False):
@@ -90,26 +92,32 @@ class Receiver:
             pass
 
     def items(self) -> Iterator[Item]:
-        last_s = self._clock.monotonic_s()
+        """What arrived, in order; it ends after ``idle_s`` without data, or once closed.
+
+        Seconds are counted only while nothing is left to read: volumes that wait here, because the reader of this was
+        busy or the machine stood still, are not late, and the scanner is not silent.
+        """
+        watched_s = last_s = 0.0
         for before in self._before():
-            yield from self._assembler.add(before, last_s)
+            yield from self._assembler.add(before, watched_s)
             self._dealt_with(before)
         while True:
-            try:
+            began_s, arrival, weight = self._clock.monotonic_s(), None, 0
+            with contextlib.suppress(queue.Empty):
                 arrival, weight = self._queue.get(timeout=TICK_S)
-            except queue.Empty:
-                now_s = self._clock.monotonic_s()
-                if self._closed.is_set() or now_s - last_s >= self._timeouts.idle_s:
+            watched_s += min(self._clock.monotonic_s() - began_s, MAX_TICK_S)
+            if arrival is None:
+                if self._closed.is_set() or watched_s - last_s >= self._timeouts.idle_s:
                     break
-                yield from self._assembler.tick(now_s)
+                yield from self._assembler.tick(watched_s)
                 continue
             with self._lock:
                 self._queued_bytes -= weight
-            now_s = self._clock.monotonic_s()
             if not isinstance(arrival, TransportWarning):  # garbage alone does not keep the stream open
-                last_s = now_s
-            yield from self._assembler.add(arrival, now_s)
-            yield from self._assembler.tick(now_s)
+                last_s = watched_s
+            yield from self._assembler.add(arrival, watched_s)
+            if self._queue.empty():
+                yield from self._assembler.tick(watched_s)
             if not isinstance(arrival, TransportWarning):
                 self._dealt_with(arrival)
         yield from self._assembler.finish()
