@@ -21,7 +21,13 @@ def _mindeye2(folder: Path) -> DecoderWeights:
     return MindEye2Weights.load(folder)
 
 
-KINDS: dict[str, Callable[[Path], DecoderWeights]] = {"linear": _linear, "mindeye2": _mindeye2}
+def _pair(folder: Path) -> DecoderWeights:
+    from mindsight.decoders.pair.decoder import PairWeights
+
+    return PairWeights.load(folder, load_weights)
+
+
+KINDS: dict[str, Callable[[Path], DecoderWeights]] = {"linear": _linear, "mindeye2": _mindeye2, "pair": _pair}
 
 
 def load_weights(kind: str, folder: Path) -> DecoderWeights:

@@ -13,6 +13,7 @@ from mindsight.decoders.base import DecoderWeights
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoders.mindeye2 import Layout, MindEye2, PriorLayout
 from mindsight.decoders.mindeye2.decoder import MindEye2Weights
+from mindsight.decoders.pair.decoder import PairWeights
 from mindsight.encoders.demo import DemoEncoder, EncoderConfig
 from mindsight.encoders.registry import EncoderOptions
 from mindsight.features import FeatureSpace
@@ -45,7 +46,15 @@ def mindeye2_weights(folder: Path) -> DecoderWeights:
     return MindEye2Weights(folder / "weights.safetensors")
 
 
-DECODERS: dict[str, Callable[[Path], DecoderWeights]] = {"linear": linear_weights, "mindeye2": mindeye2_weights}
+def pair_weights(folder: Path) -> DecoderWeights:
+    return PairWeights(linear_weights(folder), mindeye2_weights(folder))
+
+
+DECODERS: dict[str, Callable[[Path], DecoderWeights]] = {
+    "linear": linear_weights,
+    "mindeye2": mindeye2_weights,
+    "pair": pair_weights,
+}
 
 
 def demo_encoder(folder: Path) -> EncoderOptions:

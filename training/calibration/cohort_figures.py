@@ -35,7 +35,7 @@ from training.calibration.gradient import (
     warm_model,
 )
 from training.calibration.heads import BackboneHead, Head, LinearHead
-from training.calibration.left_out import Images, trial_losses
+from training.calibration.left_out import Images, is_better, trial_losses
 from training.pretraining.mindeye import Config, Seen, pretrain
 from training.pretraining.mindeye import Recipe as Pretraining
 
@@ -152,18 +152,24 @@ def pretrained(plan: Plan, seed: int) -> MindEye2:
 
 
 def figures(plan: Plan, seed: int, model: MindEye2) -> Iterator[Figure]:
-    """All of one cohort, as they are found. model : see ``pretrained``"""
+    """All of one cohort, as they are found. model : see ``pretrained``
+
+    "as calibrated" is the one of both that a visit with a backbone ranks by, see ``ranked``
+    """
     new, head = NewSubject(plan, seed), BackboneHead(model)
     yield Figure("best there is", 0, seed, new.best, 0.0)
     linear = LinearHead(new.pool.token_shape)
     for n in plan.calibration:
+        trials, found = new.trials(n), dict[str, tuple[Fitted, Figure]]()
         for name, each in (("closed form", head), ("linear", linear)):
             started = time.process_time()
-            trials = new.trials(n)
             fitted = fit_trials(trials.z_KV, trials.shown_K, each, new.images(each, n))
-            yield Figure(name, n, seed, new.accuracy(fitted, each, n), time.process_time() - started)
-            if each is head:
-                yield fine_tuned(plan, new, head, fitted, n, seed)
+            found[name] = fitted, Figure(name, n, seed, new.accuracy(fitted, each, n), time.process_time() - started)
+            yield found[name][1]
+        (under, _), (own, _) = found["closed form"], found["linear"]
+        ranks = found["linear" if is_better(own.left_out, under.left_out) else "closed form"][1]
+        yield replace(ranks, decoder="as calibrated", cpu_s=sum(figure.cpu_s for _, figure in found.values()))
+        yield fine_tuned(plan, new, head, under, n, seed)
         yield shuffled(new, head, n, seed)
     for n in plan.scratch:
         started = time.process_time()
@@ -174,7 +180,7 @@ def figures(plan: Plan, seed: int, model: MindEye2) -> Iterator[Figure]:
 
 
 def fine_tuned(plan: Plan, new: NewSubject, head: BackboneHead, fitted: Fitted, n: int, seed: int) -> Figure:
-    """What a calibration ends with: fine-tuned if that is better on images left out, else the closed form."""
+    """Under the backbone: fine-tuned if that is better on images left out, else the closed form."""
     started, trials = time.process_time(), new.trials(n)
     recipe = replace(plan.fine_tuning, seed=seed)
     z_KV = trials.z_KV[:, fitted.keep_V]

@@ -30,7 +30,7 @@ _PARTS = 5
 class FineTuned:
     """What fine-tuning came to.
 
-    gain : over the closed form of the same trials, on images that neither was fitted to
+    gain : over the closed form of the same trials, or its rival, on images that neither was fitted to
     judged_K : (J,) rows of the trials that compared them
     left_out : these trials, by the model that was not trained on them
     model : of all trials; None if fine-tuning is not worth having
@@ -55,12 +55,15 @@ def fine_tune(
     recipe: Recipe,
     scratch: Path | None = None,
     report: Callable[[Look, int | None], bool] = lambda look, until: True,
+    rival: Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.float64]] | None = None,
 ) -> FineTuned | None:
     """In the voxels of ``z_KV``; goes on from ``scratch`` after an interruption.
 
     way : how the closed form is fitted
     report : told of each look, and how many steps will be made: None while held-out images decide it. False ends it,
         and None is returned
+    rival : the log losses of another decoder, fitted to the first trials, on the second; the steps must then have made
+        the model better than that one. None: than the closed form that they start from
     """
     parts_K = folds_by_image(shown_K, _PARTS)
     own, stop, judge = (np.flatnonzero(np.isin(parts_K, parts)) for parts in ([0, 2, 4], [1], [3]))
@@ -89,7 +92,8 @@ def fine_tune(
         return None
     start, model, steps = found
     new_KN, new_K = losses(model, judge)
-    gain = paired_gain(list(new_K), list(losses(start, judge)[1]), shown_K[judge])
+    old_K = losses(start, judge)[1] if rival is None else rival(own, judge)
+    gain = paired_gain(list(new_K), list(old_K), shown_K[judge])
     whole: MindEye2 | None = None
     if gain.interval[0] > 0.0:
         if (found := trained(np.arange(len(z_KV)), steps.best.step, "fine-tuning-all")) is None:

@@ -110,8 +110,13 @@ def choose_way(
         ways += [(head.structured, share) for share in SHARES]
     tried = [left_out for way in ways for left_out in left_out_scores(trials, head, images, shown_K, fold_K, *way)]
     usual, best = tried[0], min(tried, key=lambda each: float(each.log_loss_K.mean()))
-    gain_K = usual.log_loss_K - best.log_loss_K
-    return best if gain_K.mean() > gain_K.std() / np.sqrt(len(gain_K)) else usual
+    return best if is_better(best, usual) else usual
+
+
+def is_better(other: LeftOut, usual: LeftOut) -> bool:
+    """Whether it has less log loss on the same trials, by more than one standard error over them."""
+    gain_K = usual.log_loss_K - other.log_loss_K
+    return bool(gain_K.mean() > gain_K.std() / np.sqrt(len(gain_K)))
 
 
 def left_out_scores(

@@ -31,9 +31,8 @@ from mindsight.ingest import IngestOptions
 from mindsight.ingest.space import SubjectSpace
 from mindsight.retrieval import CandidatePool, ReducedIndex
 from mindsight.subjects.bundle.folder import Bundle
-from training.calibration.fitted import Fitted
-from training.calibration.heads import Head, load_head
-from training.calibration.left_out import Gain, Images
+from training.calibration.left_out import Gain
+from training.calibration.ranked import Kinds, Ranked
 from training.calibration.runs import Labels
 from training.calibration.so_far import Claims, SoFar
 from training.calibration.visit_record import record_of
@@ -54,8 +53,8 @@ class Visit:
     stimuli : what the runs show; their labels name its candidates by id or by file
     pool : that sessions rank; None: ``stimuli``
     index : the pool's sketch, if it has one
-    backbone : folder of a MindEye2 that subjects share, see ``heads.BackboneHead``; None: a linear decoder into the
-        embeddings of the stimuli
+    backbone : folder of a MindEye2 that subjects share, see ``heads.BackboneHead`` and ``ranked``; None: a linear
+        decoder into the embeddings of the stimuli
     hold_out : trials that are left out together: by "image" with all its repeats, or by "run" for candidates that are
         shown in every run, such as labels
     labels : column of the events that named the stimuli
@@ -160,10 +159,9 @@ def calibrate_visit(
     ``check_betas``, once the runs have ended, or at once for what more runs cannot mend; ModelMismatch
     (``pool.unknown_candidate``, ``pool.query_shape``, ``decoder.voxel_count``).
     """
-    head = load_head(visit.backbone, visit.ranked)
-    images = Images(visit.stimuli, head.targets(visit.stimuli))
+    kinds = Kinds(visit.backbone, visit.ranked, visit.stimuli, visit.space.n_voxels)
     log = _Log.open(scratch, visit)
-    yield from _Calibration(visit, head, images, log, n_runs, once, report_progress, cancelled).over(runs)
+    yield from _Calibration(visit, kinds, log, n_runs, once, report_progress, cancelled).over(runs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,14 +212,13 @@ class _Log:
 @dataclass(eq=False)
 class _Calibration:
     visit: Visit
-    head: Head
-    images: Images
+    kinds: Kinds
     log: _Log
     n_runs: int | None
     once: bool
     report_progress: Callable[[Progress], None]
     cancelled: Callable[[], bool]
-    present: Fitted | None = None
+    present: Ranked | None = None
     spent_s: list[float] = field(default_factory=list)
 
     def over(self, runs: Iterable[CalibrationRun]) -> Iterator[Calibrated]:
@@ -235,7 +232,7 @@ class _Calibration:
                 continue
             if run.run in self.log.done:
                 if run.run in self.log.fitted_after[-1:]:
-                    self.present = so_far.fit(self.head, self.images)
+                    self.present = self.kinds.fit(so_far)
                 continue
             started = time.perf_counter()
             try:
@@ -264,26 +261,25 @@ class _Calibration:
 
     def _after(self, run: CalibrationRun, so_far: SoFar) -> Calibrated | None:
         """The decoder of all runs so far, if it is better than the one before."""
-        fitted, gain = so_far.fit(self.head, self.images), None
-        if self.present is not None:
-            point = so_far.tested(self.present, self.head, self.images, run.run)
+        found, gain, before = self.kinds.fit(so_far), None, self.present
+        if before is not None:
+            head, images = before.kind.head, before.kind.images
+            point = so_far.tested(before.fitted, head, images, run.run)
             self.log.curve[:] = [each for each in self.log.curve if each.tested_on != point.tested_on] + [point]
-            gain = so_far.gain(self.present, fitted, self.head, self.images)
+            gain = so_far.gain(before.fitted, found.fitted, head, images)
             if gain.mean <= 0.0:
                 return None
-        self.present = fitted
-        file = self.log.scratch / f"decoder-{run.run:03d}.safetensors"
-        decoder = self.head.weights(fitted.readout, fitted.way.ridge_penalty, file)
-        claims = so_far.claims(fitted, self.head, self.images)
-        return self._made(so_far, fitted, claims, decoder, f"{self.head.what}: {fitted.way}", gain)
+        self.present = found
+        decoder = found.weights(self.log.scratch / f"decoder-{run.run:03d}.safetensors")
+        claims = so_far.claims(found.fitted, found.kind.head, found.kind.images)
+        return self._made(so_far, found, claims, decoder, found.how, gain)
 
     def _fine_tuned(self, so_far: SoFar) -> Calibrated | None:
         """The present decoder after gradient steps, if these made it better."""
-        from training.calibration.heads import BackboneHead
         from training.calibration.visit_fine_tuning import fine_tuned_claims
 
-        recipe, fitted = self.visit.fine_tuning, self.present
-        if recipe is None or fitted is None or not isinstance(self.head, BackboneHead):
+        recipe, present = self.visit.fine_tuning, self.present
+        if recipe is None or present is None or (start := self.kinds.under_backbone(present)) is None:
             return None
 
         def report(look: Look, until: int | None) -> bool:
@@ -299,31 +295,33 @@ class _Calibration:
             )
             return not self.cancelled()
 
-        found = fine_tuned_claims(self.head, self.images, so_far, fitted, recipe, self.log.scratch, report)
+        found = fine_tuned_claims(start, present, so_far, recipe, self.log.scratch, report)
         if found is None or self.cancelled():
             return None
         claims, decoder, gain = found
-        return self._made(so_far, fitted, claims, decoder, f"{self.head.what}: fine-tuned from {fitted.way}", gain)
+        how = f"{start.kind.head.what}: fine-tuned from {start.fitted.way}"
+        return self._made(so_far, start, claims, decoder, how, gain)
 
     def _made(
-        self, so_far: SoFar, fitted: Fitted, claims: Claims, decoder: DecoderWeights, how: str, gain: Gain | None
+        self, so_far: SoFar, found: Ranked, claims: Claims, decoder: DecoderWeights, how: str, gain: Gain | None
     ) -> Calibrated:
-        calibration, came = so_far.calibrate(claims, self.head, self.images, self.visit.ranked)
+        head, images, keep_V = found.kind.head, found.kind.images, found.keep_V
+        calibration, came = so_far.calibrate(claims, head, images, self.visit.ranked)
         bundle = Bundle(
             subject=self.visit.subject,
             created=self.visit.created_text,
             options=self.visit.options,
-            space=narrowed(self.visit.space, fitted.keep_V),
-            statistics=so_far.statistics(fitted.keep_V),
+            space=narrowed(self.visit.space, keep_V),
+            statistics=so_far.statistics(keep_V),
             calibration=calibration,
             pool=self.visit.ranked,
             decoder=decoder,
             index=self.visit.index,
-            baseline=so_far.baseline(fitted.keep_V),
+            baseline=so_far.baseline(keep_V),
             labels=self.visit.labels,
             accuracy=claims.left_out.accuracy(claims.shown_K),
         )
-        record = record_of(bundle.subject, bundle.created, so_far, fitted, self.head, self.images, calibration, came)
+        record = record_of(bundle.subject, bundle.created, so_far, found, calibration, came)
         record = replace(record, decoder=how, held_out=claims.held_out or record.held_out)
         return Calibrated(bundle=bundle, record=record, runs=so_far.runs, how=how, gain=gain)
 

@@ -18,29 +18,43 @@ from mindsight.decoders.mindeye2.decoder import MindEye2Weights
 from mindsight.retrieval import CandidatePool, cosine_scores
 from mindsight.weights.state_dict import write_state_dict
 from training.calibration.fine_tuning import fine_tune
-from training.calibration.fitted import Fitted
+from training.calibration.fitted import Reader
 from training.calibration.gradient import Look, Recipe, retrieval_features
 from training.calibration.heads import BackboneHead
-from training.calibration.left_out import Gain, Images
+from training.calibration.left_out import Gain, trial_losses
+from training.calibration.ranked import Ranked
 from training.calibration.so_far import Claims, SoFar
 
 
 def fine_tuned_claims(
-    head: BackboneHead,
-    images: Images,
+    start: Ranked,
+    present: Ranked,
     so_far: SoFar,
-    fitted: Fitted,
     recipe: Recipe,
     scratch: Path,
     report: Callable[[Look, int | None], bool],
 ) -> tuple[Claims, DecoderWeights, Gain] | None:
     """None if steps made the decoder no better, or ``report`` gave False.
 
+    start : the closed form under the backbone
+    present : what ranks now, which is to be beaten
+
     What is claimed is of the fifth of the images that compared it with the closed form, by the model that was trained
     on three fifths; the decoder itself has seen all images.
     """
+    head, images, fitted = start.kind.head, start.kind.images, start.fitted
+    assert isinstance(head, BackboneHead)
     z_KV, shown_K, keep_V = so_far.z_KV, so_far.shown_K, fitted.keep_V
-    found = fine_tune(head, images, z_KV[:, keep_V], shown_K, fitted.way, recipe, scratch, report)
+
+    def of_rival(own: NDArray[np.intp], judge: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Log loss of what ranks now, fitted to the same trials."""
+        rival = present.fitted
+        readout = rival.trials.fit(rival.way.method, rival.way.penalty, own)
+        reader = Reader(rival.keep_V, readout, rival.way)
+        return trial_losses(reader.scores(z_KV[judge], present.kind.head, images.pool), shown_K[judge])
+
+    rival = None if present.under is None else of_rival
+    found = fine_tune(head, images, z_KV[:, keep_V], shown_K, fitted.way, recipe, scratch, report, rival)
     if found is None or found.model is None:
         return None
     file = scratch / "decoder-fine-tuned.safetensors"

@@ -23,6 +23,7 @@ from mindsight.retrieval import Calibration, CandidatePool
 from training.calibration.fitted import Fitted, Reader, fit_rows
 from training.calibration.heads import Head
 from training.calibration.left_out import Images, one_hot, shuffled_control
+from training.calibration.ranked import Ranked
 from training.calibration.so_far import AsItCame, SoFar
 
 _MAX_POINTS = 6
@@ -32,14 +33,12 @@ def record_of(
     subject: str,
     created: str,
     so_far: SoFar,
-    fitted: Fitted,
-    head: Head,
-    images: Images,
+    found: Ranked,
     calibration: Calibration,
     came: Sequence[AsItCame],
 ) -> CalibrationRecord:
     """What was measured of this decoder."""
-    rng = np.random.default_rng(0)
+    rng, fitted, head, images = np.random.default_rng(0), found.fitted, found.kind.head, found.kind.images
     shuffled = shuffled_control(fitted.trials, head, images, so_far.shown_K, fitted.fold_K, fitted.way, rng)
     # of all voxels: the chosen ones repeat by choice
     ceiling = noise_ceiling(so_far.z_KV, so_far.shown_K, so_far.run_K)
@@ -47,10 +46,10 @@ def record_of(
     return CalibrationRecord(
         subject=subject,
         created=created,
-        decoder=f"{head.what}: {fitted.way}",
+        decoder=found.how,
         held_out=f"{len(np.unique(fitted.fold_K))} folds, by {by}; the confidence is of the same left-out trials",
         pool_size=min(len(run.column_N) for run in came),
-        voxels=int(fitted.keep_V.sum()),
+        voxels=int(found.keep_V.sum()),
         minutes=sum(run.minutes for run in so_far.done),
         trials=tuple(trial for run in came for trial in _trials(run, calibration, images.pool)),
         curve=learning_curve(so_far, fitted, head, images),
@@ -58,7 +57,7 @@ def record_of(
         controls=(Control(what="images shuffled before the fit", accuracy=shuffled),),
         runs=tuple(run.quality for run in so_far.done if run.quality is not None),
         registrations=tuple(run.registration for run in so_far.done if run.registration is not None),
-        reliability_V=fitted.reliability.correlation_V[fitted.keep_V] if fitted.reliability.n_pairs else None,
+        reliability_V=fitted.reliability.correlation_V[found.keep_V] if fitted.reliability.n_pairs else None,
     )
 
 

@@ -25,6 +25,12 @@ class Readout:
         """(V, H) the product, as precise as the left factor."""
         return np.asarray(self.left_VR @ self.right_RH.astype(self.left_VR.dtype))
 
+    def among(self, own_V: NDArray[np.bool_]) -> Readout:
+        """The same readout of more voxels, of which it reads those of ``own_V``, one true for each of its own."""
+        left_VR = np.zeros((len(own_V), self.left_VR.shape[1]), self.left_VR.dtype)
+        left_VR[own_V] = self.left_VR
+        return Readout(left_VR, self.right_RH, self.intercept_H)
+
     def predict(self, z_BV: NDArray[Any]) -> NDArray[np.float32]:
         """(B, H) without the product of the factors."""
         along_BR = np.asarray(z_BV, self.left_VR.dtype) @ self.left_VR

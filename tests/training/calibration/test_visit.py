@@ -12,15 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindsight.decoders.mindeye2.decoder import BACKBONE
 from mindsight.errors import BadRequest, Conflict, ModelMismatch
 from mindsight.evaluation.calibration_record import CalibrationRecord
 from mindsight.retrieval import rank
 from mindsight.subjects.bundle.folder import Bundle
 from support.invented_visit import DIM, N_TOKENS, OPTIONS, V, images, responses, run_of, space, stimuli
+from training.calibration import ranked
+from training.calibration.gradient import Recipe
 from training.calibration.visit import Calibrated, Progress, Visit, calibrate_visit
 from training.calibration.visit_runs import CalibrationRun, keep_run, read_run
 
 POOL = stimuli()
+RECIPE = Recipe(steps=60, batch=24, learning_rate=5e-3, look_every=20)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +94,32 @@ def test_each_bundle_decodes_a_later_run(shared: bool, backbone: Path, tmp_path:
     assert [each.done for each in curve if each.stage == "closed form"] == [1, 2, 3]
     assert len(curve[-1].curve) == 2
     assert curve[-1].left_s == 0.0
+
+
+@pytest.mark.parametrize("room", [True, False], ids=["linear beside it", "no room"])
+def test_under_a_backbone_whatever_ranks_better_ranks(
+    room: bool, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backbone that ranks worse still gives the tokens; a linear decoder of the published size has no room."""
+    if not room:
+        monkeypatch.setattr(ranked, "MAX_LINEAR", V * N_TOKENS * DIM - 1)
+    *_, last = calibrate_visit(visit(backbone), runs(2), tmp_path / "s", once=True, n_runs=2)
+    bundle = last.bundle.save(tmp_path / "bundle")
+    decoder, record = bundle.decoder.decoder(bundle.pool.space), last.record
+    assert decoder.condition == (BACKBONE,)
+    assert record.reliability_V is not None
+    assert decoder.n_voxels == bundle.space.n_voxels == record.voxels == len(record.reliability_V)
+    assert record.decoder == last.how
+    if not room:
+        assert bundle.kind == "mindeye2"
+        assert "linear" not in last.how
+        return
+    assert bundle.kind == "pair"
+    assert last.how.startswith("ranked by a linear decoder: ")
+    *_, under = calibrate_visit(replace(visit(), backbone=None), runs(2), tmp_path / "linear", once=True, n_runs=2)
+    assert bundle.accuracy == under.bundle.accuracy
+    later = run_of(POOL, 5)
+    assert hits(bundle, later) == hits(under.bundle, later)
 
 
 @pytest.mark.slow
@@ -164,22 +194,38 @@ def test_an_interrupted_calibration_goes_on_and_finds_the_same(
     assert len(rest) >= len(whole) - (step - 1) // 2
 
 
-@pytest.mark.slow
-def test_fine_tuning_comes_last_and_goes_on_after_an_interruption(tmp_path: Path) -> None:
-    """From a backbone with random weights, which steps make better."""
+def random_backbone(folder: Path) -> Path:
     import torch
 
     from mindsight.decoders.mindeye2 import Layout, MindEye2
     from mindsight.weights.artefact import write_artefact
-    from training.calibration.gradient import Recipe
     from training.pretraining.demo_decoder import shared_weights
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
         layout = Layout(voxels=(N_TOKENS * DIM,), hidden=16, tokens=N_TOKENS, dim=DIM, n_blocks=1)
-        write_artefact(tmp_path / "random", "mindeye2", {}, shared_weights(MindEye2(layout)))
-    recipe = Recipe(steps=60, batch=24, learning_rate=5e-3, look_every=20)
-    tuned = replace(visit(tmp_path / "random"), fine_tuning=recipe)
+        write_artefact(folder, "mindeye2", {}, shared_weights(MindEye2(layout)))
+    return folder
+
+
+@pytest.mark.slow
+def test_steps_must_beat_the_decoder_that_ranks(tmp_path: Path) -> None:
+    """The same steps as below make the backbone better, but not better than the linear decoder beside it."""
+    tuned = replace(visit(random_backbone(tmp_path / "random")), fine_tuning=RECIPE)
+    looks: list[Progress] = []
+    only = [run_of(POOL, 1, n_trials=150, repeats=30, noise=0.3)]
+    (found,) = calibrate_visit(tuned, only, tmp_path / "s", report_progress=looks.append)
+    assert found.how.startswith("ranked by a linear decoder: ")
+    assert any(each.stage == "fine-tuning" for each in looks)
+
+
+@pytest.mark.slow
+def test_fine_tuning_comes_last_and_goes_on_after_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a backbone with random weights, which steps make better; nothing else ranks."""
+    monkeypatch.setattr(ranked, "MAX_LINEAR", 0)
+    tuned = replace(visit(random_backbone(tmp_path / "random")), fine_tuning=RECIPE)
     only = [run_of(POOL, 1, n_trials=150, repeats=30, noise=0.3)]
     looks = 0
 
