@@ -7,7 +7,6 @@ kill the next process reads the session's snapshot and replays the log from ther
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from mindsight.errors import BusUnavailable, LeaseLost, MindsightError, StorageF
 from mindsight.journal.sessions import Sessions
 from mindsight.processes import is_gone, module_command, process_name
 from mindsight.settings import Settings
+from workers.ingest.server import ready_server
 from workers.ingest.session_process import Ended, Position, lead
 from workers.process import BUS_DEADLINE_S, STORAGE_S, run_process
 
@@ -172,20 +172,10 @@ class IngestWorker:
                     continue  # the main loop uses the same bus, and reports it
 
 
-def start_server() -> ForkServerContext:
-    """A server of processes that have imported everything and compiled every kernel before they are forked."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["workers.ingest.prepared"])
-    first = context.Process(target=time.time)
-    first.start()
-    first.join()
-    return context
-
-
 def main() -> int:
     started: list[ForkServerContext] = []
     return run_process(
         "ingest",
-        lambda _: started.append(start_server()),
+        lambda _: started.append(ready_server()),
         lambda settings, bus, stop: IngestWorker(settings, bus, stop, started[0]).run(),
     )
