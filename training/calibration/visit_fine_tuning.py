@@ -47,9 +47,9 @@ def fine_tuned_claims(
     z_KV, shown_K, keep_V = so_far.z_KV, so_far.shown_K, fitted.keep_V
 
     def of_rival(own: NDArray[np.intp], judge: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Log loss of what ranks now, fitted to the same trials."""
+        """Log loss of what ranks now, fitted to the same trials, or to those of them that it knew."""
         rival = present.fitted
-        readout = rival.trials.fit(rival.way.method, rival.way.penalty, own)
+        readout = rival.trials.fit(rival.way.method, rival.way.penalty, own[own < rival.trials.n])
         reader = Reader(rival.keep_V, readout, rival.way)
         return trial_losses(reader.scores(z_KV[judge], present.kind.head, images.pool), shown_K[judge])
 

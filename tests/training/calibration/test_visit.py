@@ -213,8 +213,11 @@ def test_steps_must_beat_the_decoder_that_ranks(tmp_path: Path) -> None:
     """The same steps as below make the backbone better, but not better than the linear decoder beside it."""
     tuned = replace(visit(random_backbone(tmp_path / "random")), fine_tuning=RECIPE)
     looks: list[Progress] = []
-    only = [run_of(POOL, 1, n_trials=150, repeats=30, noise=0.3)]
-    (found,) = calibrate_visit(tuned, only, tmp_path / "s", report_progress=looks.append)
+    first = run_of(POOL, 1, n_trials=150, repeats=30, noise=0.3)
+    wrong = run_of(POOL, 2, noise=0.3)  # its labels are those of other images, so that the first run's decoder stays
+    wrong = replace(wrong, shown=dict(zip(wrong.shown, reversed(wrong.shown.values()), strict=True)))
+    (found,) = calibrate_visit(tuned, [first, wrong], tmp_path / "s", report_progress=looks.append)
+    assert found.runs == (1,)
     assert found.how.startswith("ranked by a linear decoder: ")
     assert any(each.stage == "fine-tuning" for each in looks)
 
