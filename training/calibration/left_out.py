@@ -20,9 +20,8 @@ from training.calibration.heads import Head
 
 N_FOLDS = 5
 _LOG_TEMPERATURES = (-7.0, 5.0)  # of a typical highest score
-_MAX_INVERTED = (
-    20_000  # voxels: an inverted encoding model weighs voxels by their errors, which takes a pass for each fold
-)
+# voxels: an inverted encoding model weighs voxels by their errors, which takes a pass for each fold
+_MAX_INVERTED = 20_000
 _MAX_STRUCTURED = 2_000_000  # numbers in the betas: one with structured errors takes forty passes for each fold
 
 
