@@ -13,14 +13,18 @@ from mindsight.bus.connection import Bus, Script
 from mindsight.bus.log import Fence, fence_key
 from mindsight.errors import LeaseLost
 
-# KEYS: lease, fence. The fence counts all holders so far; a lease's value is its token and its holder.
+# KEYS: lease, fence. The fence is the token of the last holder; a lease's value is its token and its holder. Tokens are
+# milliseconds, and go up: where a replica takes over that had not heard of the last holder, the next one has another.
 # ARGV: holder, milliseconds, the value that may be replaced
 _ACQUIRE = Script("""
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[3] then return held end
-local token = redis.call('INCR', KEYS[2])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local token = string.format('%.0f', math.max(now, (redis.call('GET', KEYS[2]) or 0) + 1))
+redis.call('SET', KEYS[2], token)
 redis.call('SET', KEYS[1], token .. ' ' .. ARGV[1], 'PX', ARGV[2])
-return token
+return tonumber(token)
 """)
 
 # A lease that expired is renewed as long as no other holder has taken it: the token is then still the last one.

@@ -6,6 +6,7 @@ import pytest
 
 from mindsight.bus import Bus, Lease, Log, WorkQueue
 from mindsight.bus.forget import forget_holder, forget_logs, mentions
+from mindsight.bus.log import fence_key
 from mindsight.errors import LeaseLost
 
 
@@ -19,6 +20,37 @@ def test_one_holder_at_a_time(bus: Bus, name: str) -> None:
     second = Lease.acquire(bus, name, "worker", ttl_s=30)
     assert second is not None
     assert second.fence.token > first.fence.token
+
+
+def test_a_holder_that_a_replica_had_not_heard_of_is_refused(bus: Bus, name: str) -> None:
+    """A primary died right after the second holder took the lease; its replica knows the first only."""
+    first = Lease.acquire(bus, name, "first", ttl_s=0.05)
+    assert first is not None
+    known = bus.command("GET", fence_key(name))
+    time.sleep(0.1)
+    unheard = Lease.acquire(bus, name, "unheard of", ttl_s=30)
+    assert unheard is not None
+    bus.command("SET", fence_key(name), known)
+    bus.command("DEL", f"s:{{{name}}}:lease")
+    time.sleep(0.005)  # no replica takes over within a millisecond
+    third = Lease.acquire(bus, name, "third", ttl_s=30)
+    assert third is not None
+    assert first.fence.token < unheard.fence.token < third.fence.token
+    log = Log(bus, name, "messages")
+    for late in (first, unheard):
+        with pytest.raises(LeaseLost):
+            late.renew()
+        with pytest.raises(LeaseLost):
+            log.append("late", b"", fence=late.fence)
+    log.append("takeover", b"", fence=third.fence)
+
+
+def test_tokens_go_up_under_a_clock_that_goes_back(bus: Bus, name: str) -> None:
+    ahead = round(1000 * time.time()) + 3_600_000
+    bus.command("SET", fence_key(name), ahead)
+    lease = Lease.acquire(bus, name, "worker", ttl_s=30)
+    assert lease is not None
+    assert lease.fence.token == ahead + 1
 
 
 def test_a_zombie_is_refused_in_every_write(bus: Bus, name: str) -> None:
