@@ -80,12 +80,16 @@ export async function show(img, digest, missing = () => {}, keep = false) {
       if (!wanted()) return;
       img.hidden = true;
       missing(true);
-      if (!mayComeYet(error)) img.dataset.digest = "";
+      if (!mayComeYet(error)) {
+        img.dataset.digest = "";
+        return;
+      }
       await new Promise((resolve) => setTimeout(resolve, wait));
       if (!img.isConnected) return;
     }
   }
 }
 
-/** Silence, no connection and a server in trouble pass; "no such image", and bytes that are none, do not. */
-const mayComeYet = (error) => (error instanceof ApiError ? error.status >= 500 : error.name !== "EncodingError");
+/** Silence, no connection, too many requests and a server in trouble pass; "no such image", and bytes that are none, do not. */
+const mayComeYet = (error) =>
+  error instanceof ApiError ? error.status >= 500 || error.status === 429 : error.name !== "EncodingError";
