@@ -103,4 +103,5 @@ class Idempotent:
             await self._app(scope, receive, keep_and_send)
         finally:
             if status != _KEPT:
-                await run_in_threadpool(self._replies.give_up, name)
+                with suppress(MindsightError):
+                    await run_in_threadpool(self._replies.give_up, name)

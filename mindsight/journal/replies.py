@@ -7,7 +7,7 @@ name whom it erased.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
@@ -56,10 +56,15 @@ class Reply(BaseModel):
 
 @dataclass(frozen=True)
 class Replies:
-    """The replies of one bus. ``now`` : seconds since the Unix epoch."""
+    """The replies of one bus. ``now`` : seconds since the Unix epoch.
+
+    What could not be written because the bus was away is known to this process all the same.
+    """
 
     bus: Bus
     now: Callable[[], float]
+    _underway: set[str] = field(default_factory=set)
+    _unwritten: dict[str, Reply] = field(default_factory=dict)
 
     def begin(self, name: str, request: str) -> Reply | None:
         """The reply to an earlier request of this name; None if there is none, and then ``finish`` or ``give_up``.
@@ -70,12 +75,15 @@ class Replies:
         is not done yet.
         """
         fresh = Reply(t=self.now(), request=request, by=process_name())
+        if (unwritten := self._unwritten.get(name)) is not None:
+            self._write(name, unwritten)
         while True:
             written = self.bus.run(_BEGIN, [_KEY], [name, fresh.model_dump_json(), fresh.t - KEPT_S, MOST])
             if written is None:
+                self._underway.add(name)
                 return None
             reply = Reply.model_validate_json(written)
-            ended = reply.status == 0 and is_gone(reply.by)  # the gateway was killed while it carried it out
+            ended = reply.status == 0 and self._is_over(name, reply.by)
             if not ended and reply.t >= fresh.t - (UNDERWAY_S if reply.status == 0 else KEPT_S):
                 break
             self.bus.run(_DROP, [_KEY], [name, written])
@@ -88,15 +96,26 @@ class Replies:
             raise Conflict("the same request is underway: wait a second, and repeat it", code="request.underway")
         return reply
 
+    def _is_over(self, name: str, by: str) -> bool:
+        """Whether the gateway was killed while it carried the request out, or this one could not give it up."""
+        return is_gone(by) or (by == process_name() and name not in self._underway)
+
     def finish(self, name: str, request: str, status: int, body: str) -> None:
         """Keep the response of a request that was carried out."""
-        reply = Reply(t=self.now(), request=request, status=status, body=body)
+        self._unwritten[name] = Reply(t=self.now(), request=request, status=status, body=body)
+        self._underway.discard(name)
+        self._write(name, self._unwritten[name])
+
+    def _write(self, name: str, reply: Reply) -> None:
         self.bus.command("HSET", _KEY, name, reply.model_dump_json())
+        self._unwritten.pop(name, None)
 
     def give_up(self, name: str) -> None:
         """The request was refused or failed: a repeat is a new try."""
+        self._underway.discard(name)
         self.bus.command("HDEL", _KEY, name)
 
     def forget(self) -> None:
         """Forget all of them."""
+        self._unwritten.clear()
         self.bus.command("DEL", _KEY)

@@ -26,12 +26,14 @@ from mindsight.settings import Settings, traces_wanted
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 10.0
 LOOK_S = 0.1  # how soon a part that ended is noticed
+AFTERWARDS = "ingest-2"  # started once the rest is ready, which does without it
 RESTART_PAUSE_S = 1.0  # between two starts of one part: what ends at once is not started without a pause
 REFUSED = 1  # exit code of a part that gave its reason in one line; at the start, another attempt would not help
 MODULES = {
     "bus": "mindsight.bus",
     "gateway": "service",
     "ingest": "workers.ingest",
+    "ingest-2": "workers.ingest",  # sessions of either go on in the other while it is restarted
     "inference": "workers.inference",
     "jobs": "workers.jobs",
     "traces": "workers.traces",
@@ -100,7 +102,7 @@ class Supervisor:
         address_file = self.settings.data_dir / "gateway.json"
         address_file.unlink(missing_ok=True)
         has = {"bus": self.settings.redis_url == "embedded://", "traces": traces_wanted()}
-        wanted = [part for part in self.parts if has.get(part, True)]
+        wanted = [part for part in self.parts if has.get(part, True) and part != AFTERWARDS]
         for part in wanted:
             self._spawn(part)
         threading.Thread(target=self._keep_alive, name="supervisor", daemon=True).start()
@@ -111,6 +113,9 @@ class Supervisor:
             if address_file.exists() and all(self._ready(part) for part in wanted if part != "gateway"):
                 url = str(json.loads(address_file.read_text())["url"])
                 if self._healthy(url):
+                    if AFTERWARDS in self.parts:
+                        with self._lock:
+                            self._spawn(AFTERWARDS)
                     return url
             if self._refused is not None:
                 raise MindsightError(
@@ -133,7 +138,7 @@ class Supervisor:
         """Ask every part to stop, the bus last; kill what has not stopped by the deadline."""
         self._stopping.set()
         with self._lock:
-            for part in ("traces", "jobs", "inference", "ingest", "gateway", "bus"):
+            for part in ("traces", "jobs", "inference", "ingest-2", "ingest", "gateway", "bus"):
                 process = self._processes.pop(part, None)
                 if process is None:
                     continue

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from mindsight.bus import Bus
-from mindsight.errors import Conflict
+from mindsight.errors import BusUnavailable, Conflict
 from mindsight.journal import replies as module
 from mindsight.journal.replies import Replies
 from service.idempotency import REPEATED
@@ -114,6 +114,35 @@ def test_the_request_of_a_gateway_that_was_killed_is_made_again_at_once(
         other.kill()
     assert replies.begin("a", "request") is None
     replies.forget()
+
+
+def test_what_could_not_be_written_while_the_bus_was_away_holds_once_it_is_back(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a console would hear for a minute that its request is underway, and give up."""
+    replies = Replies(bus, lambda: 1000.0)
+    replies.forget()
+    for name in ("refused", "done"):
+        assert replies.begin(name, "request") is None
+    with monkeypatch.context() as away:
+        away.setattr(Bus, "command", _away)
+        with pytest.raises(BusUnavailable):
+            replies.give_up("refused")
+        with pytest.raises(BusUnavailable):
+            replies.finish("done", "request", 201, "{}")
+    assert replies.begin("refused", "request") is None, "it is made again"
+    with pytest.raises(Conflict, match="underway"):
+        replies.begin("refused", "request")
+    reply = replies.begin("done", "request")
+    assert reply is not None, "it was done"
+    assert (reply.status, reply.body) == (201, "{}")
+    elsewhere = Replies(bus, lambda: 1000.0).begin("done", "request")
+    assert elsewhere == reply
+    replies.forget()
+
+
+def _away(*_: object) -> None:
+    raise BusUnavailable("the bus is away")
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -42,14 +42,22 @@ from mindsight.volume import Volume
 from mindsight.volume_codec import encode_volume
 from service.keys import create_keys
 
-PARTS = ("bus", "gateway", "ingest", "inference")
+PARTS = ("bus", "gateway", "ingest", "ingest-2", "inference")
 PAUSES_S = (0.5, 2.0, 8.0)
 SETTLE_S = 180.0
 PACE_S = 0.5  # between two volumes of a session at most: time to recover cannot be seen finer than volumes come
 MAX_RUNS = 40  # volumes of all runs are held in memory
-RECOVERING = ("ingest", "bus")  # without which no volume is processed
+RECOVERING = ("ingest", "bus")  # without which no volume is processed; an ingest worker: of the sessions that it leads
 OUTAGES = (ServiceUnavailable, BusUnavailable, StorageFull)
 T = TypeVar("T")
+
+
+class Kill(NamedTuple):
+    """at_s : in seconds since the Unix epoch; sessions : that could not go on without what was killed."""
+
+    part: str
+    at_s: float
+    sessions: Collection[str]
 
 
 @dataclass(frozen=True)
@@ -185,7 +193,24 @@ def play(console: Console, runs: Sequence[tuple[RunPlan, list[Volume]]], pace_s:
 
 def campaign(folder: Path, plan: Plan, port: int) -> Found:
     """Stream, strike, wait until all is archived, and compare."""
-    found, total_s = Found(), plan.n_blows * sum(plan.every_s) / 2
+    return disturbed(
+        folder,
+        port,
+        plan.n_sessions,
+        plan.n_blows * sum(plan.every_s) / 2,
+        lambda service, sessions, found: _strike(service, plan, found.blows, sessions),
+    )
+
+
+def disturbed(
+    folder: Path,
+    port: int,
+    n_sessions: int,
+    total_s: float,
+    strike: Callable[[Service, Sequence[str], Found], Sequence[Kill]],
+) -> Found:
+    """Stream for that long and call ``strike`` meanwhile; wait until all is archived, and compare."""
+    found = Found()
     of_one_run = sum(len(volumes) for _, volumes in short_visit())
     runs = short_visit(min(max(math.ceil(total_s / PACE_S / of_one_run), 1), MAX_RUNS))
     n_volumes = sum(len(volumes) for _, volumes in runs)
@@ -196,7 +221,7 @@ def campaign(folder: Path, plan: Plan, port: int) -> Found:
         calm.open_session(subject, session="calm")
         play(calm, runs, 0.0, {})
         truth = service.archived("calm")[1]
-        acks: dict[str, dict[Any, str]] = {f"wild-{number}": {} for number in range(plan.n_sessions)}
+        acks: dict[str, dict[Any, str]] = {f"wild-{number}": {} for number in range(n_sessions)}
         pace_s = total_s / n_volumes
         threads = []
         for session, of_session in acks.items():
@@ -204,14 +229,14 @@ def campaign(folder: Path, plan: Plan, port: int) -> Found:
             console.open_session(subject, session=session)
             threads.append(_Player(console, runs, pace_s, of_session))
             threads[-1].start()
-        struck_s = _strike(service, plan, found.blows)
+        kills = strike(service, list(acks), found)
         for thread in threads:
             thread.join(SETTLE_S)
             if thread.fault is not None or thread.is_alive():
                 found.faults.append(f"a console ended or hangs: {thread.fault!r}")
         for session, of_session in acks.items():
             compare(service, session, runs, of_session, truth, found)
-            _recovery(service.read(session)[1], struck_s, found)
+            _recovery(service.read(session)[1], [kill for kill in kills if session in kill.sessions], found)
     return found
 
 
@@ -228,10 +253,10 @@ class _Player(threading.Thread):
             self.fault = error
 
 
-def _strike(service: Service, plan: Plan, blows: Counter[str]) -> list[tuple[str, float]]:
-    """Kill or pause parts; returns which part was killed and when, in seconds since the Unix epoch."""
+def _strike(service: Service, plan: Plan, blows: Counter[str], sessions: Sequence[str]) -> list[Kill]:
+    """Kill or pause parts; returns the kills."""
     random_ = random.Random(plan.seed)
-    struck_s, paused = [], []
+    kills, paused = [], []
     for _ in range(plan.n_blows):
         time.sleep(random_.uniform(*plan.every_s))
         part, is_pause, pause_s = random_.choice(list(plan.parts)), random_.random(), random_.choice(PAUSES_S)
@@ -244,12 +269,25 @@ def _strike(service: Service, plan: Plan, blows: Counter[str]) -> list[tuple[str
                 paused.append(timer)
                 blows[f"pause {part}"] += 1
             else:
+                stopped = led_by(service, pid, sessions) if part.startswith("ingest") else sessions
                 os.kill(pid, signal.SIGKILL)
                 blows[f"kill {part}"] += 1
-                struck_s.append((part, time.time()))
+                kills.append(Kill(part.removesuffix("-2"), time.time(), stopped))
     for timer in paused:
         timer.join()
-    return struck_s
+    return kills
+
+
+def led_by(service: Service, pid: int, sessions: Sequence[str]) -> list[str]:
+    """Those of these sessions whose lease this process has; none while the bus is away."""
+    bus = Bus.from_settings(service.settings)
+    try:
+        leases = {session: bus.command("GET", f"s:{{{session}}}:lease") for session in sessions}
+    except MindsightError:
+        return []
+    finally:
+        bus.close()
+    return [session for session, lease in leases.items() if lease and lease.decode().split("/")[-2] == str(pid)]
 
 
 def _wake(pid: int) -> None:
@@ -302,10 +340,10 @@ def _rankings(messages: Sequence[Message]) -> Counter[str]:
     )
 
 
-def _recovery(messages: Sequence[Message], struck_s: Sequence[tuple[str, float]], found: Found) -> None:
-    """Time from a kill of a part that volumes need until the session's next processed volume."""
+def _recovery(messages: Sequence[Message], kills: Sequence[Kill], found: Found) -> None:
+    """Time from a kill of a part that the session's volumes need until its next processed volume."""
     processed_s = sorted(m.t for m in messages if isinstance(m, VolumeProcessed))
-    for part, at_s in struck_s:
+    for part, at_s, _ in kills:
         later = next(itertools.dropwhile(lambda t, at_s=at_s: t <= at_s, processed_s), None)
         if part in RECOVERING and later is not None and any(t < at_s for t in processed_s):
             found.recovery_s[part].append(later - at_s)

@@ -21,12 +21,13 @@ from scipy.stats import theilslopes
 from mindsight.bus import Bus
 from mindsight.journal.sessions import Sessions
 from support.chaos import SETTLE_S, Service, insist, play, served, short_visit
+from support.proc import children
 
 LIMIT_PER_H = {"MB": 1.0, "files": 12.0}  # by unit; of what is judged
 N_STRETCHES = 12
 BUS, KEPT_OF_A_VISIT_MB = "bus: what it keeps, MB", 5e-3  # of an archived session, as the changelog has it
 EVERY_S = 2.0
-PARTS = ("bus", "gateway", "ingest", "inference", "jobs")
+PARTS = ("bus", "gateway", "ingest", "ingest-2", "inference", "jobs")
 KEPT = ("blobs", "archive", "sealed", "shown")  # what a visit leaves behind: data, not judged
 Series = dict[str, list[tuple[float, float]]]  # name with unit -> hours, value
 
@@ -136,17 +137,17 @@ def _watch(service: Service, minutes: float, series: Series) -> None:
 
 
 def _samples(service: Service, bus: Bus) -> Iterator[tuple[str, float]]:
-    children = _children()
+    started = children()
     for part in PARTS:
         pid = service.supervisor.process(part).pid
         with suppress(OSError):  # it has just ended
             yield f"{part}, MB", _anonymous_mb(pid)
             yield f"{part}, files", float(len(os.listdir(f"/proc/{pid}/fd")))
-        if part == "ingest":
-            for server in children.get(pid, []):  # forks a process for each session
+        if part.startswith("ingest"):
+            for server in started.get(pid, []):  # forks a process for each session
                 with suppress(OSError):
-                    yield "ingest: fork server, MB", _anonymous_mb(server)
-                yield "ingest: processes of sessions", float(len(children.get(server, [])))
+                    yield f"{part}: fork server, MB", _anonymous_mb(server)
+                yield f"{part}: processes of sessions", float(len(started.get(server, [])))
     memory = bus.command("INFO", "memory")
     text = memory.decode() if isinstance(memory, bytes) else str(memory)
     used = next(line for line in text.splitlines() if line.startswith("used_memory:"))
@@ -154,16 +155,6 @@ def _samples(service: Service, bus: Bus) -> Iterator[tuple[str, float]]:
     yield "disk: data of the visits, kept MB", sum(_size_mb(service.settings.data_dir / name) for name in KEPT)
     rest = _size_mb(service.settings.data_dir, without=(*KEPT, "bus"))
     yield "disk: all else but the bus, MB", rest
-
-
-def _children() -> dict[int, list[int]]:
-    found: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with suppress(OSError):
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                found.setdefault(parent, []).append(int(entry.name))
-    return found
 
 
 def _anonymous_mb(pid: int) -> float:

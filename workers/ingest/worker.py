@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -27,7 +28,7 @@ from workers.process import BUS_DEADLINE_S, STORAGE_S, run_process
 
 LEASE_S = 6.0
 RENEW_S = 2.0
-LOOK_S = 0.5
+LOOK_S = 0.25  # a session whose worker ended waits for no longer
 WAIT_S = 0.25
 STOP_S = 10.0  # for a session's process to save its state
 REFUSED_S = 5.0  # until a session that could not be led is tried again
@@ -43,6 +44,18 @@ class Held:
     position: Position
 
 
+@dataclass(eq=False)
+class Archiving:
+    """A closed session whose lease this worker keeps until it is archived, so that no other has it archived too.
+
+    again_s : when another archivist is started, if this one failed
+    """
+
+    lease: Lease
+    archivist: subprocess.Popen[bytes]
+    again_s: float | None = None
+
+
 @dataclass
 class IngestWorker:
     """Leads every session whose lease it acquires, until ``stop`` is set."""
@@ -54,7 +67,7 @@ class IngestWorker:
     _held: dict[str, Held] = field(default_factory=dict)
     _deaths: Counter[tuple[str, int]] = field(default_factory=Counter)
     _not_before_s: dict[str, float] = field(default_factory=dict)
-    _archivists: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _archiving: dict[str, Archiving] = field(default_factory=dict)
 
     def run(self) -> None:
         """Look for sessions, and for those whose process ended; waits for a bus that is away or full."""
@@ -80,21 +93,28 @@ class IngestWorker:
         self._reap()
         for record in sorted(Sessions(self.bus).unfinished(), key=lambda record: record.opened_t):
             session = record.session
-            if session in self._held or session in self._archivists or session in self._not_before_s:
+            if session in self._held or session in self._archiving or session in self._not_before_s:
                 continue
             lease = Lease.acquire(self.bus, session, name, LEASE_S, is_gone)
             if lease is not None:
                 self._start(session, lease)
 
     def _reap(self) -> None:
-        """Let go of archivists that have ended; one that failed (or came second) is tried again later."""
+        """Let go of sessions that are archived; where an archivist failed, another is started later."""
         now_s = time.monotonic()
         self._not_before_s = {session: at_s for session, at_s in self._not_before_s.items() if at_s > now_s}
-        for session, archivist in list(self._archivists.items()):
-            if archivist.poll() is not None:
-                del self._archivists[session]
-                if archivist.returncode:
-                    self._not_before_s[session] = now_s + REFUSED_S
+        for session, archiving in list(self._archiving.items()):
+            code = archiving.archivist.poll()
+            if code == 0:
+                archiving.lease.release()
+                del self._archiving[session]
+            elif code is not None and archiving.again_s is None:
+                archiving.again_s = now_s + REFUSED_S
+            elif archiving.again_s is not None and now_s >= archiving.again_s:
+                del self._archiving[session]
+                with suppress(LeaseLost):
+                    archiving.lease.renew()
+                    self._archive(session, archiving.lease)
 
     def _start(self, session: str, lease: Lease) -> None:
         position: Position = self.processes.RawValue(ctypes.c_longlong, 0)
@@ -118,13 +138,14 @@ class IngestWorker:
         if code == Ended.LEASE_LOST:
             del self._held[session]
             return
-        if code in (Ended.CLOSED, Ended.REFUSED):
+        if code == Ended.CLOSED:
+            del self._held[session]
+            self._archive(session, held.lease)
+            return
+        if code == Ended.REFUSED:
             del self._held[session]
             held.lease.release()
-            if code == Ended.CLOSED:
-                self._archive(session)
-            else:
-                self._not_before_s[session] = time.monotonic() + REFUSED_S
+            self._not_before_s[session] = time.monotonic() + REFUSED_S
             return
         try:
             held.lease.renew()
@@ -143,10 +164,11 @@ class IngestWorker:
         if self._deaths[session, at] >= MAX_DEATHS:
             Quarantine(self.bus, session).add(at, f"its process ended {MAX_DEATHS} times", lease.fence)
 
-    def _archive(self, session: str) -> None:
+    def _archive(self, session: str, lease: Lease) -> None:
         """The archive is written by a process of its own: compressing must not delay another session's volumes."""
         command = module_command("workers.jobs.archive", session)
-        self._archivists[session] = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
+        archivist = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
+        self._archiving[session] = Archiving(lease, archivist)
 
     def _end_all(self) -> None:
         """Let every session's process save its state, then give the leases back."""
@@ -160,6 +182,8 @@ class IngestWorker:
                 held.process.kill()
                 held.process.join()
             held.lease.release()
+        for archiving in self._archiving.values():
+            archiving.lease.release()
 
     def _renew(self) -> None:
         while not self.stop.wait(RENEW_S):
@@ -170,6 +194,9 @@ class IngestWorker:
                     held.process.terminate()  # it would notice with its next write
                 except MindsightError:
                     continue  # the main loop uses the same bus, and reports it
+            for archiving in list(self._archiving.values()):
+                with suppress(MindsightError):  # the archivist has a lease of its own
+                    archiving.lease.renew()
 
 
 def main() -> int:

@@ -21,7 +21,7 @@ from mindsight.simulator.experiment import RunPlan
 from mindsight.volume import Volume
 from support.house import House
 from workers.ingest.runner import SessionRunner
-from workers.ingest.worker import MAX_DEATHS, IngestWorker
+from workers.ingest.worker import MAX_DEATHS, Archiving, IngestWorker
 
 
 @pytest.fixture(scope="module")
@@ -174,13 +174,25 @@ def test_a_bus_whose_disk_is_full_ends_no_worker(house: House, monkeypatch: pyte
     assert len(tries) == 2
 
 
-def test_an_archivist_that_has_ended_is_let_go(house: House) -> None:
+def test_an_archivist_that_has_ended_is_let_go(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else each archived session would leave an ended process behind for as long as the worker runs."""
     worker = IngestWorker(house.settings, house.bus, threading.Event(), multiprocessing.get_context("forkserver"))
     for session, code in (("ses-archived", 0), ("ses-failed", 1)):
-        worker._archivists[session] = subprocess.Popen([sys.executable, "-S", "-c", f"raise SystemExit({code})"])
-    for archivist in worker._archivists.values():
+        lease = Lease.acquire(house.bus, session, "one", 60.0)
+        assert lease is not None
+        archivist = subprocess.Popen([sys.executable, "-S", "-c", f"raise SystemExit({code})"])
         os.waitid(os.P_PID, archivist.pid, os.WEXITED | os.WNOWAIT)
+        worker._archiving[session] = Archiving(lease, archivist)
     worker._reap()
-    assert worker._archivists == {}
-    assert set(worker._not_before_s) == {"ses-failed"}, "what was not archived is tried again, later"
+    assert Lease.acquire(house.bus, "ses-archived", "another", 60.0) is not None
+    assert set(worker._archiving) == {"ses-failed"}, "what was not archived is tried again, later"
+    assert Lease.acquire(house.bus, "ses-failed", "another", 60.0) is None, "by this worker alone"
+    failed = worker._archiving["ses-failed"]
+    assert failed.again_s is not None
+    assert failed.again_s > time.monotonic()
+    failed.again_s = 0.0
+    again: list[str] = []
+    monkeypatch.setattr(worker, "_archive", lambda session, lease: again.append(session))
+    worker._reap()
+    assert again == ["ses-failed"]
+    assert worker._archiving == {}
