@@ -21,6 +21,7 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "otel": ("otel",),
     "oidc": ("oidc",),
     "s3": ("s3",),
+    "encryption": ("encryption",),
     "tensorrt": ("server", "tensorrt"),
     "dev": ("dev",),
     "bench": ("dev", "bench"),
@@ -28,7 +29,7 @@ LOCKS: dict[str, tuple[str, ...]] = {
     "chart": ("chart",),
     "bucket": ("bucket",),
 }
-OLDEST = {"base": "3.10"} | dict.fromkeys(("docs", "dev", "bench"), "3.11.5")
+OLDEST = dict.fromkeys(("base", "encryption"), "3.10") | dict.fromkeys(("docs", "dev", "bench"), "3.11.5")
 """A console's; the site's and what holds it; the others need what the service needs."""
 HEAD = "# {what}: made by `make lock`; do not edit\n"
 

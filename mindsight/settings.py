@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     behind_proxy : whether a TLS-terminating proxy is in front; without one, only loopback addresses are bound
     max_volume_bytes : upper bound of one volume's payload
     bus_timeout_s : how long one bus command may take
+    retention_days : sessions that were opened longer ago are erased, once they are archived; if empty, none is
     device : where the inference worker decodes, retrieves and reconstructs: ``cpu``, ``cuda:N``, or ``auto`` for the
         first card where there is one, else the CPU
     motion_device : torch's name of the device that estimates head motion ("cuda"); if empty, the CPU. It is a setting
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     behind_proxy: bool = False
     max_volume_bytes: int = 64 * 1024 * 1024
     bus_timeout_s: float = 2.0
+    retention_days: int | None = Field(None, ge=1, le=36_500)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda:\d{1,2})$")
     motion_device: str | None = None
     generator_dir: Path | None = None

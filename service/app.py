@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from starlette.types import Scope
 import mindsight
 from mindsight.files.chain import Chain
 from mindsight.settings import Settings
-from service import asyncapi, openapi, problems
+from service import asyncapi, erasures, openapi, problems
 from service.audit import Audited
 from service.conditional import Conditional
 from service.context import Gateway
@@ -103,9 +104,11 @@ def create_app(settings: Settings) -> FastAPI:
         gateway.blobs.sweep()
         gateway.shown.sweep()
         gateway.hub.start()
+        retention = asyncio.create_task(erasures.keep_retention(gateway))
         if gateway.issuer is not None:
             gateway.issuer.start()
         yield
+        retention.cancel()
         if gateway.issuer is not None:
             gateway.issuer.stop()
         await gateway.hub.stop()

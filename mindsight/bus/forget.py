@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from mindsight.bus.connection import Bus
 from mindsight.bus.queue import WorkQueue
@@ -43,13 +43,8 @@ def forget_holder(bus: Bus, queue: str, session: str) -> None:
     bus.command("DEL", WorkQueue(bus, queue).fence_key(session))
 
 
-def mentions(bus: Bus, texts: Sequence[str]) -> list[str]:
-    """Keys that have one of the texts in their name, their fields or their values; all of the bus is read."""
-    wanted = [text.encode() for text in texts]
-
-    def has(value: bytes) -> bool:
-        return any(text in value for text in wanted)
-
+def mentions(bus: Bus, has: Callable[[bytes], bool]) -> list[str]:
+    """Keys whose name, fields or values ``has`` finds something in; all of the bus is read."""
     return [key.decode(errors="replace") for key in bus.all_keys() if has(key) or any(map(has, _values(bus, key)))]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mindsight.cli.options import Key, Subject, To
+from mindsight.cli.options import Key, Recipient, Subject, To
 from mindsight.cli.style import AsJson, example, show, show_rows
 from mindsight.progress import Progress
 
@@ -55,15 +55,19 @@ def export(
     subject: Subject,
     number: Number,
     file: Annotated[Path, typer.Argument(help="tar file to make; bundle.json in it lists the sha256 of every file")],
+    recipient: Recipient = None,
     to: To = "",
     key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write a version as a tar file. The subject must have agreed to an export."""
+    """Write a version as a tar file. The subject must have agreed to an export.
+
+    With --recipient it is encrypted for them: age --decrypt -i THEIR_KEY FILE | tar x
+    """
     from mindsight.cli.service import enrolment
 
     with enrolment(to, key) as service, Progress(quiet=as_json) as progress:
-        digest = service.export(subject, number, file, progress)
+        digest = service.export(subject, number, file, progress, recipient or ())
     show(f"{file}, digest {digest}", {"file": str(file), "digest": digest}, as_json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Annotated
 
 import typer
@@ -14,11 +15,25 @@ Key = Annotated[
 ]
 To = Annotated[str, typer.Option(help="the gateway's address; default: the service on this machine")]
 Subject = Annotated[str, typer.Argument(help="the subject's pseudonym")]
+Recipient = Annotated[
+    list[str] | None,
+    typer.Option(help="public key (age1..., ssh-ed25519 ...) of one who may read the file; repeat for several"),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="do not ask; it cannot be undone")]
 Session = Annotated[str, typer.Option(help="id of an open session")]
 RunNumber = Annotated[int, typer.Option(min=1, help="number of the run in the session")]
 Echo = Annotated[
     str, typer.Option(help="which echo of a multi-echo run to read: its number, or combine for all; default: the first")
 ]
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask on the terminal, unless ``yes``; "no" ends the command. Raises BadRequest (``cli.yes``) if there is none."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise BadRequest("expected a terminal to confirm the erasure on, or --yes", code="cli.yes")
+    typer.confirm(question, abort=True)
 
 
 def parse_speed(text: str) -> float:

@@ -7,11 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from mindsight.cli.options import Key, Subject, To
-from mindsight.cli.style import AsJson, example, show, show_rows
+from mindsight.cli.options import Key, Recipient, Subject, To, Yes, confirm
+from mindsight.cli.style import JOB_FAILED, JOB_STOPPED, AsJson, example, show, show_rows
 from mindsight.progress import Progress
 
-session_app = typer.Typer(help="Sessions of the service: open, list, look into, close, download.", no_args_is_help=True)
+session_app = typer.Typer(
+    help="Sessions of the service: open, list, look into, close, download, erase.", no_args_is_help=True
+)
 
 SessionId = Annotated[str, typer.Argument(help="the session's id")]
 
@@ -108,15 +110,19 @@ def close_session(session: SessionId, to: To = "", key: Key = "", as_json: AsJso
 def export_session(
     session: SessionId,
     file: Annotated[Path, typer.Argument(help="tar file to make; manifest.json in it has the sha256 of every file")],
+    recipient: Recipient = None,
     to: To = "",
     key: Key = "",
     as_json: AsJson = False,
 ) -> None:
-    """Download an archived session: BIDS raw data and derivatives. The subject must have agreed to an export."""
+    """Download an archived session: BIDS raw data and derivatives. The subject must have agreed to an export.
+
+    With --recipient it is encrypted for them: age --decrypt -i THEIR_KEY FILE | tar x
+    """
     from mindsight.cli.service import sessions
 
     with sessions(to, key) as service, Progress(quiet=as_json) as progress:
-        service.export(session, file, progress)
+        service.export(session, file, progress, recipient or ())
     show(str(file), {"file": str(file)}, as_json)
 
 
@@ -134,6 +140,16 @@ def session_report(
     with sessions(to, key) as service, Progress(quiet=as_json) as progress:
         service.report(session, file, progress)
     show(str(file), {"file": str(file)}, as_json)
+
+
+@session_app.command("erase", epilog=example("mindsight session erase ses-1", failed=JOB_FAILED, stopped=JOB_STOPPED))
+def erase(session: SessionId, yes: Yes = False, to: To = "", key: Key = "") -> None:
+    """Erase an archived session, its archive, and bundles calibrated from it; the job fails if anything is left."""
+    from mindsight.cli.service import enrolment, follow
+
+    confirm(f"Erase {session}, and every bundle that was calibrated from it? It cannot be undone", yes=yes)
+    with enrolment(to, key) as service:
+        follow(service, service.erase_session(session))
 
 
 def _run(run: dict[str, Any]) -> str:

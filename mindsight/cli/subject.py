@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
 
-from mindsight.cli.options import Key, Subject, To
+from mindsight.cli.options import Key, Subject, To, Yes, confirm
 from mindsight.cli.style import JOB_FAILED, JOB_STOPPED, AsJson, example, show, show_rows
 from mindsight.errors import BadRequest
 
@@ -63,17 +62,14 @@ def consent(subject: Subject, use: Use = None, form: Form = "", to: To = "", key
 )
 def erase(
     subject: Subject,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask; it cannot be undone")] = False,
+    yes: Yes = False,
     to: To = "",
     key: Key = "",
 ) -> None:
     """Erase a subject: sessions, archives, bundles, jobs; the job fails if anything is left."""
     from mindsight.cli.service import enrolment, follow
 
-    if not yes:
-        if not sys.stdin.isatty():
-            raise BadRequest("expected a terminal to confirm the erasure on, or --yes", code="cli.yes")
-        typer.confirm(f"Erase {subject} with all its sessions? It cannot be undone", abort=True)
+    confirm(f"Erase {subject} with all its sessions? It cannot be undone", yes=yes)
     with enrolment(to, key) as service:
         follow(service, service.erase(subject))
 

@@ -63,6 +63,11 @@ class Enrolment:
         job: str = self._http.call("DELETE", f"/v1/subjects/{subject}")["job"]
         return job
 
+    def erase_session(self, session: str) -> str:
+        """Erase an archived session, as a job; returns the job. Bundles calibrated from it go, its subject stays."""
+        job: str = self._http.call("DELETE", f"/v1/sessions/{session}")["job"]
+        return job
+
     def calibrate(
         self,
         subject: str,
@@ -117,9 +122,14 @@ class Enrolment:
         bundle: str = self._http.call("POST", f"/v1/subjects/{subject}/bundles/rollback")["bundle"]
         return bundle
 
-    def export(self, subject: str, number: int, file: Path, report: Report = unreported) -> str:
-        """Write a version as a tar file, whole or not at all; returns the digest of the bundle in it."""
-        headers = self._http.download(f"/v1/subjects/{subject}/bundles/{number}/export", file, report)
+    def export(
+        self, subject: str, number: int, file: Path, report: Report = unreported, recipients: Sequence[str] = ()
+    ) -> str:
+        """Write a version as a tar file, whole or not at all; returns the digest of the bundle in it.
+
+        recipients : public keys of those who may read it (``age1...``, ``ssh-ed25519 ...``); then it is encrypted
+        """
+        headers = self._http.download(f"/v1/subjects/{subject}/bundles/{number}/export", file, report, recipients)
         return headers["x-bundle-digest"]
 
     def job(self, job: str) -> dict[str, Any]:

@@ -11,16 +11,17 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
 from mindsight import errors
 from mindsight.errors import MindsightError, ServiceUnavailable
 from mindsight.files.durable import rename_durably
+from mindsight.files.encrypted import for_recipients
 from mindsight.shares import Report, Shares, unreported
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 2.0
@@ -103,13 +104,18 @@ class Http:
             time.sleep(pause_s)
         raise AssertionError("the pauses never end")
 
-    def download(self, path: str, file: Path, report: Report = unreported) -> dict[str, str]:
+    def download(
+        self, path: str, file: Path, report: Report = unreported, recipients: Sequence[str] = ()
+    ) -> dict[str, str]:
         """Write the response's body into a new file, whole or not at all; returns its headers, in lower case.
 
         report : receives the share that has come, by the length that the gateway states
+        recipients : public keys of those who may read the file; without any it is not encrypted
 
-        It is not repeated. Raises the error of the gateway's problem, ServiceUnavailable; Conflict (``file.exists``).
+        It is not repeated. Raises the error of the gateway's problem, ServiceUnavailable; Conflict (``file.exists``);
+        what ``for_recipients`` raises, before anything is asked for.
         """
+        write = for_recipients(recipients) if recipients else _write
         if file.exists():
             raise errors.Conflict(f"expected a new file, {file.name} exists: name another", code="file.exists")
         partial = file.with_name(f"{file.name}.partial")
@@ -119,10 +125,9 @@ class Http:
                     raise error_of(answer.status_code, answer.read())
                 n_bytes = int(answer.headers.get("content-length") or answer.headers.get("x-folder-bytes") or 0)
                 shares = Shares(report, n_bytes)
+                step = f"receiving {file.name}, {n_bytes / 1e6:.0f} MB"
                 with partial.open("wb") as target:
-                    for piece in answer.iter_bytes():
-                        target.write(piece)
-                        shares.add(f"receiving {file.name}, {n_bytes / 1e6:.0f} MB", len(piece))
+                    write(_counted(answer.iter_bytes(), lambda n: shares.add(step, n)), target)
             rename_durably(partial, file)
             return dict(answer.headers)
         except httpx.TransportError as error:
@@ -164,6 +169,16 @@ class Http:
         if answer.status_code not in _AGAIN and refusal.code != _UNDERWAY:
             raise refusal
         return refusal
+
+
+def _write(pieces: Iterator[bytes], target: IO[bytes]) -> None:
+    target.writelines(pieces)
+
+
+def _counted(pieces: Iterator[bytes], count: Callable[[int], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        count(len(piece))
 
 
 def pauses() -> Iterator[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -74,9 +75,12 @@ class Service:
         opened: dict[str, Any] = self._http.call("POST", "/v1/sessions", json={"subject": subject, **given})
         return opened
 
-    def export(self, session: str, file: Path, report: Report = unreported) -> None:
-        """Write the archived session as a tar file, whole or not at all; ``manifest.json`` in it has every sha256."""
-        self._http.download(f"/v1/sessions/{session}/export", file, report)
+    def export(self, session: str, file: Path, report: Report = unreported, recipients: Sequence[str] = ()) -> None:
+        """Write the archived session as a tar file, whole or not at all; ``manifest.json`` in it has every sha256.
+
+        recipients : public keys of those who may read it (``age1...``, ``ssh-ed25519 ...``); then it is encrypted
+        """
+        self._http.download(f"/v1/sessions/{session}/export", file, report, recipients)
 
     def report(self, session: str, file: Path, report: Report = unreported) -> None:
         """Write the archived session's report, one HTML page. Raises NotFound."""

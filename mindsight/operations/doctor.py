@@ -68,6 +68,7 @@ def examine(report: Callable[[str, float], None] = lambda what, done: None) -> l
         _Check("keys", lambda: machine_check.keys(settings)),
         _Check("port", lambda: machine_check.port(settings)),
         _Check("folders", lambda: machine_check.folders(settings)),
+        _Check("retention", lambda: _retention(settings)),
     ]
     checks += [_Check("service", _no_service)] if missing() else _of_the_service(settings)
     total_s, over_s, findings = sum(check.usual_s for check in checks), 0.0, []
@@ -152,6 +153,11 @@ def _open_clip() -> str:
             f"expected the torchvision of this torch, got {found} ({error}): install the two that belong together"
         ) from None
     return f"{open_clip.__version__}, torchvision {importlib.metadata.version('torchvision')}"
+
+
+def _retention(settings: Settings) -> str:
+    days = settings.retention_days
+    return "nothing is erased by age" if days is None else f"sessions are erased {days} days after they were opened"
 
 
 def _bus(settings: Settings) -> str:

@@ -75,10 +75,11 @@ class PoolTask(_Frozen):
 
 
 class ErasureTask(_Frozen):
-    """Erase a subject: sessions, archives, bundles, jobs, and what only they refer to."""
+    """Erase a subject, or one of its sessions: archives, bundles, jobs, and what only they refer to."""
 
     kind: Literal["erasure"] = "erasure"
     subject: str = Field(max_length=64)
+    session: str | None = Field(default=None, max_length=64, description="only this one; null: the whole subject")
 
 
 class SimulationTask(_Frozen):

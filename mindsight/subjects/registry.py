@@ -109,8 +109,8 @@ class Registry:
         subjects = [Subject.model_validate_json(text) for text in written if text]
         return sorted(subjects, key=lambda subject: (subject.enrolled_t, subject.subject))
 
-    def set_bundle(self, subject: str, bundle: str) -> Subject:
-        """From now on this bundle decodes the subject. Raises NotFound."""
+    def set_bundle(self, subject: str, bundle: str | None) -> Subject:
+        """From now on this bundle decodes the subject, or none. Raises NotFound."""
         changed = self.get(subject).model_copy(update={"bundle": bundle})
         self._write(changed)
         return changed

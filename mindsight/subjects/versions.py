@@ -58,7 +58,7 @@ class Version(_Frozen):
     n_runs: int = Field(default=0, ge=0)
     measured: Measured | None = None
     verdict: str = Field(default="", description="why it replaced the version before it, or did not")
-    removed: bool = Field(default=False, description="its files are gone, see KEPT")
+    removed: bool = Field(default=False, description="its files are gone: see KEPT, or a session of it was erased")
 
 
 class Versions(_Frozen):
@@ -167,6 +167,25 @@ class VersionStore:
                 for version in old:
                     shutil.rmtree(self.bundles_dir / version.bundle, ignore_errors=True)
             return old
+
+    def erase_session(self, subject: str, session: str) -> int:
+        """Remove the versions that were made from this session, and its name; how many these are.
+
+        The active version is then the last of those that were active and are left; without one the subject has none.
+        """
+        with self._locked(subject):
+            held = self.read(subject)
+            of = {version.number for version in held.versions if session in version.sessions}
+            left = held.model_copy(update={"activated": tuple(n for n in held.activated if n not in of)})
+            if self.registry.get(subject).bundle in {name_of(subject, number) for number in of}:
+                self.registry.set_bundle(subject, left.active.bundle if left.active else None)
+            for number in of:
+                shutil.rmtree(self.bundles_dir / name_of(subject, number), ignore_errors=True)
+            blank = {"sessions": (), "source": "", "removed": True}
+            versions = tuple(v.model_copy(update=blank) if v.number in of else v for v in held.versions)
+            if of:  # last: what was interrupted before is found again
+                self._write(left.model_copy(update={"versions": versions}))
+            return len(of)
 
     def erase(self, subject: str) -> None:
         """Remove all versions and their list. The subject itself may be gone already."""

@@ -11,8 +11,9 @@ from pydantic import Field
 from mindsight.errors import BadRequest
 from mindsight.journal.sessions import Protocol, SessionRecord
 from mindsight.protocol.inputs import FdThreshold, Limits, SessionOptions, SetLimits, UsableMinutes
+from mindsight.protocol.jobs import ErasureTask, JobRecord
 from mindsight.subjects.registry import Subject
-from service import bundles, rois
+from service import bundles, erasures, rois
 from service.auth import Caller, require
 from service.blinding import may_see_truth
 from service.context import Gateway, GatewayDependency
@@ -21,6 +22,23 @@ from service.problems import responses
 from service.routes.common import MAX_RUN, NAME_PATTERN, SESSION_PATTERN, Body, Sent, SessionId
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
+
+
+@router.delete(
+    "/{session}",
+    status_code=202,
+    dependencies=[Depends(require("admin"))],
+    responses=responses(404, 409, 507),
+)
+def erase_session(gateway: GatewayDependency, session: SessionId) -> JobRecord:
+    """Erase an archived session, as a job: its logs, payloads and archive, the bundles that were calibrated from it,
+    and the jobs that were about it. Its subject stays.
+
+    It cannot be undone. Refused while a session of the subject is not archived (``subject.busy``), or a job works on it
+    (``job.busy``).
+    """
+    record = gateway.sessions.get(session)
+    return erasures.erase(gateway, ErasureTask(subject=record.subject, session=session))
 
 
 class Open(Sent):

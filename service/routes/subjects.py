@@ -5,15 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from mindsight.errors import Conflict
 from mindsight.protocol.jobs import ErasureTask, JobRecord
 from mindsight.subjects.registry import Consent, Subject
-from service import bundles
+from service import bundles, erasures
 from service.auth import require
 from service.context import GatewayDependency
 from service.paging import NEXT_PAGE, PageDependency
 from service.problems import responses
-from service.routes import jobs
 from service.routes.common import NAME_PATTERN, Sent
 
 router = APIRouter(prefix="/v1/subjects", tags=["subjects"])
@@ -86,15 +84,7 @@ def erase_subject(gateway: GatewayDependency, subject: str) -> JobRecord:
     (``job.busy``).
     """
     gateway.registry.get(subject)
-    unfinished = [record.session for record in gateway.sessions.unfinished() if record.subject == subject]
-    if unfinished:
-        raise Conflict(
-            f"expected no unfinished session of this subject, {unfinished[0]} is: close it, and wait for its archive",
-            code="subject.busy",
-        )
-    created = jobs.create(gateway, ErasureTask(subject=subject), None)
-    gateway.keys.forget({record.session for record in gateway.sessions.list() if record.subject == subject})
-    return created
+    return erasures.erase(gateway, ErasureTask(subject=subject))
 
 
 @router.put(

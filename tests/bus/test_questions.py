@@ -31,4 +31,4 @@ def test_they_go_with_the_session_s_logs(bus: Bus) -> None:
     questions.ask("one")
     questions.answer("two", b"2")
     forget_logs(bus, "ses-gone")
-    assert mentions(bus, ["ses-gone"]) == []
+    assert mentions(bus, lambda value: b"ses-gone" in value) == []

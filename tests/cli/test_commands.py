@@ -25,7 +25,16 @@ Run = Callable[..., tuple[int, str, str]]
 
 NO_RESULT = {
     *("demo", "serve", "ingest", "infer", "work", "init", "calibrate", "train distil", "train pretrain"),
-    *("key revoke", "subject consent", "subject erase", "job watch", "job cancel", "job resume", "pool send"),
+    *(
+        "key revoke",
+        "subject consent",
+        "subject erase",
+        "session erase",
+        "job watch",
+        "job cancel",
+        "job resume",
+        "pool send",
+    ),
     "pool reduce",
 }
 """Commands that run on, or whose result is a file or another state: they print what they do."""

@@ -23,6 +23,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 OURS = {name: one for name, one in COMPOSE["services"].items() if str(one.get("image")).startswith("mindsight/")}
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 INSTRUCTION = re.compile(r"^([A-Z]+) (.*(?:\\\n.*)*)", re.MULTILINE)
+HADOLINT = Path(sys.executable).with_name("hadolint")
 STAGES = re.findall(r"^FROM (\S+) AS (\S+)$", DOCKERFILE, re.MULTILINE)
 
 
@@ -134,6 +135,19 @@ def test_the_container_file_copies_what_is_there_and_ends_without_root() -> None
         (text,) = (part for part in last if part.startswith(f"process AS {stage}\n"))
         assert "USER" not in text, "the user of the stage before stays"
     assert "USER 10001:10001" in DOCKERFILE
+
+
+@pytest.mark.parametrize("files", [["docker-compose.yml"], ["deploy/bucket.yml"]])
+def test_compose_files_are_of_its_specification(files: list[str]) -> None:
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.skipif(not HADOLINT.exists(), reason="needs hadolint, whose package is for Linux on x86-64")
+def test_hadolint_finds_nothing_in_the_container_file() -> None:
+    done = subprocess.run([HADOLINT, "deploy/Dockerfile"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_lock_comes_apart_into_torch_and_the_rest() -> None:

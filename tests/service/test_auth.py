@@ -94,6 +94,7 @@ REQUESTS: dict[str, tuple[str, str, set[Role]]] = {
     "limits": ("POST", "/v1/sessions/x/limits", {"admin", "experimenter", "console"}),
     "warn": ("POST", "/v1/sessions/x/warnings", {"admin", "experimenter", "console"}),
     "results": ("GET", "/v1/sessions/x/results", {"admin", "experimenter", "viewer"}),
+    "erase session": ("DELETE", "/v1/sessions/x", {"admin"}),
     "session report": ("GET", "/v1/sessions/x/report.html", {"admin", "experimenter"}),
     "export session": ("GET", "/v1/sessions/x/export", {"admin", "experimenter"}),
     "beta": ("GET", "/v1/sessions/x/betas/" + "0" * 64, {"admin", "experimenter", "viewer"}),

@@ -1,4 +1,4 @@
-"""Erasing a subject as a job: everything of its sessions, and a check that nothing is left.
+"""Erasing a subject or one of its sessions as a job: everything of it, and a check that nothing is left.
 
 What several subjects share (a pool, an image that others saw too) stays. A job that was ended goes on: every step finds
 what is left of it.
@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mindsight.blobs import Blobs, Stored, open_blobs, open_shown
@@ -34,10 +34,15 @@ _MAX_TEXT_BYTES = 16 * 1024 * 1024
 
 def erase(desk: Desk, task: ErasureTask) -> str:
     """Carry the task out; what was removed, in words. Raises Conflict (``erasure.left``) if anything is left."""
-    settings, subject = desk.settings, task.subject
-    desk.registry.erase(subject)  # from here on nothing new of this subject can begin
-    sessions = [record.session for record in Sessions(desk.bus).list() if record.subject == subject]
-    jobs = [record for record in desk.jobs.list() if _is_of(record, subject) and record.job != desk.record.job]
+    subject, there = task.subject, Sessions(desk.bus).list()
+    if task.session is None:
+        desk.registry.erase(subject)  # from here on nothing new of this subject can begin
+        sessions = [record.session for record in there if record.subject == subject]
+        names = [subject, *sessions]
+    else:
+        names = sessions = [task.session]
+    named = Named(names, [record.session for record in there if record.session not in sessions])
+    jobs = [record for record in desk.jobs.list() if record.job != desk.record.job and _is_about(record, named)]
     desk.progress("logs", 0, len(sessions))
     n_blobs, n_kept = _remove_blobs(desk, sessions)
     for done, session in enumerate(sessions, 1):
@@ -46,22 +51,41 @@ def erase(desk: Desk, task: ErasureTask) -> str:
     for record in jobs:
         desk.jobs.forget(record)
         forget_jobs(desk.bus, QUEUE, rf"{re.escape(record.job)}-\d+")
-        shutil.rmtree(settings.jobs_dir / record.job, ignore_errors=True)
-    desk.versions.erase(subject)
-    n_files = _remove_files(settings, subject, sessions)
-    Replies(desk.bus, time.time).forget()  # which may name the subject
+        shutil.rmtree(desk.settings.jobs_dir / record.job, ignore_errors=True)
+    if task.session is None:
+        desk.versions.erase(subject)
+        folders = list(_folders_of(desk.settings, subject))
+    else:
+        desk.versions.erase_session(subject, task.session)
+        folders = [desk.settings.archive_dir / f"{subject}_{task.session}"]
+    n_folders = _remove_files(desk.settings, folders, named)
+    Replies(desk.bus, time.time).forget()  # which may name it
     compact(desk.bus)
-    left = _left(desk, subject, sessions) + ["payload in the store"] * n_kept
+    left = _left(desk, named) + ["payload in the store"] * n_kept
     if left:
+        what = "subject" if task.session is None else "session"
         raise Conflict(
-            f"expected nothing of the subject to be left, found {len(left)}, e.g. {left[0]}: resume this job",
+            f"expected nothing of the {what} to be left, found {len(left)}, e.g. {left[0]}: resume this job",
             code="erasure.left",
         )
-    return f"{len(sessions)} sessions, {n_blobs} payloads, {len(jobs)} jobs and {n_files} folders; nothing is left"
+    return f"{len(sessions)} sessions, {n_blobs} payloads, {len(jobs)} jobs and {n_folders} folders; nothing is left"
 
 
-def _is_of(record: JobRecord, subject: str) -> bool:
-    return not isinstance(record.task, PoolTask) and record.task.subject == subject
+class Named:
+    """Finds the names of what is erased: as words of their own, and not within others' (``a-1`` in ``a-1-b``)."""
+
+    def __init__(self, names: Sequence[str], others: Sequence[str]) -> None:
+        longer = [other for other in others if any(name in other for name in names)]
+        skipped, wanted = ("|".join(map(re.escape, sorted(of, key=len, reverse=True))) for of in (longer, names))
+        alone = rf"(?<![A-Za-z0-9])({wanted})(?![A-Za-z0-9])"
+        self._pattern = re.compile((rf"(?:{skipped})|{alone}" if longer else alone).encode())
+
+    def __call__(self, content: bytes) -> bool:
+        return any(match[1] is not None for match in self._pattern.finditer(content))
+
+
+def _is_about(record: JobRecord, named: Named) -> bool:
+    return not isinstance(record.task, PoolTask) and named(record.task.model_dump_json().encode())
 
 
 def _remove_session(desk: Desk, session: str) -> None:
@@ -119,16 +143,19 @@ def _found(payload: bytes) -> Iterator[str]:
     return (match.decode() for match in _DIGEST.findall(payload))
 
 
-def _remove_files(settings: Settings, subject: str, sessions: Collection[str]) -> int:
-    n = 0
-    folders = [*settings.archive_dir.glob(f"{subject}_*"), *_bundles_of(settings, subject)]
-    folders += (settings.data_dir / "rois").glob(subject)
-    for folder in folders:
+def _folders_of(settings: Settings, subject: str) -> Iterator[Path]:
+    yield from settings.archive_dir.glob(f"{subject}_*")
+    yield from _bundles_of(settings, subject)
+    yield from (settings.data_dir / "rois").glob(subject)
+
+
+def _remove_files(settings: Settings, folders: Sequence[Path], named: Named) -> int:
+    there = [folder for folder in folders if folder.exists()]
+    for folder in there:
         shutil.rmtree(folder, ignore_errors=True)
-        n += 1
     for log in (settings.data_dir / "logs").glob("*.log"):
-        _remove_lines(log, [subject, *sessions])
-    return n
+        _remove_lines(log, named)
+    return len(there)
 
 
 def _bundles_of(settings: Settings, subject: str) -> Iterator[Path]:
@@ -140,36 +167,34 @@ def _bundles_of(settings: Settings, subject: str) -> Iterator[Path]:
             continue
 
 
-def _remove_lines(log: Path, texts: Sequence[str]) -> None:
+def _remove_lines(log: Path, named: Named) -> None:
     """In place: the process that writes it has it open."""
     with log.open("r+b") as file:
         lines = file.readlines()
-        kept = [line for line in lines if not any(text.encode() in line for text in texts)]
+        kept = [line for line in lines if not named(line)]
         if len(kept) < len(lines):
             file.seek(0)
             file.writelines(kept)
             file.truncate()
 
 
-def _left(desk: Desk, subject: str, sessions: Sequence[str]) -> list[str]:
-    """What still has the pseudonym or a session's name: in names of files, in texts, and on the bus."""
-    texts = [subject, *sessions]
+def _left(desk: Desk, named: Named) -> list[str]:
+    """What still has one of the names: in names of files, in texts, and on the bus."""
     own = {f"s:{{{log_name(desk.record.job)}}}", "jobs:{all}:records", "jobs:{all}:holders"}
-    left = [f"{key} on the bus" for key in mentions(desk.bus, texts) if not any(key.startswith(name) for name in own)]
+    left = [f"{key} on the bus" for key in mentions(desk.bus, named) if not any(key.startswith(name) for name in own)]
     for path in desk.settings.data_dir.rglob("*"):
         relative = path.relative_to(desk.settings.data_dir)
         if relative.parts[0] in ("bus", "audit"):
-            continue  # the server's own files, which were written again; and that the subject was erased
-        if any(text in path.name for text in texts) or (path.is_file() and _has(path, texts)):
+            continue  # the server's own files, which were written again; and that it was erased
+        if named(path.name.encode()) or (path.is_file() and _has(path, named)):
             left.append(f"file in {relative.parts[0]}")
     return left
 
 
-def _has(path: Path, texts: Sequence[str]) -> bool:
+def _has(path: Path, named: Named) -> bool:
     try:
         if path.suffix not in _TEXT or len(path.name) == 64 or path.stat().st_size > _MAX_TEXT_BYTES:
             return False
-        content = path.read_bytes()
+        return named(path.read_bytes())
     except OSError:
         return False
-    return any(text.encode() in content for text in texts)

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import httpx
+import pyrage
 import pytest
 from typer.testing import CliRunner
 
@@ -85,3 +86,17 @@ def test_both_are_commands(running: Running, archived: str, tmp_path: Path) -> N
     facts = json.loads(made.stdout)
     assert facts["sessions"] >= 1
     assert all("consent" in why for why in facts["left_out"].values())
+
+
+def test_a_copy_for_others_is_encrypted_for_them_alone(running: Running, archived: str, tmp_path: Path) -> None:
+    theirs, foreign = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
+    plain, sealed = tmp_path / "a.tar", tmp_path / "a.tar.age"
+    for file, more in ((plain, []), (sealed, ["--recipient", str(theirs.to_public())])):
+        arguments = ["session", "export", archived, str(file), "--to", running.url, *more]
+        done = CliRunner().invoke(app, arguments, env={"MINDSIGHT_KEY": running.keys["experimenter"]})
+        assert done.exit_code == 0, done.output
+    assert pyrage.decrypt(sealed.read_bytes(), [theirs]) == plain.read_bytes()
+    assert sealed.read_bytes().startswith(b"age-encryption.org/v1\n")
+    assert b"manifest.json" not in sealed.read_bytes()
+    with pytest.raises(pyrage.DecryptError):
+        pyrage.decrypt(sealed.read_bytes(), [foreign])

@@ -21,7 +21,7 @@ from support.small_bundle import make_bundle
 from support.two_sides import CONSENT, SidesRun, archived_session
 from workers.ingest.runner import series_path
 from workers.jobs.desk import Desk, version_store
-from workers.jobs.erasure import IN_FLIGHT_S, erase
+from workers.jobs.erasure import IN_FLIGHT_S, Named, erase
 
 
 def desk_of(house: House, subject: str) -> tuple[Desk, ErasureTask]:
@@ -102,6 +102,54 @@ def test_nothing_of_the_subject_is_left_and_nothing_of_another_is_lost(house: Ho
         Registry(house.settings.subjects_dir).get(gone)
     assert {job.job for job in Jobs(house.bus, time.time).list()} == {"job-ses-kept", desk.record.job}
     assert [job.key for job in WorkQueue(house.bus, "pictures").dead()] == ["ses-kept-1-1-final"]
+
+
+def test_one_session_goes_with_what_was_calibrated_from_it_and_the_subject_stays(house: House) -> None:
+    """The name of the one that goes begins that of one that stays."""
+    (house.settings.data_dir / "logs").mkdir()
+    subject = enrolled(house, "ses-1-b", SidesRun(2))
+    before = files_of(house)
+    log = house.settings.data_dir / "logs" / "ingest.log"
+    kept_lines = log.read_text()
+    archived_session(house, subject, "ses-1", [SidesRun(1)])
+    log.write_text(f"{kept_lines}mindsight archive written: archive/{subject}_ses-1\n")
+    jobs, store = Jobs(house.bus, time.time), version_store(house.settings)
+    calibration = CalibrationTask(subject=subject, sessions=("ses-1-b", "ses-1"))
+    jobs.create(JobRecord(job="job-both", task=calibration, created_t=1.0))
+    jobs.cancel("job-both")
+    number, folder = store.next_folder(subject)
+    version = Version(
+        number=number, bundle=folder.name, digest=make_bundle().save(folder).digest, created_t=1.0,
+        sessions=("ses-1-b", "ses-1"), source="ses-1, estimated again",
+    )  # fmt: skip
+    store.add(version, subject, activate=True)
+    task = ErasureTask(subject=subject, session="ses-1")
+    record = jobs.create(JobRecord(job="job-erase", task=task, created_t=1.0))
+    lease = Lease.acquire(house.bus, log_name(record.job), "test", 60.0, lambda _: True)
+    assert lease is not None
+    desk = Desk(house.settings, house.bus, record, lease)
+    desk.jobs.begin(record, lease.fence)
+    assert erase(desk, task).startswith("1 sessions")
+    assert erase(desk, task).endswith("nothing is left"), "a second time changes nothing"
+    assert [record.session for record in Sessions(house.bus).list()] == ["ses-1-b"]
+    assert files_of(house) == before
+    assert log.read_text() == kept_lines
+    assert {job.job for job in jobs.list()} == {"job-ses-1-b", "job-erase"}
+    assert Registry(house.settings.subjects_dir).get(subject).bundle == f"{subject}.v1", "the one that is left"
+    held = store.read(subject)
+    assert (held.activated, [version.removed for version in held.versions]) == ((1,), [False, True])
+    assert "ses-1" not in (store.root / f"{subject}.versions.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("archive/sub-x_ses-1", True), ('{"session":"ses-1"}', True), ("ses-1-archive", True), ("ses-1", True),
+        ("ses-10", False), ("ses-1-b", False), ("ses-1-b and ses-1", True), ("houses-1", False),
+    ],
+)  # fmt: skip
+def test_a_name_is_found_as_a_word_of_its_own(content: str, expected: bool) -> None:
+    assert Named(["ses-1"], ["ses-10", "ses-1-b", "other"])(content.encode()) is expected
 
 
 @pytest.mark.slow
