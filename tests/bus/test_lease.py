@@ -144,3 +144,11 @@ def test_the_lease_of_a_holder_that_is_gone_is_taken_over(bus: Bus, name: str) -
     with pytest.raises(LeaseLost):
         gone.renew()
     successor.renew()
+
+
+def test_who_holds_leases_is_asked_in_one_go(bus: Bus, name: str) -> None:
+    sessions = [f"{name}-{k}" for k in range(3)]
+    for session, holder in zip(sessions, ("machine/1/2", "a name with spaces"), strict=False):
+        assert Lease.acquire(bus, session, holder, 60.0) is not None
+    assert Lease.holders(bus, sessions) == ["machine/1/2", "a name with spaces", None]
+    assert Lease.holders(bus, []) == []

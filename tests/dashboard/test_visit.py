@@ -170,10 +170,23 @@ def _download(tab: Tab, label: str, file: Path) -> list[str]:
 
 
 def _erase(tab: Tab, service: WholeService, subject: str) -> None:
-    press(tab, "button.danger")
-    tab.until("document.querySelector('#confirm-word')")
-    write(tab, "#confirm-word", subject)
-    tab.page.keyboard.press("Enter")
-    tab.until("document.querySelector('.notice').textContent.includes('nothing is left')", LONG_S)
+    """The last session, then its subject."""
+    label = tab.page.get_attribute("[aria-label^='Erase ses-']", "aria-label")
+    assert label is not None
+    session = label.removeprefix("Erase ")
+    _confirm(tab, f"[aria-label='{label}']", session, "searched for the session")
+    tab.until(f"!document.querySelector(\"[aria-label='{label}']\")")
+    check_accessible(tab)
+    assert list(service.settings.data_dir.rglob(f"*{session}*")) == []
+    _confirm(tab, ".stack + section button.danger", subject, "searched for the pseudonym")
     check_accessible(tab)
     assert list(service.settings.data_dir.rglob(f"*{subject}*")) == []
+
+
+def _confirm(tab: Tab, button: str, word: str, proof: str) -> None:
+    press(tab, button)
+    tab.until("document.querySelector('#confirm-word')")
+    write(tab, "#confirm-word", word)
+    tab.page.keyboard.press("Enter")
+    tab.until(f"document.querySelector('.notice').textContent.includes('{proof}')", LONG_S)
+    assert "nothing is left" in tab.page.inner_text(".notice")

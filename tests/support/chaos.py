@@ -42,7 +42,7 @@ from mindsight.volume import Volume
 from mindsight.volume_codec import encode_volume
 from service.keys import create_keys
 
-PARTS = ("bus", "gateway", "ingest", "ingest-2", "inference")
+PARTS = ("bus", "gateway", "ingest", "ingest-2", "inference", "jobs")
 PAUSES_S = (0.5, 2.0, 8.0)
 SETTLE_S = 180.0
 PACE_S = 0.5  # between two volumes of a session at most: time to recover cannot be seen finer than volumes come
@@ -120,7 +120,7 @@ class Service:
         self.settings = Settings(data_dir=data_dir, port=port, redis_url=redis_url)
         shutil.copytree(assets.BUNDLE, self.settings.bundles_dir / "demo")
         self.key = create_keys(data_dir)["experimenter"]
-        self.supervisor = Supervisor(self.settings, announce=lambda _: None, parts=(*PARTS, "jobs"))
+        self.supervisor = Supervisor(self.settings, announce=lambda _: None, parts=PARTS)
         self.url = self.supervisor.start()
 
     def console(self, spool: Path) -> Console:

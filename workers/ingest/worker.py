@@ -91,11 +91,13 @@ class IngestWorker:
 
     def _take_sessions(self, name: str) -> None:
         self._reap()
-        for record in sorted(Sessions(self.bus).unfinished(), key=lambda record: record.opened_t):
-            session = record.session
-            if session in self._held or session in self._archiving or session in self._not_before_s:
-                continue
-            lease = Lease.acquire(self.bus, session, name, LEASE_S, is_gone)
+        passed = {*self._held, *self._archiving, *self._not_before_s}
+        unfinished = sorted(Sessions(self.bus).unfinished(), key=lambda record: record.opened_t)
+        sessions = [record.session for record in unfinished if record.session not in passed]
+        holders = Lease.holders(self.bus, sessions)
+        gone = {holder for holder in set(holders) if holder is None or is_gone(holder)}
+        for session, holder in zip(sessions, holders, strict=True):
+            lease = Lease.acquire(self.bus, session, name, LEASE_S, is_gone) if holder in gone else None
             if lease is not None:
                 self._start(session, lease)
 

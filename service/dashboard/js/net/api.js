@@ -62,6 +62,7 @@ export const listSubjects = () => get("subjects");
 export const getSubject = (subject) => get("subjects", subject);
 export const enrol = (body) => call("POST", "/v1/subjects", body);
 export const stateConsent = (subject, body) => call("PUT", at("subjects", subject, "consent"), body);
+export const eraseSession = (session) => call("DELETE", at("sessions", session));
 export const eraseSubject = (subject) => call("DELETE", at("subjects", subject));
 export const listVersions = (subject) => get("subjects", subject, "bundles");
 export const activateVersion = (subject, number) => call("POST", at("subjects", subject, "bundles", number, "activate"));

@@ -2,7 +2,7 @@
 
 import { bundle as bundleName, timeOfDay } from "../model/format.js";
 import {
-  activateVersion, download, eraseSubject, getSubject, jobMessages, listSessions, listVersions, ownKey, rollBack, stateConsent,
+  activateVersion, download, eraseSession, eraseSubject, getSubject, jobMessages, listSessions, listVersions, ownKey, rollBack, stateConsent,
 } from "../net/api.js";
 import { h } from "../ui/dom.js";
 import { action, confirmed, form } from "../ui/forms.js";
@@ -110,6 +110,7 @@ export class SubjectPage extends Page {
     if (state !== "open") shown.push(h("a", { class: "button", href: `#replay=${encodeURIComponent(session)}`, text: "Replay", "aria-label": `Replay ${session}` }));
     if (state === "archived" && may("truth:read")) shown.push(action("Report", this.notice, () => openReport(`${base}/report.html`, `Session ${session}`), { "aria-label": `Report of ${session}` }));
     if (state === "archived" && may("subjects:export")) shown.push(action("Export", this.notice, () => download(`${base}/export`, `${this.subject}_${session}.tar`), { "aria-label": `Export ${session}` }));
+    if (state === "archived" && may("admin")) shown.push(action("Erase …", this.notice, () => this.#eraseSession(session), { class: "danger", "aria-label": `Erase ${session}` }));
     return shown;
   }
 
@@ -129,15 +130,28 @@ export class SubjectPage extends Page {
     this.isErased = true; // from here on every other request would say that there is no such subject
     this.body.hidden = true;
     this.erase.hidden = true;
-    this.erasure.replaceChildren(jobLine(job, this.notice, (now) => this.#erased(now)));
+    this.erasure.replaceChildren(jobLine(job, this.notice, async (now) => {
+      if (await this.#erased(now, "the pseudonym and its sessions")) this.heading.focus();
+    }));
   }
 
-  /** The proof: what the job says that it removed and looked for. */
-  async #erased(job) {
-    if (!["done", "failed"].includes(job.state)) return;
+  async #eraseSession(session) {
+    if (!await confirmed("Erase", "The session, its archive, and every version that was calibrated from it are removed. It cannot be undone.", session)) return;
+    const job = await eraseSession(session);
+    this.erasure.replaceChildren(jobLine(job, this.notice, async (now) => {
+      if (await this.#erased(now, "the session")) await this.#again();
+    }));
+  }
+
+  /** The proof: what the job says that it removed and looked for. Whether it is done. */
+  async #erased(job, what) {
+    if (!["done", "failed"].includes(job.state)) return false;
     const ended = (await jobMessages(job.job, 0)).findLast((message) => message.type === "job.ended");
-    if (job.state === "failed") return this.notice.fail(ended?.text ?? "The erasure failed; resume it.");
-    this.notice.say(`✓ Erased: ${ended?.text ?? "done"}. The bus and the data folder were searched for the pseudonym and its sessions.`);
-    this.heading.focus();
+    if (job.state === "failed") {
+      this.notice.fail(ended?.text ?? "The erasure failed; resume it.");
+      return false;
+    }
+    this.notice.say(`✓ Erased: ${ended?.text ?? "done"}. The bus and the data folder were searched for ${what}.`);
+    return true;
   }
 }
