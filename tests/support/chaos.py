@@ -231,7 +231,7 @@ def disturbed(
             threads[-1].start()
         kills = strike(service, list(acks), found)
         for thread in threads:
-            thread.join(SETTLE_S)
+            thread.join(SETTLE_S + total_s)  # each outage leaves a console behind its pace
             if thread.fault is not None or thread.is_alive():
                 found.faults.append(f"a console ended or hangs: {thread.fault!r}")
         for session, of_session in acks.items():
