@@ -21,7 +21,7 @@ from mindsight.journal.jobs import QUEUE, log_name
 from mindsight.journal.read import Journal, entries
 from mindsight.journal.replies import Replies
 from mindsight.journal.sessions import Sessions
-from mindsight.protocol.jobs import ErasureTask, JobRecord, PoolTask
+from mindsight.protocol.jobs import CalibrationTask, ErasureTask, JobRecord, PoolTask
 from mindsight.settings import Settings
 from workers.jobs.desk import Desk
 from workers.jobs.sealing import QUEUES, forget_work
@@ -42,7 +42,7 @@ def erase(desk: Desk, task: ErasureTask) -> str:
     else:
         names = sessions = [task.session]
     named = Named(names, [record.session for record in there if record.session not in sessions])
-    jobs = [record for record in desk.jobs.list() if record.job != desk.record.job and _is_about(record, named)]
+    jobs = [record for record in desk.jobs.list() if record.job != desk.record.job and _is_about(record, task)]
     desk.progress("logs", 0, len(sessions))
     n_blobs, n_kept = _remove_blobs(desk, sessions)
     for done, session in enumerate(sessions, 1):
@@ -84,8 +84,12 @@ class Named:
         return any(match[1] is not None for match in self._pattern.finditer(content))
 
 
-def _is_about(record: JobRecord, named: Named) -> bool:
-    return not isinstance(record.task, PoolTask) and named(record.task.model_dump_json().encode())
+def _is_about(record: JobRecord, erased: ErasureTask) -> bool:
+    task = record.task
+    if isinstance(task, PoolTask) or task.subject != erased.subject:
+        return False
+    sessions = (*task.sessions, task.live) if isinstance(task, CalibrationTask) else (task.session,)
+    return erased.session is None or erased.session in sessions
 
 
 def _remove_session(desk: Desk, session: str) -> None:

@@ -21,7 +21,7 @@ from support.small_bundle import make_bundle
 from support.two_sides import CONSENT, SidesRun, archived_session
 from workers.ingest.runner import series_path
 from workers.jobs.desk import Desk, version_store
-from workers.jobs.erasure import IN_FLIGHT_S, Named, erase
+from workers.jobs.erasure import IN_FLIGHT_S, Named, _is_about, erase
 
 
 def desk_of(house: House, subject: str) -> tuple[Desk, ErasureTask]:
@@ -150,6 +150,13 @@ def test_one_session_goes_with_what_was_calibrated_from_it_and_the_subject_stays
 )  # fmt: skip
 def test_a_name_is_found_as_a_word_of_its_own(content: str, expected: bool) -> None:
     assert Named(["ses-1"], ["ses-10", "ses-1-b", "other"])(content.encode()) is expected
+
+
+def test_a_job_is_about_a_session_by_what_it_works_on_and_not_by_its_words() -> None:
+    other = JobRecord(job="job-b", task=CalibrationTask(subject="sub-b", sessions=("ses-2",)), created_t=1.0)
+    assert not _is_about(other, ErasureTask(subject="sub-a", session="calibration"))
+    assert _is_about(other, ErasureTask(subject="sub-b", session="ses-2"))
+    assert not _is_about(other, ErasureTask(subject="sub-b", session="ses-1"))
 
 
 @pytest.mark.slow
