@@ -70,10 +70,10 @@ class Settings(BaseSettings):
     blobs_url: str = Field("", pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?)?$")
     redis_server: str = ""
     host: str = "127.0.0.1"
-    port: int = 8420
+    port: int = Field(8420, ge=0, le=65_535)
     behind_proxy: bool = False
-    max_volume_bytes: int = 64 * 1024 * 1024
-    bus_timeout_s: float = 2.0
+    max_volume_bytes: int = Field(64 * 1024 * 1024, ge=1024, le=4 * 1024**3)
+    bus_timeout_s: float = Field(2.0, ge=0.05, le=60, allow_inf_nan=False)
     retention_days: int | None = Field(None, ge=1, le=36_500)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda:\d{1,2})$")
     motion_device: str | None = None
@@ -212,7 +212,9 @@ def _meant(name: str) -> str | None:
     if upper in _NO_SETTINGS or (upper.startswith(PREFIX) and upper.removeprefix(PREFIX) in known):
         return None
     if upper.startswith(PREFIX):
-        found = difflib.get_close_matches(upper.removeprefix(PREFIX), known, 1, _NEAR)
+        stem = upper.removeprefix(PREFIX)
+        found = difflib.get_close_matches(stem, known, 1, _NEAR)
+        found = found or [field for field in known if field.startswith(f"{stem}_")]  # DATA for DATA_DIR
     else:
         whole = [PREFIX + field for field in known] if upper.startswith("MI") else []
         found = [one.removeprefix(PREFIX) for one in difflib.get_close_matches(upper, whole, 1, _NEAR_WHOLE)]

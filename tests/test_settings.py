@@ -34,6 +34,26 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_setting(monkeypatch: pytest
         Settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "99999"),
+        ("PORT", "-1"),
+        ("MAX_VOLUME_BYTES", "0"),
+        ("MAX_VOLUME_BYTES", "1e30"),
+        ("BUS_TIMEOUT_S", "0"),
+        ("BUS_TIMEOUT_S", "nan"),
+        ("BUS_TIMEOUT_S", "inf"),
+        ("RETENTION_DAYS", "-4"),
+    ],
+)
+def test_a_number_out_of_bounds_is_refused_in_one_line(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"MINDSIGHT_{name}", value)
+    with pytest.raises(BadRequest, match=f"expected a valid MINDSIGHT_{name}, got '{value}'") as error:
+        read_settings()
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda:0", "cuda:11"])
 def test_a_device_is_auto_the_cpu_or_a_card_by_its_number(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINDSIGHT_DEVICE", device)
@@ -91,6 +111,8 @@ def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("MINDSIGHT_DATADIR", "MINDSIGHT_DATA_DIR"),
         ("MINDSIGHT_PROT", "MINDSIGHT_PORT"),
+        ("MINDSIGHT_DATA", "MINDSIGHT_DATA_DIR"),
+        ("MINDSIGHT_BACKBONE", "MINDSIGHT_BACKBONE_DIR"),
         ("MINSIGHT_DATA_DIR", "MINDSIGHT_DATA_DIR"),
         ("MINDSIGHT_KEY", None),
         ("MINDSIGHT_PORT_8420_TCP", None),  # of Kubernetes
