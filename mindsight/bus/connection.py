@@ -61,6 +61,7 @@ class Bus:
     ) -> None:
         self.sealed = None if sealed_dir is None else SealedLogs(sealed_dir)
         self._timeout_s = timeout_s
+        self._start_it = "start mindsight serve" if url == "embedded://" else "check the server of MINDSIGHT_REDIS_URL"
         self._replicas = 0
         self._servers = self._servers_of(url, bus_dir)
 
@@ -244,9 +245,7 @@ class Bus:
             ) from error
         except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
             reason = "did not answer" if isinstance(error, redis.exceptions.TimeoutError) else "could not be reached"
-            raise BusUnavailable(
-                f"the bus {reason} within {self._timeout_s:g} s; is it running? (python -m mindsight.bus)"
-            ) from error
+            raise BusUnavailable(f"the bus {reason} within {self._timeout_s:g} s: {self._start_it}") from error
 
 
 _ELSEWHERE = (redis.exceptions.AskError, redis.exceptions.TryAgainError)

@@ -13,18 +13,21 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 import httpx
 
-from mindsight.errors import Conflict, DeadlineExceeded, MindsightError
+from mindsight.bus import Bus
+from mindsight.errors import BadRequest, Conflict, DeadlineExceeded, MindsightError
 from mindsight.processes import ending_with_parent, module_command
 from mindsight.settings import Settings, traces_wanted
 
 START_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 10.0
+BUS_DEADLINE_S = 5.0  # for a site's own server to answer before any part is started
 LOOK_S = 0.1  # how soon a part that ended is noticed
 AFTERWARDS = "ingest-2"  # started once the rest is ready, which does without it
 RESTART_PAUSE_S = 1.0  # between two starts of one part: what ends at once is not started without a pause
@@ -86,14 +89,23 @@ class Supervisor:
         """Start every part and wait until all are ready. Returns the gateway's address.
 
         Raises Conflict (``service.running``: another supervisor has this data folder; nothing in it is touched),
-        DeadlineExceeded, MindsightError (``service.start``: a part cannot start, for the reason that it gave).
+        BadRequest (``service.data_dir``: no folder can be made there), BusUnavailable (a site's own bus does not
+        answer), DeadlineExceeded, MindsightError (``service.start``: a part cannot start, for the reason that it gave).
         """
         self._lock_file = self._locked()
         try:
+            self._reach_bus()
             return self._start()
         except BaseException:
             self.stop()
             raise
+
+    def _reach_bus(self) -> None:
+        if self.settings.redis_url == "embedded://":
+            return
+        self.report("reaching the bus", 0.0)
+        with closing(Bus.from_settings(self.settings)) as bus:
+            bus.wait_ready(BUS_DEADLINE_S)
 
     def _start(self) -> str:
         self.logs_dir.mkdir(parents=True, exist_ok=True)
@@ -211,9 +223,17 @@ class Supervisor:
         return lines[-1][:200] if lines else "its log is empty"
 
     def _locked(self) -> int:
-        """The data folder's lock, held until ``stop`` or the end of this process. Raises Conflict."""
-        self.settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock_file = os.open(self.settings.data_dir / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """The data folder's lock, held until ``stop`` or the end of this process. Raises Conflict, BadRequest."""
+        folder = self.settings.data_dir
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock_file = os.open(folder / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise BadRequest(
+                f"expected MINDSIGHT_DATA_DIR to be a folder that can be written, got {folder} ({error.strerror}): name"
+                " another, or change who may write there",
+                code="service.data_dir",
+            ) from None
         try:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from mindsight.errors import Conflict, MindsightError
+from mindsight.errors import BadRequest, BusUnavailable, Conflict, MindsightError
 from mindsight.operations.supervisor import Supervisor
 from mindsight.processes import module_command
 from mindsight.settings import Settings
@@ -173,6 +173,26 @@ def test_a_taken_port_is_reported_at_once(tmp_path: Path) -> None:
         with pytest.raises(MindsightError, match=f"gateway could not start: .*cannot listen on 127.0.0.1:{port}"):
             supervisor.start()
     assert supervisor.restarts <= 2
+
+
+def test_a_bus_of_the_site_that_does_not_answer_is_told_before_anything_is_started(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    supervisor = Supervisor(Settings(data_dir=tmp_path / "data", redis_url=f"redis://:secret@127.0.0.1:{port}/0"))
+    began_s = time.monotonic()
+    with pytest.raises(BusUnavailable, match="MINDSIGHT_REDIS_URL") as error:
+        supervisor.start()
+    assert time.monotonic() - began_s < 20.0
+    assert "secret" not in str(error.value)
+    assert not list(supervisor.logs_dir.glob("*.log"))
+
+
+@pytest.mark.parametrize("name", ["file", "file/data"])
+def test_a_data_folder_that_cannot_be_made_is_told_by_its_setting(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(BadRequest, match="MINDSIGHT_DATA_DIR") as error:
+        Supervisor(Settings(data_dir=tmp_path / name)).start()
+    assert error.value.code == "service.data_dir"
 
 
 def test_a_killed_part_is_started_at_once_and_one_that_always_ends_once_a_second(tmp_path: Path) -> None:
