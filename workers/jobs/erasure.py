@@ -24,6 +24,7 @@ from mindsight.journal.sessions import Sessions
 from mindsight.protocol.jobs import CalibrationTask, ErasureTask, JobRecord, PoolTask
 from mindsight.settings import Settings
 from workers.jobs.desk import Desk
+from workers.jobs.naming import Named
 from workers.jobs.sealing import QUEUES, forget_work
 
 IN_FLIGHT_S = 1800.0  # a payload is stored before the log refers to it, by a clock that may be 15 minutes behind ours
@@ -68,20 +69,8 @@ def erase(desk: Desk, task: ErasureTask) -> str:
             f"expected nothing of the {what} to be left, found {len(left)}, e.g. {left[0]}: resume this job",
             code="erasure.left",
         )
-    return f"{len(sessions)} sessions, {n_blobs} payloads, {len(jobs)} jobs and {n_folders} folders; nothing is left"
-
-
-class Named:
-    """Finds the names of what is erased: as words of their own, and not within others' (``a-1`` in ``a-1-b``)."""
-
-    def __init__(self, names: Sequence[str], others: Sequence[str]) -> None:
-        longer = [other for other in others if any(name in other for name in names)]
-        skipped, wanted = ("|".join(map(re.escape, sorted(of, key=len, reverse=True))) for of in (longer, names))
-        alone = rf"(?<![A-Za-z0-9])({wanted})(?![A-Za-z0-9])"
-        self._pattern = re.compile((rf"(?:{skipped})|{alone}" if longer else alone).encode())
-
-    def __call__(self, content: bytes) -> bool:
-        return any(match[1] is not None for match in self._pattern.finditer(content))
+    removed = {"session": len(sessions), "payload": n_blobs, "job": len(jobs), "folder": n_folders}
+    return f"{', '.join(f'{n} {what}' if n == 1 else f'{n} {what}s' for what, n in removed.items())}; nothing is left"
 
 
 def _is_about(record: JobRecord, erased: ErasureTask) -> bool:
