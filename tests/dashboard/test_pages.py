@@ -196,6 +196,17 @@ def test_the_other_pages_are_accessible_and_say_nothing_on_the_console(tab: Tab,
     assert tab.problems == []
 
 
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_no_page_is_wider_than_its_window(tab: Tab, place: Place, width: int) -> None:
+    place.open(tab, "sessions")
+    tab.page.set_viewport_size({"width": width, "height": 800})
+    for page in ("sessions", "new", "subjects", *PAGES):
+        press(tab, f"nav a[href='#{page}']")
+        tab.until(f"document.querySelector('nav [aria-current]').hash === '#{page}'")
+        tab.until("document.querySelector('main h1')")
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= width, page
+
+
 def test_a_key_is_made_and_revoked(tab: Tab, place: Place) -> None:
     place.open(tab, "admin")
     tab.until("document.querySelectorAll('[aria-label^=Revoke]').length")
