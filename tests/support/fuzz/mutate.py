@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -108,6 +110,24 @@ def _holders(document: Any) -> list[Any]:
         return []
     inner = document.values() if isinstance(document, dict) else document
     return [document, *(holder for one in inner for holder in _holders(one))]
+
+
+def mutate_gzip(random_: random.Random, content: bytes) -> bytes:
+    """Of the compressed bytes, which then seldom are any; more often of what is in them, compressed again."""
+    if not content.startswith(b"\x1f\x8b") or random_.random() < 0.2:
+        return mutate_bytes(random_, content)
+    return gzip.compress(mutate_bytes(random_, gzip.decompress(content)), 1)
+
+
+def mutate_xml(random_: random.Random, content: bytes) -> bytes:
+    """Other texts of one to three elements; sometimes other bytes, which seldom are XML."""
+    if random_.random() < 0.2:
+        return mutate_bytes(random_, content)
+    for _ in range(random_.randint(1, 3)):
+        start, end = random_.choice([match.span() for match in re.finditer(rb"(?<=>)[^<>]*(?=<)", content)])
+        text = str(_value(random_)).encode(errors="replace")
+        content = content[:start] + text.translate(None, b"<>&") + content[end:]
+    return content
 
 
 def as_before(_: random.Random, content: bytes) -> bytes:

@@ -5,6 +5,7 @@ Folders that prove what they are by digests are signed again after each change: 
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import random
@@ -26,7 +27,8 @@ from mindsight.subjects.bundle.folder import Bundle
 from mindsight.volume import Volume
 from mindsight.volume_codec import decode_volume, encode_volume
 from support.fuzz.campaign import Reader
-from support.fuzz.mutate import mutate_bytes, mutate_json
+from support.fuzz.mutate import mutate_bytes, mutate_gzip, mutate_json
+from support.fuzz.scanner_readers import scanner_readers
 from support.linear_bundle import linear_bundle
 from support.murfi_sender import header
 from support.par_files import Pair, write_pair
@@ -55,7 +57,10 @@ def every_reader(folder: Path, data: Path | None) -> dict[str, Reader]:
         "pool": _pool(folder / "pool"),
         "artefact": _artefact(folder / "artefact"),
         "image": _image(folder / "image"),
+        "snapshot": _snapshot(folder / "snapshot"),
+        "mask": _mask(),
     }
+    readers |= scanner_readers(folder, _nifti(), _of_file)
     readers |= {f"bundle {name}": reader for name, reader in _bundle(folder / "bundle").items()}
     if data is not None:
         for kind, path in REAL.items():
@@ -199,6 +204,24 @@ def _image(folder: Path) -> Reader:
         whole.convert(mode).save(content, kind)
         seeds.append(content.getvalue())
     return Reader(seeds, _of_file(folder / "one.png", lambda _: FolderImages(folder, 16).read(0)))
+
+
+def _snapshot(folder: Path) -> Reader:
+    from workers.ingest.snapshot import read_snapshot, write_snapshot
+
+    path = folder / "ses-1.safetensors"
+    write_snapshot(path, 7, {"run": {"task": "view", "tr_s": 1.5}}, {"mean": np.ones(5), "n": np.arange(3)})
+    return Reader([path.read_bytes()], _of_file(path, read_snapshot))
+
+
+def _mask() -> Reader:
+    """A region of interest as it is sent, compressed and not."""
+    from service.masks import mask_of
+
+    inside = np.zeros((5, 6, 7), np.uint8)
+    inside[2:4, 1:3, 3] = 1
+    whole = bytes(nib.Nifti1Image(inside, np.diag([2.0, 2, 2, 1])).to_bytes())
+    return Reader([whole, gzip.compress(whole)], mask_of, mutate_gzip)
 
 
 def _bundle(folder: Path) -> dict[str, Reader]:
