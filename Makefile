@@ -55,7 +55,7 @@ fuzz: setup ## changed inputs through every reader; N=1000000 of each
 contract: setup ## requests made from the description of the interface, against a running gateway; N=50000
 	MINDSIGHT_TEST_CASES=$(or $(N),5000) $(BIN)/python -m pytest -q -s -m slow tests/service/test_contract.py
 
-chaos: setup ## kills and pauses of every process while sessions stream; BLOWS=200 SESSIONS=4 SEED=1 EVERY=10, or FAIL_POINTS=1, or ZOMBIES=100
+chaos: setup ## every process killed, restarted, paused and starved while sessions stream; BLOWS=200 SESSIONS=4 SEED=1 EVERY=10, or FAIL_POINTS=1, or ZOMBIES=100
 	$(BIN)/python tests/chaos.py $(if $(BLOWS),--blows $(BLOWS)) $(if $(SESSIONS),--sessions $(SESSIONS)) $(if $(SEED),--seed $(SEED)) $(if $(EVERY),--every $(EVERY)) $(if $(FAIL_POINTS),--fail-points) $(if $(ZOMBIES),--zombies $(ZOMBIES))
 
 .venv/.bench: .venv/.ready

@@ -1,4 +1,4 @@
-"""``make chaos``: a service whose processes are killed and paused while sessions stream; prints what was found as JSON.
+"""``make chaos``: processes of a service are killed, paused and starved while sessions stream; what was found, as JSON.
 
 ``python tests/chaos.py --blows 200 --sessions 4 --seed 7``
 """
@@ -21,7 +21,7 @@ from support.zombies import try_zombies
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--blows", type=int, default=200, help="kills and pauses (default 200)")
+    parser.add_argument("--blows", type=int, default=200, help="kills, restarts, pauses, starvation (default 200)")
     parser.add_argument("--sessions", type=int, default=4, help="that stream at once (default 4)")
     parser.add_argument("--every", type=float, help="seconds between two blows (default 1 to 3); 10 to see recoveries")
     parser.add_argument("--fail-points", action="store_true", help="instead: each durable step fails once, in each way")

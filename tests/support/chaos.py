@@ -1,4 +1,4 @@
-"""A whole service whose processes are killed and paused while sessions stream, and what must hold all the same.
+"""A whole service whose processes are killed, paused and starved while sessions stream, and what must hold.
 
 Which process, when and how follows from the seed. What must hold: every acknowledged volume is in the log once, with
 the bytes that were sent; betas and rankings are those of a session that nothing disturbed; nothing has a second result;
@@ -10,10 +10,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import random
 import shutil
-import signal
 import threading
 import time
 from collections import Counter
@@ -41,6 +39,7 @@ from mindsight.simulator.experiment import Design, RunPlan
 from mindsight.volume import Volume
 from mindsight.volume_codec import encode_volume
 from service.keys import create_keys
+from support.blows import kind_of, strike, tree
 
 PARTS = ("bus", "gateway", "ingest", "ingest-2", "inference", "jobs")
 PAUSES_S = (0.5, 2.0, 8.0)
@@ -62,13 +61,12 @@ class Kill(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """How a campaign goes. every_s : least and most time between two blows; pause_share : of blows that pause."""
+    """How a campaign goes. every_s : least and most time between two blows."""
 
     seed: int = 1
     n_blows: int = 12
     n_sessions: int = 2
     every_s: tuple[float, float] = (1.0, 3.0)
-    pause_share: float = 0.15
     parts: Sequence[str] = PARTS
 
 
@@ -254,27 +252,23 @@ class _Player(threading.Thread):
 
 
 def _strike(service: Service, plan: Plan, blows: Counter[str], sessions: Sequence[str]) -> list[Kill]:
-    """Kill or pause parts; returns the kills."""
+    """Strike parts; returns the kills."""
     random_ = random.Random(plan.seed)
-    kills, paused = [], []
+    kills, lasting = [], []
     for _ in range(plan.n_blows):
         time.sleep(random_.uniform(*plan.every_s))
-        part, is_pause, pause_s = random_.choice(list(plan.parts)), random_.random(), random_.choice(PAUSES_S)
-        pid = service.supervisor.process(part).pid
+        part, share, for_s = random_.choice(list(plan.parts)), random_.random(), random_.choice(PAUSES_S)
+        pid, kind = service.supervisor.process(part).pid, kind_of(share)
         with suppress(ProcessLookupError):
-            if is_pause < plan.pause_share and part != "bus":
-                os.kill(pid, signal.SIGSTOP)
-                timer = threading.Timer(pause_s, _wake, (pid,))
-                timer.start()
-                paused.append(timer)
-                blows[f"pause {part}"] += 1
-            else:
-                stopped = led_by(service, pid, sessions) if part.startswith("ingest") else sessions
-                os.kill(pid, signal.SIGKILL)
-                blows[f"kill {part}"] += 1
+            ingest = kind == "kill" and part.startswith("ingest")
+            stopped = led_by(service, pid, sessions) if ingest else sessions
+            lasting.append(strike(tree(pid)[-1] if part == "bus" and kind == "pause" else pid, kind, for_s))
+            blows[f"{kind} {part}"] += 1
+            if kind == "kill":
                 kills.append(Kill(part.removesuffix("-2"), time.time(), stopped))
-    for timer in paused:
-        timer.join()
+    for thread in lasting:
+        if thread is not None:
+            thread.join()
     return kills
 
 
@@ -288,11 +282,6 @@ def led_by(service: Service, pid: int, sessions: Sequence[str]) -> list[str]:
     finally:
         bus.close()
     return [session for session, lease in leases.items() if lease and lease.decode().split("/")[-2] == str(pid)]
-
-
-def _wake(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
 
 
 def compare(
