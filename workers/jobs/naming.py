@@ -10,7 +10,8 @@ _BEFORE = (
     r'\{|fence:|sessions?[ /]|sub-[a-z0-9]{6}_|(?:session|live|source)\\?": ?\\?"|sessions\\?": ?\[(?:[^\]]*,)? ?\\?"'
 )
 _AFTER = r"(?:-archive|-[0-9]+-[0-9]+-[a-z]+|-run-[0-9]+-series)?(?![A-Za-z0-9_-])"
-_WHOLE = r"(?:-[0-9]+-[0-9]+-[a-z]+|(?:-run-[0-9]+-series)?\.safetensors(?:\..*)?)"  # a job's key; a file of a session
+# of a job's key, of a sealed log, of a snapshot and its series
+_WHOLE = r"(?:-[0-9]+-[0-9]+-[a-z]+|\.[a-z]+\.jsonl\.z|(?:-run-[0-9]+-series)?\.safetensors(?:\..*)?)"
 
 
 class Named:
