@@ -25,8 +25,8 @@ def test_a_name_is_found_as_a_word_of_its_own(content: str, expected: bool) -> N
         "s:{%s}:messages:log", "s:{%s-archive}:lease", "q:{inference}:fence:%s", '{"v":1,"session":"%s","t":1.0}',
         '{"body":"{\\"session\\":\\"%s\\"}"}', '"session": "%s"', '"sessions":["ses-b","%s"]', '"sessions": ["%s"]',
         '"live":"%s"', '"source": "%s, estimated again"', "%s-12-3-final", "%s.safetensors",
-        "%s-run-2-series.safetensors", "%s.safetensors.tmp", "%s.input.jsonl.z", "archive written: /srv/archive/sub-abc123_%s",
-        "ingest: session %s: bad", "GET /v1/sessions/%s/runs",
+        "%s-run-2-series.safetensors", "%s.safetensors.tmp", "%s.input.jsonl.z",
+        "archive written: /srv/archive/sub-abc123_%s", "ingest: session %s: bad", "GET /v1/sessions/%s/runs",
     ],
 )  # fmt: skip
 def test_a_plain_word_is_found_where_a_session_is_named(name: str, form: str) -> None:
