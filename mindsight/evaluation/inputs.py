@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from mindsight.errors import BadRequest, ModelMismatch
 from mindsight.evaluation.records import LiveFigure, Outputs
 from mindsight.evaluation.splits import require_disjoint
+from mindsight.files.arrays import read_npy
 from mindsight.files.images import GIVEN_FORMATS
 from mindsight.moved import old_names
 
@@ -131,10 +132,9 @@ def read_array(path: Path) -> NDArray[Any] | None:
     if not path.exists():
         return None
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
+        return read_npy(path)
+    except (OSError, ValueError) as error:
         raise BadRequest(f"expected an array of numbers in {path.name}: {error}", code="answers.array") from None
-    return array
 
 
 def read_captions(path: Path) -> list[list[str]] | None:

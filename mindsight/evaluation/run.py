@@ -35,6 +35,7 @@ from mindsight.evaluation.report.session_page import session_page, session_page_
 from mindsight.evaluation.report.session_section import session_json
 from mindsight.evaluation.report.table import as_json, text_table
 from mindsight.evaluation.session_summary import SessionSummary
+from mindsight.files.arrays import read_npz
 from mindsight.shares import Report, unreported, within
 from mindsight.stages import STAGES
 
@@ -187,8 +188,10 @@ def _truth(
             raise BadRequest(f"expected {n} {what}, one for each image id, got {len(rows)}", code="images.count")
     regions = {}
     if masks is not None:
-        with np.load(masks, allow_pickle=False) as held:
-            regions = {name: held[name].astype(bool) for name in held.files}
+        try:
+            regions = {name: mask.astype(bool) for name, mask in read_npz(masks).items()}
+        except (OSError, ValueError) as error:
+            raise BadRequest(f"expected regions in {masks.name}: {error}", code="answers.array") from None
     return Truth(
         image_set=image_set(manifest.image_set, n),
         images_KHWC=images,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mindsight.encoders.registry import EncoderOptions, load_encoder
 from mindsight.encoders.sources import FolderImages, Hdf5Images, ImageSource
 from mindsight.errors import BadRequest, NotFound
+from mindsight.files.arrays import read_npy
 from mindsight.retrieval import CandidatePool, Progress, ReducedIndex, build_pool
 from mindsight.retrieval.sketch import INDEX
 
@@ -79,7 +80,7 @@ def open_images(path: Path, size_px: int, rows: Path | None = None) -> ImageSour
 
 def _rows(path: Path) -> NDArray[np.int64]:
     try:
-        held = np.load(path, allow_pickle=False)
+        held = read_npy(path)
     except (OSError, ValueError) as error:
         raise BadRequest(f"expected a .npy of numbers in {path.name}: {error}", code="pool.options") from None
     if held.ndim != 1 or held.dtype.kind not in "biu":

@@ -8,7 +8,9 @@ beside it unreadable.
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,11 +20,12 @@ import torch
 
 from mindsight.errors import ModelMismatch
 
-# what torch's reader raises for a file that is not as it was written
+# what torch's reader, and that of archives, raise for a file that is not as it was written
 _DAMAGED = (
     UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, OSError,
-    AssertionError,
+    AssertionError, zipfile.BadZipFile, struct.error,
 )  # fmt: skip
+_ARCHIVE = b"PK\x03\x04"  # how a file of torch 1.6 and later begins
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
@@ -34,6 +37,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelMismatch(f"expected a checkpoint file {path.name}, there is none", code="checkpoint.missing")
     try:
+        _check_records(path)
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
             (_stand_in(name), name) for name in unknown
@@ -63,7 +67,10 @@ def read_torch_object(path: Path, *, code: str = "model.file") -> Any:
     Raises ModelMismatch under ``code``, FileNotFoundError.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        _check_records(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pickle protocols
+            return torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         raise ModelMismatch(
             f"expected a file of tensors, got {path.name}, which cannot be read as one: {_reason(error)}", code=code
@@ -81,6 +88,19 @@ class Unread:
     def __setstate__(self, state: object) -> None: ...
 
     def __setitem__(self, key: object, value: object) -> None: ...
+
+
+def _check_records(path: Path) -> None:
+    """Torch takes the memory that a record states before it reads it, and unpacks what is compressed: neither may be
+    more than the file is. Raises ValueError.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_ARCHIVE)) != _ARCHIVE:
+            return
+        with zipfile.ZipFile(file) as archive:
+            stated = sum(record.file_size for record in archive.infolist())
+    if stated > path.stat().st_size:
+        raise ValueError(f"its records state {stated} bytes, more than the file has")
 
 
 def _reason(error: Exception) -> str:

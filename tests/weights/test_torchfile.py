@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,26 @@ def test_code_is_refused_and_not_run(tmp_path: Path, read: Callable[[Path], Any]
     with pytest.raises(ModelMismatch):
         read(tmp_path / "last.pth")
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("read", [read_torch_file, read_torch_object])
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_a_file_whose_records_state_more_than_it_has_is_refused_unread(
+    tmp_path: Path, read: Callable[[Path], Any], is_packed: bool
+) -> None:
+    """Torch would take 4 GB for a size in the directory; and unpack what is compressed."""
+    path = tmp_path / "last.pth"
+    torch.save({"weight": torch.zeros(100_000)}, path)
+    content = path.read_bytes()
+    if is_packed:
+        with zipfile.ZipFile(io.BytesIO(content)) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name in whole.namelist():
+                packed.writestr(name, whole.read(name))
+    else:
+        at = content.index(b"PK\x01\x02") + 24  # of the first entry in the directory: its size
+        path.write_bytes(content[:at] + b"\xf0\xff\xff\xff" + content[at + 4 :])
+    with pytest.raises(ModelMismatch, match="records state"):
+        read(path)
 
 
 def test_an_object_of_a_training_script_is_replaced_and_the_weights_are_read(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ row of its beta. Letters: K trials, V voxels, C columns.
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
+from mindsight.files.arrays import parse_npy
 from training.datasets.trials import SubjectTrials
 
 IMAGES = "coco_images_224_float16.hdf5"
@@ -121,7 +121,7 @@ def _require_end(path: Path) -> None:
 
 def _rows(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[NDArray[Any]]:
     file = tar.extractfile(member)
-    held = np.load(io.BytesIO(b"" if file is None else file.read()), allow_pickle=False)
+    held = parse_npy(b"" if file is None else file.read())
     if held.shape != (1, _COLUMNS):
         raise ValueError(f"{member.name} has the shape {held.shape}, expected (1, {_COLUMNS})")
     yield np.nan_to_num(held[0], nan=-1.0)

@@ -15,6 +15,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from mindsight.errors import BadRequest
 from mindsight.events import decode_table, parse_events_tsv
 from mindsight.files.manifest import MANIFEST
 from mindsight.protocol import dump_message, read_message
@@ -54,6 +55,9 @@ def every_reader(folder: Path, data: Path | None) -> dict[str, Reader]:
         "message": Reader([_message()], lambda content: dump_message(read_message(content, 1, "ses-1")), mutate_json),
         "safetensors": _safetensors(folder / "tensors"),
         "torch": _torch(folder / "torch"),
+        "torch object": _torch_object(folder / "torch-object"),
+        "npy": _npy(folder / "npy"),
+        "npz": _npz(folder / "npz"),
         "pool": _pool(folder / "pool"),
         "artefact": _artefact(folder / "artefact"),
         "image": _image(folder / "image"),
@@ -164,6 +168,48 @@ def _torch(folder: Path) -> Reader:
     saved = io.BytesIO()
     torch.save({"model_state_dict": {"a.weight": torch.ones(3, 4), "b": torch.zeros(2).half()}, "epoch": 3}, saved)
     return Reader([saved.getvalue()], _of_file(folder / "last.pth", read_torch_file))
+
+
+def _torch_object(folder: Path) -> Reader:
+    """In both of torch's formats."""
+    import torch
+
+    from mindsight.weights.torchfile import read_torch_object
+
+    seeds = []
+    for is_zip in (True, False):
+        saved = io.BytesIO()
+        torch.save({"a": torch.ones(3, 4), "b": [torch.zeros(2).half()]}, saved, _use_new_zipfile_serialization=is_zip)
+        seeds.append(saved.getvalue())
+    return Reader(seeds, _of_file(folder / "old.pt", read_torch_object))
+
+
+def _npy(folder: Path) -> Reader:
+    from mindsight.evaluation.inputs import read_array
+
+    seeds = []
+    for array in (np.arange(12.0).reshape(3, 4), np.ones(5, bool)):
+        saved = io.BytesIO()
+        np.save(saved, array)
+        seeds.append(saved.getvalue())
+    return Reader(seeds, _of_file(folder / "one.npy", read_array), lambda r, content: mutate_bytes(r, content, 128))
+
+
+def _npz(folder: Path) -> Reader:
+    from mindsight.files.arrays import read_npz
+
+    def read(path: Path) -> object:
+        try:
+            return read_npz(path)
+        except (OSError, ValueError) as error:
+            raise BadRequest(str(error), code="answers.array") from None
+
+    seeds = []
+    for save in (np.savez, np.savez_compressed):
+        saved = io.BytesIO()
+        save(saved, V1=np.ones(30, bool), V2=np.zeros(30, bool))
+        seeds.append(saved.getvalue())
+    return Reader(seeds, _of_file(folder / "some.npz", read))
 
 
 def _pool(folder: Path) -> Reader:
