@@ -6,6 +6,7 @@ Knows nothing of embeddings. Letters: N images, H, W pixels, C = 3 colours.
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 import warnings
 from collections.abc import Sequence
@@ -19,10 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from mindsight.errors import BadRequest
+from mindsight.files.arrays import HDF5_DAMAGED
 from mindsight.files.images import GIVEN_FORMATS
 from mindsight.moved import old_names
 
 MAX_PIXELS = 4096 * 4096
+MAX_ROWS = 10_000_000  # of an HDF5 file, which may state any number
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
 # what Pillow raises for a file that is not as it was written
 _UNREADABLE = (
@@ -128,12 +131,12 @@ class Hdf5Images:
     def __init__(self, path: Path, size_px: int, rows: NDArray[np.int64] | None = None) -> None:
         import h5py
 
+        arrays: list[Any] = []
         try:
             self._file = h5py.File(path, "r")
-        except OSError as error:
+            self._file.visititems(lambda _, item: arrays.append(item) if _is_image_array(item) else None)
+        except HDF5_DAMAGED as error:
             raise BadRequest(f"expected an HDF5 file, got {path.name}: {error}", code="pictures.none") from None
-        arrays: list[Any] = []
-        self._file.visititems(lambda _, item: arrays.append(item) if _is_image_array(item) else None)
         if len(arrays) != 1:
             raise BadRequest(
                 f"expected one array (N, 3, H, H) or (N, H, H, 3) of images in {path.name}, got {len(arrays)}",
@@ -157,7 +160,7 @@ class Hdf5Images:
     def read(self, index: int) -> NDArray[Any]:
         try:
             image = np.asarray(self._array[self._rows[index]])
-        except OSError as error:
+        except HDF5_DAMAGED as error:
             raise BadRequest(
                 f"expected an image in row {self.ids[index]}: it cannot be read ({error})", code="pictures.unreadable"
             ) from None
@@ -192,9 +195,10 @@ def _square(image: Image.Image, size_px: int) -> NDArray[np.uint8]:
 
 
 def _is_image_array(item: Any) -> bool:
-    shape: tuple[int, ...] = getattr(item, "shape", ())
+    shape: tuple[int, ...] = getattr(item, "shape", None) or ()
     square = len(shape) == 4 and ((shape[1] == 3 and shape[2] == shape[3]) or (shape[3] == 3 and shape[1] == shape[2]))
-    return square and (item.dtype == np.uint8 or item.dtype.kind == "f")
+    possible = square and shape[0] <= MAX_ROWS and math.prod(shape[1:]) <= 3 * MAX_PIXELS
+    return possible and (item.dtype == np.uint8 or item.dtype.kind == "f")
 
 
 if not TYPE_CHECKING:  # which would take any name for one of this module

@@ -25,6 +25,8 @@ _DAMAGED = (
     tokenize.TokenError,
     zlib.error,
 )
+# what h5py raises for an HDF5 file that is not as it was written
+HDF5_DAMAGED = (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError, MemoryError, AttributeError)
 
 
 def read_npy(path: Path) -> NDArray[Any]:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
+from mindsight.files.arrays import HDF5_DAMAGED
 from training.datasets.bids_tables import TrialRow, read_trials
 from training.datasets.masks import digest_of_mask
 from training.datasets.trials import ArrayBetas, SubjectTrials, joined_sessions
@@ -153,7 +154,7 @@ def _hdf5(path: Path) -> NDArray[np.float32]:
             name = next(name for name in _GLMSINGLE if name in file)
             data = np.asarray(file[name], np.float32)
             reverse = "MATLAB_class" in file[name].attrs
-    except (OSError, StopIteration) as error:
+    except (*HDF5_DAMAGED, StopIteration) as error:
         raise BadRequest(
             f"expected HDF5 with betasmd or modelmd in {path.name}, got {type(error).__name__}: save MATLAB's with"
             " -v7.3",

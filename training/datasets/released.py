@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mindsight.errors import BadRequest
-from mindsight.files.arrays import parse_npy
+from mindsight.files.arrays import HDF5_DAMAGED, parse_npy
 from training.datasets.trials import SubjectTrials
 
 IMAGES = "coco_images_224_float16.hdf5"
@@ -78,7 +78,7 @@ def _subject(folder: Path, subject: int, sessions: int | None, n_images: int) ->
     test_K = _behaviour(test)
     try:
         array = h5py.File(betas, "r")["betas"]
-    except (OSError, KeyError) as error:
+    except HDF5_DAMAGED as error:
         raise _half(f"expected {betas.name} with a dataset betas ({error})") from None
     table_KC = np.concatenate([training_K, test_K])
     _require_rows(table_KC, subject, len(array), n_images)

@@ -61,6 +61,7 @@ def every_reader(folder: Path, data: Path | None) -> dict[str, Reader]:
         "pool": _pool(folder / "pool"),
         "artefact": _artefact(folder / "artefact"),
         "image": _image(folder / "image"),
+        "images in hdf5": _hdf5(folder / "images.h5"),
         "snapshot": _snapshot(folder / "snapshot"),
         "mask": _mask(),
     }
@@ -250,6 +251,21 @@ def _image(folder: Path) -> Reader:
         whole.convert(mode).save(content, kind)
         seeds.append(content.getvalue())
     return Reader(seeds, _of_file(folder / "one.png", lambda _: FolderImages(folder, 16).read(0)))
+
+
+def _hdf5(path: Path) -> Reader:
+    import h5py
+
+    from mindsight.encoders.sources import Hdf5Images
+
+    with h5py.File(path, "w") as file:
+        file["images"] = np.random.default_rng(0).integers(0, 255, (4, 8, 8, 3), dtype=np.uint8)
+
+    def read(path: Path) -> object:
+        images = Hdf5Images(path, 8)
+        return [images.read(index) for index in range(min(4, len(images.ids)))]
+
+    return Reader([path.read_bytes()], _of_file(path, read))
 
 
 def _snapshot(folder: Path) -> Reader:
