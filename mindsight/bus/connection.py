@@ -61,7 +61,9 @@ class Bus:
     ) -> None:
         self.sealed = None if sealed_dir is None else SealedLogs(sealed_dir)
         self._timeout_s = timeout_s
-        self._start_it = "mindsight serve starts it" if url == "embedded://" else "check the server of MINDSIGHT_REDIS_URL"
+        self._start_it = (
+            "mindsight serve starts it" if url == "embedded://" else "check the server of MINDSIGHT_REDIS_URL"
+        )
         self._replicas = 0
         self._servers = self._servers_of(url, bus_dir)
 
