@@ -5,24 +5,30 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import httpx
 import nibabel as nib
 import numpy as np
 import pandas as pd
-import pydicom
 import pytest
 import scipy.io
 
+from mindsight.bus import Bus
+from mindsight.bus.forget import mentions
 from mindsight.cli import main
 from mindsight.protocol import Message, VolumeProcessed, VolumeReceived
 from support.live import DEADLINE_S, Service, is_archived
+from support.seeded_dicom import UID_SEED, seeded
 
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 
@@ -100,46 +106,59 @@ def test_the_same_command_again_changes_nothing(service: Service, shared: Path, 
 
 
 def test_no_identity_gets_past_the_reader(service: Service, shared: Path, tmp_path: Path) -> None:
-    """Names, dates and numbers in the files, their names and their folder are nowhere in what the service keeps."""
+    """Over 60 identifiers in the files, their names and their folder are nowhere: in no file, log, answer or metric."""
     began_s = time.time()
-    folder = tmp_path / "20260101.SEEDFOLDER.4711"
+    seed = "QZXJVKWQ"  # fewer bytes are sometimes a voxel's value: "SEED" is 789.08
+    folder = tmp_path / f"20260101.{seed}.4711"
     folder.mkdir()
-    fields = {
-        "PatientName": "SEEDNAME^ANNA",
-        "PatientID": "SEEDID4711",
-        "PatientBirthDate": "19790413",
-        "InstitutionName": "SEEDHOSPITAL",
-        "ReferringPhysicianName": "SEEDDOCTOR",
-        "StationName": "SEEDSTATION",
-        "StudyDescription": "SEEDSTUDY",
-        "DeviceSerialNumber": "SEEDSERIAL",
-    }
     for index, path in enumerate(sorted((shared / "data" / "trio_run155" / "dcm").iterdir())[:4]):
-        dataset = pydicom.dcmread(path)
-        for keyword, value in fields.items():
-            setattr(dataset, keyword, value)
-        dataset.add_new(0x00091001, "LO", "SEEDPRIVATE")
-        dataset.save_as(folder / f"SEEDFILE_{index}.dcm")
+        dataset = seeded(path, "mosaic", seed)
+        dataset.PatientBirthDate = "19790413"
+        dataset.save_as(folder / f"{seed}_{index}.dcm")
+    (one, *_) = folder.iterdir()
+    assert one.read_bytes().count(seed.encode()) >= 60
     session = service.open_session()
     finished = service.mindsight("stream", folder, "--session", session)
     assert finished.returncode == 0, finished.stderr
     with service.console(session) as console:
         console.close_session()
     service.wait(session, is_archived, DEADLINE_S)
+
+    def has(content: bytes) -> bool:
+        return any(text.encode() in content for text in (seed, UID_SEED, "19790413"))
+
+    assert not has((finished.stdout + finished.stderr).replace(str(folder), "").encode())
+    with closing(Bus.from_settings(service.settings)) as bus:
+        assert mentions(bus, has) == []
+        assert mentions(bus, lambda content: session.encode() in content)
+    answers = dict(answered(service, session))
+    assert len(answers) > 20
+    assert {"/v1/metrics", f"/v1/sessions/{session}", f"/v1/sessions/{session}/export"} <= set(answers)
+    assert [path for path, content in answers.items() if has(content)] == []
     kept = [path for path in service.settings.data_dir.rglob("*") if path.is_file()]
     assert len(kept) > 20
-    seeds = [seed[:8].encode() for seed in (*fields.values(), "SEEDPRIVATE", "SEEDFOLDER", "SEEDFILE")]
-    # fewer bytes are sometimes a voxel's value: "SEED" is 789.08
     for path in kept:
-        assert "SEED" not in str(path)
+        assert not has(str(path).encode())
         if path.suffix == ".gz" and path.stat().st_mtime < began_s - 1.0:
             continue  # another session's archive, of before these files were there
         try:
             content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         except FileNotFoundError:
             continue  # another session's state, of which nothing is kept once it is archived
-        for seed in seeds:
-            assert seed not in content, f"{seed!r} in {path.name}"
+        assert not has(content), path.name
+
+
+def answered(service: Service, session: str) -> Iterator[tuple[str, bytes]]:
+    """What every route that is read answers about the session, its first run and volume; streams are left out."""
+    given = {"session": session, "run": "1", "index": "0"}
+    with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {service.key}"}, timeout=30.0) as client:
+        described = client.get("/v1/openapi.json").json()
+        for template, methods in described["paths"].items():
+            names = re.findall(r"{(\w+)}", template)
+            if "get" not in methods or template.endswith("/events") or not set(names) <= set(given):
+                continue
+            path = template.format_map(given)
+            yield path, client.get(path).content
 
 
 def one_line(finished: subprocess.CompletedProcess[str], *words: str) -> None:

@@ -13,70 +13,17 @@ import pydicom
 import pytest
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
-from pydicom.tag import Tag
 
 from mindsight.errors import BadVolume
 from mindsight.scanner import read_series, read_volume
 from mindsight.scanner.formats import dicom_header
 from mindsight.volume_codec import encode_volume
+from support.seeded_dicom import SEED, TEXT_KEYWORDS, UID_SEED, seeded
 
-SEED = "ZQXJ"
 KINDS = {
     "mosaic": "trio_run155/dcm/001_000007_000001.dcm",
     "enhanced": "siemens_xa30_enhanced/0001.dcm",
 }
-TEXT_KEYWORDS = [
-    *("PatientName", "PatientID", "IssuerOfPatientID", "OtherPatientNames", "OtherPatientIDs", "PatientBirthName"),
-    *("PatientMotherBirthName", "PatientAddress", "PatientTelephoneNumbers", "MilitaryRank", "BranchOfService"),
-    *("MedicalRecordLocator", "EthnicGroup", "Occupation", "AdditionalPatientHistory", "PatientComments"),
-    *("PatientReligiousPreference", "ResponsiblePerson", "ResponsibleOrganization", "PatientInsurancePlanCodeSequence"),
-    *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "ReferringPhysicianName"),
-    *("ReferringPhysicianAddress", "ReferringPhysicianTelephoneNumbers", "PhysiciansOfRecord", "OperatorsName"),
-    *(
-        "PerformingPhysicianName",
-        "NameOfPhysiciansReadingStudy",
-        "RequestingPhysician",
-        "AdmittingDiagnosesDescription",
-    ),
-    *("AccessionNumber", "StudyID", "StationName", "DeviceSerialNumber", "ProtocolName", "SeriesDescription"),
-    *("StudyDescription", "ImageComments", "RequestedProcedureDescription", "PerformedProcedureStepDescription"),
-    *("PerformedProcedureStepID", "RequestedProcedureID", "StudyComments", "RequestAttributesSequence"),
-    *("PerformedStationName", "PerformedLocation", "PerformedStationAETitle", "SoftwareVersions", "DetectorID"),
-    *("ContentCreatorName", "VerifyingObserverName", "PersonName", "DerivationDescription", "AcquisitionComments"),
-    *("CurrentPatientLocation", "PatientInstitutionResidence", "VisitComments", "AdmissionID", "ServiceEpisodeID"),
-    *("DeviceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID"),
-]
-UID_SEED = "2.25.7391046582"
-
-
-def seeded(original: Path, kind: str) -> Dataset:
-    """A real file with over 60 identifiers put into open, private and nested elements."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset = pydicom.dcmread(original)
-        for k, keyword in enumerate(TEXT_KEYWORDS):
-            if keyword.endswith("UID"):
-                setattr(dataset, keyword, f"{UID_SEED}{k}")
-            elif keyword.endswith("Sequence"):
-                item = Dataset()
-                item.CodeMeaning = f"{SEED}{k}"
-                inner = Dataset()
-                inner.PatientName = f"{SEED}^{k}"
-                item.ReferencedPatientSequence = Sequence([inner])
-                setattr(dataset, keyword, Sequence([item]))
-            else:
-                setattr(dataset, keyword, f"{SEED}{k}"[:16])
-        for group in (0x0019, 0x0029, 0x0051, 0x0099):
-            block = dataset.private_block(group, f"{SEED} CREATOR", create=True)
-            block.add_new(0x10, "LO", f"{SEED} private")
-            block.add_new(0x0A, "LO", f"{SEED} private")
-        if kind == "enhanced":
-            for group in (dataset.SharedFunctionalGroupsSequence[0], dataset.PerFrameFunctionalGroupsSequence[0]):
-                group.PatientName = f"{SEED}^nested"
-                group.add_new(Tag(0x0021, 0x0010), "LO", f"{SEED} NESTED")
-                group.add_new(Tag(0x0021, 0x1010), "LO", f"{SEED} nested")
-    return dataset
 
 
 def write(dataset: Dataset, path: Path) -> bytes:
