@@ -8,13 +8,16 @@ beside it unreadable.
 
 from __future__ import annotations
 
+import io
+import pickletools
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -23,9 +26,11 @@ from mindsight.errors import ModelMismatch
 # what torch's reader, and that of archives, raise for a file that is not as it was written
 _DAMAGED = (
     UnpicklingError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, OSError,
-    AssertionError, zipfile.BadZipFile, struct.error,
+    AssertionError, zipfile.BadZipFile, zlib.error, struct.error,
 )  # fmt: skip
 _ARCHIVE = b"PK\x03\x04"  # how a file of torch 1.6 and later begins
+_N_PICKLES = 5  # of a file from before: two marks, the system's sizes, what was saved, and its storages' names
+_MAX_NAME = 500  # letters of a class or a function
 
 
 def read_torch_file(path: Path) -> dict[str, Any]:
@@ -37,7 +42,7 @@ def read_torch_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelMismatch(f"expected a checkpoint file {path.name}, there is none", code="checkpoint.missing")
     try:
-        _check_records(path)
+        _check(path)
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
             (_stand_in(name), name) for name in unknown
@@ -67,7 +72,7 @@ def read_torch_object(path: Path, *, code: str = "model.file") -> Any:
     Raises ModelMismatch under ``code``, FileNotFoundError.
     """
     try:
-        _check_records(path)
+        _check(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -90,17 +95,37 @@ class Unread:
     def __setitem__(self, key: object, value: object) -> None: ...
 
 
-def _check_records(path: Path) -> None:
-    """Torch takes the memory that a record states before it reads it, and unpacks what is compressed: neither may be
-    more than the file is. Raises ValueError.
+def _check(path: Path) -> None:
+    """What torch does before it has looked at a file must not cost more than the file is. Raises one of _DAMAGED.
+
+    It takes the memory that a record states before it reads it, and unpacks what is compressed. The text of its errors
+    goes through expressions that take the square of a name's length.
     """
     with path.open("rb") as file:
         if file.read(len(_ARCHIVE)) != _ARCHIVE:
+            file.seek(0)
+            for _ in range(_N_PICKLES):
+                _check_names(file)
             return
         with zipfile.ZipFile(file) as archive:
-            stated = sum(record.file_size for record in archive.infolist())
-    if stated > path.stat().st_size:
-        raise ValueError(f"its records state {stated} bytes, more than the file has")
+            records = archive.infolist()
+            stated = sum(record.file_size for record in records)
+            if stated > path.stat().st_size:
+                raise ValueError(f"its records state {stated} bytes, more than the file has")
+            for record in records:
+                if record.filename.endswith("/data.pkl"):
+                    _check_names(io.BytesIO(archive.read(record)))
+
+
+def _check_names(pickled: IO[bytes]) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # escapes in strings of protocol 0
+            for operation, argument, _ in pickletools.genops(pickled):
+                if operation.name in ("GLOBAL", "INST") and len(str(argument)) > _MAX_NAME:
+                    raise ValueError(f"it asks for a name of {len(str(argument))} letters")
+    except MemoryError:
+        raise ValueError("a part of it states more bytes than there is memory") from None
 
 
 def _reason(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,25 @@ def test_a_file_whose_records_state_more_than_it_has_is_refused_unread(
         path.write_bytes(content[:at] + b"\xf0\xff\xff\xff" + content[at + 4 :])
     with pytest.raises(ModelMismatch, match="records state"):
         read(path)
+
+
+@pytest.mark.parametrize("read", [read_torch_file, read_torch_object])
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_a_name_without_end_is_refused_at_once(tmp_path: Path, read: Callable[[Path], Any], is_zip: bool) -> None:
+    """Torch would look for hours through the text of its own error."""
+    path = tmp_path / "last.pth"
+    pickled = b"\x80\x02cos\n" + b"n" * 1_000_000 + b"\n."
+    if is_zip:
+        torch.save({}, path)
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as whole, zipfile.ZipFile(path, "w") as changed:
+            for name in whole.namelist():
+                changed.writestr(name, pickled if name.endswith("/data.pkl") else whole.read(name))
+    else:
+        path.write_bytes(pickled)
+    began_s = time.monotonic()
+    with pytest.raises(ModelMismatch, match="a name of"):
+        read(path)
+    assert time.monotonic() - began_s < 5.0
 
 
 def test_an_object_of_a_training_script_is_replaced_and_the_weights_are_read(tmp_path: Path) -> None:
