@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 import httpx
+import pytest
 
 from mindsight.bus import Bus, Log
 from mindsight.protocol import parse_message
@@ -137,6 +138,18 @@ def test_another_declaration_of_the_same_run_or_session_is_a_conflict(admin: htt
     subject = admin.post("/v1/subjects").json()["subject"]
     problem(admin.post("/v1/sessions", json={"subject": subject, "session": session}), 409, "session.exists")
     problem(admin.post("/v1/sessions", json={"subject": subject, "options": {"fats_s": 6.0}}), 422, "request.invalid")
+
+
+@pytest.mark.parametrize("tr_s", [5e-324, 1e-9, 0.0499, 60.0, 1e308, -2.0, 0.0])
+def test_a_repetition_time_that_no_scanner_has_is_refused_and_nothing_logged(
+    admin: httpx.Client, bus: Bus, session: str, tr_s: float
+) -> None:
+    before = inputs(bus, session)
+    run = {"run": 7, "task": "view", "tr_s": tr_s}
+    assert "tr_s" in str(
+        problem(admin.post(f"/v1/sessions/{session}/runs", json=run), 422, "request.invalid")["detail"]
+    )
+    assert inputs(bus, session) == before
 
 
 def test_what_the_console_noticed_is_logged_once_and_unchanged(admin: httpx.Client, bus: Bus, session: str) -> None:
