@@ -65,7 +65,7 @@ def test_a_file_whose_records_state_more_than_it_has_is_refused_unread(
 @pytest.mark.parametrize("read", [read_torch_file, read_torch_object])
 @pytest.mark.parametrize("is_zip", [False, True])
 def test_a_name_without_end_is_refused_at_once(tmp_path: Path, read: Callable[[Path], Any], is_zip: bool) -> None:
-    """Torch would look for hours through the text of its own error."""
+    """Torch would look through the text of its own error, which takes the square of the name's length."""
     path = tmp_path / "last.pth"
     pickled = b"\x80\x02cos\n" + b"n" * 1_000_000 + b"\n."
     if is_zip:
@@ -79,6 +79,19 @@ def test_a_name_without_end_is_refused_at_once(tmp_path: Path, read: Callable[[P
     with pytest.raises(ModelMismatch, match="a name of"):
         read(path)
     assert time.monotonic() - began_s < 5.0
+
+
+@pytest.mark.parametrize("read", [read_torch_file, read_torch_object])
+def test_a_file_that_was_saved_without_checksums_is_read(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"weight": torch.ones(2)}, tmp_path / "last.pth")
+    finally:
+        torch.serialization.set_crc32_options(before)
+    with zipfile.ZipFile(tmp_path / "last.pth") as archive:
+        assert archive.testzip() is not None, "which zipfile would refuse"
+    assert torch.equal(read(tmp_path / "last.pth")["weight"], torch.ones(2))
 
 
 def test_an_object_of_a_training_script_is_replaced_and_the_weights_are_read(tmp_path: Path) -> None:
