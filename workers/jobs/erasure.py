@@ -39,10 +39,10 @@ def erase(desk: Desk, task: ErasureTask) -> str:
     if task.session is None:
         desk.registry.erase(subject)  # from here on nothing new of this subject can begin
         sessions = [record.session for record in there if record.subject == subject]
-        names = [subject, *sessions]
     else:
-        names = sessions = [task.session]
-    named = Named(names, [record.session for record in there if record.session not in sessions])
+        sessions = [task.session]
+    others = [record.session for record in there if record.session not in sessions]
+    named = Named(sessions, others, subject if task.session is None else None)
     jobs = [record for record in desk.jobs.list() if record.job != desk.record.job and _is_about(record, task)]
     desk.progress("logs", 0, len(sessions))
     n_blobs, n_kept = _remove_blobs(desk, sessions)

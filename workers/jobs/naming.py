@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_TELLING = re.compile(r"(ses|sub)-.*\d.*|ses\d.*")  # BIDS's forms, and Mindsight's own: no other word is like them
+# BIDS's forms, and Mindsight's own: no other word is like them
+_TELLING = re.compile(r"(ses|sub)-.*\d.*|ses-[0-9a-f]{8}|ses\d.*")
 _BEFORE = (
     r'\{|fence:|sessions?[ /]|sub-[a-z0-9]{6}_|(?:session|live|source)\\?": ?\\?"|sessions\\?": ?\[(?:[^\]]*,)? ?\\?"'
 )
@@ -18,13 +19,15 @@ class Named:
     """Finds the names of what is erased: as words of their own, and not within others' (``a-1`` in ``a-1-b``).
 
     A site may name a session ``1`` or ``demo``. Such a word is found where a session is named and nowhere else:
-    elsewhere it means something else.
+    elsewhere it means something else. A subject's pseudonym means nothing else, whatever its letters are.
     """
 
-    def __init__(self, names: Sequence[str], others: Sequence[str]) -> None:
-        longer = [other for other in others if any(name in other for name in names)]
-        telling = [name for name in names if _TELLING.fullmatch(name)]
-        plain = [name for name in names if name not in telling]
+    def __init__(self, sessions: Sequence[str], others: Sequence[str], subject: str | None = None) -> None:
+        telling = [name for name in sessions if _TELLING.fullmatch(name)]
+        plain = [name for name in sessions if name not in telling]
+        if subject is not None:
+            telling.append(subject)
+        longer = [other for other in others if any(name in other for name in (*telling, *plain))]
         forms = [rf"(?<![A-Za-z0-9])(?:{_any(telling)})(?![A-Za-z0-9])"] if telling else []
         if plain:
             forms += [rf"(?:{_BEFORE})(?:{_any(plain)}){_AFTER}", rf"^(?:{_any(plain)}){_WHOLE}$"]

@@ -14,6 +14,7 @@ from mindsight.errors import Conflict, NotFound
 from mindsight.journal.jobs import Jobs, log_name
 from mindsight.journal.sessions import Sessions
 from mindsight.protocol.jobs import CalibrationTask, ErasureTask, JobNote, JobRecord, dump_job_message
+from mindsight.subjects import registry
 from mindsight.subjects.registry import Registry
 from mindsight.subjects.versions import Version
 from support.house import House
@@ -169,8 +170,10 @@ def test_a_job_is_about_a_session_by_what_it_works_on_and_not_by_its_words() -> 
     assert not _is_about(other, ErasureTask(subject="sub-b", session="ses-1"))
 
 
-@pytest.mark.slow
-def test_what_is_left_makes_the_erasure_fail(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("letters", ["qwerty", "012345"])
+def test_what_is_left_makes_the_erasure_fail(house: House, letters: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pseudonym is drawn by chance: it may be of letters alone, or of digits."""
+    monkeypatch.setattr(registry, "_LETTERS", letters)
     (house.settings.data_dir / "logs").mkdir()
     gone = enrolled(house, "ses-gone", SidesRun(1))
     stray = house.settings.data_dir / "notes.tsv"

@@ -46,8 +46,13 @@ def test_a_plain_word_is_not_found_where_it_means_something_else(name: str, cont
     assert not Named([name], ["other"])(content.encode())
 
 
-def test_names_of_a_subject_and_its_sessions_are_found_together() -> None:
-    named = Named(["sub-abc123", "1", "ses-7"], ["ses-71"])
-    assert [named(content) for content in (b"sub-abc123", b"session 1", b"ses-7", b"ses-71", b"run 1")] == [
-        True, True, True, False, False,
-    ]  # fmt: skip
+@pytest.mark.parametrize("subject", ["sub-abc123", "sub-123456", "sub-qwerty", "sub-sample"])
+def test_names_of_a_subject_and_its_sessions_are_found_together(subject: str) -> None:
+    named = Named(["1", "ses-7"], ["ses-71"], subject)
+    told = (subject.encode(), b"participant\n%s\n" % subject.encode(), b"session 1", b"ses-7", b"ses-71", b"run 1")
+    assert [named(content) for content in told] == [True, True, True, True, False, False]
+    assert not Named(["1", "ses-7"], [])(subject.encode())
+
+
+def test_a_name_that_mindsight_gave_is_found_without_a_digit_too() -> None:
+    assert Named(["ses-deafbeef"], ["other"])(b"notes of ses-deafbeef, run 1")
