@@ -22,13 +22,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from mindsight.bus import Bus
 from mindsight.bus.forget import mentions
 from mindsight.cli import main
-from mindsight.protocol import Message, VolumeProcessed, VolumeReceived
+from mindsight.journal.read import Journal, entries
+from mindsight.protocol import Message, VolumeProcessed, VolumeReceived, read_message
 from support.live import DEADLINE_S, Service, is_archived
 from support.seeded_dicom import UID_SEED, seeded
+from workers.traces.otlp import readable, resource
+from workers.traces.spans import SessionSpans
 
 MOTION = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
 
@@ -106,7 +110,7 @@ def test_the_same_command_again_changes_nothing(service: Service, shared: Path, 
 
 
 def test_no_identity_gets_past_the_reader(service: Service, shared: Path, tmp_path: Path) -> None:
-    """Over 60 identifiers in the files, their names and their folder are nowhere: in no file, log, answer or metric."""
+    """Over 60 identifiers in the files, their names and their folder are in no file, log, answer, metric or trace."""
     began_s = time.time()
     seed = "QZXJVKWQ"  # fewer bytes are sometimes a voxel's value: "SEED" is 789.08
     folder = tmp_path / f"20260101.{seed}.4711"
@@ -131,6 +135,9 @@ def test_no_identity_gets_past_the_reader(service: Service, shared: Path, tmp_pa
     with closing(Bus.from_settings(service.settings)) as bus:
         assert mentions(bus, has) == []
         assert mentions(bus, lambda content: session.encode() in content)
+        traces = as_traced(bus, session)
+    assert session.encode() in traces
+    assert not has(traces)
     answers = dict(answered(service, session))
     assert len(answers) > 20
     assert {"/v1/metrics", f"/v1/sessions/{session}", f"/v1/sessions/{session}/export"} <= set(answers)
@@ -146,6 +153,15 @@ def test_no_identity_gets_past_the_reader(service: Service, shared: Path, tmp_pa
         except FileNotFoundError:
             continue  # another session's state, of which nothing is kept once it is archived
         assert not has(content), path.name
+
+
+def as_traced(bus: Bus, session: str) -> bytes:
+    """What OpenTelemetry would be sent about the session."""
+    spans, logged = SessionSpans(session), entries(Journal(bus, session).messages)
+    messages = [read_message(entry.payload, entry.seq, session) for entry in logged]
+    found = [span for message in messages for span in spans.take(message)]
+    assert len(found) > len(messages) > 4
+    return encode_spans(readable(found, resource())).SerializeToString()
 
 
 def answered(service: Service, session: str) -> Iterator[tuple[str, bytes]]:
