@@ -55,6 +55,8 @@ from mindsight.protocol.inputs import (
     run_key,
 )
 
+_SETTINGS = ("task", "tr_s", "n_volumes", "motion")  # of a run
+
 
 class Recorder:
     """Writes one session's inputs and messages. ``now`` : seconds since the Unix epoch."""
@@ -179,7 +181,7 @@ class Recorder:
         return appended
 
     def start_run(self, declared: StartRun) -> Appended:
-        """Declare a run. Raises NotFound, Conflict, Diverged if it was declared with other settings."""
+        """Declare a run. Raises NotFound, Conflict, Diverged if it was declared with other settings, which stay."""
         message = RunStarted(
             session=self._session,
             t=declared.t,
@@ -189,7 +191,20 @@ class Recorder:
             n_volumes=declared.n_volumes,
             motion=declared.motion,
         )
-        return self._write("start_run", declared, message)
+        try:
+            return self._write("start_run", declared, message)
+        except Diverged as error:
+            found = self._inputs.find(declared.key)
+            if found is None:
+                raise
+            before = parse_input(found.payload)
+            other = [name for name in _SETTINGS if getattr(before, name) != getattr(declared, name)]
+            settings = " and ".join(f"{name} {getattr(before, name)!r}" for name in other)
+            text = (
+                f"run {declared.run} was started before with {settings}, never overwritten: give another run the next"
+                " number"
+            )
+            raise Diverged(text, code=error.code, **error.details) from None
 
     def add_events(self, run: int, events: list[AddEvent]) -> list[Appended]:
         """Add all of them, also those after the last volume: the run's end reports trials that no volume covers.
@@ -284,11 +299,15 @@ class Recorder:
                 expected=error.expected,
                 got=shape,
             ) from None
-        except Diverged:
+        except Diverged as error:
             found = self._inputs.find(entry.key)
             was_missing = found is not None and isinstance(parse_input(found.payload), SkipVolume)
             if was_missing == isinstance(entry, SkipVolume):
-                raise
+                text = (
+                    f"volume {entry.index} of run {entry.run} is in the log with other content and never overwritten:"
+                    " give another run the next number"
+                )
+                raise Diverged(text, code=error.code, **error.details) from None
             state = "marked as missing" if was_missing else "received"
             raise Conflict(
                 f"volume {entry.index} of run {entry.run} was {state} before", code="volume.settled", index=entry.index

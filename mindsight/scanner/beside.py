@@ -35,7 +35,10 @@ _IMAGE = re.compile(r"(.*?)(?:\.nii(?:\.gz)?|\.[^.]*)?")
 _TABLE = re.compile(r"(?:([^.].*)_)?events\.tsv(?:\.gz)?")  # not ``._name``: macOS leaves those beside files
 _CONFOUNDS = re.compile(r"[^.].*(?:_timeseries|_regressors)\.tsv|(?:.*_)?confounds\.tsv|[^.].*\.1D", re.IGNORECASE)
 _BIDS_FOLDER = re.compile(r"func|(?:sub|ses)-[A-Za-z0-9]+")
-NO_EVENTS = "no events table was found beside the run: nothing is decoded without events; give one with --events"
+NO_EVENTS = (
+    "no events table was found beside the run: nothing is decoded without events; put events.tsv there, or use"
+    " mindsight stream --events"
+)
 _MISSING = Note("events.missing", NO_EVENTS)
 
 
@@ -55,7 +58,8 @@ def find_events(path: Path) -> EventsTable:
         return EventsTable((), (_MISSING,))
     if len(found) > 1:
         text = (
-            f"{len(found)} events tables fit the run, so none is used: choose one with --events, or remove the others"
+            f"{len(found)} events tables fit the run, so none is used: remove the others, or choose one with"
+            " mindsight stream --events"
         )
         return EventsTable((), (Note("events.several", text),))
     try:
