@@ -6,6 +6,7 @@ gradient of all.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,6 +73,9 @@ def joined() -> Iterator[Team]:
     own = f"cuda:{local}" if on_cards else "cpu"
     if on_cards:
         torch.cuda.set_device(own)
+    # Its functions have the group of the moment as a default. Imported after the group is there, as the optimiser does,
+    # they keep it when it is destroyed: gloo's threads go on, and abort a process that ends while one holds a tensor.
+    importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group("nccl" if on_cards else "gloo", timeout=_PATIENCE)
     try:
         yield Team(distributed.get_rank(), distributed.get_world_size(), own)

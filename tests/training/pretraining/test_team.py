@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mindsight.weights.state_dict import read_safetensors
+from support.live import free_port
 from support.tolerance import rounding
 
 STEPS, RATE = 3, 1e-3
@@ -51,6 +52,35 @@ def trained(folder: Path, processes: int) -> tuple[list[dict[str, Any]], dict[st
     subprocess.run([*command, str(folder / "pretrain.toml")], check=True, env=environment)
     curve = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
     return curve, read_safetensors(folder / f"run/checkpoints/step-{STEPS:08d}/state.safetensors")
+
+
+JOINED = """
+import os
+from pathlib import Path
+import torch
+from training.course.team import joined
+
+def threads():
+    return [Path(f"/proc/self/task/{number}/comm").read_text() for number in os.listdir("/proc/self/task")]
+
+with joined():
+    torch.optim.AdamW([torch.ones(2, requires_grad=True)])
+    print(sum("gloo" in name for name in threads()))
+print(sum("gloo" in name for name in threads()))
+"""
+
+
+def test_nothing_of_a_team_is_left_when_it_has_parted() -> None:
+    """A thread of it that is left aborts, one time in eight on a busy machine, a process that has trained."""
+    launched = {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "MINDSIGHT_DEVICE": "cpu"}
+    finished = subprocess.run(
+        [sys.executable, "-c", JOINED], env=os.environ | launched | address, capture_output=True, text=True, timeout=120
+    )
+    assert finished.returncode == 0, finished.stderr
+    while_joined, afterwards = map(int, finished.stdout.split())
+    assert while_joined > 0
+    assert afterwards == 0
 
 
 @pytest.mark.slow
