@@ -73,8 +73,8 @@ def joined() -> Iterator[Team]:
     own = f"cuda:{local}" if on_cards else "cpu"
     if on_cards:
         torch.cuda.set_device(own)
-    # Its functions have the group of the moment as a default. Imported after the group is there, as the optimiser does,
-    # they keep it when it is destroyed: gloo's threads go on, and abort a process that ends while one holds a tensor.
+    # The optimiser imports it, and its functions take the group that is there then as a default. Were that this one, it
+    # would not go when it is destroyed, and gloo's threads abort a process that ends while one of them holds a tensor.
     importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group("nccl" if on_cards else "gloo", timeout=_PATIENCE)
     try:
