@@ -201,8 +201,8 @@ class Recorder:
             other = [name for name in _SETTINGS if getattr(before, name) != getattr(declared, name)]
             settings = " and ".join(f"{name} {getattr(before, name)!r}" for name in other)
             text = (
-                f"run {declared.run} was started before with {settings}, never overwritten: give another run the next"
-                " number"
+                f"run {declared.run} was started before with {settings}, which is never overwritten: give another run"
+                " the next number"
             )
             raise Diverged(text, code=error.code, **error.details) from None
 
@@ -304,8 +304,8 @@ class Recorder:
             was_missing = found is not None and isinstance(parse_input(found.payload), SkipVolume)
             if was_missing == isinstance(entry, SkipVolume):
                 text = (
-                    f"volume {entry.index} of run {entry.run} is in the log with other content and never overwritten:"
-                    " give another run the next number"
+                    f"volume {entry.index} of run {entry.run} is in the log with other content, which is never"
+                    " overwritten: give another run the next number"
                 )
                 raise Diverged(text, code=error.code, **error.details) from None
             state = "marked as missing" if was_missing else "received"

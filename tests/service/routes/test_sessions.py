@@ -135,7 +135,7 @@ def test_look_alike_pairs_are_of_the_subjects_pool(admin: httpx.Client, bus: Bus
 def test_another_declaration_of_the_same_run_or_session_is_a_conflict(admin: httpx.Client, session: str) -> None:
     run = {"run": 1, "task": "other", "tr_s": 2.0}
     found = problem(admin.post(f"/v1/sessions/{session}/runs", json=run), 409, "log.diverged")
-    assert "with task 'view' and n_volumes 10, never overwritten" in str(found["detail"])
+    assert "with task 'view' and n_volumes 10, which is never overwritten" in str(found["detail"])
     assert "the next number" in str(found["detail"])
     subject = admin.post("/v1/subjects").json()["subject"]
     problem(admin.post("/v1/sessions", json={"subject": subject, "session": session}), 409, "session.exists")

@@ -78,7 +78,7 @@ def test_volumes_come_in_order_or_say_what_is_expected(
     assert found["details"] == {"expected_index": 0}
     assert put(admin, session, 0, make_payload(0)).is_success
     other = problem(put(admin, session, 0, make_payload(0, seed=9)), 409, "log.diverged")
-    assert "volume 0 of run 1 is in the log with other content and never overwritten" in str(other["detail"])
+    assert "volume 0 of run 1 is in the log with other content, which is never overwritten" in str(other["detail"])
     assert admin.post(f"/v1/sessions/{session}/runs/1/volumes/1/missing").is_success
     problem(put(admin, session, 1, make_payload(1)), 409, "volume.settled")
     problem(admin.post(f"/v1/sessions/{session}/runs/1/volumes/0/missing"), 409, "volume.settled")
