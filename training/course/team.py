@@ -73,8 +73,8 @@ def joined() -> Iterator[Team]:
     own = f"cuda:{local}" if on_cards else "cpu"
     if on_cards:
         torch.cuda.set_device(own)
-    # The optimiser imports it, and its functions take the group that is there then as a default. Were that this one, it
-    # would not go when it is destroyed, and gloo's threads abort a process that ends while one of them holds a tensor.
+    # When this module is imported, its functions keep the group that is there as their default, and torch's optimisers
+    # import it. A group that is kept outlives its end, and its threads (gloo's) can abort a process that has finished.
     importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group("nccl" if on_cards else "gloo", timeout=_PATIENCE)
     try:
