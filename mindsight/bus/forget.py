@@ -65,6 +65,8 @@ def _values(bus: Bus, key: bytes) -> Iterator[bytes]:
         yield bus.command("GET", key) or b""
     elif kind == b"hash":
         yield from bus.command("HGETALL", key)
+    elif kind == b"set":
+        yield from bus.command("SMEMBERS", key)
     elif kind == b"stream":
         after = b"-"
         while page := bus.command("XRANGE", key, after, "+", "COUNT", 1000):

@@ -237,7 +237,8 @@ class Log:
     def seal(self) -> bool:
         """Move the entries to the disk: nothing can be added afterwards. Sealing it again changes nothing.
 
-        False if something was added meanwhile. Raises BusUnavailable, StorageFull; the log is then what it was.
+        False if something was added meanwhile, or nothing is there, as after an erasure. Raises BusUnavailable,
+        StorageFull; the log is then what it was.
         """
         where = [self._key("log"), self._key("keys"), self._key("order")]
         if self.bus.sealed is None or self.bus.command("HEXISTS", where[2], "#sealed"):
@@ -248,11 +249,16 @@ class Log:
         entries: list[Entry] = []
         while page := self.read(len(entries)):
             entries += page
-        if any(entry.key not in identities for entry in entries):
+        if not entries or any(entry.key not in identities for entry in entries):
             return False
         log = SealedLog(tuple(SealedEntry(entry.key, identities[entry.key], entry.payload) for entry in entries))
         self.bus.sealed.write(self.session, self.name, log)
         return bool(self.bus.run(_SEAL, where, [len(entries)]))
+
+    @staticmethod
+    def sealed_of(bus: Bus, logs: Sequence[Log]) -> list[bool]:
+        """Whether each log is sealed, in one round trip for each server."""
+        return [bool(found) for found in bus.commands([("HEXISTS", log._key("order"), "#sealed") for log in logs])]
 
     def _sealed(self) -> SealedLog | None:
         return None if self.bus.sealed is None else self.bus.sealed.get(self.session, self.name)

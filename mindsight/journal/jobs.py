@@ -7,6 +7,7 @@ bus, so that two requests, or a request and a worker, never both succeed where o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -143,6 +144,14 @@ class Jobs:
         """The unfinished job that works on this subject or pool, see ``JobRecord.exclusive``."""
         found = self.bus.command("HGET", _HOLDERS, exclusive)
         return None if found is None else found.decode()
+
+    def unfinished(self) -> list[JobRecord]:
+        """All jobs that are not finished, in no order: each holds a subject or a pool."""
+        found = []
+        for job in self.bus.command("HVALS", _HOLDERS):
+            with suppress(NotFound):  # it was finished and erased meanwhile
+                found.append(self.get(job.decode()))
+        return [record for record in found if record.state not in FINISHED]
 
     def begin(self, record: JobRecord, fence: Fence) -> State:
         return self._advance(record, "begin", fence)

@@ -1,15 +1,19 @@
 """The list of sessions: what each was opened with, and its state.
 
-Knows nothing of what happens in a session: its logs hold that. The list may be one step behind them.
+Knows nothing of what happens in a session: its logs hold that. The list may be one step behind them. A laboratory has
+had thousands of sessions after some years, and workers look several times a second: what they ask for is found without
+reading all of the list.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mindsight.bus import Log
 from mindsight.bus.connection import Bus, Script
 from mindsight.errors import Conflict, NotFound
 from mindsight.protocol.inputs import SessionOptions
@@ -19,12 +23,15 @@ _RECORDS = "sessions:{all}:records"
 _STATES = "sessions:{all}:states"
 _BUNDLES = "sessions:{all}:bundles"
 _BLINDED = "sessions:{all}:blinded"
+_CURRENT = "sessions:{all}:current"  # a set; the logs of all others are sealed
+_PAGE = 1000
 
 _CREATE = Script("""
 local found = redis.call('HGET', KEYS[1], ARGV[1])
 if found then return found end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[1], 'open')
+redis.call('SADD', KEYS[3], ARGV[1])
 return ARGV[2]
 """)
 
@@ -36,6 +43,19 @@ if rank[ARGV[2]] > rank[state] then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]
 return 1
 """)
 
+# KEYS: states, current; ARGV: sessions. One that was erased meanwhile is left out.
+_LIST = Script("""
+for _, session in ipairs(ARGV) do
+  if redis.call('HEXISTS', KEYS[1], session) == 1 then redis.call('SADD', KEYS[2], session) end
+end
+return 1
+""")
+
+# KEYS: states, current; ARGV: session. One that is not archived stays.
+_SETTLE = Script("""
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= 'archived' then return 0 end
+return redis.call('SREM', KEYS[2], ARGV[1])
+""")
 
 # KEYS: blinded; ARGV: session, number in the input log, 0 or 1. The instruction that was logged last counts.
 _BLIND = Script("""
@@ -91,7 +111,7 @@ class Sessions:
         """Write the record once; a repeat returns the first, whose time stays. Raises Conflict for other settings."""
         payload = record.model_dump_json(exclude={"state", "blinded"})
         written = SessionRecord.model_validate_json(
-            self.bus.run(_CREATE, [_RECORDS, _STATES], [record.session, payload])
+            self.bus.run(_CREATE, [_RECORDS, _STATES, _CURRENT], [record.session, payload])
         )
         if written.model_copy(update={"opened_t": record.opened_t}) != record.model_copy(update={"state": "open"}):
             raise Conflict(
@@ -107,6 +127,9 @@ class Sessions:
         if payload is None or state is None:
             raise NotFound("there is no such session", code="session.unknown")
         return _record(payload, state, bundle, blinded)
+
+    def has(self, session: str) -> bool:
+        return bool(self.bus.command("HEXISTS", _STATES, session))
 
     def set_bundle(self, session: str, bundle: str) -> None:
         """The bundle that decodes the session from now on."""
@@ -128,26 +151,48 @@ class Sessions:
 
     def unfinished(self) -> tuple[SessionRecord, ...]:
         """All sessions that are not archived, in no order."""
-        states = {name: state for name, state in self._all(_STATES).items() if state != b"archived"}
-        payloads = self.bus.command("HMGET", _RECORDS, *states) if states else []
-        bundles, blinded = (self._all(_BUNDLES), self._all(_BLINDED)) if states else ({}, {})
         return tuple(
-            _record(payload, state, bundles.get(name), blinded.get(name))
-            for payload, (name, state) in zip(payloads, states.items(), strict=True)
-            if payload is not None
+            _record(payload, state, bundle, blinded)
+            for _, state, payload, bundle, blinded in self._current(_RECORDS, _BUNDLES, _BLINDED)
+            if payload is not None and state != b"archived"
         )
 
-    def archived(self) -> set[str]:
-        """Names of all sessions that are archived."""
-        return {name.decode() for name, state in self._all(_STATES).items() if state == b"archived"}
+    def unsealed(self) -> set[str]:
+        """Names of archived sessions whose logs may still be on the bus."""
+        return {name.decode() for name, state in self._current() if state == b"archived"}
+
+    def settle(self, session: str) -> None:
+        """The logs of this session, which is archived, are sealed."""
+        self.bus.run(_SETTLE, [_STATES, _CURRENT], [session])
+
+    def find_unlisted(self) -> None:
+        """Find what ``unfinished`` and ``unsealed`` lack: sessions that an older version opened or archived.
+
+        Reads all of the list, page by page.
+        """
+        cursor: Any = b"0"
+        while True:
+            cursor, found = self.bus.command("HSCAN", _STATES, cursor, "COUNT", _PAGE)
+            states = dict(zip(found[::2], found[1::2], strict=True))
+            archived = [name for name, state in states.items() if state == b"archived"]
+            sealed = Log.sealed_of(self.bus, [Log(self.bus, name.decode(), "messages") for name in archived])
+            settled = {name for name, is_sealed in zip(archived, sealed, strict=True) if is_sealed}
+            self.bus.run(_LIST, [_STATES, _CURRENT], [name for name in states if name not in settled])
+            if int(cursor) == 0:
+                return
 
     def bundles_in_use(self) -> set[str]:
         """Of all sessions that are not archived: bundles that they were opened with, and that replaced these."""
-        names = [name for name, state in self._all(_STATES).items() if state != b"archived"]
-        payloads = self.bus.command("HMGET", _RECORDS, *names) if names else []
-        opened = {SessionRecord.model_validate_json(payload).bundle for payload in payloads if payload is not None}
-        now = {bundle.decode() for name, bundle in self._all(_BUNDLES).items() if name in set(names)}
+        found = [row for row in self._current(_RECORDS, _BUNDLES) if row[1] != b"archived"]
+        opened = {SessionRecord.model_validate_json(payload).bundle for _, _, payload, _ in found if payload}
+        now = {bundle.decode() for *_, bundle in found if bundle}
         return {bundle for bundle in opened | now if bundle is not None}
+
+    def _current(self, *others: str) -> Iterator[tuple[Any, ...]]:
+        """Of the sessions that are not archived, or were not long ago: name, state, and what these hashes have."""
+        names = self.bus.command("SMEMBERS", _CURRENT)
+        columns = self.bus.commands([("HMGET", key, *names) for key in (_STATES, *others)]) if names else []
+        return (row for row in zip(names, *columns, strict=True) if row[1] is not None)
 
     def _all(self, name: str) -> dict[bytes, bytes]:
         reply = self.bus.command("HGETALL", name)
@@ -157,6 +202,7 @@ class Sessions:
         """Remove the session from the list. Its logs are not touched."""
         for name in (_RECORDS, _STATES, _BUNDLES, _BLINDED):
             self.bus.command("HDEL", name, session)
+        self.bus.command("SREM", _CURRENT, session)
 
     def advance(self, session: str, state: Literal["closed", "archived"]) -> None:
         """Move the session on to ``state``; it never goes back. Raises NotFound."""

@@ -56,7 +56,9 @@ def test_a_job_follows_its_table(bus: Bus, name: str, state: State) -> None:
                 apply(jobs, record, event, lease.fence)
         else:
             apply(jobs, record, event, lease.fence)
-        assert jobs.get(record.job).state == (after or state)
+        now = jobs.get(record.job)
+        assert now.state == (after or state)
+        assert (now in jobs.unfinished()) is (now.state not in FINISHED)
 
 
 def test_every_state_is_in_the_table_and_only_resuming_leaves_a_finished_one() -> None:

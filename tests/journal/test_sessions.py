@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mindsight.bus import Bus
@@ -23,3 +25,83 @@ def test_sessions_are_created_once_and_only_move_on(bus: Bus, name: str) -> None
         sessions.get(name + "x")
     with pytest.raises(NotFound):
         sessions.advance(name + "x", "closed")
+
+
+def opened(bus: Bus, name: str, bundle: str | None = None) -> Sessions:
+    sessions = Sessions(bus)
+    sessions.create(SessionRecord(session=name, subject="sub-1", bundle=bundle, opened_t=1.0))
+    return sessions
+
+
+def archived(bus: Bus, name: str) -> Sessions:
+    sessions = opened(bus, name, "before")
+    sessions.set_bundle(name, "after")
+    sessions.set_blinded(name, True, 2)
+    sessions.advance(name, "archived")
+    return sessions
+
+
+def forget_list(bus: Bus) -> None:
+    """As an older version leaves the bus, which had no list of current sessions."""
+    bus.command("DEL", "sessions:{all}:current")
+
+
+def test_what_workers_ask_for_all_the_time_is_as_short_after_years(
+    bus: Bus, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = opened(bus, name, "sub-1-1")
+    for number in range(200):
+        archived(bus, f"{name}-{number}").settle(f"{name}-{number}")
+    replies: list[Any] = []
+    command, commands = bus.command, bus.commands
+    monkeypatch.setattr(bus, "command", lambda *args: replies.append(found := command(*args)) or found)
+    monkeypatch.setattr(bus, "commands", lambda asked: replies.append(found := commands(asked)) or found)
+    assert name in [record.session for record in sessions.unfinished()]
+    assert sessions.bundles_in_use() >= {"sub-1-1"}
+    assert f"{name}-7" not in sessions.unsealed()
+    assert len(replies) >= 3
+    assert f"{name}-7" not in repr(replies), "no archived session is read"
+    monkeypatch.undo()
+    assert len([record for record in sessions.list() if record.session.startswith(name)]) == 201
+
+
+def test_a_session_is_unfinished_until_archived_and_unsealed_until_settled(bus: Bus, name: str) -> None:
+    sessions = opened(bus, name, "before")
+    sessions.set_bundle(name, "after")
+    sessions.settle(name)
+    sessions.advance(name, "closed")
+    assert (name in [r.session for r in sessions.unfinished()], name in sessions.unsealed()) == (True, False)
+    assert sessions.bundles_in_use() >= {"before", "after"}
+    sessions.advance(name, "archived")
+    assert (name in [r.session for r in sessions.unfinished()], name in sessions.unsealed()) == (False, True)
+    assert not sessions.bundles_in_use() & {"before", "after"}
+    sessions.settle(name)
+    opened(bus, name, "before")  # its request comes again
+    assert name not in sessions.unsealed()
+
+
+def test_sessions_of_an_older_version_are_found(bus: Bus, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mindsight.journal.sessions._PAGE", 50)
+    sessions = archived(bus, f"{name}-archived")
+    for number in range(600):  # more than one page, and than a small hash has
+        opened(bus, f"{name}-{number}")
+    forget_list(bus)
+    assert not sessions.unfinished()
+    sessions.find_unlisted()
+    assert {record.session for record in sessions.unfinished()} >= {f"{name}-{number}" for number in range(600)}
+    assert f"{name}-archived" in sessions.unsealed()
+    for number in range(600):
+        sessions.forget(f"{name}-{number}")
+
+
+def test_an_erased_session_is_in_no_list(bus: Bus, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = archived(bus, name)
+    sessions.forget(name)
+    sessions.find_unlisted()
+    assert not sessions.has(name)
+    assert name not in repr((sessions.unsealed(), bus.command("SMEMBERS", "sessions:{all}:current")))
+    archived(bus, name)
+    of = bus.commands
+    monkeypatch.setattr(bus, "commands", lambda asked: (sessions.forget(name), of(asked))[1])  # erased between the two
+    sessions.find_unlisted()
+    assert name.encode() not in bus.command("SMEMBERS", "sessions:{all}:current")

@@ -6,9 +6,10 @@ last messages from the bus by then; who comes later has them from the disk, by t
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mindsight.bus import Bus
 from mindsight.bus.forget import forget_holder, forget_jobs
@@ -17,35 +18,46 @@ from mindsight.journal.sessions import Sessions
 from mindsight.protocol import read_message
 
 AFTER_S = 60.0
+FIND_S = 120.0  # from one reading of the whole list of sessions to the next
 QUEUES = ("inference", "pictures", "refinements")
 
 
 @dataclass
 class Sealing:
-    """Seals the sessions of a bus; remembers which it has done."""
+    """Seals the sessions of a bus."""
 
     bus: Bus
     after_s: float = AFTER_S
-    _done: set[str] = field(default_factory=set)
+    _found_s: float = -math.inf
 
     def tidy(self) -> None:
         """Seal what was archived at least ``after_s`` ago. Raises BusUnavailable, StorageFull: try again later."""
-        for session in Sessions(self.bus).archived() - self._done:
-            if self._archived_t(session) < time.time() - self.after_s:
-                seal(self.bus, session)
-                self._done.add(session)
+        sessions = Sessions(self.bus)
+        if time.monotonic() > self._found_s + FIND_S:
+            sessions.find_unlisted()
+            self._found_s = time.monotonic()
+        for session in sessions.unsealed():
+            if self._archived_t(session) > time.time() - self.after_s:
+                continue
+            if seal(self.bus, session):
+                sessions.settle(session)
+            elif self.bus.sealed is not None and not sessions.has(session):
+                self.bus.sealed.forget(session)  # it was erased while it was written
 
     def _archived_t(self, session: str) -> float:
         found = Journal(self.bus, session).messages.find("archived")
         return 0.0 if found is None else read_message(found.payload, found.seq, session).t
 
 
-def seal(bus: Bus, session: str) -> None:
-    """Both logs of an archived session. Repeating it changes nothing. Raises BusUnavailable, StorageFull."""
+def seal(bus: Bus, session: str) -> bool:
+    """Both logs of an archived session. Repeating it changes nothing. Raises BusUnavailable, StorageFull.
+
+    False if something was added meanwhile, or the session was erased.
+    """
     journal = Journal(bus, session)
-    journal.inputs.seal()
-    journal.messages.seal()
+    sealed = journal.inputs.seal() and journal.messages.seal()
     forget_work(bus, session)
+    return sealed
 
 
 def forget_work(bus: Bus, session: str) -> None:

@@ -98,7 +98,7 @@ class JobsWorker:
 
     def tidy(self) -> None:
         """Queue what was created and never queued, and fail what was delivered too often."""
-        unfinished = {record.job: record for record in self.jobs.list() if record.state not in FINISHED}
+        unfinished = {record.job: record for record in self.jobs.unfinished()}
         for record in unfinished.values():
             self.jobs.enqueue(record)
         if not unfinished:

@@ -7,7 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from mindsight.bus import WorkQueue
+from mindsight.bus import Bus, WorkQueue
+from mindsight.bus.forget import forget_logs, mentions
+from mindsight.bus.sealed import SealedLog
 from mindsight.errors import Conflict
 from mindsight.journal.declare import Recorder
 from mindsight.journal.read import Journal
@@ -16,7 +18,7 @@ from mindsight.journal.states import SessionState
 from mindsight.protocol import SessionClosed
 from mindsight.protocol.inputs import StartRun, TakeVolume
 from support.house import House
-from workers.jobs.sealing import Sealing
+from workers.jobs.sealing import Sealing, seal
 
 N = 150
 
@@ -85,3 +87,66 @@ def test_what_is_open_or_was_archived_a_moment_ago_stays(house: House) -> None:
     Sealing(house.bus, after_s=-1.0).tidy()
     assert {path.name.split(".")[0] for path in house.settings.sealed_dir.iterdir()} == {"ses-a"}
     assert Sessions(house.bus).get("ses-b").state == "open"
+
+
+def test_what_is_sealed_is_not_looked_at_again_and_what_an_older_version_left_is(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def look(bus: Bus, session: str) -> bool:
+        looked.append(session)
+        return seal(bus, session)
+
+    monkeypatch.setattr("workers.jobs.sealing.seal", look)
+    archived(house, "ses-a")
+    sealing = Sealing(house.bus, after_s=-1.0)
+    sealing.tidy()
+    sealing.tidy()
+    Sealing(house.bus, after_s=-1.0).tidy()
+    assert looked == ["ses-a"]
+    archived(house, "ses-b")
+    house.open("ses-c")
+    house.bus.command("DEL", "sessions:{all}:current")  # which an older version does not keep
+    Sealing(house.bus, after_s=-1.0).tidy()
+    assert looked == ["ses-a", "ses-b"]
+    assert [record.session for record in Sessions(house.bus).unfinished()] == ["ses-c"]
+
+
+def test_a_session_to_which_something_is_added_meanwhile_is_sealed_the_next_time(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived(house, "ses-a")
+    assert house.bus.sealed is not None
+    write, messages = house.bus.sealed.write, Journal(house.bus, "ses-a").messages
+
+    def late(session: str, name: str, log: SealedLog) -> None:
+        write(session, name, log)
+        if name == "messages":
+            messages.append("late", b"{}")
+
+    monkeypatch.setattr(house.bus.sealed, "write", late)
+    Sealing(house.bus, after_s=-1.0).tidy()
+    assert Sessions(house.bus).unsealed() == {"ses-a"}
+    monkeypatch.undo()
+    Sealing(house.bus, after_s=-1.0).tidy()
+    assert not Sessions(house.bus).unsealed()
+    assert messages.find("late") is not None
+
+
+def test_nothing_is_left_of_a_session_that_is_erased_while_it_is_sealed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archived(house, "ses-a")
+    assert house.bus.sealed is not None
+    write = house.bus.sealed.write
+
+    def erased(session: str, name: str, log: SealedLog) -> None:
+        Sessions(house.bus).forget(session)
+        forget_logs(house.bus, session)
+        write(session, name, log)
+
+    monkeypatch.setattr(house.bus.sealed, "write", erased)
+    Sealing(house.bus, after_s=-1.0).tidy()
+    assert not list(house.settings.sealed_dir.iterdir())
+    assert not mentions(house.bus, lambda text: b"ses-a" in text)
