@@ -5,7 +5,6 @@ Knows nothing of what was stored. The rest of the room never removes anything.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -24,16 +23,15 @@ def forget_logs(bus: Bus, name: str) -> None:
         bus.command("DEL", *keys)
 
 
-def forget_jobs(bus: Bus, queue: str, key: str) -> None:
-    """Remove the jobs whose key this regular expression matches: waiting, dead, and that they were ever put."""
-    is_wanted = re.compile(key.encode()).fullmatch
+def forget_jobs(bus: Bus, queue: str, is_wanted: Callable[[str], bool]) -> None:
+    """Remove the jobs whose key is wanted: waiting, dead, and that they were ever put."""
     for stream in (f"q:{{{queue}}}:log", f"q:{{{queue}}}:dead"):
         for name, fields in bus.command("XRANGE", stream, "-", "+"):
             values = dict(zip(fields[::2], fields[1::2], strict=True))
-            if is_wanted(values[b"k"]):
+            if is_wanted(values[b"k"].decode()):
                 bus.command("XDEL", stream, name)
     put = f"q:{{{queue}}}:keys"
-    fields = [field for field in bus.command("HKEYS", put) if is_wanted(field)]
+    fields = [field for field in bus.command("HKEYS", put) if is_wanted(field.decode())]
     if fields:
         bus.command("HDEL", put, *fields)
 

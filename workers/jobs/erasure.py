@@ -51,7 +51,7 @@ def erase(desk: Desk, task: ErasureTask) -> str:
         desk.progress("logs", done, len(sessions))
     for record in jobs:
         desk.jobs.forget(record)
-        forget_jobs(desk.bus, QUEUE, rf"{re.escape(record.job)}-\d+")
+        forget_jobs(desk.bus, QUEUE, lambda key: key.rsplit("-", 1)[0] == record.job)  # noqa: B023 - called at once
         shutil.rmtree(desk.settings.jobs_dir / record.job, ignore_errors=True)
     if task.session is None:
         desk.versions.erase(subject)

@@ -7,7 +7,6 @@ last messages from the bus by then; who comes later has them from the disk, by t
 from __future__ import annotations
 
 import math
-import re
 import time
 from dataclasses import dataclass
 
@@ -64,4 +63,4 @@ def forget_work(bus: Bus, session: str) -> None:
     """Remove the session's jobs from every queue, and that they were ever put; nothing more is put for it."""
     for queue in QUEUES:
         forget_holder(bus, queue, session)
-        forget_jobs(bus, queue, rf"{re.escape(session)}-\d+-\d+-[a-z]+")
+        forget_jobs(bus, queue, lambda key: key.rsplit("-", 3)[0] == session)  # then run, trial and stage
