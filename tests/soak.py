@@ -12,9 +12,7 @@ from pathlib import Path
 
 import mindsight  # noqa: F401 - first of all: makes torchvision importable
 from support.live import free_port
-from support.soak import LIMIT_PER_H, soak, warm_up
-
-SHORT = 60.0  # minutes, below which a slope has an interval wider than the limit
+from support.soak import HOUR, LIMIT_PER_H, n_rests, soak, warm_up
 
 
 def main() -> int:
@@ -25,11 +23,12 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = soak(Path(folder), given.minutes, given.sessions, given.speed, free_port())
-    print(f"{found.n_visits} visits in {given.minutes:g} minutes; sampled after {warm_up(given.minutes):.1f}")
+    print(f"{found.n_visits} visits in {given.minutes:g} minutes")
+    print(f"at {n_rests(given.minutes)} rests, the first after {warm_up(given.minutes):.1f} minutes:")
     print(f"{'':36}{'at the end':>12}{'per hour':>12}   95 % interval")
     for name, slope in found.slopes().items():
         print(f"{name:36}{slope.last:12.1f}{slope.per_h:12.2f}   {slope.low:.2f} to {slope.high:.2f}")
-    if given.minutes < SHORT:
+    if given.minutes < HOUR:
         limits = ", ".join(f"{limit:g} {unit}" for unit, limit in LIMIT_PER_H.items())
         print(f"{given.minutes:g} minutes show only what grows much faster than the limits ({limits} per hour)")
     for fault in found.faults:

@@ -1,7 +1,8 @@
 """A service that scans for hours, and whether anything of it grows: memory of each process, open files, bus, disk.
 
 Consoles conduct visits, one after another: a session is opened, scanned faster than by a scanner, closed and archived.
-What a process needs goes up and down with the visits, so that the least of each stretch of time is compared.
+What a process needs goes up and down with the visits, so that all consoles rest from time to time, and what is there at
+rest is compared.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +25,10 @@ from support.chaos import SETTLE_S, Service, insist, play, served, short_visit
 from support.proc import children
 
 LIMIT_PER_H = {"MB": 1.0, "files": 12.0}  # by unit; of what is judged
-N_STRETCHES = 12
+REST_S, SHORT_REST_S = 100.0, 10.0  # of an hour and more: until what was archived has left the bus
+HOUR = 60.0  # minutes
 BUS, KEPT_OF_A_VISIT_MB = "bus: what it keeps, MB", 5e-3  # of an archived session, as the changelog has it
-EVERY_S = 2.0
+N_SAMPLES, EVERY_S = 5, 1.0  # at rest
 PARTS = ("bus", "gateway", "ingest", "ingest-2", "inference", "jobs")
 KEPT = ("blobs", "archive", "sealed", "shown")  # what a visit leaves behind: data, not judged
 Series = dict[str, list[tuple[float, float]]]  # name with unit -> hours, value
@@ -35,6 +37,10 @@ Series = dict[str, list[tuple[float, float]]]  # name with unit -> hours, value
 def warm_up(minutes: float) -> float:
     """Minutes after which what is there after one visit is there: caches, and sessions that have left the bus."""
     return max(0.3 * minutes, min(3.0, 0.6 * minutes))
+
+
+def n_rests(minutes: float) -> int:
+    return int(min(max(4.0, minutes / 10.0), 24.0))
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Slope:
 
 @dataclass
 class Soaked:
-    """What was seen. series : samples after the warm-up."""
+    """What was seen. series : what was there at each rest after the warm-up."""
 
     n_visits: int = 0
     faults: list[str] = field(default_factory=list)
@@ -60,12 +66,9 @@ class Soaked:
 
 
 def slope_of(samples: Sequence[tuple[float, float]]) -> Slope:
-    """The slope of the least values of N_STRETCHES stretches of time."""
     hours, values = np.array(samples, dtype=np.float64).T
-    stretch = np.minimum(((hours - hours[0]) / max(np.ptp(hours), 1e-9) * N_STRETCHES).astype(int), N_STRETCHES - 1)
-    least = [int(np.flatnonzero(stretch == one)[values[stretch == one].argmin()]) for one in np.unique(stretch)]
-    found = theilslopes(values[least], hours[least])
-    return Slope(float(found.slope), float(found.low_slope), float(found.high_slope), float(values[least[-1]]))
+    found = theilslopes(values, hours)
+    return Slope(float(found.slope), float(found.low_slope), float(found.high_slope), float(values[-1]))
 
 
 def growing(slopes: Mapping[str, Slope], visits_per_h: float = 0.0) -> list[str]:
@@ -92,29 +95,62 @@ def soak(folder: Path, minutes: float, n_sessions: int, speed: float, port: int)
     with served(folder / "data", port) as service:
         with service.console(folder / "enrol") as console:
             subject = console.enrol("demo")
-        ended = threading.Event()
         numbers = itertools.count(1)
 
-        def conduct(seat: int) -> None:
+        def visit(seat: int) -> None:
+            session = f"soak-{next(numbers)}"
+            console = service.console(folder / f"spool-{seat}")
+            insist(lambda: console.open_session(subject, session=session))
+            play(console, runs, pace_s, {})
             with closing(Bus.from_settings(service.settings)) as bus:
-                while not ended.is_set():
-                    session = f"soak-{next(numbers)}"
-                    console = service.console(folder / f"spool-{seat}")
-                    insist(lambda: console.open_session(subject, session=session))  # noqa: B023 - called at once
-                    play(console, runs, pace_s, {})
-                    if not _archived(bus, session):
-                        found.faults.append(f"{session} was not archived within {SETTLE_S:.0f} s")
-                    found.n_visits += 1
+                if not _archived(bus, session):
+                    found.faults.append(f"{session} was not archived within {SETTLE_S:.0f} s")
+            found.n_visits += 1
 
-        threads = [threading.Thread(target=conduct, args=(seat,), daemon=True) for seat in range(n_sessions)]
-        for thread in threads:
-            thread.start()
-        _watch(service, minutes, found.series)
-        ended.set()
-        for thread in threads:
-            thread.join(SETTLE_S)
+        with Consoles(visit, n_sessions) as consoles:
+            _watch(service, consoles, minutes, found.series)
     found.faults += growing(found.slopes(), found.n_visits / (minutes / 60.0))
     return found
+
+
+class Consoles:
+    """Threads that conduct one visit after another until the block ends; between two visits they rest when asked to."""
+
+    def __init__(self, visit: Callable[[int], None], n: int) -> None:
+        self._visit = visit
+        self._asked, self._ended = threading.Event(), threading.Event()
+        self._at_work = [threading.Lock() for _ in range(n)]
+        self._threads = [threading.Thread(target=self._conduct, args=(seat,), daemon=True) for seat in range(n)]
+
+    def __enter__(self) -> Consoles:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(SETTLE_S)
+
+    @contextmanager
+    def rest(self) -> Iterator[None]:
+        """In the block no visit goes on. Raises TimeoutError if one does not end."""
+        self._asked.set()
+        with ExitStack() as held:
+            held.callback(self._asked.clear)
+            for seat, lock in enumerate(self._at_work):
+                if not lock.acquire(timeout=2 * SETTLE_S):
+                    raise TimeoutError(f"the visit at console {seat} did not end within {2 * SETTLE_S:.0f} s")
+                held.callback(lock.release)
+            yield
+
+    def _conduct(self, seat: int) -> None:
+        while not self._ended.is_set():
+            if self._asked.is_set():
+                time.sleep(0.1)
+                continue
+            with self._at_work[seat]:
+                self._visit(seat)
 
 
 def _archived(bus: Bus, session: str) -> bool:
@@ -126,14 +162,26 @@ def _archived(bus: Bus, session: str) -> bool:
     return False
 
 
-def _watch(service: Service, minutes: float, series: Series) -> None:
-    began_s = time.monotonic()
+def _watch(service: Service, consoles: Consoles, minutes: float, series: Series) -> None:
+    began_s, first = time.monotonic(), warm_up(minutes)
+    rest_s = REST_S if minutes >= HOUR else SHORT_REST_S
     with closing(Bus.from_settings(service.settings)) as bus:
-        while (passed_s := time.monotonic() - began_s) < 60.0 * minutes:
-            if passed_s > 60.0 * warm_up(minutes):
-                for name, value in _samples(service, bus):
-                    series.setdefault(name, []).append((passed_s / 3600.0, value))
-            time.sleep(EVERY_S)
+        for at in np.linspace(first, minutes, n_rests(minutes)):
+            time.sleep(max(0.0, began_s + 60.0 * at - time.monotonic()))
+            with consoles.rest():
+                time.sleep(rest_s)
+                for name, value in _least(service, bus).items():
+                    series.setdefault(name, []).append(((time.monotonic() - began_s) / 3600.0, value))
+
+
+def _least(service: Service, bus: Bus) -> dict[str, float]:
+    """The least of a few samples: now and then a process does something by itself."""
+    found: dict[str, float] = {}
+    for _ in range(N_SAMPLES):
+        for name, value in _samples(service, bus):
+            found[name] = min(value, found.get(name, value))
+        time.sleep(EVERY_S)
+    return found
 
 
 def _samples(service: Service, bus: Bus) -> Iterator[tuple[str, float]]:
