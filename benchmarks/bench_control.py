@@ -11,7 +11,7 @@ due, whatever became of those before: ages are from that moment.
 
 The floor is as many plain SETs of 200 bytes a second on the same server: their round trip, and the server's processor
 time for one. Beside it, on a quiet server: what one look of one more worker costs, at sessions that all are led by
-others; and what an hour of one session adds to the server's memory.
+others, the same after thousands of sessions that are over; and what an hour of one session adds to the server's memory.
 
 Not in it: payloads, computing and HTTP; those who watch (``bench_fan_out.py``), pictures and archives; a network, a
 replica, ``appendfsync always``. The drivers are Python on the same machine, on a client that costs them less than
@@ -43,7 +43,7 @@ from lean_bus import LeanBus
 from mindsight.bus import Bus, EmbeddedServer, Lease
 from mindsight.journal.declare import Recorder
 from mindsight.journal.read import entries
-from mindsight.journal.sessions import SessionRecord
+from mindsight.journal.sessions import SessionRecord, Sessions
 from mindsight.processes import process_name
 from mindsight.protocol.inputs import StartRun
 from mindsight.settings import Settings
@@ -53,10 +53,11 @@ WORKERS = 2
 START_S, LEAD_S, WARM_S, LATE_S, ARRIVE_S = 120.0, 1.5, 3.0, 10.0, 1.0
 FLOOR_S = 2.0
 LOOKS = 10
+PAST = 10_000  # sessions that are over: ten a day for three years
 HOUR_VOLUMES = 3600 / TR_S
 SESSIONS_PER_CORE = 20  # of ingest, at 2 mm and 15,000 voxels (docs/deploy.md)
 BUSY_SHARE, LATE_MS = 0.9, 50.0  # above which the drivers are saturated
-REQUESTS = ("evalsha", "eval", "xread", "xreadgroup", "xautoclaim", "xpending", "hgetall", "hmget")  # not in scripts
+REQUESTS = ("evalsha", "eval", "xread", "xreadgroup", "xautoclaim", "xpending", "hmget", "smembers")  # not in scripts
 
 spawned = multiprocessing.get_context("spawn")
 
@@ -207,6 +208,15 @@ def look(settings: Settings, bus: Bus, names: Sequence[str]) -> dict[str, float]
     }
 
 
+def pass_by(bus: Bus, n: int) -> None:
+    """So many sessions, opened, archived and sealed."""
+    sessions = Sessions(bus)
+    for name in (f"control-past-{i:05}" for i in range(n)):
+        sessions.create(SessionRecord(session=name, subject=f"subject-{name}", bundle="control", opened_t=time.time()))
+        sessions.advance(name, "archived")
+        sessions.settle(name)
+
+
 def hour_mb(bus: Bus, n_volumes: int) -> float:
     """What an hour of one session adds to the server's memory, from so many of its volumes, written at once."""
     name = "control-hour-0000"
@@ -234,6 +244,8 @@ def measured(n: int, seconds: float) -> dict[str, Any]:
             found = traffic(settings, bus, names, seconds)
             found["floor"] = floor(settings, bus, found["requests_per_s"], min(FLOOR_S, seconds))
             found["look"] = look(settings, bus, names)
+            pass_by(bus, PAST)
+            found["look_past"] = look(settings, bus, names)
             found["hour_mb"] = hour_mb(bus, round(min(HOUR_VOLUMES, 200 * seconds)))
     return found | {"saturated": is_saturated(found), "carries": carries(n, found)}
 
@@ -261,7 +273,7 @@ def carries(n: int, found: dict[str, Any]) -> dict[str, int]:
 
 def told(n: int, found: dict[str, Any]) -> Iterator[str]:
     """What the table does not show."""
-    plain, one_look = found["floor"], found["look"]
+    plain, one_look, past = found["floor"], found["look"], found["look_past"]
     yield (
         f"{n} sessions: {found['requests_per_s']:.0f} requests a second ({found['commands_per_s']:.0f} commands with"
         f" those in scripts), {found['in_mb_per_s']:.2f} MB/s in, {found['out_mb_per_s']:.2f} MB/s out"
@@ -277,7 +289,8 @@ def told(n: int, found: dict[str, Any]) -> Iterator[str]:
     )
     yield (
         f"  a look of one more worker: {one_look['requests']:.0f} requests, {one_look['out_kb']:.0f} kB,"
-        f" {one_look['ms']:.1f} ms, of them {one_look['server_ms']:.2f} ms of the server's processor"
+        f" {one_look['ms']:.1f} ms, of them {one_look['server_ms']:.2f} ms of the server's processor; after {PAST:,}"
+        f" sessions that are over {past['ms']:.1f} ms (x {past['ms'] / one_look['ms']:.2f}), {past['out_kb']:.0f} kB"
     )
     busy = ", ".join(f"{100 * share:.0f}" for share in found["drivers_busy"])
     state = "SATURATED or kept waiting: ages are theirs, not the server's" if found["saturated"] else "not saturated"

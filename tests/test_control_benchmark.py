@@ -23,5 +23,6 @@ def test_the_command_runs_at_tiny_size() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     row = next(line for line in done.stdout.splitlines() if line.startswith("5 sessions: due to message"))
     assert row.split()[5] == "10"
-    for what in ("plain SETs a second", "an hour of one session", "a look of one more worker", "extrapolated"):
+    whats = ("plain SETs a second", "an hour of one session", "a look of one more worker", "sessions that are over")
+    for what in (*whats, "extrapolated"):
         assert what in done.stdout
