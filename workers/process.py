@@ -45,7 +45,9 @@ def run_process(
         settings = read_settings()
         prepare(settings)
         bus = Bus.from_settings(settings)
-        bus.wait_ready(BUS_DEADLINE_S)
+        bus.wait_ready(BUS_DEADLINE_S, stop)
+        if stop.is_set():
+            return 0
         print(f"mindsight {name} ready", flush=True)
         with _present(bus, name, about()):
             loop(settings, bus, stop)

@@ -6,6 +6,7 @@ Knows nothing of logs or queues, and lets ``mindsight.bus.servers`` find the ser
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -75,18 +76,18 @@ class Bus:
         """Raises BusUnavailable if a server does not answer."""
         self.each("PING")
 
-    def wait_ready(self, deadline_s: float) -> None:
-        """Ping until every server answers. Raises the last BusUnavailable after ``deadline_s``, at once if one refuses
-        the password or has no such database.
+    def wait_ready(self, deadline_s: float, stop: threading.Event | None = None) -> None:
+        """Ping until every server answers, or ``stop`` is set. Raises the last BusUnavailable after ``deadline_s``, at
+        once if one refuses the password or has no such database.
         """
-        until = time.monotonic() + deadline_s
-        while True:
+        until, stop = time.monotonic() + deadline_s, stop or threading.Event()
+        while not stop.is_set():
             try:
                 return self.ping()
             except BusUnavailable as error:
                 if time.monotonic() >= until or error.code in (REFUSED, NO_DATABASE):
                     raise
-                time.sleep(0.05)
+                stop.wait(0.05)
 
     def command(self, *args: Argument, block_s: float = 0.0) -> Any:
         """One command's raw reply. ``block_s`` is how long the server itself may wait in it, at most MAX_BLOCK_S."""

@@ -156,7 +156,7 @@ class InferenceWorker:
                     self._do(task)
             except BusUnavailable as error:
                 print(f"inference: {error}", file=sys.stderr, flush=True)
-                self.bus.wait_ready(BUS_DEADLINE_S)
+                self.bus.wait_ready(BUS_DEADLINE_S, self.stop)
             except StorageFull:
                 self.stop.wait(STORAGE_S)
 

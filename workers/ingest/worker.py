@@ -83,7 +83,7 @@ class IngestWorker:
                     self._follow_up()
                 except BusUnavailable as error:
                     print(f"ingest: {error}", file=sys.stderr, flush=True)
-                    self.bus.wait_ready(BUS_DEADLINE_S)
+                    self.bus.wait_ready(BUS_DEADLINE_S, self.stop)
                 except StorageFull:  # the process of a session reports it
                     self.stop.wait(STORAGE_S)
         finally:
@@ -183,9 +183,9 @@ class IngestWorker:
                 print(f"ingest: session {session} did not stop within {STOP_S:g} s", file=sys.stderr, flush=True)
                 held.process.kill()
                 held.process.join()
-            held.lease.release()
-        for archiving in self._archiving.values():
-            archiving.lease.release()
+        with suppress(BusUnavailable):  # who comes next sees that this process is gone, or waits until leases end
+            for lease in [one.lease for one in self._held.values()] + [one.lease for one in self._archiving.values()]:
+                lease.release()
 
     def _renew(self) -> None:
         while not self.stop.wait(RENEW_S):

@@ -74,7 +74,7 @@ class JobsWorker:
                     self._next(f"{self.name}-{number}", first=number == 0)
                 except BusUnavailable as error:
                     print(f"jobs: {error}", file=sys.stderr, flush=True)
-                    self.bus.wait_ready(BUS_DEADLINE_S)
+                    self.bus.wait_ready(BUS_DEADLINE_S, self.stop)
                 except StorageFull:
                     self.stop.wait(STORAGE_S)
         except Exception as error:  # handed to the main thread, which ends the process with it

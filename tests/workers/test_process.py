@@ -1,0 +1,60 @@
+"""A worker that is told to stop while its bus is away does not wait for the bus."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mindsight.bus import Bus
+from mindsight.settings import Settings
+from support.live import free_port
+from workers.ingest.worker import IngestWorker
+from workers.jobs.worker import JobsWorker
+from workers.process import BUS_DEADLINE_S, run_process
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path, redis_url=f"redis://127.0.0.1:{free_port()}")
+
+
+def test_before_it_is_ready(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.process.read_settings", lambda: settings)
+    told = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    began_s = time.monotonic()
+    try:
+        assert run_process("test", lambda _: timer.start(), lambda *_: pytest.fail("it has no bus")) == 0
+    finally:
+        timer.join()
+        for number, handler in told.items():
+            signal.signal(number, handler)
+    assert time.monotonic() < began_s + BUS_DEADLINE_S / 2
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda settings, bus, stop: JobsWorker(settings, bus, "test", stop),
+        lambda settings, bus, stop: IngestWorker(settings, bus, stop, multiprocessing.get_context("forkserver")),
+    ],
+    ids=["jobs", "ingest"],
+)
+def test_while_it_works(
+    settings: Settings, made: Callable[[Settings, Bus, threading.Event], JobsWorker | IngestWorker]
+) -> None:
+    stop, began_s = threading.Event(), time.monotonic()
+    timer = threading.Timer(0.3, stop.set)
+    timer.start()
+    with closing(Bus.from_settings(settings)) as bus:
+        made(settings, bus, stop).run()
+    timer.join()
+    assert time.monotonic() < began_s + BUS_DEADLINE_S / 2
