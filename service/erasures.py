@@ -26,7 +26,7 @@ def erase(gateway: Gateway, task: ErasureTask) -> JobRecord:
     Raises Conflict: ``subject.busy`` while a session of the subject is not archived, ``job.busy`` while a job works on
     it.
     """
-    of = [record for record in gateway.sessions.list() if record.subject == task.subject]
+    of = gateway.sessions.list(subject=task.subject)
     if unfinished := [record.session for record in of if record.state != "archived"]:
         raise Conflict(
             f"expected no unfinished session of this subject, {unfinished[0]} is: close it, and wait for its archive",

@@ -7,6 +7,7 @@ reading all of the list.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -139,15 +140,19 @@ class Sessions:
         """Whether what was shown is hidden. number : of the instruction in the input log; an older one has no effect"""
         self.bus.run(_BLIND, [_BLINDED], [session, number, int(blinded)])
 
-    def list(self) -> list[SessionRecord]:
-        """All sessions, in the order in which they were opened."""
-        states, records, bundles, blinded = map(self._all, (_STATES, _RECORDS, _BUNDLES, _BLINDED))
-        found = [
-            _record(payload, states[session], bundles.get(session), blinded.get(session))
-            for session, payload in records.items()
-            if session in states
+    def list(self, *, subject: str | None = None, newest: int | None = None) -> list[SessionRecord]:
+        """All sessions, or those of one subject, or the ``newest`` of these, in the order in which they were opened."""
+        reply = self.bus.command("HGETALL", _RECORDS)
+        payloads = dict(zip(reply[::2], reply[1::2], strict=True))
+        opened = {name: json.loads(payload) for name, payload in payloads.items()}  # checked where it is returned
+        wanted = [name for name, given in opened.items() if subject in (None, given["subject"])]
+        names = sorted(wanted, key=lambda name: (opened[name]["opened_t"], name))[-newest if newest else None :]
+        columns = self.bus.commands([("HMGET", key, *names) for key in (_STATES, _BUNDLES, _BLINDED)]) if names else []
+        return [
+            _record(payloads[name], state, bundle, blinded)
+            for name, state, bundle, blinded in zip(names, *columns, strict=True)
+            if state is not None
         ]
-        return sorted(found, key=lambda record: (record.opened_t, record.session))
 
     def unfinished(self) -> tuple[SessionRecord, ...]:
         """All sessions that are not archived, in no order."""
@@ -193,10 +198,6 @@ class Sessions:
         names = self.bus.command("SMEMBERS", _CURRENT)
         columns = self.bus.commands([("HMGET", key, *names) for key in (_STATES, *others)]) if names else []
         return (row for row in zip(names, *columns, strict=True) if row[1] is not None)
-
-    def _all(self, name: str) -> dict[bytes, bytes]:
-        reply = self.bus.command("HGETALL", name)
-        return dict(zip(reply[::2], reply[1::2], strict=True))
 
     def forget(self, session: str) -> None:
         """Remove the session from the list. Its logs are not touched."""

@@ -85,7 +85,7 @@ def list_calibrations(gateway: GatewayDependency, subject: str, page: PageDepend
 
 
 def _archived(gateway: Gateway, subject: str) -> list[str]:
-    found = [r.session for r in gateway.sessions.list() if r.subject == subject and r.state == "archived"]
+    found = [r.session for r in gateway.sessions.list(subject=subject) if r.state == "archived"]
     if not found:
         raise Conflict(
             "expected a session of this subject that is archived, got none: scan one and close it, or name an open one"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
 from mindsight.errors import BadRequest
@@ -17,7 +17,7 @@ from service import bundles, erasures, rois
 from service.auth import Caller, require
 from service.blinding import may_see_truth
 from service.context import Gateway, GatewayDependency
-from service.paging import NEXT_PAGE, PageDependency
+from service.paging import MOST, NEXT_PAGE, PageDependency
 from service.problems import responses
 from service.routes.common import MAX_RUN, NAME_PATTERN, SESSION_PATTERN, Body, Sent, SessionId
 
@@ -148,9 +148,16 @@ def bundle_of(gateway: Gateway, subject: Subject, body: Open) -> str | None:
     dependencies=[Depends(require("sessions:control", "events:read"))],
     responses={**NEXT_PAGE, **responses(404)},
 )
-def list_sessions(gateway: GatewayDependency, page: PageDependency) -> list[SessionRecord]:
-    """All sessions, in the order in which they were opened."""
-    return page.of(gateway.sessions.list(), lambda record: record.session)
+def list_sessions(
+    gateway: GatewayDependency,
+    page: PageDependency,
+    subject: Annotated[str | None, Query(max_length=64, description="only this subject's")] = None,
+    newest: Annotated[
+        int | None, Query(ge=1, le=MOST, description="only so many, those that were opened last; by default all")
+    ] = None,
+) -> list[SessionRecord]:
+    """Sessions, in the order in which they were opened."""
+    return page.of(gateway.sessions.list(subject=subject, newest=newest), lambda record: record.session)
 
 
 @router.get("/{session}", responses=responses(404))

@@ -19,7 +19,7 @@ import pytest
 from mindsight.blobs import BlobStore
 from mindsight.bus import Bus, EmbeddedServer, Lease, WorkQueue, read_many
 from mindsight.journal.presence import Presence, Worker
-from mindsight.journal.sessions import Sessions
+from mindsight.journal.sessions import SessionRecord, Sessions
 from mindsight.settings import Settings
 from service.keys import create_keys
 from support.dashboard_browser import Tab
@@ -112,6 +112,32 @@ def test_a_session_is_opened_and_steered_with_the_keyboard(tab: Tab, place: Plac
     with place.leading(session):
         press(tab, "a[href^='#session=']")
         _steer(tab)
+    assert tab.problems == []
+
+
+def test_of_many_sessions_the_newest_are_listed_and_where_the_others_are(tab: Tab, place: Place) -> None:
+    sessions = Sessions(place.bus)
+    names = [f"many-{number:03}" for number in range(205)]
+    for number, name in enumerate(names):
+        sessions.create(SessionRecord(session=name, subject="sub-many", opened_t=2e9 + number))
+        sessions.advance(name, "archived")
+    try:
+        place.open(tab, "sessions")
+        tab.until("document.querySelectorAll('.cards a').length === 200")
+        assert tab.page.inner_text(".cards a .row:nth-child(2)") == "many-204"
+        assert "newest 200" in tab.page.inner_text("#older:visible")
+        check_accessible(tab)
+        place.open(tab, "replay")
+        tab.until("document.querySelectorAll('tbody tr').length === 200")
+        assert tab.page.is_visible("#older")
+        tab.page.click("#older a")
+        tab.until("location.hash === '#subjects'")
+    finally:
+        for name in names:
+            sessions.forget(name)
+    place.open(tab, "replay")
+    tab.until("document.querySelectorAll('tbody tr').length < 200")
+    assert not tab.page.is_visible("#older")
     assert tab.problems == []
 
 

@@ -105,3 +105,17 @@ def test_an_erased_session_is_in_no_list(bus: Bus, name: str, monkeypatch: pytes
     monkeypatch.setattr(bus, "commands", lambda asked: (sessions.forget(name), of(asked))[1])  # erased between the two
     sessions.find_unlisted()
     assert name.encode() not in bus.command("SMEMBERS", "sessions:{all}:current")
+
+
+def test_the_list_is_that_of_a_subject_or_the_newest_in_the_order_of_opening(bus: Bus, name: str) -> None:
+    sessions = Sessions(bus)
+    for number, subject in ((3, "a"), (1, "a"), (2, "b"), (4, "a")):
+        record = SessionRecord(session=f"{name}-{number}", subject=f"sub-{name}{subject}", opened_t=1e9 + number)
+        sessions.create(record)
+    sessions.set_bundle(f"{name}-3", "other")
+    of_a = sessions.list(subject=f"sub-{name}a")
+    assert [(record.session[-1], record.bundle) for record in of_a] == [("1", None), ("3", "other"), ("4", None)]
+    assert [record.session[-1] for record in sessions.list(subject=f"sub-{name}a", newest=2)] == ["3", "4"]
+    assert [record.session for record in sessions.list(newest=3)] == [f"{name}-{number}" for number in (2, 3, 4)]
+    assert sessions.list(newest=10**6) == sessions.list()
+    assert sessions.list(subject="sub-nobody") == []

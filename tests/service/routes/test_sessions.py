@@ -166,3 +166,22 @@ def test_what_the_console_noticed_is_logged_once_and_unchanged(admin: httpx.Clie
     problem(admin.post("/v1/sessions/unknown/warnings", json=trouble), 404, "session.unknown")
     assert admin.post(f"/v1/sessions/{session}/close").is_success
     problem(admin.post(url, json=trouble | {"index": 5}), 409, "session.closed")
+
+
+def test_the_list_of_a_subject_and_the_newest_of_all(admin: httpx.Client) -> None:
+    subjects = [str(admin.post("/v1/subjects", json={}).json()["subject"]) for _ in range(2)]
+    opened = [
+        str(admin.post("/v1/sessions", json={"subject": subject, "decoding": False}).json()["session"])
+        for subject in (*subjects, subjects[0])
+    ]
+
+    def listed(**given: object) -> list[str]:
+        return [record["session"] for record in admin.get("/v1/sessions", params=given).json()]
+
+    assert listed(subject=subjects[0]) == [opened[0], opened[2]]
+    assert listed(newest=2) == opened[1:]
+    assert listed(subject=subjects[0], newest=1) == opened[2:]
+    page = admin.get("/v1/sessions", params={"subject": subjects[0], "limit": 1})
+    assert [record["session"] for record in page.json()] == opened[:1]
+    assert [record["session"] for record in admin.get(page.links["next"]["url"]).json()] == opened[2:]
+    problem(admin.get("/v1/sessions?newest=0"), 422, "request.invalid")

@@ -99,12 +99,16 @@ export async function download(path, name) {
 /** The text of a page of the service, such as a report. */
 export const fetchText = async (path) => (await request(path, {}, REPORT_MS)).text();
 
+export const NEWEST = 200; // sessions that a page of all subjects lists
+
 /**
  * @typedef {{session: string, subject: string, bundle: ?string, state: "open"|"closed"|"archived", opened_t: number,
  *   options: {blinded: boolean, fd_mm: ?number, limits: Object<string, ?(number|string)>}}} SessionRecord
+ * @param {?string} subject null: the NEWEST sessions of all subjects
  * @returns {Promise<SessionRecord[]>}
  */
-export const listSessions = async () => (await request("/v1/sessions")).json();
+export const listSessions = async (subject = null) =>
+  (await request(`/v1/sessions?${new URLSearchParams(subject ? { subject } : { newest: NEWEST })}`)).json();
 
 /** @returns {Promise<SessionRecord>} */
 export const getSession = async (session) => (await request(`/v1/sessions/${encodeURIComponent(session)}`)).json();

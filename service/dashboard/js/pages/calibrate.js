@@ -63,8 +63,7 @@ export class CalibratePage extends Page {
   }
 
   async #sources() {
-    const [sessions, pools] = await Promise.all([listSessions(), listPools()]);
-    const own = sessions.filter((s) => s.subject === this.subject.value);
+    const [own, pools] = await Promise.all([this.subject.value ? listSessions(this.subject.value) : [], listPools()]);
     const archived = own.filter((s) => s.state === "archived");
     const live = own.filter((s) => s.state === "open" && !s.bundle && s.options.normalise === "run").reverse();
     fill(this.source, [...live.map((s) => [s.session, `${s.session}, while it is scanned`]),

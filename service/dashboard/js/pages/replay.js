@@ -1,9 +1,10 @@
 // Finished sessions, each to be seen again on the live page, at 1 to 20 times its own pace.
 
 import { timeOfDay } from "../model/format.js";
-import { listSessions } from "../net/api.js";
+import { NEWEST, listSessions } from "../net/api.js";
 import { h } from "../ui/dom.js";
 import { field, input } from "../ui/forms.js";
+import { older } from "../ui/older.js";
 import { table } from "../ui/table.js";
 import { Page } from "./page.js";
 
@@ -18,11 +19,14 @@ export class ReplayList extends Page {
     this.speed = input("speed", { type: "number", min: "1", max: "20", step: "1", value: "10" });
     this.speed.addEventListener("input", () => this.#draw());
     this.list = h("div");
-    return [field("Times its own pace", this.speed, "1 to 20"), h("section", { class: "sheet" }, h("h2", { text: "Finished sessions" }), this.list)];
+    this.older = older();
+    return [field("Times its own pace", this.speed, "1 to 20"), h("section", { class: "sheet" }, h("h2", { text: "Finished sessions" }), this.list, this.older)];
   }
 
   async load() {
-    const sessions = (await listSessions()).filter((s) => s.state !== "open").reverse();
+    const newest = await listSessions();
+    const sessions = newest.filter((s) => s.state !== "open").reverse();
+    this.older.hidden = newest.length < NEWEST;
     if (JSON.stringify(sessions) === this.shown) return;
     this.shown = JSON.stringify(sessions);
     this.sessions = sessions;

@@ -1,9 +1,10 @@
 // All sessions as cards, open ones first; where there is none, one button that runs a simulated one.
 
 import { bundle, plural, timeOfDay } from "../model/format.js";
-import { listSessions, newId, ownKey, simulate, statusOf } from "../net/api.js";
+import { NEWEST, listSessions, newId, ownKey, simulate, statusOf } from "../net/api.js";
 import { h } from "../ui/dom.js";
 import { action } from "../ui/forms.js";
+import { older } from "../ui/older.js";
 import { Page } from "./page.js";
 
 const STATES = { open: "● OPEN", closed: "■ CLOSED", archived: "▣ ARCHIVED" };
@@ -58,7 +59,8 @@ export class SessionList extends Page {
     this.tools = h("p", { class: "row tools" }, h("a", { class: "button", href: "#new", text: "New session" }),
       action("Run a simulated session", this.notice, () => this.#simulate()));
     this.tools.hidden = true;
-    return [this.empty, this.tools, this.list];
+    this.older = older();
+    return [this.empty, this.tools, this.list, this.older];
   }
 
   async load() {
@@ -83,6 +85,7 @@ export class SessionList extends Page {
     const may = this.key.scopes.includes("sessions:control");
     this.empty.hidden = items.length > 0 || !may;
     this.tools.hidden = items.length === 0 || !may;
+    this.older.hidden = items.length < NEWEST;
     if (!items.length && !may) this.notice.say("No session yet.");
     const shown = JSON.stringify([items, [...status]]);
     if (shown === this.#shown) return;

@@ -53,7 +53,7 @@ export class SubjectPage extends Page {
   async load() {
     if (this.isErased) return;
     this.key ??= await ownKey();
-    const [subject, held, sessions] = await Promise.all([getSubject(this.subject), listVersions(this.subject), listSessions()]);
+    const [subject, held, sessions] = await Promise.all([getSubject(this.subject), listVersions(this.subject), listSessions(this.subject)]);
     const shown = JSON.stringify([subject, held, sessions]);
     if (shown === this.shown) return;
     this.shown = shown;
@@ -61,7 +61,7 @@ export class SubjectPage extends Page {
     this.end.hidden = !may("admin");
     this.#drawOverview(subject, may);
     this.#drawVersions(subject, held, may);
-    this.#drawSessions(sessions.filter((s) => s.subject === this.subject).reverse(), may);
+    this.#drawSessions(sessions.reverse(), may);
     this.#drawConsent(subject, may("subjects:write"));
   }
 
