@@ -58,6 +58,12 @@ if redis.call('HGET', KEYS[1], ARGV[1]) ~= 'archived' then return 0 end
 return redis.call('SREM', KEYS[2], ARGV[1])
 """)
 
+# KEYS: records, states, bundles, blinded, current; ARGV: session. At once: who finds it in one finds it in all.
+_FORGET = Script("""
+for i = 1, 4 do redis.call('HDEL', KEYS[i], ARGV[1]) end
+return redis.call('SREM', KEYS[5], ARGV[1])
+""")
+
 # KEYS: blinded; ARGV: session, number in the input log, 0 or 1. The instruction that was logged last counts.
 _BLIND = Script("""
 local found = redis.call('HGET', KEYS[1], ARGV[1])
@@ -201,9 +207,7 @@ class Sessions:
 
     def forget(self, session: str) -> None:
         """Remove the session from the list. Its logs are not touched."""
-        for name in (_RECORDS, _STATES, _BUNDLES, _BLINDED):
-            self.bus.command("HDEL", name, session)
-        self.bus.command("SREM", _CURRENT, session)
+        self.bus.run(_FORGET, [_RECORDS, _STATES, _BUNDLES, _BLINDED, _CURRENT], [session])
 
     def advance(self, session: str, state: Literal["closed", "archived"]) -> None:
         """Move the session on to ``state``; it never goes back. Raises NotFound."""

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mindsight.bus import Bus
+from mindsight.bus.forget import mentions
 from mindsight.errors import Conflict, NotFound
 from mindsight.journal.sessions import SessionRecord, Sessions
 from mindsight.protocol.inputs import SessionOptions
@@ -97,6 +98,7 @@ def test_sessions_of_an_older_version_are_found(bus: Bus, name: str, monkeypatch
 def test_an_erased_session_is_in_no_list(bus: Bus, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = archived(bus, name)
     sessions.forget(name)
+    assert not mentions(bus, lambda text: name.encode() == text)
     sessions.find_unlisted()
     assert not sessions.has(name)
     assert name not in repr((sessions.unsealed(), bus.command("SMEMBERS", "sessions:{all}:current")))
