@@ -26,3 +26,11 @@ def is_running(pid: int) -> bool:
 def _fields(pid: int) -> list[str]:
     """From the third on: state, parent, ..."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def anonymous_mb(pid: int) -> float:
+    """What the process has for itself: not its code, nor files that it reads."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1024.0
+    raise OSError(f"process {pid} has ended")

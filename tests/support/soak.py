@@ -22,7 +22,7 @@ from scipy.stats import theilslopes
 from mindsight.bus import Bus
 from mindsight.journal.sessions import Sessions
 from support.chaos import SETTLE_S, Service, insist, play, served, short_visit
-from support.proc import children
+from support.proc import anonymous_mb, children
 
 LIMIT_PER_H = {"MB": 1.0, "files": 12.0}  # by unit; of what is judged
 REST_S, SHORT_REST_S = 100.0, 10.0  # of an hour and more: until what was archived has left the bus
@@ -189,12 +189,12 @@ def _samples(service: Service, bus: Bus) -> Iterator[tuple[str, float]]:
     for part in PARTS:
         pid = service.supervisor.process(part).pid
         with suppress(OSError):  # it has just ended
-            yield f"{part}, MB", _anonymous_mb(pid)
+            yield f"{part}, MB", anonymous_mb(pid)
             yield f"{part}, files", float(len(os.listdir(f"/proc/{pid}/fd")))
         if part.startswith("ingest"):
             for server in started.get(pid, []):  # forks a process for each session
                 with suppress(OSError):
-                    yield f"{part}: fork server, MB", _anonymous_mb(server)
+                    yield f"{part}: fork server, MB", anonymous_mb(server)
                 yield f"{part}: processes of sessions", float(len(started.get(server, [])))
     memory = bus.command("INFO", "memory")
     text = memory.decode() if isinstance(memory, bytes) else str(memory)
@@ -203,14 +203,6 @@ def _samples(service: Service, bus: Bus) -> Iterator[tuple[str, float]]:
     yield "disk: data of the visits, kept MB", sum(_size_mb(service.settings.data_dir / name) for name in KEPT)
     rest = _size_mb(service.settings.data_dir, without=(*KEPT, "bus"))
     yield "disk: all else but the bus, MB", rest
-
-
-def _anonymous_mb(pid: int) -> float:
-    """What the process has for itself: not its code, nor files that it reads."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) / 1024.0
-    raise OSError(f"process {pid} has ended")
 
 
 def _size_mb(folder: Path, without: Sequence[str] = ()) -> float:

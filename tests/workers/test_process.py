@@ -1,7 +1,8 @@
-"""A worker that is told to stop while its bus is away does not wait for the bus."""
+"""A worker that is told to stop while its bus is away does not wait for the bus; what it frees goes to the system."""
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -11,14 +12,16 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mindsight.bus import Bus
 from mindsight.settings import Settings
 from support.live import free_port
+from support.proc import anonymous_mb
 from workers.ingest.worker import IngestWorker
 from workers.jobs.worker import JobsWorker
-from workers.process import BUS_DEADLINE_S, run_process
+from workers.process import BUS_DEADLINE_S, return_free_memory, run_process
 
 
 @pytest.fixture
@@ -58,3 +61,14 @@ def test_while_it_works(
         made(settings, bus, stop).run()
     timer.join()
     assert time.monotonic() < began_s + BUS_DEADLINE_S / 2
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="needs glibc")
+def test_freed_memory_goes_to_the_system() -> None:
+    taken = [np.ones(6000) for _ in range(2000)]  # of 48 kB each: the C library keeps them for later
+    kept = taken[::20]
+    del taken
+    before_mb = anonymous_mb(os.getpid())
+    return_free_memory()
+    assert anonymous_mb(os.getpid()) < before_mb - 50.0
+    assert sum(map(len, kept)) == 100 * 6000

@@ -20,6 +20,7 @@ from mindsight.journal.sessions import Sessions
 from mindsight.settings import Settings
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.weights.device import HOST, Placement
+from workers.process import return_free_memory
 
 PREPARE_EVERY_S = 1.0
 
@@ -77,8 +78,11 @@ class LoadedBundles:
         self._prepared_s = now_s
         wanted = {record.bundle for record in Sessions(self.bus).unfinished() if record.bundle is not None}
         with self._lock:
-            for name in set(self._loaded) - wanted:
+            released = set(self._loaded) - wanted
+            for name in released:
                 del self._loaded[name]
+        if released:
+            return_free_memory()
         for name in sorted(wanted - set(self._loaded)):
             try:
                 self.get(name)

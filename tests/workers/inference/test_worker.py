@@ -283,16 +283,23 @@ def test_a_caption_follows_the_image(house: House, bundle: Bundle, tmp_path: Pat
         assert [caption.text] == captioner.caption(bundle.decoder.predict(z_V[None].astype(np.float32)))
 
 
-def test_it_holds_the_bundles_of_sessions_that_are_not_over_and_no_others(house: House, bundle: Bundle) -> None:
+def test_it_holds_the_bundles_of_sessions_that_are_not_over_and_no_others(
+    house: House, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned: list[set[str]] = []
+    monkeypatch.setattr("workers.inference.bundles.return_free_memory", lambda: returned.append(worker.bundles.names))
     shutil.copytree(house.settings.bundles_dir / "known", house.settings.bundles_dir / "other")
     house.open("ses-known", "known")
     worker = make_worker(house)
     worker.bundles.prepare()
     assert worker.bundles.names == {"known"}
+    worker.bundles.prepare(every_s=0.0)
+    assert not returned
     house.open("ses-other", "other")
     Sessions(house.bus).advance("ses-known", "archived")
     worker.bundles.prepare(every_s=0.0)
     assert worker.bundles.names == {"other"}
+    assert returned == [set()], "once, when the other is not loaded yet"
 
 
 def test_a_reconstruction_needs_no_second_decoding(house: House, bundle: Bundle) -> None:
