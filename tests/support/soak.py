@@ -45,7 +45,7 @@ def n_rests(minutes: float) -> int:
 
 @dataclass(frozen=True)
 class Slope:
-    """How fast something grows, per hour, with its 95 % interval (Theil-Sen), and its least value at the end."""
+    """How fast something grows, per hour, with its 95 % interval (Theil-Sen), and its value at the last rest."""
 
     per_h: float
     low: float
