@@ -15,7 +15,7 @@ from pathlib import Path
 import mindsight  # noqa: F401 - first of all: makes torchvision importable
 from support.chaos import Found, Plan, campaign
 from support.fail_points import every_point, try_points
-from support.live import free_port
+from support.ports import free_port
 from support.zombies import try_zombies
 
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import mindsight  # noqa: F401 - first of all: makes torchvision importable
-from support.live import free_port
+from support.ports import free_port
 from support.soak import HOUR, LIMIT_PER_H, n_rests, soak, warm_up
 
 

@@ -16,7 +16,7 @@ from mindsight.bus.forget import compact, forget_logs, mentions
 from mindsight.errors import BadRequest, BusUnavailable
 from support.chaos import insist
 from support.failover import appended_through
-from support.redis_forms import Forms, a_cluster, meet, node_of_a_cluster, started, until
+from support.redis_forms import Forms, a_cluster, node_of_a_cluster, started, until
 
 
 def test_a_script_of_two_slots_is_refused_on_every_form_of_bus() -> None:
@@ -124,7 +124,6 @@ def test_an_erasure_reaches_the_files_of_replicas(tmp_path: Path) -> None:
     ):
         assert "replicas: 3" in bus.about()
         Log(bus, "ses-erased", "input").append("a", b"")
-        meet(late, cluster.nodes[0])
         cluster.join(late, cluster.primary_of(key_slot(b"ses-erased")))
         folders = [node.folder for node in (*cluster.nodes, late)]
         until(lambda: sum(_holds(folder, b"ses-erased") for folder in folders) == 3)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from mindsight.protocol.inputs import SkipVolume, TakeVolume, parse_input
 from mindsight.volume_codec import decode_volume
 from support.enhanced_files import enhanced, pixels
 from support.gateway_harness import Running
+from support.ports import free_port
 
 
 @pytest.fixture
@@ -35,8 +35,7 @@ def session(running: Running) -> str:
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    return free_port()
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from mindsight.protocol.inputs import StartRun, parse_input
 from mindsight.scanner import read_series
 from mindsight.scanner.recording import open_run
 from support.gateway_harness import Running, taken
+from support.ports import free_port
 
 
 @pytest.fixture
@@ -60,11 +61,6 @@ def test_a_folder_with_bad_files(
     assert "5 volumes acknowledged, 3 missing" in printed.out
     assert printed.err.count("dicom.truncated") == 2
     assert "Doe" not in printed.out + printed.err
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.mark.slow

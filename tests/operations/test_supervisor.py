@@ -20,6 +20,7 @@ from mindsight.errors import BadRequest, BusUnavailable, Conflict, MindsightErro
 from mindsight.operations.supervisor import Supervisor
 from mindsight.processes import module_command
 from mindsight.settings import Settings
+from support.ports import free_port
 
 DECOYS = ("training", "service", "workers", "mindsight")
 
@@ -176,9 +177,8 @@ def test_a_taken_port_is_reported_at_once(tmp_path: Path) -> None:
 
 
 def test_a_bus_of_the_site_that_does_not_answer_is_told_before_anything_is_started(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    supervisor = Supervisor(Settings(data_dir=tmp_path / "data", redis_url=f"redis://:secret@127.0.0.1:{port}/0"))
+    address = f"redis://:secret@127.0.0.1:{free_port()}/0"
+    supervisor = Supervisor(Settings(data_dir=tmp_path / "data", redis_url=address))
     began_s = time.monotonic()
     with pytest.raises(BusUnavailable, match="MINDSIGHT_REDIS_URL") as error:
         supervisor.start()

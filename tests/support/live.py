@@ -6,7 +6,6 @@ import contextlib
 import os
 import queue
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -203,12 +202,6 @@ class StreamProcess:
 def kill_part(service: Service, part: str) -> None:
     """SIGKILL to a part of the service and all that it started; the supervisor starts it again."""
     os.killpg(service.supervisor.process(part).pid, signal.SIGKILL)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 def same(arrived: Iterable[Volume], truth: Iterable[Volume]) -> None:

@@ -12,7 +12,7 @@ from redis.crc import key_slot
 
 from mindsight.protocol import Message
 from support.chaos import Found, compare, play, served, short_visit
-from support.live import free_port
+from support.ports import free_port
 from support.redis_forms import Forms, a_cluster, until, with_a_sentinel
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.fail_points import every_point, try_points
-from support.live import free_port
+from support.ports import free_port
 
 
 @pytest.mark.slow

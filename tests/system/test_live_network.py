@@ -19,7 +19,8 @@ from mindsight.protocol import Message, RunEnded, VolumeProcessed, VolumeReceive
 from mindsight.scanner import read_series
 from mindsight.volume import Volume
 from support.dcmtk import storescu
-from support.live import Service, StreamProcess, free_port, same
+from support.live import Service, StreamProcess, same
+from support.ports import free_port
 from support.senders import Dimon, murfi_volume
 
 

@@ -12,7 +12,7 @@ from mindsight.bus import Bus
 from mindsight.journal.presence import Presence
 from mindsight.protocol import VolumeProcessed
 from support.chaos import Service, led_by, served, short_visit
-from support.live import free_port
+from support.ports import free_port
 
 WORKERS = ("ingest", "ingest-2")
 

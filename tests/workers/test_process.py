@@ -17,7 +17,7 @@ import pytest
 
 from mindsight.bus import Bus
 from mindsight.settings import Settings
-from support.live import free_port
+from support.ports import free_port
 from support.proc import anonymous_mb
 from workers.ingest.worker import IngestWorker
 from workers.jobs.worker import JobsWorker

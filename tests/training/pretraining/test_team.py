@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mindsight.weights.state_dict import read_safetensors
-from support.live import free_port
+from support.ports import free_port
 from support.tolerance import rounding
 
 STEPS, RATE = 3, 1e-3
