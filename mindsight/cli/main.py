@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -158,7 +159,11 @@ def version(as_json: AsJson = False) -> None:
 
 
 def main() -> None:
-    """The console script. An error of ours is one line and exit code 1; a wrong command line is exit code 2."""
+    """The console script. An error of ours is one line and exit code 1; a wrong command line is exit code 2.
+
+    What a command writes is for its user alone, wherever that is: it holds brains, or keys.
+    """
+    os.umask(0o077)
     try:
         app()
     except MindsightError as error:

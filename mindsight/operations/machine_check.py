@@ -36,7 +36,7 @@ def configuration() -> str:
 
 
 def disk(settings: Settings) -> str:
-    """Free space, and the time for a volume to be durable."""
+    """Free space, the time for a volume to be durable, and whether others may look in."""
     folder = settings.data_dir
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / ".doctor"
@@ -59,6 +59,8 @@ def disk(settings: Settings) -> str:
         return Noted(f"{found}: slow for a scan; set MINDSIGHT_DATA_DIR to a local disk")
     if apart_s > CLOCK_S:
         return Noted(f"{found}; its server's clock differs by {apart_s:.0f} s: synchronise both")
+    if stat.S_IMODE(folder.stat().st_mode) & 0o077:
+        return Noted(f"{found}; others may look into it: chmod 700 {folder}, unless that is meant")
     return found
 
 

@@ -108,7 +108,7 @@ class Supervisor:
             bus.wait_ready(BUS_DEADLINE_S)
 
     def _start(self) -> str:
-        self.logs_dir.mkdir(parents=True, exist_ok=True)
+        self.logs_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         for part in self.parts:
             (self.logs_dir / f"{part}.log").unlink(missing_ok=True)
         address_file = self.settings.data_dir / "gateway.json"
@@ -172,7 +172,7 @@ class Supervisor:
 
     def _spawn(self, part: str) -> None:
         self._started_s[part] = time.monotonic()
-        with (self.logs_dir / f"{part}.log").open("ab") as log:
+        with open(self.logs_dir / f"{part}.log", "ab", opener=_for_this_user_alone) as log:
             self._processes[part] = subprocess.Popen(  # noqa: S603
                 module_command(MODULES[part]),
                 env=environment(self.settings),
@@ -246,6 +246,10 @@ class Supervisor:
                 code="service.running",
             ) from None
         return lock_file
+
+
+def _for_this_user_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def wait_for_stop(supervisor: Supervisor) -> None:

@@ -130,6 +130,16 @@ def test_what_is_wrong_is_one_line(run: Run, tmp_path: Path) -> None:
     assert (code, error.count("\n")) == (1, 1), error
 
 
+def test_what_a_command_writes_is_for_its_user_alone(tmp_path: Path) -> None:
+    """Whatever the shell's umask is; the first command makes the data folder."""
+    for arguments in (["key", "new", "viewer"], ["init"]):
+        command = [sys.executable, "-m", "mindsight.cli", *arguments]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, umask=0o022)
+    written = list(tmp_path.rglob("*"))
+    assert {path.name for path in written} >= {"mindsight-data", "keys.json", "mindsight.env"}
+    assert [path for path in written if path.stat().st_mode & 0o077] == []
+
+
 def heeds_ctrl_c() -> None:
     """As from a terminal: what a shell starts in the background ignores it, and so do its children."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -119,6 +119,9 @@ def test_the_disk_the_clock_the_bus_and_the_engines_are_described(
 ) -> None:
     settings = Settings(data_dir=tmp_path)
     assert "GB free, a volume of 2 MB is durable in" in machine_check.disk(settings)
+    tmp_path.chmod(0o755)
+    assert "others may look into it: chmod 700" in machine_check.disk(settings)
+    tmp_path.chmod(0o700)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(machine_check, "SLOW_DISK_MS", 0.0)
     assert isinstance(machine_check.disk(settings), Noted)

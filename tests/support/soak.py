@@ -30,7 +30,7 @@ HOUR = 60.0  # minutes
 BUS, KEPT_OF_A_VISIT_MB = "bus: what it keeps, MB", 5e-3  # of an archived session, as the changelog has it
 N_SAMPLES, EVERY_S = 5, 1.0  # at rest
 PARTS = ("bus", "gateway", "ingest", "ingest-2", "inference", "jobs")
-KEPT = ("blobs", "archive", "sealed", "shown")  # what a visit leaves behind: data, not judged
+KEPT = ("blobs", "archive", "sealed", "shown", "audit")  # what a visit leaves behind: data, not judged
 Series = dict[str, list[tuple[float, float]]]  # name with unit -> hours, value
 
 
