@@ -44,7 +44,7 @@ class Spool:
     def put(self, run: int, index: int, payload: bytes) -> Spooled:
         """The payload is on the disk when this returns."""
         path = self.folder / f"run-{run:04d}_volume-{index:06d}.msv"
-        write_durably(path, payload)
+        write_durably(path, payload, mode=0o600)  # a brain, on a computer that others may use
         return Spooled(run, index, path)
 
     def waiting(self) -> list[Spooled]:

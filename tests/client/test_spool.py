@@ -30,6 +30,7 @@ def test_the_same_volume_again_replaces_the_first(tmp_path: Path) -> None:
     spool.put(1, 0, b"first")
     spool.put(1, 0, b"second")
     assert [one.read() for one in spool.waiting()] == [b"second"]
+    assert spool.waiting()[0].path.stat().st_mode & 0o077 == 0
 
 
 def test_what_is_put_aside_is_kept_and_waits_no_longer(tmp_path: Path) -> None:
