@@ -16,6 +16,7 @@ from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
+_M_ARENA_MAX = -8  # malloc.h
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
@@ -45,6 +46,17 @@ def end_with_parent() -> None:
     """This process gets SIGTERM when the one that started it ends. Linux only; nothing elsewhere."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def share_freed_memory() -> None:
+    """The threads of this process take from two pools of freed memory. To be called before they start.
+
+    glibc gives each thread a pool of its own otherwise (up to eight for each core), and each keeps the most that its
+    thread ever needed. Elsewhere nothing is done.
+    """
+    mallopt = getattr(_LIBC, "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 2)
 
 
 def process_name() -> str:

@@ -22,6 +22,7 @@ import uvicorn
 from mindsight.errors import Conflict, MindsightError
 from mindsight.files.durable import write_whole
 from mindsight.printing import outlive_full_logs
+from mindsight.processes import share_freed_memory
 from mindsight.settings import Settings, read_settings
 from service.app import create_app
 from service.connections import BoundedConnections, allow_files
@@ -32,6 +33,7 @@ UNACKNOWLEDGED_MS = 30_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    share_freed_memory()  # a request of 2 MB meets each of its dozens of threads in the end
     try:
         settings = read_settings()
     except MindsightError as error:
