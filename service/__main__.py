@@ -33,7 +33,7 @@ UNACKNOWLEDGED_MS = 30_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    share_freed_memory()  # a request of 2 MB meets each of its dozens of threads in the end
+    share_freed_memory()  # a large request meets each of its dozens of threads in the end
     try:
         settings = read_settings()
     except MindsightError as error:
