@@ -21,7 +21,7 @@ from mindsight import assets
 from mindsight.blobs import open_blobs
 from mindsight.bus import MAX_DELIVERIES, Bus, Job, WorkQueue
 from mindsight.captions import Captioner
-from mindsight.errors import BusUnavailable, MindsightError, StorageFull
+from mindsight.errors import BusUnavailable, Conflict, MindsightError, StorageFull
 from mindsight.generators.base import Generator, SampleOptions
 from mindsight.generators.engines.registry import put_to_work
 from mindsight.generators.refiner.refiner import Refiner, require_captions
@@ -234,8 +234,13 @@ class InferenceWorker:
             print("inference: payloads can be stored again", file=sys.stderr, flush=True)
 
     def _give_up(self, task: Task, error: MindsightError) -> None:
-        self.logs.warn(task.work, error, task.lack)
-        task.job.reject(f"{error.code}: {error}")
+        try:
+            self.logs.warn(task.work, error, task.lack)
+        except Conflict as closed:  # its session was archived without it: there is nobody left to tell
+            print(f"inference: {task.lack}, for which its session did not wait: {closed}", file=sys.stderr, flush=True)
+            task.job.ack()
+        else:
+            task.job.reject(f"{error.code}: {error}")
 
     def retrieve(self, work: BetaWork) -> None:
         """Decode one beta and publish the result."""

@@ -72,10 +72,10 @@ def bundle(house: House) -> Bundle:
     return made.save(house.settings.bundles_dir / "known")
 
 
-def put(house: House, trial: int, bundle: str, *others: int, queue: str = "inference") -> None:
+def put(house: House, trial: int, bundle: str, *others: int, queue: str = "inference", session: str = "ses-a") -> None:
     """A job: the beta of image ``trial - 1``; ``others`` are trials to average it with."""
     work = BetaWork(
-        session="ses-a",
+        session=session,
         run=1,
         trial=trial,
         stage="fast",
@@ -182,6 +182,26 @@ def test_a_job_that_cannot_be_done_is_reported_and_put_aside(house: House, bundl
     dead = WorkQueue(house.bus, "inference").dead()
     assert [job.key for job in dead] == ["ses-a-1-1-fast"]
     assert Log(house.bus, "ses-a", "messages").find("result-1-2-fast") is not None
+
+
+@pytest.mark.parametrize("bundle_of_it", ["known", "unknown"])
+def test_a_job_of_a_session_that_was_archived_meanwhile_stops_no_other(
+    house: House, bundle: Bundle, bundle_of_it: str
+) -> None:
+    """It was archived without waiting any longer, and its log sealed: neither a result nor a warning fits in."""
+    house.open("ses-a", "known")
+    messages_of_it = Log(house.bus, "ses-a", "messages")
+    n = messages_of_it.last_seq()
+    assert messages_of_it.seal()
+    house.open("ses-b", "known")
+    put(house, 1, bundle_of_it)
+    put(house, 2, "known", session="ses-b")
+    with at_work(house):
+        messages = house.wait("ses-b", lambda messages: drawn(messages) == 1)
+    assert count(messages, Warned) == 0
+    assert messages_of_it.last_seq() == n
+    queue = WorkQueue(house.bus, "inference")
+    assert (len(queue), queue.dead()) == (0, [])
 
 
 def test_a_reconstruction_that_fails_is_not_reported_as_a_missing_result(house: House, bundle: Bundle) -> None:
