@@ -21,6 +21,7 @@ from mindsight.bus import Bus
 from mindsight.errors import MindsightError
 from mindsight.journal.presence import BEAT_S, Presence, Worker
 from mindsight.printing import outlive_full_logs
+from mindsight.processes import share_freed_memory
 from mindsight.settings import Settings, read_settings
 
 BUS_DEADLINE_S = 30.0
@@ -38,6 +39,7 @@ def run_process(
 
     about : where the process computes, asked for after ``prepare``
     """
+    share_freed_memory()
     outlive_full_logs()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

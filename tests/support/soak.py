@@ -35,8 +35,8 @@ Series = dict[str, list[tuple[float, float]]]  # name with unit -> hours, value
 
 
 def warm_up(minutes: float) -> float:
-    """Minutes after which what is there after one visit is there: caches, and sessions that have left the bus."""
-    return max(0.3 * minutes, min(3.0, 0.6 * minutes))
+    """Minutes after which nothing grows that only fills once: caches, pools of freed memory, the bus's last sessions."""
+    return max(0.5 * minutes, min(3.0, 0.6 * minutes))
 
 
 def n_rests(minutes: float) -> int:
