@@ -35,7 +35,7 @@ Series = dict[str, list[tuple[float, float]]]  # name with unit -> hours, value
 
 
 def warm_up(minutes: float) -> float:
-    """Minutes after which nothing grows that only fills once: caches, pools of freed memory, the bus's last sessions."""
+    """Minutes after which nothing grows that only fills once: caches, freed memory, the bus's last sessions."""
     return max(0.5 * minutes, min(3.0, 0.6 * minutes))
 
 
