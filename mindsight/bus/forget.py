@@ -8,10 +8,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-from mindsight.bus.connection import Bus
-from mindsight.bus.queue import WorkQueue
+from mindsight.bus.connection import Bus, Script
+from mindsight.bus.queue import GROUP, WorkQueue
 
 _COMPACT_S, _LOOK_S = 120.0, 0.1
+
+# KEYS: jobs; ARGV: group, 1 if those that a worker holds go too, ids. How many a worker holds.
+_WITHDRAW = Script("""
+local n_held = 0
+for i = 3, #ARGV do
+  local found = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
+  local held = not found.err and #found > 0
+  if held then n_held = n_held + 1 end
+  if not held or ARGV[2] == '1' then redis.call('XDEL', KEYS[1], ARGV[i]) end
+end
+return n_held
+""")
 
 
 def forget_logs(bus: Bus, name: str) -> None:
@@ -23,17 +35,20 @@ def forget_logs(bus: Bus, name: str) -> None:
         bus.command("DEL", *keys)
 
 
-def forget_jobs(bus: Bus, queue: str, is_wanted: Callable[[str], bool]) -> None:
-    """Remove the jobs whose key is wanted: waiting, dead, and that they were ever put."""
-    for stream in (f"q:{{{queue}}}:log", f"q:{{{queue}}}:dead"):
-        for name, fields in bus.command("XRANGE", stream, "-", "+"):
-            values = dict(zip(fields[::2], fields[1::2], strict=True))
-            if is_wanted(values[b"k"].decode()):
-                bus.command("XDEL", stream, name)
-    put = f"q:{{{queue}}}:keys"
+def forget_jobs(bus: Bus, queue: str, is_wanted: Callable[[str], bool], *, held: bool) -> int:
+    """Remove the jobs whose key is wanted: waiting, dead, and that they were ever put; how many workers hold.
+
+    held : also remove those. Their workers do not know of it, and finish them
+    """
+    log, dead, put = (f"q:{{{queue}}}:{name}" for name in ("log", "dead", "keys"))
+    wanted = _wanted(bus, log, is_wanted)
+    n_held = int(bus.run(_WITHDRAW, [log], [GROUP, int(held), *wanted])) if wanted else 0
+    for id_ in _wanted(bus, dead, is_wanted):
+        bus.command("XDEL", dead, id_)
     fields = [field for field in bus.command("HKEYS", put) if is_wanted(field.decode())]
     if fields:
         bus.command("HDEL", put, *fields)
+    return n_held
 
 
 def forget_holder(bus: Bus, queue: str, session: str) -> None:
@@ -55,6 +70,13 @@ def compact(bus: Bus) -> None:
         if all(b"aof_rewrite_in_progress:0" in info and b"aof_rewrite_scheduled:0" in info for info in found):
             return
         time.sleep(_LOOK_S)
+
+
+def _wanted(bus: Bus, stream: str, is_wanted: Callable[[str], bool]) -> list[bytes]:
+    """Ids of the jobs whose key is wanted."""
+    found = bus.command("XRANGE", stream, "-", "+")
+    entries = ((id_, dict(zip(fields[::2], fields[1::2], strict=True))) for id_, fields in found)
+    return [id_ for id_, values in entries if is_wanted(values[b"k"].decode())]
 
 
 def _values(bus: Bus, key: bytes) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from mindsight.files.digest import sha256_of
 T = TypeVar("T")
 
 MAX_DELIVERIES = 3
-_GROUP = "workers"
+GROUP = "workers"
 
 # KEYS: the fence of a session at this queue; ARGV: token. Holders are admitted in their order, or not at all.
 _ADMIT = Script("""
@@ -92,12 +92,12 @@ class Job:
 
     def ack(self) -> None:
         """Mark the job as done; it will not be delivered again."""
-        self.queue.bus.run(_ACK, [self.queue._key("log")], [_GROUP, f"{self.seq}-0"])
+        self.queue.bus.run(_ACK, [self.queue._key("log")], [GROUP, f"{self.seq}-0"])
 
     def reject(self, reason: str) -> None:
         """Move the job to the dead letters: it cannot be done."""
         keys = [self.queue._key("log"), self.queue._key("dead")]
-        self.queue.bus.run(_BURY, keys, [_GROUP, f"{self.seq}-0", self.key, self.payload, reason])
+        self.queue.bus.run(_BURY, keys, [GROUP, f"{self.seq}-0", self.key, self.payload, reason])
 
     def hold(self, consumer: str, *, anew: bool) -> None:
         """Go on holding a job that takes long, so that no other consumer takes it over.
@@ -105,12 +105,12 @@ class Job:
         anew : count its deliveries from one again, since there was progress
         """
         count: list[Argument] = ["RETRYCOUNT", 1] if anew else []
-        where: list[Argument] = [self.queue._key("log"), _GROUP, consumer, 0, f"{self.seq}-0"]
+        where: list[Argument] = [self.queue._key("log"), GROUP, consumer, 0, f"{self.seq}-0"]
         self.queue.bus.command("XCLAIM", *where, *count, "JUSTID")
 
     def release(self) -> None:
         """Let the job wait again, as if it had never been claimed."""
-        self.queue.bus.command("XACK", self.queue._key("log"), _GROUP, f"{self.seq}-0")
+        self.queue.bus.command("XACK", self.queue._key("log"), GROUP, f"{self.seq}-0")
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class WorkQueue:
         """Hold a job that waits. None if another consumer was faster, or if it was delivered too often (``take``)."""
         stale_ms = round(self.stale_s * 1000)
         item = self._in_group(
-            lambda: self.bus.run(_CLAIM, [self._key("log")], [_GROUP, consumer, f"{job.seq}-0", stale_ms])
+            lambda: self.bus.run(_CLAIM, [self._key("log")], [GROUP, consumer, f"{job.seq}-0", stale_ms])
         )
         return self._job(item) if item else None
 
@@ -212,7 +212,7 @@ class WorkQueue:
 
     def _waiting(self, consumer: str, limit: int) -> list[WaitingJob]:
         stream = self._key("log")
-        pending = self.bus.command("XPENDING", stream, _GROUP, "-", "+", limit)
+        pending = self.bus.command("XPENDING", stream, GROUP, "-", "+", limit)
         stale_ms = round(self.stale_s * 1000)
         held = {name for name, by, idle_ms, _ in pending if by != consumer.encode() and idle_ms < stale_ms}
         found = []
@@ -224,7 +224,7 @@ class WorkQueue:
 
     def _take(self, consumer: str, block_s: float) -> Job | None:
         stream = self._key("log")
-        read: list[Argument] = ["XREADGROUP", "GROUP", _GROUP, consumer, "COUNT", 1]
+        read: list[Argument] = ["XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1]
         while own := self.bus.command(*read, "STREAMS", stream, "0"):
             items = own[0][1]
             if not items:
@@ -233,7 +233,7 @@ class WorkQueue:
                 return job
         while True:
             stale_ms = round(self.stale_s * 1000)
-            stale = self.bus.command("XAUTOCLAIM", stream, _GROUP, consumer, stale_ms, "0-0", "COUNT", 1)[1]
+            stale = self.bus.command("XAUTOCLAIM", stream, GROUP, consumer, stale_ms, "0-0", "COUNT", 1)[1]
             if not stale:
                 break
             if job := self._job(stale[0]):
@@ -246,10 +246,10 @@ class WorkQueue:
         """The job as delivered; None if it was delivered too often and has moved to the dead letters."""
         name, fields = item
         if fields is None:  # acknowledged by another consumer in the meantime
-            self.bus.command("XACK", self._key("log"), _GROUP, name)
+            self.bus.command("XACK", self._key("log"), GROUP, name)
             return None
         values = dict(zip(fields[::2], fields[1::2], strict=True))
-        pending = self.bus.command("XPENDING", self._key("log"), _GROUP, name, name, 1)
+        pending = self.bus.command("XPENDING", self._key("log"), GROUP, name, name, 1)
         deliveries = int(pending[0][3]) if pending else 1
         job = Job(self, int(name.split(b"-", 1)[0]), values[b"k"].decode(), values[b"p"], deliveries)
         if deliveries > MAX_DELIVERIES:
@@ -260,7 +260,7 @@ class WorkQueue:
     def _create_group(self) -> None:
         try:
             # From 0, not from the end: jobs put before the first worker started count too.
-            self.bus.command("XGROUP", "CREATE", self._key("log"), _GROUP, "0", "MKSTREAM")
+            self.bus.command("XGROUP", "CREATE", self._key("log"), GROUP, "0", "MKSTREAM")
         except redis.exceptions.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise

@@ -27,6 +27,7 @@ from workers.jobs.desk import Desk
 from workers.jobs.naming import Named
 from workers.jobs.sealing import QUEUES, forget_work
 
+HELD_S, LOOK_S = 60.0, 0.25  # a job in hand
 IN_FLIGHT_S = 1800.0  # a payload is stored before the log refers to it, by a clock that may be 15 minutes behind ours
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _TEXT = {".json", ".jsonl", ".tsv", ".log", ".html", ""}
@@ -45,13 +46,14 @@ def erase(desk: Desk, task: ErasureTask) -> str:
     named = Named(sessions, others, subject if task.session is None else None)
     jobs = [record for record in desk.jobs.list() if record.job != desk.record.job and _is_about(record, task)]
     desk.progress("logs", 0, len(sessions))
+    _end_work(desk, sessions)
     n_blobs, n_kept = _remove_blobs(desk, sessions)
     for done, session in enumerate(sessions, 1):
         _remove_session(desk, session)
         desk.progress("logs", done, len(sessions))
     for record in jobs:
         desk.jobs.forget(record)
-        forget_jobs(desk.bus, QUEUE, lambda key: key.rsplit("-", 1)[0] == record.job)  # noqa: B023 - called at once
+        forget_jobs(desk.bus, QUEUE, lambda key: key.rsplit("-", 1)[0] == record.job, held=True)  # noqa: B023
         shutil.rmtree(desk.settings.jobs_dir / record.job, ignore_errors=True)
     if task.session is None:
         desk.versions.erase(subject)
@@ -81,9 +83,19 @@ def _is_about(record: JobRecord, erased: ErasureTask) -> bool:
     return erased.session is None or erased.session in sessions
 
 
+def _end_work(desk: Desk, sessions: Sequence[str]) -> None:
+    """Wait for the jobs in hand, and let nobody take another: what follows from one would be written after the rest
+    is gone. One that a worker does not end in ``HELD_S`` was left by a worker that died, and goes, too.
+    """
+    until_s = time.monotonic() + HELD_S
+    while sum([forget_work(desk.bus, session) for session in sessions]) and time.monotonic() < until_s:
+        time.sleep(LOOK_S)
+    for session in sessions:
+        forget_work(desk.bus, session, held=True)
+
+
 def _remove_session(desk: Desk, session: str) -> None:
     """The list of sessions last: a job that goes on finds the session there until all else is gone."""
-    forget_work(desk.bus, session)
     for name in (session, f"{session}-archive"):
         forget_logs(desk.bus, name)
     for path in desk.settings.snapshots_dir.glob(f"{session}*"):

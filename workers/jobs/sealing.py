@@ -59,8 +59,14 @@ def seal(bus: Bus, session: str) -> bool:
     return sealed
 
 
-def forget_work(bus: Bus, session: str) -> None:
-    """Remove the session's jobs from every queue, and that they were ever put; nothing more is put for it."""
+def forget_work(bus: Bus, session: str, *, held: bool = False) -> int:
+    """Remove the session's jobs from every queue, and that they were ever put; nothing more is put for it.
+
+    held : also those that a worker holds. Without it: how many there are; if none, nothing more comes of any, since
+        one that is done has put its job into a later queue
+    """
+    n_held = 0
     for queue in QUEUES:
         forget_holder(bus, queue, session)
-        forget_jobs(bus, queue, lambda key: key.rsplit("-", 3)[0] == session)  # then run, trial and stage
+        n_held += forget_jobs(bus, queue, lambda key: key.rsplit("-", 3)[0] == session, held=held)  # run, trial, stage
+    return n_held

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from support.house import House
 from support.small_bundle import make_bundle
 from support.two_sides import CONSENT, SidesRun, archived_session
 from workers.ingest.runner import series_path
+from workers.jobs import erasure
 from workers.jobs.desk import Desk, version_store
 from workers.jobs.erasure import IN_FLIGHT_S, _is_about, erase
 
@@ -184,3 +186,49 @@ def test_what_is_left_makes_the_erasure_fail(house: House, letters: str, monkeyp
     assert left.value.code == "erasure.left"
     stray.unlink()
     assert erase(desk, task).endswith("nothing is left"), "a second try finds the rest gone"
+
+
+def test_what_a_worker_has_in_hand_is_waited_for(house: House) -> None:
+    """What follows from it would be written after the rest is gone, and stay for ever."""
+    (house.settings.data_dir / "logs").mkdir()
+    gone = enrolled(house, "ses-gone", SidesRun(1))
+    waiting, made = house.blobs.put(b"beta"), []
+    messages = Log(house.bus, "ses-gone", "messages")
+    messages.append("beta", json.dumps({"beta": waiting}).encode())
+    queue, pictures = WorkQueue(house.bus, "inference"), WorkQueue(house.bus, "pictures")
+    for trial in (2, 3):
+        work = {"session": "ses-gone", "beta": waiting}
+        queue.put(f"ses-gone-1-{trial}-final", json.dumps(work).encode())
+    while (job := queue.take("worker", 0.1)) is not None and job.key != "ses-gone-1-2-final":
+        job.ack()
+    assert job is not None
+    began = threading.Event()
+
+    def finish() -> None:
+        began.wait(30)
+        time.sleep(0.5)
+        made.append(house.blobs.put(b"picture"))
+        messages.append("result", json.dumps({"image": made[0]}).encode())
+        pictures.put(job.key, json.dumps({"session": "ses-gone", "beta": waiting}).encode())
+        job.ack()
+
+    worker = threading.Thread(target=finish)
+    worker.start()
+    desk, task = desk_of(house, gone)
+    desk.jobs.begin(desk.record, desk.lease.fence)
+    began.set()
+    assert erase(desk, task).endswith("nothing is left")
+    worker.join()
+    assert not {waiting, *made} & {stored.digest for stored in house.blobs.listed()}
+    assert messages.last_seq() == 0
+    assert (len(queue), len(pictures)) == (0, 0)
+
+
+def test_what_a_dead_worker_had_in_hand_goes(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasure, "HELD_S", 0.5)
+    (house.settings.data_dir / "logs").mkdir()
+    gone = enrolled(house, "ses-gone", SidesRun(1))
+    assert WorkQueue(house.bus, "inference").take("worker", 0.1) is not None
+    desk, task = desk_of(house, gone)
+    desk.jobs.begin(desk.record, desk.lease.fence)
+    assert erase(desk, task).endswith("nothing is left")

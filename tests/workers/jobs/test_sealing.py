@@ -89,6 +89,20 @@ def test_what_is_open_or_was_archived_a_moment_ago_stays(house: House) -> None:
     assert Sessions(house.bus).get("ses-b").state == "open"
 
 
+def test_a_job_in_hand_stays_with_its_worker_and_one_that_waits_goes(house: House) -> None:
+    """An erasure waits for the first; nobody would find it otherwise."""
+    archived(house, "ses-a")
+    queue = WorkQueue(house.bus, "inference")
+    for trial in (50, 51):
+        queue.put(f"ses-a-1-{trial}-final", b"x")
+    job = queue.take("test", 1.0)
+    assert job is not None
+    Sealing(house.bus, after_s=-1.0).tidy()
+    assert len(queue) == 1
+    job.ack()
+    assert (len(queue), queue.take("other", 0.1)) == (0, None)
+
+
 def test_what_is_sealed_is_not_looked_at_again_and_what_an_older_version_left_is(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
