@@ -10,6 +10,7 @@ import fcntl
 import hmac
 import re
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -19,9 +20,10 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from mindsight.errors import NotAllowed, NotFound
+from mindsight.errors import BadRequest, NotAllowed, NotFound
 from mindsight.files.digest import sha256_of
 from mindsight.files.durable import make_folder, write_durably
+from mindsight.files.stored import read_stored
 
 Scope = Literal[
     "subjects:write",
@@ -181,17 +183,27 @@ class KeyStore:
         return key
 
     def _follow(self) -> None:
-        """Read the file again if it was replaced since."""
+        """Read the file again if it was replaced since. Raises BadRequest (``data.unreadable``) the first time; later
+        the keys that were there before stay valid, so that a scan goes on.
+        """
         try:
             found = self._path.stat()
         except FileNotFoundError:
             self._keys, self._read = {}, None
             return
         mark = (found.st_ino, found.st_mtime_ns)
-        if mark != self._read:
-            with self._lock:
-                self._keys = {key.id: key for key in _FILE.validate_json(self._path.read_bytes())}
-                self._read = mark
+        if mark == self._read:
+            return
+        with self._lock:
+            try:
+                keys = read_stored(self._path, _FILE.validate_json, "keys")
+            except BadRequest as error:
+                if self._read is None:
+                    raise
+                print(f"mindsight gateway: {error}; the keys before hold", file=sys.stderr, flush=True)
+            else:
+                self._keys = {key.id: key for key in keys}
+            self._read = mark
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

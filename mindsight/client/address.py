@@ -10,9 +10,9 @@ from mindsight.errors import ServiceUnavailable
 
 def gateway_url(data_dir: Path) -> str:
     """The address that the gateway has written into its data folder. Raises ServiceUnavailable without one."""
-    path = data_dir / "gateway.json"
-    if not path.exists():
+    try:
+        return str(json.loads((data_dir / "gateway.json").read_text())["url"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or what a power loss left of one
         raise ServiceUnavailable(
             "no service runs on this data folder: start one with `mindsight serve`, or name its address with --to"
-        )
-    return str(json.loads(path.read_text())["url"])
+        ) from None

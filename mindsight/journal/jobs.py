@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from pydantic import ValidationError
+
 from mindsight.bus import Bus, Fence, Log, WorkQueue
 from mindsight.bus.connection import Script
 from mindsight.bus.forget import compact, forget_logs
@@ -116,7 +118,7 @@ class Jobs:
         )
         if status == b"HELD":
             raise _busy(record.exclusive, text.decode())
-        written = JobRecord.model_validate_json(text)
+        written = _read(text)
         if written.task != record.task:
             raise Conflict("a job of this name was created for something else; choose another name", code="job.exists")
         found = self.get(record.job)
@@ -129,7 +131,7 @@ class Jobs:
             self.queue.put(f"{record.job}-{record.attempt}", record.job.encode())
 
     def get(self, job: str) -> JobRecord:
-        """Raises NotFound."""
+        """Raises NotFound, Conflict (``job.unreadable``: of another version of Mindsight)."""
         payload = self.bus.command("HGET", _RECORDS, job)
         state = self.bus.command("HGET", _STATES, job)
         attempt = self.bus.command("HGET", _ATTEMPTS, job)
@@ -146,10 +148,13 @@ class Jobs:
         return None if found is None else found.decode()
 
     def unfinished(self) -> list[JobRecord]:
-        """All jobs that are not finished, in no order: each holds a subject or a pool."""
+        """All jobs that are not finished, in no order: each holds a subject or a pool.
+
+        Here and in ``list`` one that another version of Mindsight wrote, and this one cannot read, is left out.
+        """
         found = []
         for job in self.bus.command("HVALS", _HOLDERS):
-            with suppress(NotFound):  # it was finished and erased meanwhile
+            with suppress(NotFound, Conflict):  # it was finished and erased meanwhile, or cannot be read
                 found.append(self.get(job.decode()))
         return [record for record in found if record.state not in FINISHED]
 
@@ -239,7 +244,10 @@ class Jobs:
             dict(zip(reply[::2], reply[1::2], strict=True))
             for reply in (self.bus.command("HGETALL", name) for name in (_STATES, _ATTEMPTS, _RECORDS))
         )
-        found = [_record(records[job], state, attempts.get(job)) for job, state in states.items() if job in records]
+        found = []
+        for job, state in states.items():
+            with suppress(KeyError, Conflict):
+                found.append(_record(records[job], state, attempts.get(job)))
         return sorted(found, key=lambda record: (record.created_t, record.job))
 
 
@@ -249,9 +257,17 @@ def log_name(job: str) -> str:
 
 
 def _record(payload: bytes, state: bytes, attempt: bytes | None) -> JobRecord:
-    return JobRecord.model_validate_json(payload).model_copy(
-        update={"state": state.decode(), "attempt": int(attempt or 1)}
-    )
+    return _read(payload).model_copy(update={"state": state.decode(), "attempt": int(attempt or 1)})
+
+
+def _read(payload: bytes) -> JobRecord:
+    try:
+        return JobRecord.model_validate_json(payload)
+    except ValidationError:
+        raise Conflict(
+            "this job is of another version of Mindsight, which alone can read it: install that version",
+            code="job.unreadable",
+        ) from None
 
 
 def _unknown() -> NotFound:

@@ -8,11 +8,12 @@ reading all of the list.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mindsight.bus import Log
 from mindsight.bus.connection import Bus, Script
@@ -117,9 +118,7 @@ class Sessions:
     def create(self, record: SessionRecord) -> SessionRecord:
         """Write the record once; a repeat returns the first, whose time stays. Raises Conflict for other settings."""
         payload = record.model_dump_json(exclude={"state", "blinded"})
-        written = SessionRecord.model_validate_json(
-            self.bus.run(_CREATE, [_RECORDS, _STATES, _CURRENT], [record.session, payload])
-        )
+        written = _read(self.bus.run(_CREATE, [_RECORDS, _STATES, _CURRENT], [record.session, payload]))
         if written.model_copy(update={"opened_t": record.opened_t}) != record.model_copy(update={"state": "open"}):
             raise Conflict(
                 "a session of this name was opened with other settings; choose another name", code="session.exists"
@@ -127,7 +126,7 @@ class Sessions:
         return self.get(record.session)
 
     def get(self, session: str) -> SessionRecord:
-        """Raises NotFound."""
+        """Raises NotFound, Conflict (``session.unreadable``: of another version of Mindsight)."""
         payload, state, bundle, blinded = (
             self.bus.command("HGET", name, session) for name in (_RECORDS, _STATES, _BUNDLES, _BLINDED)
         )
@@ -147,25 +146,33 @@ class Sessions:
         self.bus.run(_BLIND, [_BLINDED], [session, number, int(blinded)])
 
     def list(self, *, subject: str | None = None, newest: int | None = None) -> list[SessionRecord]:
-        """All sessions, or those of one subject, or the ``newest`` of these, in the order in which they were opened."""
+        """All sessions, or those of one subject, or the ``newest`` of these, in the order in which they were opened.
+
+        Here and in ``unfinished`` one that another version of Mindsight wrote, and this one cannot read, is left out.
+        """
         reply = self.bus.command("HGETALL", _RECORDS)
         payloads = dict(zip(reply[::2], reply[1::2], strict=True))
         opened = {name: json.loads(payload) for name, payload in payloads.items()}  # checked where it is returned
-        wanted = [name for name, given in opened.items() if subject in (None, given["subject"])]
-        names = sorted(wanted, key=lambda name: (opened[name]["opened_t"], name))[-newest if newest else None :]
+        wanted = [name for name, given in opened.items() if subject in (None, given.get("subject"))]
+        wanted.sort(key=lambda name: (opened[name].get("opened_t", 0.0), name))
+        names = wanted[-newest if newest else None :]
         columns = self.bus.commands([("HMGET", key, *names) for key in (_STATES, _BUNDLES, _BLINDED)]) if names else []
-        return [
-            _record(payloads[name], state, bundle, blinded)
-            for name, state, bundle, blinded in zip(names, *columns, strict=True)
-            if state is not None
-        ]
+        rows = zip(names, *columns, strict=True)
+        return list(_readable((payloads[name], *row) for name, *row in rows if row[0] is not None))
+
+    def names(self) -> set[str]:
+        """Of all sessions, also those of other versions."""
+        return {name.decode() for name in self.bus.command("HKEYS", _STATES)}
 
     def unfinished(self) -> tuple[SessionRecord, ...]:
         """All sessions that are not archived, in no order."""
+        rows = self._current(_RECORDS, _BUNDLES, _BLINDED)
         return tuple(
-            _record(payload, state, bundle, blinded)
-            for _, state, payload, bundle, blinded in self._current(_RECORDS, _BUNDLES, _BLINDED)
-            if payload is not None and state != b"archived"
+            _readable(
+                (payload, state, bundle, blinded)
+                for _, state, payload, bundle, blinded in rows
+                if payload is not None and state != b"archived"
+            )
         )
 
     def unsealed(self) -> set[str]:
@@ -193,9 +200,12 @@ class Sessions:
                 return
 
     def bundles_in_use(self) -> set[str]:
-        """Of all sessions that are not archived: bundles that they were opened with, and that replaced these."""
+        """Of all sessions that are not archived: bundles that they were opened with, and that replaced these.
+
+        Raises Conflict (``session.unreadable``).
+        """
         found = [row for row in self._current(_RECORDS, _BUNDLES) if row[1] != b"archived"]
-        opened = {SessionRecord.model_validate_json(payload).bundle for _, _, payload, _ in found if payload}
+        opened = {_read(payload).bundle for _, _, payload, _ in found if payload}
         now = {bundle.decode() for *_, bundle in found if bundle}
         return {bundle for bundle in opened | now if bundle is not None}
 
@@ -221,4 +231,20 @@ def _record(payload: bytes, state: bytes, bundle: bytes | None, blinded: bytes |
         now["bundle"] = bundle.decode()
     if blinded is not None:
         now["blinded"] = blinded.endswith(b" 1")
-    return SessionRecord.model_validate_json(payload).model_copy(update=now)
+    return _read(payload).model_copy(update=now)
+
+
+def _read(payload: bytes | str) -> SessionRecord:
+    try:
+        return SessionRecord.model_validate_json(payload)
+    except ValidationError:
+        raise Conflict(
+            "this session is of another version of Mindsight, which alone can read it: install that version",
+            code="session.unreadable",
+        ) from None
+
+
+def _readable(rows: Iterable[tuple[Any, ...]]) -> Iterator[SessionRecord]:
+    for row in rows:
+        with suppress(Conflict):
+            yield _record(*row)

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from mindsight.errors import BadRequest, Conflict
+from mindsight.files.stored import read_stored
 from mindsight.settings import PREFIX, Settings, config_file
 
 MIN_FREE_GB = 5.0
@@ -99,7 +100,7 @@ def keys(settings: Settings) -> str:
         return "none yet: the first mindsight serve makes one per role, and prints them once"
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise RuntimeError(f"expected keys that only this user reads, others may: chmod 600 {path}")
-    roles = [key["role"] for key in json.loads(path.read_bytes())]
+    roles = read_stored(path, lambda content: [str(key["role"]) for key in json.loads(content)], "keys")
     if "admin" not in roles:
         return Noted(f"{_counted(roles)}, and none of an admin: mindsight key new admin")
     return f"{_counted(roles)} (mindsight key list)"

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -21,6 +21,7 @@ from typing import IO
 import httpx
 
 from mindsight.bus import Bus
+from mindsight.client.address import gateway_url
 from mindsight.errors import BadRequest, Conflict, DeadlineExceeded, MindsightError
 from mindsight.processes import ending_with_parent, module_command
 from mindsight.settings import Settings, traces_wanted
@@ -238,8 +239,9 @@ class Supervisor:
             fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock_file)
-            address_file = self.settings.data_dir / "gateway.json"
-            running = json.loads(address_file.read_text())["url"] if address_file.exists() else "which is starting"
+            running = "which is starting"
+            with suppress(MindsightError):
+                running = gateway_url(folder)
             raise Conflict(
                 f"a service for this data folder runs already, {running}: use it, or give this one a folder of its own"
                 " (MINDSIGHT_DATA_DIR)",

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mindsight.errors import Conflict, NotFound
+from mindsight.errors import BadRequest, Conflict, NotFound
 from mindsight.files.durable import make_folder, storage_errors, write_durably
+from mindsight.files.stored import read_stored
 
 _PSEUDONYM = re.compile(r"sub-[a-z0-9]{6}")
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without letters that look alike
@@ -95,18 +97,21 @@ class Registry:
             return subject
 
     def get(self, subject: str) -> Subject:
-        """Raises NotFound."""
+        """Raises NotFound, BadRequest (``data.unreadable``)."""
+        found = None
         if _PSEUDONYM.fullmatch(subject):
-            try:
-                return Subject.model_validate_json(self._path(subject).read_bytes())
-            except (FileNotFoundError, ValueError):  # not there, or a pseudonym taken but never written
-                pass
-        raise NotFound("there is no such subject; enrol it first", code="subject.unknown")
+            with suppress(FileNotFoundError):
+                found = read_stored(self._path(subject), _parse, "a subject")
+        if found is None:
+            raise NotFound("there is no such subject; enrol it first", code="subject.unknown")
+        return found
 
     def list(self) -> list[Subject]:
-        """All of them, in the order of their enrolment."""
-        written = (path.read_bytes() for path in self._root.glob("sub-*.json") if _PSEUDONYM.fullmatch(path.stem))
-        subjects = [Subject.model_validate_json(text) for text in written if text]
+        """All of them that can be read, in the order of their enrolment."""
+        subjects = []
+        for path in self._root.glob("sub-*.json"):
+            with suppress(NotFound, BadRequest):
+                subjects.append(self.get(path.stem))
         return sorted(subjects, key=lambda subject: (subject.enrolled_t, subject.subject))
 
     def set_bundle(self, subject: str, bundle: str | None) -> Subject:
@@ -131,3 +136,8 @@ class Registry:
 
     def _write(self, subject: Subject) -> None:
         write_durably(self._path(subject.subject), subject.model_dump_json().encode())
+
+
+def _parse(content: bytes) -> Subject | None:
+    """None of a file that is empty: its pseudonym was taken, and the process ended before it wrote the subject."""
+    return Subject.model_validate_json(content) if content else None

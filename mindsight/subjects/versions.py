@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mindsight.errors import Conflict, DeadlineExceeded, NotFound
 from mindsight.files.durable import make_folder, write_durably
+from mindsight.files.stored import read_stored
 from mindsight.subjects.bundle.description import read_description
 from mindsight.subjects.registry import Registry, Subject
 
@@ -92,10 +93,12 @@ class VersionStore:
     registry: Registry
 
     def read(self, subject: str) -> Versions:
-        """Raises NotFound (``subject.unknown``)."""
+        """Raises NotFound (``subject.unknown``), BadRequest (``data.unreadable``)."""
         self.registry.get(subject)
-        path = self._path(subject)
-        return Versions.model_validate_json(path.read_bytes()) if path.exists() else Versions(subject=subject)
+        try:
+            return read_stored(self._path(subject), Versions.model_validate_json, "versions of a bundle")
+        except FileNotFoundError:
+            return Versions(subject=subject)
 
     def next_folder(self, subject: str) -> tuple[int, Path]:
         """Number and folder of a version to be saved; whoever saves it holds the subject's calibration."""

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mindsight.cli.main import app
-from mindsight.errors import NotAllowed, NotFound
+from mindsight.errors import BadRequest, NotAllowed, NotFound
 from mindsight.files.chain import Chain
 from mindsight.settings import Settings
 from service.keys import ROLES, KeyStore, create_keys
@@ -63,3 +63,18 @@ def test_a_new_key_opens_the_dashboard_of_the_service_that_runs(tmp_path: Path) 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_role_can_be_given(tmp_path: Path, role: str) -> None:
     assert json.loads(run(tmp_path, "new", role, "--json").stdout)["purpose"]
+
+
+def test_damaged_keys_are_one_line_and_never_end_what_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gateway = KeyStore(tmp_path)
+    _, text = gateway.mint("viewer")
+    path = tmp_path / "keys.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-5])
+    assert gateway.check(text).role == "viewer"
+    assert "expected keys in keys.json, got a file that is damaged" in capsys.readouterr().err
+    refused = run(tmp_path, "list").exception
+    assert isinstance(refused, BadRequest)
+    assert refused.__suppress_context__, "what is in them is in no log"
+    path.write_bytes(whole)
+    assert KeyStore(tmp_path).check(text).role == "viewer"

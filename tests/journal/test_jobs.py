@@ -12,6 +12,7 @@ from mindsight.bus import Bus, Fence, Lease
 from mindsight.errors import Conflict, LeaseLost, NotFound
 from mindsight.journal.jobs import FINISHED, JOB, JobEvent, Jobs, log_name
 from mindsight.protocol.jobs import CalibrationTask, ErasureTask, JobEnded, JobRecord, PoolImage, PoolTask, State
+from support.jobs_worker import of_another_version
 
 WAYS: dict[State, list[JobEvent]] = {
     "queued": [],
@@ -125,3 +126,16 @@ def test_what_is_no_job_is_not_found(bus: Bus) -> None:
 def test_a_task_that_says_too_little_or_too_much_is_refused(kind: type, given: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"expected|pattern"):
         kind(**given)
+
+
+def test_a_job_of_another_version_keeps_nobody_from_the_others(bus: Bus, name: str) -> None:
+    jobs = Jobs(bus, time.time)
+    for job in (f"{name}-a", f"{name}-b"):
+        jobs.create(record_of(job))
+    of_another_version(bus, f"{name}-b")
+    for found in (jobs.list(), jobs.unfinished()):
+        names = {record.job for record in found}
+        assert (f"{name}-a" in names, f"{name}-b" in names) == (True, False)
+    with pytest.raises(Conflict, match="install that version") as unreadable:
+        jobs.get(f"{name}-b")
+    assert unreadable.value.code == "job.unreadable"

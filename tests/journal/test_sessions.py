@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -121,3 +122,27 @@ def test_the_list_is_that_of_a_subject_or_the_newest_in_the_order_of_opening(bus
     assert [record.session for record in sessions.list(newest=3)] == [f"{name}-{number}" for number in (2, 3, 4)]
     assert sessions.list(newest=10**6) == sessions.list()
     assert sessions.list(subject="sub-nobody") == []
+
+
+def of_another_version(bus: Bus, name: str) -> None:
+    """As after an update that was taken back: the record has a field that this version does not know."""
+    record = json.loads(bus.command("HGET", "sessions:{all}:records", name))
+    bus.command("HSET", "sessions:{all}:records", name, json.dumps({**record, "of_tomorrow": 1}))
+
+
+def test_a_session_of_another_version_keeps_nobody_from_the_others(bus: Bus, name: str) -> None:
+    sessions = opened(bus, f"{name}-a", "kept")
+    opened(bus, f"{name}-b", "lost")
+    of_another_version(bus, f"{name}-b")
+    try:
+        for found in (sessions.list(), sessions.unfinished()):
+            names = {record.session for record in found}
+            assert (f"{name}-a" in names, f"{name}-b" in names) == (True, False)
+        assert sessions.names() >= {f"{name}-a", f"{name}-b"}
+        for ask in (lambda: sessions.get(f"{name}-b"), lambda: opened(bus, f"{name}-b"), sessions.bundles_in_use):
+            with pytest.raises(Conflict, match="install that version") as unreadable:
+                ask()
+            assert unreadable.value.code == "session.unreadable"
+    finally:
+        sessions.forget(f"{name}-b")
+    assert "kept" in sessions.bundles_in_use()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mindsight.errors import NotFound, StorageFull
+from mindsight.errors import BadRequest, NotFound, StorageFull
 from mindsight.subjects.registry import Registry
 
 
@@ -33,6 +33,16 @@ def test_a_name_that_was_taken_and_never_written_is_no_subject(tmp_path: Path) -
     with pytest.raises(NotFound):
         Registry(tmp_path).get("sub-abcdef")
     assert Registry(tmp_path).list() == []
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b'{"subject":"sub-abcdef","enrolled_t":1.0,"of_tomorrow":1}'])
+def test_a_damaged_subject_is_said_to_be_one_and_hides_no_other(tmp_path: Path, content: bytes) -> None:
+    registry = Registry(tmp_path)
+    other = registry.enrol(1.0)
+    (tmp_path / "sub-abcdef.json").write_bytes(content)
+    with pytest.raises(BadRequest, match=r"expected a subject in sub-abcdef.json, got a file that is damaged"):
+        registry.get("sub-abcdef")
+    assert registry.list() == [other]
 
 
 @pytest.mark.skipif(not Path("/sys").is_dir(), reason="needs Linux: no user can write to /sys")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mindsight.errors import Conflict, NotFound
+from mindsight.errors import BadRequest, Conflict, NotFound
 from mindsight.subjects.bundle.description import DESCRIPTION
 from mindsight.subjects.registry import Registry
 from mindsight.subjects.versions import KEPT, Version, Versions, VersionStore, name_of
@@ -106,4 +106,13 @@ def test_an_erased_subject_leaves_no_version(held: Held) -> None:
     held.store.erase(held.subject)
     assert list(held.store.bundles_dir.iterdir()) == list(held.store.root.iterdir()) == []
     with pytest.raises(NotFound):
+        held.read()
+
+
+def test_a_damaged_list_is_said_to_be_one(tmp_path: Path, saved: Path) -> None:
+    held = Held(tmp_path, saved)
+    held.make()
+    (path,) = held.store.root.glob("*.json")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(BadRequest, match="expected versions of a bundle"):
         held.read()

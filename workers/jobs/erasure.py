@@ -36,13 +36,13 @@ _MAX_TEXT_BYTES = 16 * 1024 * 1024
 
 def erase(desk: Desk, task: ErasureTask) -> str:
     """Carry the task out; what was removed, in words. Raises Conflict (``erasure.left``) if anything is left."""
-    subject, there = task.subject, Sessions(desk.bus).list()
+    subject = task.subject
     if task.session is None:
         desk.registry.erase(subject)  # from here on nothing new of this subject can begin
-        sessions = [record.session for record in there if record.subject == subject]
+        sessions = [record.session for record in Sessions(desk.bus).list(subject=subject)]
     else:
         sessions = [task.session]
-    others = [record.session for record in there if record.session not in sessions]
+    others = sorted(Sessions(desk.bus).names() - set(sessions))
     named = Named(sessions, others, subject if task.session is None else None)
     jobs = [record for record in desk.jobs.list() if record.job != desk.record.job and _is_about(record, task)]
     desk.progress("logs", 0, len(sessions))
@@ -111,7 +111,7 @@ def _remove_blobs(desk: Desk, sessions: Sequence[str]) -> tuple[int, int]:
     How many went, and how many of these sessions are there all the same.
     """
     own = {digest for session in sessions for digest in _digests(desk, session)}
-    others = [record.session for record in Sessions(desk.bus).list() if record.session not in set(sessions)]
+    others = Sessions(desk.bus).names() - set(sessions)
     shared = {digest for session in others for digest in _digests(desk, session)}
     for queue in QUEUES:
         for _, fields in desk.bus.command("XRANGE", f"q:{{{queue}}}:log", "-", "+"):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from mindsight.accuracy import Accuracy
 from mindsight.bus import WorkQueue
+from mindsight.errors import Conflict
 from mindsight.evaluation.calibration_record import CalibrationRecord
 from mindsight.evaluation.calibration_report import save_with_report
 from mindsight.journal.sessions import Sessions
@@ -81,7 +82,8 @@ def release(desk: Desk, task: CalibrationTask, made: Made) -> Version:
     desk.lease.renew()
     desk.versions.add(version, task.subject, activate=replaces)
     _announce(desk, version, active=replaces, minutes=made.minutes)
-    desk.versions.clear(task.subject, _in_use(desk))
+    with suppress(Conflict):  # a session that this version of Mindsight cannot read may use any
+        desk.versions.clear(task.subject, _in_use(desk))
     return version
 
 

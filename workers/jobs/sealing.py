@@ -7,11 +7,13 @@ last messages from the bus by then; who comes later has them from the disk, by t
 from __future__ import annotations
 
 import math
+import sys
 import time
 from dataclasses import dataclass
 
 from mindsight.bus import Bus
 from mindsight.bus.forget import forget_holder, forget_jobs
+from mindsight.errors import BadRequest
 from mindsight.journal.read import Journal
 from mindsight.journal.sessions import Sessions
 from mindsight.protocol import read_message
@@ -36,12 +38,18 @@ class Sealing:
             sessions.find_unlisted()
             self._found_s = time.monotonic()
         for session in sessions.unsealed():
-            if self._archived_t(session) > time.time() - self.after_s:
-                continue
-            if seal(self.bus, session):
-                sessions.settle(session)
-            elif self.bus.sealed is not None and not sessions.has(session):
-                self.bus.sealed.forget(session)  # it was erased while it was written
+            try:
+                self._tidy(sessions, session)
+            except BadRequest as damaged:  # no reason to keep others on the bus
+                print(f"jobs: session {session} stays on the bus: {damaged}", file=sys.stderr, flush=True)
+
+    def _tidy(self, sessions: Sessions, session: str) -> None:
+        if self._archived_t(session) > time.time() - self.after_s:
+            return
+        if seal(self.bus, session):
+            sessions.settle(session)
+        elif self.bus.sealed is not None and not sessions.has(session):
+            self.bus.sealed.forget(session)  # it was erased while it was written
 
     def _archived_t(self, session: str) -> float:
         found = Journal(self.bus, session).messages.find("archived")

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mindsight.bus import MAX_DELIVERIES, Bus, Job, Lease
-from mindsight.errors import BusUnavailable, LeaseLost, MindsightError, NotFound, StorageFull
+from mindsight.errors import BusUnavailable, Conflict, LeaseLost, MindsightError, NotFound, StorageFull
 from mindsight.journal.jobs import FINISHED, Jobs, log_name
 from mindsight.processes import ending_with_parent, is_gone, module_command, process_name
 from mindsight.protocol.jobs import JobBegan, JobRecord, dump_job_message
@@ -91,8 +91,7 @@ class JobsWorker:
             self._seal()
         for waiting in reversed(queue.waiting(consumer)):
             delivered = queue.claim(waiting, consumer)
-            if delivered is not None:
-                self.carry_out(delivered, consumer)
+            if delivered is not None and self.carry_out(delivered, consumer):
                 return
         self.stop.wait(LOOK_S)
 
@@ -109,7 +108,8 @@ class JobsWorker:
                 text = (
                     f"its process was ended {MAX_DELIVERIES} times without progress; resume it when the reason is known"
                 )
-                self.jobs.finish(record_of, "failed", text, "job.ended")
+                with suppress(Conflict, NotFound):  # it was cancelled or erased meanwhile
+                    self.jobs.finish(record_of, "failed", text, "job.ended")
 
     def _seal(self) -> None:
         try:
@@ -117,27 +117,34 @@ class JobsWorker:
         except StorageFull as error:  # nothing depends on it
             print(f"jobs: archived sessions stay on the bus: {error}", file=sys.stderr, flush=True)
 
-    def carry_out(self, delivered: Job, consumer: str) -> None:
-        """One job, from its lease to its end."""
+    def carry_out(self, delivered: Job, consumer: str) -> bool:
+        """One job, from its lease to its end. False if it is left to a worker of another version."""
         try:
             record = self.jobs.get(delivered.payload.decode())
         except NotFound:  # it was erased
             delivered.ack()
-            return
+            return True
+        except Conflict:
+            delivered.release()
+            return False
         if record.state in FINISHED or delivered.key != f"{record.job}-{record.attempt}":
             delivered.ack()
-            return
+            return True
         lease = Lease.acquire(self.bus, log_name(record.job), process_name(), LEASE_S, is_gone)
         if lease is None:
             self.stop.wait(LOOK_S)
-            return
+            return True
         try:
             self._lead(record, lease, delivered, consumer)
-        except LeaseLost:
-            return  # another worker carries it out
+        except (LeaseLost, Conflict, NotFound):
+            pass  # another worker carries it out, or it was cancelled, ended or erased meanwhile: it is delivered again
+        except OSError as error:
+            print(f"jobs: {record.job} has no process: {error.strerror}", file=sys.stderr, flush=True)
+            self.stop.wait(RENEW_S)
         finally:
             with suppress(BusUnavailable):
                 lease.release()
+        return True
 
     def _lead(self, record: JobRecord, lease: Lease, delivered: Job, consumer: str) -> None:
         jobs = self.jobs

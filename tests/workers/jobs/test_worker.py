@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from mindsight.bus import MAX_DELIVERIES, Bus, Lease
 from mindsight.errors import StorageFull
 from mindsight.journal.jobs import Jobs
 from mindsight.protocol.jobs import CalibrationTask, JobBegan, JobEnded, JobProgress, JobRecord, VersionMade
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.subjects.registry import Registry
 from support.house import House
-from support.jobs_worker import create, finished, until, working
+from support.jobs_worker import create, finished, of_another_version, until, working
 from support.two_sides import CONSENT, SidesRun, archived_session
 from support.whole_service import child_of
 from workers.jobs import worker as worker_module
@@ -37,6 +41,76 @@ def test_a_bus_whose_disk_is_full_ends_no_worker(house: House, monkeypatch: pyte
     monkeypatch.setattr(worker, "_next", take)
     worker.run()
     assert len(tries) == 2
+
+
+def begin_of(house: House, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[str], object]) -> JobsWorker:
+    """A worker that is held up between its look at a job and the job's begin."""
+    acquire = worker_module.Lease.acquire
+
+    def slowly(bus: Bus, name: str, *more: Any) -> Lease | None:
+        meanwhile(name.removeprefix("job:"))
+        return acquire(bus, name, *more)
+
+    monkeypatch.setattr(worker_module.Lease, "acquire", slowly)
+    return JobsWorker(house.settings, house.bus, "test", threading.Event(), slots=1)
+
+
+@pytest.mark.parametrize("what", ["cancelled", "erased"])
+def test_a_job_that_is_cancelled_or_erased_as_it_begins_ends_no_worker(
+    house: House, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It would take every other job's process with it."""
+    jobs = Jobs(house.bus, time.time)
+    record = create(house, CalibrationTask(subject="sub-a", sessions=("ses-a",)), "job-a")
+    worker = begin_of(house, monkeypatch, jobs.cancel if what == "cancelled" else lambda _: jobs.forget(record))
+    for _ in range(2):
+        worker._next("test-0", first=False)
+    assert len(jobs.queue) == 0
+    assert [job.state for job in jobs.list()] == (["cancelled"] if what == "cancelled" else [])
+
+
+def test_a_job_that_is_done_as_it_is_cancelled_ends_no_worker(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = Jobs(house.bus, time.time)
+    record = create(house, CalibrationTask(subject="sub-a", sessions=("ses-a",)), "job-a")
+    worker = JobsWorker(house.settings, house.bus, "test", threading.Event(), slots=1)
+    monkeypatch.setattr(worker, "_start", lambda *_: None)
+    monkeypatch.setattr(worker, "_follow", lambda *_: "cancelled")
+    monkeypatch.setattr(worker_module, "_end", lambda _: jobs.finish(record, "done", "made"))
+    for _ in range(2):
+        worker._next("test-0", first=False)
+    assert (len(jobs.queue), jobs.get("job-a").state) == (0, "done")
+
+
+def test_a_machine_that_has_no_process_left_ends_no_worker(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "RENEW_S", 0.01)
+    jobs = Jobs(house.bus, time.time)
+    create(house, CalibrationTask(subject="sub-a", sessions=("ses-a",)), "job-a")
+    worker = JobsWorker(house.settings, house.bus, "test", threading.Event(), slots=1)
+    tries: list[object] = []
+
+    def start(*given: object) -> None:
+        tries.append(given)
+        raise BlockingIOError(errno.EAGAIN, "no process")
+
+    monkeypatch.setattr(worker, "_start", start)
+    for _ in range(MAX_DELIVERIES + 1):
+        worker._next("test-0", first=False)
+    worker.tidy()
+    assert (len(tries), jobs.get("job-a").state) == (MAX_DELIVERIES, "failed")
+
+
+def test_a_job_of_another_version_is_left_to_it_and_the_others_are_done(house: House) -> None:
+    jobs = Jobs(house.bus, time.time)
+    for job in ("job-a", "job-b"):
+        create(house, CalibrationTask(subject=f"sub-{job}", sessions=("ses-a",)), job)
+    of_another_version(house.bus, "job-a")
+    jobs.cancel("job-b")
+    worker = JobsWorker(house.settings, house.bus, "test", threading.Event(), slots=1)
+    for _ in range(2 * MAX_DELIVERIES):
+        worker._next("test-0", first=False)
+    worker.tidy()
+    (waiting,) = jobs.queue.waiting("of another version")
+    assert (waiting.payload, jobs.queue.dead()) == (b"job-a", [])
 
 
 @pytest.mark.slow
