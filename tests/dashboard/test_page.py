@@ -28,6 +28,14 @@ BLANK = """[...document.querySelectorAll('.live canvas')].filter((canvas) => {
     const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
     return new Set(new Uint32Array(data.buffer)).size < 20;
 }).map((canvas) => canvas.getAttribute('aria-label'))"""
+# Panels, pictures and candidates that touch the one before them.
+APART = """['.live > * > *', '.pair > *', 'ms-candidates li .row'].flatMap((all) => {
+    const near = (b, a) => b.left < a.right + 4 && b.top < a.bottom + 4;
+    const boxes = [...document.querySelectorAll(all)].map((el) => el.getBoundingClientRect()).filter((b) => b.width);
+    return boxes.slice(1).map((b, i) => [all, i, b, boxes[i]])
+        .filter(([, , b, a]) => near(b, a) && near(a, b))
+        .map(([all, i]) => `${all} ${i}`);
+})"""
 # What every panel says that counts or lists something.
 SAID = (
     "[...document.querySelectorAll(':is(ms-motion, ms-displacement, ms-trials) .aside, ms-accuracy tbody, ms-events ol,"
@@ -108,6 +116,19 @@ def test_one_screen_at_every_size_without_scrolling_overflow_or_a_console_messag
     _fits(tab, SIZES)
     assert tab.problems == []
     assert all(url.startswith((feeder.url, "blob:")) for url in tab.requests)
+    assert tab.page.evaluate(BLANK) == []
+
+
+@pytest.mark.parametrize("width", [360, 390, 1024])
+def test_on_a_small_window_the_panels_lie_below_each_other_and_show_the_same(
+    tab: Tab, feeder: Feeder, open_record: Record, width: int
+) -> None:
+    tab.page.set_viewport_size({"width": width, "height": 740})
+    _open(tab, feeder, open_record, open_record.until(2, 63))
+    tab.until(f"({PICTURES}) === 10")
+    assert tab.page.evaluate("document.querySelector('ms-brain .picture').getBoundingClientRect().height") > 90
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.page.evaluate(APART) == []
     assert tab.page.evaluate(BLANK) == []
 
 
