@@ -9,6 +9,7 @@ import math
 import sys
 import threading
 import time
+import traceback
 from dataclasses import dataclass, field
 
 from mindsight.blobs import Blobs
@@ -23,6 +24,10 @@ from mindsight.weights.device import HOST, Placement
 from workers.process import return_free_memory
 
 PREPARE_EVERY_S = 1.0
+AGAIN_S = 30.0  # after which a bundle that cannot be used is read again: that takes seconds, in which nobody is decoded
+MAY_PASS = (RuntimeError, MemoryError, OSError)
+"""A new process may not meet it again, since it lies with the card or the machine. Anything else lies with the trial or
+the bundle, and would only keep other sessions waiting until the process has started again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +56,7 @@ class LoadedBundles:
     placement: Placement = HOST
     lowlevel: bool = False
     _loaded: dict[str, LoadedBundle] = field(default_factory=dict)
+    _refused: dict[str, tuple[MindsightError, float]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _prepared_s: float = -math.inf
 
@@ -65,7 +71,10 @@ class LoadedBundles:
             raise Conflict("this session has no bundle to decode with: open it with one", code="session.no_bundle")
         with self._lock:
             if name not in self._loaded:
-                self._loaded[name] = self._load(name)
+                refused, until_s = self._refused.get(name, (None, -math.inf))
+                if refused is not None and time.monotonic() < until_s:
+                    raise refused.with_traceback(None)
+                self._loaded[name] = self._read(name)
             return self._loaded[name]
 
     def prepare(self, every_s: float = PREPARE_EVERY_S) -> None:
@@ -83,11 +92,31 @@ class LoadedBundles:
                 del self._loaded[name]
         if released:
             return_free_memory()
-        for name in sorted(wanted - set(self._loaded)):
+        with self._lock:
+            self._refused = {name: at for name, at in self._refused.items() if name in wanted and at[1] > now_s}
+            unknown = wanted - set(self._loaded) - set(self._refused)
+        for name in sorted(unknown):
             try:
                 self.get(name)
             except MindsightError as error:
                 print(f"inference: bundle {name} cannot be used: {error}", file=sys.stderr, flush=True)
+
+    def _read(self, name: str) -> LoadedBundle:
+        """Load it; what is wrong with the bundle itself is remembered."""
+        try:
+            return self._load(name)
+        except MindsightError as error:
+            if not error.is_transient and error.code != "device.memory":
+                self._refused[name] = error, time.monotonic() + AGAIN_S
+            raise
+        except Exception as error:
+            if isinstance(error, MAY_PASS):
+                raise
+            traceback.print_exc()
+            text = f"the bundle {name} cannot be loaded ({type(error).__name__}): report this fault"
+            refused = MindsightError(text, code="inference.fault")
+            self._refused[name] = refused, time.monotonic() + AGAIN_S
+            raise refused from None
 
     def _load(self, name: str) -> LoadedBundle:
         """Load it, and decode and reconstruct once, so that the first beta is as fast as the rest."""

@@ -29,7 +29,7 @@ from mindsight.generators.registry import load_generator
 from mindsight.protocol.work import BetaWork, dump_work, parse_refinement, parse_work
 from mindsight.settings import Settings
 from mindsight.weights.device import HOST, Placement, choose
-from workers.inference.bundles import LoadedBundles
+from workers.inference.bundles import MAY_PASS, LoadedBundles
 from workers.inference.drawing import Drawing
 from workers.inference.fits import Fits
 from workers.inference.publish import SessionLogs, Source
@@ -208,10 +208,11 @@ class InferenceWorker:
         except MindsightError as error:
             self._give_up(task, error)
         except Exception as error:
-            if task.job.deliveries < MAX_DELIVERIES:
-                raise  # a new process may be able to: the fault may lie with the card
+            if isinstance(error, MAY_PASS) and task.job.deliveries < MAX_DELIVERIES:
+                raise
             traceback.print_exc()
-            text = f"it failed {MAX_DELIVERIES} times ({type(error).__name__}): report this fault"
+            times = "once" if task.job.deliveries == 1 else f"{task.job.deliveries} times"
+            text = f"it failed {times} ({type(error).__name__}): report this fault"
             self._give_up(task, MindsightError(text, code="inference.fault"))
         else:
             task.job.ack()

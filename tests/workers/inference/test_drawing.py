@@ -136,6 +136,25 @@ def test_a_fault_that_comes_back_is_reported_and_the_worker_goes_on(
     assert len(queue) == 0
 
 
+def test_a_fault_of_a_trial_keeps_no_other_session_waiting(
+    lasting_house: House, bundle: Bundle, worker: InferenceWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lasting_house.open("ses-odd", "linear")
+    queue = WorkQueue(lasting_house.bus, "pictures")
+    work = make_work(lasting_house, bundle, "ses-odd", 1)
+    queue.put(work.key, dump_work(work))
+
+    def broken(*_: object) -> None:
+        raise IndexError("a kind of trial that nobody thought of")
+
+    task = worker._next_picture()
+    assert task is not None
+    worker._do(replace(task, carry_out=broken))
+    (warned,) = (m for m in lasting_house.messages("ses-odd") if isinstance(m, Warned))
+    assert (warned.code, "it failed once (IndexError)" in warned.text) == ("inference.fault", True)
+    assert len(queue) == 0
+
+
 def test_a_full_disk_is_waited_for_and_costs_no_delivery(
     lasting_house: House, bundle: Bundle, worker: InferenceWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from mindsight.captions import Captioner
 from mindsight.decoders.linear.decoder import LinearDecoder
 from mindsight.decoding import TrialDecoder
 from mindsight.encoders.demo import DemoEncoder, EncoderConfig
+from mindsight.errors import MindsightError, ModelMismatch
 from mindsight.generators.base import Drawn
 from mindsight.generators.registry import load_encoder_of
 from mindsight.generators.unclip.demo import DemoGenerator
@@ -320,6 +321,32 @@ def test_it_holds_the_bundles_of_sessions_that_are_not_over_and_no_others(
     worker.bundles.prepare(every_s=0.0)
     assert worker.bundles.names == {"other"}
     assert returned == [set()], "once, when the other is not loaded yet"
+
+
+@pytest.mark.parametrize("fault", [ModelMismatch("damaged"), IndexError("that nobody thought of")])
+def test_a_bundle_that_cannot_be_used_is_read_once_and_then_now_and_again(
+    house: House, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """Reading a real one takes seconds, in which no session is decoded."""
+    house.open("ses-known", "known")
+    worker, load, reads = make_worker(house), Bundle.load, list[str]()
+
+    def refused(folder: Path) -> Bundle:
+        reads.append(folder.name)
+        raise fault
+
+    monkeypatch.setattr(Bundle, "load", refused)
+    for _ in range(3):
+        worker.bundles.prepare(every_s=0.0)
+        with pytest.raises(MindsightError):
+            worker.bundles.get("known")
+    assert reads == ["known"]
+    monkeypatch.setattr(Bundle, "load", load)
+    monkeypatch.setattr(
+        "workers.inference.bundles.time", SimpleNamespace(monotonic=lambda: math.inf, perf_counter=time.perf_counter)
+    )
+    worker.bundles.prepare(every_s=0.0)
+    assert worker.bundles.names == {"known"}
 
 
 def test_a_reconstruction_needs_no_second_decoding(house: House, bundle: Bundle) -> None:
