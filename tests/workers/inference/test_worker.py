@@ -342,9 +342,7 @@ def test_a_bundle_that_cannot_be_used_is_read_once_and_then_now_and_again(
             worker.bundles.get("known")
     assert reads == ["known"]
     monkeypatch.setattr(Bundle, "load", load)
-    monkeypatch.setattr(
-        "workers.inference.bundles.time", SimpleNamespace(monotonic=lambda: math.inf, perf_counter=time.perf_counter)
-    )
+    worker.bundles._refused = {name: (error, 0.0) for name, (error, _) in worker.bundles._refused.items()}
     worker.bundles.prepare(every_s=0.0)
     assert worker.bundles.names == {"known"}
 
