@@ -123,8 +123,12 @@ class IngestWorker:
         process = self.processes.Process(
             target=lead, args=(session, lease.holder, lease.ttl_s, lease.fence.token, position), name=session
         )
-        process.start()
-        self._held[session] = Held(lease, process, position)
+        try:
+            process.start()
+        except (OSError, EOFError) as error:
+            self._later(session, lease, error)
+        else:
+            self._held[session] = Held(lease, process, position)
 
     def _follow_up(self) -> None:
         """Wait for a process to end, and do what its end asks for."""
@@ -169,8 +173,20 @@ class IngestWorker:
     def _archive(self, session: str, lease: Lease) -> None:
         """The archive is written by a process of its own: compressing must not delay another session's volumes."""
         command = module_command("workers.jobs.archive", session)
-        archivist = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
-        self._archiving[session] = Archiving(lease, archivist)
+        try:
+            archivist = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603
+        except OSError as error:
+            self._later(session, lease, error)
+        else:
+            self._archiving[session] = Archiving(lease, archivist)
+
+    def _later(self, session: str, lease: Lease, error: OSError | EOFError) -> None:
+        """The machine has no process left for a session: no reason to let go of the others."""
+        text = getattr(error, "strerror", None) or type(error).__name__
+        print(f"ingest: session {session} has no process, and waits for one: {text}", file=sys.stderr, flush=True)
+        self._held.pop(session, None)
+        lease.release()
+        self._not_before_s[session] = time.monotonic() + REFUSED_S
 
     def _end_all(self) -> None:
         """Let every session's process save its state, then give the leases back."""

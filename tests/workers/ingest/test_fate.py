@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -196,3 +197,30 @@ def test_an_archivist_that_has_ended_is_let_go(house: House, monkeypatch: pytest
     worker._reap()
     assert again == ["ses-failed"]
     assert worker._archiving == {}
+
+
+@pytest.mark.parametrize("what", ["process", "archivist"])
+def test_a_machine_that_has_no_process_left_ends_no_worker(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """It would take every session's process with it."""
+    session = f"ses-no-{what}"
+    house.open(session)
+    worker = IngestWorker(house.settings, house.bus, threading.Event(), multiprocessing.get_context("forkserver"))
+    lease = Lease.acquire(house.bus, session, "one", 60.0)
+    assert lease is not None
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    if what == "archivist":
+        monkeypatch.setattr("workers.ingest.worker.subprocess.Popen", refuse)
+        worker._archive(session, lease)
+    else:
+        monkeypatch.setattr(worker.processes.Process, "start", refuse)
+        worker._start(session, lease)
+    assert (
+        "session ses-a has no process, and waits for one: Resource temporarily unavailable" in capsys.readouterr().err
+    )
+    assert (worker._held, worker._archiving, set(worker._not_before_s)) == ({}, {}, {session})
+    assert Lease.acquire(house.bus, session, "another", 60.0) is not None, "a worker of another machine may lead it"
