@@ -219,8 +219,7 @@ def test_a_machine_that_has_no_process_left_ends_no_worker(
     else:
         monkeypatch.setattr(worker.processes.Process, "start", refuse)
         worker._start(session, lease)
-    assert (
-        "session ses-a has no process, and waits for one: Resource temporarily unavailable" in capsys.readouterr().err
-    )
+    said = f"session {session} has no process, and waits for one: {os.strerror(errno.EAGAIN)}"
+    assert said in capsys.readouterr().err
     assert (worker._held, worker._archiving, set(worker._not_before_s)) == ({}, {}, {session})
     assert Lease.acquire(house.bus, session, "another", 60.0) is not None, "a worker of another machine may lead it"
