@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -204,7 +205,14 @@ class Supervisor:
                         if process.returncode == REFUSED:
                             self._refused = self._refused or part
                         self.restarts += 1
-                        self._spawn(part)
+                        self._spawn_again(part)
+
+    def _spawn_again(self, part: str) -> None:
+        """The machine may have no process or no file left for it: it is tried again after the next pause."""
+        try:
+            self._spawn(part)
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"mindsight: {part} cannot be started again: {error}", file=sys.stderr, flush=True)
 
     def _healthy(self, url: str) -> bool:
         try:

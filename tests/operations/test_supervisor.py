@@ -62,8 +62,11 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
         )
         supervisor.start()
         try:
-            killed = supervisor.process("bus")
+            killed, away = supervisor.process("bus"), folder / "away"
+            supervisor.logs_dir.rename(away)  # as on a disk that cannot be written for a while
             os.kill(killed.pid, signal.SIGKILL)
+            time.sleep(0.5)
+            away.rename(supervisor.logs_dir)
             until = time.monotonic() + 20.0
             while supervisor.process("bus").pid == killed.pid and time.monotonic() < until:
                 time.sleep(0.1)
@@ -76,6 +79,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 
 def test_a_killed_part_comes_back_and_all_stop_in_order(ended: Ended) -> None:
+    """Also if it could not be started at first: what watches over the parts is never without them."""
     assert ended.restarted
     assert ended.all_lived
     # SIGTERM was enough for each, also for the one that the supervisor started again
