@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from anyio import to_thread
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,6 +16,7 @@ from starlette.types import Scope
 
 import mindsight
 from mindsight.files.chain import Chain
+from mindsight.processes import return_free_memory
 from mindsight.settings import Settings
 from service import asyncapi, erasures, openapi, problems
 from service.audit import Audited
@@ -92,6 +94,7 @@ ROUTES = (
     sign_in,
     service,
 )
+RETURN_S = 60.0  # between returns of freed memory
 DASHBOARD = Path(__file__).parent / "dashboard"
 
 
@@ -104,11 +107,12 @@ def create_app(settings: Settings) -> FastAPI:
         gateway.blobs.sweep()
         gateway.shown.sweep()
         gateway.hub.start()
-        retention = asyncio.create_task(erasures.keep_retention(gateway))
+        lasting = [asyncio.create_task(work) for work in (erasures.keep_retention(gateway), _keep_memory())]
         if gateway.issuer is not None:
             gateway.issuer.start()
         yield
-        retention.cancel()
+        for task in lasting:
+            task.cancel()
         if gateway.issuer is not None:
             gateway.issuer.stop()
         await gateway.hub.stop()
@@ -141,6 +145,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Audited, chain=Chain(settings.audit_file))
     app.add_middleware(Measured, meter=gateway.meter)
     return app
+
+
+async def _keep_memory() -> None:
+    """What volumes and responses took goes back to the system, for as long as the gateway runs."""
+    while True:
+        await asyncio.sleep(RETURN_S)
+        await to_thread.run_sync(return_free_memory)
 
 
 async def _asyncapi(_: Request) -> Response:

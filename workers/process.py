@@ -5,7 +5,6 @@ Knows nothing of the loops.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -61,16 +60,6 @@ def run_process(
         traceback.print_exc()
         return 2
     return 0
-
-
-def return_free_memory() -> None:
-    """Give the system what this process has freed. The C library keeps it otherwise, in pieces between what is used.
-
-    glibc only (malloc_trim); nothing elsewhere. It takes milliseconds, in which others may compute.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(ctypes.c_size_t(0))
 
 
 @contextmanager

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 from mindsight.bus import Bus
+from mindsight.processes import return_free_memory
 from mindsight.settings import Settings
 from support.ports import free_port
 from support.proc import anonymous_mb
 from workers.ingest.worker import IngestWorker
 from workers.jobs.worker import JobsWorker
-from workers.process import BUS_DEADLINE_S, return_free_memory, run_process
+from workers.process import BUS_DEADLINE_S, run_process
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from mindsight.decoding import Retrieval, TrialDecoder
 from mindsight.errors import Conflict, MindsightError
 from mindsight.generators.base import Generator
 from mindsight.journal.sessions import Sessions
+from mindsight.processes import return_free_memory
 from mindsight.settings import Settings
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.weights.device import HOST, Placement
-from workers.process import return_free_memory
 
 PREPARE_EVERY_S = 1.0
 AGAIN_S = 30.0  # after which a bundle that cannot be used is read again: that takes seconds, in which nobody is decoded
