@@ -246,8 +246,9 @@ class Jobs:
         )
         found = []
         for job, state in states.items():
-            with suppress(KeyError, Conflict):
-                found.append(_record(records[job], state, attempts.get(job)))
+            with suppress(Conflict):
+                if job in records:
+                    found.append(_record(records[job], state, attempts.get(job)))
         return sorted(found, key=lambda record: (record.created_t, record.job))
 
 

@@ -12,7 +12,7 @@ from mindsight.bus import Bus, Fence, Lease
 from mindsight.errors import Conflict, LeaseLost, NotFound
 from mindsight.journal.jobs import FINISHED, JOB, JobEvent, Jobs, log_name
 from mindsight.protocol.jobs import CalibrationTask, ErasureTask, JobEnded, JobRecord, PoolImage, PoolTask, State
-from support.jobs_worker import of_another_version
+from support.other_version import of_another_version
 
 WAYS: dict[State, list[JobEvent]] = {
     "queued": [],
@@ -132,7 +132,7 @@ def test_a_job_of_another_version_keeps_nobody_from_the_others(bus: Bus, name: s
     jobs = Jobs(bus, time.time)
     for job in (f"{name}-a", f"{name}-b"):
         jobs.create(record_of(job))
-    of_another_version(bus, f"{name}-b")
+    of_another_version(bus, "jobs", f"{name}-b")
     for found in (jobs.list(), jobs.unfinished()):
         names = {record.job for record in found}
         assert (f"{name}-a" in names, f"{name}-b" in names) == (True, False)

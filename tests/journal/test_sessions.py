@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ from mindsight.bus.forget import mentions
 from mindsight.errors import Conflict, NotFound
 from mindsight.journal.sessions import SessionRecord, Sessions
 from mindsight.protocol.inputs import SessionOptions
+from support.other_version import of_another_version
 
 
 def test_sessions_are_created_once_and_only_move_on(bus: Bus, name: str) -> None:
@@ -124,16 +124,10 @@ def test_the_list_is_that_of_a_subject_or_the_newest_in_the_order_of_opening(bus
     assert sessions.list(subject="sub-nobody") == []
 
 
-def of_another_version(bus: Bus, name: str) -> None:
-    """As after an update that was taken back: the record has a field that this version does not know."""
-    record = json.loads(bus.command("HGET", "sessions:{all}:records", name))
-    bus.command("HSET", "sessions:{all}:records", name, json.dumps({**record, "of_tomorrow": 1}))
-
-
 def test_a_session_of_another_version_keeps_nobody_from_the_others(bus: Bus, name: str) -> None:
     sessions = opened(bus, f"{name}-a", "kept")
     opened(bus, f"{name}-b", "lost")
-    of_another_version(bus, f"{name}-b")
+    of_another_version(bus, "sessions", f"{name}-b")
     try:
         for found in (sessions.list(), sessions.unfinished()):
             names = {record.session for record in found}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from mindsight.bus import Bus
 from mindsight.journal.jobs import FINISHED, Jobs
 from mindsight.protocol.jobs import JobRecord, Task
 from support.house import House
@@ -39,12 +37,6 @@ def working(house: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobsWorke
 
 def create(house: House, task: Task, job: str) -> JobRecord:
     return Jobs(house.bus, time.time).create(JobRecord(job=job, task=task, created_t=time.time()))
-
-
-def of_another_version(bus: Bus, job: str) -> None:
-    """As after an update that was taken back: the record has a field that this version does not know."""
-    record = json.loads(bus.command("HGET", "jobs:{all}:records", job))
-    bus.command("HSET", "jobs:{all}:records", job, json.dumps({**record, "of_tomorrow": 1}))
 
 
 def until(house: House, job: str, done: Callable[[JobRecord], bool], deadline_s: float = DEADLINE_S) -> JobRecord:

@@ -26,8 +26,8 @@ from mindsight.weights.device import HOST, Placement
 PREPARE_EVERY_S = 1.0
 AGAIN_S = 30.0  # after which a bundle that cannot be used is read again: that takes seconds, in which nobody is decoded
 MAY_PASS = (RuntimeError, MemoryError, OSError)
-"""A new process may not meet it again, since it lies with the card or the machine. Anything else lies with the trial or
-the bundle, and would only keep other sessions waiting until the process has started again."""
+"""Errors that may lie with the card or the machine: a new process may not meet them. Any other lies with the trial or
+with the bundle: a new process would meet it again, and keep other sessions waiting while it starts."""
 
 
 @dataclass(frozen=True, eq=False)

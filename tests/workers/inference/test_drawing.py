@@ -106,13 +106,18 @@ def test_an_overtaken_stage_has_its_message_and_no_image(
     assert len(queue) == 0
 
 
+def picture_that_waits(house: House, bundle: Bundle, session: str) -> WorkQueue:
+    """The queue of pictures, with one of a new session."""
+    house.open(session, "linear")
+    queue, work = WorkQueue(house.bus, "pictures"), make_work(house, bundle, session, 1)
+    queue.put(work.key, dump_work(work))
+    return queue
+
+
 def test_a_fault_that_comes_back_is_reported_and_the_worker_goes_on(
     lasting_house: House, bundle: Bundle, worker: InferenceWorker
 ) -> None:
-    lasting_house.open("ses-faulty", "linear")
-    queue = WorkQueue(lasting_house.bus, "pictures")
-    work = make_work(lasting_house, bundle, "ses-faulty", 1)
-    queue.put(work.key, dump_work(work))
+    queue = picture_that_waits(lasting_house, bundle, "ses-faulty")
 
     def broken(*_: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("misaligned address")
@@ -139,10 +144,7 @@ def test_a_fault_that_comes_back_is_reported_and_the_worker_goes_on(
 def test_a_fault_of_a_trial_keeps_no_other_session_waiting(
     lasting_house: House, bundle: Bundle, worker: InferenceWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lasting_house.open("ses-odd", "linear")
-    queue = WorkQueue(lasting_house.bus, "pictures")
-    work = make_work(lasting_house, bundle, "ses-odd", 1)
-    queue.put(work.key, dump_work(work))
+    queue = picture_that_waits(lasting_house, bundle, "ses-odd")
 
     def broken(*_: object) -> None:
         raise IndexError("a kind of trial that nobody thought of")

@@ -19,7 +19,8 @@ from mindsight.protocol.jobs import CalibrationTask, JobBegan, JobEnded, JobProg
 from mindsight.subjects.bundle.folder import Bundle
 from mindsight.subjects.registry import Registry
 from support.house import House
-from support.jobs_worker import create, finished, of_another_version, until, working
+from support.jobs_worker import create, finished, until, working
+from support.other_version import of_another_version
 from support.two_sides import CONSENT, SidesRun, archived_session
 from support.whole_service import child_of
 from workers.jobs import worker as worker_module
@@ -103,7 +104,7 @@ def test_a_job_of_another_version_is_left_to_it_and_the_others_are_done(house: H
     jobs = Jobs(house.bus, time.time)
     for job in ("job-a", "job-b"):
         create(house, CalibrationTask(subject=f"sub-{job}", sessions=("ses-a",)), job)
-    of_another_version(house.bus, "job-a")
+    of_another_version(house.bus, "jobs", "job-a")
     jobs.cancel("job-b")
     worker = JobsWorker(house.settings, house.bus, "test", threading.Event(), slots=1)
     for _ in range(2 * MAX_DELIVERIES):
